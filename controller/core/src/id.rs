@@ -1,0 +1,177 @@
+//! Service ids and endpoint ids: the 32-bit numbers that travel in a packet's priority while the rules look for its
+//! endpoint. They lie in `f000:0000`–`ffff:ffff`, so that postrouting recognises what is left of them.
+//!
+//! - Service ids without affinity: `f000:0001`–`f0ff:ffff`.
+//! - Service ids with ClientIP affinity: multiples of `1000` in `f100:0000`–`f7ff:f000`. The low 12 bits number the
+//!   Service's endpoints, so an endpoint id masked with `ffff:f000` gives its Service back. A remembered endpoint id
+//!   can therefore never lead to another Service, whatever is reused.
+//! - Bit 27 (`0800:0000`) of either selects the list of endpoints on this node.
+
+use std::fmt;
+
+/// First byte of every id.
+const TAG: u32 = 0xf000_0000;
+const LOCAL: u32 = 0x0800_0000;
+const STICKY_FIRST: u32 = 0xf100_0000;
+const STICKY_STEP: u32 = 0x1000;
+
+/// How many endpoints a list with affinity can hold: the low 12 bits, without zero.
+pub const STICKY_ENDPOINTS: usize = (STICKY_STEP - 1) as usize;
+
+/// The id of one list of endpoints: of a Service port's all usable endpoints or, with the local bit, of those on this node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(u32);
+
+impl ServiceId {
+    /// The `n`th id without affinity, from 0; none past the last.
+    pub fn plain(n: u32) -> Option<Self> {
+        let id = TAG.checked_add(n)?.checked_add(1)?;
+        (id < STICKY_FIRST).then_some(Self(id))
+    }
+
+    /// The `n`th id with affinity, from 0; none past the last.
+    pub fn sticky(n: u32) -> Option<Self> {
+        let id = STICKY_FIRST.checked_add(n.checked_mul(STICKY_STEP)?)?;
+        (id < TAG | LOCAL).then_some(Self(id))
+    }
+
+    /// Reads an id that the kernel holds; none if it is not one of ours.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        let base = raw & !LOCAL;
+        let ours = (TAG + 1..STICKY_FIRST).contains(&base)
+            || (STICKY_FIRST..TAG | LOCAL).contains(&base) && base.is_multiple_of(STICKY_STEP);
+        ours.then_some(Self(raw))
+    }
+
+    /// The number as the kernel holds it.
+    pub fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// The same Service port's list of endpoints on this node.
+    #[must_use]
+    pub fn local(self) -> Self {
+        Self(self.0 | LOCAL)
+    }
+
+    /// The same Service port's list of all usable endpoints.
+    #[must_use]
+    pub fn all(self) -> Self {
+        Self(self.0 & !LOCAL)
+    }
+
+    /// Whether this is a list of endpoints on this node.
+    pub fn is_local(self) -> bool {
+        self.0 & LOCAL != 0
+    }
+
+    /// Whether this id belongs to a list with ClientIP affinity.
+    pub fn is_sticky(self) -> bool {
+        self.all().0 >= STICKY_FIRST
+    }
+
+    /// Which number [`Self::plain`] or [`Self::sticky`] gave this id.
+    pub fn number(self) -> u32 {
+        let base = self.all().0;
+        if base >= STICKY_FIRST {
+            (base - STICKY_FIRST) / STICKY_STEP
+        } else {
+            base - TAG - 1
+        }
+    }
+
+    /// The id of endpoint `n` (1 to [`STICKY_ENDPOINTS`]) of this list with affinity.
+    pub fn endpoint(self, n: u16) -> Option<EndpointId> {
+        (self.is_sticky() && (1..=STICKY_ENDPOINTS).contains(&usize::from(n)))
+            .then(|| EndpointId(self.0 | u32::from(n)))
+    }
+}
+
+/// As nft prints it: `f000:0001`.
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+impl fmt::Debug for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One endpoint of a list with affinity, as the kernel remembers it per client.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(u32);
+
+impl EndpointId {
+    /// Reads an id that the kernel holds; none if it is not one of ours.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        let service = ServiceId::from_raw(raw & !(STICKY_STEP - 1))?;
+        service.endpoint((raw & (STICKY_STEP - 1)) as u16)
+    }
+
+    /// The number as the kernel holds it.
+    pub fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// The list this endpoint belongs to.
+    pub fn service(self) -> ServiceId {
+        ServiceId(self.0 & !(STICKY_STEP - 1))
+    }
+
+    /// The endpoint's number in its list, from 1.
+    pub fn number(self) -> u16 {
+        (self.0 & (STICKY_STEP - 1)) as u16
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+impl fmt::Debug for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_id_gives_its_service_back() {
+        let service = ServiceId::sticky(7).unwrap().local();
+        let endpoint = service.endpoint(4095).unwrap();
+        assert_eq!(endpoint.service(), service);
+        assert_eq!(endpoint.number(), 4095);
+        assert_eq!(EndpointId::from_raw(endpoint.raw()), Some(endpoint));
+        assert_eq!(service.endpoint(0), None);
+        assert_eq!(ServiceId::plain(7).unwrap().endpoint(1), None);
+    }
+
+    #[test]
+    fn ids_stay_inside_their_ranges() {
+        assert_eq!(ServiceId::plain(0).unwrap().to_string(), "f000:0001");
+        assert_eq!(ServiceId::sticky(0).unwrap().to_string(), "f100:0000");
+        assert_eq!(ServiceId::sticky(28_671).unwrap().to_string(), "f7ff:f000");
+        assert_eq!(ServiceId::sticky(28_672), None);
+        assert_eq!(ServiceId::plain(0x00ff_ffff), None);
+        assert_eq!(ServiceId::plain(u32::MAX), None);
+        assert_eq!(ServiceId::from_raw(0xf000_0000), None);
+        assert_eq!(ServiceId::from_raw(0xf100_0001), None);
+        assert_eq!(ServiceId::from_raw(0x1000_0001), None);
+    }
+
+    #[test]
+    fn numbers_come_back() {
+        for n in [0, 1, 28_671] {
+            assert_eq!(ServiceId::plain(n).unwrap().local().number(), n);
+            assert_eq!(ServiceId::sticky(n).unwrap().local().number(), n);
+        }
+    }
+}

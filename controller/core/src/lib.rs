@@ -1,0 +1,14 @@
+//! What Tandem knows about Services, without a cluster, a kernel or a clock.
+//!
+//! Services, their endpoints and this node go in; rows come out ([`plan`](mod@plan)), and the difference to the rows that
+//! stand already ([`table`]). Both data planes store exactly these rows. Time, node identity and randomness are arguments.
+
+pub mod addr;
+pub mod delta;
+pub mod family;
+pub mod id;
+pub mod node;
+pub mod object;
+pub mod plan;
+pub mod row;
+pub mod table;

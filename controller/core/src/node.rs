@@ -1,0 +1,145 @@
+//! The rows that depend on the node alone: where ClusterIPs come from, which sources count as pods, which addresses
+//! take nodePort traffic.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::addr;
+use crate::family::Family;
+use crate::object::Node;
+use crate::plan::aggregate;
+
+/// `nodePortAddresses`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The node's first address of each family (`primary`, and where none are given).
+    Primary,
+    /// The addresses of this node inside these ranges. A family without any range takes all of the node's addresses,
+    /// as in kube-proxy. Loopback addresses never count.
+    Ranges(Vec<IpNet>),
+}
+
+/// The node's own rows of one family, as they are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRows<F: Family> {
+    /// Ranges that ClusterIPs are taken from, without overlaps.
+    pub service_cidrs: BTreeSet<F::Net>,
+    /// Ranges whose sources count as pods, without overlaps.
+    pub local_pods: BTreeSet<F::Net>,
+    /// Addresses that take nodePort traffic.
+    pub node_addresses: BTreeSet<F::Addr>,
+}
+
+impl<F: Family> Default for NodeRows<F> {
+    fn default() -> Self {
+        Self {
+            service_cidrs: BTreeSet::new(),
+            local_pods: BTreeSet::new(),
+            node_addresses: BTreeSet::new(),
+        }
+    }
+}
+
+impl<F: Family> NodeRows<F> {
+    /// Out of configuration, the Node object and the addresses that the node's interfaces have.
+    pub fn new(
+        service_cidrs: &[IpNet],
+        local_pods: &[IpNet],
+        choice: &NodePortAddresses,
+        node: &Node,
+        interfaces: &[IpAddr],
+    ) -> Self {
+        let of_family =
+            |nets: &[IpNet]| -> Vec<IpNet> { nets.iter().copied().filter(|net| F::net(*net).is_some()).collect() };
+        let unless_loopback = |addr: &IpAddr| addr::forbidden(*addr) != Some(addr::Forbidden::Loopback);
+        let node_addresses = match choice {
+            NodePortAddresses::Primary => node.primary(F::FAMILY).into_iter().filter_map(F::addr).collect(),
+            NodePortAddresses::Ranges(ranges) => {
+                let ranges = of_family(ranges);
+                let chosen = |addr: &&IpAddr| ranges.is_empty() || ranges.iter().any(|range| range.contains(*addr));
+                interfaces
+                    .iter()
+                    .filter(|addr| unless_loopback(addr))
+                    .filter(chosen)
+                    .copied()
+                    .filter_map(F::addr)
+                    .collect()
+            }
+        };
+        Self {
+            service_cidrs: aggregate::<F>(&of_family(service_cidrs)).into_iter().collect(),
+            local_pods: aggregate::<F>(&of_family(local_pods)).into_iter().collect(),
+            node_addresses,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{V4, V6};
+
+    fn node() -> Node {
+        Node {
+            name: "node1".into(),
+            addresses: ["192.0.2.11", "192.0.2.111", "2001:db8:2::11"]
+                .map(|addr| addr.parse().unwrap())
+                .to_vec(),
+            pod_cidrs: Vec::new(),
+        }
+    }
+
+    fn addresses<F: Family>(choice: &NodePortAddresses) -> Vec<String> {
+        let interfaces: Vec<IpAddr> = [
+            "127.0.0.1",
+            "::1",
+            "192.0.2.11",
+            "198.51.100.7",
+            "fe80::1",
+            "2001:db8:2::11",
+        ]
+        .map(|a| a.parse().unwrap())
+        .to_vec();
+        let rows = NodeRows::<F>::new(&[], &[], choice, &node(), &interfaces);
+        rows.node_addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn primary_is_the_first_address_of_each_family() {
+        assert_eq!(addresses::<V4>(&NodePortAddresses::Primary), ["192.0.2.11"]);
+        assert_eq!(addresses::<V6>(&NodePortAddresses::Primary), ["2001:db8:2::11"]);
+    }
+
+    #[test]
+    fn ranges_choose_among_the_addresses_that_the_interfaces_have() {
+        let choice = NodePortAddresses::Ranges(vec!["198.51.100.0/24".parse().unwrap()]);
+        assert_eq!(addresses::<V4>(&choice), ["198.51.100.7"]);
+    }
+
+    #[test]
+    fn a_family_without_ranges_takes_every_address_but_loopback() {
+        let choice = NodePortAddresses::Ranges(vec!["198.51.100.0/24".parse().unwrap()]);
+        assert_eq!(addresses::<V6>(&choice), ["2001:db8:2::11", "fe80::1"]);
+    }
+
+    #[test]
+    fn loopback_never_takes_node_port_traffic() {
+        let choice = NodePortAddresses::Ranges(vec!["0.0.0.0/0".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
+        assert_eq!(addresses::<V4>(&choice), ["192.0.2.11", "198.51.100.7"]);
+    }
+
+    #[test]
+    fn overlapping_ranges_become_one() {
+        let nets: Vec<IpNet> = ["10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "fd00::/8"]
+            .map(|n| n.parse().unwrap())
+            .to_vec();
+        let rows = NodeRows::<V4>::new(&nets, &nets, &NodePortAddresses::Primary, &node(), &[]);
+        assert_eq!(
+            rows.service_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8"]
+        );
+        assert_eq!(rows.local_pods.len(), 1);
+    }
+}

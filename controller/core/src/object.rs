@@ -1,0 +1,208 @@
+//! The Kubernetes objects that rows are made of, as far as Tandem uses them. Whoever decodes them parses addresses and
+//! ports once ([`crate::addr`]); from here on they cannot be wrong.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::family::IpFamily;
+use crate::row::{Port, Protocol};
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The namespace; empty for cluster-wide objects.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// A key out of its two parts.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+/// As kubectl and kube-proxy write it: `namespace/name`.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// `spec.type` of the Services that Tandem programs. `ExternalName` and headless Services never become a [`Service`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceType {
+    /// `ClusterIP`
+    ClusterIp,
+    /// `NodePort`
+    NodePort,
+    /// `LoadBalancer`
+    LoadBalancer,
+}
+
+impl fmt::Display for ServiceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        })
+    }
+}
+
+/// `internalTrafficPolicy` and `externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TrafficPolicy {
+    /// All usable endpoints.
+    #[default]
+    Cluster,
+    /// Endpoints on this node only.
+    Local,
+}
+
+/// A Service with a ClusterIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.creationTimestamp` in seconds since 1970; where two Services claim one frontend, the older has it.
+    pub created: i64,
+    /// `spec.type`
+    pub kind: ServiceType,
+    /// `spec.clusterIPs`, in the order of `spec.ipFamilies`
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip`, without those of `ipMode: Proxy`
+    pub ingress_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`; none means everyone. See [`Self::restricted`].
+    pub source_ranges: Vec<IpNet>,
+    /// Whether `spec.loadBalancerSourceRanges` named anything: if no entry was readable, nobody is allowed.
+    pub restricted: bool,
+    /// `spec.internalTrafficPolicy`
+    pub internal_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`
+    pub external_policy: TrafficPolicy,
+    /// Seconds a client is remembered (`sessionAffinity: ClientIP`)
+    pub affinity: Option<u32>,
+    /// `spec.healthCheckNodePort`
+    pub health_check_node_port: Option<Port>,
+    /// `spec.ports`
+    pub ports: Vec<ServicePort>,
+}
+
+impl Service {
+    /// Whether anything but the ClusterIP leads to it.
+    pub fn externally_accessible(&self) -> bool {
+        !self.external_ips.is_empty()
+            || !self.ingress_ips.is_empty()
+            || self.ports.iter().any(|port| port.node_port.is_some())
+    }
+}
+
+/// One of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `name`; empty where a Service has one port without a name
+    pub name: Arc<str>,
+    /// `protocol`
+    pub protocol: Protocol,
+    /// `port`
+    pub port: Port,
+    /// `nodePort`
+    pub node_port: Option<Port>,
+}
+
+/// An EndpointSlice of one Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The name in label `kubernetes.io/service-name`; the namespace is the slice's own.
+    pub service: Arc<str>,
+    /// `addressType`
+    pub family: IpFamily,
+    /// `ports`
+    pub ports: Box<[SlicePort]>,
+    /// `endpoints`
+    pub endpoints: Box<[SliceEndpoint]>,
+}
+
+/// One of a slice's `ports`. Ports without a number or with a protocol that Services cannot have are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// `name`, matched with the Service port's name
+    pub name: Arc<str>,
+    /// `protocol`
+    pub protocol: Protocol,
+    /// `port`
+    pub port: Port,
+}
+
+/// One of a slice's `endpoints`: its first address, which is all that counts, as in kube-proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// `addresses[0]`
+    pub addr: IpAddr,
+    /// `conditions`
+    pub conditions: Conditions,
+    /// Whether `nodeName` is this node
+    pub local: bool,
+}
+
+/// `conditions` of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// `ready`; missing means true
+    pub ready: bool,
+    /// `serving`; missing means true, as in kube-proxy
+    pub serving: bool,
+    /// `terminating`; missing means false
+    pub terminating: bool,
+}
+
+impl Conditions {
+    /// A ready endpoint.
+    pub const READY: Self = Self {
+        ready: true,
+        serving: true,
+        terminating: false,
+    };
+
+    /// Whether it may be used where no endpoint is ready (KEP-1669).
+    pub fn fallback(self) -> bool {
+        self.serving && self.terminating
+    }
+}
+
+/// This node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// `status.addresses` of type InternalIP, then ExternalIP, in their order
+    pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs`
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+impl Node {
+    /// The node's first address of a family: the one that `primary` means.
+    pub fn primary(&self, family: IpFamily) -> Option<IpAddr> {
+        self.addresses
+            .iter()
+            .copied()
+            .find(|addr| IpFamily::of(*addr) == family)
+    }
+}

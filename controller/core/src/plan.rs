@@ -1,0 +1,318 @@
+//! Service + endpoints + node -> what is to stand in one family's table, one [`PortPlan`] a Service port.
+//!
+//! These are kube-proxy's rules: which addresses lead to a Service, which endpoints each of them may use under
+//! `internalTrafficPolicy` and `externalTrafficPolicy`, and what happens where there are none.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::family::Family;
+use crate::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
+use crate::row::{Class, Endpoint, Frontend, Label, Protocol, Socket};
+
+/// A Service port across all families: what kube-proxy calls a service port name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortKey {
+    /// The Service.
+    pub service: ObjectKey,
+    /// The port's name; empty where it has none.
+    pub port: Arc<str>,
+    /// The port's protocol.
+    pub protocol: Protocol,
+}
+
+impl PortKey {
+    /// "namespace/name:port", or "namespace/name" where the port has no name.
+    pub fn label(&self) -> Label {
+        if self.port.is_empty() {
+            self.service.to_string().into()
+        } else {
+            format!("{}:{}", self.service, self.port).into()
+        }
+    }
+}
+
+impl fmt::Display for PortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label())
+    }
+}
+
+/// What is to stand in one family's table for one Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortPlan<F: Family> {
+    /// Which port.
+    pub key: PortKey,
+    /// `metadata.creationTimestamp` of the Service.
+    pub created: i64,
+    /// The addresses and nodePorts that lead here.
+    pub frontends: Vec<FrontendPlan<F>>,
+    /// All usable endpoints, where a frontend may use them all.
+    pub all: Option<Usable<F>>,
+    /// The usable endpoints on this node, where a frontend may use only them.
+    pub local: Option<Usable<F>>,
+    /// Addresses of endpoints on this node, sorted: they may reach themselves through the Service.
+    pub hairpin: Vec<F::Addr>,
+    /// Seconds a client is remembered.
+    pub affinity: Option<u32>,
+}
+
+/// A frontend and which list it uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendPlan<F: Family> {
+    /// The frontend.
+    pub frontend: Frontend<F>,
+    /// Whether its traffic policy is `Local`.
+    pub local: bool,
+    /// The sources that may reach it; none means everyone.
+    pub sources: Option<Arc<[F::Net]>>,
+}
+
+/// The endpoints that a list holds, or why there are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usable<F: Family> {
+    /// At least one endpoint, sorted, each once.
+    Endpoints(Vec<Endpoint<F>>),
+    /// None, for this reason.
+    None(NoEndpoints),
+}
+
+/// Why a list is empty, and thus what a client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoEndpoints {
+    /// No usable endpoint anywhere: refused at once.
+    Anywhere,
+    /// Usable endpoints, but none on this node: discarded, for a load balancer to try another node.
+    OnThisNode,
+}
+
+/// One endpoint of one Service port, out of all its slices.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<F: Family> {
+    endpoint: Endpoint<F>,
+    conditions: Conditions,
+    local: bool,
+}
+
+/// Plans every port of a Service in family `F`. Empty where the Service has no ClusterIP of this family.
+pub fn plan<'a, F: Family>(
+    service: &Service,
+    slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
+    node: &Node,
+) -> Vec<PortPlan<F>> {
+    let Some(cluster_ip) = first::<F>(&service.cluster_ips) else {
+        return Vec::new();
+    };
+    let sources = allowed_sources::<F>(service, node);
+    let plan_port = |port: &ServicePort| {
+        let lists = Lists::choose(service, &candidates(port, slices.clone()));
+        PortPlan {
+            key: PortKey {
+                service: service.key.clone(),
+                port: port.name.clone(),
+                protocol: port.protocol,
+            },
+            created: service.created,
+            frontends: frontends(service, port, cluster_ip, sources.as_ref()),
+            all: lists.all,
+            local: lists.local,
+            hairpin: lists.hairpin,
+            affinity: service.affinity,
+        }
+    };
+    service.ports.iter().map(plan_port).collect()
+}
+
+fn first<F: Family>(addrs: &[std::net::IpAddr]) -> Option<F::Addr> {
+    addrs.iter().find_map(|addr| F::addr(*addr))
+}
+
+fn frontends<F: Family>(
+    service: &Service,
+    port: &ServicePort,
+    cluster_ip: F::Addr,
+    sources: Option<&Arc<[F::Net]>>,
+) -> Vec<FrontendPlan<F>> {
+    let address = |class, addr| Frontend::Address {
+        class,
+        at: Socket {
+            addr,
+            protocol: port.protocol,
+            port: port.port,
+        },
+    };
+    let external = service.external_policy == TrafficPolicy::Local;
+    let mut plans = vec![FrontendPlan {
+        frontend: address(Class::Cluster, cluster_ip),
+        local: service.internal_policy == TrafficPolicy::Local,
+        sources: None,
+    }];
+    let ingress = service
+        .ingress_ips
+        .iter()
+        .filter_map(|addr| F::addr(*addr))
+        .map(|addr| (addr, sources.cloned()));
+    let external_ips = service
+        .external_ips
+        .iter()
+        .filter_map(|addr| F::addr(*addr))
+        .map(|addr| (addr, None));
+    for (addr, sources) in ingress.chain(external_ips) {
+        let frontend = address(Class::External, addr);
+        if !plans.iter().any(|plan| plan.frontend == frontend) {
+            plans.push(FrontendPlan {
+                frontend,
+                local: external,
+                sources,
+            });
+        }
+    }
+    plans.extend(port.node_port.map(|node_port| FrontendPlan {
+        frontend: Frontend::NodePort {
+            protocol: port.protocol,
+            port: node_port,
+        },
+        local: external,
+        sources: None,
+    }));
+    plans
+}
+
+/// The sources that may reach the LoadBalancer addresses of family `F`; none means everyone. Ranges of the other family
+/// alone restrict nothing in this one, as in kube-proxy.
+fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::Net]>> {
+    let mut ranges: Vec<IpNet> = service
+        .source_ranges
+        .iter()
+        .copied()
+        .filter(|net| F::net(*net).is_some())
+        .collect();
+    if !service.restricted || (ranges.is_empty() && !service.source_ranges.is_empty()) {
+        return None;
+    }
+    // A load balancer may leave its address on the node, and then a request from the node comes from that address.
+    let node_allowed = node
+        .primary(F::FAMILY)
+        .is_some_and(|addr| ranges.iter().any(|range| range.contains(&addr)));
+    if node_allowed {
+        ranges.extend(
+            service
+                .ingress_ips
+                .iter()
+                .filter_map(|addr| F::addr(*addr))
+                .map(|addr| F::host(addr).into()),
+        );
+    }
+    Some(aggregate::<F>(&ranges).into())
+}
+
+/// The same ranges, sorted, without overlaps or neighbours that make one range.
+pub(crate) fn aggregate<F: Family>(ranges: &[IpNet]) -> Vec<F::Net> {
+    let mut ranges: Vec<F::Net> = IpNet::aggregate(&ranges.to_vec())
+        .into_iter()
+        .filter_map(F::net)
+        .collect();
+    ranges.sort_unstable();
+    ranges
+}
+
+/// The endpoints of a port out of all slices, sorted, each once. Of two entries for one address and port the ready one
+/// counts, else the one that may be fallen back to; it is on this node if either says so.
+fn candidates<'a, F: Family>(port: &ServicePort, slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<Candidate<F>> {
+    let mut found = Vec::new();
+    for slice in slices.filter(|slice| slice.family == F::FAMILY) {
+        let wanted = slice
+            .ports
+            .iter()
+            .filter(|other| other.name == port.name && other.protocol == port.protocol);
+        for slice_port in wanted {
+            found.extend(slice.endpoints.iter().filter_map(|entry| {
+                let endpoint = Endpoint {
+                    addr: F::addr(entry.addr)?,
+                    port: slice_port.port,
+                };
+                Some(Candidate {
+                    endpoint,
+                    conditions: entry.conditions,
+                    local: entry.local,
+                })
+            }));
+        }
+    }
+    let worth = |conditions: Conditions| (conditions.ready, conditions.fallback());
+    found.sort_by_key(|candidate| (candidate.endpoint, std::cmp::Reverse(worth(candidate.conditions))));
+    found.dedup_by(|later, first| {
+        let same = later.endpoint == first.endpoint;
+        first.local |= same && later.local;
+        same
+    });
+    found
+}
+
+struct Lists<F: Family> {
+    all: Option<Usable<F>>,
+    local: Option<Usable<F>>,
+    hairpin: Vec<F::Addr>,
+}
+
+impl<F: Family> Lists<F> {
+    /// Chooses among a port's endpoints as kube-proxy's `CategorizeEndpoints` does.
+    fn choose(service: &Service, candidates: &[Candidate<F>]) -> Self {
+        let external = service.externally_accessible();
+        let uses_all = service.internal_policy == TrafficPolicy::Cluster || external;
+        let uses_local = service.internal_policy == TrafficPolicy::Local
+            || (service.external_policy == TrafficPolicy::Local && external);
+        let select = |local_only: bool| {
+            let among = || {
+                candidates
+                    .iter()
+                    .filter(move |candidate| candidate.local || !local_only)
+            };
+            let ready: Vec<_> = among()
+                .filter(|candidate| candidate.conditions.ready)
+                .copied()
+                .collect();
+            if ready.is_empty() {
+                among().filter(|c| c.conditions.fallback()).copied().collect()
+            } else {
+                ready
+            }
+        };
+        let all = if uses_all { Some(select(false)) } else { None };
+        let local = if uses_local { Some(select(true)) } else { None };
+        let anywhere = candidates.iter().any(|c| c.conditions.ready || c.conditions.fallback());
+        let reason = if anywhere {
+            NoEndpoints::OnThisNode
+        } else {
+            NoEndpoints::Anywhere
+        };
+
+        let mut hairpin: Vec<F::Addr> = all
+            .iter()
+            .chain(&local)
+            .flatten()
+            .filter(|c| c.local)
+            .map(|c| c.endpoint.addr)
+            .collect();
+        hairpin.sort_unstable();
+        hairpin.dedup();
+        let usable = |list: Vec<Candidate<F>>, reason| {
+            if list.is_empty() {
+                Usable::None(reason)
+            } else {
+                Usable::Endpoints(list.into_iter().map(|candidate| candidate.endpoint).collect())
+            }
+        };
+        Self {
+            all: all.map(|list| usable(list, NoEndpoints::Anywhere)),
+            local: local.map(|list| usable(list, reason)),
+            hairpin,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,237 @@
+//! Rows: what a data plane stores. A row has a key and a value; [`Row::same_key`] says whether two rows may not stand
+//! beside each other.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use crate::family::Family;
+use crate::id::{EndpointId, ServiceId};
+
+/// A transport protocol that Services can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl Protocol {
+    /// The number in the IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol of an IP header's number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+/// As the Kubernetes API writes it: `TCP`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// A port number; 0 is none.
+pub type Port = NonZeroU16;
+
+/// Which kind of address a frontend has. It decides about masquerading and short circuits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A ClusterIP.
+    Cluster,
+    /// An externalIP or a LoadBalancer ingress address.
+    External,
+}
+
+/// What a packet is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Frontend<F: Family> {
+    /// An address that stands for one Service port.
+    Address {
+        /// The kind of address.
+        class: Class,
+        /// The address and port.
+        at: Socket<F>,
+    },
+    /// A nodePort on the node's addresses.
+    NodePort {
+        /// The protocol.
+        protocol: Protocol,
+        /// The port on the node.
+        port: Port,
+    },
+}
+
+/// Address, protocol and port of a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Socket<F: Family> {
+    /// The address.
+    pub addr: F::Addr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: Port,
+}
+
+/// Where a connection is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint<F: Family> {
+    /// The pod's address.
+    pub addr: F::Addr,
+    /// The port on that address.
+    pub port: Port,
+}
+
+/// How a Service answers a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pick {
+    /// Any endpoint of the slots `0..count`.
+    Any {
+        /// How many endpoints the list has.
+        count: Port,
+    },
+    /// The endpoint that this client was sent to before, else any of the slots `0..count`.
+    Sticky {
+        /// How many endpoints the list has.
+        count: Port,
+        /// How long a client is remembered.
+        seconds: u32,
+    },
+    /// Answer at once that nobody is there.
+    Refuse,
+    /// Answer nothing.
+    Discard,
+}
+
+/// "namespace/name:port", carried by rows so that whoever reads the kernel's tables knows whose they are.
+pub type Label = Arc<str>;
+
+/// One row of one family's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each variant's line names its fields in their order, key : value"
+)]
+pub enum Row<F: Family> {
+    /// frontend : list of endpoints
+    Frontend {
+        frontend: Frontend<F>,
+        service: ServiceId,
+        label: Label,
+    },
+    /// list : how to pick
+    Service {
+        service: ServiceId,
+        pick: Pick,
+        label: Label,
+    },
+    /// list . slot : endpoint, for lists without affinity
+    Endpoint {
+        service: ServiceId,
+        slot: u16,
+        endpoint: Endpoint<F>,
+    },
+    /// list . slot : endpoint id, for lists with affinity
+    StickyEndpoint {
+        service: ServiceId,
+        slot: u16,
+        id: EndpointId,
+    },
+    /// endpoint id : endpoint, for lists with affinity
+    EndpointId { id: EndpointId, endpoint: Endpoint<F> },
+    /// An address that is a ClusterIP; its unknown ports are refused.
+    ClusterIp { addr: F::Addr },
+    /// A range that ClusterIPs are taken from; its unassigned addresses are discarded.
+    ServiceCidr { net: F::Net },
+    /// A range whose sources count as pods (detectLocal).
+    LocalPods { net: F::Net },
+    /// An address of this node that accepts nodePort traffic.
+    NodeAddress { addr: F::Addr },
+    /// An endpoint on this node that may reach itself through a Service.
+    Hairpin { addr: F::Addr },
+    /// A LoadBalancer address that only some sources may reach (loadBalancerSourceRanges).
+    Restricted { at: Socket<F> },
+    /// A source that may reach a restricted frontend.
+    AllowedSource { at: Socket<F>, source: F::Net },
+}
+
+/// The kinds of rows, in the order in which they are added: whatever a row points at is there before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`Row::EndpointId`]
+    EndpointId,
+    /// [`Row::StickyEndpoint`]
+    StickyEndpoint,
+    /// [`Row::Endpoint`]
+    Endpoint,
+    /// [`Row::Service`]
+    Service,
+    /// [`Row::ClusterIp`]
+    ClusterIp,
+    /// [`Row::ServiceCidr`]
+    ServiceCidr,
+    /// [`Row::LocalPods`]
+    LocalPods,
+    /// [`Row::NodeAddress`]
+    NodeAddress,
+    /// [`Row::Hairpin`]
+    Hairpin,
+    /// [`Row::AllowedSource`]
+    AllowedSource,
+    /// [`Row::Restricted`]
+    Restricted,
+    /// [`Row::Frontend`]
+    Frontend,
+}
+
+impl<F: Family> Row<F> {
+    /// The row's kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Frontend { .. } => Kind::Frontend,
+            Self::Service { .. } => Kind::Service,
+            Self::Endpoint { .. } => Kind::Endpoint,
+            Self::StickyEndpoint { .. } => Kind::StickyEndpoint,
+            Self::EndpointId { .. } => Kind::EndpointId,
+            Self::ClusterIp { .. } => Kind::ClusterIp,
+            Self::ServiceCidr { .. } => Kind::ServiceCidr,
+            Self::LocalPods { .. } => Kind::LocalPods,
+            Self::NodeAddress { .. } => Kind::NodeAddress,
+            Self::Hairpin { .. } => Kind::Hairpin,
+            Self::Restricted { .. } => Kind::Restricted,
+            Self::AllowedSource { .. } => Kind::AllowedSource,
+        }
+    }
+
+    /// The list of endpoints that this row is about, if it is about one.
+    pub fn service(&self) -> Option<ServiceId> {
+        match self {
+            Self::Frontend { service, .. }
+            | Self::Service { service, .. }
+            | Self::Endpoint { service, .. }
+            | Self::StickyEndpoint { service, .. } => Some(*service),
+            Self::EndpointId { id, .. } => Some(id.service()),
+            _ => None,
+        }
+    }
+}

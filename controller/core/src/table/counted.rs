@@ -1,0 +1,42 @@
+//! Rows that several Service ports share: there while at least one needs them.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+#[derive(Debug)]
+pub(super) struct Counted<K>(HashMap<K, u32>);
+
+impl<K> Default for Counted<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Counted<K> {
+    /// One more needs it; whether it is the first.
+    pub(super) fn add(&mut self, key: K) -> bool {
+        let count = self.0.entry(key).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// One fewer needs it; whether it was the last.
+    pub(super) fn remove(&mut self, key: K) -> bool {
+        match self.0.get_mut(&key) {
+            Some(1) => self.0.remove(&key).is_some(),
+            Some(count) => {
+                *count -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn contains(&self, key: K) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> + '_ {
+        self.0.keys().copied()
+    }
+}

@@ -1,0 +1,112 @@
+//! What a change did to the rows, reduced to its net effect: a row that went and came back is no change at all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::delta::Delta;
+use crate::family::Family;
+use crate::id::{EndpointId, ServiceId};
+use crate::row::{Frontend, Row, Socket};
+
+/// The part of a row that no other row may share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key<F: Family> {
+    Frontend(Frontend<F>),
+    Service(ServiceId),
+    Slot(ServiceId, u16),
+    EndpointId(EndpointId),
+    Addr(crate::row::Kind, F::Addr),
+    Net(crate::row::Kind, F::Net),
+    Restricted(Socket<F>),
+    AllowedSource(Socket<F>, F::Net),
+}
+
+impl<F: Family> Key<F> {
+    fn of(row: &Row<F>) -> Self {
+        match row {
+            Row::Frontend { frontend, .. } => Self::Frontend(*frontend),
+            Row::Service { service, .. } => Self::Service(*service),
+            // Lists with affinity have ids of their own range, so the two kinds of slots never meet.
+            Row::Endpoint { service, slot, .. } | Row::StickyEndpoint { service, slot, .. } => {
+                Self::Slot(*service, *slot)
+            }
+            Row::EndpointId { id, .. } => Self::EndpointId(*id),
+            Row::ClusterIp { addr } | Row::NodeAddress { addr } | Row::Hairpin { addr } => {
+                Self::Addr(row.kind(), *addr)
+            }
+            Row::ServiceCidr { net } | Row::LocalPods { net } => Self::Net(row.kind(), *net),
+            Row::Restricted { at } => Self::Restricted(*at),
+            Row::AllowedSource { at, source } => Self::AllowedSource(*at, *source),
+        }
+    }
+}
+
+/// What stood at a key, and what stands there now.
+type Write<F> = (Option<Row<F>>, Option<Row<F>>);
+
+/// The rows that were written since the last [`Journal::take`], each with what stood there before.
+#[derive(Debug)]
+pub(super) struct Journal<F: Family> {
+    /// In the order of the first write, so that the same change always makes the same delta.
+    writes: Vec<Write<F>>,
+    place: HashMap<Key<F>, usize>,
+}
+
+impl<F: Family> Default for Journal<F> {
+    fn default() -> Self {
+        Self {
+            writes: Vec::new(),
+            place: HashMap::new(),
+        }
+    }
+}
+
+impl<F: Family> Journal<F> {
+    /// A row comes to stand where none stood.
+    pub(super) fn add(&mut self, row: Row<F>) {
+        self.write(None, Some(row));
+    }
+
+    /// A row goes.
+    pub(super) fn remove(&mut self, row: Row<F>) {
+        self.write(Some(row), None);
+    }
+
+    /// A row goes where `old` is given, another comes where `new` is; both have the same key.
+    pub(super) fn write(&mut self, old: Option<Row<F>>, new: Option<Row<F>>) {
+        let Some(row) = old.as_ref().or(new.as_ref()) else {
+            return;
+        };
+        match self.place.entry(Key::of(row)) {
+            Entry::Occupied(entry) => self.writes[*entry.get()].1 = new,
+            Entry::Vacant(entry) => {
+                entry.insert(self.writes.len());
+                self.writes.push((old, new));
+            }
+        }
+    }
+
+    /// How many rows were written.
+    pub(super) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// The net effect of everything written.
+    pub(super) fn take(&mut self) -> Delta<F> {
+        self.place.clear();
+        self.place.shrink_to(64);
+        let mut delta = Delta::default();
+        for write in std::mem::take(&mut self.writes) {
+            match write {
+                (Some(old), Some(new)) if old != new => delta.changed.push((old, new)),
+                (Some(old), None) => delta.removed.push(old),
+                (None, Some(new)) => delta.added.push(new),
+                _ => {}
+            }
+        }
+        delta.added.sort_by_key(Row::kind);
+        delta.changed.sort_by_key(|(_, new)| new.kind());
+        delta.removed.sort_by_key(|row| std::cmp::Reverse(row.kind()));
+        delta
+    }
+}

@@ -1,0 +1,325 @@
+//! The rows of one family as they stand, and the least change that leads to what is planned.
+//!
+//! Owned by the engine. [`Table::set`] takes a plan and writes what differs into a journal; [`Table::take`] gives the
+//! net change; then [`Table::commit`], or [`Table::rollback`] where the data plane did not take it.
+//!
+//! Invariant: the rows of a committed table are exactly those that the data plane holds.
+
+mod adopt;
+mod claims;
+mod counted;
+mod frontends;
+mod ids;
+mod journal;
+mod programmed;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::delta::Delta;
+use crate::family::Family;
+use crate::id::ServiceId;
+use crate::node::NodeRows;
+use crate::object::ObjectKey;
+use crate::plan::{PortKey, PortPlan, Usable};
+use crate::row::{Class, Frontend, Protocol, Row};
+
+use claims::{Claims, Rank};
+use counted::Counted;
+use frontends::Held;
+use ids::Ids;
+use journal::Journal;
+use programmed::{List, Programmed};
+
+/// The rows of one family.
+#[derive(Debug)]
+pub struct Table<F: Family> {
+    programmed: HashMap<ServiceId, Programmed<F>>,
+    names: BTreeMap<PortKey, ServiceId>,
+    claims: HashMap<Frontend<F>, Claims>,
+    cluster_ips: Counted<F::Addr>,
+    hairpin: Counted<F::Addr>,
+    node: NodeRows<F>,
+    ids: Ids,
+    journal: Journal<F>,
+    undo: Vec<Undo<F>>,
+}
+
+#[derive(Debug)]
+enum Undo<F: Family> {
+    Port(ServiceId, Option<Box<Programmed<F>>>),
+    Node(NodeRows<F>),
+}
+
+/// Why a plan does not stand as it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// The list holds fewer endpoints than there are.
+    #[error("has {found} endpoints, of which {used} are used: a Service port cannot have more")]
+    Endpoints {
+        /// How many there are.
+        found: usize,
+        /// How many stand.
+        used: usize,
+    },
+    /// All ids with affinity are in use: programmed without affinity.
+    #[error("has no session affinity: all 28,672 ids for Service ports with affinity are in use")]
+    Affinity,
+    /// All ids are in use: not programmed.
+    #[error("is not programmed: all 16,777,215 ids for Service ports are in use")]
+    Ids,
+}
+
+impl<F: Family> Default for Table<F> {
+    fn default() -> Self {
+        Self {
+            programmed: HashMap::new(),
+            names: BTreeMap::new(),
+            claims: HashMap::new(),
+            cluster_ips: Counted::default(),
+            hairpin: Counted::default(),
+            node: NodeRows::default(),
+            ids: Ids::default(),
+            journal: Journal::default(),
+            undo: Vec::new(),
+        }
+    }
+}
+
+impl<F: Family> Table<F> {
+    /// Makes the table hold `plan`, and nothing else, for its Service port.
+    pub fn set(&mut self, plan: PortPlan<F>) -> Option<Limit> {
+        let mut limit = None;
+        let wanted = plan.affinity.is_some();
+        let known = self.names.get(&plan.key).copied().filter(|id| id.is_sticky() == wanted);
+        let found = known
+            .or_else(|| self.orphan(&plan.frontends, wanted))
+            .or_else(|| self.ids.take(wanted));
+        let id = found.or_else(|| {
+            limit = Some(Limit::Affinity);
+            self.names
+                .get(&plan.key)
+                .copied()
+                .filter(|id| !id.is_sticky())
+                .or_else(|| self.ids.take(false))
+        });
+        let Some(id) = id else { return Some(Limit::Ids) };
+        if let Some(before) = self.names.get(&plan.key).copied().filter(|before| *before != id) {
+            self.change(before, None);
+        }
+        let old = self.programmed.get(&id);
+        let affinity = plan.affinity.filter(|_| id.is_sticky());
+        let mut list = |usable: Option<Usable<F>>, old: Option<&List<F>>| {
+            let (list, too_many) = List::new(usable?, old, id.is_sticky(), affinity);
+            limit = limit.or(too_many);
+            Some(list)
+        };
+        let new = Programmed {
+            all: list(plan.all, old.and_then(|old| old.all.as_ref())),
+            local: list(plan.local, old.and_then(|old| old.local.as_ref())),
+            label: plan.key.label(),
+            key: Some(plan.key),
+            created: plan.created,
+            frontends: plan.frontends,
+            hairpin: plan.hairpin,
+        };
+        self.change(id, Some(new));
+        limit
+    }
+
+    /// Makes the table hold nothing for a Service port.
+    pub fn remove(&mut self, key: &PortKey) {
+        if let Some(id) = self.names.get(key).copied() {
+            self.change(id, None);
+        }
+    }
+
+    /// Makes the node's own rows these.
+    pub fn set_node(&mut self, node: NodeRows<F>) {
+        write_node(&self.node, &node, &mut self.journal);
+        let old = std::mem::replace(&mut self.node, node);
+        self.undo.push(Undo::Node(old));
+    }
+
+    /// The net change since the last [`Self::commit`] or [`Self::rollback`].
+    pub fn take(&mut self) -> Delta<F> {
+        self.journal.take()
+    }
+
+    /// How many rows were written since the last [`Self::take`].
+    pub fn waiting(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// The data plane holds what was taken.
+    pub fn commit(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The data plane does not hold what was taken: the table is again as it was before.
+    pub fn rollback(&mut self) {
+        let undo = std::mem::take(&mut self.undo);
+        for step in undo.into_iter().rev() {
+            match step {
+                Undo::Port(id, old) => drop(self.install(id, old.map(|old| *old))),
+                Undo::Node(old) => self.node = old,
+            }
+        }
+        self.journal.take();
+    }
+
+    /// Whose list an id is.
+    pub fn owner(&self, id: ServiceId) -> Option<&PortKey> {
+        self.programmed.get(&id.all())?.key.as_ref()
+    }
+
+    /// The id of a Service port's list of all endpoints.
+    pub fn id(&self, key: &PortKey) -> Option<ServiceId> {
+        self.names.get(key).copied()
+    }
+
+    /// The ports of a Service that stand in the table.
+    pub fn ports(&self, service: &ObjectKey) -> Vec<PortKey> {
+        let first = PortKey { service: service.clone(), port: "".into(), protocol: Protocol::Tcp };
+        self.names.range(first..).map(|(key, _)| key).take_while(|key| key.service == *service).cloned().collect()
+    }
+
+    /// The frontends that a Service port wants and an older Service has, with that one's name.
+    pub fn shadowed<'a>(&'a self, key: &PortKey) -> impl Iterator<Item = (Frontend<F>, &'a PortKey)> + 'a {
+        let id = self.names.get(key).copied();
+        let frontends = id
+            .and_then(|id| self.programmed.get(&id))
+            .map_or(&[][..], |port| &port.frontends);
+        frontends.iter().filter_map(move |plan| {
+            let holder = self
+                .claims
+                .get(&plan.frontend)?
+                .holder()
+                .filter(|holder| Some(*holder) != id)?;
+            Some((plan.frontend, self.owner(holder)?))
+        })
+    }
+
+    /// Every row that stands, in no particular order.
+    pub fn rows(&self) -> Vec<Row<F>> {
+        let mut journal = Journal::default();
+        for (id, port) in &self.programmed {
+            Programmed::write(*id, None, Some(port), &mut journal);
+        }
+        for (frontend, claims) in &self.claims {
+            let held = claims.holder().and_then(|holder| self.held(holder, *frontend));
+            Held::write(None, held.as_ref(), &mut journal);
+        }
+        self.cluster_ips
+            .keys()
+            .for_each(|addr| journal.add(Row::ClusterIp { addr }));
+        self.hairpin.keys().for_each(|addr| journal.add(Row::Hairpin { addr }));
+        write_node(&NodeRows::default(), &self.node, &mut journal);
+        journal.take().added
+    }
+
+    /// Installs what is to stand under an id, and notes how to undo it.
+    fn change(&mut self, id: ServiceId, new: Option<Programmed<F>>) {
+        let old = self.install(id, new);
+        self.undo.push(Undo::Port(id, old.map(Box::new)));
+    }
+
+    /// The one place where the rows of a Service port change.
+    fn install(&mut self, id: ServiceId, new: Option<Programmed<F>>) -> Option<Programmed<F>> {
+        let old = self.programmed.remove(&id);
+        Programmed::write(id, old.as_ref(), new.as_ref(), &mut self.journal);
+        self.count_hairpin(old.as_ref(), new.as_ref());
+        match (&old, &new) {
+            (None, Some(_)) => self.ids.claim(id),
+            (Some(_), None) => self.ids.release(id),
+            _ => {}
+        }
+        if let Some(key) = old.as_ref().and_then(|old| old.key.as_ref()) {
+            self.names.remove(key);
+        }
+        if let Some(key) = new.as_ref().and_then(|new| new.key.as_ref()) {
+            self.names.insert(key.clone(), id);
+        }
+        let plans = |port: Option<&Programmed<F>>| port.map(|port| port.frontends.clone()).unwrap_or_default();
+        let (before, after) = (plans(old.as_ref()), plans(new.as_ref()));
+        let rank = new.as_ref().map(Programmed::rank);
+        self.programmed.extend(new.map(|new| (id, new)));
+        let gone = before
+            .iter()
+            .filter(|plan| !after.iter().any(|other| other.frontend == plan.frontend));
+        for plan in gone {
+            self.claim(id, plan.frontend, old.as_ref(), None);
+        }
+        for plan in &after {
+            self.claim(id, plan.frontend, old.as_ref(), rank.clone());
+        }
+        old
+    }
+
+    /// Gives `id` a claim on a frontend (`rank`) or takes it away, and writes the rows of whoever has it then.
+    fn claim(&mut self, id: ServiceId, frontend: Frontend<F>, old: Option<&Programmed<F>>, rank: Option<Rank>) {
+        let holder = self.claims.get(&frontend).and_then(Claims::holder);
+        let before = match holder {
+            Some(holder) if holder == id => old.and_then(|old| old.held(id, frontend)),
+            Some(holder) => self.held(holder, frontend),
+            None => None,
+        };
+        let claims = self.claims.entry(frontend).or_default();
+        claims.remove(id);
+        if let Some(rank) = rank {
+            claims.insert(rank, id);
+        }
+        let holder = claims.holder();
+        if holder.is_none() {
+            self.claims.remove(&frontend);
+        }
+        let after = holder.and_then(|holder| self.held(holder, frontend));
+        Held::write(before.as_ref(), after.as_ref(), &mut self.journal);
+        if let Frontend::Address {
+            class: Class::Cluster,
+            at,
+        } = frontend
+        {
+            let row = Row::ClusterIp { addr: at.addr };
+            match (before.is_some(), after.is_some()) {
+                (false, true) if self.cluster_ips.add(at.addr) => self.journal.add(row),
+                (true, false) if self.cluster_ips.remove(at.addr) => self.journal.remove(row),
+                _ => {}
+            }
+        }
+    }
+
+    fn held(&self, holder: ServiceId, frontend: Frontend<F>) -> Option<Held<F>> {
+        self.programmed.get(&holder)?.held(holder, frontend)
+    }
+
+    fn count_hairpin(&mut self, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {
+        for addr in new.iter().flat_map(|new| &new.hairpin).copied() {
+            if self.hairpin.add(addr) {
+                self.journal.add(Row::Hairpin { addr });
+            }
+        }
+        for addr in old.iter().flat_map(|old| &old.hairpin).copied() {
+            if self.hairpin.remove(addr) {
+                self.journal.remove(Row::Hairpin { addr });
+            }
+        }
+    }
+}
+
+fn write_node<F: Family>(old: &NodeRows<F>, new: &NodeRows<F>, journal: &mut Journal<F>) {
+    let mut nets = |old: &BTreeSet<F::Net>, new: &BTreeSet<F::Net>, row: fn(F::Net) -> Row<F>| {
+        old.difference(new).for_each(|net| journal.remove(row(*net)));
+        new.difference(old).for_each(|net| journal.add(row(*net)));
+    };
+    nets(&old.service_cidrs, &new.service_cidrs, |net| Row::ServiceCidr { net });
+    nets(&old.local_pods, &new.local_pods, |net| Row::LocalPods { net });
+    let (old, new) = (&old.node_addresses, &new.node_addresses);
+    old.difference(new)
+        .for_each(|addr| journal.remove(Row::NodeAddress { addr: *addr }));
+    new.difference(old)
+        .for_each(|addr| journal.add(Row::NodeAddress { addr: *addr }));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What stands for one Service port, and the rows that a change of it writes.
+
+use crate::family::Family;
+use crate::id::ServiceId;
+use crate::plan::{FrontendPlan, NoEndpoints, PortKey, Usable};
+use crate::row::{Frontend, Label, Pick, Port, Row};
+
+use super::Limit;
+use super::claims::Rank;
+use super::frontends::Held;
+use super::journal::Journal;
+use super::slots::Slots;
+
+/// What stands for one Service port, under its id for all endpoints.
+#[derive(Clone, Debug)]
+pub(super) struct Programmed<F: Family> {
+    /// None: rows found in the kernel that no Service has claimed yet.
+    pub(super) key: Option<PortKey>,
+    pub(super) created: i64,
+    pub(super) label: Label,
+    pub(super) frontends: Vec<FrontendPlan<F>>,
+    pub(super) all: Option<List<F>>,
+    pub(super) local: Option<List<F>>,
+    pub(super) hairpin: Vec<F::Addr>,
+}
+
+impl<F: Family> Programmed<F> {
+    pub(super) fn rank(&self) -> Rank {
+        match &self.key {
+            Some(key) => Rank::owner(self.created, key.clone()),
+            None => Rank::orphan(),
+        }
+    }
+
+    /// What this port has planned for a frontend.
+    pub(super) fn held(&self, id: ServiceId, frontend: Frontend<F>) -> Option<Held<F>> {
+        let plan = self.frontends.iter().find(|plan| plan.frontend == frontend)?.clone();
+        Some(Held {
+            id,
+            plan,
+            label: self.label.clone(),
+        })
+    }
+
+    /// Writes what differs between two states of a Service port's lists.
+    pub(super) fn write(id: ServiceId, old: Option<&Self>, new: Option<&Self>, journal: &mut Journal<F>) {
+        let all = |port: Option<&Self>| port.and_then(|port| Some((port.all.clone()?, port.label.clone())));
+        let local = |port: Option<&Self>| port.and_then(|port| Some((port.local.clone()?, port.label.clone())));
+        List::write(id, all(old), all(new), journal);
+        List::write(id.local(), local(old), local(new), journal);
+    }
+}
+
+/// A list of endpoints and how one of them is picked.
+#[derive(Clone, Debug)]
+pub(super) struct List<F: Family> {
+    pub(super) pick: Pick,
+    pub(super) slots: Slots<F>,
+}
+
+impl<F: Family> List<F> {
+    /// The list that holds `usable`, with as many endpoints as can be where `old` has them.
+    pub(super) fn new(
+        usable: Usable<F>,
+        old: Option<&Self>,
+        sticky: bool,
+        affinity: Option<u32>,
+    ) -> (Self, Option<Limit>) {
+        let (mut wanted, empty) = match usable {
+            Usable::Endpoints(endpoints) => (endpoints, Pick::Refuse),
+            Usable::None(NoEndpoints::Anywhere) => (Vec::new(), Pick::Refuse),
+            Usable::None(NoEndpoints::OnThisNode) => (Vec::new(), Pick::Discard),
+        };
+        let (found, used) = (wanted.len(), wanted.len().min(Slots::<F>::capacity(sticky)));
+        wanted.truncate(used);
+        let slots = old.map_or_else(|| Slots::empty(sticky).with(&wanted), |old| old.slots.with(&wanted));
+        let pick = match (u16::try_from(used).ok().and_then(Port::new), affinity) {
+            (None, _) => empty,
+            (Some(count), None) => Pick::Any { count },
+            (Some(count), Some(seconds)) => Pick::Sticky { count, seconds },
+        };
+        (
+            Self { pick, slots },
+            (found > used).then_some(Limit::Endpoints { found, used }),
+        )
+    }
+
+    fn write(id: ServiceId, old: Option<(Self, Label)>, new: Option<(Self, Label)>, journal: &mut Journal<F>) {
+        let none = Slots::empty(id.is_sticky());
+        let slots = |list: &Option<(Self, Label)>| list.as_ref().map_or(none.clone(), |(list, _)| list.slots.clone());
+        slots(&old).write(id, &slots(&new), journal);
+        let row = |list: Option<(Self, Label)>| {
+            list.map(|(list, label)| Row::Service {
+                service: id,
+                pick: list.pick,
+                label,
+            })
+        };
+        let (old, new) = (row(old), row(new));
+        if old != new {
+            journal.write(old, new);
+        }
+    }
+}

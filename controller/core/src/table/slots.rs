@@ -1,0 +1,250 @@
+//! Which endpoint has which slot of a list. A changed set of endpoints moves as few of them as can be: slots stay
+//! without gaps, so that a list of n can be picked from by a number below n.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::family::Family;
+use crate::id::{STICKY_ENDPOINTS, ServiceId};
+use crate::row::{Endpoint, Row};
+
+use super::journal::Journal;
+
+/// The endpoints of a list, each at the index of its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Slots<F: Family> {
+    /// Without affinity.
+    Plain(Box<[Endpoint<F>]>),
+    /// With affinity: each endpoint keeps its number for as long as it is in the list.
+    Sticky {
+        entries: Box<[(u16, Endpoint<F>)]>,
+        /// The number to try first for the next new endpoint: numbers are reused as late as can be.
+        next: u16,
+    },
+}
+
+impl<F: Family> Slots<F> {
+    /// A list without endpoints.
+    pub(super) fn empty(sticky: bool) -> Self {
+        if sticky {
+            Self::Sticky {
+                entries: Box::default(),
+                next: 1,
+            }
+        } else {
+            Self::Plain(Box::default())
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Plain(endpoints) => endpoints.len(),
+            Self::Sticky { entries, .. } => entries.len(),
+        }
+    }
+
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = Endpoint<F>> + '_ {
+        let (plain, sticky) = match self {
+            Self::Plain(endpoints) => (&endpoints[..], &[][..]),
+            Self::Sticky { entries, .. } => (&[][..], &entries[..]),
+        };
+        plain
+            .iter()
+            .copied()
+            .chain(sticky.iter().map(|(_, endpoint)| *endpoint))
+    }
+
+    /// How many endpoints such a list can hold.
+    pub(super) fn capacity(sticky: bool) -> usize {
+        if sticky {
+            STICKY_ENDPOINTS
+        } else {
+            usize::from(u16::MAX)
+        }
+    }
+
+    /// The same list with exactly the endpoints in `wanted` (sorted, each once, not more than the capacity).
+    pub(super) fn with(&self, wanted: &[Endpoint<F>]) -> Self {
+        match self {
+            Self::Plain(old) => Self::Plain(arrange(old, wanted, |endpoint| *endpoint, |endpoint| endpoint)),
+            Self::Sticky { entries, next } => {
+                let mut numbers = Numbers::new(entries, wanted, *next);
+                let entries = arrange(entries, wanted, |entry| entry.1, |endpoint| (numbers.take(), endpoint));
+                Self::Sticky {
+                    entries,
+                    next: numbers.next,
+                }
+            }
+        }
+    }
+
+    /// Writes the rows that differ between this list and what it becomes.
+    pub(super) fn write(&self, service: ServiceId, new: &Self, journal: &mut Journal<F>) {
+        let row = |slots: &Self, index: usize| match slots {
+            Self::Plain(endpoints) => {
+                let endpoint = *endpoints.get(index)?;
+                Some(Row::Endpoint {
+                    service,
+                    slot: u16::try_from(index).ok()?,
+                    endpoint,
+                })
+            }
+            Self::Sticky { entries, .. } => {
+                let id = service.endpoint(entries.get(index)?.0)?;
+                Some(Row::StickyEndpoint {
+                    service,
+                    slot: u16::try_from(index).ok()?,
+                    id,
+                })
+            }
+        };
+        for index in 0..self.len().max(new.len()) {
+            let (old, new) = (row(self, index), row(new, index));
+            if old != new {
+                journal.write(old, new);
+            }
+        }
+        let ids = |slots: &Self| -> HashMap<u16, Endpoint<F>> {
+            match slots {
+                Self::Plain(_) => HashMap::new(),
+                Self::Sticky { entries, .. } => entries.iter().copied().collect(),
+            }
+        };
+        let (before, after) = (ids(self), ids(new));
+        let mut numbers: Vec<u16> = before.keys().chain(after.keys()).copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            let row = |ids: &HashMap<u16, Endpoint<F>>| {
+                Some(Row::EndpointId {
+                    id: service.endpoint(number)?,
+                    endpoint: *ids.get(&number)?,
+                })
+            };
+            let (old, new) = (row(&before), row(&after));
+            if old != new {
+                journal.write(old, new);
+            }
+        }
+    }
+}
+
+/// Keeps what is in `wanted` where it is, fills the holes with new endpoints, then with those past the new end.
+fn arrange<F: Family, T: Copy>(
+    old: &[T],
+    wanted: &[Endpoint<F>],
+    endpoint: impl Fn(&T) -> Endpoint<F>,
+    mut make: impl FnMut(Endpoint<F>) -> T,
+) -> Box<[T]> {
+    let known: HashSet<Endpoint<F>> = old.iter().map(&endpoint).collect();
+    let stays = |entry: &&T| wanted.binary_search(&endpoint(entry)).is_ok();
+    let (head, tail) = old.split_at(old.len().min(wanted.len()));
+    let mut movers = tail.iter().filter(stays).copied();
+    let mut fresh = wanted.iter().filter(|wanted| !known.contains(*wanted));
+    let mut next = || fresh.next().map(|endpoint| make(*endpoint)).or_else(|| movers.next());
+    let mut slots: Vec<T> = Vec::with_capacity(wanted.len());
+    slots.extend(
+        head.iter()
+            .filter_map(|entry| if stays(&entry) { Some(*entry) } else { next() }),
+    );
+    slots.extend(std::iter::from_fn(next));
+    slots.into()
+}
+
+/// Hands out the numbers that no endpoint of a list has.
+struct Numbers {
+    taken: HashSet<u16>,
+    next: u16,
+}
+
+impl Numbers {
+    fn new<F: Family>(entries: &[(u16, Endpoint<F>)], wanted: &[Endpoint<F>], next: u16) -> Self {
+        let stays = |entry: &&(u16, Endpoint<F>)| wanted.binary_search(&entry.1).is_ok();
+        Self {
+            taken: entries.iter().filter(stays).map(|(number, _)| *number).collect(),
+            next,
+        }
+    }
+
+    /// The capacity is kept by the caller, so that one is always free.
+    fn take(&mut self) -> u16 {
+        loop {
+            let number = self.next;
+            self.next = if usize::from(number) >= STICKY_ENDPOINTS {
+                1
+            } else {
+                number + 1
+            };
+            if self.taken.insert(number) {
+                return number;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::V4;
+    use crate::row::Port;
+
+    fn endpoints(last: &[u8]) -> Vec<Endpoint<V4>> {
+        last.iter()
+            .map(|n| Endpoint {
+                addr: [10, 0, 0, *n].into(),
+                port: Port::new(80).unwrap(),
+            })
+            .collect()
+    }
+
+    fn after(old: &[u8], wanted: &[u8]) -> Vec<u8> {
+        let slots = Slots::Plain(endpoints(old).into()).with(&endpoints(wanted));
+        slots.endpoints().map(|endpoint| endpoint.addr.octets()[3]).collect()
+    }
+
+    #[test]
+    fn a_new_endpoint_takes_the_slot_after_the_last() {
+        assert_eq!(after(&[5, 3], &[1, 3, 5]), [5, 3, 1]);
+    }
+
+    #[test]
+    fn the_last_endpoint_fills_the_hole_that_another_left() {
+        assert_eq!(after(&[1, 2, 3, 4], &[1, 3, 4]), [1, 4, 3]);
+        assert_eq!(after(&[1, 2, 3, 4], &[1, 2, 3]), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_replaced_endpoint_leaves_its_slot_to_the_new_one() {
+        assert_eq!(after(&[1, 2, 3], &[1, 3, 9]), [1, 9, 3]);
+    }
+
+    #[test]
+    fn everything_may_go_and_come() {
+        assert_eq!(after(&[1, 2], &[]), [] as [u8; 0]);
+        assert_eq!(after(&[], &[2, 7]), [2, 7]);
+        assert_eq!(after(&[1, 2, 3, 4, 5], &[4, 8]), [8, 4]);
+    }
+
+    #[test]
+    fn an_endpoint_with_affinity_keeps_its_number_and_a_freed_number_is_not_reused_at_once() {
+        let list = Slots::<V4>::empty(true).with(&endpoints(&[1, 2]));
+        let list = list.with(&endpoints(&[2]));
+        let list = list.with(&endpoints(&[1, 2]));
+        let Slots::Sticky { entries, .. } = &list else {
+            panic!("affinity was lost")
+        };
+        let numbers: Vec<(u16, u8)> = entries.iter().map(|(n, e)| (*n, e.addr.octets()[3])).collect();
+        assert_eq!(numbers, [(2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn numbers_start_again_after_the_last() {
+        let full = Slots::<V4>::Sticky {
+            entries: Box::default(),
+            next: 4095,
+        };
+        let Slots::Sticky { entries, next } = full.with(&endpoints(&[1, 2])) else {
+            panic!("affinity was lost")
+        };
+        assert_eq!((entries[0].0, entries[1].0, next), (4095, 1, 2));
+    }
+}

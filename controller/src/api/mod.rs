@@ -1,0 +1,13 @@
+//! The local API: what `tandem services` and `tandem status` ask the running agent, over a unix socket that only root
+//! may open. Readers load the last published snapshot; they never wait for the engine, nor it for them.
+
+mod client;
+mod server;
+mod view;
+
+pub use client::{ApiError, get};
+pub use server::{ListenError, Server};
+pub use view::{EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView};
+
+/// Where the agent listens unless told otherwise.
+pub const SOCKET: &str = "/run/tandem/tandem.sock";

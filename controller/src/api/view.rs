@@ -1,0 +1,297 @@
+//! What the local API says, as it is written in JSON and YAML. Made out of a snapshot when somebody asks.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tandem_core::family::{Family, IpFamily, V4, V6};
+use tandem_core::node::NodeRows;
+use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
+use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
+use tandem_core::row::{Class, Frontend};
+
+use crate::engine::{FamilyStatus, Snapshot};
+use crate::event::{Kind, Reach};
+use crate::index::Entry;
+
+/// A Service as Tandem makes it work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named as in the Kubernetes API")]
+pub struct ServiceView {
+    pub namespace: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<String>,
+    #[serde(rename = "loadBalancerIPs")]
+    pub load_balancer_ips: Vec<String>,
+    pub load_balancer_source_ranges: Vec<String>,
+    pub internal_traffic_policy: String,
+    pub external_traffic_policy: String,
+    pub session_affinity_seconds: Option<u32>,
+    pub age_seconds: u64,
+    pub ports: Vec<PortView>,
+    pub problems: Vec<String>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named as in the Kubernetes API")]
+pub struct PortView {
+    pub name: String,
+    pub protocol: String,
+    pub port: u16,
+    pub node_port: Option<u16>,
+    /// Per family that the Service has.
+    pub families: Vec<FamilyPortView>,
+}
+
+/// One port of a Service in one family.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyPortView {
+    /// `IPv4` or `IPv6`
+    pub family: String,
+    /// `address:port`, or `nodePort N`
+    pub frontends: Vec<String>,
+    /// What frontends of traffic policy Cluster, pods and the node itself may use; none where nothing uses it.
+    pub all: Option<EndpointsView>,
+    /// What frontends of traffic policy Local may use; none where nothing uses it.
+    pub local: Option<EndpointsView>,
+}
+
+/// A list of endpoints, and what a client sees where it is empty.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointsView {
+    /// `address:port`
+    pub endpoints: Vec<String>,
+    /// Where there are none: `refused: …` or `discarded: …`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty: Option<String>,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusView {
+    /// The agent's version.
+    pub version: String,
+    /// The node's name; empty while it is not known.
+    pub node: String,
+    /// The node's addresses.
+    pub node_addresses: Vec<String>,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Whether every list was complete once; before that the kernel is left as it was found.
+    pub complete: bool,
+    /// How many Services are known.
+    pub services: usize,
+    /// How many EndpointSlices are known.
+    pub endpoint_slices: usize,
+    /// Per kind of object, whether it can be read: `watching`, or why not.
+    pub sources: Vec<(String, String)>,
+    /// IPv4, then IPv6.
+    pub families: Vec<FamilyStatusView>,
+    /// What is wrong with objects.
+    pub problems: Vec<ProblemView>,
+}
+
+/// How one family is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyStatusView {
+    /// `IPv4` or `IPv6`
+    pub family: String,
+    /// The table's name for nft.
+    pub table: String,
+    /// Who may change the table; none while it is not open.
+    pub ownership: Option<String>,
+    /// Rows in the kernel.
+    pub rows: usize,
+    /// Rows that the start found there.
+    pub rows_adopted: usize,
+    /// Ranges that ClusterIPs are taken from.
+    pub service_ranges: Vec<String>,
+    /// Ranges whose sources count as pods.
+    pub pod_ranges: Vec<String>,
+    /// Addresses that take nodePort traffic.
+    pub node_port_addresses: Vec<String>,
+    /// Transactions that changed something.
+    pub changes: u64,
+    /// Seconds since the last one.
+    pub last_change_seconds_ago: Option<f64>,
+    /// Rows it touched.
+    pub last_change_rows: usize,
+    /// From handing it to the kernel to the kernel's acknowledgement.
+    pub last_change_microseconds: u64,
+    /// Why changes wait; none where they do not.
+    pub last_error: Option<String>,
+    /// Transactions that failed as a whole.
+    pub failures: u64,
+}
+
+/// Something wrong with an object.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemView {
+    /// `Kind namespace/name`
+    pub object: String,
+    /// Where, what, and what happens instead.
+    pub problem: String,
+}
+
+fn text<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
+}
+
+fn policy(policy: TrafficPolicy) -> String {
+    match policy {
+        TrafficPolicy::Cluster => "Cluster".into(),
+        TrafficPolicy::Local => "Local".into(),
+    }
+}
+
+fn seconds_since(then: SystemTime) -> Duration {
+    SystemTime::now().duration_since(then).unwrap_or_default()
+}
+
+impl ServiceView {
+    /// The Service with this name; none where only its slices are known.
+    pub(super) fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
+        let entry = snapshot.services.get(key)?;
+        let service = entry.service.as_deref()?;
+        let created = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(service.created).unwrap_or(0));
+        Some(Self {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            kind: service.kind.to_string(),
+            cluster_ips: text(&service.cluster_ips),
+            external_ips: text(&service.external_ips),
+            load_balancer_ips: text(&service.ingress_ips),
+            load_balancer_source_ranges: text(&service.source_ranges),
+            internal_traffic_policy: policy(service.internal_policy),
+            external_traffic_policy: policy(service.external_policy),
+            session_affinity_seconds: service.affinity,
+            age_seconds: seconds_since(created).as_secs(),
+            ports: ports(snapshot, service, entry),
+            problems: problems(snapshot, key),
+        })
+    }
+}
+
+fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView> {
+    let nobody = tandem_core::object::Node::default();
+    let node = snapshot.node.as_deref().unwrap_or(&nobody);
+    let slices = entry.slices.iter().map(|slice| &**slice);
+    let (v4, v6) = (plan::<V4>(service, &slices, node), plan::<V6>(service, &slices, node));
+    let families = service.cluster_ips.iter().map(|addr| IpFamily::of(*addr));
+    let families: Vec<IpFamily> = families.collect();
+    let view = |at: usize| {
+        let port = &service.ports[at];
+        let one = |family: &IpFamily| match family {
+            IpFamily::V4 => v4.get(at).map(family_port),
+            IpFamily::V6 => v6.get(at).map(family_port),
+        };
+        PortView {
+            name: port.name.to_string(),
+            protocol: port.protocol.to_string(),
+            port: port.port.get(),
+            node_port: port.node_port.map(Into::into),
+            families: families.iter().filter_map(one).collect(),
+        }
+    };
+    (0..service.ports.len()).map(view).collect()
+}
+
+fn family_port<F: Family>(plan: &PortPlan<F>) -> FamilyPortView {
+    let socket = |addr: std::net::IpAddr, port: u16| std::net::SocketAddr::new(addr, port).to_string();
+    let frontend = |frontend: &Frontend<F>| match frontend {
+        Frontend::Address { class: Class::Cluster | Class::External, at } => socket(at.addr.into(), at.port.get()),
+        Frontend::NodePort { port, .. } => format!("nodePort {port}"),
+    };
+    let list = |usable: &Usable<F>| match usable {
+        Usable::Endpoints(endpoints) => EndpointsView {
+            endpoints: endpoints.iter().map(|e| socket(e.addr.into(), e.port.get())).collect(),
+            empty: None,
+        },
+        Usable::None(reason) => EndpointsView {
+            endpoints: Vec::new(),
+            empty: Some(match reason {
+                NoEndpoints::Anywhere => "refused: no usable endpoint".into(),
+                NoEndpoints::OnThisNode => "discarded: no usable endpoint on this node".into(),
+            }),
+        },
+    };
+    FamilyPortView {
+        family: F::FAMILY.to_string(),
+        frontends: plan.frontends.iter().map(|plan| frontend(&plan.frontend)).collect(),
+        all: plan.all.as_ref().map(list),
+        local: plan.local.as_ref().map(list),
+    }
+}
+
+fn problems(snapshot: &Snapshot, key: &ObjectKey) -> Vec<String> {
+    let notices = snapshot.notices.get(&(Kind::Service, key.clone())).into_iter().flatten().map(ToString::to_string);
+    let aside = |status: &FamilyStatus, family: IpFamily| {
+        let mine = status.set_aside.iter().filter(|aside| aside.service == *key);
+        mine.map(|aside| format!("{family}: {}", aside.reason)).collect::<Vec<_>>()
+    };
+    notices.chain(aside(&snapshot.v4, IpFamily::V4)).chain(aside(&snapshot.v6, IpFamily::V6)).collect()
+}
+
+impl StatusView {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let reach = |reach: &Reach| match reach {
+            Reach::Watching => "watching".to_owned(),
+            Reach::Lost(reason) => reason.clone(),
+        };
+        let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
+            notices.iter().map(move |notice| (format!("{kind} {key}"), notice.to_string()))
+        });
+        let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)].into_iter().flat_map(|(status, family)| {
+            let problem = move |reason: &str| format!("{family}: {reason}");
+            status.set_aside.iter().map(move |aside| (format!("Service {}", aside.service), problem(&aside.reason)))
+        });
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: snapshot.node.as_ref().map(|node| node.name.to_string()).unwrap_or_default(),
+            node_addresses: text(snapshot.node.iter().flat_map(|node| &node.addresses)),
+            uptime_seconds: seconds_since(snapshot.started).as_secs(),
+            complete: snapshot.complete,
+            services: snapshot.services.values().filter(|entry| entry.service.is_some()).count(),
+            endpoint_slices: snapshot.slices,
+            sources: snapshot.reach.iter().map(|(kind, state)| (kind.to_string(), reach(state))).collect(),
+            families: vec![
+                FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
+                FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
+            ],
+            problems: notices.chain(aside).map(|(object, problem)| ProblemView { object, problem }).collect(),
+        }
+    }
+}
+
+impl FamilyStatusView {
+    fn new<F: Family>(table: &str, status: &FamilyStatus, node: &NodeRows<F>) -> Self {
+        Self {
+            family: F::FAMILY.to_string(),
+            table: table.into(),
+            ownership: status.ownership.clone(),
+            rows: status.rows,
+            rows_adopted: status.adopted,
+            service_ranges: text(&node.service_cidrs),
+            pod_ranges: text(&node.local_pods),
+            node_port_addresses: text(&node.node_addresses),
+            changes: status.changes,
+            last_change_seconds_ago: status.last_change.map(|then| seconds_since(then).as_secs_f64()),
+            last_change_rows: status.last_change_rows,
+            last_change_microseconds: u64::try_from(status.last_change_took.as_micros()).unwrap_or(u64::MAX),
+            last_error: status.last_error.as_ref().map(|(_, reason)| reason.clone()),
+            failures: status.failures,
+        }
+    }
+}

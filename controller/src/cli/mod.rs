@@ -1,0 +1,75 @@
+//! The command line.
+
+mod format;
+mod ruleset;
+mod run;
+mod services;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::SOCKET;
+
+/// Kubernetes Services on this node, IPv4 and IPv6 side by side: kube-proxy's work, on nftables.
+#[derive(Parser)]
+#[command(name = "tandem", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(Box<run::Run>),
+    Services(services::Services),
+    Status(status::Status),
+    Ruleset(ruleset::Ruleset),
+}
+
+/// How to reach the running agent.
+#[derive(Args)]
+struct Agent {
+    /// The running agent's socket.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table with more columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Runs the command.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(command) => command.run(),
+        Command::Services(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Ruleset(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Any command's error: one line for people.
+type CommandError = Box<dyn std::error::Error>;
+
+/// Runs what a short command waits for.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}

@@ -1,0 +1,157 @@
+//! `tandem services`
+
+use clap::Args;
+
+use crate::api::{EndpointsView, PortView, ServiceView, get};
+
+use super::format::{Table, age, print, structured};
+use super::{Agent, CommandError, Output, block_on};
+
+/// List the Services that this node makes work, with the endpoints they have here.
+///
+/// The columns IPV4 and IPV6 say how many endpoints a new connection may be sent to in that family ("3", or "3, local 1"
+/// where a traffic policy is Local), "refused" or "discarded" where there are none, and "-" where the Service has no
+/// ClusterIP of that family. `-o wide` adds the policies, affinity and problems; `-o json` has every endpoint.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
+pub(super) struct Services {
+    /// Only this Service (with -n, or in namespace "default").
+    name: Option<String>,
+    /// Only this namespace; "default" where neither -n nor -A is given.
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Another form than the table.
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+    #[command(flatten)]
+    agent: Agent,
+}
+
+impl Services {
+    pub(super) fn run(self) -> Result<(), CommandError> {
+        let namespace = self.namespace.as_deref().unwrap_or("default");
+        let valid = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
+        for text in [Some(namespace), self.name.as_deref()].into_iter().flatten().filter(|text| !valid(text)) {
+            return Err(format!("{text:?} is not a name: letters, digits, - and . only").into());
+        }
+        let query = match (&self.name, self.all_namespaces) {
+            (Some(_), true) => return Err("a Service by name needs its namespace (-n), not -A".into()),
+            (Some(name), false) => format!("/v1/services?namespace={namespace}&name={name}"),
+            (None, true) => "/v1/services".to_owned(),
+            (None, false) => format!("/v1/services?namespace={namespace}"),
+        };
+        let services: Vec<ServiceView> = block_on(get(&self.agent.socket, &query))??;
+        if structured(&services, self.output)? {
+            return Ok(());
+        }
+        if services.is_empty() {
+            let place = if self.all_namespaces { "any namespace".into() } else { format!("namespace {namespace}") };
+            eprintln!("No Services found in {place}.");
+            return Ok(());
+        }
+        print(&table(&services, self.all_namespaces, self.output == Some(Output::Wide)))
+    }
+}
+
+fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
+    let mut headings = vec!["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "IPV4", "IPV6", "AGE"];
+    if all_namespaces {
+        headings.insert(0, "NAMESPACE");
+    }
+    if wide {
+        headings.extend(["INTERNAL", "EXTERNAL", "AFFINITY", "PROBLEMS"]);
+    }
+    let mut table = Table::new(&headings);
+    for service in services {
+        let external: Vec<&str> =
+            service.load_balancer_ips.iter().chain(&service.external_ips).map(String::as_str).collect();
+        let mut row = vec![
+            service.name.clone(),
+            service.kind.clone(),
+            service.cluster_ips.join(","),
+            external.join(","),
+            service.ports.iter().map(port).collect::<Vec<_>>().join(","),
+            endpoints(service, "IPv4"),
+            endpoints(service, "IPv6"),
+            age(service.age_seconds),
+        ];
+        if all_namespaces {
+            row.insert(0, service.namespace.clone());
+        }
+        if wide {
+            row.push(service.internal_traffic_policy.clone());
+            row.push(service.external_traffic_policy.clone());
+            row.push(service.session_affinity_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default());
+            row.push(service.problems.join("; "));
+        }
+        table.row(row);
+    }
+    table.print()
+}
+
+/// As kubectl writes it: `80:30080/TCP`.
+fn port(port: &PortView) -> String {
+    match port.node_port {
+        Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
+        None => format!("{}/{}", port.port, port.protocol),
+    }
+}
+
+/// The endpoints of the ports, each different count once.
+fn endpoints(service: &ServiceView, family: &str) -> String {
+    let count = |list: &EndpointsView| match list.empty.as_deref().and_then(|empty| empty.split(':').next()) {
+        Some(empty) => empty.to_owned(),
+        None => list.endpoints.len().to_string(),
+    };
+    let families = service.ports.iter().flat_map(|port| &port.families).filter(|port| port.family == family);
+    let mut cells: Vec<String> = families
+        .filter_map(|port| match (&port.all, &port.local) {
+            (Some(all), Some(local)) => Some(format!("{}, local {}", count(all), count(local))),
+            (Some(all), None) => Some(count(all)),
+            (None, Some(local)) => Some(format!("local {}", count(local))),
+            (None, None) => None,
+        })
+        .collect();
+    cells.dedup();
+    if cells.is_empty() { "-".into() } else { cells.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> ServiceView {
+        serde_json::from_value(serde_json::json!({
+            "namespace": "shop", "name": "web", "type": "NodePort", "clusterIPs": ["10.96.0.1", "fd00:10:96::1"],
+            "externalIPs": [], "loadBalancerIPs": ["203.0.113.1"], "loadBalancerSourceRanges": [],
+            "internalTrafficPolicy": "Cluster", "externalTrafficPolicy": "Local", "sessionAffinitySeconds": 10_800,
+            "ageSeconds": 60, "problems": [],
+            "ports": [{
+                "name": "http", "protocol": "TCP", "port": 80, "nodePort": 30_080,
+                "families": [
+                    { "family": "IPv4", "frontends": [], "all": { "endpoints": ["10.0.0.1:80", "10.0.0.2:80"] },
+                      "local": { "endpoints": [], "empty": "discarded: no usable endpoint on this node" } },
+                ],
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_table_looks_like_kubectls() {
+        insta::assert_snapshot!(table(&[service()], true, false), @r"
+        NAMESPACE   NAME   TYPE       CLUSTER-IP                EXTERNAL-IP   PORT(S)        IPV4                 IPV6   AGE
+        shop        web    NodePort   10.96.0.1,fd00:10:96::1   203.0.113.1   80:30080/TCP   2, local discarded   -      60s
+        ");
+    }
+
+    #[test]
+    fn wide_adds_policies_and_affinity() {
+        let wide = table(&[service()], false, true);
+        assert!(wide.lines().next().unwrap().ends_with("INTERNAL   EXTERNAL   AFFINITY   PROBLEMS"), "{wide}");
+        assert!(wide.lines().nth(1).unwrap().ends_with("Cluster    Local      10800s     <none>"), "{wide}");
+    }
+}

@@ -1,0 +1,87 @@
+//! `tandem status`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use crate::api::{FamilyStatusView, StatusView, get};
+
+use super::format::{age, print, structured};
+use super::{Agent, CommandError, Output, block_on};
+
+/// Show how the running agent is: what it reads, what stands in the kernel, what went wrong.
+///
+/// Exits with 0 where everything known is programmed, with 1 where changes wait, lists are not complete, or no agent
+/// answers.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tandem status\n  tandem status -o json")]
+pub(super) struct Status {
+    /// Another form than the text.
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+    #[command(flatten)]
+    agent: Agent,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<(), CommandError> {
+        let status: StatusView = block_on(get(&self.agent.socket, "/v1/status"))??;
+        if !structured(&status, self.output)? {
+            print(&text(&status))?;
+        }
+        if !status.complete {
+            return Err("not every list is complete yet: the kernel is left as it was found".into());
+        }
+        match status.families.iter().find(|family| family.last_error.is_some()) {
+            Some(family) => Err(format!("changes of {} wait", family.family).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn text(status: &StatusView) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        let value = if value.is_empty() { "<none>" } else { value };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{name:<20} {value}");
+    };
+    line("Node:", &format!("{} ({})", or_none(&status.node), status.node_addresses.join(", ")));
+    line("Agent:", &format!("tandem {}, up {}", status.version, age(status.uptime_seconds)));
+    line("Objects:", &format!("{} Services, {} EndpointSlices", status.services, status.endpoint_slices));
+    let sources: Vec<String> = status.sources.iter().map(|(kind, state)| format!("{kind}: {state}")).collect();
+    line("Sources:", &sources.join(", "));
+    let complete = if status.complete { "yes" } else { "no: the kernel is left as it was found" };
+    line("Lists complete:", complete);
+    for family in &status.families {
+        line("", " ");
+        line(&format!("{}:", family.family), &format!("table {}", family.table));
+        family_lines(family, &mut line);
+    }
+    line("", " ");
+    let count = status.problems.len();
+    line("Problems:", &if count == 0 { "<none>".into() } else { count.to_string() });
+    for problem in &status.problems {
+        line("", &format!("{}: {}", problem.object, problem.problem));
+    }
+    out
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "<not known yet>" } else { text }
+}
+
+fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
+    line("  Ownership:", family.ownership.as_deref().unwrap_or("not open"));
+    line("  Rows:", &format!("{} ({} found at the start)", family.rows, family.rows_adopted));
+    line("  Service ranges:", &family.service_ranges.join(", "));
+    line("  Pod ranges:", &family.pod_ranges.join(", "));
+    line("  NodePort addresses:", &family.node_port_addresses.join(", "));
+    let last = family.last_change_seconds_ago.map(|seconds| {
+        let (rows, took) = (family.last_change_rows, family.last_change_microseconds);
+        format!("{seconds:.1}s ago: {rows} rows in {took} µs ({} changes so far)", family.changes)
+    });
+    line("  Last change:", last.as_deref().unwrap_or(""));
+    let error = family.last_error.as_ref().map(|error| format!("{error} ({} failures so far)", family.failures));
+    line("  Last error:", error.as_deref().unwrap_or(""));
+}

@@ -1,0 +1,348 @@
+//! One family's table and data plane, kept equal. A failure here stays here: the other family has its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
+use tandem_core::family::Family;
+use tandem_core::object::ObjectKey;
+use tandem_core::plan::plan;
+use tandem_core::table::Table;
+
+use super::backoff::Backoff;
+use super::snapshot::{FamilyStatus, SetAside};
+use super::world::World;
+
+/// From this many rows on, what is waiting on a first load goes out in a transaction of its own: a netlink message has
+/// a size, and the rest of the node should get its turn at the kernel's lock.
+const CHUNK: usize = 20_000;
+
+/// A data plane as the engine uses it.
+pub trait Plane<F: Family>: DataPlane<F> + Send {
+    /// Who may change the tables, in words for `tandem status`.
+    fn ownership(&self) -> String;
+    /// Removes what nothing uses any more. Called when nothing else is to do.
+    fn tidy(&mut self) -> Result<(), String>;
+}
+
+/// Opens a data plane; called again after a failure.
+pub type Open<F> = Box<dyn FnMut() -> Result<Box<dyn Plane<F>>, String> + Send>;
+
+/// One family.
+pub struct FamilyEngine<F: Family> {
+    open: Open<F>,
+    plane: Option<Box<dyn Plane<F>>>,
+    table: Table<F>,
+    pending: BTreeSet<ObjectKey>,
+    node_pending: bool,
+    /// Whether the table still holds rows of an earlier run that no Service has claimed.
+    orphans: bool,
+    /// Whether the data plane was empty at the start, so that several transactions leave no moment without rules.
+    loading: bool,
+    set_aside: BTreeMap<ObjectKey, Aside>,
+    limits: BTreeMap<ObjectKey, String>,
+    failure: Option<Backoff>,
+    status: FamilyStatus,
+    untidy: bool,
+}
+
+struct Aside {
+    reason: String,
+    backoff: Backoff,
+}
+
+enum Refusal {
+    /// Rows of these Services; everything else can go through.
+    Of(BTreeMap<ObjectKey, String>),
+    /// The data plane as a whole.
+    Whole(String),
+}
+
+impl<F: Family> FamilyEngine<F> {
+    /// A family whose data plane is opened at the first [`Self::sync`].
+    pub fn new(open: Open<F>) -> Self {
+        Self {
+            open,
+            plane: None,
+            table: Table::default(),
+            pending: BTreeSet::new(),
+            node_pending: false,
+            orphans: false,
+            loading: false,
+            set_aside: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            failure: None,
+            status: FamilyStatus::default(),
+            untidy: false,
+        }
+    }
+
+    /// Notes what changed; [`Self::sync`] brings it to the data plane.
+    pub fn mark(&mut self, changed: &HashSet<ObjectKey>, node_changed: bool, world: &World<'_>) {
+        for key in changed {
+            self.set_aside.remove(key);
+            self.pending.insert(key.clone());
+        }
+        if node_changed {
+            self.node_pending = true;
+            // Whether the node itself is inside a source range decides about a Service's rows.
+            let restricted = world.services.iter().filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted));
+            self.pending.extend(restricted.map(|(key, _)| key.clone()));
+        }
+    }
+
+    /// Brings everything that is due to the data plane. The families are independent: an error is kept here, with the
+    /// time of the next try.
+    pub fn sync(&mut self, world: &World<'_>, now: Instant) {
+        if self.failure.as_ref().is_some_and(|failure| !failure.due(now)) {
+            return;
+        }
+        let due: Vec<ObjectKey> =
+            self.set_aside.iter().filter(|(_, aside)| aside.backoff.due(now)).map(|(key, _)| key.clone()).collect();
+        let idle = self.pending.is_empty() && !self.node_pending && due.is_empty();
+        if idle && self.plane.is_some() && self.failure.is_none() {
+            return;
+        }
+        let result = self.start(world).and_then(|()| {
+            let pending = std::mem::take(&mut self.pending);
+            self.bring(pending.into_iter().collect(), world, now)?;
+            due.into_iter().try_for_each(|key| self.bring(vec![key], world, now))
+        });
+        match result {
+            Ok(()) => {
+                if self.failure.take().is_some() {
+                    tracing::info!(family = %F::FAMILY, "the tables are programmed again");
+                }
+                self.status.last_error = None;
+            }
+            Err(reason) => self.fail(reason, now),
+        }
+        self.status.set_aside = self.set_aside_status();
+        self.status.ownership = self.plane.as_ref().map(|plane| plane.ownership());
+    }
+
+    /// When [`Self::sync`] has something to do although nothing changed.
+    pub fn next_try(&self) -> Option<Instant> {
+        let failure = self.failure.as_ref().map(Backoff::at);
+        let aside = self.set_aside.values().map(|aside| aside.backoff.at()).min();
+        match failure {
+            // While the data plane is gone, Services set aside wait with all others.
+            Some(at) => Some(at),
+            None => aside,
+        }
+    }
+
+    /// Removes what nothing uses any more, where anything changed since the last time.
+    pub fn tidy(&mut self) {
+        if !std::mem::take(&mut self.untidy) {
+            return;
+        }
+        if let Some(Err(reason)) = self.plane.as_mut().map(|plane| plane.tidy()) {
+            tracing::debug!(family = %F::FAMILY, reason, "unused chains stay for now");
+        }
+    }
+
+    /// Whether [`Self::tidy`] has anything to do.
+    pub fn untidy(&self) -> bool {
+        self.untidy
+    }
+
+    /// How this family is.
+    pub fn status(&self) -> &FamilyStatus {
+        &self.status
+    }
+
+    /// The rows as they stand.
+    pub fn table(&self) -> &Table<F> {
+        &self.table
+    }
+
+    /// Opens the data plane and takes over what it holds, where that is still to be done.
+    fn start(&mut self, world: &World<'_>) -> Result<(), String> {
+        if self.plane.is_some() {
+            return Ok(());
+        }
+        let mut plane = (self.open)()?;
+        let rows = plane.read().map_err(|error| error.to_string())?;
+        let found = rows.len();
+        let (table, strays) = Table::adopt(rows);
+        if !strays.is_empty() {
+            tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that belong to nothing are removed");
+            plane.apply(&strays).map_err(|error| error.to_string())?;
+        }
+        tracing::info!(family = %F::FAMILY, rows = found, ownership = plane.ownership(), "tables opened");
+        self.status.rows = found - strays.len();
+        self.status.adopted = found;
+        self.table = table;
+        self.plane = Some(plane);
+        self.orphans = true;
+        self.loading = found == 0;
+        self.node_pending = true;
+        self.pending.extend(world.services.keys().cloned());
+        Ok(())
+    }
+
+    /// Plans these Services and applies what differs. Services whose rows are refused are set aside, all others go
+    /// through.
+    fn bring(&mut self, services: Vec<ObjectKey>, world: &World<'_>, now: Instant) -> Result<(), String> {
+        let mut queue = services;
+        queue.reverse();
+        loop {
+            let node = std::mem::take(&mut self.node_pending);
+            if node {
+                self.table.set_node(world.node_rows::<F>());
+            }
+            let mut batch = Vec::new();
+            while let Some(key) = queue.pop() {
+                self.plan(&key, world);
+                batch.push(key);
+                if self.loading && self.table.waiting() >= CHUNK {
+                    break;
+                }
+            }
+            let last = queue.is_empty();
+            if last && self.orphans {
+                self.table.drop_orphans();
+            }
+            match self.flush(world) {
+                Ok(()) => {
+                    for key in &batch {
+                        self.set_aside.remove(key);
+                    }
+                    if last {
+                        self.orphans = false;
+                        self.loading = false;
+                        return Ok(());
+                    }
+                }
+                Err(Refusal::Of(refused)) if batch.iter().any(|key| refused.contains_key(key)) => {
+                    self.node_pending |= node;
+                    queue.extend(batch.into_iter().rev().filter(|key| !refused.contains_key(key)));
+                    self.put_aside(refused, now);
+                    if queue.is_empty() && !self.node_pending && !self.orphans {
+                        return Ok(());
+                    }
+                }
+                Err(refusal) => {
+                    let reason = match refusal {
+                        Refusal::Whole(reason) => reason,
+                        // Somebody else's rows, so that leaving out this batch's Services would lead nowhere.
+                        Refusal::Of(refused) => refused.into_values().next().unwrap_or_default(),
+                    };
+                    self.node_pending |= node;
+                    self.pending.extend(batch.into_iter().chain(queue));
+                    return Err(reason);
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, key: &ObjectKey, world: &World<'_>) {
+        let entry = world.services.get(key);
+        let plans = entry.and_then(|entry| {
+            let slices = entry.slices.iter().map(|slice| &**slice);
+            Some(plan::<F>(entry.service.as_deref()?, &slices, world.node))
+        });
+        let plans = plans.unwrap_or_default();
+        for port in self.table.ports(key) {
+            if !plans.iter().any(|plan| plan.key == port) {
+                self.table.remove(&port);
+            }
+        }
+        let mut limit = None;
+        for plan in plans {
+            let port = plan.key.to_string();
+            limit = limit.or(self.table.set(plan).map(|limit| format!("{port} {limit}")));
+        }
+        match limit {
+            Some(limit) if self.limits.get(key) != Some(&limit) => {
+                tracing::warn!(family = %F::FAMILY, service = %key, "{limit}");
+                self.limits.insert(key.clone(), limit);
+            }
+            Some(_) => {}
+            None => drop(self.limits.remove(key)),
+        }
+    }
+
+    /// Applies what the table has waiting; the table is as before where the data plane does not take it.
+    fn flush(&mut self, world: &World<'_>) -> Result<(), Refusal> {
+        let delta = self.table.take();
+        if delta.is_empty() {
+            self.table.commit();
+            return Ok(());
+        }
+        let Some(plane) = &mut self.plane else { return Err(Refusal::Whole("the tables are not open".into())) };
+        let started = Instant::now();
+        let result = plane.apply(&delta);
+        let took = started.elapsed();
+        match result {
+            Ok(()) => {
+                self.table.commit();
+                self.note_change(&delta, took, world.time);
+                Ok(())
+            }
+            Err(ApplyError::Rejected(rejections)) => {
+                let refused = self.owners(&rejections);
+                self.table.rollback();
+                Err(if refused.is_empty() {
+                    Refusal::Whole(ApplyError::Rejected(rejections).to_string())
+                } else {
+                    Refusal::Of(refused)
+                })
+            }
+            Err(ApplyError::Failed(reason) | ApplyError::Unknown(reason)) => {
+                self.table.rollback();
+                Err(Refusal::Whole(reason))
+            }
+        }
+    }
+
+    /// Which Services the refused rows belong to. Must run before the table is rolled back.
+    fn owners(&self, rejections: &[Rejection<F>]) -> BTreeMap<ObjectKey, String> {
+        let owner = |rejection: &Rejection<F>| {
+            let port = self.table.owner_of(&rejection.row)?;
+            Some((port.service.clone(), format!("port {port}: {}", rejection.reason)))
+        };
+        rejections.iter().filter_map(owner).collect()
+    }
+
+    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, now: Instant) {
+        for (key, reason) in refused {
+            let known = self.set_aside.get(&key).map(|aside| aside.backoff.clone());
+            if known.is_none() {
+                tracing::error!(family = %F::FAMILY, service = %key, reason, "set aside: the kernel refused its rows; it stays as it was");
+            }
+            let backoff = known.unwrap_or_default().failed(now);
+            self.set_aside.insert(key, Aside { reason, backoff });
+        }
+    }
+
+    fn fail(&mut self, reason: String, now: Instant) {
+        let backoff = self.failure.take().unwrap_or_default().failed(now);
+        let wait = backoff.at().saturating_duration_since(now);
+        if self.status.last_error.as_ref().is_none_or(|(_, known)| *known != reason) {
+            tracing::error!(family = %F::FAMILY, reason, retry_in = ?wait, "changes wait; what is in the kernel stays");
+        }
+        self.status.last_error = Some((SystemTime::now(), reason));
+        self.status.failures += 1;
+        self.failure = Some(backoff);
+        // What the data plane holds is read back when it opens again.
+        self.plane = None;
+    }
+
+    fn note_change(&mut self, delta: &Delta<F>, took: Duration, time: SystemTime) {
+        self.status.rows = (self.status.rows + delta.added.len()).saturating_sub(delta.removed.len());
+        self.status.changes += 1;
+        self.status.last_change = Some(time);
+        self.status.last_change_rows = delta.len();
+        self.status.last_change_took = took;
+        self.untidy = true;
+        tracing::debug!(family = %F::FAMILY, added = delta.added.len(), removed = delta.removed.len(), changed = delta.changed.len(), ?took, "applied");
+    }
+
+    fn set_aside_status(&self) -> Vec<SetAside> {
+        let aside = self.set_aside.iter().map(|(key, aside)| (key, &aside.reason));
+        let limits = self.limits.iter();
+        aside.chain(limits).map(|(key, reason)| SetAside { service: key.clone(), reason: reason.clone() }).collect()
+    }
+}

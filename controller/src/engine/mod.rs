@@ -1,0 +1,178 @@
+//! The one task that owns the tables: events in, delta out, apply, publish a snapshot.
+//!
+//! There is no sync period. Whatever waits in the channel is one batch; it is applied in one transaction per family and
+//! published after the kernel acknowledged it. Nothing is applied before every kind of object was listed once.
+//!
+//! Invariant: nobody but this task changes an index, a table or a data plane.
+
+mod backoff;
+mod family;
+mod snapshot;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tandem_core::family::{V4, V6};
+use tandem_core::node::NodeRows;
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+pub use family::{FamilyEngine, Open, Plane};
+pub use snapshot::{FamilyStatus, SetAside, Snapshot};
+pub use world::{LocalPods, NodeSettings, World};
+
+use crate::event::Event;
+use crate::index::Index;
+
+/// How many events are taken in before they are applied.
+const BATCH: usize = 4096;
+
+/// How long nothing must have happened before unused chains are removed.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
+
+/// The owner of everything that changes.
+pub struct Engine {
+    settings: NodeSettings,
+    index: Index,
+    v4: FamilyEngine<V4>,
+    v6: FamilyEngine<V6>,
+    node_v4: Arc<NodeRows<V4>>,
+    node_v6: Arc<NodeRows<V6>>,
+    started: SystemTime,
+    published: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(settings: NodeSettings, v4: Open<V4>, v6: Open<V6>) -> Self {
+        let (v4, v6) = (FamilyEngine::new(v4), FamilyEngine::new(v6));
+        let started = SystemTime::now();
+        let nothing = Snapshot {
+            started,
+            complete: false,
+            services: crate::index::Services::default(),
+            slices: 0,
+            node: None,
+            node_v4: Arc::default(),
+            node_v6: Arc::default(),
+            reach: std::collections::BTreeMap::new(),
+            notices: Arc::default(),
+            v4: v4.status().clone(),
+            v6: v6.status().clone(),
+        };
+        let published = Arc::new(ArcSwap::from_pointee(nothing));
+        let index = Index::default();
+        Self { settings, index, v4, v6, node_v4: Arc::default(), node_v6: Arc::default(), started, published }
+    }
+
+    /// Where snapshots are published.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.published.clone()
+    }
+
+    /// The IPv4 family.
+    pub fn v4(&self) -> &FamilyEngine<V4> {
+        &self.v4
+    }
+
+    /// The IPv6 family.
+    pub fn v6(&self) -> &FamilyEngine<V6> {
+        &self.v6
+    }
+
+    /// Takes events in, in order. Nothing reaches the kernel before [`Self::sync`].
+    pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            for (kind, key, notice) in self.index.apply(event) {
+                tracing::warn!(object = %format_args!("{kind} {key}"), "{notice}");
+            }
+        }
+    }
+
+    /// Brings everything that is due to both data planes, and publishes the result.
+    pub fn sync(&mut self, now: Instant) {
+        if self.index.complete() {
+            let changed = self.index.take_changed();
+            let node_changed = self.index.take_node_changed();
+            let nobody = tandem_core::object::Node::default();
+            let world = World {
+                services: self.index.services(),
+                node: self.index.node().map_or(&nobody, |node| node),
+                settings: &self.settings,
+                service_cidrs: self.index.service_cidrs(),
+                interfaces: self.index.interfaces(),
+                time: SystemTime::now(),
+            };
+            if node_changed {
+                self.node_v4 = Arc::new(world.node_rows());
+                self.node_v6 = Arc::new(world.node_rows());
+            }
+            self.v4.mark(&changed, node_changed, &world);
+            self.v6.mark(&changed, node_changed, &world);
+            self.v4.sync(&world, now);
+            self.v6.sync(&world, now);
+        }
+        self.publish();
+    }
+
+    /// When [`Self::sync`] has something to do although no event came.
+    fn next_try(&self) -> Option<Instant> {
+        [self.v4.next_try(), self.v6.next_try()].into_iter().flatten().min()
+    }
+
+    fn publish(&self) {
+        self.published.store(Arc::new(Snapshot {
+            started: self.started,
+            complete: self.index.complete(),
+            services: self.index.services().clone(),
+            slices: self.index.slice_count(),
+            node: self.index.node().cloned(),
+            node_v4: self.node_v4.clone(),
+            node_v6: self.node_v6.clone(),
+            reach: self.index.reach().clone(),
+            notices: self.index.notices().clone(),
+            v4: self.v4.status().clone(),
+            v6: self.v6.status().clone(),
+        }));
+    }
+
+    /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
+    pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let retry = self.next_try();
+            let idle = self.v4.untidy() || self.v6.untidy();
+            let wake = retry.or_else(|| idle.then(|| Instant::now() + TIDY_AFTER));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                received = events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.take(batch.drain(..));
+                }
+                () = until(wake) => {
+                    if retry.is_none() {
+                        self.v4.tidy();
+                        self.v6.tidy();
+                        continue;
+                    }
+                }
+            }
+            self.sync(Instant::now());
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,73 @@
+//! What readers see: the last published state, whole and never locked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tandem_core::family::{V4, V6};
+use tandem_core::node::NodeRows;
+use tandem_core::object::{Node, ObjectKey};
+
+use crate::event::{Kind, Reach};
+use crate::index::{Notices, Services};
+
+/// Everything that `tandem services` and `tandem status` show.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When the agent started.
+    pub started: SystemTime,
+    /// Whether every list was complete once; before that the kernel is left as it was found.
+    pub complete: bool,
+    /// Services and their slices.
+    pub services: Services,
+    /// How many slices there are.
+    pub slices: usize,
+    /// This node, once known.
+    pub node: Option<Arc<Node>>,
+    /// The node's own rows, IPv4.
+    pub node_v4: Arc<NodeRows<V4>>,
+    /// The node's own rows, IPv6.
+    pub node_v6: Arc<NodeRows<V6>>,
+    /// Whether each kind of object can be read.
+    pub reach: BTreeMap<Kind, Reach>,
+    /// What is wrong with objects.
+    pub notices: Arc<Notices>,
+    /// The IPv4 tables.
+    pub v4: FamilyStatus,
+    /// The IPv6 tables.
+    pub v6: FamilyStatus,
+}
+
+/// How one family is.
+#[derive(Clone, Debug, Default)]
+pub struct FamilyStatus {
+    /// Rows in the kernel.
+    pub rows: usize,
+    /// Rows that were found there at the start.
+    pub adopted: usize,
+    /// Transactions that changed something.
+    pub changes: u64,
+    /// When the last one was.
+    pub last_change: Option<SystemTime>,
+    /// How many rows it touched.
+    pub last_change_rows: usize,
+    /// From handing it to the kernel to the kernel's acknowledgement.
+    pub last_change_took: Duration,
+    /// Since when changes wait, and why.
+    pub last_error: Option<(SystemTime, String)>,
+    /// Transactions that failed as a whole.
+    pub failures: u64,
+    /// Services that are not, or not wholly, programmed.
+    pub set_aside: Vec<SetAside>,
+    /// Who may change the tables; none while they are not open.
+    pub ownership: Option<String>,
+}
+
+/// A Service that is not, or not wholly, programmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The Service.
+    pub service: ObjectKey,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,60 @@
+//! What the rows of both families are made of, borrowed for one round of the engine.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use tandem_core::family::Family;
+use tandem_core::node::{NodePortAddresses, NodeRows};
+use tandem_core::object::Node;
+
+use crate::index::Services;
+
+/// Where the ranges come from whose sources count as pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalPods {
+    /// These ranges (`detectLocalMode: ClusterCIDR`).
+    Ranges(Vec<IpNet>),
+    /// `spec.podCIDRs` of the node (`detectLocalMode: NodeCIDR`).
+    NodeCidrs,
+    /// Nobody knows: sources are never told apart.
+    Unknown,
+}
+
+/// What configuration says about the node's own rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Which sources count as pods.
+    pub local_pods: LocalPods,
+    /// Which addresses take nodePort traffic.
+    pub node_port_addresses: NodePortAddresses,
+}
+
+/// The state of the world in one round.
+pub struct World<'a> {
+    /// Services and slices.
+    pub services: &'a Services,
+    /// This node.
+    pub node: &'a Node,
+    /// Configuration.
+    pub settings: &'a NodeSettings,
+    /// Ranges that ClusterIPs are taken from.
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of the node's interfaces.
+    pub interfaces: &'a [IpAddr],
+    /// Now, for those who read the status.
+    pub time: SystemTime,
+}
+
+impl World<'_> {
+    /// The node's own rows of one family.
+    pub fn node_rows<F: Family>(&self) -> NodeRows<F> {
+        let local_pods = match &self.settings.local_pods {
+            LocalPods::Ranges(ranges) => ranges.as_slice(),
+            LocalPods::NodeCidrs => &self.node.pod_cidrs,
+            LocalPods::Unknown => &[],
+        };
+        let choice = &self.settings.node_port_addresses;
+        NodeRows::new(&self.service_cidrs, local_pods, choice, self.node, self.interfaces)
+    }
+}

@@ -1,0 +1,236 @@
+//! Watched objects, joined per Service. Pure: events go in, the names of changed Services come out.
+//!
+//! Owned by the engine. The map of Services is persistent (a copy shares all that did not change), so that readers get
+//! one per change at no cost.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rpds::HashTrieMapSync;
+use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
+
+use crate::event::{Event, Kind, Notice, Object, Reach};
+
+#[cfg(test)]
+mod tests;
+
+/// A Service and its slices. Slices may be there before their Service, and stay after it.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// The Service, once known.
+    pub service: Option<Arc<Service>>,
+    /// Its slices, sorted by name.
+    pub slices: Vec<Arc<EndpointSlice>>,
+}
+
+/// Everything that Tandem knows of the cluster.
+pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
+
+/// Notices per object.
+pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
+
+/// The joined objects, and what changed since somebody asked.
+#[derive(Debug, Default)]
+pub struct Index {
+    services: Services,
+    /// Which Service each slice was last seen to belong to.
+    slices: HashMap<ObjectKey, ObjectKey>,
+    node: Option<Arc<Node>>,
+    cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
+    interfaces: Vec<IpAddr>,
+    /// The objects that a list under way has named.
+    listing: BTreeMap<Kind, HashSet<ObjectKey>>,
+    listed: HashSet<Kind>,
+    reach: BTreeMap<Kind, Reach>,
+    notices: Arc<Notices>,
+    changed: HashSet<ObjectKey>,
+    node_changed: bool,
+}
+
+impl Index {
+    /// Takes one event in. Gives the notices that are new.
+    pub fn apply(&mut self, event: Event) -> Vec<(Kind, ObjectKey, Notice)> {
+        match event {
+            Event::Listing(kind) => drop(self.listing.insert(kind, HashSet::new())),
+            Event::Applied(object, notices) => {
+                let (kind, key) = (object.kind(), object.key());
+                if let Some(seen) = self.listing.get_mut(&kind) {
+                    seen.insert(key.clone());
+                }
+                self.insert(object);
+                return self.notice(kind, key, notices);
+            }
+            Event::Deleted(kind, key, notices) => {
+                self.remove(kind, &key);
+                return self.notice(kind, key, notices);
+            }
+            Event::Listed(kind) => {
+                for key in self.unseen(kind) {
+                    self.remove(kind, &key);
+                    self.notice(kind, key, Vec::new());
+                }
+                self.listed.insert(kind);
+            }
+            Event::Interfaces(addresses) => {
+                self.node_changed |= self.interfaces != addresses;
+                self.interfaces = addresses;
+            }
+            Event::Reach(kind, reach) => drop(self.reach.insert(kind, reach)),
+        }
+        Vec::new()
+    }
+
+    /// Whether every kind was listed once: only then may anything be removed from the kernel.
+    pub fn complete(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// The Services that changed since the last call.
+    pub fn take_changed(&mut self) -> HashSet<ObjectKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether the node, its interfaces or the Service ranges changed since the last call.
+    pub fn take_node_changed(&mut self) -> bool {
+        std::mem::take(&mut self.node_changed)
+    }
+
+    /// All Services and slices.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// This node, once known.
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
+    }
+
+    /// The ranges that ClusterIPs are taken from.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        self.cidrs.values().flatten().copied().collect()
+    }
+
+    /// The addresses of this node's interfaces.
+    pub fn interfaces(&self) -> &[IpAddr] {
+        &self.interfaces
+    }
+
+    /// Whether each kind can be read at present.
+    pub fn reach(&self) -> &BTreeMap<Kind, Reach> {
+        &self.reach
+    }
+
+    /// What was wrong with objects, as they are now.
+    pub fn notices(&self) -> &Arc<Notices> {
+        &self.notices
+    }
+
+    /// How many slices there are.
+    pub fn slice_count(&self) -> usize {
+        self.slices.len()
+    }
+
+    fn insert(&mut self, object: Object) {
+        match object {
+            Object::Service(service) => {
+                let key = service.key.clone();
+                let entry = self.services.get(&key);
+                if entry.and_then(|entry| entry.service.as_deref()) != Some(&service) {
+                    self.update(key, |entry| entry.service = Some(Arc::new(service)));
+                }
+            }
+            Object::EndpointSlice(slice) => self.insert_slice(slice),
+            Object::Node(node) => {
+                if self.node.as_deref() != Some(&node) {
+                    self.node = Some(Arc::new(node));
+                    self.node_changed = true;
+                }
+            }
+            Object::ServiceCidr(cidr) => {
+                let new = Some(cidr.cidrs.clone());
+                self.node_changed |= self.cidrs.insert(cidr.key, cidr.cidrs) != new;
+            }
+        }
+    }
+
+    fn insert_slice(&mut self, slice: EndpointSlice) {
+        let service = ObjectKey { namespace: slice.key.namespace.clone(), name: slice.service.clone() };
+        if self.slices.get(&slice.key).is_some_and(|before| *before != service) {
+            self.remove_slice(&slice.key);
+        }
+        let known = self.services.get(&service).map_or(&[][..], |entry| &entry.slices);
+        if known.iter().any(|other| **other == slice) {
+            return;
+        }
+        self.slices.insert(slice.key.clone(), service.clone());
+        self.update(service, |entry| match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
+            Ok(at) => entry.slices[at] = Arc::new(slice),
+            Err(at) => entry.slices.insert(at, Arc::new(slice)),
+        });
+    }
+
+    fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+        match kind {
+            Kind::Service if self.services.get(key).is_some_and(|entry| entry.service.is_some()) => {
+                self.update(key.clone(), |entry| entry.service = None);
+            }
+            Kind::Service => {}
+            Kind::EndpointSlice => self.remove_slice(key),
+            // A node without its object still serves what it knows: the last one stays.
+            Kind::Node => {}
+            Kind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
+        }
+    }
+
+    fn remove_slice(&mut self, key: &ObjectKey) {
+        if let Some(service) = self.slices.remove(key) {
+            self.update(service, |entry| entry.slices.retain(|slice| slice.key != *key));
+        }
+    }
+
+    fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry)) {
+        let mut entry = self.services.get(&key).map(|entry| (**entry).clone()).unwrap_or_default();
+        change(&mut entry);
+        if entry.service.is_none() && entry.slices.is_empty() {
+            self.services.remove_mut(&key);
+        } else {
+            self.services.insert_mut(key.clone(), Arc::new(entry));
+        }
+        self.changed.insert(key);
+    }
+
+    /// The objects of a kind that the list which just ended did not name.
+    fn unseen(&mut self, kind: Kind) -> Vec<ObjectKey> {
+        let Some(seen) = self.listing.remove(&kind) else { return Vec::new() };
+        let unseen = |key: &&ObjectKey| !seen.contains(*key);
+        match kind {
+            Kind::Service => {
+                let known = self.services.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key);
+                known.filter(unseen).cloned().collect()
+            }
+            Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
+            Kind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
+            Kind::Node => Vec::new(),
+        }
+    }
+
+    /// Remembers what is wrong with an object; gives what was not known yet.
+    fn notice(&mut self, kind: Kind, key: ObjectKey, new: Vec<Notice>) -> Vec<(Kind, ObjectKey, Notice)> {
+        let at = (kind, key);
+        let known = self.notices.get(&at).map_or(&[][..], Vec::as_slice);
+        if known == new {
+            return Vec::new();
+        }
+        let fresh: Vec<_> = new.iter().filter(|notice| !known.contains(notice)).cloned().collect();
+        let fresh = fresh.into_iter().map(|notice| (at.0, at.1.clone(), notice)).collect();
+        let notices = Arc::make_mut(&mut self.notices);
+        if new.is_empty() {
+            notices.remove(&at);
+        } else {
+            notices.insert(at, new);
+        }
+        fresh
+    }
+}

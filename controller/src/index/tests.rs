@@ -1,0 +1,138 @@
+use super::*;
+use tandem_core::family::IpFamily;
+use tandem_core::object::{Conditions, ServiceType, SliceEndpoint, TrafficPolicy};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+fn service(name: &str) -> Event {
+    let service = Service {
+        key: key(name),
+        created: 0,
+        kind: ServiceType::ClusterIp,
+        cluster_ips: vec!["10.96.0.1".parse().unwrap()],
+        external_ips: Vec::new(),
+        ingress_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        restricted: false,
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        health_check_node_port: None,
+        ports: Vec::new(),
+    };
+    Event::Applied(Object::Service(service), Vec::new())
+}
+
+fn slice(name: &str, service: &str, last: u8) -> Event {
+    let endpoint = SliceEndpoint { addr: [10, 0, 0, last].into(), conditions: Conditions::READY, local: false };
+    let slice = EndpointSlice {
+        key: key(name),
+        service: service.into(),
+        family: IpFamily::V4,
+        ports: Box::default(),
+        endpoints: Box::new([endpoint]),
+    };
+    Event::Applied(Object::EndpointSlice(slice), Vec::new())
+}
+
+fn index(events: impl IntoIterator<Item = Event>) -> Index {
+    let mut index = Index::default();
+    for event in events {
+        index.apply(event);
+    }
+    index
+}
+
+fn changed(index: &mut Index) -> Vec<String> {
+    let mut names: Vec<String> = index.take_changed().iter().map(ToString::to_string).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_slice_marks_its_service_whichever_comes_first() {
+    let mut index = index([slice("web-1", "web", 1), service("web")]);
+    assert_eq!(changed(&mut index), ["shop/web"]);
+    let entry = index.services().get(&key("web")).unwrap();
+    assert!(entry.service.is_some());
+    assert_eq!(entry.slices.len(), 1);
+}
+
+#[test]
+fn the_same_object_again_changes_nothing() {
+    let mut index = index([slice("web-1", "web", 1), service("web")]);
+    index.take_changed();
+    index.apply(slice("web-1", "web", 1));
+    index.apply(service("web"));
+    assert_eq!(changed(&mut index), [] as [&str; 0]);
+}
+
+#[test]
+fn a_slice_that_moves_to_another_service_marks_both() {
+    let mut index = index([slice("moving", "old", 1)]);
+    index.take_changed();
+    index.apply(slice("moving", "new", 1));
+    assert_eq!(changed(&mut index), ["shop/new", "shop/old"]);
+    assert!(index.services().get(&key("old")).is_none());
+}
+
+#[test]
+fn what_a_new_list_does_not_name_is_gone_when_the_list_ends() {
+    let mut index = index([service("kept"), service("gone"), slice("gone-1", "gone", 1)]);
+    index.take_changed();
+    index.apply(Event::Listing(Kind::Service));
+    index.apply(service("kept"));
+    assert_eq!(changed(&mut index), [] as [&str; 0], "nothing may go before the list has ended");
+    index.apply(Event::Listed(Kind::Service));
+    assert_eq!(changed(&mut index), ["shop/gone"]);
+    assert_eq!(index.slice_count(), 1, "a list of Services says nothing about slices");
+}
+
+#[test]
+fn the_index_is_complete_once_every_kind_was_listed() {
+    let mut index = Index::default();
+    for kind in Kind::ALL {
+        assert!(!index.complete());
+        index.apply(Event::Listing(kind));
+        index.apply(Event::Listed(kind));
+    }
+    assert!(index.complete());
+    index.apply(Event::Listing(Kind::Service));
+    assert!(index.complete(), "a later list must not stop changes");
+}
+
+#[test]
+fn a_notice_is_new_once_and_goes_with_its_cause() {
+    let notice = Notice { field: "spec.ports[0]".into(), value: "x".into(), problem: "y".into() };
+    let with = |notices| {
+        let Event::Applied(object, _) = service("web") else { unreachable!("service() applies") };
+        Event::Applied(object, notices)
+    };
+    let mut index = Index::default();
+    assert_eq!(index.apply(with(vec![notice.clone()])).len(), 1);
+    assert_eq!(index.apply(with(vec![notice])).len(), 0);
+    assert_eq!(index.notices().len(), 1);
+    index.apply(with(Vec::new()));
+    assert_eq!(index.notices().len(), 0);
+}
+
+#[test]
+fn deleting_what_is_not_there_changes_nothing() {
+    let mut index = Index::default();
+    for kind in Kind::ALL {
+        index.apply(Event::Deleted(kind, key("none"), Vec::new()));
+    }
+    assert_eq!(changed(&mut index), [] as [&str; 0]);
+    assert!(!index.take_node_changed());
+}
+
+#[test]
+fn a_copy_for_readers_does_not_see_later_changes() {
+    let mut index = index([service("web")]);
+    let copy = index.services().clone();
+    index.apply(Event::Deleted(Kind::Service, key("web"), Vec::new()));
+    assert!(copy.get(&key("web")).is_some());
+    assert!(index.services().get(&key("web")).is_none());
+}

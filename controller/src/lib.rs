@@ -1,0 +1,10 @@
+//! The node agent. See ARCHITECTURE.md for the way of a change.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod event;
+pub mod index;
+pub mod interfaces;
+pub mod source;

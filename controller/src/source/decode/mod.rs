@@ -1,0 +1,231 @@
+//! Objects out of their text: trimmed to what Tandem uses, parsed once into types that cannot be wrong. Pure; both sources
+//! call it. What is wrong inside an object becomes a [`Notice`] and costs that field alone; an object whose fields have
+//! the wrong types is a [`DecodeError`] and costs that object alone.
+
+mod intern;
+mod node;
+mod notes;
+mod ports;
+mod raw;
+mod service;
+mod slice;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use tandem_core::object::ObjectKey;
+
+use crate::event::{Event, Kind, Notice, Object};
+use intern::Interner;
+use notes::Notes;
+pub(crate) use notes::shorten;
+use raw::{Header, Meta};
+
+/// Decodes objects as one node sees them.
+#[derive(Debug)]
+pub struct Decoder {
+    node_name: Arc<str>,
+    names: Mutex<Interner>,
+}
+
+/// What came out of one object's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The object.
+    pub decoded: Decoded,
+    /// What is wrong with it.
+    pub notices: Vec<Notice>,
+    /// `metadata.resourceVersion`
+    pub version: Option<Box<str>>,
+}
+
+/// An object, or the reason why it is none of Tandem's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// Tandem programs it.
+    Apply(Object),
+    /// Tandem has nothing to do with it.
+    Ignore(Kind, ObjectKey, Why),
+}
+
+/// Why an object is none of Tandem's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A Service without a ClusterIP.
+    Headless,
+    /// A Service that is a name in DNS.
+    ExternalName,
+    /// `service.kubernetes.io/service-proxy-name`
+    OtherProxy,
+    /// `service.kubernetes.io/headless`
+    HeadlessSlice,
+    /// An EndpointSlice without `kubernetes.io/service-name`.
+    NoService,
+    /// An EndpointSlice of host names, or of an address type that Tandem does not know.
+    AddressType,
+    /// Not this node.
+    OtherNode,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Headless => "no clusterIP",
+            Self::ExternalName => "type ExternalName",
+            Self::OtherProxy => "label service.kubernetes.io/service-proxy-name gives it to another proxy",
+            Self::HeadlessSlice => "label service.kubernetes.io/headless",
+            Self::NoService => "no label kubernetes.io/service-name",
+            Self::AddressType => "addressType is neither IPv4 nor IPv6",
+            Self::OtherNode => "another node",
+        })
+    }
+}
+
+/// An object that cannot be read: some field has the wrong type. What was known of it stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {name}: {at}{problem}", name = self.name(), at = self.at())]
+pub struct DecodeError {
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object, if at least its name could be read.
+    pub key: Option<ObjectKey>,
+    /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
+    pub field: String,
+    /// What is there, and what was expected.
+    pub problem: String,
+}
+
+impl DecodeError {
+    fn name(&self) -> String {
+        self.key.as_ref().map_or_else(|| "without a readable name".to_owned(), ToString::to_string)
+    }
+
+    fn at(&self) -> String {
+        if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) }
+    }
+}
+
+impl Outcome {
+    /// As a source yields it.
+    pub fn into_event(self) -> Event {
+        match self.decoded {
+            Decoded::Apply(object) => Event::Applied(object, self.notices),
+            Decoded::Ignore(kind, key, _) => Event::Deleted(kind, key, self.notices),
+        }
+    }
+}
+
+impl Decoded {
+    /// The object's kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Apply(object) => object.kind(),
+            Self::Ignore(kind, ..) => *kind,
+        }
+    }
+
+    /// The object's namespace and name.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Apply(object) => object.key(),
+            Self::Ignore(_, key, _) => key.clone(),
+        }
+    }
+}
+
+impl Decoder {
+    /// Decodes for the node of this name.
+    pub fn new(node_name: &str) -> Self {
+        Self { node_name: node_name.into(), names: Mutex::default() }
+    }
+
+    /// Decodes one object of a known kind.
+    pub fn decode<'de, D: Deserializer<'de>>(&self, kind: Kind, text: D) -> Result<Outcome, D::Error> {
+        match kind {
+            Kind::Service => self.convert(raw::Service::deserialize(text)?),
+            Kind::EndpointSlice => self.convert(raw::EndpointSlice::deserialize(text)?),
+            Kind::Node => self.convert(raw::Node::deserialize(text)?),
+            Kind::ServiceCidr => self.convert(raw::ServiceCidr::deserialize(text)?),
+        }
+        .map_err(|NoName| D::Error::custom("metadata.name is missing"))
+    }
+
+    /// Decodes one object of a known kind out of JSON.
+    pub fn decode_json(&self, kind: Kind, text: &str) -> Result<Outcome, DecodeError> {
+        let first_try = self.decode(kind, &mut serde_json::Deserializer::from_str(text));
+        // Following the path costs an allocation per field, so only those pay who need it.
+        first_try.or_else(|_| {
+            let mut track = serde_path_to_error::Track::new();
+            let mut json = serde_json::Deserializer::from_str(text);
+            self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error| {
+                let header: Option<Header<'_>> = serde_json::from_str(text).ok();
+                let key = header.and_then(|header| self.key(kind, &header.metadata.unwrap_or_default()).ok());
+                let field = field_path(track);
+                DecodeError { kind, key, field, problem: plain_words(&error.to_string()) }
+            })
+        })
+    }
+
+    /// Namespace and name, as far as a badly typed object has them.
+    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, NoName> {
+        let name = meta.name.as_ref().map(raw::Text::as_str).filter(|name| !name.is_empty()).ok_or(NoName)?;
+        let namespace = match kind {
+            Kind::Service | Kind::EndpointSlice => match &meta.namespace {
+                Some(namespace) if !namespace.as_str().is_empty() => namespace.as_str(),
+                _ => "default",
+            },
+            Kind::Node | Kind::ServiceCidr => "",
+        };
+        // Slices' names are their own; a Service's name is in each of its slices.
+        let name = if kind == Kind::Service { self.intern(name) } else { name.into() };
+        Ok(ObjectKey { namespace: self.intern(namespace), name })
+    }
+
+    fn intern(&self, name: &str) -> Arc<str> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).name(name)
+    }
+
+    fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, NoName> {
+        let version = raw.meta().and_then(|meta| meta.resource_version.as_ref()).map(|version| version.as_str().into());
+        let key = self.key(R::KIND, raw.meta().unwrap_or(&Meta::default()))?;
+        let mut notes = Notes::default();
+        let decoded = raw.decode(self, key, &mut notes);
+        Ok(Outcome { decoded, notices: notes.into_vec(), version })
+    }
+}
+
+/// Where decoding stopped; empty where that is the whole object.
+pub(crate) fn field_path(track: serde_path_to_error::Track) -> String {
+    let path = track.path().to_string();
+    if path == "." { String::new() } else { path }
+}
+
+/// What serde says of a badly typed field, without its positions and types of Rust, long values cut.
+pub(crate) fn plain_words(problem: &str) -> String {
+    let problem = problem.split(" at line ").next().unwrap_or_default();
+    let problem = match (problem.find('"'), problem.rfind('"')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}{}{}", &problem[..=start], shorten(&problem[start + 1..end]), &problem[end..])
+        }
+        _ => problem.to_owned(),
+    };
+    match problem.split_once(", expected ") {
+        Some((found, "i64" | "i32" | "u32" | "u16")) => format!("{found}, expected a whole number"),
+        Some((found, "a sequence")) => format!("{found}, expected a list"),
+        Some((found, expected)) if expected.starts_with("struct ") => format!("{found}, expected an object"),
+        _ => problem,
+    }
+}
+
+struct NoName;
+
+/// An object as the API writes it.
+trait Raw<'a> {
+    const KIND: Kind;
+    fn meta(&self) -> Option<&Meta<'a>>;
+    fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded;
+}

@@ -1,0 +1,97 @@
+//! This node, and the ranges that ClusterIPs are taken from.
+
+use ipnet::IpNet;
+use tandem_core::addr::{Forbidden, Parsed, forbidden, parse_ip, parse_net};
+use tandem_core::object::{Node, ObjectKey};
+
+use super::notes::Notes;
+use super::raw::{self, Meta, Text};
+use super::{Decoded, Decoder, Raw, Why};
+use crate::event::{Kind, Object, ServiceCidr};
+
+impl<'a> Raw<'a> for raw::Node<'a> {
+    const KIND: Kind = Kind::Node;
+
+    fn meta(&self) -> Option<&Meta<'a>> {
+        self.metadata.as_ref()
+    }
+
+    fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
+        if key.name != decoder.node_name {
+            return Decoded::Ignore(Kind::Node, key, Why::OtherNode);
+        }
+        let addresses = self.status.and_then(|status| status.addresses).unwrap_or_default();
+        let spec = self.spec.unwrap_or_default();
+        let pod_cidrs = match (&spec.pod_cidrs, &spec.pod_cidr) {
+            (Some(list), _) if !list.is_empty() => ranges(notes, "spec.podCIDRs", list),
+            (_, Some(one)) if !one.as_str().is_empty() => ranges(notes, "spec.podCIDR", std::slice::from_ref(one)),
+            _ => Vec::new(),
+        };
+        Decoded::Apply(Object::Node(Node { name: key.name, addresses: node_addresses(notes, &addresses), pod_cidrs }))
+    }
+}
+
+/// InternalIPs before ExternalIPs, as kube-proxy orders them.
+fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::net::IpAddr> {
+    let mut kept = Vec::with_capacity(list.len());
+    for wanted in ["InternalIP", "ExternalIP"] {
+        for (index, raw) in list.iter().enumerate() {
+            if raw.kind.as_ref().map(Text::as_str) != Some(wanted) {
+                continue;
+            }
+            let field = || format!("status.addresses[{index}].address");
+            let text = raw.address.as_ref().map_or("", Text::as_str);
+            let Parsed { value, unusual } = match parse_ip(text) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    notes.add(field(), text, format!("{error}; this address is left out"));
+                    continue;
+                }
+            };
+            // A node may well be known by a link-local address, but by none of the other kinds.
+            if let Some(kind) = forbidden(value).filter(|kind| *kind != Forbidden::LinkLocal) {
+                notes.add(field(), text, format!("a node cannot have a {kind} address; this address is left out"));
+                continue;
+            }
+            if unusual {
+                notes.add(field(), text, format!("not how an address is written; read as {value}"));
+            }
+            if !kept.contains(&value) {
+                kept.push(value);
+            }
+        }
+    }
+    kept
+}
+
+impl<'a> Raw<'a> for raw::ServiceCidr<'a> {
+    const KIND: Kind = Kind::ServiceCidr;
+
+    fn meta(&self) -> Option<&Meta<'a>> {
+        self.metadata.as_ref()
+    }
+
+    fn decode(self, _decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
+        let list = self.spec.and_then(|spec| spec.cidrs).unwrap_or_default();
+        Decoded::Apply(Object::ServiceCidr(ServiceCidr { key, cidrs: ranges(notes, "spec.cidrs", &list) }))
+    }
+}
+
+fn ranges(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpNet> {
+    let mut kept = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        let path = || if field.ends_with('s') { format!("{field}[{index}]") } else { field.to_owned() };
+        match parse_net(text.as_str()) {
+            Ok(Parsed { value, unusual }) => {
+                if unusual {
+                    notes.add(path(), text.as_str(), format!("not how a range is written; read as {value}"));
+                }
+                if !kept.contains(&value) {
+                    kept.push(value);
+                }
+            }
+            Err(error) => notes.add(path(), text.as_str(), format!("{error}; this range is left out")),
+        }
+    }
+    kept
+}

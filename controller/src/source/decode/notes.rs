@@ -1,0 +1,84 @@
+//! Collects what is wrong with an object while it is decoded.
+
+use std::fmt::Display;
+
+use crate::event::Notice;
+
+/// An object with more faults than this names no further ones: whoever wrote it has enough to read.
+const MOST_NOTICES: usize = 16;
+/// Longer values are cut.
+const MOST_CHARS: usize = 64;
+
+/// The notices of one object.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Vec<Notice>);
+
+impl Notes {
+    pub(super) fn add(&mut self, field: impl Into<String>, value: impl AsRef<str>, problem: impl Into<String>) {
+        if self.0.len() < MOST_NOTICES {
+            self.0.push(Notice { field: field.into(), value: shorten(value.as_ref()), problem: problem.into() });
+        }
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Notice> {
+        self.0
+    }
+}
+
+/// The same fault in many entries of a list: one notice that names the first and counts the others.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    first: Option<(usize, String, String)>,
+    others: usize,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, index: usize, value: &str, problem: impl Display) {
+        if self.first.is_some() {
+            self.others += 1;
+        } else {
+            self.first = Some((index, value.to_owned(), problem.to_string()));
+        }
+    }
+
+    /// `field` is the path up to the index, `rest` what follows it.
+    pub(super) fn finish(self, notes: &mut Notes, field: &str, rest: &str, consequence: &str) {
+        let Some((index, value, problem)) = self.first else { return };
+        let also = match self.others {
+            0 => String::new(),
+            1 => " (and 1 more like it)".to_owned(),
+            n => format!(" (and {n} more like it)"),
+        };
+        notes.add(format!("{field}[{index}]{rest}"), value, format!("{problem}; {consequence}{also}"));
+    }
+}
+
+/// Cuts a long value at a character.
+pub(crate) fn shorten(value: &str) -> String {
+    match value.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_cut_at_a_character() {
+        assert_eq!(shorten("10.0.0.1"), "10.0.0.1");
+        assert_eq!(shorten(&"ü".repeat(65)), format!("{}…", "ü".repeat(64)));
+    }
+
+    #[test]
+    fn a_tally_names_the_first_and_counts_the_others() {
+        let mut notes = Notes::default();
+        let mut tally = Tally::default();
+        tally.add(3, "127.0.0.1", "loopback");
+        tally.add(4, "127.0.0.2", "loopback");
+        tally.finish(&mut notes, "endpoints", ".addresses[0]", "left out");
+        let notices = notes.into_vec();
+        assert_eq!(notices[0].to_string(), r#"endpoints[3].addresses[0]: "127.0.0.1": loopback; left out (and 1 more like it)"#);
+    }
+}

@@ -1,0 +1,252 @@
+//! Services.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use tandem_core::addr::{ParseError, Parsed, parse_endpoint, parse_net};
+use tandem_core::family::IpFamily;
+use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy};
+
+use super::notes::Notes;
+use super::raw::{self, Meta, Text};
+use super::{Decoded, Decoder, Raw, Why, ports};
+use crate::event::{Kind, Object};
+
+/// Seconds that a client is remembered where a Service does not say (the API's default).
+const DEFAULT_AFFINITY: u32 = 10_800;
+/// The longest time that the API allows.
+const MOST_AFFINITY: u32 = 86_400;
+
+impl<'a> Raw<'a> for raw::Service<'a> {
+    const KIND: Kind = Kind::Service;
+
+    fn meta(&self) -> Option<&Meta<'a>> {
+        self.metadata.as_ref()
+    }
+
+    fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
+        let meta = self.metadata.unwrap_or_default();
+        let spec = self.spec.unwrap_or_default();
+        let cluster_ips = match why_ignored(&meta, &spec) {
+            Ok(cluster_ips) => cluster_ips,
+            Err(why) => return Decoded::Ignore(Kind::Service, key, why),
+        };
+        let ingress = self.status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
+        let source_ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        Decoded::Apply(Object::Service(Service {
+            key,
+            created: created(notes, meta.creation_timestamp.as_ref()),
+            kind: service_type(notes, spec.kind.as_ref()),
+            cluster_ips: cluster_addresses(notes, cluster_ips),
+            external_ips: addresses(notes, "spec.externalIPs", spec.external_ips.as_deref().unwrap_or_default()),
+            ingress_ips: ingress_addresses(notes, &ingress.unwrap_or_default()),
+            restricted: !source_ranges.is_empty(),
+            source_ranges: ranges(notes, source_ranges),
+            internal_policy: policy(notes, "spec.internalTrafficPolicy", spec.internal_traffic_policy.as_ref()),
+            external_policy: policy(notes, "spec.externalTrafficPolicy", spec.external_traffic_policy.as_ref()),
+            affinity: affinity(notes, spec.session_affinity.as_ref(), spec.session_affinity_config.as_ref()),
+            health_check_node_port: node_port(notes, "spec.healthCheckNodePort".to_owned(), spec.health_check_node_port),
+            ports: service_ports(decoder, notes, spec.ports.as_deref().unwrap_or_default()),
+        }))
+    }
+}
+
+/// The ClusterIPs with the path of their field, or why there are none.
+fn why_ignored<'s, 'a>(
+    meta: &Meta<'_>,
+    spec: &'s raw::ServiceSpec<'a>,
+) -> Result<(&'static str, &'s [Text<'a>]), Why> {
+    if meta.labels.as_ref().is_some_and(|labels| labels.proxy_name.is_some()) {
+        return Err(Why::OtherProxy);
+    }
+    if spec.kind.as_ref().is_some_and(|kind| kind.as_str() == "ExternalName") {
+        return Err(Why::ExternalName);
+    }
+    let is_set = |ip: &Text<'_>| !matches!(ip.as_str(), "" | "None");
+    if spec.cluster_ip.as_ref().is_some_and(|ip| ip.as_str() == "None") {
+        return Err(Why::Headless);
+    }
+    match spec.cluster_ips.as_deref() {
+        Some(list @ [first, ..]) if is_set(first) => Ok(("spec.clusterIPs", list)),
+        _ => match &spec.cluster_ip {
+            Some(ip) if is_set(ip) => Ok(("spec.clusterIP", std::slice::from_ref(ip))),
+            _ => Err(Why::Headless),
+        },
+    }
+}
+
+fn created(notes: &mut Notes, text: Option<&Text<'_>>) -> i64 {
+    let Some(text) = text.map(Text::as_str) else { return 0 };
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return time.as_second();
+    }
+    notes.add("metadata.creationTimestamp", text, "not a time (RFC 3339); taken as 1970");
+    0
+}
+
+fn service_type(notes: &mut Notes, text: Option<&Text<'_>>) -> ServiceType {
+    match text.map_or("ClusterIP", Text::as_str) {
+        "ClusterIP" | "" => ServiceType::ClusterIp,
+        "NodePort" => ServiceType::NodePort,
+        "LoadBalancer" => ServiceType::LoadBalancer,
+        other => {
+            notes.add("spec.type", other, "not a type of Service; taken as ClusterIP");
+            ServiceType::ClusterIp
+        }
+    }
+}
+
+fn policy(notes: &mut Notes, field: &str, text: Option<&Text<'_>>) -> TrafficPolicy {
+    match text.map_or("Cluster", Text::as_str) {
+        "Cluster" | "" => TrafficPolicy::Cluster,
+        "Local" => TrafficPolicy::Local,
+        other => {
+            notes.add(field, other, "not a traffic policy (Cluster, Local); taken as Cluster");
+            TrafficPolicy::Cluster
+        }
+    }
+}
+
+fn affinity(notes: &mut Notes, text: Option<&Text<'_>>, config: Option<&raw::AffinityConfig>) -> Option<u32> {
+    match text.map_or("None", Text::as_str) {
+        "None" | "" => return None,
+        "ClientIP" => {}
+        other => {
+            notes.add("spec.sessionAffinity", other, "not a session affinity (None, ClientIP); taken as None");
+            return None;
+        }
+    }
+    let given = config.and_then(|config| config.client_ip.as_ref()).and_then(|client_ip| client_ip.timeout_seconds);
+    let Some(seconds) = given else { return Some(DEFAULT_AFFINITY) };
+    let kept = seconds.clamp(1, i64::from(MOST_AFFINITY));
+    if kept != seconds {
+        let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        notes.add(field, seconds.to_string(), format!("not in 1-{MOST_AFFINITY}; {kept} is used"));
+    }
+    Some(u32::try_from(kept).unwrap_or(DEFAULT_AFFINITY))
+}
+
+/// A port on the node: 0 means none.
+fn node_port(notes: &mut Notes, field: String, number: Option<i64>) -> Option<tandem_core::row::Port> {
+    let number = number.filter(|number| *number != 0)?;
+    let port = ports::number_of(number);
+    if port.is_none() {
+        notes.add(field, number.to_string(), "not a port number (1-65535); taken as none");
+    }
+    port
+}
+
+fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<'_>]) -> Vec<ServicePort> {
+    let field = "spec.ports";
+    let mut kept: Vec<ServicePort> = Vec::with_capacity(list.len());
+    for (index, raw) in list.iter().enumerate() {
+        let protocol = ports::protocol(notes, field, index, raw.protocol.as_ref());
+        let port = ports::port(notes, field, index, raw.port);
+        let (Some(protocol), Some(port)) = (protocol, port) else { continue };
+        let name = raw.name.as_ref().map_or("", Text::as_str);
+        if kept.iter().any(|other| other.protocol == protocol && other.port == port) {
+            ports::duplicate(notes, field, index, &format!("{protocol} {port}"), "protocol and port");
+            continue;
+        }
+        if kept.iter().any(|other| &*other.name == name) {
+            ports::duplicate(notes, field, index, name, "the name");
+            continue;
+        }
+        let node_port = node_port(notes, format!("{field}[{index}].nodePort"), raw.node_port);
+        kept.push(ServicePort { name: decoder.intern(name), protocol, port, node_port });
+    }
+    kept
+}
+
+/// One address per family, as the API has it.
+fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>])) -> Vec<IpAddr> {
+    let mut kept: Vec<IpAddr> = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        let path = || if field.ends_with('s') { format!("{field}[{index}]") } else { field.to_owned() };
+        let Some(addr) = address(notes, path, text.as_str()) else { continue };
+        let family = IpFamily::of(addr);
+        if kept.iter().any(|other| IpFamily::of(*other) == family) {
+            notes.add(path(), text.as_str(), format!("a second {family} address; this address is not served"));
+        } else {
+            kept.push(addr);
+        }
+    }
+    kept
+}
+
+fn addresses(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpAddr> {
+    let mut kept = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        if let Some(addr) = address(notes, || format!("{field}[{index}]"), text.as_str())
+            && !kept.contains(&addr)
+        {
+            kept.push(addr);
+        }
+    }
+    kept
+}
+
+fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr> {
+    let mut kept = Vec::with_capacity(list.len());
+    for (index, ingress) in list.iter().enumerate() {
+        let path = |field: &str| format!("status.loadBalancer.ingress[{index}].{field}");
+        let ip = ingress.ip.as_ref().map_or("", Text::as_str);
+        if ip.is_empty() {
+            continue; // a host name: whoever resolves it reaches the load balancer itself
+        }
+        match ingress.ip_mode.as_ref().map_or("VIP", Text::as_str) {
+            "VIP" => {}
+            "Proxy" => continue, // traffic has to pass the load balancer (KEP-1860)
+            other => {
+                notes.add(path("ipMode"), other, "not an ipMode (VIP, Proxy); this address is not served");
+                continue;
+            }
+        }
+        if let Some(addr) = address(notes, || path("ip"), ip)
+            && !kept.contains(&addr)
+        {
+            kept.push(addr);
+        }
+    }
+    kept
+}
+
+/// An address that a Service may be reached at, or a notice.
+fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<IpAddr> {
+    match parse_endpoint(text) {
+        Ok(Parsed { value, unusual }) => {
+            if unusual {
+                notes.add(field(), text, format!("not how an address is written; read as {value}"));
+            }
+            Some(value)
+        }
+        Err(ParseError::Forbidden(kind)) => {
+            notes.add(field(), text, format!("a Service cannot have a {kind} address; this address is not served"));
+            None
+        }
+        Err(error) => {
+            notes.add(field(), text, format!("{error}; this address is not served"));
+            None
+        }
+    }
+}
+
+fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> Vec<ipnet::IpNet> {
+    let field = |index: usize| format!("spec.loadBalancerSourceRanges[{index}]");
+    let mut kept = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        match parse_net(text.as_str()) {
+            Ok(Parsed { value, unusual }) => {
+                if unusual {
+                    let problem = format!("not how a range is written; read as {value}");
+                    notes.add(field(index), text.as_str(), problem);
+                }
+                if !kept.contains(&value) {
+                    kept.push(value);
+                }
+            }
+            Err(error) => notes.add(field(index), text.as_str(), format!("{error}; it lets nobody in")),
+        }
+    }
+    kept
+}

@@ -1,0 +1,306 @@
+use tandem_core::object::{Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
+
+use super::*;
+
+fn decoder() -> Decoder {
+    Decoder::new("node-a")
+}
+
+/// Decodes JSON and returns it with its notices as text.
+fn check(kind: Kind, json: &str) -> (Decoded, Vec<String>) {
+    let outcome = decoder().decode_json(kind, json).unwrap();
+    (outcome.decoded, outcome.notices.iter().map(ToString::to_string).collect())
+}
+
+fn service(json: &str) -> (Service, Vec<String>) {
+    match check(Kind::Service, json) {
+        (Decoded::Apply(Object::Service(service)), notices) => (service, notices),
+        (other, _) => panic!("not a Service: {other:?}"),
+    }
+}
+
+fn slice(json: &str) -> (EndpointSlice, Vec<String>) {
+    match check(Kind::EndpointSlice, json) {
+        (Decoded::Apply(Object::EndpointSlice(slice)), notices) => (slice, notices),
+        (other, _) => panic!("not an EndpointSlice: {other:?}"),
+    }
+}
+
+fn why(kind: Kind, json: &str) -> Why {
+    match check(kind, json).0 {
+        Decoded::Ignore(_, _, why) => why,
+        Decoded::Apply(object) => panic!("applied: {object:?}"),
+    }
+}
+
+/// A Service with one port and what `spec` adds.
+fn with_spec(spec: &str) -> String {
+    let ports = if spec.contains("\"ports\"") { "" } else { r#","ports":[{"port":80}]"# };
+    format!(r#"{{"metadata":{{"namespace":"shop","name":"web"}},"spec":{{"clusterIP":"10.96.0.1",{spec}{ports}}}}}"#)
+}
+
+fn with_endpoints(family: &str, endpoints: &str) -> String {
+    format!(
+        r#"{{"metadata":{{"namespace":"shop","name":"web-1","labels":{{"kubernetes.io/service-name":"web"}}}},
+        "addressType":"{family}","endpoints":{endpoints},"ports":[{{"name":"http","port":8080,"protocol":"TCP"}}]}}"#
+    )
+}
+
+#[test]
+fn a_whole_service_is_read() {
+    let (service, notices) = service(
+        r#"{"kind":"Service","apiVersion":"v1",
+        "metadata":{"namespace":"shop","name":"web","creationTimestamp":"2026-01-02T03:04:05Z","managedFields":[{"x":1}]},
+        "spec":{"type":"LoadBalancer","clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1","fd00::1"],
+          "externalIPs":["192.0.2.7"],"loadBalancerSourceRanges":[" 203.0.113.9/24 "],
+          "internalTrafficPolicy":"Local","externalTrafficPolicy":"Local","healthCheckNodePort":31000,
+          "sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":60}},
+          "ports":[{"name":"http","protocol":"TCP","port":80,"nodePort":30080,"targetPort":"web"},
+                   {"name":"dns","protocol":"UDP","port":53,"nodePort":0}]},
+        "status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.1"},{"hostname":"lb.example"},
+          {"ip":"198.51.100.2","ipMode":"Proxy"},{"ip":"2001:db8::1","ipMode":"VIP"}]}}}"#,
+    );
+    assert_eq!(notices, Vec::<String>::new());
+    assert_eq!(service.key.to_string(), "shop/web");
+    assert_eq!(service.created, 1_767_323_045);
+    assert_eq!(format!("{:?}", service.cluster_ips), "[10.96.0.1, fd00::1]");
+    assert_eq!(format!("{:?}", service.ingress_ips), "[198.51.100.1, 2001:db8::1]");
+    assert_eq!(service.source_ranges, ["203.0.113.0/24".parse().unwrap()]);
+    assert!(service.restricted);
+    assert_eq!((service.internal_policy, service.external_policy), (TrafficPolicy::Local, TrafficPolicy::Local));
+    assert_eq!(service.affinity, Some(60));
+    assert_eq!(service.health_check_node_port.unwrap().get(), 31_000);
+    assert_eq!(service.ports[0].node_port.unwrap().get(), 30_080);
+    assert_eq!((&*service.ports[1].name, service.ports[1].node_port), ("dns", None));
+}
+
+#[test]
+fn services_that_are_not_ours_are_ignored_with_the_reason() {
+    for (json, reason) in [
+        (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None"}}"#, Why::Headless),
+        (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#, Why::Headless),
+        (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":""}}"#, Why::Headless),
+        (r#"{"metadata":{"name":"a"},"spec":{}}"#, Why::Headless),
+        (r#"{"metadata":{"name":"a"}}"#, Why::Headless),
+        (r#"{"metadata":{"name":"a"},"spec":{"type":"ExternalName","clusterIP":"10.0.0.1"}}"#, Why::ExternalName),
+        (
+            r#"{"metadata":{"name":"a","labels":{"service.kubernetes.io/service-proxy-name":""}},"spec":{"clusterIP":"10.0.0.1"}}"#,
+            Why::OtherProxy,
+        ),
+    ] {
+        assert_eq!(why(Kind::Service, json), reason, "{json}");
+    }
+}
+
+#[test]
+fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
+    for (kind, json, reason) in [
+        (Kind::EndpointSlice, r#"{"metadata":{"name":"a"},"addressType":"IPv4"}"#.to_owned(), Why::NoService),
+        (
+            Kind::EndpointSlice,
+            with_endpoints("IPv4", "[]").replace(r#""labels":{"#, r#""labels":{"service.kubernetes.io/headless":"","#),
+            Why::HeadlessSlice,
+        ),
+        (Kind::EndpointSlice, with_endpoints("FQDN", "[]"), Why::AddressType),
+        (Kind::EndpointSlice, with_endpoints("IPv5", "[]"), Why::AddressType),
+        (Kind::Node, r#"{"metadata":{"name":"node-b"}}"#.to_owned(), Why::OtherNode),
+    ] {
+        assert_eq!(why(kind, &json), reason, "{json}");
+    }
+}
+
+#[test]
+fn every_fault_costs_its_own_field_and_is_named() {
+    for (spec, notice) in [
+        (r#""ports":[{"port":80},{"name":"b","port":70000}]"#, r#"spec.ports[1].port: "70000": not a port number (1-65535); this port is not served"#),
+        (r#""ports":[{"port":80},{"name":"b","port":-1}]"#, r#"spec.ports[1].port: "-1": not a port number (1-65535); this port is not served"#),
+        (r#""ports":[{"port":80},{"name":"b","port":0}]"#, r#"spec.ports[1].port: "0": not a port number (1-65535); this port is not served"#),
+        (r#""ports":[{"port":80},{"name":"b"}]"#, r#"spec.ports[1].port: "": missing; this port is not served"#),
+        (r#""ports":[{"port":80},{"name":"b","port":81,"protocol":"ICMP"}]"#, r#"spec.ports[1].protocol: "ICMP": not a protocol that Services have (TCP, UDP, SCTP); this port is not served"#),
+        (r#""ports":[{"port":80},{"name":"b","port":80}]"#, r#"spec.ports[1]: "TCP 80": protocol and port of an earlier port; this port is not served"#),
+        (r#""ports":[{"port":80},{"port":81}]"#, r#"spec.ports[1]: "": the name of an earlier port; this port is not served"#),
+        (r#""ports":[{"port":80,"nodePort":65536}]"#, r#"spec.ports[0].nodePort: "65536": not a port number (1-65535); taken as none"#),
+        (r#""healthCheckNodePort":-5"#, r#"spec.healthCheckNodePort: "-5": not a port number (1-65535); taken as none"#),
+        (r#""type":"Magic""#, r#"spec.type: "Magic": not a type of Service; taken as ClusterIP"#),
+        (r#""sessionAffinity":"Cookie""#, r#"spec.sessionAffinity: "Cookie": not a session affinity (None, ClientIP); taken as None"#),
+        (r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":86401}}"#, r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "86401": not in 1-86400; 86400 is used"#),
+        (r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":0}}"#, r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "0": not in 1-86400; 1 is used"#),
+        (r#""externalTrafficPolicy":"Zone""#, r#"spec.externalTrafficPolicy: "Zone": not a traffic policy (Cluster, Local); taken as Cluster"#),
+        (r#""externalIPs":["127.0.0.1"]"#, r#"spec.externalIPs[0]: "127.0.0.1": a Service cannot have a loopback address; this address is not served"#),
+        (r#""externalIPs":["10.0.0.1","example.com"]"#, r#"spec.externalIPs[1]: "example.com": not an IP address; this address is not served"#),
+        (r#""externalIPs":["010.0.0.011"]"#, r#"spec.externalIPs[0]: "010.0.0.011": not how an address is written; read as 10.0.0.11"#),
+        (r#""clusterIPs":["10.96.0.1","10.96.0.2"]"#, r#"spec.clusterIPs[1]: "10.96.0.2": a second IPv4 address; this address is not served"#),
+        (r#""loadBalancerSourceRanges":["10.0.0.1"]"#, r#"spec.loadBalancerSourceRanges[0]: "10.0.0.1": not a range in CIDR notation; it lets nobody in"#),
+        (r#""loadBalancerSourceRanges":["203.0.113.000/025"]"#, r#"spec.loadBalancerSourceRanges[0]: "203.0.113.000/025": not how a range is written; read as 203.0.113.0/25"#),
+    ] {
+        let (service, notices) = service(&with_spec(spec));
+        assert_eq!(notices, [notice], "{spec}");
+        assert_eq!(service.ports.len(), 1, "{spec}");
+    }
+}
+
+#[test]
+fn a_service_whose_source_ranges_are_unreadable_stays_restricted() {
+    for ranges in [r#"["nonsense"]"#, r#"[""]"#] {
+        let service = service(&with_spec(&format!(r#""loadBalancerSourceRanges":{ranges}"#))).0;
+        assert!(service.restricted && service.source_ranges.is_empty(), "{ranges}");
+    }
+    assert!(!service(&with_spec(r#""loadBalancerSourceRanges":[]"#)).0.restricted);
+}
+
+#[test]
+fn affinity_lasts_three_hours_unless_the_service_says_otherwise() {
+    assert_eq!(service(&with_spec(r#""sessionAffinity":"ClientIP""#)).0.affinity, Some(10_800));
+    assert_eq!(service(&with_spec(r#""sessionAffinity":"None""#)).0.affinity, None);
+}
+
+#[test]
+fn endpoints_carry_their_conditions_and_whether_they_are_here() {
+    let (slice, notices) = slice(&with_endpoints(
+        "IPv4",
+        r#"[{"addresses":["10.0.0.1","10.0.0.9"],"nodeName":"node-a"},
+            {"addresses":["10.0.0.2"],"conditions":{"ready":false,"serving":true,"terminating":true},"nodeName":"node-b"},
+            {"addresses":["10.0.0.3"],"conditions":{"ready":null},"targetRef":{"kind":"Pod"}}]"#,
+    ));
+    assert!(notices.is_empty());
+    assert_eq!((slice.service.as_ref(), slice.family.to_string().as_str()), ("web", "IPv4"));
+    let ready = |addr: &str, local| SliceEndpoint { addr: addr.parse().unwrap(), conditions: Conditions::READY, local };
+    let leaving = Conditions { ready: false, serving: true, terminating: true };
+    assert_eq!(
+        *slice.endpoints,
+        [
+            ready("10.0.0.1", true),
+            SliceEndpoint { addr: "10.0.0.2".parse().unwrap(), conditions: leaving, local: false },
+            ready("10.0.0.3", false)
+        ]
+    );
+}
+
+#[test]
+fn endpoints_that_must_not_be_reached_are_left_out_and_said_once() {
+    let (slice, notices) = slice(&with_endpoints(
+        "IPv4",
+        r#"[{"addresses":["10.0.0.1"]},{"addresses":["127.0.0.1"]},{"addresses":["169.254.169.254"]},{"addresses":["224.0.0.1"]},
+            {"addresses":["fd00::1"]},{"addresses":["x"]},{"addresses":[]},{},{"addresses":["10.0.0.010"]}]"#,
+    ));
+    assert_eq!(slice.endpoints.len(), 2);
+    assert_eq!(
+        notices,
+        [
+            r#"endpoints[6].addresses: "": no address; this endpoint is left out (and 1 more like it)"#,
+            r#"endpoints[5].addresses[0]: "x": not an IP address; this endpoint is left out"#,
+            r#"endpoints[1].addresses[0]: "127.0.0.1": loopback addresses are never sent to; this endpoint is left out (and 2 more like it)"#,
+            r#"endpoints[4].addresses[0]: "fd00::1": not an IPv4 address, which addressType promises; this endpoint is left out"#,
+            r#"endpoints[8].addresses[0]: "10.0.0.010": not how an address is written; read as decimal IPv4"#,
+        ]
+    );
+}
+
+#[test]
+fn null_lists_are_empty_lists() {
+    let (slice, notices) = slice(&with_endpoints("IPv6", "null").replace("[{\"name\":\"http\"", "null,\"x\":[{\"name\":\"http\""));
+    assert!(slice.endpoints.is_empty() && slice.ports.is_empty() && notices.is_empty());
+}
+
+#[test]
+fn the_node_has_internal_addresses_first_and_its_ranges() {
+    let json = r#"{"metadata":{"name":"node-a"},"spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24","fd00:1::/64"]},
+        "status":{"addresses":[{"type":"Hostname","address":"node-a"},{"type":"ExternalIP","address":"198.51.100.1"},
+        {"type":"InternalIP","address":"192.0.2.1"},{"type":"InternalIP","address":"2001:db8::1"},{"type":"InternalIP","address":"::1"}]}}"#;
+    let (decoded, notices) = check(Kind::Node, json);
+    let Decoded::Apply(Object::Node(Node { addresses, pod_cidrs, .. })) = decoded else { panic!("{decoded:?}") };
+    assert_eq!(format!("{addresses:?}"), "[192.0.2.1, 2001:db8::1, 198.51.100.1]");
+    assert_eq!(pod_cidrs.len(), 2);
+    assert_eq!(notices, [r#"status.addresses[4].address: "::1": a node cannot have a loopback address; this address is left out"#]);
+}
+
+#[test]
+fn a_service_cidr_has_its_ranges() {
+    let (decoded, notices) = check(Kind::ServiceCidr, r#"{"metadata":{"name":"kubernetes"},"spec":{"cidrs":["10.96.0.0/12","x","fd00::/112"]}}"#);
+    let Decoded::Apply(Object::ServiceCidr(cidr)) = decoded else { panic!("{decoded:?}") };
+    assert_eq!((cidr.key.to_string().as_str(), cidr.cidrs.len()), ("kubernetes", 2));
+    assert_eq!(notices, [r#"spec.cidrs[1]: "x": not a range in CIDR notation; this range is left out"#]);
+}
+
+#[test]
+fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
+    for (kind, json, error) in [
+        (Kind::Service, with_spec(r#""ports":[{"port":80},{"port":"http"}]"#), r#"Service shop/web: spec.ports[1].port: invalid type: string "http", expected a whole number"#),
+        (Kind::Service, with_spec(r#""ports":{"port":80}"#), "Service shop/web: spec.ports: invalid type: map, expected a list"),
+        (Kind::Service, with_spec(r#""externalIPs":"10.0.0.1""#), r#"Service shop/web: spec.externalIPs: invalid type: string "10.0.0.1", expected a list"#),
+        (Kind::Service, with_spec(r#""ports":[{"port":99999999999999999999}]"#), "Service shop/web: spec.ports[0].port: invalid type: floating point `1e+20`, expected a whole number"),
+        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":"10.0.0.1"}]"#), r#"EndpointSlice shop/web-1: endpoints[0].addresses: invalid type: string "10.0.0.1", expected a list of strings"#),
+        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":"yes"}}]"#), r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: invalid type: string "yes", expected a boolean"#),
+        (Kind::Service, r#"{"metadata":{"namespace":"shop"},"spec":{"clusterIP":"10.0.0.1"}}"#.to_owned(), "Service without a readable name: metadata.name is missing"),
+        (Kind::Service, r#"{"metadata":"x"}"#.to_owned(), r#"Service without a readable name: metadata: invalid type: string "x", expected an object"#),
+    ] {
+        assert_eq!(decoder().decode_json(kind, &json).unwrap_err().to_string(), error);
+    }
+}
+
+/// Values of every shape, put in place of every value of good objects: whatever comes out, nothing panics, and other
+/// objects are decoded as before.
+#[test]
+fn no_shape_of_any_field_panics() {
+    let good = [
+        (Kind::Service, with_spec(r#""type":"LoadBalancer","clusterIPs":["10.96.0.1"],"externalIPs":["192.0.2.1"],"loadBalancerSourceRanges":["10.0.0.0/8"],"sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":5}}"#)),
+        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":true},"nodeName":"node-a"}]"#)),
+        (Kind::Node, r#"{"metadata":{"name":"node-a"},"spec":{"podCIDRs":["10.0.0.0/8"]},"status":{"addresses":[{"type":"InternalIP","address":"10.0.0.1"}]}}"#.to_owned()),
+        (Kind::ServiceCidr, r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{"cidrs":["10.0.0.0/8"]}}"#.to_owned()),
+    ];
+    let poison = [
+        "null", "true", "0", "-1", "65536", "1e400", "18446744073709551616", "0.5", r#""""#, r#""\u0000""#, r#""é\ud83d\ude00""#,
+        r#""999.999.999.999""#, r#""0000000000000000000000000.1.1.1""#, r#""::ffff:127.0.0.1""#, r#""10.0.0.0/-1""#, "[]", "[null]",
+        "[[]]", "[1]", r#"[""]"#, "{}", r#"{"":null}"#,
+    ];
+    let decoder = decoder();
+    for (kind, text) in good {
+        let expected = decoder.decode_json(kind, &text).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut pointers = Vec::new();
+        collect(&value, String::new(), &mut pointers);
+        for pointer in &pointers {
+            for shape in poison {
+                let mut copy = value.clone();
+                let Ok(shape) = serde_json::from_str(shape) else { continue };
+                *copy.pointer_mut(pointer).unwrap() = shape;
+                let _ = decoder.decode_json(kind, &copy.to_string()).map_err(|error| error.to_string());
+            }
+        }
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            assert!(decoder.decode_json(kind, &text[..end]).is_err());
+        }
+        assert_eq!(decoder.decode_json(kind, &text).unwrap(), expected);
+    }
+}
+
+fn collect(value: &serde_json::Value, at: String, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                collect(value, format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), into);
+            }
+        }
+        serde_json::Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                collect(value, format!("{at}/{index}"), into);
+            }
+        }
+        _ => {}
+    }
+    into.push(at);
+}
+
+#[test]
+fn names_that_objects_share_are_stored_once() {
+    let decoder = decoder();
+    let one = decoder.decode_json(Kind::EndpointSlice, &with_endpoints("IPv4", "[]")).unwrap();
+    let two = decoder.decode_json(Kind::EndpointSlice, &with_endpoints("IPv6", "[]")).unwrap();
+    let (Decoded::Apply(Object::EndpointSlice(one)), Decoded::Apply(Object::EndpointSlice(two))) = (one.decoded, two.decoded)
+    else {
+        panic!("not slices")
+    };
+    assert!(Arc::ptr_eq(&one.service, &two.service));
+    assert!(Arc::ptr_eq(&one.key.namespace, &two.key.namespace));
+    assert!(Arc::ptr_eq(&one.ports[0].name, &two.ports[0].name));
+}

@@ -1,0 +1,165 @@
+//! Objects from a folder of manifests, watched with inotify: no cluster needed, the same events as from one. Folders inside
+//! it are not read.
+//!
+//! A file that cannot be read as a whole keeps its last good content; the folder going away keeps everything.
+
+mod documents;
+mod files;
+mod manifest;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tandem_core::object::ObjectKey;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::SendError;
+
+use crate::event::{Event, Kind, Notice, Object, Reach};
+use crate::source::decode::{Decoded, Decoder};
+use files::Files;
+use watch::{Changes, Watch};
+
+/// Why a folder cannot be a source.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It is not there, or not to be read.
+    #[error("manifests in {path}: {source}")]
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// inotify has no room left or is forbidden.
+    #[error("watching {path}: {source}")]
+    Watch {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+/// How often a folder that went away is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What was said about an object last, and is again if asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    /// None where the object is none of Tandem's business, but has notices.
+    object: Option<Object>,
+    notices: Vec<Notice>,
+}
+
+/// Reads the folder, yields all of it, and then what changes, until nobody receives events any more. The error is one of
+/// the start: later the folder may come and go.
+pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<(), DirectoryError> {
+    let mut watch = Watch::new(path).map_err(|source| DirectoryError::Watch { path: path.to_owned(), source })?;
+    let mut files = Files::new(path, Decoder::new(node_name));
+    let read = files.read_all().and_then(|()| watch.renew());
+    read.map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
+    // Written between the first reading and the watch: there is no such moment after this.
+    drop(files.read_all());
+
+    let closed = events.clone();
+    let mut folder = Folder { files, said: BTreeMap::new(), lost: None, events };
+    tokio::select! {
+        () = closed.closed() => {}
+        _ = folder.follow(&mut watch) => {}
+    }
+    Ok(())
+}
+
+struct Folder {
+    files: Files,
+    said: BTreeMap<(Kind, ObjectKey), Said>,
+    lost: Option<String>,
+    events: Sender<Event>,
+}
+
+impl Folder {
+    async fn follow(&mut self, watch: &mut Watch) -> Result<(), SendError<Event>> {
+        self.list().await?;
+        loop {
+            let changes = if self.lost.is_some() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                Changes::All
+            } else {
+                watch.changes().await.unwrap_or(Changes::All)
+            };
+            let read = match &changes {
+                Changes::Files(names) => {
+                    names.iter().for_each(|name| self.files.read_one(name));
+                    Ok(())
+                }
+                Changes::All => watch.renew().and_then(|()| self.files.read_all()),
+            };
+            self.reach(read.err()).await?;
+            self.tell_changes().await?;
+        }
+    }
+
+    /// The first list of every kind.
+    async fn list(&mut self) -> Result<(), SendError<Event>> {
+        for kind in Kind::ALL {
+            self.events.send(Event::Listing(kind)).await?;
+        }
+        self.tell_changes().await?;
+        for kind in Kind::ALL {
+            self.events.send(Event::Listed(kind)).await?;
+            self.events.send(Event::Reach(kind, Reach::Watching)).await?;
+        }
+        Ok(())
+    }
+
+    async fn reach(&mut self, error: Option<io::Error>) -> Result<(), SendError<Event>> {
+        let lost = error.map(|error| format!("manifests in {}: {error}", self.files.path().display()));
+        if lost != self.lost {
+            for kind in Kind::ALL {
+                let reach = lost.clone().map_or(Reach::Watching, Reach::Lost);
+                self.events.send(Event::Reach(kind, reach)).await?;
+            }
+            self.lost = lost;
+        }
+        Ok(())
+    }
+
+    /// Yields what differs from what was said before.
+    async fn tell_changes(&mut self) -> Result<(), SendError<Event>> {
+        if !self.files.take_changed() {
+            return Ok(());
+        }
+        let now = self.files.objects();
+        let gone: Vec<_> = self.said.keys().filter(|key| !now.contains_key(*key)).cloned().collect();
+        for id in gone {
+            self.said.remove(&id);
+            self.events.send(Event::Deleted(id.0, id.1, Vec::new())).await?;
+        }
+        for ((kind, key), outcome) in now {
+            let said = match &outcome.decoded {
+                Decoded::Apply(object) => Said { object: Some(object.clone()), notices: outcome.notices.clone() },
+                Decoded::Ignore(_, _, why) => {
+                    tracing::debug!("{kind} {key} is not programmed: {why}");
+                    Said { object: None, notices: outcome.notices.clone() }
+                }
+            };
+            let id = (kind, key);
+            let before = self.said.get(&id);
+            if before == Some(&said) || (before.is_none() && said.object.is_none() && said.notices.is_empty()) {
+                continue;
+            }
+            let event = match said.object.clone() {
+                Some(object) => Event::Applied(object, said.notices.clone()),
+                None => Event::Deleted(id.0, id.1.clone(), said.notices.clone()),
+            };
+            self.said.insert(id, said);
+            self.events.send(event).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! What can go wrong between here and the API server, in words that say what to do about it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
+
+use super::wire::Status;
+use crate::source::decode::shorten;
+
+/// A request that failed, or a watch that broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The server answered, and not what was asked for.
+    Answer {
+        /// The HTTP status, or the code inside a watch's ERROR event.
+        code: u16,
+        /// What the server says about it.
+        message: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// No answer came about: connection, TLS, name resolution, credentials.
+    Transport(String),
+    /// Nothing came for so long that the connection must be dead.
+    Silence(Duration),
+    /// What came is not what an API server sends.
+    Garbage(String),
+}
+
+impl Failure {
+    pub(super) fn answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let parsed: Status = serde_json::from_slice(body).unwrap_or_default();
+        let message = if parsed.message.is_empty() {
+            String::from_utf8_lossy(body).trim().lines().next().unwrap_or_default().to_owned()
+        } else {
+            parsed.message
+        };
+        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        Self::Answer { code: status.as_u16(), message, retry_after: seconds.map(Duration::from_secs) }
+    }
+
+    /// An ERROR event inside a watch.
+    pub(super) fn event(object: &str) -> Self {
+        let status: Status = serde_json::from_str(object).unwrap_or_default();
+        let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
+        let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
+        Self::Answer { code: status.code, message: status.message, retry_after }
+    }
+
+    /// An error below HTTP: the causes, outermost first, each said once.
+    pub(super) fn transport(error: &(dyn Error + 'static)) -> Self {
+        let mut causes: Vec<String> = Vec::new();
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Outer errors often repeat the inner one's words behind their own.
+            if let Some(last) = causes.last_mut().filter(|last| last.ends_with(&text)) {
+                last.truncate(last.len() - text.len());
+                *last = last.trim_end_matches([':', ' ']).to_owned();
+            }
+            causes.push(text);
+            next = cause.source();
+        }
+        causes.retain(|cause| !cause.is_empty());
+        // What the libraries call the layers says nothing to whoever runs the node.
+        let noise = ["client error (Connect)", "client error (SendRequest)", "tcp connect error", "ServiceError", "HyperError"];
+        if causes.len() > 1 {
+            let last = causes.last().cloned();
+            causes.retain(|cause| !noise.iter().any(|noise| cause.starts_with(noise)));
+            if causes.is_empty() {
+                causes.extend(last);
+            }
+        }
+        let text = causes.join(": ");
+        let tls = ["certificate", "TLS", "tls", "handshake", "alert"].iter().any(|word| text.contains(word));
+        Self::Transport(if tls && !text.starts_with("TLS") { format!("TLS: {text}") } else { text })
+    }
+
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Answer { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answer { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the version that was asked for is one that the server cannot watch from: too old, or newer than all it
+    /// has (its store went back in time).
+    pub(super) fn is_about_version(&self) -> bool {
+        match self {
+            Self::Answer { code: 410, .. } => true,
+            Self::Answer { message, .. } => message.to_ascii_lowercase().contains("too large resource version"),
+            _ => false,
+        }
+    }
+
+    /// Why objects of a resource cannot be read at present.
+    pub(super) fn reason(&self, verb: &str, resource: &str) -> String {
+        match self {
+            Self::Answer { code, message, .. } => {
+                let message = if message.is_empty() { String::new() } else { format!(": {}", first_words(message)) };
+                match code {
+                    401 => format!("cannot {verb} {resource}: credentials refused (401){message}"),
+                    403 => format!("may not {verb} {resource}: RBAC lacks verb {verb} on resource {resource} (403){message}"),
+                    404 => format!("cannot {verb} {resource}: the server does not have them (404){message}"),
+                    410 => format!("cannot {verb} {resource}: the version known here is too old (410){message}"),
+                    429 => format!("cannot {verb} {resource}: the server is overloaded (429){message}"),
+                    code => format!("cannot {verb} {resource}: the server answers {code}{message}"),
+                }
+            }
+            Self::Transport(text) => format!("cannot {verb} {resource}: {text}"),
+            Self::Silence(time) => format!("cannot {verb} {resource}: no answer for {} s", time.as_secs_f32()),
+            Self::Garbage(text) => format!("cannot {verb} {resource}: the server sent {text}"),
+        }
+    }
+}
+
+/// A server's message may hold a whole page.
+fn first_words(message: &str) -> String {
+    let mut words = String::new();
+    for word in message.split_whitespace() {
+        if words.len() > 300 {
+            words.push('…');
+            break;
+        }
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(&if word.len() > 200 { shorten(word) } else { word.to_owned() });
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_permission_names_verb_and_resource() {
+        let body = br#"{"kind":"Status","status":"Failure","message":"services is forbidden: User \"tandem\" cannot list resource \"services\" in API group \"\" at the cluster scope","reason":"Forbidden","code":403}"#;
+        let failure = Failure::answer(StatusCode::FORBIDDEN, &HeaderMap::new(), body);
+        assert_eq!(
+            failure.reason("list", "services"),
+            "may not list services: RBAC lacks verb list on resource services (403): services is forbidden: User \"tandem\" \
+             cannot list resource \"services\" in API group \"\" at the cluster scope"
+        );
+    }
+
+    #[test]
+    fn a_server_that_asks_for_patience_is_understood() {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, "7".parse().unwrap());
+        let failure = Failure::answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"Too many requests, please try again later.\n");
+        assert_eq!(failure.retry_after(), Some(Duration::from_secs(7)));
+        assert!(failure.reason("watch", "nodes").contains("overloaded (429): Too many requests"));
+    }
+
+    #[test]
+    fn versions_that_cannot_be_watched_from_are_told_apart() {
+        let expired = Failure::event(r#"{"kind":"Status","code":410,"message":"too old resource version: 1 (2)"}"#);
+        let ahead = Failure::answer(StatusCode::GATEWAY_TIMEOUT, &HeaderMap::new(), br#"{"message":"Too large resource version: 9, current: 2","code":504}"#);
+        let slow = Failure::answer(StatusCode::GATEWAY_TIMEOUT, &HeaderMap::new(), b"");
+        assert!(expired.is_about_version() && ahead.is_about_version() && !slow.is_about_version());
+    }
+
+    #[test]
+    fn causes_are_said_once_and_without_the_layers_names() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("client error (Connect)")]
+        struct Outer(#[source] Middle);
+        #[derive(Debug, thiserror::Error)]
+        #[error("tcp connect error: {0}")]
+        struct Middle(#[source] std::io::Error);
+        let error = Outer(Middle(std::io::Error::from_raw_os_error(111)));
+        assert_eq!(Failure::transport(&error), Failure::Transport("Connection refused (os error 111)".to_owned()));
+    }
+}

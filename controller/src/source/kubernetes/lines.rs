@@ -1,0 +1,123 @@
+//! Bodies of answers: a list's page as a whole, a watch line by line, each with a limit to how long it may be silent.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Bytes;
+use kube::client::Body;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+
+/// No event is longer than what etcd stores (1.5 MB) with room to spare; more is not an API server.
+const LONGEST_LINE: usize = 16 << 20;
+/// No page is longer than this.
+const LONGEST_PAGE: usize = 512 << 20;
+
+/// The lines of a body as they arrive.
+pub(super) struct Lines<B> {
+    body: B,
+    /// Bytes read, of which those before `start` were given out.
+    buffer: Vec<u8>,
+    start: usize,
+    /// How far the buffer was searched for the end of a line.
+    searched: usize,
+}
+
+impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, buffer: Vec::new(), start: 0, searched: 0 }
+    }
+
+    /// The next line, or none where the body ends. Safe to cancel.
+    pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<&[u8]>, Failure> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let (from, to) = (self.start, self.searched + at);
+                self.start = to + 1;
+                self.searched = self.start;
+                return Ok(Some(&self.buffer[from..to]));
+            }
+            // Only an unfinished line is left: move it to the front, and give back what one large object took.
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            if self.buffer.is_empty() && self.buffer.capacity() > 1 << 20 {
+                self.buffer = Vec::new();
+            }
+            self.searched = self.buffer.len();
+            match timeout(silence, self.body.frame()).await {
+                Err(_) => return Err(Failure::Silence(silence)),
+                // What is left without an end of line was cut off; the watch is taken up again before it.
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(Failure::transport(&error)),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                    if self.buffer.len() > LONGEST_LINE {
+                        return Err(Failure::Garbage("an event longer than 16 MiB".to_owned()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A whole body.
+pub(super) async fn whole(mut body: Body, silence: Duration) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    loop {
+        match timeout(silence, body.frame()).await {
+            Err(_) => return Err(Failure::Silence(silence)),
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Err(error))) => return Err(Failure::transport(&error)),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    bytes.extend_from_slice(&data);
+                }
+                if bytes.len() > LONGEST_PAGE {
+                    return Err(Failure::Garbage("a page longer than 512 MiB".to_owned()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body that arrives in these pieces.
+    struct Pieces(std::vec::IntoIter<&'static str>);
+
+    impl hyper::body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_come_out_whole_however_they_arrive() {
+        for pieces in [vec!["a\nbc\n"], vec!["a", "\nb", "c", "\n"], vec!["", "a\nb", "c\nunfinished"]] {
+            let mut lines = Lines::new(Pieces(pieces.into_iter()));
+            let mut seen = Vec::new();
+            while let Some(line) = lines.next(Duration::from_secs(1)).await.unwrap() {
+                seen.push(String::from_utf8(line.to_vec()).unwrap());
+            }
+            assert_eq!(seen, ["a", "bc"]);
+        }
+    }
+}

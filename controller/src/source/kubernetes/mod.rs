@@ -1,0 +1,48 @@
+//! Objects from a Kubernetes API server: lists page by page, then watches, one task per kind. Trimmed while decoding, so
+//! that no full object is held. It never gives up, and never removes what it merely cannot see.
+//!
+//! The list-and-watch loop is Tandem's own, on top of kube's client, because the guards it needs (an answer 410 or 504 to
+//! the watch request, a silent watch, versions going backwards, one unreadable object) need to see bookmarks, HTTP statuses
+//! and single objects, which `kube::runtime::watcher` does not show.
+
+mod backoff;
+mod connect;
+mod failure;
+mod lines;
+mod query;
+mod reflector;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+
+use super::decode::Decoder;
+use crate::event::{Event, Kind};
+pub use connect::{ConnectError, connect};
+pub use query::Timing;
+use query::Query;
+use reflector::Reflector;
+
+/// Watches everything that the node of this name needs, until nobody receives events any more.
+pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
+    run_with(client, node_name, events, Timing::default()).await;
+}
+
+/// As [`run`], with other times than the usual ones.
+pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, timing: Timing) {
+    let decoder = Arc::new(Decoder::new(node_name));
+    let mut tasks = JoinSet::new();
+    for kind in Kind::ALL {
+        let query = Query::of(kind, node_name);
+        let reflector = Reflector::new(client.clone(), query, Arc::clone(&decoder), events.clone(), timing);
+        tasks.spawn(reflector.run());
+    }
+    drop(events);
+    // Each ends when the channel closes; dropping this future ends them all.
+    while tasks.join_next().await.is_some() {}
+}
