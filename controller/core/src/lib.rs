@@ -12,3 +12,6 @@ pub mod object;
 pub mod plan;
 pub mod row;
 pub mod table;
+
+#[cfg(test)]
+mod samples;

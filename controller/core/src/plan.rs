@@ -23,20 +23,27 @@ pub struct PortKey {
     pub protocol: Protocol,
 }
 
+/// How many bytes of a comment nftables keeps with an element.
+const LABEL: usize = 127;
+
 impl PortKey {
-    /// "namespace/name:port", or "namespace/name" where the port has no name.
+    /// "namespace/name:port", or "namespace/name" where the port has no name; as much of it as the kernel keeps.
     pub fn label(&self) -> Label {
-        if self.port.is_empty() {
-            self.service.to_string().into()
-        } else {
-            format!("{}:{}", self.service, self.port).into()
-        }
+        let name = self.to_string();
+        let end = (0..=LABEL.min(name.len()))
+            .rev()
+            .find(|end| name.is_char_boundary(*end));
+        name[..end.unwrap_or(0)].into()
     }
 }
 
 impl fmt::Display for PortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.label())
+        if self.port.is_empty() {
+            write!(f, "{}", self.service)
+        } else {
+            write!(f, "{}:{}", self.service, self.port)
+        }
     }
 }
 
@@ -107,7 +114,8 @@ pub fn plan<'a, F: Family>(
     };
     let sources = allowed_sources::<F>(service, node);
     let plan_port = |port: &ServicePort| {
-        let lists = Lists::choose(service, &candidates(port, slices.clone()));
+        let frontends = frontends(service, port, cluster_ip, sources.as_ref());
+        let lists = Lists::choose(service, &frontends, &candidates(port, slices.clone()));
         PortPlan {
             key: PortKey {
                 service: service.key.clone(),
@@ -115,7 +123,7 @@ pub fn plan<'a, F: Family>(
                 protocol: port.protocol,
             },
             created: service.created,
-            frontends: frontends(service, port, cluster_ip, sources.as_ref()),
+            frontends,
             all: lists.all,
             local: lists.local,
             hairpin: lists.hairpin,
@@ -189,7 +197,8 @@ fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::
         .copied()
         .filter(|net| F::net(*net).is_some())
         .collect();
-    if !service.restricted || (ranges.is_empty() && !service.source_ranges.is_empty()) {
+    let unreadable = service.restricted && service.source_ranges.is_empty();
+    if ranges.is_empty() && !unreadable {
         return None;
     }
     // A load balancer may leave its address on the node, and then a request from the node comes from that address.
@@ -259,11 +268,19 @@ struct Lists<F: Family> {
 
 impl<F: Family> Lists<F> {
     /// Chooses among a port's endpoints as kube-proxy's `CategorizeEndpoints` does.
-    fn choose(service: &Service, candidates: &[Candidate<F>]) -> Self {
-        let external = service.externally_accessible();
-        let uses_all = service.internal_policy == TrafficPolicy::Cluster || external;
-        let uses_local = service.internal_policy == TrafficPolicy::Local
-            || (service.external_policy == TrafficPolicy::Local && external);
+    fn choose(service: &Service, frontends: &[FrontendPlan<F>], candidates: &[Candidate<F>]) -> Self {
+        let from_outside = |plan: &FrontendPlan<F>| {
+            !matches!(
+                plan.frontend,
+                Frontend::Address {
+                    class: Class::Cluster,
+                    ..
+                }
+            )
+        };
+        // Where anything outside leads here, pods and the node itself use all endpoints, whatever the policy.
+        let uses_all = service.internal_policy == TrafficPolicy::Cluster || frontends.iter().any(from_outside);
+        let uses_local = frontends.iter().any(|plan| plan.local);
         let select = |local_only: bool| {
             let among = || {
                 candidates
@@ -314,5 +331,4 @@ impl<F: Family> Lists<F> {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

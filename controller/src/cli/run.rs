@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::thread;
 
 use clap::{Args, ValueEnum};
@@ -14,7 +13,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{SOCKET, Server};
-use crate::config::{Overrides, Settings};
+use crate::config::{DetectLocal, Overrides, Settings};
 use crate::engine::{Engine, LocalPods, NodeSettings, Open};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
@@ -167,13 +166,13 @@ async fn agent(settings: Settings, source: Source, socket: &Path) -> Result<(), 
 }
 
 async fn read(source: Source, settings: &Settings, events: Sender<Event>) -> Result<(), CommandError> {
-    let node: Arc<str> = settings.node_name.as_str().into();
+    let node = &settings.node_name;
     match source {
         Source::Kubernetes => {
             let client = kubernetes::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?;
             kubernetes::run(client, node, events).await;
         }
-        Source::Directory(path) => directory::run(path, node, events).await?,
+        Source::Directory(path) => directory::run(&path, node, events).await?,
     }
     Err("the source of objects ended".into())
 }
@@ -189,20 +188,19 @@ async fn follow_interfaces(events: &Sender<Event>) -> Result<(), CommandError> {
 }
 
 fn node_settings(settings: &Settings) -> NodeSettings {
-    NodeSettings { local_pods: LocalPods::Unknown, node_port_addresses: settings.node_port_addresses.clone() }
+    let local_pods = match &settings.detect_local {
+        DetectLocal::ClusterCidr(ranges) => LocalPods::Ranges(ranges.clone()),
+        DetectLocal::NodeCidr => LocalPods::NodeCidrs,
+        DetectLocal::None => LocalPods::Unknown,
+    };
+    NodeSettings { local_pods, node_port_addresses: settings.node_port_addresses.clone() }
 }
 
-fn open<F: Family>(settings: &Settings) -> Open<F>
-where
-    Kernel<F>: crate::engine::Plane<F>,
-{
-    let settings = tandem_nft::Settings {
-        masquerade_bit: settings.masquerade_bit,
-        masquerade_all: settings.masquerade_all,
-        detect_local: true,
-    };
-    Box::new(move || {
-        let kernel = Kernel::<F>::open(&settings).map_err(|error| error.to_string())?;
+fn open<F: Family>(settings: &Settings) -> Open<F> {
+    let (masquerade_bit, masquerade_all) = (settings.masquerade_bit, settings.masquerade_all);
+    Box::new(move |detect_local| {
+        let settings = tandem_nft::Settings { masquerade_bit, masquerade_all, detect_local };
+        let kernel = Kernel::<F>::open(settings).map_err(|error| error.to_string())?;
         Ok(Box::new(kernel) as _)
     })
 }

@@ -43,8 +43,9 @@ fn text(status: &StatusView) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         let value = if value.is_empty() { "<none>" } else { value };
+        let line = format!("{name:<22} {value}");
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{name:<20} {value}");
+        let _ = writeln!(out, "{}", line.trim_end());
     };
     line("Node:", &format!("{} ({})", or_none(&status.node), status.node_addresses.join(", ")));
     line("Agent:", &format!("tandem {}, up {}", status.version, age(status.uptime_seconds)));

@@ -25,13 +25,16 @@ pub trait Plane<F: Family>: DataPlane<F> + Send {
     fn tidy(&mut self) -> Result<(), String>;
 }
 
-/// Opens a data plane; called again after a failure.
-pub type Open<F> = Box<dyn FnMut() -> Result<Box<dyn Plane<F>>, String> + Send>;
+/// Opens a data plane; called again after a failure. The argument says whether pods are told from other sources in this
+/// family: some of the fixed rules depend on it.
+pub type Open<F> = Box<dyn FnMut(bool) -> Result<Box<dyn Plane<F>>, String> + Send>;
 
 /// One family.
 pub struct FamilyEngine<F: Family> {
     open: Open<F>,
     plane: Option<Box<dyn Plane<F>>>,
+    /// What the data plane was opened with.
+    detect_local: bool,
     table: Table<F>,
     pending: BTreeSet<ObjectKey>,
     node_pending: bool,
@@ -64,6 +67,7 @@ impl<F: Family> FamilyEngine<F> {
         Self {
             open,
             plane: None,
+            detect_local: false,
             table: Table::default(),
             pending: BTreeSet::new(),
             node_pending: false,
@@ -85,6 +89,10 @@ impl<F: Family> FamilyEngine<F> {
         }
         if node_changed {
             self.node_pending = true;
+            if self.detect_local == world.node_rows::<F>().local_pods.is_empty() {
+                // The fixed rules are others now: they are replaced where the tables are opened.
+                self.plane = None;
+            }
             // Whether the node itself is inside a source range decides about a Service's rows.
             let restricted = world.services.iter().filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted));
             self.pending.extend(restricted.map(|(key, _)| key.clone()));
@@ -162,7 +170,8 @@ impl<F: Family> FamilyEngine<F> {
         if self.plane.is_some() {
             return Ok(());
         }
-        let mut plane = (self.open)()?;
+        self.detect_local = !world.node_rows::<F>().local_pods.is_empty();
+        let mut plane = (self.open)(self.detect_local)?;
         let rows = plane.read().map_err(|error| error.to_string())?;
         let found = rows.len();
         let (table, strays) = Table::adopt(rows);

@@ -7,6 +7,7 @@
 
 mod backoff;
 mod family;
+mod plane;
 mod snapshot;
 mod world;
 

@@ -2,9 +2,9 @@
 //!
 //! A Service port recognises its rows by its frontends, so that names may be cut or changed; what nobody claims goes
 //! with [`Table::drop_orphans`], once every object is known. Rows that make no sense (a slot behind a gap, a list that
-//! nothing picks from) are handed back at once: no packet can depend on them.
+//! nothing picks from) do not count, and the change that sets them right is handed back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::delta::Delta;
 use crate::family::Family;
@@ -13,6 +13,7 @@ use crate::plan::FrontendPlan;
 use crate::row::{Class, Endpoint, Frontend, Label, Pick, Row, Socket};
 
 use super::Table;
+use super::journal::Journal;
 use super::programmed::{List, Programmed};
 use super::slots::Slots;
 
@@ -37,15 +38,25 @@ impl<F: Family> Default for Found<F> {
 }
 
 impl<F: Family> Table<F> {
-    /// A table that holds what a data plane was read to hold, and the change that removes what makes no sense there.
+    /// A table that holds what a data plane was read to hold, as far as it makes sense, and the change after which the
+    /// data plane holds exactly that. The change is empty after an undisturbed run.
     pub fn adopt(rows: Vec<Row<F>>) -> (Self, Delta<F>) {
+        let mut difference = Journal::default();
+        for row in &rows {
+            difference.remove(row.clone());
+        }
+        let table = Self::out_of(rows);
+        table.write(&mut difference);
+        (table, difference.take())
+    }
+
+    fn out_of(rows: Vec<Row<F>>) -> Self {
         let mut lists: HashMap<ServiceId, Found<F>> = HashMap::new();
         let mut frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>> = HashMap::new();
+        let mut restricted = HashSet::new();
         let mut sources: HashMap<Socket<F>, Vec<F::Net>> = HashMap::new();
-        let mut hairpin = BTreeSet::new();
-        let mut cluster_ips = BTreeSet::new();
+        let mut hairpin = HashSet::new();
         let mut table = Self::default();
-        let mut strays = Vec::new();
         for row in rows {
             match row {
                 Row::Frontend {
@@ -68,18 +79,19 @@ impl<F: Family> Table<F> {
                 } => {
                     lists.entry(service).or_default().plain.insert(slot, endpoint);
                 }
-                Row::StickyEndpoint { service, slot, id } => {
+                Row::StickyEndpoint { service, slot, id } if id.service() == service => {
                     lists.entry(service).or_default().sticky.insert(slot, id.number());
                 }
                 Row::EndpointId { id, endpoint } => {
                     lists.entry(id.service()).or_default().ids.insert(id.number(), endpoint);
                 }
-                Row::ClusterIp { addr } => drop(cluster_ips.insert(addr)),
+                // The table works out by itself which addresses are ClusterIPs.
+                Row::StickyEndpoint { .. } | Row::ClusterIp { .. } => {}
                 Row::Hairpin { addr } => drop(hairpin.insert(addr)),
                 Row::ServiceCidr { net } => drop(table.node.service_cidrs.insert(net)),
                 Row::LocalPods { net } => drop(table.node.local_pods.insert(net)),
                 Row::NodeAddress { addr } => drop(table.node.node_addresses.insert(addr)),
-                Row::Restricted { at } => drop(sources.entry(at).or_default()),
+                Row::Restricted { at } => drop(restricted.insert(at)),
                 Row::AllowedSource { at, source } => sources.entry(at).or_default().push(source),
             }
         }
@@ -89,10 +101,7 @@ impl<F: Family> Table<F> {
             .chain(frontends.keys().copied())
             .collect();
         for id in bases {
-            let all = lists.remove(&id).map(|found| list(id, found, &mut strays));
-            let local = lists
-                .remove(&id.local())
-                .map(|found| list(id.local(), found, &mut strays));
+            let [all, local] = [id, id.local()].map(|id| list(id, lists.remove(&id)?));
             let mut found = frontends.remove(&id).unwrap_or_default();
             for (plan, _) in &mut found {
                 let Frontend::Address {
@@ -102,54 +111,30 @@ impl<F: Family> Table<F> {
                 else {
                     continue;
                 };
-                plan.sources = sources.remove(&at).map(|mut nets| {
+                plan.sources = restricted.contains(&at).then(|| {
+                    let mut nets = sources.remove(&at).unwrap_or_default();
                     nets.sort_unstable();
                     nets.into()
                 });
             }
-            let label = found.first().map(|(_, label)| label.clone());
-            let label = label
-                .or(all.as_ref().and_then(|(_, label)| label.clone()))
-                .unwrap_or_else(|| "".into());
-            let lists = [&all, &local].map(|list| list.iter().flat_map(|(list, _)| list.iter()));
-            let hairpin = lists
-                .into_iter()
-                .flatten()
-                .flat_map(|list| list.slots.endpoints())
-                .map(|endpoint| endpoint.addr)
-                .filter(|addr| hairpin.contains(addr))
-                .collect::<BTreeSet<_>>();
+            let lists = || [&all, &local].into_iter().flatten();
+            let labels = found.iter().map(|(_, label)| label);
+            let label = labels.chain(lists().map(|(_, label)| label)).next().cloned();
+            let addrs = lists().flat_map(|(list, _)| list.slots.endpoints().map(|endpoint| endpoint.addr));
+            let hairpin: BTreeSet<F::Addr> = addrs.filter(|addr| hairpin.contains(addr)).collect();
             let orphan = Programmed {
                 key: None,
                 created: 0,
-                label,
+                label: label.unwrap_or_else(|| "".into()),
                 frontends: found.into_iter().map(|(plan, _)| plan).collect(),
-                all: all.and_then(|(list, _)| list),
-                local: local.and_then(|(list, _)| list),
+                all: all.map(|(list, _)| list),
+                local: local.map(|(list, _)| list),
                 hairpin: hairpin.into_iter().collect(),
             };
             table.install(id, Some(orphan));
         }
-        let explained = |row: &Row<F>| match row {
-            Row::ClusterIp { addr } => table.cluster_ips.contains(*addr),
-            Row::Hairpin { addr } => table.hairpin.contains(*addr),
-            _ => false,
-        };
-        let shared = cluster_ips.into_iter().map(|addr| Row::ClusterIp { addr });
-        let shared = shared.chain(hairpin.into_iter().map(|addr| Row::Hairpin { addr }));
-        strays.extend(shared.filter(|row| !explained(row)));
-        for (at, nets) in sources {
-            strays.push(Row::Restricted { at });
-            strays.extend(nets.into_iter().map(|source| Row::AllowedSource { at, source }));
-        }
         table.journal.take();
-        (
-            table,
-            Delta {
-                removed: strays,
-                ..Delta::default()
-            },
-        )
+        table
     }
 
     /// Removes everything that was adopted and not claimed. Only right once every object is known.
@@ -174,48 +159,30 @@ impl<F: Family> Table<F> {
     }
 }
 
-/// Puts a list together; what does not count becomes a stray.
-fn list<F: Family>(id: ServiceId, found: Found<F>, strays: &mut Vec<Row<F>>) -> (Option<List<F>>, Option<Label>) {
-    let (mut plain, mut entries) = (Vec::new(), Vec::new());
-    for (slot, endpoint) in found.plain {
-        if usize::from(slot) == plain.len() && found.pick.is_some() {
-            plain.push(endpoint);
-        } else {
-            strays.push(Row::Endpoint {
-                service: id,
-                slot,
-                endpoint,
-            });
-        }
-    }
-    let mut ids = found.ids;
-    for (slot, number) in found.sticky {
-        let counts = usize::from(slot) == entries.len() && found.pick.is_some();
-        match ids.remove(&number).filter(|_| counts) {
-            Some(endpoint) => entries.push((number, endpoint)),
-            None => strays.extend(id.endpoint(number).map(|id_| Row::StickyEndpoint {
-                service: id,
-                slot,
-                id: id_,
-            })),
-        }
-    }
-    strays.extend(ids.into_iter().filter_map(|(number, endpoint)| {
-        Some(Row::EndpointId {
-            id: id.endpoint(number)?,
-            endpoint,
-        })
-    }));
+/// Puts a list together: its endpoints up to the first slot that is missing or makes no sense.
+fn list<F: Family>(id: ServiceId, found: Found<F>) -> Option<(List<F>, Label)> {
+    let (pick, label) = found.pick?;
+    let mut seen = HashSet::new();
     let slots = if id.is_sticky() {
+        let numbered = found
+            .sticky
+            .into_iter()
+            .zip(0..)
+            .take_while(|((slot, _), at)| slot == at)
+            .map_while(|((_, number), _)| Some((number, *found.ids.get(&number)?)));
+        let entries: Box<[_]> = numbered.take_while(|(_, endpoint)| seen.insert(*endpoint)).collect();
         let last = entries.iter().map(|(number, _)| usize::from(*number)).max();
         let next = last.map_or(1, |last| u16::try_from(last % STICKY_ENDPOINTS + 1).unwrap_or(1));
-        Slots::Sticky {
-            entries: entries.into(),
-            next,
-        }
+        Slots::Sticky { entries, next }
     } else {
-        Slots::Plain(plain.into())
+        let listed = found.plain.into_iter().zip(0..);
+        let listed = listed.take_while(|((slot, _), at)| slot == at);
+        Slots::Plain(
+            listed
+                .map(|((_, endpoint), _)| endpoint)
+                .take_while(|endpoint| seen.insert(*endpoint))
+                .collect(),
+        )
     };
-    let (pick, label) = found.pick.unzip();
-    (pick.map(|pick| List { pick, slots }), label)
+    Some((List { pick, slots }, label))
 }

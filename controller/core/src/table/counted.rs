@@ -32,10 +32,6 @@ impl<K: Copy + Eq + Hash> Counted<K> {
         }
     }
 
-    pub(super) fn contains(&self, key: K) -> bool {
-        self.0.contains_key(&key)
-    }
-
     pub(super) fn keys(&self) -> impl Iterator<Item = K> + '_ {
         self.0.keys().copied()
     }

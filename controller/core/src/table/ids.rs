@@ -7,31 +7,40 @@ use crate::id::ServiceId;
 /// The ids of one range that are in use.
 #[derive(Debug, Default)]
 struct Range {
-    /// All numbers from here on are free.
+    /// All numbers from here on are free, but for those in `ahead`.
     end: u32,
     /// Free numbers below `end`.
     free: BTreeSet<u32>,
+    /// Numbers from `end` on that were adopted.
+    ahead: BTreeSet<u32>,
 }
 
 impl Range {
     fn take(&mut self) -> u32 {
-        self.free.pop_first().unwrap_or_else(|| {
+        if let Some(number) = self.free.pop_first() {
+            return number;
+        }
+        while self.ahead.remove(&self.end) {
             self.end += 1;
-            self.end - 1
-        })
+        }
+        self.end += 1;
+        self.end - 1
     }
 
     fn claim(&mut self, number: u32) {
         if number >= self.end {
-            self.free.extend(self.end..number);
-            self.end = number + 1;
+            self.ahead.insert(number);
         } else {
             self.free.remove(&number);
         }
     }
 
     fn release(&mut self, number: u32) {
-        self.free.insert(number);
+        if number >= self.end {
+            self.ahead.remove(&number);
+        } else {
+            self.free.insert(number);
+        }
     }
 }
 
@@ -98,6 +107,31 @@ mod tests {
         let taken: Vec<u32> = (0..3).map(|_| ids.take(false).unwrap().number()).collect();
         assert_eq!(taken, [0, 1, 3]);
         assert_eq!(ids.take(true).unwrap().number(), 1);
+    }
+
+    #[test]
+    fn an_adopted_id_far_ahead_costs_one_entry() {
+        let mut ids = Ids::default();
+        let last = ServiceId::plain(0x00ff_fffe).unwrap();
+        assert_eq!(last.to_string(), "f0ff:ffff");
+        ids.claim(last);
+        assert_eq!(ids.plain.free.len() + ids.plain.ahead.len(), 1);
+        ids.release(last);
+        assert!(ids.plain.ahead.is_empty());
+        assert_eq!(ids.take(false), ServiceId::plain(0));
+    }
+
+    #[test]
+    fn a_released_id_that_was_adopted_is_handed_out_in_its_turn() {
+        let mut ids = Ids::default();
+        for number in [1, 3] {
+            ids.claim(ServiceId::plain(number).unwrap());
+        }
+        let taken: Vec<u32> = (0..2).map(|_| ids.take(false).unwrap().number()).collect();
+        ids.release(ServiceId::plain(1).unwrap());
+        ids.release(ServiceId::plain(3).unwrap());
+        let later: Vec<u32> = (0..3).map(|_| ids.take(false).unwrap().number()).collect();
+        assert_eq!((taken, later), (vec![0, 2], vec![1, 3, 4]));
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::collections::hash_map::Entry;
 use crate::delta::Delta;
 use crate::family::Family;
 use crate::id::{EndpointId, ServiceId};
-use crate::row::{Frontend, Row, Socket};
+use crate::row::{Frontend, Kind, Row, Socket};
 
 /// The part of a row that no other row may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key<F: Family> {
     Frontend(Frontend<F>),
     Service(ServiceId),
-    Slot(ServiceId, u16),
+    Slot(Kind, ServiceId, u16),
     EndpointId(EndpointId),
-    Addr(crate::row::Kind, F::Addr),
-    Net(crate::row::Kind, F::Net),
+    Addr(Kind, F::Addr),
+    Net(Kind, F::Net),
     Restricted(Socket<F>),
     AllowedSource(Socket<F>, F::Net),
 }
@@ -26,9 +26,8 @@ impl<F: Family> Key<F> {
         match row {
             Row::Frontend { frontend, .. } => Self::Frontend(*frontend),
             Row::Service { service, .. } => Self::Service(*service),
-            // Lists with affinity have ids of their own range, so the two kinds of slots never meet.
             Row::Endpoint { service, slot, .. } | Row::StickyEndpoint { service, slot, .. } => {
-                Self::Slot(*service, *slot)
+                Self::Slot(row.kind(), *service, *slot)
             }
             Row::EndpointId { id, .. } => Self::EndpointId(*id),
             Row::ClusterIp { addr } | Row::NodeAddress { addr } | Row::Hairpin { addr } => {

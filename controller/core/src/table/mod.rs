@@ -117,7 +117,10 @@ impl<F: Family> Table<F> {
         let new = Programmed {
             all: list(plan.all, old.and_then(|old| old.all.as_ref())),
             local: list(plan.local, old.and_then(|old| old.local.as_ref())),
-            label: plan.key.label(),
+            label: match old {
+                Some(old) if old.key.as_ref() == Some(&plan.key) => old.label.clone(),
+                _ => plan.key.label(),
+            },
             key: Some(plan.key),
             created: plan.created,
             frontends: plan.frontends,
@@ -173,6 +176,19 @@ impl<F: Family> Table<F> {
         self.programmed.get(&id.all())?.key.as_ref()
     }
 
+    /// Which Service port a row belongs to, where it belongs to one alone.
+    pub fn owner_of(&self, row: &Row<F>) -> Option<&PortKey> {
+        let holder = |frontend: &Frontend<F>| self.claims.get(frontend)?.holder();
+        let id = match row {
+            Row::Restricted { at } | Row::AllowedSource { at, .. } => holder(&Frontend::Address {
+                class: Class::External,
+                at: *at,
+            }),
+            row => row.service(),
+        };
+        self.owner(id?)
+    }
+
     /// The id of a Service port's list of all endpoints.
     pub fn id(&self, key: &PortKey) -> Option<ServiceId> {
         self.names.get(key).copied()
@@ -180,8 +196,17 @@ impl<F: Family> Table<F> {
 
     /// The ports of a Service that stand in the table.
     pub fn ports(&self, service: &ObjectKey) -> Vec<PortKey> {
-        let first = PortKey { service: service.clone(), port: "".into(), protocol: Protocol::Tcp };
-        self.names.range(first..).map(|(key, _)| key).take_while(|key| key.service == *service).cloned().collect()
+        let first = PortKey {
+            service: service.clone(),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        };
+        self.names
+            .range(first..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.service == *service)
+            .cloned()
+            .collect()
     }
 
     /// The frontends that a Service port wants and an older Service has, with that one's name.
@@ -203,19 +228,24 @@ impl<F: Family> Table<F> {
     /// Every row that stands, in no particular order.
     pub fn rows(&self) -> Vec<Row<F>> {
         let mut journal = Journal::default();
+        self.write(&mut journal);
+        journal.take().added
+    }
+
+    /// Writes every row that stands.
+    fn write(&self, journal: &mut Journal<F>) {
         for (id, port) in &self.programmed {
-            Programmed::write(*id, None, Some(port), &mut journal);
+            Programmed::write(*id, None, Some(port), journal);
         }
         for (frontend, claims) in &self.claims {
             let held = claims.holder().and_then(|holder| self.held(holder, *frontend));
-            Held::write(None, held.as_ref(), &mut journal);
+            Held::write(None, held.as_ref(), journal);
         }
         self.cluster_ips
             .keys()
             .for_each(|addr| journal.add(Row::ClusterIp { addr }));
         self.hairpin.keys().for_each(|addr| journal.add(Row::Hairpin { addr }));
-        write_node(&NodeRows::default(), &self.node, &mut journal);
-        journal.take().added
+        write_node(&NodeRows::default(), &self.node, journal);
     }
 
     /// Installs what is to stand under an id, and notes how to undo it.
@@ -234,24 +264,32 @@ impl<F: Family> Table<F> {
             (Some(_), None) => self.ids.release(id),
             _ => {}
         }
+        let unmoved = old
+            .as_ref()
+            .zip(new.as_ref())
+            .is_some_and(|(old, new)| old.claims_like(new));
+        if unmoved {
+            self.programmed.extend(new.map(|new| (id, new)));
+            return old;
+        }
         if let Some(key) = old.as_ref().and_then(|old| old.key.as_ref()) {
             self.names.remove(key);
         }
         if let Some(key) = new.as_ref().and_then(|new| new.key.as_ref()) {
             self.names.insert(key.clone(), id);
         }
-        let plans = |port: Option<&Programmed<F>>| port.map(|port| port.frontends.clone()).unwrap_or_default();
-        let (before, after) = (plans(old.as_ref()), plans(new.as_ref()));
+        let frontends = |port: Option<&Programmed<F>>| -> Vec<Frontend<F>> {
+            let plans = port.map_or(&[][..], |port| &port.frontends);
+            plans.iter().map(|plan| plan.frontend).collect()
+        };
+        let (before, after) = (frontends(old.as_ref()), frontends(new.as_ref()));
         let rank = new.as_ref().map(Programmed::rank);
         self.programmed.extend(new.map(|new| (id, new)));
-        let gone = before
-            .iter()
-            .filter(|plan| !after.iter().any(|other| other.frontend == plan.frontend));
-        for plan in gone {
-            self.claim(id, plan.frontend, old.as_ref(), None);
+        for frontend in before.into_iter().filter(|frontend| !after.contains(frontend)) {
+            self.claim(id, frontend, old.as_ref(), None);
         }
-        for plan in &after {
-            self.claim(id, plan.frontend, old.as_ref(), rank.clone());
+        for frontend in after {
+            self.claim(id, frontend, old.as_ref(), rank.clone());
         }
         old
     }
@@ -294,12 +332,16 @@ impl<F: Family> Table<F> {
     }
 
     fn count_hairpin(&mut self, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {
-        for addr in new.iter().flat_map(|new| &new.hairpin).copied() {
+        let [old, new] = [old, new].map(|port| port.map_or(&[][..], |port| &port.hairpin));
+        if old == new {
+            return;
+        }
+        for addr in new.iter().copied() {
             if self.hairpin.add(addr) {
                 self.journal.add(Row::Hairpin { addr });
             }
         }
-        for addr in old.iter().flat_map(|old| &old.hairpin).copied() {
+        for addr in old.iter().copied() {
             if self.hairpin.remove(addr) {
                 self.journal.remove(Row::Hairpin { addr });
             }

@@ -43,11 +43,32 @@ impl<F: Family> Programmed<F> {
     }
 
     /// Writes what differs between two states of a Service port's lists.
-    pub(super) fn write(id: ServiceId, old: Option<&Self>, new: Option<&Self>, journal: &mut Journal<F>) {
-        let all = |port: Option<&Self>| port.and_then(|port| Some((port.all.clone()?, port.label.clone())));
-        let local = |port: Option<&Self>| port.and_then(|port| Some((port.local.clone()?, port.label.clone())));
-        List::write(id, all(old), all(new), journal);
-        List::write(id.local(), local(old), local(new), journal);
+    pub(super) fn write<'a>(id: ServiceId, old: Option<&'a Self>, new: Option<&'a Self>, journal: &mut Journal<F>) {
+        let list = |port: &'a Self, local| if local { &port.local } else { &port.all }.as_ref();
+        for local in [false, true] {
+            let id = if local { id.local() } else { id };
+            let of = |port: Option<&'a Self>| port.and_then(|port| list(port, local));
+            List::write(id, of(old), of(new), journal);
+            let row = |port: Option<&'a Self>| {
+                Some(Row::Service {
+                    service: id,
+                    pick: of(port)?.pick,
+                    label: port?.label.clone(),
+                })
+            };
+            let (old, new) = (row(old), row(new));
+            if old != new {
+                journal.write(old, new);
+            }
+        }
+    }
+
+    /// Whether this state claims and holds the same frontends under the same name.
+    pub(super) fn claims_like(&self, other: &Self) -> bool {
+        self.created == other.created
+            && self.label == other.label
+            && self.key == other.key
+            && self.frontends == other.frontends
     }
 }
 
@@ -85,20 +106,9 @@ impl<F: Family> List<F> {
         )
     }
 
-    fn write(id: ServiceId, old: Option<(Self, Label)>, new: Option<(Self, Label)>, journal: &mut Journal<F>) {
+    fn write(id: ServiceId, old: Option<&Self>, new: Option<&Self>, journal: &mut Journal<F>) {
         let none = Slots::empty(id.is_sticky());
-        let slots = |list: &Option<(Self, Label)>| list.as_ref().map_or(none.clone(), |(list, _)| list.slots.clone());
-        slots(&old).write(id, &slots(&new), journal);
-        let row = |list: Option<(Self, Label)>| {
-            list.map(|(list, label)| Row::Service {
-                service: id,
-                pick: list.pick,
-                label,
-            })
-        };
-        let (old, new) = (row(old), row(new));
-        if old != new {
-            journal.write(old, new);
-        }
+        let [old, new] = [old, new].map(|list| list.map_or(&none, |list| &list.slots));
+        old.write(id, new, journal);
     }
 }

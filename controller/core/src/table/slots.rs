@@ -1,8 +1,6 @@
 //! Which endpoint has which slot of a list. A changed set of endpoints moves as few of them as can be: slots stay
 //! without gaps, so that a list of n can be picked from by a number below n.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::row::{Endpoint, Row};
@@ -67,7 +65,12 @@ impl<F: Family> Slots<F> {
         match self {
             Self::Plain(old) => Self::Plain(arrange(old, wanted, |endpoint| *endpoint, |endpoint| endpoint)),
             Self::Sticky { entries, next } => {
-                let mut numbers = Numbers::new(entries, wanted, *next);
+                let mut numbers = Numbers {
+                    entries,
+                    wanted,
+                    taken: Vec::new(),
+                    next: *next,
+                };
                 let entries = arrange(entries, wanted, |entry| entry.1, |endpoint| (numbers.take(), endpoint));
                 Self::Sticky {
                     entries,
@@ -103,26 +106,32 @@ impl<F: Family> Slots<F> {
                 journal.write(old, new);
             }
         }
-        let ids = |slots: &Self| -> HashMap<u16, Endpoint<F>> {
-            match slots {
-                Self::Plain(_) => HashMap::new(),
-                Self::Sticky { entries, .. } => entries.iter().copied().collect(),
-            }
-        };
-        let (before, after) = (ids(self), ids(new));
-        let mut numbers: Vec<u16> = before.keys().chain(after.keys()).copied().collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        for number in numbers {
-            let row = |ids: &HashMap<u16, Endpoint<F>>| {
-                Some(Row::EndpointId {
-                    id: service.endpoint(number)?,
-                    endpoint: *ids.get(&number)?,
-                })
+        self.write_ids(service, new, journal);
+    }
+
+    /// Writes the endpoint ids that differ; lists without affinity have none.
+    fn write_ids(&self, service: ServiceId, new: &Self, journal: &mut Journal<F>) {
+        let sorted = |slots: &Self| -> Vec<(u16, Endpoint<F>)> {
+            let Self::Sticky { entries, .. } = slots else {
+                return Vec::new();
             };
-            let (old, new) = (row(&before), row(&after));
+            let mut entries = entries.to_vec();
+            entries.sort_unstable_by_key(|(number, _)| *number);
+            entries
+        };
+        let (before, after) = (sorted(self), sorted(new));
+        let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
+        let number = |entry: Option<&(u16, Endpoint<F>)>| entry.map(|(number, _)| *number);
+        while let Some(least) = number(before.peek()).into_iter().chain(number(after.peek())).min() {
+            let row = |entry: Option<(u16, Endpoint<F>)>| {
+                let (number, endpoint) = entry?;
+                let id = service.endpoint(number)?;
+                Some(Row::EndpointId { id, endpoint })
+            };
+            let old = before.next_if(|(number, _)| *number == least);
+            let new = after.next_if(|(number, _)| *number == least);
             if old != new {
-                journal.write(old, new);
+                journal.write(row(old), row(new));
             }
         }
     }
@@ -135,38 +144,61 @@ fn arrange<F: Family, T: Copy>(
     endpoint: impl Fn(&T) -> Endpoint<F>,
     mut make: impl FnMut(Endpoint<F>) -> T,
 ) -> Box<[T]> {
-    let known: HashSet<Endpoint<F>> = old.iter().map(&endpoint).collect();
-    let stays = |entry: &&T| wanted.binary_search(&endpoint(entry)).is_ok();
-    let (head, tail) = old.split_at(old.len().min(wanted.len()));
-    let mut movers = tail.iter().filter(stays).copied();
-    let mut fresh = wanted.iter().filter(|wanted| !known.contains(*wanted));
-    let mut next = || fresh.next().map(|endpoint| make(*endpoint)).or_else(|| movers.next());
+    let mut known = vec![false; wanted.len()];
+    let stays: Vec<bool> = positions(wanted, old.iter().map(endpoint))
+        .map(|position| position.map(|position| known[position] = true).is_some())
+        .collect();
+    let entries = || old.iter().zip(&stays);
+    let mut movers = entries().skip(wanted.len()).filter(|(_, stays)| **stays);
+    let mut fresh = wanted.iter().zip(&known).filter(|(_, known)| !**known);
+    let mut next = || match fresh.next() {
+        Some((endpoint, _)) => Some(make(*endpoint)),
+        None => movers.next().map(|(entry, _)| *entry),
+    };
     let mut slots: Vec<T> = Vec::with_capacity(wanted.len());
-    slots.extend(
-        head.iter()
-            .filter_map(|entry| if stays(&entry) { Some(*entry) } else { next() }),
-    );
+    let head = entries().take(wanted.len());
+    slots.extend(head.filter_map(|(entry, stays)| if *stays { Some(*entry) } else { next() }));
     slots.extend(std::iter::from_fn(next));
     slots.into()
 }
 
+/// Where each endpoint stands in `wanted` (sorted), if it does. Slots are mostly in the same order, so that the next place
+/// is looked at before it is searched for.
+fn positions<F: Family>(
+    wanted: &[Endpoint<F>],
+    endpoints: impl Iterator<Item = Endpoint<F>>,
+) -> impl Iterator<Item = Option<usize>> {
+    let mut guess = 0;
+    endpoints.map(move |endpoint| {
+        let position = if wanted.get(guess) == Some(&endpoint) {
+            guess
+        } else {
+            wanted.binary_search(&endpoint).ok()?
+        };
+        guess = position + 1;
+        Some(position)
+    })
+}
+
 /// Hands out the numbers that no endpoint of a list has.
-struct Numbers {
-    taken: HashSet<u16>,
+struct Numbers<'a, F: Family> {
+    entries: &'a [(u16, Endpoint<F>)],
+    wanted: &'a [Endpoint<F>],
+    /// Whether an endpoint that stays has a number; empty until the first is handed out, which is seldom.
+    taken: Vec<bool>,
     next: u16,
 }
 
-impl Numbers {
-    fn new<F: Family>(entries: &[(u16, Endpoint<F>)], wanted: &[Endpoint<F>], next: u16) -> Self {
-        let stays = |entry: &&(u16, Endpoint<F>)| wanted.binary_search(&entry.1).is_ok();
-        Self {
-            taken: entries.iter().filter(stays).map(|(number, _)| *number).collect(),
-            next,
-        }
-    }
-
+impl<F: Family> Numbers<'_, F> {
     /// The capacity is kept by the caller, so that one is always free.
     fn take(&mut self) -> u16 {
+        if self.taken.is_empty() {
+            self.taken.resize(STICKY_ENDPOINTS + 1, false);
+            let stays = positions(self.wanted, self.entries.iter().map(|(_, endpoint)| *endpoint));
+            for ((number, _), stays) in self.entries.iter().zip(stays) {
+                self.taken[usize::from(*number)] |= stays.is_some();
+            }
+        }
         loop {
             let number = self.next;
             self.next = if usize::from(number) >= STICKY_ENDPOINTS {
@@ -174,7 +206,7 @@ impl Numbers {
             } else {
                 number + 1
             };
-            if self.taken.insert(number) {
+            if !std::mem::replace(&mut self.taken[usize::from(number)], true) {
                 return number;
             }
         }

@@ -101,11 +101,17 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn name(&self) -> String {
-        self.key.as_ref().map_or_else(|| "without a readable name".to_owned(), ToString::to_string)
+        self.key
+            .as_ref()
+            .map_or_else(|| "without a readable name".to_owned(), ToString::to_string)
     }
 
     fn at(&self) -> String {
-        if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) }
+        if self.field.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.field)
+        }
     }
 }
 
@@ -140,7 +146,10 @@ impl Decoded {
 impl Decoder {
     /// Decodes for the node of this name.
     pub fn new(node_name: &str) -> Self {
-        Self { node_name: node_name.into(), names: Mutex::default() }
+        Self {
+            node_name: node_name.into(),
+            names: Mutex::default(),
+        }
     }
 
     /// Decodes one object of a known kind.
@@ -161,18 +170,29 @@ impl Decoder {
         first_try.or_else(|_| {
             let mut track = serde_path_to_error::Track::new();
             let mut json = serde_json::Deserializer::from_str(text);
-            self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|error| {
-                let header: Option<Header<'_>> = serde_json::from_str(text).ok();
-                let key = header.and_then(|header| self.key(kind, &header.metadata.unwrap_or_default()).ok());
-                let field = field_path(track);
-                DecodeError { kind, key, field, problem: plain_words(&error.to_string()) }
-            })
+            self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track))
+                .map_err(|error| {
+                    let header: Option<Header<'_>> = serde_json::from_str(text).ok();
+                    let key = header.and_then(|header| self.key(kind, &header.metadata.unwrap_or_default()).ok());
+                    let field = field_path(track);
+                    DecodeError {
+                        kind,
+                        key,
+                        field,
+                        problem: plain_words(&error.to_string()),
+                    }
+                })
         })
     }
 
     /// Namespace and name, as far as a badly typed object has them.
     fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, NoName> {
-        let name = meta.name.as_ref().map(raw::Text::as_str).filter(|name| !name.is_empty()).ok_or(NoName)?;
+        let name = meta
+            .name
+            .as_ref()
+            .map(raw::Text::as_str)
+            .filter(|name| !name.is_empty())
+            .ok_or(NoName)?;
         let namespace = match kind {
             Kind::Service | Kind::EndpointSlice => match &meta.namespace {
                 Some(namespace) if !namespace.as_str().is_empty() => namespace.as_str(),
@@ -181,8 +201,15 @@ impl Decoder {
             Kind::Node | Kind::ServiceCidr => "",
         };
         // Slices' names are their own; a Service's name is in each of its slices.
-        let name = if kind == Kind::Service { self.intern(name) } else { name.into() };
-        Ok(ObjectKey { namespace: self.intern(namespace), name })
+        let name = if kind == Kind::Service {
+            self.intern(name)
+        } else {
+            name.into()
+        };
+        Ok(ObjectKey {
+            namespace: self.intern(namespace),
+            name,
+        })
     }
 
     fn intern(&self, name: &str) -> Arc<str> {
@@ -190,11 +217,18 @@ impl Decoder {
     }
 
     fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, NoName> {
-        let version = raw.meta().and_then(|meta| meta.resource_version.as_ref()).map(|version| version.as_str().into());
+        let version = raw
+            .meta()
+            .and_then(|meta| meta.resource_version.as_ref())
+            .map(|version| version.as_str().into());
         let key = self.key(R::KIND, raw.meta().unwrap_or(&Meta::default()))?;
         let mut notes = Notes::default();
         let decoded = raw.decode(self, key, &mut notes);
-        Ok(Outcome { decoded, notices: notes.into_vec(), version })
+        Ok(Outcome {
+            decoded,
+            notices: notes.into_vec(),
+            version,
+        })
     }
 }
 
@@ -209,7 +243,12 @@ pub(crate) fn plain_words(problem: &str) -> String {
     let problem = problem.split(" at line ").next().unwrap_or_default();
     let problem = match (problem.find('"'), problem.rfind('"')) {
         (Some(start), Some(end)) if start < end => {
-            format!("{}{}{}", &problem[..=start], shorten(&problem[start + 1..end]), &problem[end..])
+            format!(
+                "{}{}{}",
+                &problem[..=start],
+                shorten(&problem[start + 1..end]),
+                &problem[end..]
+            )
         }
         _ => problem.to_owned(),
     };

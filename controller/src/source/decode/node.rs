@@ -27,7 +27,11 @@ impl<'a> Raw<'a> for raw::Node<'a> {
             (_, Some(one)) if !one.as_str().is_empty() => ranges(notes, "spec.podCIDR", std::slice::from_ref(one)),
             _ => Vec::new(),
         };
-        Decoded::Apply(Object::Node(Node { name: key.name, addresses: node_addresses(notes, &addresses), pod_cidrs }))
+        Decoded::Apply(Object::Node(Node {
+            name: key.name,
+            addresses: node_addresses(notes, &addresses),
+            pod_cidrs,
+        }))
     }
 }
 
@@ -50,7 +54,11 @@ fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::
             };
             // A node may well be known by a link-local address, but by none of the other kinds.
             if let Some(kind) = forbidden(value).filter(|kind| *kind != Forbidden::LinkLocal) {
-                notes.add(field(), text, format!("a node cannot have a {kind} address; this address is left out"));
+                notes.add(
+                    field(),
+                    text,
+                    format!("a node cannot have a {kind} address; this address is left out"),
+                );
                 continue;
             }
             if unusual {
@@ -73,18 +81,31 @@ impl<'a> Raw<'a> for raw::ServiceCidr<'a> {
 
     fn decode(self, _decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
         let list = self.spec.and_then(|spec| spec.cidrs).unwrap_or_default();
-        Decoded::Apply(Object::ServiceCidr(ServiceCidr { key, cidrs: ranges(notes, "spec.cidrs", &list) }))
+        Decoded::Apply(Object::ServiceCidr(ServiceCidr {
+            key,
+            cidrs: ranges(notes, "spec.cidrs", &list),
+        }))
     }
 }
 
 fn ranges(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpNet> {
     let mut kept = Vec::with_capacity(list.len());
     for (index, text) in list.iter().enumerate() {
-        let path = || if field.ends_with('s') { format!("{field}[{index}]") } else { field.to_owned() };
+        let path = || {
+            if field.ends_with('s') {
+                format!("{field}[{index}]")
+            } else {
+                field.to_owned()
+            }
+        };
         match parse_net(text.as_str()) {
             Ok(Parsed { value, unusual }) => {
                 if unusual {
-                    notes.add(path(), text.as_str(), format!("not how a range is written; read as {value}"));
+                    notes.add(
+                        path(),
+                        text.as_str(),
+                        format!("not how a range is written; read as {value}"),
+                    );
                 }
                 if !kept.contains(&value) {
                     kept.push(value);

@@ -16,7 +16,11 @@ pub(super) struct Notes(Vec<Notice>);
 impl Notes {
     pub(super) fn add(&mut self, field: impl Into<String>, value: impl AsRef<str>, problem: impl Into<String>) {
         if self.0.len() < MOST_NOTICES {
-            self.0.push(Notice { field: field.into(), value: shorten(value.as_ref()), problem: problem.into() });
+            self.0.push(Notice {
+                field: field.into(),
+                value: shorten(value.as_ref()),
+                problem: problem.into(),
+            });
         }
     }
 
@@ -43,13 +47,19 @@ impl Tally {
 
     /// `field` is the path up to the index, `rest` what follows it.
     pub(super) fn finish(self, notes: &mut Notes, field: &str, rest: &str, consequence: &str) {
-        let Some((index, value, problem)) = self.first else { return };
+        let Some((index, value, problem)) = self.first else {
+            return;
+        };
         let also = match self.others {
             0 => String::new(),
             1 => " (and 1 more like it)".to_owned(),
             n => format!(" (and {n} more like it)"),
         };
-        notes.add(format!("{field}[{index}]{rest}"), value, format!("{problem}; {consequence}{also}"));
+        notes.add(
+            format!("{field}[{index}]{rest}"),
+            value,
+            format!("{problem}; {consequence}{also}"),
+        );
     }
 }
 
@@ -79,6 +89,9 @@ mod tests {
         tally.add(4, "127.0.0.2", "loopback");
         tally.finish(&mut notes, "endpoints", ".addresses[0]", "left out");
         let notices = notes.into_vec();
-        assert_eq!(notices[0].to_string(), r#"endpoints[3].addresses[0]: "127.0.0.1": loopback; left out (and 1 more like it)"#);
+        assert_eq!(
+            notices[0].to_string(),
+            r#"endpoints[3].addresses[0]: "127.0.0.1": loopback; left out (and 1 more like it)"#
+        );
     }
 }

@@ -43,5 +43,9 @@ pub(super) fn number_of(number: i64) -> Option<Port> {
 
 /// Says that `ports[index]` claims what an earlier port has.
 pub(super) fn duplicate(notes: &mut Notes, field: &str, index: usize, value: &str, what: &str) {
-    notes.add(format!("{field}[{index}]"), value, format!("{what} of an earlier port; {NOT_SERVED}"));
+    notes.add(
+        format!("{field}[{index}]"),
+        value,
+        format!("{what} of an earlier port; {NOT_SERVED}"),
+    );
 }

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
 /// A string, borrowed where its text has no escapes, also inside `Option` and `Vec`.
 #[derive(Clone, Debug, PartialEq, Eq)]

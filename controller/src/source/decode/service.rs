@@ -31,31 +31,51 @@ impl<'a> Raw<'a> for raw::Service<'a> {
             Ok(cluster_ips) => cluster_ips,
             Err(why) => return Decoded::Ignore(Kind::Service, key, why),
         };
-        let ingress = self.status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
+        let ingress = self
+            .status
+            .and_then(|status| status.load_balancer)
+            .and_then(|balancer| balancer.ingress);
         let source_ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
         Decoded::Apply(Object::Service(Service {
             key,
             created: created(notes, meta.creation_timestamp.as_ref()),
             kind: service_type(notes, spec.kind.as_ref()),
             cluster_ips: cluster_addresses(notes, cluster_ips),
-            external_ips: addresses(notes, "spec.externalIPs", spec.external_ips.as_deref().unwrap_or_default()),
+            external_ips: addresses(
+                notes,
+                "spec.externalIPs",
+                spec.external_ips.as_deref().unwrap_or_default(),
+            ),
             ingress_ips: ingress_addresses(notes, &ingress.unwrap_or_default()),
             restricted: !source_ranges.is_empty(),
             source_ranges: ranges(notes, source_ranges),
-            internal_policy: policy(notes, "spec.internalTrafficPolicy", spec.internal_traffic_policy.as_ref()),
-            external_policy: policy(notes, "spec.externalTrafficPolicy", spec.external_traffic_policy.as_ref()),
-            affinity: affinity(notes, spec.session_affinity.as_ref(), spec.session_affinity_config.as_ref()),
-            health_check_node_port: node_port(notes, "spec.healthCheckNodePort".to_owned(), spec.health_check_node_port),
+            internal_policy: policy(
+                notes,
+                "spec.internalTrafficPolicy",
+                spec.internal_traffic_policy.as_ref(),
+            ),
+            external_policy: policy(
+                notes,
+                "spec.externalTrafficPolicy",
+                spec.external_traffic_policy.as_ref(),
+            ),
+            affinity: affinity(
+                notes,
+                spec.session_affinity.as_ref(),
+                spec.session_affinity_config.as_ref(),
+            ),
+            health_check_node_port: node_port(
+                notes,
+                "spec.healthCheckNodePort".to_owned(),
+                spec.health_check_node_port,
+            ),
             ports: service_ports(decoder, notes, spec.ports.as_deref().unwrap_or_default()),
         }))
     }
 }
 
 /// The ClusterIPs with the path of their field, or why there are none.
-fn why_ignored<'s, 'a>(
-    meta: &Meta<'_>,
-    spec: &'s raw::ServiceSpec<'a>,
-) -> Result<(&'static str, &'s [Text<'a>]), Why> {
+fn why_ignored<'s, 'a>(meta: &Meta<'_>, spec: &'s raw::ServiceSpec<'a>) -> Result<(&'static str, &'s [Text<'a>]), Why> {
     if meta.labels.as_ref().is_some_and(|labels| labels.proxy_name.is_some()) {
         return Err(Why::OtherProxy);
     }
@@ -80,7 +100,11 @@ fn created(notes: &mut Notes, text: Option<&Text<'_>>) -> i64 {
     if let Ok(time) = text.parse::<Timestamp>() {
         return time.as_second();
     }
-    notes.add("metadata.creationTimestamp", text, "not a time (RFC 3339); taken as 1970");
+    notes.add(
+        "metadata.creationTimestamp",
+        text,
+        "not a time (RFC 3339); taken as 1970",
+    );
     0
 }
 
@@ -112,16 +136,28 @@ fn affinity(notes: &mut Notes, text: Option<&Text<'_>>, config: Option<&raw::Aff
         "None" | "" => return None,
         "ClientIP" => {}
         other => {
-            notes.add("spec.sessionAffinity", other, "not a session affinity (None, ClientIP); taken as None");
+            notes.add(
+                "spec.sessionAffinity",
+                other,
+                "not a session affinity (None, ClientIP); taken as None",
+            );
             return None;
         }
     }
-    let given = config.and_then(|config| config.client_ip.as_ref()).and_then(|client_ip| client_ip.timeout_seconds);
-    let Some(seconds) = given else { return Some(DEFAULT_AFFINITY) };
+    let given = config
+        .and_then(|config| config.client_ip.as_ref())
+        .and_then(|client_ip| client_ip.timeout_seconds);
+    let Some(seconds) = given else {
+        return Some(DEFAULT_AFFINITY);
+    };
     let kept = seconds.clamp(1, i64::from(MOST_AFFINITY));
     if kept != seconds {
         let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
-        notes.add(field, seconds.to_string(), format!("not in 1-{MOST_AFFINITY}; {kept} is used"));
+        notes.add(
+            field,
+            seconds.to_string(),
+            format!("not in 1-{MOST_AFFINITY}; {kept} is used"),
+        );
     }
     Some(u32::try_from(kept).unwrap_or(DEFAULT_AFFINITY))
 }
@@ -142,9 +178,14 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
     for (index, raw) in list.iter().enumerate() {
         let protocol = ports::protocol(notes, field, index, raw.protocol.as_ref());
         let port = ports::port(notes, field, index, raw.port);
-        let (Some(protocol), Some(port)) = (protocol, port) else { continue };
+        let (Some(protocol), Some(port)) = (protocol, port) else {
+            continue;
+        };
         let name = raw.name.as_ref().map_or("", Text::as_str);
-        if kept.iter().any(|other| other.protocol == protocol && other.port == port) {
+        if kept
+            .iter()
+            .any(|other| other.protocol == protocol && other.port == port)
+        {
             ports::duplicate(notes, field, index, &format!("{protocol} {port}"), "protocol and port");
             continue;
         }
@@ -153,7 +194,12 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
             continue;
         }
         let node_port = node_port(notes, format!("{field}[{index}].nodePort"), raw.node_port);
-        kept.push(ServicePort { name: decoder.intern(name), protocol, port, node_port });
+        kept.push(ServicePort {
+            name: decoder.intern(name),
+            protocol,
+            port,
+            node_port,
+        });
     }
     kept
 }
@@ -162,11 +208,23 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
 fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>])) -> Vec<IpAddr> {
     let mut kept: Vec<IpAddr> = Vec::with_capacity(list.len());
     for (index, text) in list.iter().enumerate() {
-        let path = || if field.ends_with('s') { format!("{field}[{index}]") } else { field.to_owned() };
-        let Some(addr) = address(notes, path, text.as_str()) else { continue };
+        let path = || {
+            if field.ends_with('s') {
+                format!("{field}[{index}]")
+            } else {
+                field.to_owned()
+            }
+        };
+        let Some(addr) = address(notes, path, text.as_str()) else {
+            continue;
+        };
         let family = IpFamily::of(addr);
         if kept.iter().any(|other| IpFamily::of(*other) == family) {
-            notes.add(path(), text.as_str(), format!("a second {family} address; this address is not served"));
+            notes.add(
+                path(),
+                text.as_str(),
+                format!("a second {family} address; this address is not served"),
+            );
         } else {
             kept.push(addr);
         }
@@ -198,7 +256,11 @@ fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr
             "VIP" => {}
             "Proxy" => continue, // traffic has to pass the load balancer (KEP-1860)
             other => {
-                notes.add(path("ipMode"), other, "not an ipMode (VIP, Proxy); this address is not served");
+                notes.add(
+                    path("ipMode"),
+                    other,
+                    "not an ipMode (VIP, Proxy); this address is not served",
+                );
                 continue;
             }
         }
@@ -221,7 +283,11 @@ fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<
             Some(value)
         }
         Err(ParseError::Forbidden(kind)) => {
-            notes.add(field(), text, format!("a Service cannot have a {kind} address; this address is not served"));
+            notes.add(
+                field(),
+                text,
+                format!("a Service cannot have a {kind} address; this address is not served"),
+            );
             None
         }
         Err(error) => {

@@ -35,7 +35,11 @@ impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
             "IPv6" => IpFamily::V6,
             other => {
                 if other != "FQDN" {
-                    notes.add("addressType", other, "not an address type (IPv4, IPv6, FQDN); the slice is ignored");
+                    notes.add(
+                        "addressType",
+                        other,
+                        "not an address type (IPv4, IPv6, FQDN); the slice is ignored",
+                    );
                 }
                 return ignore(key, Why::AddressType);
             }
@@ -55,13 +59,22 @@ fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]
     for (index, raw) in list.iter().enumerate() {
         let protocol = ports::protocol(notes, "ports", index, raw.protocol.as_ref());
         let port = ports::port(notes, "ports", index, raw.port);
-        let (Some(protocol), Some(port)) = (protocol, port) else { continue };
+        let (Some(protocol), Some(port)) = (protocol, port) else {
+            continue;
+        };
         let name = raw.name.as_ref().map_or("", Text::as_str);
-        if kept.iter().any(|other| other.protocol == protocol && &*other.name == name) {
+        if kept
+            .iter()
+            .any(|other| other.protocol == protocol && &*other.name == name)
+        {
             ports::duplicate(notes, "ports", index, name, "name and protocol");
             continue;
         }
-        kept.push(SlicePort { name: decoder.intern(name), protocol, port });
+        kept.push(SlicePort {
+            name: decoder.intern(name),
+            protocol,
+            port,
+        });
     }
     kept.into()
 }
@@ -86,7 +99,9 @@ fn endpoints(
     let mut kept = Vec::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let text = raw.addresses.as_ref().and_then(|addresses| addresses.0.as_ref());
-        let Some(addr) = faults.address(family, index, text) else { continue };
+        let Some(addr) = faults.address(family, index, text) else {
+            continue;
+        };
         let conditions = raw.conditions.unwrap_or_default();
         kept.push(SliceEndpoint {
             addr,
@@ -95,7 +110,10 @@ fn endpoints(
                 serving: conditions.serving.unwrap_or(true),
                 terminating: conditions.terminating.unwrap_or(false),
             },
-            local: raw.node_name.as_ref().is_some_and(|name| name.as_str() == &*decoder.node_name),
+            local: raw
+                .node_name
+                .as_ref()
+                .is_some_and(|name| name.as_str() == &*decoder.node_name),
         });
     }
     faults.finish(notes);
@@ -110,7 +128,11 @@ impl Faults {
         };
         match parse_endpoint(text) {
             Ok(Parsed { value, .. }) if IpFamily::of(value) != family => {
-                self.family.add(index, text, format_args!("not an {family} address, which addressType promises"));
+                self.family.add(
+                    index,
+                    text,
+                    format_args!("not an {family} address, which addressType promises"),
+                );
                 None
             }
             Ok(Parsed { value, unusual }) => {
@@ -136,6 +158,7 @@ impl Faults {
         for tally in [self.unreadable, self.forbidden, self.family] {
             tally.finish(notes, "endpoints", ".addresses[0]", left_out);
         }
-        self.unusual.finish(notes, "endpoints", ".addresses[0]", "read as decimal IPv4");
+        self.unusual
+            .finish(notes, "endpoints", ".addresses[0]", "read as decimal IPv4");
     }
 }

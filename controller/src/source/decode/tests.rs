@@ -9,7 +9,10 @@ fn decoder() -> Decoder {
 /// Decodes JSON and returns it with its notices as text.
 fn check(kind: Kind, json: &str) -> (Decoded, Vec<String>) {
     let outcome = decoder().decode_json(kind, json).unwrap();
-    (outcome.decoded, outcome.notices.iter().map(ToString::to_string).collect())
+    (
+        outcome.decoded,
+        outcome.notices.iter().map(ToString::to_string).collect(),
+    )
 }
 
 fn service(json: &str) -> (Service, Vec<String>) {
@@ -35,7 +38,11 @@ fn why(kind: Kind, json: &str) -> Why {
 
 /// A Service with one port and what `spec` adds.
 fn with_spec(spec: &str) -> String {
-    let ports = if spec.contains("\"ports\"") { "" } else { r#","ports":[{"port":80}]"# };
+    let ports = if spec.contains("\"ports\"") {
+        ""
+    } else {
+        r#","ports":[{"port":80}]"#
+    };
     format!(r#"{{"metadata":{{"namespace":"shop","name":"web"}},"spec":{{"clusterIP":"10.96.0.1",{spec}{ports}}}}}"#)
 }
 
@@ -67,7 +74,10 @@ fn a_whole_service_is_read() {
     assert_eq!(format!("{:?}", service.ingress_ips), "[198.51.100.1, 2001:db8::1]");
     assert_eq!(service.source_ranges, ["203.0.113.0/24".parse().unwrap()]);
     assert!(service.restricted);
-    assert_eq!((service.internal_policy, service.external_policy), (TrafficPolicy::Local, TrafficPolicy::Local));
+    assert_eq!(
+        (service.internal_policy, service.external_policy),
+        (TrafficPolicy::Local, TrafficPolicy::Local)
+    );
     assert_eq!(service.affinity, Some(60));
     assert_eq!(service.health_check_node_port.unwrap().get(), 31_000);
     assert_eq!(service.ports[0].node_port.unwrap().get(), 30_080);
@@ -77,12 +87,21 @@ fn a_whole_service_is_read() {
 #[test]
 fn services_that_are_not_ours_are_ignored_with_the_reason() {
     for (json, reason) in [
-        (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None"}}"#, Why::Headless),
-        (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#, Why::Headless),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None"}}"#,
+            Why::Headless,
+        ),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#,
+            Why::Headless,
+        ),
         (r#"{"metadata":{"name":"a"},"spec":{"clusterIP":""}}"#, Why::Headless),
         (r#"{"metadata":{"name":"a"},"spec":{}}"#, Why::Headless),
         (r#"{"metadata":{"name":"a"}}"#, Why::Headless),
-        (r#"{"metadata":{"name":"a"},"spec":{"type":"ExternalName","clusterIP":"10.0.0.1"}}"#, Why::ExternalName),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"type":"ExternalName","clusterIP":"10.0.0.1"}}"#,
+            Why::ExternalName,
+        ),
         (
             r#"{"metadata":{"name":"a","labels":{"service.kubernetes.io/service-proxy-name":""}},"spec":{"clusterIP":"10.0.0.1"}}"#,
             Why::OtherProxy,
@@ -95,7 +114,11 @@ fn services_that_are_not_ours_are_ignored_with_the_reason() {
 #[test]
 fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
     for (kind, json, reason) in [
-        (Kind::EndpointSlice, r#"{"metadata":{"name":"a"},"addressType":"IPv4"}"#.to_owned(), Why::NoService),
+        (
+            Kind::EndpointSlice,
+            r#"{"metadata":{"name":"a"},"addressType":"IPv4"}"#.to_owned(),
+            Why::NoService,
+        ),
         (
             Kind::EndpointSlice,
             with_endpoints("IPv4", "[]").replace(r#""labels":{"#, r#""labels":{"service.kubernetes.io/headless":"","#),
@@ -103,7 +126,11 @@ fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
         ),
         (Kind::EndpointSlice, with_endpoints("FQDN", "[]"), Why::AddressType),
         (Kind::EndpointSlice, with_endpoints("IPv5", "[]"), Why::AddressType),
-        (Kind::Node, r#"{"metadata":{"name":"node-b"}}"#.to_owned(), Why::OtherNode),
+        (
+            Kind::Node,
+            r#"{"metadata":{"name":"node-b"}}"#.to_owned(),
+            Why::OtherNode,
+        ),
     ] {
         assert_eq!(why(kind, &json), reason, "{json}");
     }
@@ -112,26 +139,86 @@ fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
 #[test]
 fn every_fault_costs_its_own_field_and_is_named() {
     for (spec, notice) in [
-        (r#""ports":[{"port":80},{"name":"b","port":70000}]"#, r#"spec.ports[1].port: "70000": not a port number (1-65535); this port is not served"#),
-        (r#""ports":[{"port":80},{"name":"b","port":-1}]"#, r#"spec.ports[1].port: "-1": not a port number (1-65535); this port is not served"#),
-        (r#""ports":[{"port":80},{"name":"b","port":0}]"#, r#"spec.ports[1].port: "0": not a port number (1-65535); this port is not served"#),
-        (r#""ports":[{"port":80},{"name":"b"}]"#, r#"spec.ports[1].port: "": missing; this port is not served"#),
-        (r#""ports":[{"port":80},{"name":"b","port":81,"protocol":"ICMP"}]"#, r#"spec.ports[1].protocol: "ICMP": not a protocol that Services have (TCP, UDP, SCTP); this port is not served"#),
-        (r#""ports":[{"port":80},{"name":"b","port":80}]"#, r#"spec.ports[1]: "TCP 80": protocol and port of an earlier port; this port is not served"#),
-        (r#""ports":[{"port":80},{"port":81}]"#, r#"spec.ports[1]: "": the name of an earlier port; this port is not served"#),
-        (r#""ports":[{"port":80,"nodePort":65536}]"#, r#"spec.ports[0].nodePort: "65536": not a port number (1-65535); taken as none"#),
-        (r#""healthCheckNodePort":-5"#, r#"spec.healthCheckNodePort: "-5": not a port number (1-65535); taken as none"#),
-        (r#""type":"Magic""#, r#"spec.type: "Magic": not a type of Service; taken as ClusterIP"#),
-        (r#""sessionAffinity":"Cookie""#, r#"spec.sessionAffinity: "Cookie": not a session affinity (None, ClientIP); taken as None"#),
-        (r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":86401}}"#, r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "86401": not in 1-86400; 86400 is used"#),
-        (r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":0}}"#, r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "0": not in 1-86400; 1 is used"#),
-        (r#""externalTrafficPolicy":"Zone""#, r#"spec.externalTrafficPolicy: "Zone": not a traffic policy (Cluster, Local); taken as Cluster"#),
-        (r#""externalIPs":["127.0.0.1"]"#, r#"spec.externalIPs[0]: "127.0.0.1": a Service cannot have a loopback address; this address is not served"#),
-        (r#""externalIPs":["10.0.0.1","example.com"]"#, r#"spec.externalIPs[1]: "example.com": not an IP address; this address is not served"#),
-        (r#""externalIPs":["010.0.0.011"]"#, r#"spec.externalIPs[0]: "010.0.0.011": not how an address is written; read as 10.0.0.11"#),
-        (r#""clusterIPs":["10.96.0.1","10.96.0.2"]"#, r#"spec.clusterIPs[1]: "10.96.0.2": a second IPv4 address; this address is not served"#),
-        (r#""loadBalancerSourceRanges":["10.0.0.1"]"#, r#"spec.loadBalancerSourceRanges[0]: "10.0.0.1": not a range in CIDR notation; it lets nobody in"#),
-        (r#""loadBalancerSourceRanges":["203.0.113.000/025"]"#, r#"spec.loadBalancerSourceRanges[0]: "203.0.113.000/025": not how a range is written; read as 203.0.113.0/25"#),
+        (
+            r#""ports":[{"port":80},{"name":"b","port":70000}]"#,
+            r#"spec.ports[1].port: "70000": not a port number (1-65535); this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"name":"b","port":-1}]"#,
+            r#"spec.ports[1].port: "-1": not a port number (1-65535); this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"name":"b","port":0}]"#,
+            r#"spec.ports[1].port: "0": not a port number (1-65535); this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"name":"b"}]"#,
+            r#"spec.ports[1].port: "": missing; this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"name":"b","port":81,"protocol":"ICMP"}]"#,
+            r#"spec.ports[1].protocol: "ICMP": not a protocol that Services have (TCP, UDP, SCTP); this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"name":"b","port":80}]"#,
+            r#"spec.ports[1]: "TCP 80": protocol and port of an earlier port; this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80},{"port":81}]"#,
+            r#"spec.ports[1]: "": the name of an earlier port; this port is not served"#,
+        ),
+        (
+            r#""ports":[{"port":80,"nodePort":65536}]"#,
+            r#"spec.ports[0].nodePort: "65536": not a port number (1-65535); taken as none"#,
+        ),
+        (
+            r#""healthCheckNodePort":-5"#,
+            r#"spec.healthCheckNodePort: "-5": not a port number (1-65535); taken as none"#,
+        ),
+        (
+            r#""type":"Magic""#,
+            r#"spec.type: "Magic": not a type of Service; taken as ClusterIP"#,
+        ),
+        (
+            r#""sessionAffinity":"Cookie""#,
+            r#"spec.sessionAffinity: "Cookie": not a session affinity (None, ClientIP); taken as None"#,
+        ),
+        (
+            r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":86401}}"#,
+            r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "86401": not in 1-86400; 86400 is used"#,
+        ),
+        (
+            r#""sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":0}}"#,
+            r#"spec.sessionAffinityConfig.clientIP.timeoutSeconds: "0": not in 1-86400; 1 is used"#,
+        ),
+        (
+            r#""externalTrafficPolicy":"Zone""#,
+            r#"spec.externalTrafficPolicy: "Zone": not a traffic policy (Cluster, Local); taken as Cluster"#,
+        ),
+        (
+            r#""externalIPs":["127.0.0.1"]"#,
+            r#"spec.externalIPs[0]: "127.0.0.1": a Service cannot have a loopback address; this address is not served"#,
+        ),
+        (
+            r#""externalIPs":["10.0.0.1","example.com"]"#,
+            r#"spec.externalIPs[1]: "example.com": not an IP address; this address is not served"#,
+        ),
+        (
+            r#""externalIPs":["010.0.0.011"]"#,
+            r#"spec.externalIPs[0]: "010.0.0.011": not how an address is written; read as 10.0.0.11"#,
+        ),
+        (
+            r#""clusterIPs":["10.96.0.1","10.96.0.2"]"#,
+            r#"spec.clusterIPs[1]: "10.96.0.2": a second IPv4 address; this address is not served"#,
+        ),
+        (
+            r#""loadBalancerSourceRanges":["10.0.0.1"]"#,
+            r#"spec.loadBalancerSourceRanges[0]: "10.0.0.1": not a range in CIDR notation; it lets nobody in"#,
+        ),
+        (
+            r#""loadBalancerSourceRanges":["203.0.113.000/025"]"#,
+            r#"spec.loadBalancerSourceRanges[0]: "203.0.113.000/025": not how a range is written; read as 203.0.113.0/25"#,
+        ),
     ] {
         let (service, notices) = service(&with_spec(spec));
         assert_eq!(notices, [notice], "{spec}");
@@ -150,7 +237,10 @@ fn a_service_whose_source_ranges_are_unreadable_stays_restricted() {
 
 #[test]
 fn affinity_lasts_three_hours_unless_the_service_says_otherwise() {
-    assert_eq!(service(&with_spec(r#""sessionAffinity":"ClientIP""#)).0.affinity, Some(10_800));
+    assert_eq!(
+        service(&with_spec(r#""sessionAffinity":"ClientIP""#)).0.affinity,
+        Some(10_800)
+    );
     assert_eq!(service(&with_spec(r#""sessionAffinity":"None""#)).0.affinity, None);
 }
 
@@ -163,14 +253,29 @@ fn endpoints_carry_their_conditions_and_whether_they_are_here() {
             {"addresses":["10.0.0.3"],"conditions":{"ready":null},"targetRef":{"kind":"Pod"}}]"#,
     ));
     assert!(notices.is_empty());
-    assert_eq!((slice.service.as_ref(), slice.family.to_string().as_str()), ("web", "IPv4"));
-    let ready = |addr: &str, local| SliceEndpoint { addr: addr.parse().unwrap(), conditions: Conditions::READY, local };
-    let leaving = Conditions { ready: false, serving: true, terminating: true };
+    assert_eq!(
+        (slice.service.as_ref(), slice.family.to_string().as_str()),
+        ("web", "IPv4")
+    );
+    let ready = |addr: &str, local| SliceEndpoint {
+        addr: addr.parse().unwrap(),
+        conditions: Conditions::READY,
+        local,
+    };
+    let leaving = Conditions {
+        ready: false,
+        serving: true,
+        terminating: true,
+    };
     assert_eq!(
         *slice.endpoints,
         [
             ready("10.0.0.1", true),
-            SliceEndpoint { addr: "10.0.0.2".parse().unwrap(), conditions: leaving, local: false },
+            SliceEndpoint {
+                addr: "10.0.0.2".parse().unwrap(),
+                conditions: leaving,
+                local: false
+            },
             ready("10.0.0.3", false)
         ]
     );
@@ -198,7 +303,8 @@ fn endpoints_that_must_not_be_reached_are_left_out_and_said_once() {
 
 #[test]
 fn null_lists_are_empty_lists() {
-    let (slice, notices) = slice(&with_endpoints("IPv6", "null").replace("[{\"name\":\"http\"", "null,\"x\":[{\"name\":\"http\""));
+    let (slice, notices) =
+        slice(&with_endpoints("IPv6", "null").replace("[{\"name\":\"http\"", "null,\"x\":[{\"name\":\"http\""));
     assert!(slice.endpoints.is_empty() && slice.ports.is_empty() && notices.is_empty());
 }
 
@@ -208,31 +314,79 @@ fn the_node_has_internal_addresses_first_and_its_ranges() {
         "status":{"addresses":[{"type":"Hostname","address":"node-a"},{"type":"ExternalIP","address":"198.51.100.1"},
         {"type":"InternalIP","address":"192.0.2.1"},{"type":"InternalIP","address":"2001:db8::1"},{"type":"InternalIP","address":"::1"}]}}"#;
     let (decoded, notices) = check(Kind::Node, json);
-    let Decoded::Apply(Object::Node(Node { addresses, pod_cidrs, .. })) = decoded else { panic!("{decoded:?}") };
+    let Decoded::Apply(Object::Node(Node {
+        addresses, pod_cidrs, ..
+    })) = decoded
+    else {
+        panic!("{decoded:?}")
+    };
     assert_eq!(format!("{addresses:?}"), "[192.0.2.1, 2001:db8::1, 198.51.100.1]");
     assert_eq!(pod_cidrs.len(), 2);
-    assert_eq!(notices, [r#"status.addresses[4].address: "::1": a node cannot have a loopback address; this address is left out"#]);
+    assert_eq!(
+        notices,
+        [r#"status.addresses[4].address: "::1": a node cannot have a loopback address; this address is left out"#]
+    );
 }
 
 #[test]
 fn a_service_cidr_has_its_ranges() {
-    let (decoded, notices) = check(Kind::ServiceCidr, r#"{"metadata":{"name":"kubernetes"},"spec":{"cidrs":["10.96.0.0/12","x","fd00::/112"]}}"#);
-    let Decoded::Apply(Object::ServiceCidr(cidr)) = decoded else { panic!("{decoded:?}") };
+    let (decoded, notices) = check(
+        Kind::ServiceCidr,
+        r#"{"metadata":{"name":"kubernetes"},"spec":{"cidrs":["10.96.0.0/12","x","fd00::/112"]}}"#,
+    );
+    let Decoded::Apply(Object::ServiceCidr(cidr)) = decoded else {
+        panic!("{decoded:?}")
+    };
     assert_eq!((cidr.key.to_string().as_str(), cidr.cidrs.len()), ("kubernetes", 2));
-    assert_eq!(notices, [r#"spec.cidrs[1]: "x": not a range in CIDR notation; this range is left out"#]);
+    assert_eq!(
+        notices,
+        [r#"spec.cidrs[1]: "x": not a range in CIDR notation; this range is left out"#]
+    );
 }
 
 #[test]
 fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
     for (kind, json, error) in [
-        (Kind::Service, with_spec(r#""ports":[{"port":80},{"port":"http"}]"#), r#"Service shop/web: spec.ports[1].port: invalid type: string "http", expected a whole number"#),
-        (Kind::Service, with_spec(r#""ports":{"port":80}"#), "Service shop/web: spec.ports: invalid type: map, expected a list"),
-        (Kind::Service, with_spec(r#""externalIPs":"10.0.0.1""#), r#"Service shop/web: spec.externalIPs: invalid type: string "10.0.0.1", expected a list"#),
-        (Kind::Service, with_spec(r#""ports":[{"port":99999999999999999999}]"#), "Service shop/web: spec.ports[0].port: invalid type: floating point `1e+20`, expected a whole number"),
-        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":"10.0.0.1"}]"#), r#"EndpointSlice shop/web-1: endpoints[0].addresses: invalid type: string "10.0.0.1", expected a list of strings"#),
-        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":"yes"}}]"#), r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: invalid type: string "yes", expected a boolean"#),
-        (Kind::Service, r#"{"metadata":{"namespace":"shop"},"spec":{"clusterIP":"10.0.0.1"}}"#.to_owned(), "Service without a readable name: metadata.name is missing"),
-        (Kind::Service, r#"{"metadata":"x"}"#.to_owned(), r#"Service without a readable name: metadata: invalid type: string "x", expected an object"#),
+        (
+            Kind::Service,
+            with_spec(r#""ports":[{"port":80},{"port":"http"}]"#),
+            r#"Service shop/web: spec.ports[1].port: invalid type: string "http", expected a whole number"#,
+        ),
+        (
+            Kind::Service,
+            with_spec(r#""ports":{"port":80}"#),
+            "Service shop/web: spec.ports: invalid type: map, expected a list",
+        ),
+        (
+            Kind::Service,
+            with_spec(r#""externalIPs":"10.0.0.1""#),
+            r#"Service shop/web: spec.externalIPs: invalid type: string "10.0.0.1", expected a list"#,
+        ),
+        (
+            Kind::Service,
+            with_spec(r#""ports":[{"port":99999999999999999999}]"#),
+            "Service shop/web: spec.ports[0].port: invalid type: floating point `1e+20`, expected a whole number",
+        ),
+        (
+            Kind::EndpointSlice,
+            with_endpoints("IPv4", r#"[{"addresses":"10.0.0.1"}]"#),
+            r#"EndpointSlice shop/web-1: endpoints[0].addresses: invalid type: string "10.0.0.1", expected a list of strings"#,
+        ),
+        (
+            Kind::EndpointSlice,
+            with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":"yes"}}]"#),
+            r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: invalid type: string "yes", expected a boolean"#,
+        ),
+        (
+            Kind::Service,
+            r#"{"metadata":{"namespace":"shop"},"spec":{"clusterIP":"10.0.0.1"}}"#.to_owned(),
+            "Service without a readable name: metadata.name is missing",
+        ),
+        (
+            Kind::Service,
+            r#"{"metadata":"x"}"#.to_owned(),
+            r#"Service without a readable name: metadata: invalid type: string "x", expected an object"#,
+        ),
     ] {
         assert_eq!(decoder().decode_json(kind, &json).unwrap_err().to_string(), error);
     }
@@ -249,9 +403,28 @@ fn no_shape_of_any_field_panics() {
         (Kind::ServiceCidr, r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{"cidrs":["10.0.0.0/8"]}}"#.to_owned()),
     ];
     let poison = [
-        "null", "true", "0", "-1", "65536", "1e400", "18446744073709551616", "0.5", r#""""#, r#""\u0000""#, r#""é\ud83d\ude00""#,
-        r#""999.999.999.999""#, r#""0000000000000000000000000.1.1.1""#, r#""::ffff:127.0.0.1""#, r#""10.0.0.0/-1""#, "[]", "[null]",
-        "[[]]", "[1]", r#"[""]"#, "{}", r#"{"":null}"#,
+        "null",
+        "true",
+        "0",
+        "-1",
+        "65536",
+        "1e400",
+        "18446744073709551616",
+        "0.5",
+        r#""""#,
+        r#""\u0000""#,
+        r#""é\ud83d\ude00""#,
+        r#""999.999.999.999""#,
+        r#""0000000000000000000000000.1.1.1""#,
+        r#""::ffff:127.0.0.1""#,
+        r#""10.0.0.0/-1""#,
+        "[]",
+        "[null]",
+        "[[]]",
+        "[1]",
+        r#"[""]"#,
+        "{}",
+        r#"{"":null}"#,
     ];
     let decoder = decoder();
     for (kind, text) in good {
@@ -262,9 +435,13 @@ fn no_shape_of_any_field_panics() {
         for pointer in &pointers {
             for shape in poison {
                 let mut copy = value.clone();
-                let Ok(shape) = serde_json::from_str(shape) else { continue };
+                let Ok(shape) = serde_json::from_str(shape) else {
+                    continue;
+                };
                 *copy.pointer_mut(pointer).unwrap() = shape;
-                let _ = decoder.decode_json(kind, &copy.to_string()).map_err(|error| error.to_string());
+                let _ = decoder
+                    .decode_json(kind, &copy.to_string())
+                    .map_err(|error| error.to_string());
             }
         }
         for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
@@ -278,7 +455,11 @@ fn collect(value: &serde_json::Value, at: String, into: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(map) => {
             for (name, value) in map {
-                collect(value, format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), into);
+                collect(
+                    value,
+                    format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")),
+                    into,
+                );
             }
         }
         serde_json::Value::Array(list) => {
@@ -294,9 +475,14 @@ fn collect(value: &serde_json::Value, at: String, into: &mut Vec<String>) {
 #[test]
 fn names_that_objects_share_are_stored_once() {
     let decoder = decoder();
-    let one = decoder.decode_json(Kind::EndpointSlice, &with_endpoints("IPv4", "[]")).unwrap();
-    let two = decoder.decode_json(Kind::EndpointSlice, &with_endpoints("IPv6", "[]")).unwrap();
-    let (Decoded::Apply(Object::EndpointSlice(one)), Decoded::Apply(Object::EndpointSlice(two))) = (one.decoded, two.decoded)
+    let one = decoder
+        .decode_json(Kind::EndpointSlice, &with_endpoints("IPv4", "[]"))
+        .unwrap();
+    let two = decoder
+        .decode_json(Kind::EndpointSlice, &with_endpoints("IPv6", "[]"))
+        .unwrap();
+    let (Decoded::Apply(Object::EndpointSlice(one)), Decoded::Apply(Object::EndpointSlice(two))) =
+        (one.decoded, two.decoded)
     else {
         panic!("not slices")
     };

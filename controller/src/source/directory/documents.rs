@@ -37,14 +37,22 @@ pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let is_marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let is_marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if is_marker && at > start {
-            documents.push(Document { text: &text[start..at], line: start_line });
+            documents.push(Document {
+                text: &text[start..at],
+                line: start_line,
+            });
             (start, start_line) = (at, number);
         }
         at += line.len();
     }
-    documents.push(Document { text: &text[start..], line: start_line });
+    documents.push(Document {
+        text: &text[start..],
+        line: start_line,
+    });
     documents.retain(|document| {
         document.text.lines().any(|line| {
             let line = line.trim_start_matches("---").trim();
@@ -61,7 +69,10 @@ pub(super) fn json(text: &str) -> Result<Vec<Document<'_>>, serde_json::Error> {
     while let Some(value) = stream.next() {
         let value = value?.get();
         let before = &text[..stream.byte_offset() - value.len()];
-        documents.push(Document { text: value, line: before.matches('\n').count() });
+        documents.push(Document {
+            text: value,
+            line: before.matches('\n').count(),
+        });
     }
     Ok(documents)
 }
@@ -73,7 +84,10 @@ mod tests {
     #[test]
     fn documents_know_their_line() {
         let text = "# a comment\n---\na: 1\n---\n\n---\nb: 2\n--- # more\nc: |\n  --- not a marker\n---x: 1\n";
-        let documents: Vec<_> = yaml(text).into_iter().map(|document| (document.line, document.text.len())).collect();
+        let documents: Vec<_> = yaml(text)
+            .into_iter()
+            .map(|document| (document.line, document.text.len()))
+            .collect();
         assert_eq!(documents, [(1, 9), (5, 9), (7, 43)]);
         assert!(yaml("").is_empty() && yaml("---\n# nothing\n---\n").is_empty());
     }
@@ -81,7 +95,10 @@ mod tests {
     #[test]
     fn json_documents_follow_one_another() {
         let documents = json("{\"a\":1}\n\n {\n\"b\":2}\n").unwrap();
-        assert_eq!(documents.iter().map(|document| document.line).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(
+            documents.iter().map(|document| document.line).collect::<Vec<_>>(),
+            [0, 2]
+        );
         assert!(json("{\"a\":1} {").is_err());
     }
 

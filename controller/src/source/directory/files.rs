@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,9 @@ use crate::source::decode::{Decoder, Outcome};
 pub(super) struct Files {
     path: PathBuf,
     decoder: Decoder,
-    files: BTreeMap<OsString, File>,
+    by_name: BTreeMap<OsString, File>,
     changed: bool,
+    hasher: RandomState,
     /// Who was said to define an object that another file has: said once.
     contested: BTreeSet<(OsString, OsString, Kind, ObjectKey)>,
     /// Kinds that were said to be skipped.
@@ -28,7 +30,8 @@ pub(super) struct Files {
 
 #[derive(Debug, Default)]
 struct File {
-    text: Vec<u8>,
+    /// The text it was read from, hashed: many events come without a change.
+    text: u64,
     objects: Vec<Outcome>,
 }
 
@@ -37,8 +40,9 @@ impl Files {
         Self {
             path: path.to_owned(),
             decoder,
-            files: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             changed: false,
+            hasher: RandomState::new(),
             contested: BTreeSet::new(),
             skipped: BTreeSet::new(),
         }
@@ -59,7 +63,7 @@ impl Files {
         for entry in self.path.read_dir()? {
             names.insert(entry?.file_name());
         }
-        names.extend(self.files.keys().cloned());
+        names.extend(self.by_name.keys().cloned());
         for name in names {
             self.read_one(&name);
         }
@@ -68,13 +72,15 @@ impl Files {
 
     /// Reads one file again, or notices that it is gone.
     pub(super) fn read_one(&mut self, name: &OsStr) {
-        let Some(format) = Format::of(Path::new(name)) else { return };
+        let Some(format) = Format::of(Path::new(name)) else {
+            return;
+        };
         let path = self.path.join(name);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The folder itself may be what is gone: then everything stays.
-                if self.path.is_dir() && self.files.remove(name).is_some() {
+                if self.path.is_dir() && self.by_name.remove(name).is_some() {
                     tracing::info!("{}: gone, its objects are removed", path.display());
                     self.changed = true;
                 }
@@ -86,8 +92,9 @@ impl Files {
                 return;
             }
         };
-        let known = self.files.get(name);
-        if known.is_some_and(|known| known.text == text) {
+        let hash = self.hasher.hash_one(&text);
+        let known = self.by_name.get(name);
+        if known.is_some_and(|known| known.text == hash) {
             return;
         }
         let had = known.map_or(0, |known| known.objects.len());
@@ -95,7 +102,7 @@ impl Files {
             Ok(text) => manifest::parse(&self.decoder, format, text.trim_start_matches('\u{feff}')),
             Err(error) => {
                 tracing::error!("{}: not UTF-8: {error}; its last good content stays", path.display());
-                self.files.entry(name.to_owned()).or_default().text = text;
+                self.by_name.entry(name.to_owned()).or_default().text = hash;
                 return;
             }
         };
@@ -104,13 +111,17 @@ impl Files {
                 tracing::debug!("{}: {kind} is not read, here or elsewhere", path.display());
             }
         }
-        let file = self.files.entry(name.to_owned()).or_default();
-        file.text = text;
+        let file = self.by_name.entry(name.to_owned()).or_default();
+        file.text = hash;
         if manifest.faults.is_empty() || had == 0 {
             file.objects = manifest.objects;
             self.changed = true;
         }
-        let stays = if had > 0 { "its last good content stays" } else { "the rest of it is used" };
+        let stays = if had > 0 {
+            "its last good content stays"
+        } else {
+            "the rest of it is used"
+        };
         for fault in manifest.faults {
             tracing::error!("{}: {fault}; {stays}", path.display());
         }
@@ -120,7 +131,7 @@ impl Files {
     pub(super) fn objects(&mut self) -> BTreeMap<(Kind, ObjectKey), &Outcome> {
         let mut objects: BTreeMap<(Kind, ObjectKey), &Outcome> = BTreeMap::new();
         let mut owners: BTreeMap<(Kind, ObjectKey), &OsString> = BTreeMap::new();
-        for (name, file) in &self.files {
+        for (name, file) in &self.by_name {
             for outcome in &file.objects {
                 let id = (outcome.decoded.kind(), outcome.decoded.key());
                 match owners.entry(id.clone()) {

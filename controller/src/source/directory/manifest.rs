@@ -71,7 +71,10 @@ pub(super) fn parse(decoder: &Decoder, format: Format, text: &str) -> Manifest {
     };
     for (index, document) in documents.iter().enumerate() {
         if let Err(fault) = read(decoder, format, *document, &mut manifest) {
-            manifest.faults.push(Fault { document: index + 1, ..fault });
+            manifest.faults.push(Fault {
+                document: index + 1,
+                ..fault
+            });
         }
     }
     manifest
@@ -84,12 +87,23 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
         // A list of one kind does not say the kind of its items.
         Some(kind) if heads.items.is_some() && kind.ends_with("List") => {
             let (kind, version) = (kind.trim_end_matches("List"), heads.api_version);
-            let named = |head: Head| Head { kind: Some(kind.to_owned()), api_version: version.clone(), ..head };
+            let named = |head: Head| Head {
+                kind: Some(kind.to_owned()),
+                api_version: version.clone(),
+                ..head
+            };
             heads.items.unwrap_or_default().into_iter().map(named).collect()
         }
         _ => {
-            let head = Head { api_version: heads.api_version, kind: heads.kind, metadata: heads.metadata };
-            let seed = Object { decoder, kind: kind_of(&head).ok_or_else(|| head.unread()).ok() };
+            let head = Head {
+                api_version: heads.api_version,
+                kind: heads.kind,
+                metadata: heads.metadata,
+            };
+            let seed = Object {
+                decoder,
+                kind: kind_of(&head).ok_or_else(|| head.unread()).ok(),
+            };
             if let Some(outcome) = deserialize(format, document, &seed, |_| head.to_string())? {
                 into.objects.push(outcome);
             } else {
@@ -98,9 +112,14 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
             return Ok(());
         }
     };
-    into.skipped.extend(items.iter().filter(|head| kind_of(head).is_none()).map(Head::unread));
+    into.skipped
+        .extend(items.iter().filter(|head| kind_of(head).is_none()).map(Head::unread));
     let reached = Cell::new(0);
-    let seed = List { decoder, items: &items, reached: &reached };
+    let seed = List {
+        decoder,
+        items: &items,
+        reached: &reached,
+    };
     let name = |_: &str| items.get(reached.get()).map(ToString::to_string).unwrap_or_default();
     into.objects.extend(deserialize(format, document, &seed, name)?);
     Ok(())
@@ -119,7 +138,8 @@ fn deserialize<'de, S: DeserializeSeed<'de> + Clone>(
             // Whoever may write here may also stop the agent: no limit to a file's size, but to what aliases make of it.
             let options = serde_saphyr::options! { budget: None, with_snippet: false };
             serde_saphyr::with_deserializer_from_str_with_options(document.text, options, |text| {
-                seed.clone().deserialize(serde_path_to_error::Deserializer::new(text, &mut track))
+                seed.clone()
+                    .deserialize(serde_path_to_error::Deserializer::new(text, &mut track))
             })
             .map_err(|error| {
                 let place = error.location().map(|at| (to_usize(at.line()), to_usize(at.column())));
@@ -129,7 +149,9 @@ fn deserialize<'de, S: DeserializeSeed<'de> + Clone>(
         }
         Format::Json => {
             let mut text = serde_json::Deserializer::from_str(document.text);
-            let result = seed.clone().deserialize(serde_path_to_error::Deserializer::new(&mut text, &mut track));
+            let result = seed
+                .clone()
+                .deserialize(serde_path_to_error::Deserializer::new(&mut text, &mut track));
             result.map_err(|error| (Some((error.line(), error.column())), error.to_string()))
         }
     };
@@ -287,8 +309,13 @@ impl<'de> Visitor<'de> for Items<'_> {
         let mut objects = Vec::with_capacity(self.0.items.len());
         for (index, head) in self.0.items.iter().enumerate() {
             self.0.reached.set(index);
-            let seed = Object { decoder: self.0.decoder, kind: kind_of(head) };
-            let item = list.next_element_seed(seed)?.ok_or_else(|| A::Error::custom("a list shorter than it was"))?;
+            let seed = Object {
+                decoder: self.0.decoder,
+                kind: kind_of(head),
+            };
+            let item = list
+                .next_element_seed(seed)?
+                .ok_or_else(|| A::Error::custom("a list shorter than it was"))?;
             objects.extend(item);
         }
         Ok(objects)

@@ -59,15 +59,26 @@ struct Said {
 /// Reads the folder, yields all of it, and then what changes, until nobody receives events any more. The error is one of
 /// the start: later the folder may come and go.
 pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<(), DirectoryError> {
-    let mut watch = Watch::new(path).map_err(|source| DirectoryError::Watch { path: path.to_owned(), source })?;
+    let mut watch = Watch::new(path).map_err(|source| DirectoryError::Watch {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut files = Files::new(path, Decoder::new(node_name));
     let read = files.read_all().and_then(|()| watch.renew());
-    read.map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
+    read.map_err(|source| DirectoryError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     // Written between the first reading and the watch: there is no such moment after this.
     drop(files.read_all());
 
     let closed = events.clone();
-    let mut folder = Folder { files, said: BTreeMap::new(), lost: None, events };
+    let mut folder = Folder {
+        files,
+        said: BTreeMap::new(),
+        lost: None,
+        events,
+    };
     tokio::select! {
         () = closed.closed() => {}
         _ = folder.follow(&mut watch) => {}
@@ -94,7 +105,9 @@ impl Folder {
             };
             let read = match &changes {
                 Changes::Files(names) => {
-                    names.iter().for_each(|name| self.files.read_one(name));
+                    for name in names {
+                        self.files.read_one(name);
+                    }
                     Ok(())
                 }
                 Changes::All => watch.renew().and_then(|()| self.files.read_all()),
@@ -135,17 +148,28 @@ impl Folder {
             return Ok(());
         }
         let now = self.files.objects();
-        let gone: Vec<_> = self.said.keys().filter(|key| !now.contains_key(*key)).cloned().collect();
+        let gone: Vec<_> = self
+            .said
+            .keys()
+            .filter(|key| !now.contains_key(*key))
+            .cloned()
+            .collect();
         for id in gone {
             self.said.remove(&id);
             self.events.send(Event::Deleted(id.0, id.1, Vec::new())).await?;
         }
         for ((kind, key), outcome) in now {
             let said = match &outcome.decoded {
-                Decoded::Apply(object) => Said { object: Some(object.clone()), notices: outcome.notices.clone() },
+                Decoded::Apply(object) => Said {
+                    object: Some(object.clone()),
+                    notices: outcome.notices.clone(),
+                },
                 Decoded::Ignore(_, _, why) => {
                     tracing::debug!("{kind} {key} is not programmed: {why}");
-                    Said { object: None, notices: outcome.notices.clone() }
+                    Said {
+                        object: None,
+                        notices: outcome.notices.clone(),
+                    }
                 }
             };
             let id = (kind, key);

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -34,8 +35,12 @@ impl Watch {
     /// Watches nothing yet: see [`Self::renew`].
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let inotify = AsyncFd::with_interest(fd, Interest::READABLE)?;
-        Ok(Self { inotify, path: path.to_owned(), folder: None, parent: None })
+        Ok(Self {
+            inotify: register(fd)?,
+            path: path.to_owned(),
+            folder: None,
+            parent: None,
+        })
     }
 
     /// Watches what the path leads to now.
@@ -91,10 +96,7 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             };
             let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            let itself = ReadFlags::DELETE_SELF
-                | ReadFlags::MOVE_SELF
-                | ReadFlags::UNMOUNT
-                | ReadFlags::QUEUE_OVERFLOW;
+            let itself = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::QUEUE_OVERFLOW;
             if event.events().intersects(itself) {
                 all = true;
             } else if Some(event.wd()) == self.folder {
@@ -102,11 +104,7 @@ impl Watch {
                     // How ConfigMaps are swapped: files are links through `..data`.
                     Some(name) if name.as_bytes().starts_with(b"..") => all = true,
                     // A file that was only just made is empty still; a link is complete.
-                    Some(name) if event.events().contains(ReadFlags::CREATE) => {
-                        if self.is_complete(name) {
-                            names.insert(name.to_owned());
-                        }
-                    }
+                    Some(name) if event.events().contains(ReadFlags::CREATE) && !self.is_complete(name) => {}
                     Some(name) => drop(names.insert(name.to_owned())),
                     None => {}
                 }
@@ -118,7 +116,16 @@ impl Watch {
     }
 
     fn is_complete(&self, name: &OsStr) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        self.path.join(name).symlink_metadata().is_ok_and(|found| found.is_symlink() || found.nlink() > 1)
+        self.path
+            .join(name)
+            .symlink_metadata()
+            .is_ok_and(|found| found.is_symlink() || found.nlink() > 1)
     }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot see that the descriptor stays open; see SAFETY")]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the AsyncFd owns the OwnedFd, which is open until it is dropped and always the same descriptor.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    Ok(registered?)
 }

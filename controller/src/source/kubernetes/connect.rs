@@ -23,7 +23,9 @@ pub enum ConnectError {
         source: Box<KubeconfigError>,
     },
     /// There is no kubeconfig and no service account.
-    #[error("no kubeconfig given (--kubeconfig or clientConnection.kubeconfig), and this is not a pod with a service account: {0}")]
+    #[error(
+        "no kubeconfig given (--kubeconfig or clientConnection.kubeconfig), and this is not a pod with a service account: {0}"
+    )]
     InCluster(#[source] InClusterError),
     /// The server's address is none.
     #[error("server address {0:?}: {1}")]
@@ -56,7 +58,9 @@ pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>) -> Result<
 }
 
 fn parse_server(text: &str) -> Result<http::Uri, ConnectError> {
-    let uri: http::Uri = text.parse().map_err(|error| ConnectError::Server(text.to_owned(), error))?;
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|error| ConnectError::Server(text.to_owned(), error))?;
     if uri.scheme().is_none() || uri.host().is_none() {
         return Err(ConnectError::ServerParts(text.to_owned()));
     }
@@ -64,9 +68,14 @@ fn parse_server(text: &str) -> Result<http::Uri, ConnectError> {
 }
 
 async fn from_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
-    let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let failed = |source| ConnectError::Kubeconfig {
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(failed)
 }
 
 /// kube's usual client retries 429, 503 and 504 by itself, unseen, and logs every failure as an error. Retrying and
@@ -97,8 +106,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named() {
-        let error = connect(Some(Path::new("/does/not/exist")), None).await.err().unwrap().to_string();
-        assert!(error.starts_with("kubeconfig /does/not/exist: failed to read kubeconfig"), "{error}");
+        let error = connect(Some(Path::new("/does/not/exist")), None)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.starts_with("kubeconfig /does/not/exist: failed to read kubeconfig"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

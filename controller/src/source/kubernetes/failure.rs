@@ -33,12 +33,24 @@ impl Failure {
     pub(super) fn answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let parsed: Status = serde_json::from_slice(body).unwrap_or_default();
         let message = if parsed.message.is_empty() {
-            String::from_utf8_lossy(body).trim().lines().next().unwrap_or_default().to_owned()
+            String::from_utf8_lossy(body)
+                .trim()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
         } else {
             parsed.message
         };
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        Self::Answer { code: status.as_u16(), message, retry_after: seconds.map(Duration::from_secs) }
+        let seconds = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok());
+        Self::Answer {
+            code: status.as_u16(),
+            message,
+            retry_after: seconds.map(Duration::from_secs),
+        }
     }
 
     /// An ERROR event inside a watch.
@@ -46,7 +58,11 @@ impl Failure {
         let status: Status = serde_json::from_str(object).unwrap_or_default();
         let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
         let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
-        Self::Answer { code: status.code, message: status.message, retry_after }
+        Self::Answer {
+            code: status.code,
+            message: status.message,
+            retry_after,
+        }
     }
 
     /// An error below HTTP: the causes, outermost first, each said once.
@@ -65,7 +81,13 @@ impl Failure {
         }
         causes.retain(|cause| !cause.is_empty());
         // What the libraries call the layers says nothing to whoever runs the node.
-        let noise = ["client error (Connect)", "client error (SendRequest)", "tcp connect error", "ServiceError", "HyperError"];
+        let noise = [
+            "client error (Connect)",
+            "client error (SendRequest)",
+            "tcp connect error",
+            "ServiceError",
+            "HyperError",
+        ];
         if causes.len() > 1 {
             let last = causes.last().cloned();
             causes.retain(|cause| !noise.iter().any(|noise| cause.starts_with(noise)));
@@ -74,8 +96,18 @@ impl Failure {
             }
         }
         let text = causes.join(": ");
-        let tls = ["certificate", "TLS", "tls", "handshake", "alert"].iter().any(|word| text.contains(word));
-        Self::Transport(if tls && !text.starts_with("TLS") { format!("TLS: {text}") } else { text })
+        // rustls says it with a link to its manual.
+        if text.contains("close_notify") {
+            return Self::Transport("the server closed the connection".to_owned());
+        }
+        let tls = ["certificate", "TLS", "tls", "handshake", "alert", "corrupt message"]
+            .iter()
+            .any(|word| text.contains(word));
+        Self::Transport(if tls && !text.starts_with("TLS") {
+            format!("TLS: {text}")
+        } else {
+            text
+        })
     }
 
     pub(super) fn code(&self) -> Option<u16> {
@@ -106,10 +138,16 @@ impl Failure {
     pub(super) fn reason(&self, verb: &str, resource: &str) -> String {
         match self {
             Self::Answer { code, message, .. } => {
-                let message = if message.is_empty() { String::new() } else { format!(": {}", first_words(message)) };
+                let message = if message.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", first_words(message))
+                };
                 match code {
                     401 => format!("cannot {verb} {resource}: credentials refused (401){message}"),
-                    403 => format!("may not {verb} {resource}: RBAC lacks verb {verb} on resource {resource} (403){message}"),
+                    403 => format!(
+                        "may not {verb} {resource}: RBAC lacks verb {verb} on resource {resource} (403){message}"
+                    ),
                     404 => format!("cannot {verb} {resource}: the server does not have them (404){message}"),
                     410 => format!("cannot {verb} {resource}: the version known here is too old (410){message}"),
                     429 => format!("cannot {verb} {resource}: the server is overloaded (429){message}"),
@@ -134,7 +172,11 @@ fn first_words(message: &str) -> String {
         if !words.is_empty() {
             words.push(' ');
         }
-        words.push_str(&if word.len() > 200 { shorten(word) } else { word.to_owned() });
+        words.push_str(&if word.len() > 200 {
+            shorten(word)
+        } else {
+            word.to_owned()
+        });
     }
     words
 }
@@ -158,15 +200,27 @@ mod tests {
     fn a_server_that_asks_for_patience_is_understood() {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, "7".parse().unwrap());
-        let failure = Failure::answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"Too many requests, please try again later.\n");
+        let failure = Failure::answer(
+            StatusCode::TOO_MANY_REQUESTS,
+            &headers,
+            b"Too many requests, please try again later.\n",
+        );
         assert_eq!(failure.retry_after(), Some(Duration::from_secs(7)));
-        assert!(failure.reason("watch", "nodes").contains("overloaded (429): Too many requests"));
+        assert!(
+            failure
+                .reason("watch", "nodes")
+                .contains("overloaded (429): Too many requests")
+        );
     }
 
     #[test]
     fn versions_that_cannot_be_watched_from_are_told_apart() {
         let expired = Failure::event(r#"{"kind":"Status","code":410,"message":"too old resource version: 1 (2)"}"#);
-        let ahead = Failure::answer(StatusCode::GATEWAY_TIMEOUT, &HeaderMap::new(), br#"{"message":"Too large resource version: 9, current: 2","code":504}"#);
+        let ahead = Failure::answer(
+            StatusCode::GATEWAY_TIMEOUT,
+            &HeaderMap::new(),
+            br#"{"message":"Too large resource version: 9, current: 2","code":504}"#,
+        );
         let slow = Failure::answer(StatusCode::GATEWAY_TIMEOUT, &HeaderMap::new(), b"");
         assert!(expired.is_about_version() && ahead.is_about_version() && !slow.is_about_version());
     }
@@ -180,6 +234,9 @@ mod tests {
         #[error("tcp connect error: {0}")]
         struct Middle(#[source] std::io::Error);
         let error = Outer(Middle(std::io::Error::from_raw_os_error(111)));
-        assert_eq!(Failure::transport(&error), Failure::Transport("Connection refused (os error 111)".to_owned()));
+        assert_eq!(
+            Failure::transport(&error),
+            Failure::Transport("Connection refused (os error 111)".to_owned())
+        );
     }
 }

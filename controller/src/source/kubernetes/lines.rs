@@ -27,7 +27,12 @@ pub(super) struct Lines<B> {
 
 impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { body, buffer: Vec::new(), start: 0, searched: 0 }
+        Self {
+            body,
+            buffer: Vec::new(),
+            start: 0,
+            searched: 0,
+        }
     }
 
     /// The next line, or none where the body ends. Safe to cancel.
@@ -101,17 +106,22 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(
+                self.0
+                    .next()
+                    .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))),
+            )
         }
     }
 
     #[tokio::test]
     async fn lines_come_out_whole_however_they_arrive() {
-        for pieces in [vec!["a\nbc\n"], vec!["a", "\nb", "c", "\n"], vec!["", "a\nb", "c\nunfinished"]] {
+        for pieces in [
+            vec!["a\nbc\n"],
+            vec!["a", "\nb", "c", "\n"],
+            vec!["", "a\nb", "c\nunfinished"],
+        ] {
             let mut lines = Lines::new(Pieces(pieces.into_iter()));
             let mut seen = Vec::new();
             while let Some(line) = lines.next(Duration::from_secs(1)).await.unwrap() {

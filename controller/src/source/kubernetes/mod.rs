@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use super::decode::Decoder;
 use crate::event::{Event, Kind};
 pub use connect::{ConnectError, connect};
-pub use query::Timing;
 use query::Query;
+pub use query::Timing;
 use reflector::Reflector;
 
 /// Watches everything that the node of this name needs, until nobody receives events any more.

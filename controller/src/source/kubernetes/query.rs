@@ -53,9 +53,11 @@ impl Query {
     pub(super) fn of(kind: Kind, node_name: &str) -> Self {
         // Slices carry the labels of their Service, so another proxy's are told by the same label.
         let (path, labels, fields) = match kind {
-            Kind::Service => {
-                ("/api/v1/services", "!service.kubernetes.io/service-proxy-name", "spec.clusterIP!=None".to_owned())
-            }
+            Kind::Service => (
+                "/api/v1/services",
+                "!service.kubernetes.io/service-proxy-name",
+                "spec.clusterIP!=None".to_owned(),
+            ),
             Kind::EndpointSlice => (
                 "/apis/discovery.k8s.io/v1/endpointslices",
                 "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name",
@@ -64,7 +66,12 @@ impl Query {
             Kind::Node => ("/api/v1/nodes", "", format!("metadata.name={node_name}")),
             Kind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", "", String::new()),
         };
-        Self { kind, path, labels, fields }
+        Self {
+            kind,
+            path,
+            labels,
+            fields,
+        }
     }
 
     /// The resource as RBAC names it.

@@ -67,7 +67,19 @@ impl Reflector {
     ) -> Self {
         let backoff = Backoff::new(timing.first_wait, timing.longest_wait);
         let version = String::new();
-        Self { client, query, decoder, events, timing, backoff, reach: None, listed: false, refused: 0, paged: true, version }
+        Self {
+            client,
+            query,
+            decoder,
+            events,
+            timing,
+            backoff,
+            reach: None,
+            listed: false,
+            refused: 0,
+            paged: true,
+            version,
+        }
     }
 
     /// Runs until nobody receives events any more.

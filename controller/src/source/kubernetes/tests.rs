@@ -35,7 +35,10 @@ impl Server {
     async fn start(handler: impl Fn(&str, usize) -> Option<Reply> + Send + Sync + 'static) -> (Arc<Self>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = Arc::new(Self { counts: Mutex::default(), handler: Box::new(handler) });
+        let server = Arc::new(Self {
+            counts: Mutex::default(),
+            handler: Box::new(handler),
+        });
         let shared = Arc::clone(&server);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -91,7 +94,10 @@ fn object(name: &str, version: &str) -> String {
 }
 
 fn list(version: &str, objects: &[String]) -> String {
-    format!(r#"{{"kind":"List","metadata":{{"resourceVersion":"{version}"}},"items":[{}]}}"#, objects.join(","))
+    format!(
+        r#"{{"kind":"List","metadata":{{"resourceVersion":"{version}"}},"items":[{}]}}"#,
+        objects.join(",")
+    )
 }
 
 fn event(what: &str, object: &str) -> String {
@@ -99,7 +105,10 @@ fn event(what: &str, object: &str) -> String {
 }
 
 fn bookmark(version: &str) -> String {
-    event("BOOKMARK", &format!(r#"{{"kind":"Service","metadata":{{"resourceVersion":"{version}"}}}}"#))
+    event(
+        "BOOKMARK",
+        &format!(r#"{{"kind":"Service","metadata":{{"resourceVersion":"{version}"}}}}"#),
+    )
 }
 
 fn status(code: u16, message: &str) -> String {
@@ -127,7 +136,10 @@ async fn watch(address: &str, timing: Timing) -> Receiver<Event> {
 
 async fn next(events: &mut Receiver<Event>) -> String {
     loop {
-        let event = timeout(Duration::from_secs(5), events.recv()).await.expect("no event").expect("source ended");
+        let event = timeout(Duration::from_secs(5), events.recv())
+            .await
+            .expect("no event")
+            .expect("source ended");
         let (kind, text) = match event {
             Event::Listing(kind) => (kind, "listing".to_owned()),
             Event::Listed(kind) => (kind, "listed".to_owned()),
@@ -152,7 +164,11 @@ async fn expect(events: &mut Receiver<Event>, expected: &[&str]) {
 #[tokio::test]
 async fn a_list_and_its_watch_become_events() {
     let (_, address) = Server::start(|what, before| match (what, before) {
-        ("list", _) => Some(Reply::Answer("200 OK", "", list("5", &[object("a", "3"), object("b", "4")]))),
+        ("list", _) => Some(Reply::Answer(
+            "200 OK",
+            "",
+            list("5", &[object("a", "3"), object("b", "4")]),
+        )),
         (_, 0) => Some(Reply::Silence(vec![
             event("MODIFIED", &object("a", "6")),
             event("MODIFIED", &object("b", "7").replace("10.96.0.1", "None")),
@@ -162,7 +178,11 @@ async fn a_list_and_its_watch_become_events() {
     })
     .await;
     let mut events = watch(&address, timing()).await;
-    expect(&mut events, &["listing", "applied shop/a", "applied shop/b", "listed", "watching"]).await;
+    expect(
+        &mut events,
+        &["listing", "applied shop/a", "applied shop/b", "listed", "watching"],
+    )
+    .await;
     expect(&mut events, &["applied shop/a", "deleted shop/b", "deleted shop/a"]).await;
 }
 
@@ -178,7 +198,11 @@ async fn pages_are_one_list() {
     })
     .await;
     let mut events = watch(&address, timing()).await;
-    expect(&mut events, &["listing", "applied shop/a", "applied shop/b", "listed", "watching"]).await;
+    expect(
+        &mut events,
+        &["listing", "applied shop/a", "applied shop/b", "listed", "watching"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -188,7 +212,11 @@ async fn a_page_that_expired_begins_the_list_again_and_in_one_piece() {
             let page = list("5", &[object("a", "3")]).replace(r#""5""#, r#""5","continue":"more""#);
             Some(Reply::Answer("200 OK", "", page))
         }
-        ("list", 1) => Some(Reply::Answer("410 Gone", "", status(410, "The provided continue parameter is too old"))),
+        ("list", 1) => Some(Reply::Answer(
+            "410 Gone",
+            "",
+            status(410, "The provided continue parameter is too old"),
+        )),
         _ => None,
     })
     .await;
@@ -205,7 +233,11 @@ async fn an_answer_410_to_the_watch_lists_again_without_a_tight_loop() {
         Server::start(|what, _| (what == "watch").then(|| Reply::Answer("410 Gone", "", status(410, "too old")))).await;
     let mut events = watch(&address, timing()).await;
     expect(&mut events, &["listing", "listed", "listing", "listed"]).await;
-    assert!(next(&mut events).await.starts_with("lost: cannot watch services: the version known here is too old (410)"));
+    assert!(
+        next(&mut events)
+            .await
+            .starts_with("lost: cannot watch services: the version known here is too old (410)")
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Waits grow to 100-200 ms.
     let lists = server.count("list");
@@ -226,7 +258,7 @@ async fn an_event_410_inside_the_watch_lists_again() {
 async fn a_version_that_the_server_has_not_reached_lists_again() {
     let (_, address) = Server::start(|what, before| {
         let text = status(504, "Timeout: Too large resource version: 900, current: 5");
-        (what == "watch" && before == 0).then(|| Reply::Answer("504 Gateway Timeout", "", text))
+        (what == "watch" && before == 0).then_some(Reply::Answer("504 Gateway Timeout", "", text))
     })
     .await;
     let mut events = watch(&address, timing()).await;
@@ -264,7 +296,11 @@ async fn a_connection_that_died_silently_is_noticed_and_taken_up_again() {
     let began = Instant::now();
     let mut events = watch(&address, timing()).await;
     expect(&mut events, &["listing", "listed", "watching"]).await;
-    assert!(next(&mut events).await.starts_with("lost: cannot watch services: no answer for"));
+    assert!(
+        next(&mut events)
+            .await
+            .starts_with("lost: cannot watch services: no answer for")
+    );
     assert!(began.elapsed() < Duration::from_millis(2700), "{:?}", began.elapsed());
     expect(&mut events, &["watching", "applied shop/late"]).await;
 }
@@ -272,31 +308,51 @@ async fn a_connection_that_died_silently_is_noticed_and_taken_up_again() {
 #[tokio::test]
 async fn a_refusal_is_said_once_in_clear_words_and_then_forgotten() {
     for (answer, message, words) in [
-        ("401 Unauthorized", "Unauthorized", "cannot list services: credentials refused (401): Unauthorized"),
+        (
+            "401 Unauthorized",
+            "Unauthorized",
+            "cannot list services: credentials refused (401): Unauthorized",
+        ),
         (
             "403 Forbidden",
             "User x cannot list resource services",
             "may not list services: RBAC lacks verb list on resource services (403): User x cannot list resource services",
         ),
-        ("500 Internal Server Error", "etcd is away", "cannot list services: the server answers 500: etcd is away"),
+        (
+            "500 Internal Server Error",
+            "etcd is away",
+            "cannot list services: the server answers 500: etcd is away",
+        ),
     ] {
         let (_, address) = Server::start(move |what, before| {
             (what == "list" && before < 4).then(|| Reply::Answer(answer, "", status(0, message)))
         })
         .await;
         let mut events = watch(&address, timing()).await;
-        expect(&mut events, &[&format!("lost: {words}"), "listing", "listed", "watching"]).await;
+        expect(
+            &mut events,
+            &[&format!("lost: {words}"), "listing", "listed", "watching"],
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_asks_for_time_gets_it() {
     let (server, address) = Server::start(|what, before| {
-        (what == "list" && before < 2).then(|| Reply::Answer("429 Too Many Requests", "Retry-After: 1\r\n", String::new()))
+        (what == "list" && before < 2)
+            .then(|| Reply::Answer("429 Too Many Requests", "Retry-After: 1\r\n", String::new()))
     })
     .await;
     let began = Instant::now();
-    let mut events = watch(&address, Timing { longest_wait: Duration::from_secs(5), ..timing() }).await;
+    let mut events = watch(
+        &address,
+        Timing {
+            longest_wait: Duration::from_secs(5),
+            ..timing()
+        },
+    )
+    .await;
     assert!(next(&mut events).await.contains("overloaded (429)"));
     expect(&mut events, &["listing", "listed"]).await;
     assert!(began.elapsed() >= Duration::from_secs(2) && server.count("list") == 3);
@@ -306,7 +362,7 @@ async fn a_server_that_asks_for_time_gets_it() {
 async fn a_server_too_old_for_the_field_selector_is_asked_without() {
     let (_, address) = Server::start(|what, before| {
         let text = status(400, "field label not supported: spec.clusterIP");
-        (what == "list" && before == 0).then(|| Reply::Answer("400 Bad Request", "", text))
+        (what == "list" && before == 0).then_some(Reply::Answer("400 Bad Request", "", text))
     })
     .await;
     expect(&mut watch(&address, timing()).await, &["listing", "listed", "watching"]).await;
@@ -324,12 +380,19 @@ async fn an_unreadable_object_costs_itself_alone() {
     })
     .await;
     let mut events = watch(&address, timing()).await;
-    expect(&mut events, &["listing", "listed", "watching", "applied shop/good", "deleted shop/bad"]).await;
+    expect(
+        &mut events,
+        &["listing", "listed", "watching", "applied shop/good", "deleted shop/bad"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_kind_that_the_server_does_not_have_or_show_is_empty() {
-    for (answer, expected) in [("404 Not Found", None), ("403 Forbidden", Some("may not list servicecidrs"))] {
+    for (answer, expected) in [
+        ("404 Not Found", None),
+        ("403 Forbidden", Some("may not list servicecidrs")),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -363,7 +426,10 @@ async fn a_server_that_is_away_is_named_with_the_cause() {
     drop(listener);
     let mut events = watch(&format!("http://{address}"), timing()).await;
     let refused = next(&mut events).await;
-    assert!(refused.starts_with("lost: cannot list services: ") && refused.contains("onnection refused"), "{refused}");
+    assert!(
+        refused.starts_with("lost: cannot list services: ") && refused.contains("onnection refused"),
+        "{refused}"
+    );
 
     let mut events = watch("http://no-such-host.invalid:1", timing()).await;
     let unknown = next(&mut events).await;
@@ -388,5 +454,8 @@ async fn the_source_ends_when_nobody_listens() {
     let (sender, receiver) = channel(10);
     let source = tokio::spawn(async move { run_with(client, "node-a", sender, timing()).await });
     drop(receiver);
-    timeout(Duration::from_secs(2), source).await.expect("still running").unwrap();
+    timeout(Duration::from_secs(2), source)
+        .await
+        .expect("still running")
+        .unwrap();
 }

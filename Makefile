@@ -1,0 +1,79 @@
+# The one door. Every command sets up what it needs, may be run again, and fails with one line where it cannot.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Rust new enough and Go, wherever they are (scripts/setup.sh puts them there).
+WITH := . scripts/env.sh;
+CONTROLPLANE := tests/controlplane/bin/controlplane
+BENCHES := bench-change bench-load bench-memory bench-latency bench-flows
+
+.PHONY: help setup build demo test unit lint fmt cluster cluster-down controlplane bench $(BENCHES) \
+	setup-rust setup-net setup-go setup-lint
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup: ## install what is missing: nftables and friends, Rust, Go
+	@scripts/setup.sh rust net go lint
+
+setup-rust:
+	@scripts/setup.sh rust
+setup-net:
+	@scripts/setup.sh rust net
+setup-go:
+	@scripts/setup.sh go
+setup-lint:
+	@scripts/setup.sh rust lint
+
+build: setup-rust ## build the tandem command: target/release/tandem
+	@$(WITH) cargo build --release -p tandem
+
+demo: setup-net ## a dual-stack Service proxy at work on real packets, in namespaces; under a minute after the build
+	@echo "building (a few minutes the first time)"
+	@$(WITH) cargo build --release -p tandem -p tandem-tests
+	@$(WITH) cargo run --quiet --release -p tandem-tests --bin demo
+
+test: setup-net controlplane ## everything, also against a real kube-apiserver; ends with: N passed, N failed
+	@$(WITH) scripts/test.sh
+
+unit: setup-rust ## pure tests: no root, no network; under two minutes once built
+	@$(WITH) cargo test --workspace --exclude tandem-tests --exclude tandem-benches
+	@$(WITH) cargo test -p tandem-tests --lib
+
+lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
+	@$(WITH) scripts/lint.sh
+
+fmt: setup-lint ## format the code
+	@$(WITH) cargo fmt --all
+	@$(WITH) if command -v gofmt >/dev/null; then gofmt -w tests/controlplane/*.go; fi
+
+cluster: setup-net controlplane ## start a real control plane with three nodes to play with, and say how to use it
+	@echo "building (a few minutes the first time)"
+	@$(WITH) cargo build --release -p tandem -p tandem-tests
+	@$(WITH) cargo run --quiet --release -p tandem-tests --bin cluster -- up
+
+cluster-down: setup-net ## remove what `make cluster` started
+	@$(WITH) cargo run --quiet --release -p tandem-tests --bin cluster -- down
+
+# etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl in one binary.
+controlplane: setup-go
+	@$(MAKE) $(CONTROLPLANE)
+
+$(CONTROLPLANE): tests/controlplane/main.go tests/controlplane/go.mod tests/controlplane/go.sum
+	@echo "building the Kubernetes control plane for tests (about 7 minutes on 2 cores, once)"
+	@$(WITH) cd tests/controlplane && go build -o bin/controlplane .
+
+bench: $(BENCHES) ## every figure, one after the other; SERVICES=10000 for the large cluster
+
+bench-change: setup-net ## event decoded -> kernel acknowledges, at 10,000 and 50,000 Services
+bench-load: setup-net ## first load of large clusters, beside nft
+bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints
+bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
+bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
+$(BENCHES):
+	@$(WITH) cargo build --quiet --release -p tandem -p tandem-tests -p tandem-benches
+	@$(WITH) cargo run --quiet --release -p tandem-benches --bin $@

@@ -1,0 +1,90 @@
+//! One changed EndpointSlice: from the decoded event to the kernel's answer. Beside it, in turns, the same change of the
+//! same elements through a bare netlink socket.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use tandem::engine::Engine;
+use tandem::event::{Event, Object};
+use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
+use tandem_benches::report::{Samples, note, print, print_us, setting};
+use tandem_benches::synthetic::{DUAL_STACK, Shape};
+use tandem_benches::kernel;
+use tandem_core::family::IpFamily;
+use tandem_tests::netns::Namespace;
+
+/// Endpoints of a Service before and after the change that takes one away.
+const ENDPOINTS: u32 = 3;
+
+/// What was measured at one size.
+#[derive(Default)]
+struct Figures {
+    all: Samples,
+    families: [Samples; 2],
+    raw: Samples,
+}
+
+fn main() -> Result<()> {
+    let changes: u32 = setting("CHANGES", 4000)?;
+    for (size, services) in [("10k", 10_000), ("50k", 50_000)] {
+        note(format_args!("{services} dual-stack Services x {ENDPOINTS} endpoints per family, {changes} changes"));
+        let namespace = Namespace::new("change")?;
+        let figures = namespace.run(|| measure(Shape::dual_stack(services, ENDPOINTS), changes))??;
+        print_us(&format!("change_{size}_us_p50"), figures.all.median());
+        print_us(&format!("change_{size}_us_p99"), figures.all.percentile(99));
+        for (name, samples) in ["ipv4", "ipv6"].iter().zip(&figures.families) {
+            print_us(&format!("change_{size}_{name}_us_p50"), samples.median());
+        }
+        let suffix = if size == "10k" { String::new() } else { format!("_{size}") };
+        print_us(&format!("raw_netlink{suffix}_us_p50"), figures.raw.median());
+        print_us(&format!("raw_netlink{suffix}_us_p99"), figures.raw.percentile(99));
+        let ratio = figures.all.median().as_secs_f64() / figures.raw.median().as_secs_f64();
+        print(&format!("change_to_raw_ratio{suffix}"), format_args!("{ratio:.2}"));
+    }
+    Ok(())
+}
+
+fn measure(shape: Shape, changes: u32) -> Result<Figures> {
+    let mut engine = kernel::engine();
+    kernel::bring(&mut engine, shape.events())?;
+    copy_tables()?;
+
+    // Far apart from each other, each in one of its families; an endpoint is added to all, then removed from all.
+    let step = (shape.services / (changes / 2).max(1)).max(1);
+    let spread = |i: u32| (i * step % shape.services, DUAL_STACK[(i % 2) as usize]);
+    let services: Vec<(u32, IpFamily)> = (0..changes / 2).map(spread).collect();
+    let round: Vec<Event> = [1, 0].iter().flat_map(|more| services.iter().map(move |at| change(shape, *at, *more))).collect();
+
+    let mut recorder = Recorder::start()?;
+    let mut recorded: Vec<Change> = Vec::with_capacity(round.len());
+    for event in round.clone() {
+        kernel::bring(&mut engine, [event])?;
+        recorded.push(recorder.record()?);
+    }
+    drop(recorder);
+
+    let mut figures = Figures::default();
+    let mut writer = Writer::open()?;
+    for (event, raw) in round.into_iter().zip(&recorded) {
+        let family = usize::from(matches!(&event, Event::Applied(Object::EndpointSlice(slice), _) if slice.family == IpFamily::V6));
+        let before = transactions(&engine);
+        let started = Instant::now();
+        engine.take([event]);
+        engine.sync(started);
+        let took = started.elapsed();
+        anyhow::ensure!(transactions(&engine) == before + 1, "one change was not one transaction");
+        figures.all.push(took);
+        figures.families[family].push(took);
+        figures.raw.push(writer.make(raw)?);
+    }
+    kernel::bring(&mut engine, [])?;
+    Ok(figures)
+}
+
+fn change(shape: Shape, (n, family): (u32, IpFamily), more: u32) -> Event {
+    Event::Applied(Object::EndpointSlice(shape.slice(n, family, more)), Vec::new())
+}
+
+fn transactions(engine: &Engine) -> u64 {
+    engine.v4().status().changes + engine.v6().status().changes
+}

@@ -1,0 +1,172 @@
+//! From the API server's answer to a PATCH of one EndpointSlice to the kernel's new generation of its ruleset: Tandem, then
+//! the real kube-proxy, on the same node of the same real control plane.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use tandem_benches::memory::Memory;
+use tandem_benches::netlink::{Generations, Nftables};
+use tandem_benches::report::{Samples, note, print, print_ms, setting};
+use tandem_benches::synthetic::{DUAL_STACK, NODE, PORT, Shape, TARGET};
+use tandem_core::family::IpFamily;
+use tandem_tests::cluster::{Api, Cluster, path};
+use tandem_tests::netns::{Namespace, run_command};
+use tandem_tests::tandem::Tandem;
+
+const NAMESPACE: &str = "default";
+/// How long a change, or a first synchronisation, may take.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long changes took.
+#[derive(Default)]
+struct Latency {
+    /// After the API server's answer; nothing where the kernel was first.
+    answer: Samples,
+    /// After the request was sent.
+    request: Samples,
+}
+
+fn main() -> Result<()> {
+    let shape = Shape::dual_stack(setting("SERVICES", 1000)?, 3);
+    let (changes, proxy_changes) = (setting("CHANGES", 200)?, setting("KUBE_PROXY_CHANGES", 20)?);
+    let cluster = Cluster::start(1)?;
+    load(&cluster, shape)?;
+    let node = &cluster.node(1)?.namespace;
+    let generations = node.run(Nftables::listen)??.generations()?;
+    let bench = Bench { api: cluster.api(), generations, shape };
+
+    let mut tandem = Tandem::on(cluster.node(1)?).kubeconfig(&cluster.tandem_kubeconfig()).start()?;
+    tandem.wait_ready()?;
+    let ours = bench.measure(changes, Duration::from_millis(50))?;
+    let memory = Memory::of(tandem.pid().context("tandem has ended")?)?;
+    tandem.kill()?;
+    drop(tandem);
+    ours.print("");
+    print("rss_mb", format_args!("{:.1}", memory.now));
+
+    for family in ["ip", "ip6"] {
+        node.exec(&["nft", "delete", "table", family, "tandem"])?;
+    }
+    note("kube-proxy begins");
+    let started = Instant::now();
+    let mut proxy = cluster.start_kube_proxy(1)?;
+    for family in ["ip", "ip6"] {
+        while cluster_ips(node, family)? < shape.services as usize {
+            proxy.check()?;
+            ensure!(started.elapsed() < PATIENCE, "kube-proxy is not ready after {PATIENCE:?}:\n{}", proxy.log()?);
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    note(format_args!("kube-proxy was ready after about {:.0} s", started.elapsed().as_secs_f64()));
+    // It writes at most once a second; a change in that time would wait for its turn.
+    let theirs = bench.measure(proxy_changes, Duration::from_secs(3))?;
+    theirs.print("kube_proxy_");
+    print("kube_proxy_rss_mb", format_args!("{:.1}", Memory::of(proxy.pid())?.now));
+    let ratio = |ours: &Samples, theirs: &Samples| theirs.median().as_secs_f64() / ours.median().as_secs_f64();
+    print("latency_ratio", format_args!("{:.1}", ratio(&ours.answer, &theirs.answer)));
+    print("latency_from_request_ratio", format_args!("{:.1}", ratio(&ours.request, &theirs.request)));
+    Ok(())
+}
+
+struct Bench<'a> {
+    api: &'a Api,
+    generations: Generations,
+    shape: Shape,
+}
+
+impl Bench<'_> {
+    /// Changes one slice after the other, each when the last one has long been there.
+    fn measure(&self, changes: u32, quiet: Duration) -> Result<Latency> {
+        let mut latency = Latency::default();
+        for i in 0..changes {
+            let (n, more) = (i / 2 * 37 % self.shape.services, 1 - i % 2);
+            let family = DUAL_STACK[i as usize / 2 % 2];
+            let (at, change) = (path("EndpointSlice", NAMESPACE, &slice_name(n, family))?, endpoints(self.shape, n, family, more));
+            self.generations.settle(quiet, PATIENCE)?;
+            let sent = Instant::now();
+            let (_, answered) = self.api.call_timed(Method::PATCH, &at, Some(&change))?;
+            let programmed = self.generations.next(PATIENCE)?;
+            latency.answer.push(programmed.saturating_duration_since(answered));
+            latency.request.push(programmed.saturating_duration_since(sent));
+        }
+        Ok(latency)
+    }
+}
+
+impl Latency {
+    fn print(&self, whose: &str) {
+        print_ms(&format!("{whose}latency_ms_p50"), self.answer.median());
+        print_ms(&format!("{whose}latency_ms_p99"), self.answer.percentile(99));
+        print_ms(&format!("{whose}latency_from_request_ms_p50"), self.request.median());
+        print_ms(&format!("{whose}latency_from_request_ms_p99"), self.request.percentile(99));
+    }
+}
+
+/// Makes the Services and their slices.
+fn load(cluster: &Cluster, shape: Shape) -> Result<()> {
+    let started = Instant::now();
+    let connections = setting("CONNECTIONS", 32)?;
+    let objects: Vec<Value> = (0..shape.services)
+        .flat_map(|n| [service(n), slice(shape, n, IpFamily::V4), slice(shape, n, IpFamily::V6)])
+        .collect();
+    for (done, part) in objects.chunks(3000).enumerate() {
+        cluster.api().create_all(part, connections)?;
+        let (made, took) = (done * 3000 + part.len(), started.elapsed().as_secs_f64());
+        note(format_args!("{made} of {} objects made in {took:.0} s", objects.len()));
+    }
+    Ok(())
+}
+
+fn service(n: u32) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "namespace": NAMESPACE, "name": format!("service-{n}") },
+        "spec": {
+            "ipFamilyPolicy": "RequireDualStack",
+            "ports": [{ "name": "http", "protocol": "TCP", "port": PORT, "targetPort": TARGET }],
+        },
+    })
+}
+
+fn slice(shape: Shape, n: u32, family: IpFamily) -> Value {
+    let mut slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": NAMESPACE,
+            "name": slice_name(n, family),
+            "labels": { "kubernetes.io/service-name": format!("service-{n}") },
+        },
+        "addressType": family.to_string(),
+        "ports": [{ "name": "http", "protocol": "TCP", "port": TARGET }],
+    });
+    slice["endpoints"] = endpoints(shape, n, family, 0)["endpoints"].take();
+    slice
+}
+
+fn slice_name(n: u32, family: IpFamily) -> String {
+    format!("service-{n}-{}", family.to_string().to_lowercase())
+}
+
+fn endpoints(shape: Shape, n: u32, family: IpFamily, more: u32) -> Value {
+    let endpoint = |k| {
+        json!({
+            "addresses": [shape.endpoint(n, k, family)],
+            "conditions": { "ready": true, "serving": true, "terminating": false },
+            "nodeName": NODE,
+        })
+    };
+    json!({ "endpoints": (0..shape.endpoints + more).map(endpoint).collect::<Vec<_>>() })
+}
+
+/// How many ClusterIPs kube-proxy has programmed.
+fn cluster_ips(node: &Namespace, family: &str) -> Result<usize> {
+    let list = || run_command(Command::new("nft").args(["list", "set", family, "kube-proxy", "cluster-ips"]));
+    // Before its first synchronisation there is no such set.
+    Ok(node.run(list)?.map_or(0, |text| text.split(['{', ',']).count().saturating_sub(2)))
+}

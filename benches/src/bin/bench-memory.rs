@@ -1,0 +1,58 @@
+//! What the agent holds in memory for a large cluster: the real program, fed with whole objects over HTTP.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tandem_benches::api_server::ApiServer;
+use tandem_benches::memory::Memory;
+use tandem_benches::report::{note, print, setting};
+use tandem_benches::synthetic::{DUAL_STACK, IPV4, NODE, Shape};
+use tandem_tests::eventually;
+use tandem_tests::netns::Namespace;
+use tandem_tests::scratch::Scratch;
+use tandem_tests::tandem::Tandem;
+
+/// How long nothing happens before memory is read: unused chains are gone by then, and so are the lists' pages.
+const REST: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<()> {
+    let changes: u32 = setting("CHANGES", 2000)?;
+    for (suffix, families) in [("", DUAL_STACK), ("_ipv4_only", IPV4)] {
+        let shape = Shape { services: 10_000, endpoints: 10, families };
+        note(format_args!("10000 Services x 10 endpoints in each of {} families", families.len()));
+        let (listed, changed) = measure(shape, changes)?;
+        print(&format!("rss_10k_x10{suffix}_mb"), format_args!("{:.1}", changed.now));
+        print(&format!("rss_10k_x10{suffix}_before_changes_mb"), format_args!("{:.1}", listed.now));
+        print(&format!("rss_10k_x10{suffix}_peak_mb"), format_args!("{:.1}", changed.peak));
+    }
+    Ok(())
+}
+
+/// Memory after the first lists, and after so many changes.
+fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
+    let namespace = Namespace::new("memory")?;
+    let server = ApiServer::start(&namespace, shape)?;
+    let folder = Scratch::new("memory")?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    server.write_kubeconfig(&kubeconfig)?;
+    let mut tandem = Tandem::in_namespace(&namespace, NODE).kubeconfig(&kubeconfig).start()?;
+    tandem.wait_ready()?;
+    let pid = tandem.pid().context("tandem has ended")?;
+    thread::sleep(REST);
+    let listed = Memory::of(pid)?;
+
+    for i in 0..changes {
+        // Endpoints are added to one half of the Services and removed again, with time for each to be a change of its own.
+        let n = (i / 2 * 7919) % shape.services;
+        server.change(n, shape.families[i as usize / 2 % shape.families.len()], 1 - i % 2);
+        thread::sleep(Duration::from_millis(1));
+    }
+    let version = tandem.status()?;
+    eventually(PATIENCE, || (tandem.status().ok()? == version).then_some(())); // nothing more changes
+    thread::sleep(REST);
+    let changed = Memory::of(pid)?;
+    tandem.kill()?;
+    Ok((listed, changed))
+}

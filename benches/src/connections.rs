@@ -1,0 +1,75 @@
+//! TCP connections, as many a second as there can be: made, accepted, reset. Nothing is sent and nothing is left waiting
+//! (`TIME_WAIT`), so that the way to the server is what counts.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use socket2::{Domain, SockRef, Socket, Type};
+use tandem_tests::netns::Namespace;
+
+/// How long a client waits for one connection before it gives up.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Starts a server on so many threads that resets whatever it accepts, as long as the process lives.
+pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<()> {
+    let socket = inside.run(|| -> Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).context("make a socket")?;
+        socket.set_reuse_address(true).context("reuse an address")?;
+        socket.bind(&address.into()).with_context(|| format!("listen on {address}"))?;
+        socket.listen(4096).with_context(|| format!("listen on {address}"))?;
+        Ok(socket)
+    })??;
+    for _ in 0..threads {
+        let socket = socket.try_clone().context("share a socket")?;
+        inside.entrance().thread("server", move || {
+            while let Ok((connection, _)) = socket.accept() {
+                let _ = connection.set_linger(Some(Duration::ZERO)); // a reset is as good as any other end
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// How many connections a second so many threads can make, one after the other each, to these addresses in turns.
+pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: Duration) -> Result<f64> {
+    let made = AtomicU64::new(0);
+    let started = Instant::now();
+    let client = || -> Result<()> {
+        for address in to.iter().cycle() {
+            if started.elapsed() >= lasting {
+                break;
+            }
+            connect(*address)?;
+            made.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    from.run(|| {
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..threads).map(|_| scope.spawn(client)).collect();
+            clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
+        })
+    })??;
+    let made = made.into_inner();
+    ensure!(made > 0, "no connection was made");
+    Ok(made as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Connects, and waits for the server's reset.
+fn connect(address: SocketAddr) -> Result<()> {
+    let what = || format!("connect to {address}");
+    let mut connection = match TcpStream::connect_timeout(&address, PATIENCE) {
+        // The reset came before this thread was woken.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+        connection => connection.with_context(what)?,
+    };
+    SockRef::from(&connection).set_linger(Some(Duration::ZERO)).with_context(what)?;
+    match connection.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error).with_context(what),
+        Ok(_) => Err(anyhow!("{address} sent something: that is another server")),
+    }
+}

@@ -1,0 +1,48 @@
+//! Tandem's engine and tables in this process, in the network namespace of the calling thread.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use tandem::engine::{Engine, FamilyStatus, LocalPods, NodeSettings, Open};
+use tandem::event::Event;
+use tandem_core::family::Family;
+use tandem_core::node::NodePortAddresses;
+use tandem_nft::{Kernel, Settings};
+
+use crate::synthetic;
+
+/// The settings that `tandem run` has without a configuration of its own.
+pub const SETTINGS: Settings = Settings { masquerade_bit: 14, masquerade_all: false, detect_local: true };
+
+/// An engine over the kernel's tables, which are opened by its first [`Engine::sync`].
+pub fn engine() -> Engine {
+    Engine::new(settings(), open(), open())
+}
+
+/// What configuration says about a node of [`synthetic`].
+pub fn settings() -> NodeSettings {
+    NodeSettings {
+        local_pods: LocalPods::Ranges(synthetic::pod_ranges()),
+        node_port_addresses: NodePortAddresses::Primary,
+    }
+}
+
+fn open<F: Family>() -> Open<F> {
+    Box::new(|| Ok(Box::new(Kernel::<F>::open(SETTINGS).map_err(|error| error.to_string())?)))
+}
+
+/// Takes events in and brings them to both tables; an error where the kernel did not take everything.
+pub fn bring(engine: &mut Engine, events: impl IntoIterator<Item = Event>) -> Result<()> {
+    engine.take(events);
+    engine.sync(Instant::now());
+    whole(engine.v4().status())?;
+    whole(engine.v6().status())
+}
+
+fn whole(status: &FamilyStatus) -> Result<()> {
+    match (&status.last_error, status.set_aside.first()) {
+        (Some((_, reason)), _) => bail!("the kernel did not take it: {reason}"),
+        (_, Some(aside)) => bail!("service {}: {}", aside.service, aside.reason),
+        (None, None) => Ok(()),
+    }
+}

@@ -1,0 +1,42 @@
+//! What a process takes, out of `/proc/PID/status`.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Memory of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// What it holds now (`VmRSS`).
+    pub now: f64,
+    /// The most that it ever held (`VmHWM`).
+    pub peak: f64,
+}
+
+impl Memory {
+    /// Of this process, in MB (2^20 bytes).
+    pub fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let field = |name: &str| field(&text, name).with_context(|| format!("{path} has no {name}"));
+        Ok(Self { now: field("VmRSS:")?, peak: field("VmHWM:")? })
+    }
+}
+
+fn field(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kilobytes_become_megabytes() {
+        let status = "Name:\ttandem\nVmHWM:\t   65536 kB\nVmRSS:\t   32768 kB\n";
+        assert!((field(status, "VmRSS:").unwrap() - 32.0).abs() < f64::EPSILON);
+        assert!(field(status, "VmSwap:").is_none());
+    }
+}

@@ -1,0 +1,121 @@
+//! Samples, their quantiles, and how figures are printed. One line a figure: `name: value`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// Durations of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    /// Adds one.
+    pub fn push(&mut self, sample: Duration) {
+        self.0.push(sample);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The smallest sample that `percent` of all do not exceed (nearest rank); zero where there are none.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    /// Half of the samples are not longer.
+    pub fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+}
+
+impl Extend<Duration> for Samples {
+    fn extend<T: IntoIterator<Item = Duration>>(&mut self, samples: T) {
+        self.0.extend(samples);
+    }
+}
+
+/// The median of figures; zero where there are none.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = figures.into_iter().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// Prints a figure.
+pub fn print(name: &str, value: impl fmt::Display) {
+    println!("{name}: {value}");
+}
+
+/// Prints a duration in microseconds.
+pub fn print_us(name: &str, value: Duration) {
+    print(name, format_args!("{:.1}", value.as_secs_f64() * 1e6));
+}
+
+/// Prints a duration in milliseconds.
+pub fn print_ms(name: &str, value: Duration) {
+    print(name, format_args!("{:.3}", value.as_secs_f64() * 1e3));
+}
+
+/// Prints a duration in seconds.
+pub fn print_s(name: &str, value: Duration) {
+    print(name, format_args!("{:.3}", value.as_secs_f64()));
+}
+
+/// Prints what is going on, for those who wait; not a figure.
+pub fn note(text: impl fmt::Display) {
+    println!("# {text}");
+}
+
+/// A number that the environment may set, such as `SERVICES=10000`.
+pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
+    match std::env::var(name) {
+        Err(_) => Ok(usual),
+        Ok(text) => match text.parse() {
+            Ok(value) => Ok(value),
+            Err(_) => bail!("{name}={text:?} is not a number that this can use"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(millis: impl IntoIterator<Item = u64>) -> Samples {
+        let mut samples = Samples::default();
+        samples.extend(millis.into_iter().map(Duration::from_millis));
+        samples
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_samples() {
+        let hundred = samples((1..=100).rev());
+        assert_eq!(hundred.percentile(50), Duration::from_millis(50));
+        assert_eq!(hundred.percentile(99), Duration::from_millis(99));
+        assert_eq!(hundred.percentile(100), Duration::from_millis(100));
+        assert_eq!(samples([7]).percentile(99), Duration::from_millis(7));
+        assert_eq!(samples([]).median(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_two() {
+        assert!((median([4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+}

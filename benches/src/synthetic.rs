@@ -1,0 +1,195 @@
+//! Clusters of any size out of nothing, the same in every run.
+//!
+//! Service `n` is `team-<n % 100>/service-<n>`: one TCP port, named `http`, a ClusterIP and one EndpointSlice in each
+//! family it has. Every address stands for itself alone; one endpoint in a hundred is on this node, as in a cluster of
+//! a hundred nodes. [`text`] has the same objects as the API server writes them.
+
+mod text;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tandem::event::{Event, Kind, Object, ServiceCidr};
+use tandem_core::family::IpFamily;
+use tandem_core::object::{
+    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
+};
+use tandem_core::row::{Port, Protocol};
+
+pub use text::{node_object, service_cidr_object};
+
+/// The name of the node that everything is seen from.
+pub const NODE: &str = "node1";
+/// The port of every Service.
+pub const PORT: Port = NonZeroU16::new(80).expect("a port");
+/// The port of every endpoint.
+pub const TARGET: Port = NonZeroU16::new(8080).expect("a port");
+/// One endpoint in so many is on this node.
+const NODES: u32 = 100;
+/// 10.96.0.0, the first of the ClusterIPs' range, and 10.128.0.0, the first of the endpoints'.
+const SERVICES_V4: u32 = 0x0a60_0000;
+const PODS_V4: u32 = 0x0a80_0000;
+const SERVICES_V6: u128 = 0xfd00_0010_0096 << 80;
+const PODS_V6: u128 = 0xfd00_0010_0128 << 80;
+
+/// How large a cluster is, and which families its Services have.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many Services.
+    pub services: u32,
+    /// How many endpoints each has, in each family.
+    pub endpoints: u32,
+    /// The families of every Service.
+    pub families: &'static [IpFamily],
+}
+
+/// Both families, IPv4 first.
+pub const DUAL_STACK: &[IpFamily] = &[IpFamily::V4, IpFamily::V6];
+/// IPv4 alone.
+pub const IPV4: &[IpFamily] = &[IpFamily::V4];
+
+impl Shape {
+    /// Dual-stack Services with so many endpoints in each family.
+    pub const fn dual_stack(services: u32, endpoints: u32) -> Self {
+        Self { services, endpoints, families: DUAL_STACK }
+    }
+
+    /// The ClusterIP of Service `n`.
+    pub fn cluster_ip(&self, n: u32, family: IpFamily) -> IpAddr {
+        match family {
+            IpFamily::V4 => Ipv4Addr::from_bits(SERVICES_V4 + 1 + n).into(),
+            IpFamily::V6 => Ipv6Addr::from_bits(SERVICES_V6 + 1 + u128::from(n)).into(),
+        }
+    }
+
+    /// The address of endpoint `k` of Service `n`. Endpoint number [`Self::endpoints`] is the one that comes and goes.
+    pub fn endpoint(&self, n: u32, k: u32, family: IpFamily) -> IpAddr {
+        let index = n * (self.endpoints + 1) + k + 1;
+        match family {
+            IpFamily::V4 => Ipv4Addr::from_bits(PODS_V4 + index).into(),
+            IpFamily::V6 => Ipv6Addr::from_bits(PODS_V6 + u128::from(index)).into(),
+        }
+    }
+
+    /// The number of the node that endpoint `k` of Service `n` is on; 1 is [`NODE`].
+    fn node_of(&self, n: u32, k: u32) -> u32 {
+        (n * (self.endpoints + 1) + k) % NODES + 1
+    }
+
+    /// Service `n`.
+    pub fn service(&self, n: u32) -> Service {
+        Service {
+            key: key(n, ""),
+            created: 1_760_000_000 + i64::from(n),
+            kind: ServiceType::ClusterIp,
+            cluster_ips: self.families.iter().map(|family| self.cluster_ip(n, *family)).collect(),
+            external_ips: Vec::new(),
+            ingress_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            restricted: false,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            health_check_node_port: None,
+            ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: PORT, node_port: None }],
+        }
+    }
+
+    /// The slice of Service `n` in one family, with so many endpoints more than usual (none or one).
+    pub fn slice(&self, n: u32, family: IpFamily, more: u32) -> EndpointSlice {
+        let endpoint = |k: u32| SliceEndpoint {
+            addr: self.endpoint(n, k, family),
+            conditions: Conditions::READY,
+            local: self.node_of(n, k) == 1,
+        };
+        EndpointSlice {
+            key: key(n, slice_suffix(family)),
+            service: key(n, "").name,
+            family,
+            ports: [SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: TARGET }].into(),
+            endpoints: (0..self.endpoints + more).map(endpoint).collect(),
+        }
+    }
+
+    /// Everything, as a source tells it at the start.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let shape = *self;
+        let applied = |object: Object| Event::Applied(object, Vec::new());
+        let services = (0..shape.services).map(move |n| applied(Object::Service(shape.service(n))));
+        let slices = (0..shape.services).flat_map(move |n| {
+            shape.families.iter().map(move |family| applied(Object::EndpointSlice(shape.slice(n, *family, 0))))
+        });
+        let node = node();
+        let first = [
+            Event::Interfaces(node.addresses.clone()),
+            applied(Object::Node(node)),
+            Event::Listed(Kind::Node),
+            applied(Object::ServiceCidr(ServiceCidr { key: ObjectKey::new("", "kubernetes"), cidrs: service_ranges() })),
+            Event::Listed(Kind::ServiceCidr),
+        ];
+        let listed = |kind: Kind| std::iter::once(Event::Listed(kind));
+        first.into_iter().chain(services).chain(listed(Kind::Service)).chain(slices).chain(listed(Kind::EndpointSlice))
+    }
+}
+
+/// This node.
+pub fn node() -> Node {
+    let addresses = [IpAddr::from([192, 0, 2, 11]), IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11])];
+    Node { name: NODE.into(), addresses: addresses.to_vec(), pod_cidrs: Vec::new() }
+}
+
+/// Where ClusterIPs are taken from.
+pub fn service_ranges() -> Vec<IpNet> {
+    ranges([(Ipv4Addr::from_bits(SERVICES_V4).into(), 12), (Ipv6Addr::from_bits(SERVICES_V6).into(), 108)])
+}
+
+/// Where endpoints' addresses are taken from.
+pub fn pod_ranges() -> Vec<IpNet> {
+    ranges([(Ipv4Addr::from_bits(PODS_V4).into(), 9), (Ipv6Addr::from_bits(PODS_V6).into(), 48)])
+}
+
+fn ranges(ranges: [(IpAddr, u8); 2]) -> Vec<IpNet> {
+    ranges.into_iter().filter_map(|(first, bits)| IpNet::new(first, bits).ok()).collect()
+}
+
+fn key(n: u32, suffix: &str) -> ObjectKey {
+    ObjectKey { namespace: Arc::from(format!("team-{}", n % 100)), name: Arc::from(format!("service-{n}{suffix}")) }
+}
+
+/// What a slice's name ends in after its Service's.
+fn slice_suffix(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "-x4w7k",
+        IpFamily::V6 => "-m2q9z",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_endpoints_share_an_address() {
+        let shape = Shape::dual_stack(50, 3);
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..shape.services {
+            for family in DUAL_STACK {
+                let slice = shape.slice(n, *family, 1);
+                assert!(slice.endpoints.iter().all(|endpoint| seen.insert(endpoint.addr)));
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_lie_in_their_ranges() {
+        let shape = Shape::dual_stack(50_000, 50);
+        for family in DUAL_STACK {
+            let last = shape.services - 1;
+            let inside = |ranges: &[IpNet], addr: IpAddr| ranges.iter().any(|range| range.contains(&addr));
+            assert!(inside(&service_ranges(), shape.cluster_ip(last, *family)));
+            assert!(inside(&pod_ranges(), shape.endpoint(last, shape.endpoints, *family)));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of planning, by topic.
+
+mod endpoints;
+mod frontends;
+mod policies;
+mod sources;

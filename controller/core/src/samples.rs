@@ -1,0 +1,263 @@
+//! Small objects for tests, and rows and changes as text that a person can read.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::delta::Delta;
+use crate::family::{Family, IpFamily};
+use crate::object::{
+    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TrafficPolicy,
+};
+use crate::plan::{PortKey, PortPlan, Usable, plan};
+use crate::row::{Class, Frontend, Pick, Port, Protocol, Row, Socket};
+
+pub(crate) fn port(number: u16) -> Port {
+    Port::new(number).unwrap()
+}
+
+pub(crate) fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+pub(crate) fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP.
+pub(crate) fn mk_service(name: &str) -> Service {
+    Service {
+        key: ObjectKey::new("ns", name),
+        created: 0,
+        kind: ServiceType::ClusterIp,
+        cluster_ips: ips(&["10.96.0.1"]),
+        external_ips: Vec::new(),
+        ingress_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        restricted: false,
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        health_check_node_port: None,
+        ports: vec![mk_port("http", Protocol::Tcp, 80)],
+    }
+}
+
+/// The same Service with everything that can lead to one from outside.
+pub(crate) fn mk_exposed(name: &str) -> Service {
+    let port = ServicePort {
+        node_port: Some(port(30080)),
+        ..mk_port("http", Protocol::Tcp, 80)
+    };
+    Service {
+        kind: ServiceType::LoadBalancer,
+        external_ips: ips(&["198.51.100.1"]),
+        ingress_ips: ips(&["203.0.113.1"]),
+        ports: vec![port],
+        ..mk_service(name)
+    }
+}
+
+pub(crate) fn mk_port(name: &str, protocol: Protocol, number: u16) -> ServicePort {
+    ServicePort {
+        name: name.into(),
+        protocol,
+        port: port(number),
+        node_port: None,
+    }
+}
+
+/// A slice of a Service in namespace `ns`, with port `http`, 8080/TCP, of the family of its first endpoint.
+pub(crate) fn mk_slice(service: &str, endpoints: &[SliceEndpoint]) -> EndpointSlice {
+    EndpointSlice {
+        key: ObjectKey::new("ns", format!("{service}-abcde")),
+        service: service.into(),
+        family: endpoints.first().map_or(IpFamily::V4, |entry| IpFamily::of(entry.addr)),
+        ports: [mk_slice_port("http", Protocol::Tcp, 8080)].into(),
+        endpoints: endpoints.into(),
+    }
+}
+
+pub(crate) fn mk_slice_port(name: &str, protocol: Protocol, number: u16) -> SlicePort {
+    SlicePort {
+        name: name.into(),
+        protocol,
+        port: port(number),
+    }
+}
+
+pub(crate) fn local(addr: &str) -> SliceEndpoint {
+    SliceEndpoint {
+        addr: addr.parse().unwrap(),
+        conditions: Conditions::READY,
+        local: true,
+    }
+}
+
+pub(crate) fn remote(addr: &str) -> SliceEndpoint {
+    SliceEndpoint {
+        local: false,
+        ..local(addr)
+    }
+}
+
+/// On its way out, and still answering.
+pub(crate) fn terminating(entry: SliceEndpoint) -> SliceEndpoint {
+    let conditions = Conditions {
+        ready: false,
+        serving: true,
+        terminating: true,
+    };
+    SliceEndpoint { conditions, ..entry }
+}
+
+/// Not answering.
+pub(crate) fn unready(entry: SliceEndpoint) -> SliceEndpoint {
+    let conditions = Conditions {
+        ready: false,
+        serving: false,
+        terminating: false,
+    };
+    SliceEndpoint { conditions, ..entry }
+}
+
+pub(crate) fn mk_node() -> Node {
+    Node {
+        name: "node1".into(),
+        addresses: ips(&["192.0.2.11", "2001:db8:2::11"]),
+        pod_cidrs: Vec::new(),
+    }
+}
+
+pub(crate) fn plans<F: Family>(service: &Service, slices: &[EndpointSlice]) -> Vec<PortPlan<F>> {
+    plan::<F>(service, &slices.iter(), &mk_node())
+}
+
+/// The plan of a Service with one port.
+pub(crate) fn plan_one<F: Family>(service: &Service, slices: &[EndpointSlice]) -> PortPlan<F> {
+    let mut plans = plans::<F>(service, slices);
+    assert_eq!(plans.len(), 1, "one port is planned");
+    plans.remove(0)
+}
+
+/// The key of port `http` of a Service in namespace `ns`.
+pub(crate) fn http(service: &str) -> PortKey {
+    PortKey {
+        service: ObjectKey::new("ns", service),
+        port: "http".into(),
+        protocol: Protocol::Tcp,
+    }
+}
+
+fn join<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What a client of a list gets: endpoints, `refused`, `discarded`, or `-` where there is no such list.
+pub(crate) fn list_text<F: Family>(list: Option<&Usable<F>>) -> String {
+    use crate::plan::NoEndpoints::{Anywhere, OnThisNode};
+    match list {
+        None => "-".to_owned(),
+        Some(Usable::Endpoints(endpoints)) => join(endpoints.iter().map(|e| format!("{}:{}", e.addr, e.port))),
+        Some(Usable::None(Anywhere)) => "refused".to_owned(),
+        Some(Usable::None(OnThisNode)) => "discarded".to_owned(),
+    }
+}
+
+/// What a client of one frontend gets.
+pub(crate) fn outcome<F: Family>(plan: &PortPlan<F>, frontend: &str) -> String {
+    let found = plan
+        .frontends
+        .iter()
+        .find(|other| frontend_text(&other.frontend) == frontend);
+    let found = found.unwrap_or_else(|| panic!("no frontend {frontend}"));
+    list_text(if found.local { &plan.local } else { &plan.all }.as_ref())
+}
+
+pub(crate) fn frontend_texts<F: Family>(plan: &PortPlan<F>) -> Vec<String> {
+    plan.frontends
+        .iter()
+        .map(|plan| frontend_text(&plan.frontend))
+        .collect()
+}
+
+fn socket_text<F: Family>(at: &Socket<F>) -> String {
+    format!("{} {}/{}", at.addr, at.port, at.protocol)
+}
+
+pub(crate) fn frontend_text<F: Family>(frontend: &Frontend<F>) -> String {
+    match frontend {
+        Frontend::Address { class, at } => {
+            let class = match class {
+                Class::Cluster => "cluster",
+                Class::External => "external",
+            };
+            format!("{class} {}", socket_text(at))
+        }
+        Frontend::NodePort { protocol, port } => format!("node-port {port}/{protocol}"),
+    }
+}
+
+fn pick_text(pick: Pick) -> String {
+    match pick {
+        Pick::Any { count } => format!("any of {count}"),
+        Pick::Sticky { count, seconds } => format!("sticky of {count} for {seconds}s"),
+        Pick::Refuse => "refuse".to_owned(),
+        Pick::Discard => "discard".to_owned(),
+    }
+}
+
+/// A row as `key : value`, without its label.
+pub(crate) fn row_text<F: Family>(row: &Row<F>) -> String {
+    match row {
+        Row::Frontend { frontend, service, .. } => format!("frontend {} : {service}", frontend_text(frontend)),
+        Row::Service { service, pick, .. } => format!("service {service} : {}", pick_text(*pick)),
+        Row::Endpoint {
+            service,
+            slot,
+            endpoint,
+        } => format!("endpoint {service} . {slot} : {}:{}", endpoint.addr, endpoint.port),
+        Row::StickyEndpoint { service, slot, id } => format!("sticky-endpoint {service} . {slot} : {id}"),
+        Row::EndpointId { id, endpoint } => format!("endpoint-id {id} : {}:{}", endpoint.addr, endpoint.port),
+        Row::ClusterIp { addr } => format!("cluster-ip {addr}"),
+        Row::ServiceCidr { net } => format!("service-cidr {net}"),
+        Row::LocalPods { net } => format!("local-pods {net}"),
+        Row::NodeAddress { addr } => format!("node-address {addr}"),
+        Row::Hairpin { addr } => format!("hairpin {addr}"),
+        Row::Restricted { at } => format!("restricted {}", socket_text(at)),
+        Row::AllowedSource { at, source } => format!("allowed-source {} . {source}", socket_text(at)),
+    }
+}
+
+/// Rows in a fixed order, with their labels, one a line.
+pub(crate) fn rows_text<F: Family>(rows: &[Row<F>]) -> String {
+    let label = |row: &Row<F>| match row {
+        Row::Frontend { label, .. } | Row::Service { label, .. } => format!("  # {label}"),
+        _ => String::new(),
+    };
+    let mut lines: Vec<String> = rows.iter().map(|row| row_text(row) + &label(row)).collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// A change: `+ row`, `- row`, `~ old -> new value`, in its order.
+pub(crate) fn delta_text<F: Family>(delta: &Delta<F>) -> Vec<String> {
+    let value = |row: &Row<F>| {
+        row_text(row)
+            .split_once(" : ")
+            .map_or(String::new(), |(_, v)| v.to_owned())
+    };
+    let added = delta.added.iter().map(|row| format!("+ {}", row_text(row)));
+    let removed = delta.removed.iter().map(|row| format!("- {}", row_text(row)));
+    let changed = delta
+        .changed
+        .iter()
+        .map(|(old, new)| format!("~ {} -> {}", row_text(old), value(new)));
+    added.chain(removed).chain(changed).collect()
+}

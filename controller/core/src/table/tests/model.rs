@@ -1,0 +1,126 @@
+//! The simplest data plane: a map. It refuses what a kernel would refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+#[derive(Default)]
+pub(super) struct Model(BTreeMap<String, Row<V4>>);
+
+/// The part of a row's text that no other row may share.
+fn key(row: &Row<V4>) -> String {
+    let text = row_text(row);
+    text.split_once(" : ").map_or(text.clone(), |(key, _)| key.to_owned())
+}
+
+impl Model {
+    pub(super) fn of(rows: &[Row<V4>]) -> Self {
+        let mut model = Self::default();
+        for row in rows {
+            model.add(row);
+        }
+        model
+    }
+
+    fn add(&mut self, row: &Row<V4>) {
+        let before = self.0.insert(key(row), row.clone());
+        assert_eq!(before, None, "added where a row stands");
+    }
+
+    fn remove(&mut self, row: &Row<V4>) {
+        let before = self.0.remove(&key(row));
+        assert_eq!(before.as_ref(), Some(row), "removed what does not stand");
+    }
+
+    pub(super) fn apply(&mut self, delta: &Delta<V4>) {
+        delta.removed.iter().for_each(|row| self.remove(row));
+        for (old, new) in &delta.changed {
+            assert_ne!(old, new, "changed to itself");
+            assert_eq!(key(old), key(new), "changed to another key");
+            self.remove(old);
+            self.add(new);
+        }
+        delta.added.iter().for_each(|row| self.add(row));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn rows(&self) -> Vec<Row<V4>> {
+        self.0.values().cloned().collect()
+    }
+
+    pub(super) fn text(&self) -> String {
+        rows_text(&self.rows())
+    }
+
+    /// What holds for the rows of any table that holds plans: nothing points nowhere, slots have no gaps and each list
+    /// each endpoint once, and the counts are right.
+    pub(super) fn assert_sound(&self) {
+        let mut slots: BTreeMap<ServiceId, BTreeSet<u16>> = BTreeMap::new();
+        let mut endpoints = BTreeSet::new();
+        let mut pointed = BTreeSet::new();
+        let mut numbers = BTreeSet::new();
+        let stands = |key: String| assert!(self.0.contains_key(&key), "{key} is missing");
+        for row in self.0.values() {
+            match row {
+                Row::Frontend { service, .. } => stands(format!("service {service}")),
+                Row::Endpoint {
+                    service,
+                    slot,
+                    endpoint,
+                } => {
+                    slots.entry(*service).or_default().insert(*slot);
+                    assert!(
+                        endpoints.insert((*service, *endpoint)),
+                        "twice in one list: {}",
+                        row_text(row)
+                    );
+                    assert!(!service.is_sticky());
+                }
+                Row::StickyEndpoint { service, slot, id } => {
+                    slots.entry(*service).or_default().insert(*slot);
+                    stands(format!("endpoint-id {id}"));
+                    assert_eq!(id.service(), *service);
+                    assert!(pointed.insert(*id), "{id} has two slots");
+                }
+                Row::EndpointId { id, endpoint } => {
+                    assert!(
+                        endpoints.insert((id.service(), *endpoint)),
+                        "twice in one list: {}",
+                        row_text(row)
+                    );
+                    numbers.insert(*id);
+                }
+                Row::AllowedSource { at, .. } => stands(key(&Row::Restricted { at: *at })),
+                Row::Restricted { at } => stands(key(&Row::Frontend {
+                    frontend: Frontend::Address {
+                        class: Class::External,
+                        at: *at,
+                    },
+                    service: ServiceId::plain(0).unwrap(),
+                    label: "".into(),
+                })),
+                _ => {}
+            }
+        }
+        assert_eq!(pointed, numbers, "every endpoint id has its slot");
+        for row in self.0.values() {
+            let Row::Service { service, pick, .. } = row else {
+                continue;
+            };
+            let taken = slots.remove(service).unwrap_or_default();
+            let count = match pick {
+                crate::row::Pick::Any { count } => count.get(),
+                crate::row::Pick::Sticky { count, .. } => {
+                    assert!(service.is_sticky());
+                    count.get()
+                }
+                crate::row::Pick::Refuse | crate::row::Pick::Discard => 0,
+            };
+            assert!(taken.into_iter().eq(0..count), "slots of {}", row_text(row));
+        }
+        assert!(slots.is_empty(), "slots of no list: {slots:?}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
+//! without rules. Called by `Kernel` at a start and after somebody else changed the table.
+
+use std::collections::HashMap;
+
+use netlink_bindings::nftables::PushTableAttrs;
+use tandem_core::family::{Family, IpFamily};
+use tandem_core::row::Row;
+
+use crate::chain::Chain;
+use crate::family::numbers;
+use crate::listing::{self, ChainFacts, TableFacts, words};
+use crate::owner::{self, Ownership};
+use crate::rules::{self, FIXED};
+use crate::sets::{Set, Shape};
+use crate::socket::Outcome;
+use crate::wire::{Batch, CREATE, Command, text};
+use crate::{Kernel, TABLE, element, explain, udata};
+
+const OWNER: u32 = 0x2;
+const PERSIST: u32 = 0x4;
+const COMMENT: &str = "Kubernetes Services, programmed by tandem";
+
+/// Why a table was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The netlink socket could not be opened.
+    #[error("opening a netlink socket for nftables: {0}")]
+    Socket(std::io::Error),
+    /// Another program owns the table.
+    #[error("table {table} belongs to another program: {owner}")]
+    Owned {
+        /// The table.
+        table: String,
+        /// The process, as far as its port id names it.
+        owner: String,
+    },
+    /// Making or taking over the table failed; it is as it was.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What is there before the table is opened.
+struct Before<F: Family> {
+    facts: Option<TableFacts>,
+    /// Chains made on demand.
+    demanded: Vec<Chain>,
+    /// The rows of a table that has to be made anew.
+    carried: Option<Vec<Row<F>>>,
+}
+
+/// Opens the table of this kernel.
+pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> {
+    let family = F::FAMILY;
+    let before = look(kernel)?;
+    let there = before.facts.filter(|_| before.carried.is_none()).map(|facts| facts.flags);
+    // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get none.
+    let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
+    let flags = if owned { OWNER | PERSIST } else { 0 };
+    kernel.ownership = match attempt(kernel, &before, flags)? {
+        Ok(()) if owned => Ownership::Owned,
+        Ok(()) => Ownership::Shared("the table was there before, made without an owner".to_owned()),
+        Err(refused) if owned => match attempt(kernel, &before, there.unwrap_or_default() & PERSIST)? {
+            Ok(()) => Ownership::Shared(format!("this kernel has no owned tables that persist, before 6.9 ({refused})")),
+            Err(refused) => return Err(failed(family, &refused.to_string())),
+        },
+        Err(refused) => return Err(failed(family, &refused.to_string())),
+    };
+    let services =
+        listing::elements::<F>(&mut kernel.socket, Set::Services).map_err(|e| OpenError::Failed(words(family, &e)))?;
+    kernel.count_chains_with(&services.rows).map_err(OpenError::Failed)
+}
+
+fn failed(family: IpFamily, reason: &str) -> OpenError {
+    OpenError::Failed(format!("making table {} {TABLE}: {reason}", numbers(family).name))
+}
+
+/// Looks at what is there.
+fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
+    let unread = |error| OpenError::Failed(words(F::FAMILY, &error));
+    let name = numbers(F::FAMILY).name;
+    let Some(facts) = listing::table(&mut kernel.socket, F::FAMILY).map_err(unread)? else {
+        return Ok(Before { facts: None, demanded: Vec::new(), carried: None });
+    };
+    if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != kernel.socket.port() {
+        let owner = owner::port(facts.owner);
+        return Err(OpenError::Owned { table: format!("{name} {TABLE}"), owner });
+    }
+    let sets = listing::sets(&mut kernel.socket, F::FAMILY).map_err(unread)?;
+    let chains = listing::chains(&mut kernel.socket, F::FAMILY).map_err(unread)?;
+    let Some(stranger) = stranger(F::FAMILY, &sets, &chains) else {
+        let demanded = chains.keys().filter_map(|name| name.parse().ok()).collect();
+        return Ok(Before { facts: Some(facts), demanded, carried: None });
+    };
+    tracing::warn!(table = name, because = stranger, "making the table anew; its rows are carried over");
+    let mut rows = Vec::new();
+    for set in Set::ALL.into_iter().filter(|set| *set != Set::Affinity) {
+        if sets.get(set.name()).is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY))) {
+            rows.append(&mut listing::elements::<F>(&mut kernel.socket, set).map_err(unread)?.rows);
+        }
+    }
+    Ok(Before { facts: Some(facts), demanded: Vec::new(), carried: Some(rows) })
+}
+
+/// Something in the table that the rules cannot live with.
+fn stranger(
+    family: IpFamily,
+    sets: &HashMap<String, Shape>,
+    chains: &HashMap<String, ChainFacts>,
+) -> Option<String> {
+    for (name, shape) in sets {
+        match Set::ALL.into_iter().find(|set| set.name() == name) {
+            Some(set) if fits(shape, &set.layout().shape(family)) => {}
+            Some(_) => return Some(format!("set {name} has another layout")),
+            None => return Some(format!("set {name} is unknown")),
+        }
+    }
+    for (name, chain) in chains {
+        let known = match FIXED.iter().find(|(fixed, _)| fixed == name) {
+            Some((_, None)) => !chain.hooked,
+            Some((_, Some(hook))) => {
+                chain.kind.as_deref() == Some(hook.kind)
+                    && chain.number == hook.number
+                    && chain.priority == hook.priority
+            }
+            None => !chain.hooked && name.parse::<Chain>().is_ok(),
+        };
+        if !known {
+            return Some(format!("chain {name} is unknown or has another hook"));
+        }
+    }
+    None
+}
+
+fn fits(there: &Shape, wanted: &Shape) -> bool {
+    // A verdict's length and the size of a set without limit are the kernel's business.
+    let same_value = there.data_type == wanted.data_type;
+    let size = if wanted.size == 0 { there.size } else { wanted.size };
+    let data_len = if wanted.flags & 0x8 != 0 && same_value && there.data_len == 0 { 0 } else { wanted.data_len };
+    *there == Shape { size, data_len, ..wanted.clone() }
+}
+
+/// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.
+fn attempt<F: Family>(
+    kernel: &mut Kernel<F>,
+    before: &Before<F>,
+    flags: u32,
+) -> Result<Result<(), std::io::Error>, OpenError> {
+    let first = kernel.begin();
+    let table_message = encode(kernel, before, flags);
+    match kernel.commit(first) {
+        Outcome::Done => Ok(Ok(())),
+        Outcome::Refused(refusals) => {
+            let about_flags = refusals.iter().find(|refusal| {
+                refusal.sequence == table_message && matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP)
+            });
+            match about_flags {
+                Some(refusal) => Ok(Err(std::io::Error::from_raw_os_error(refusal.errno))),
+                None => Err(failed(F::FAMILY, &explain::reason(refusals.first()))),
+            }
+        }
+        Outcome::NotSent(error) => Err(failed(F::FAMILY, &error.to_string())),
+        Outcome::Lost(reason) => Err(failed(F::FAMILY, &reason)),
+    }
+}
+
+/// Writes the transaction; returns the number of the message that makes the table.
+fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> u32 {
+    let (family, settings) = (F::FAMILY, kernel.settings);
+    let batch = &mut kernel.batch;
+    if before.carried.is_some() {
+        batch.message(Command::DelTable, 0, |buf| text(buf, 1, TABLE));
+    }
+    let message = batch.next_sequence();
+    encode_table(batch, flags);
+    for set in Set::ALL {
+        set.layout().encode(batch, family);
+    }
+    for (chain, hook) in FIXED {
+        rules::encode_chain(batch, chain, hook);
+        rules::encode_flush(batch, chain);
+    }
+    for (chain, _) in FIXED {
+        rules::encode_fixed(batch, family, chain, settings);
+    }
+    for chain in &before.demanded {
+        rules::encode_demanded_chain(batch, *chain, false);
+        rules::encode_flush(batch, &chain.to_string());
+    }
+    for chain in before.demanded.iter().flat_map(|chain| chain.targets()) {
+        if !before.demanded.contains(&chain) {
+            tracing::warn!(%chain, "a chain is missing; the services that need it are made anew");
+        }
+    }
+    for chain in &before.demanded {
+        rules::encode_demanded(batch, family, *chain);
+    }
+    let Some(rows) = &before.carried else { return message };
+    kernel.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
+    for row in rows {
+        for chain in kernel.demand.missing(row) {
+            rules::encode_demanded_chain(batch, chain, true);
+            rules::encode_demanded(batch, family, chain);
+        }
+    }
+    for row in rows {
+        element::add(batch, row, false);
+    }
+    message
+}
+
+fn encode_table(batch: &mut Batch, flags: u32) {
+    let comment = udata::table(COMMENT);
+    batch.message(Command::NewTable, CREATE, |buf| {
+        let _ = PushTableAttrs::new(buf)
+            .push_name_bytes(TABLE.as_bytes())
+            .push_flags(flags)
+            .push_userdata(&comment);
+    });
+}

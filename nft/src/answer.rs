@@ -1,0 +1,93 @@
+//! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure bytes,
+//! and no trust in their lengths.
+
+/// Bytes of netlink's own header.
+const HEADER: usize = 16;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const INTERRUPTED: u16 = 0x10;
+const CAPPED: u16 = 0x100;
+const EXPLAINED: u16 = 0x200;
+
+/// One message of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    pub(crate) sequence: u32,
+    /// The listing changed while it was read.
+    pub(crate) interrupted: bool,
+    pub(crate) content: Content<'a>,
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    /// Something that was asked for, without netlink's header.
+    Data { kind: u16, body: &'a [u8] },
+    /// The end of a listing.
+    End,
+    /// The request was carried out.
+    Done,
+    /// The request was refused.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) sequence: u32,
+    pub(crate) errno: i32,
+    /// The kernel's own words, which it seldom has.
+    pub(crate) words: Option<String>,
+}
+
+/// The messages of one datagram; ends at the first that is not whole.
+pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let header = self.0.get(..HEADER)?;
+        let length = usize::try_from(u32_at(header, 0)?).ok()?;
+        let (kind, flags, sequence) = (u16_at(header, 4)?, u16_at(header, 6)?, u32_at(header, 8)?);
+        let body = self.0.get(HEADER..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let content = match kind {
+            DONE | ERROR => match i32::from_ne_bytes(body.get(..4)?.try_into().ok()?) {
+                0 if kind == DONE => Content::End,
+                0 => Content::Done,
+                code => Content::Refused(Refusal {
+                    sequence,
+                    errno: code.wrapping_neg(),
+                    words: (flags & EXPLAINED != 0 && kind == ERROR).then(|| words(body, flags)).flatten(),
+                }),
+            },
+            kind => Content::Data { kind, body },
+        };
+        Some(Message { sequence, interrupted: flags & INTERRUPTED != 0, content })
+    }
+}
+
+/// The words behind the copy of the request that an error carries.
+fn words(body: &[u8], flags: u16) -> Option<String> {
+    const WORDS: u16 = 1;
+    let copied = if flags & CAPPED != 0 { HEADER } else { usize::try_from(u32_at(body, 4)?).ok()? };
+    let mut attributes = body.get(4 + copied.next_multiple_of(4)..)?;
+    loop {
+        let length = usize::from(u16_at(attributes, 0)?);
+        let value = attributes.get(4..length)?;
+        if u16_at(attributes, 2)? == WORDS {
+            let text = value.split(|byte| *byte == 0).next()?;
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}

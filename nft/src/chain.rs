@@ -1,0 +1,87 @@
+//! The names of chains that are made on demand. Used by rules, elements and the bookkeeping of chains; never does I/O.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tandem_core::row::{Pick, Port};
+
+/// A chain that exists as long as services need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Chain {
+    /// Any of `count` endpoints.
+    Pick { count: Port },
+    /// The endpoint that the client had, if it is still there.
+    Recall { seconds: u32 },
+    /// Remembers the endpoint that was drawn and uses the one that is remembered.
+    Remember { seconds: u32 },
+    /// The endpoint that the client had, else any of `count`.
+    Stick { count: Port, seconds: u32 },
+}
+
+impl Chain {
+    /// The chain that a service's packets go to, if it is made on demand.
+    pub(crate) fn of(pick: Pick) -> Option<Self> {
+        match pick {
+            Pick::Any { count } => Some(Self::Pick { count }),
+            Pick::Sticky { count, seconds } => Some(Self::Stick { count, seconds }),
+            Pick::Refuse | Pick::Discard => None,
+        }
+    }
+
+    /// The chains that this one leads to.
+    pub(crate) fn targets(self) -> impl Iterator<Item = Self> {
+        match self {
+            Self::Stick { seconds, .. } => Some([Self::Recall { seconds }, Self::Remember { seconds }]),
+            _ => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pick { count } => write!(f, "pick-{count}"),
+            Self::Recall { seconds } => write!(f, "recall-{seconds}s"),
+            Self::Remember { seconds } => write!(f, "remember-{seconds}s"),
+            Self::Stick { count, seconds } => write!(f, "stick-{count}-{seconds}s"),
+        }
+    }
+}
+
+/// Reads exactly what [`fmt::Display`] writes.
+impl FromStr for Chain {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (kind, rest) = name.split_once('-').ok_or(())?;
+        let seconds = |text: &str| text.strip_suffix('s').and_then(|digits| digits.parse().ok()).ok_or(());
+        let chain = match kind {
+            "pick" => Self::Pick { count: rest.parse().map_err(|_| ())? },
+            "recall" => Self::Recall { seconds: seconds(rest)? },
+            "remember" => Self::Remember { seconds: seconds(rest)? },
+            "stick" => {
+                let (count, rest) = rest.split_once('-').ok_or(())?;
+                Self::Stick { count: count.parse().map_err(|_| ())?, seconds: seconds(rest)? }
+            }
+            _ => return Err(()),
+        };
+        if chain.to_string() == name { Ok(chain) } else { Err(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_and_nothing_else_is_read() {
+        for name in ["pick-1", "pick-65535", "recall-1s", "remember-4294967295s", "stick-3-10800s"] {
+            assert_eq!(name.parse::<Chain>().map(|chain| chain.to_string()).as_deref(), Ok(name));
+        }
+        for name in ["pick-0", "pick-03", "pick-+3", "pick-65536", "stick-3-10800", "recall-s", "refuse", "", "-"] {
+            assert_eq!(name.parse::<Chain>(), Err(()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not exactly
+//! a row of ours is handed back as foreign.
+
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use netlink_bindings::nftables::VerdictCode;
+use tandem_core::family::{Family, IpFamily};
+use tandem_core::id::{EndpointId, ServiceId};
+use tandem_core::row::{Class, Endpoint, Frontend, Pick, Port, Protocol, Row, Socket};
+
+use crate::chain::Chain;
+use crate::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
+use crate::sets::Set;
+use crate::udata;
+use crate::wire::{HEADERS, attribute, attributes};
+
+/// What a set was found to hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found<F: Family> {
+    pub(crate) rows: Vec<Row<F>>,
+    pub(crate) foreign: Vec<Foreign>,
+}
+
+/// Gathers the answers to a listing of one set.
+#[derive(Debug)]
+pub(crate) struct Reader<F: Family> {
+    set: Set,
+    found: Found<F>,
+    /// Starts and ends of ranges, which come as elements of their own.
+    bounds: Vec<(Vec<u8>, bool)>,
+}
+
+/// One element as it is listed.
+#[derive(Debug, Default)]
+struct Element<'a> {
+    key: &'a [u8],
+    key_end: Option<&'a [u8]>,
+    value: &'a [u8],
+    goto: Option<&'a str>,
+    range_end: bool,
+    comment: &'a str,
+}
+
+impl<F: Family> Reader<F> {
+    pub(crate) fn new(set: Set) -> Self {
+        Self { set, found: Found { rows: Vec::new(), foreign: Vec::new() }, bounds: Vec::new() }
+    }
+
+    /// Takes one message of the answer, without netlink's header.
+    pub(crate) fn message(&mut self, body: &[u8]) {
+        let list = body.get(HEADERS - 16..).and_then(|body| attribute(body, 3)).unwrap_or_default();
+        for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
+            self.element(&Element::parse(element));
+        }
+    }
+
+    fn element(&mut self, element: &Element<'_>) {
+        if matches!(self.set, Set::ServiceCidrs | Set::LocalPods) {
+            return self.bounds.push((element.key.to_vec(), element.range_end));
+        }
+        match row(self.set, element) {
+            Some(row) => self.found.rows.push(row),
+            None => self.found.foreign.push(Foreign {
+                set: self.set,
+                key: element.key.to_vec(),
+                key_end: element.key_end.map(<[u8]>::to_vec),
+                range_end: element.range_end,
+            }),
+        }
+    }
+
+    /// Everything that the set holds.
+    pub(crate) fn finish(mut self) -> Found<F> {
+        // An end sorts before the start at the same address: that range has ended where the next one begins.
+        self.bounds.sort_by(|(a, a_ends), (b, b_ends)| a.cmp(b).then(b_ends.cmp(a_ends)));
+        let mut bounds = std::mem::take(&mut self.bounds).into_iter().peekable();
+        while let Some((key, range_end)) = bounds.next() {
+            if range_end {
+                // nft opens the address space with an end of nothing; it stands for no range.
+                if key.iter().any(|byte| *byte != 0) {
+                    self.foreign_bound(key, true);
+                }
+                continue;
+            }
+            let end = bounds.next_if(|(_, ends)| *ends).map(|(end, _)| end);
+            match range::<F>(&key, end.as_deref()) {
+                Some(net) if self.set == Set::ServiceCidrs => self.found.rows.push(Row::ServiceCidr { net }),
+                Some(net) => self.found.rows.push(Row::LocalPods { net }),
+                None => {
+                    self.foreign_bound(key, false);
+                    if let Some(end) = end {
+                        self.foreign_bound(end, true);
+                    }
+                }
+            }
+        }
+        self.found
+    }
+
+    fn foreign_bound(&mut self, key: Vec<u8>, range_end: bool) {
+        self.found.foreign.push(Foreign { set: self.set, key, key_end: None, range_end });
+    }
+}
+
+impl<'a> Element<'a> {
+    fn parse(bytes: &'a [u8]) -> Self {
+        let mut element = Self::default();
+        for (kind, bytes) in attributes(bytes) {
+            match kind {
+                KEY => element.key = value(bytes),
+                KEY_END => element.key_end = Some(value(bytes)),
+                DATA => (element.value, element.goto) = (value(bytes), goto(bytes)),
+                FLAGS => element.range_end = bytes.try_into().map_or(0, u32::from_be_bytes) & RANGE_END != 0,
+                USERDATA => element.comment = udata::comment(bytes),
+                _ => {}
+            }
+        }
+        element
+    }
+}
+
+fn value(data: &[u8]) -> &[u8] {
+    attribute(data, 1).unwrap_or_default()
+}
+
+fn goto(data: &[u8]) -> Option<&str> {
+    const GOTO: u32 = VerdictCode::Goto as u32;
+    let verdict = attribute(data, 2)?;
+    (attribute(verdict, 1)? == GOTO.to_be_bytes()).then_some(())?;
+    CStr::from_bytes_with_nul(attribute(verdict, 2)?).ok()?.to_str().ok()
+}
+
+/// The row that an element of this set is, if it is one.
+fn row<F: Family>(set: Set, element: &Element<'_>) -> Option<Row<F>> {
+    let mut key = Parts(element.key);
+    let mut value = Parts(element.value);
+    let label = || Arc::from(element.comment);
+    let row = match set {
+        Set::ClusterFrontends | Set::ExternalFrontends => {
+            let class = if set == Set::ClusterFrontends { Class::Cluster } else { Class::External };
+            let frontend = Frontend::Address { class, at: key.socket()? };
+            Row::Frontend { frontend, service: value.service()?, label: label() }
+        }
+        Set::NodePorts => {
+            let frontend = Frontend::NodePort { protocol: key.protocol()?, port: key.port()? };
+            Row::Frontend { frontend, service: value.service()?, label: label() }
+        }
+        Set::Services => {
+            Row::Service { service: key.service()?, pick: pick(element.goto?)?, label: label() }
+        }
+        Set::Endpoints => {
+            Row::Endpoint { service: key.service()?, slot: key.slot()?, endpoint: value.endpoint::<F>()? }
+        }
+        Set::StickyEndpoints => {
+            Row::StickyEndpoint { service: key.service()?, slot: key.slot()?, id: value.endpoint_id()? }
+        }
+        Set::EndpointIds => Row::EndpointId { id: key.endpoint_id()?, endpoint: value.endpoint::<F>()? },
+        Set::ClusterIps => Row::ClusterIp { addr: key.addr::<F>()? },
+        Set::NodeAddresses => Row::NodeAddress { addr: key.addr::<F>()? },
+        Set::Hairpin => {
+            let (from, to) = (key.addr::<F>()?, key.addr::<F>()?);
+            (from == to).then_some(Row::Hairpin { addr: from })?
+        }
+        Set::RestrictedFrontends => Row::Restricted { at: key.socket()? },
+        Set::AllowedSources => {
+            let mut last = Parts(element.key_end.unwrap_or(element.key));
+            let at = key.socket()?;
+            (last.socket::<F>()? == at).then_some(())?;
+            let source = net::<F>(key.addr::<F>()?.into(), last.addr::<F>()?.into())?;
+            last.end()?;
+            Row::AllowedSource { at, source }
+        }
+        Set::Affinity | Set::ServiceCidrs | Set::LocalPods => return None,
+    };
+    key.end()?;
+    value.end()?;
+    Some(row)
+}
+
+fn pick(chain: &str) -> Option<Pick> {
+    match chain {
+        "refuse" => Some(Pick::Refuse),
+        "discard" => Some(Pick::Discard),
+        _ => match chain.parse() {
+            Ok(Chain::Pick { count }) => Some(Pick::Any { count }),
+            Ok(Chain::Stick { count, seconds }) => Some(Pick::Sticky { count, seconds }),
+            _ => None,
+        },
+    }
+}
+
+fn range<F: Family>(first: &[u8], end: Option<&[u8]>) -> Option<F::Net> {
+    let addr = |bytes| {
+        let mut parts = Parts(bytes);
+        let addr = parts.addr::<F>()?;
+        parts.end().map(|()| addr.into())
+    };
+    let first: IpAddr = addr(first)?;
+    let last = match (end, first) {
+        (Some(end), _) => match addr(end)? {
+            IpAddr::V4(end) => IpAddr::V4(end.to_bits().checked_sub(1)?.into()),
+            IpAddr::V6(end) => IpAddr::V6(end.to_bits().checked_sub(1)?.into()),
+        },
+        (None, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        (None, IpAddr::V6(_)) => IpAddr::V6(u128::MAX.into()),
+    };
+    net::<F>(first, last)
+}
+
+/// The network that reaches exactly from the first address to the last.
+fn net<F: Family>(first: IpAddr, last: IpAddr) -> Option<F::Net> {
+    let differing = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => 32 - (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        (IpAddr::V6(first), IpAddr::V6(last)) => 128 - (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    let width = if first.is_ipv4() { 32 } else { 128 };
+    let net = IpNet::new(first, u8::try_from(width - differing).ok()?).ok()?;
+    (net.network() == first && net.broadcast() == last).then_some(())?;
+    F::net(net)
+}
+
+/// The parts of a key or value, taken from the front.
+struct Parts<'a>(&'a [u8]);
+
+impl Parts<'_> {
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (part, rest) = self.0.split_at_checked(N)?;
+        let padding = rest.get(..N.next_multiple_of(4) - N)?;
+        padding.iter().all(|byte| *byte == 0).then_some(())?;
+        self.0 = &rest[padding.len()..];
+        part.try_into().ok()
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+
+    fn addr<F: Family>(&mut self) -> Option<F::Addr> {
+        match F::FAMILY {
+            IpFamily::V4 => F::addr(IpAddr::V4(Ipv4Addr::from(self.bytes::<4>()?))),
+            IpFamily::V6 => F::addr(IpAddr::V6(Ipv6Addr::from(self.bytes::<16>()?))),
+        }
+    }
+
+    fn protocol(&mut self) -> Option<Protocol> {
+        self.bytes::<1>().and_then(|[number]| Protocol::from_number(number))
+    }
+
+    fn port(&mut self) -> Option<Port> {
+        self.bytes().map(u16::from_be_bytes).and_then(Port::new)
+    }
+
+    fn socket<F: Family>(&mut self) -> Option<Socket<F>> {
+        Some(Socket { addr: self.addr::<F>()?, protocol: self.protocol()?, port: self.port()? })
+    }
+
+    fn endpoint<F: Family>(&mut self) -> Option<Endpoint<F>> {
+        Some(Endpoint { addr: self.addr::<F>()?, port: self.port()? })
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.bytes().map(u32::from_ne_bytes)
+    }
+
+    fn service(&mut self) -> Option<ServiceId> {
+        self.number().and_then(ServiceId::from_raw)
+    }
+
+    fn endpoint_id(&mut self) -> Option<EndpointId> {
+        self.number().and_then(EndpointId::from_raw)
+    }
+
+    fn slot(&mut self) -> Option<u16> {
+        self.number().and_then(|slot| u16::try_from(slot).ok())
+    }
+}

@@ -1,0 +1,116 @@
+//! Rows to set elements. Called by [`Kernel`](crate::Kernel) for every row of a change; pure bytes, no I/O.
+
+use tandem_core::family::Family;
+use tandem_core::row::{Pick, Row};
+
+use crate::chain::Chain;
+use crate::expr::Verdict;
+use crate::key::{Key, Keys, keys_of, set_of};
+use crate::sets::Set;
+use crate::udata;
+use crate::wire::{Batch, Command, nested, number, value};
+
+/// The attributes of elements.
+pub(crate) const KEY: u16 = 1;
+pub(crate) const DATA: u16 = 2;
+pub(crate) const FLAGS: u16 = 3;
+pub(crate) const USERDATA: u16 = 6;
+pub(crate) const KEY_END: u16 = 10;
+/// The element ends a range: it is the first key behind it.
+pub(crate) const RANGE_END: u32 = 1;
+
+/// Writes that a row shall be there; returns the number of the message. `alone`: no other row may be in that message.
+pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, alone: bool) -> u32 {
+    elements(batch, Command::NewSetElem, set_of(row), keys_of(row), alone, |buf| {
+        data(buf, row);
+        if let Row::Frontend { label, .. } | Row::Service { label, .. } = row
+            && !label.is_empty()
+        {
+            udata::element(buf, USERDATA, label);
+        }
+    })
+}
+
+/// Writes that a row shall not be there; returns the number of the message.
+pub(crate) fn remove<F: Family>(batch: &mut Batch, row: &Row<F>, alone: bool) -> u32 {
+    elements(batch, Command::DelSetElem, set_of(row), keys_of(row), alone, |_| ())
+}
+
+/// An element that is not a row of ours, by the bytes that name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) set: Set,
+    pub(crate) key: Vec<u8>,
+    pub(crate) key_end: Option<Vec<u8>>,
+    pub(crate) range_end: bool,
+}
+
+/// Writes that a foreign element shall not be there; returns the number of the message.
+pub(crate) fn remove_foreign(batch: &mut Batch, foreign: &Foreign) -> u32 {
+    batch.element(Command::DelSetElem, foreign.set.name(), true, |buf| {
+        nested(buf, KEY, |buf| value(buf, 1, &foreign.key));
+        if let Some(end) = &foreign.key_end {
+            nested(buf, KEY_END, |buf| value(buf, 1, end));
+        }
+        if foreign.range_end {
+            number(buf, FLAGS, RANGE_END);
+        }
+    })
+}
+
+fn elements(
+    batch: &mut Batch,
+    command: Command,
+    set: Set,
+    keys: Keys,
+    alone: bool,
+    rest: impl FnOnce(&mut Vec<u8>),
+) -> u32 {
+    let first = match keys {
+        Keys::One(key) | Keys::Range(key, _) | Keys::Until(key, _) => key,
+    };
+    let message = batch.element(command, set.name(), alone, |buf| {
+        bytes(buf, KEY, &first);
+        if let Keys::Range(_, last) = &keys {
+            bytes(buf, KEY_END, last);
+        }
+        rest(buf);
+    });
+    if let Keys::Until(_, Some(end)) = &keys {
+        batch.joined_element(|buf| {
+            bytes(buf, KEY, end);
+            number(buf, FLAGS, RANGE_END);
+        });
+    }
+    message
+}
+
+fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>) {
+    let data = match row {
+        Row::Frontend { service, .. } => Key::new().service(*service),
+        Row::StickyEndpoint { id, .. } => Key::new().endpoint(*id),
+        Row::Endpoint { endpoint, .. } | Row::EndpointId { endpoint, .. } => {
+            Key::new().addr::<F>(&endpoint.addr).port(endpoint.port)
+        }
+        Row::Service { pick, .. } => return verdict(buf, *pick),
+        _ => return,
+    };
+    bytes(buf, DATA, &data);
+}
+
+fn verdict(buf: &mut Vec<u8>, pick: Pick) {
+    let name;
+    let chain = match (pick, Chain::of(pick)) {
+        (_, Some(chain)) => {
+            name = chain.to_string();
+            &name
+        }
+        (Pick::Discard, None) => "discard",
+        (_, None) => "refuse",
+    };
+    nested(buf, DATA, |buf| Verdict::Goto(chain).encode(buf));
+}
+
+fn bytes(buf: &mut Vec<u8>, kind: u16, key: &Key) {
+    nested(buf, kind, |buf| value(buf, 1, key.bytes()));
+}

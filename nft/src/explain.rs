@@ -1,0 +1,156 @@
+//! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by `Kernel` after
+//! a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
+
+use tandem_core::delta::{ApplyError, Delta, Rejection};
+use tandem_core::family::Family;
+use tandem_core::row::Row;
+
+use crate::Kernel;
+use crate::answer::Refusal;
+use crate::family::numbers;
+use crate::key::{Keys, keys_of};
+use crate::listing;
+use crate::owner;
+use crate::socket::Outcome;
+
+/// Why a row cannot go.
+pub(crate) const NOT_THERE: &str = "it is not there";
+
+/// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be possible
+/// after all.
+pub(crate) fn explain<F: Family>(
+    kernel: &mut Kernel<F>,
+    delta: &Delta<F>,
+    first: u32,
+    refusals: Vec<Refusal>,
+) -> Result<(), ApplyError<F>> {
+    if let Some(reason) = table_trouble(kernel, &refusals) {
+        return Err(ApplyError::Failed(reason));
+    }
+    if !is_about_rows(kernel, first, &refusals) {
+        return Err(failed::<F>(refusals.first()));
+    }
+    // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each row.
+    if kernel.messages.windows(2).all(|pair| pair[0] != pair[1]) {
+        return Err(rejected(kernel, delta, &refusals));
+    }
+    let first = kernel.encode(delta, true);
+    match kernel.commit(first) {
+        Outcome::Done => {
+            kernel.demand.commit(delta);
+            Ok(())
+        }
+        Outcome::Refused(refusals) if is_about_rows(kernel, first, &refusals) => {
+            Err(rejected(kernel, delta, &refusals))
+        }
+        Outcome::Refused(refusals) => Err(failed::<F>(refusals.first())),
+        // One message for each row takes more room than the change itself did.
+        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => halves(kernel, delta, &refusals),
+        Outcome::NotSent(error) => Err(ApplyError::Failed(error.to_string())),
+        Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
+    }
+}
+
+/// Names every row of the messages that were refused: too many, but the bad ones are among them.
+fn halves<F: Family>(
+    kernel: &mut Kernel<F>,
+    delta: &Delta<F>,
+    refusals: &[Refusal],
+) -> Result<(), ApplyError<F>> {
+    kernel.encode(delta, false);
+    Err(rejected(kernel, delta, refusals))
+}
+
+/// A reason that lies in the table or in this process, if it is one.
+fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Option<String> {
+    let name = numbers(F::FAMILY).name;
+    let has = |errno| refusals.iter().any(|refusal| refusal.errno == errno);
+    let port = kernel.socket.port();
+    match listing::table(&mut kernel.socket, F::FAMILY) {
+        Ok(None) => return Some(listing::gone(F::FAMILY)),
+        Ok(Some(facts)) if has(libc::EPERM) && facts.owner != 0 && facts.owner != port => {
+            return Some(format!(
+                "table {name} {} belongs to another program: {}",
+                crate::TABLE,
+                owner::port(facts.owner)
+            ));
+        }
+        Ok(Some(_)) => {}
+        Err(error) => return Some(listing::words(F::FAMILY, &error)),
+    }
+    if has(libc::EPERM) {
+        return Some(format!("table {name} {}: not permitted (CAP_NET_ADMIN is missing)", crate::TABLE));
+    }
+    if has(libc::ENOENT)
+        && let Ok(sets) = listing::sets(&mut kernel.socket, F::FAMILY)
+        && crate::sets::Set::ALL.iter().any(|set| !sets.contains_key(set.name()))
+    {
+        return Some(listing::gone(F::FAMILY));
+    }
+    None
+}
+
+/// Whether every refusal is about messages that hold rows and is of a kind that a row can be guilty of.
+fn is_about_rows<F: Family>(kernel: &Kernel<F>, first: u32, refusals: &[Refusal]) -> bool {
+    let Some(rows_begin) = kernel.messages.first() else { return false };
+    refusals.iter().all(|refusal| {
+        refusal.sequence.wrapping_sub(first) >= rows_begin.wrapping_sub(first)
+            && !matches!(refusal.errno, libc::ENOMEM | libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::EPERM)
+    })
+}
+
+fn failed<F: Family>(refusal: Option<&Refusal>) -> ApplyError<F> {
+    ApplyError::Failed(format!("table {} {}: {}", numbers(F::FAMILY).name, crate::TABLE, reason(refusal)))
+}
+
+fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
+    // In the order of writing: what goes, then what comes.
+    let rows = delta
+        .removed
+        .iter()
+        .map(|row| (row, false))
+        .chain(delta.changed.iter().map(|(_, new)| (new, false)))
+        .chain(delta.changed.iter().map(|(_, new)| (new, true)))
+        .chain(delta.added.iter().map(|row| (row, true)));
+    let mut rejections: Vec<Rejection<F>> = Vec::new();
+    for ((row, comes), message) in rows.zip(&kernel.messages) {
+        if let Some(refusal) = refusals.iter().find(|refusal| refusal.sequence == *message)
+            && rejections.iter().all(|rejection| rejection.row != *row)
+        {
+            rejections.push(Rejection { row: row.clone(), reason: row_reason(refusal, row, comes) });
+        }
+    }
+    if rejections.is_empty() { failed::<F>(refusals.first()) } else { ApplyError::Rejected(rejections) }
+}
+
+/// What the kernel's number means for a row that comes or goes.
+fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> String {
+    match (refusal.errno, comes) {
+        // Which of the two it says depends on which end of a range it meets first.
+        (libc::EEXIST | libc::ENOTEMPTY, true) => taken(row).to_owned(),
+        (libc::ENOENT, false) => NOT_THERE.to_owned(),
+        (libc::ENFILE, true) => "the set is full".to_owned(),
+        _ => reason(Some(refusal)),
+    }
+}
+
+/// Why a row cannot come when another stands in its way.
+pub(crate) fn taken<F: Family>(row: &Row<F>) -> &'static str {
+    match keys_of(row) {
+        Keys::One(_) => "its key is there already",
+        Keys::Range(..) | Keys::Until(..) => "it overlaps a row that is there",
+    }
+}
+
+/// The kernel's words, or those for its number.
+pub(crate) fn reason(refusal: Option<&Refusal>) -> String {
+    match refusal {
+        Some(Refusal { words: Some(words), errno, .. }) => {
+            format!("the kernel refused: {words} ({})", std::io::Error::from_raw_os_error(*errno))
+        }
+        Some(Refusal { errno, .. }) => {
+            format!("the kernel refused: {}", std::io::Error::from_raw_os_error(*errno))
+        }
+        None => "the kernel refused without a reason".to_owned(),
+    }
+}

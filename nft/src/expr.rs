@@ -1,0 +1,325 @@
+//! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules again.
+//! Used by `rules`; never decides what a rule does.
+
+use netlink_bindings::nftables::{
+    CmpOps, CtKeys, MetaKeys, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs, VerdictCode,
+};
+
+use crate::family::Numbers;
+use crate::sets::{Field, Set};
+use crate::wire::{nested, number, text, value};
+
+/// The expressions of one rule. Registers are counted in words of four bytes, from 0.
+#[derive(Debug)]
+pub(crate) struct ExprList<'b> {
+    buf: &'b mut Vec<u8>,
+    family: &'static Numbers,
+}
+
+/// Where a verdict leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict<'c> {
+    Drop,
+    Return,
+    Jump(&'c str),
+    Goto(&'c str),
+}
+
+impl Verdict<'_> {
+    fn code(self) -> VerdictCode {
+        match self {
+            Self::Drop => VerdictCode::Drop,
+            Self::Return => VerdictCode::Return,
+            Self::Jump(_) => VerdictCode::Jump,
+            Self::Goto(_) => VerdictCode::Goto,
+        }
+    }
+
+    /// Writes the attributes of a verdict's data.
+    pub(crate) fn encode(self, buf: &mut Vec<u8>) {
+        let verdict = PushDataAttrs::new(buf).nested_verdict().push_code(self.code() as u32);
+        if let Self::Jump(chain) | Self::Goto(chain) = self {
+            let _ = verdict.push_chain_bytes(chain.as_bytes());
+        }
+    }
+}
+
+/// The kernel's number of a register.
+fn register(word: u32) -> u32 {
+    const FIRST_WORD: u32 = 8;
+    FIRST_WORD + word
+}
+
+impl<'b> ExprList<'b> {
+    /// The name by which a transaction's anonymous sets go until the kernel numbers them.
+    pub(crate) const ANONYMOUS: &'static str = "__set%d";
+
+    pub(crate) fn new(buf: &'b mut Vec<u8>, family: &'static Numbers) -> Self {
+        Self { buf, family }
+    }
+
+    fn list(&mut self) -> PushExprListAttrs<&mut Vec<u8>> {
+        PushExprListAttrs::new(&mut *self.buf)
+    }
+
+    fn meta(&mut self, key: MetaKeys, word: u32) -> &mut Self {
+        let _ = self.list().nested_elem().nested_data_meta().push_key(key as u32).push_dreg(register(word));
+        self
+    }
+
+    fn set_meta(&mut self, key: MetaKeys) -> &mut Self {
+        let _ = self.list().nested_elem().nested_data_meta().push_key(key as u32).push_sreg(register(0));
+        self
+    }
+
+    fn payload(&mut self, base: PayloadBase, offset: u32, len: u32, word: u32) -> &mut Self {
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_payload()
+            .push_dreg(register(word))
+            .push_base(base as u32)
+            .push_offset(offset)
+            .push_len(len);
+        self
+    }
+
+    /// Loads one field from this word on.
+    pub(crate) fn load_at(&mut self, field: Field, word: u32) -> &mut Self {
+        let (family, len) = (self.family, field.len(self.family));
+        match field {
+            Field::Saddr => self.payload(PayloadBase::NetworkHeader, family.saddr_offset, len, word),
+            Field::Daddr => self.payload(PayloadBase::NetworkHeader, family.daddr_offset, len, word),
+            Field::Port => self.payload(PayloadBase::TransportHeader, 2, len, word),
+            Field::Protocol => self.meta(MetaKeys::L4Proto, word),
+            Field::Priority => self.meta(MetaKeys::Priority, word),
+            Field::Slot => self.random(u32::from(u16::MAX) + 1, word),
+        }
+    }
+
+    /// Loads fields one behind the other.
+    pub(crate) fn load(&mut self, fields: &[Field]) -> &mut Self {
+        let mut word = 0;
+        for field in fields {
+            self.load_at(*field, word);
+            word += field.len(self.family).div_ceil(4);
+        }
+        self
+    }
+
+    /// Loads a random number below `modulus`.
+    pub(crate) fn random(&mut self, modulus: u32, word: u32) -> &mut Self {
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_numgen()
+            .push_dreg(register(word).to_be()) // the builder writes this one in host order
+            .push_modulus(modulus)
+            .push_type(1)
+            .push_offset(0);
+        self
+    }
+
+    pub(crate) fn load_mark(&mut self) -> &mut Self {
+        self.meta(MetaKeys::Mark, 0)
+    }
+
+    pub(crate) fn set_mark(&mut self) -> &mut Self {
+        self.set_meta(MetaKeys::Mark)
+    }
+
+    pub(crate) fn set_priority(&mut self) -> &mut Self {
+        self.set_meta(MetaKeys::Priority)
+    }
+
+    fn ct(&mut self, key: CtKeys) -> &mut Self {
+        let _ = self.list().nested_elem().nested_data_ct().push_dreg(register(0)).push_key(key as u32);
+        self
+    }
+
+    pub(crate) fn load_ct_state(&mut self) -> &mut Self {
+        self.ct(CtKeys::State)
+    }
+
+    pub(crate) fn load_ct_status(&mut self) -> &mut Self {
+        self.ct(CtKeys::Status)
+    }
+
+    /// Loads what kind of address the source is to this host.
+    pub(crate) fn load_source_type(&mut self) -> &mut Self {
+        const SADDR: u32 = 1;
+        const ADDRTYPE: u32 = 3;
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_fib()
+            .push_dreg(register(0))
+            .push_result(ADDRTYPE)
+            .push_flags(SADDR);
+        self
+    }
+
+    pub(crate) fn load_number(&mut self, number: u32) -> &mut Self {
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_immediate()
+            .push_dreg(register(0))
+            .nested_data()
+            .push_value(&number.to_ne_bytes());
+        self
+    }
+
+    /// Keeps the bits of `and`, then flips those of `xor`.
+    pub(crate) fn bits_at(&mut self, and: u32, xor: u32, word: u32) -> &mut Self {
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_bitwise()
+            .push_sreg(register(word))
+            .push_dreg(register(word))
+            .push_len(4)
+            .nested_mask()
+            .push_value(&and.to_ne_bytes())
+            .end_nested()
+            .nested_xor()
+            .push_value(&xor.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn bits(&mut self, and: u32) -> &mut Self {
+        self.bits_at(and, 0, 0)
+    }
+
+    fn compare(&mut self, op: CmpOps, bytes: &[u8]) -> &mut Self {
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_cmp()
+            .push_sreg(register(0))
+            .push_op(op as u32)
+            .nested_data()
+            .push_value(bytes);
+        self
+    }
+
+    pub(crate) fn is(&mut self, number: u32) -> &mut Self {
+        self.compare(CmpOps::Eq, &number.to_ne_bytes())
+    }
+
+    pub(crate) fn is_not(&mut self, number: u32) -> &mut Self {
+        self.compare(CmpOps::Neq, &number.to_ne_bytes())
+    }
+
+    pub(crate) fn is_protocol(&mut self, protocol: u8) -> &mut Self {
+        self.load(&[Field::Protocol]).compare(CmpOps::Eq, &[protocol])
+    }
+
+    /// Looks up what is loaded; the builder numbers this expression's attributes wrongly.
+    fn lookup(&mut self, set: &str, rest: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        self.expression("lookup", |buf| {
+            text(buf, 1, set);
+            number(buf, 2, register(0));
+            rest(buf);
+        });
+        self
+    }
+
+    pub(crate) fn is_in(&mut self, set: Set) -> &mut Self {
+        self.lookup(set.name(), |_| ())
+    }
+
+    pub(crate) fn is_not_in(&mut self, set: Set) -> &mut Self {
+        const INVERTED: u32 = 1;
+        self.lookup(set.name(), |buf| number(buf, 5, INVERTED))
+    }
+
+    /// Requires a protocol of the transaction's anonymous set `id`.
+    pub(crate) fn has_ports(&mut self, id: u32) -> &mut Self {
+        self.load(&[Field::Protocol]).lookup(Self::ANONYMOUS, |buf| number(buf, 4, id))
+    }
+
+    /// Replaces what is loaded by what the map holds for it.
+    pub(crate) fn map(&mut self, set: Set) -> &mut Self {
+        self.lookup(set.name(), |buf| number(buf, 3, register(0)))
+    }
+
+    /// Goes where the map says.
+    pub(crate) fn vmap(&mut self, set: Set) -> &mut Self {
+        const VERDICT: u32 = 0;
+        self.lookup(set.name(), |buf| number(buf, 3, VERDICT))
+    }
+
+    pub(crate) fn verdict(&mut self, verdict: Verdict<'_>) {
+        let mut immediate = self.list().nested_elem().nested_data_immediate().push_dreg(0);
+        let buf = netlink_bindings::traits::Pusher::as_vec_mut(&mut immediate);
+        nested(buf, 2, |buf| verdict.encode(buf));
+    }
+
+    /// Sends the connection to the endpoint that is loaded.
+    pub(crate) fn dnat(&mut self) {
+        const DNAT: u32 = 1;
+        let port = register(u32::from(self.family.addr_len) / 4);
+        let nfproto = u32::from(self.family.nfproto);
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_nat()
+            .push_type(DNAT)
+            .push_family(nfproto)
+            .push_reg_addr_min(register(0))
+            .push_reg_proto_min(port);
+    }
+
+    pub(crate) fn reject_with_reset(&mut self) {
+        let _ = self.list().nested_elem().nested_data_reject().push_type(1).push_icmp_code(0);
+    }
+
+    pub(crate) fn reject(&mut self) {
+        let code = self.family.port_unreachable;
+        let _ = self.list().nested_elem().nested_data_reject().push_type(0).push_icmp_code(code);
+    }
+
+    /// `masquerade fully-random`; the builder does not have this expression.
+    pub(crate) fn masquerade(&mut self) {
+        const FULLY_RANDOM: u32 = 0x10;
+        self.expression("masq", |buf| {
+            let _ = PushExprMasqAttrs::new(buf).push_flags(FULLY_RANDOM);
+        });
+    }
+
+    /// `update @affinity { saddr . service timeout T : endpoint id }`; keeps the value of an element that exists.
+    pub(crate) fn remember(&mut self, seconds: u32) {
+        const UPDATE: u32 = 1;
+        self.affinity(UPDATE, u64::from(seconds) * 1000);
+    }
+
+    /// `delete @affinity { saddr . service : endpoint id }`
+    pub(crate) fn forget(&mut self) {
+        const DELETE: u32 = 2;
+        self.affinity(DELETE, 0);
+    }
+
+    /// The builder does not have expressions that packets change sets with.
+    fn affinity(&mut self, op: u32, timeout: u64) {
+        let service = u32::from(self.family.addr_len) / 4;
+        let value_at = (service + 1).next_multiple_of(4);
+        self.load(&[Field::Saddr, Field::Priority]).bits_at(0xffff_f000, 0, service).load_at(Field::Priority, value_at);
+        self.expression("dynset", |buf| {
+            number(buf, 4, register(0));
+            number(buf, 5, register(value_at));
+            number(buf, 3, op);
+            text(buf, 1, Set::Affinity.name());
+            if timeout > 0 {
+                value(buf, 6, &timeout.to_be_bytes());
+            }
+        });
+    }
+
+    fn expression(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
+        nested(self.buf, 1, |buf| {
+            text(buf, 1, name);
+            nested(buf, 2, data);
+        });
+    }
+}

@@ -1,0 +1,246 @@
+//! One family's table in the kernel. Owned by the engine; the only door through which rows reach the kernel. A change costs
+//! one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on that way.
+
+use std::marker::PhantomData;
+
+use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError};
+use tandem_core::family::Family;
+use tandem_core::row::Row;
+
+use crate::adopt::{self, OpenError};
+use crate::chain::Chain;
+use crate::decode::Found;
+use crate::demand::Demand;
+use crate::family::numbers;
+use crate::listing::{self, words};
+use crate::owner::Ownership;
+use crate::sets::Set;
+use crate::socket::{Outcome, Socket};
+use crate::wire::Batch;
+use crate::{Settings, element, explain, rules};
+
+/// The table `ip tandem` or `ip6 tandem`.
+#[derive(Debug)]
+pub struct Kernel<F: Family> {
+    pub(crate) socket: Socket,
+    pub(crate) batch: Batch,
+    pub(crate) demand: Demand,
+    pub(crate) settings: Settings,
+    pub(crate) ownership: Ownership,
+    /// For each row of the transaction in the order of writing, the message that holds it.
+    pub(crate) messages: Vec<u32>,
+    family: PhantomData<F>,
+}
+
+/// Why unused chains were not removed. Nothing depends on it: they do no harm.
+#[derive(Debug, thiserror::Error)]
+#[error("removing unused chains of table {table}: {reason}")]
+pub struct TidyError {
+    table: &'static str,
+    reason: String,
+}
+
+impl<F: Family> Kernel<F> {
+    /// Opens the table: makes it, or takes over the one that is there with its rows, without a moment without rules.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        let mut kernel = Self {
+            socket: Socket::open().map_err(OpenError::Socket)?,
+            batch: Batch::default(),
+            demand: Demand::default(),
+            settings,
+            ownership: Ownership::Shared("not opened yet".to_owned()),
+            messages: Vec::new(),
+            family: PhantomData,
+        };
+        kernel.repair()?;
+        Ok(kernel)
+    }
+
+    /// Puts the table right after another program deleted or changed it, as [`Self::open`] does, over the same socket.
+    /// Rows that are gone stay gone: read them back and apply the difference.
+    pub fn repair(&mut self) -> Result<(), OpenError> {
+        adopt::adopt(self)
+    }
+
+    /// Whether other programs can change the table.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to do: a
+    /// chain that was used once is likely to be used again.
+    pub fn tidy(&mut self) -> Result<usize, TidyError> {
+        let mut unused = self.demand.unused();
+        // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
+        while !unused.is_empty() {
+            let first = self.begin();
+            for chain in &unused {
+                rules::encode_flush(&mut self.batch, &chain.to_string());
+                rules::encode_delete(&mut self.batch, &chain.to_string());
+            }
+            match self.commit(first) {
+                Outcome::Done => break,
+                Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::EBUSY) => {
+                    // Begin marker, then two messages for each chain.
+                    let mut message = first;
+                    let before = unused.len();
+                    unused.retain(|_| {
+                        message = message.wrapping_add(2);
+                        refusals.iter().all(|refusal| refusal.sequence != message)
+                    });
+                    if unused.len() == before {
+                        break;
+                    }
+                }
+                Outcome::Refused(refusals) => {
+                    return Err(self.untidy(explain::reason(refusals.first())));
+                }
+                Outcome::NotSent(error) => return Err(self.untidy(error.to_string())),
+                Outcome::Lost(reason) => {
+                    let _ = self.count_chains();
+                    return Err(self.untidy(reason));
+                }
+            }
+        }
+        for chain in &unused {
+            self.demand.removed(*chain);
+        }
+        Ok(unused.len())
+    }
+
+    fn untidy(&self, reason: String) -> TidyError {
+        TidyError { table: numbers(F::FAMILY).name, reason }
+    }
+
+    /// Starts a transaction; returns the number of its first message.
+    pub(crate) fn begin(&mut self) -> u32 {
+        let first = self.socket.sequence();
+        self.batch.begin(numbers(F::FAMILY).nfproto, first);
+        self.demand.begin();
+        first
+    }
+
+    /// Sends the transaction that began with this message.
+    pub(crate) fn commit(&mut self, first: u32) -> Outcome {
+        self.batch.end();
+        self.socket.transact(self.batch.bytes(), first, self.batch.last_sequence())
+    }
+
+    /// Counts anew which chains are there and used.
+    fn count_chains(&mut self) -> Result<(), String> {
+        let services =
+            listing::elements::<F>(&mut self.socket, Set::Services).map_err(|error| words(F::FAMILY, &error))?;
+        self.count_chains_with(&services.rows)
+    }
+
+    pub(crate) fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
+        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
+        self.demand.reset(chains.keys().filter_map(|name| name.parse::<Chain>().ok()), rows);
+        Ok(())
+    }
+
+    /// Reads everything, and removes what is no row of ours.
+    fn read_all(&mut self) -> Result<Vec<Row<F>>, String> {
+        let mut all = Vec::new();
+        for set in Set::ALL.into_iter().filter(|set| *set != Set::Affinity) {
+            let Found { mut rows, foreign } =
+                listing::elements::<F>(&mut self.socket, set).map_err(|error| words(F::FAMILY, &error))?;
+            if !foreign.is_empty() {
+                self.remove_foreign(set, &foreign)?;
+            }
+            all.append(&mut rows);
+        }
+        self.count_chains_with(&all)?;
+        Ok(all)
+    }
+
+    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), String> {
+        let table = numbers(F::FAMILY).name;
+        tracing::warn!(
+            table,
+            set = set.name(),
+            elements = foreign.len(),
+            first = ?foreign.first(),
+            "removing elements that no tandem wrote"
+        );
+        let first = self.begin();
+        for foreign in foreign {
+            element::remove_foreign(&mut self.batch, foreign);
+        }
+        match self.commit(first) {
+            Outcome::Done => Ok(()),
+            Outcome::Refused(refusals) => Err(explain::reason(refusals.first())),
+            Outcome::NotSent(error) => Err(error.to_string()),
+            Outcome::Lost(reason) => Err(reason),
+        }
+        .map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
+    }
+
+    /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
+    pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
+        let first = self.begin();
+        self.messages.clear();
+        for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
+            for chain in self.demand.missing(row) {
+                rules::encode_demanded_chain(&mut self.batch, chain, true);
+                rules::encode_demanded(&mut self.batch, F::FAMILY, chain);
+            }
+        }
+        for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
+            self.messages.push(element::remove(&mut self.batch, row, alone));
+        }
+        for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
+            self.messages.push(element::add(&mut self.batch, row, alone));
+        }
+        first
+    }
+
+    /// Applies a change that is too large for one transaction in two halves, the first of which holds what the second
+    /// points at.
+    fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        let (removed, rest) = delta.removed.split_at(delta.removed.len() / 2);
+        let (changed, changed_rest) = delta.changed.split_at(delta.changed.len() / 2);
+        let (added, added_rest) = delta.added.split_at(delta.added.len() / 2);
+        let half = |added: &[Row<F>], changed: &[(Row<F>, Row<F>)], removed: &[Row<F>]| Delta {
+            added: added.to_vec(),
+            changed: changed.to_vec(),
+            removed: removed.to_vec(),
+        };
+        let halves = [half(added, changed, removed), half(added_rest, changed_rest, rest)];
+        if halves.iter().any(|half| half.len() == delta.len()) {
+            return Err(ApplyError::Failed("one row does not fit into the socket's buffer".to_owned()));
+        }
+        let [first, second] = halves;
+        self.apply(&first)?;
+        self.apply(&second).map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}")))
+    }
+}
+
+impl<F: Family> DataPlane<F> for Kernel<F> {
+    fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
+        self.read_all().map_err(ReadError)
+    }
+
+    fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let first = self.encode(delta, false);
+        if self.batch.bytes().len() > self.socket.limit() && delta.len() > 1 {
+            return self.apply_halves(delta);
+        }
+        match self.commit(first) {
+            Outcome::Done => {
+                self.demand.commit(delta);
+                Ok(())
+            }
+            Outcome::Refused(refusals) => explain::explain(self, delta, first, refusals),
+            Outcome::NotSent(error) => Err(ApplyError::Failed(format!(
+                "sending a change of {} rows to table {}: {error}",
+                delta.len(),
+                numbers(F::FAMILY).name
+            ))),
+            Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the kernel has: the table, its sets, its chains and their elements. Used when a table is opened or read back, and to
+//! explain a refusal; never changes anything.
+
+use std::collections::HashMap;
+use std::io;
+
+use netlink_bindings::nftables::{
+    ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs,
+};
+use tandem_core::family::{Family, IpFamily};
+
+use crate::decode::{Found, Reader};
+use crate::family::numbers;
+use crate::sets::{Set, Shape};
+use crate::socket::{ListError, Socket};
+use crate::wire::{Command, DUMP, HEADERS, text};
+
+/// A table as it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableFacts {
+    pub(crate) flags: u32,
+    /// The port id of the socket that owns it; 0 if none does.
+    pub(crate) owner: u32,
+}
+
+/// A chain as it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChainFacts {
+    pub(crate) kind: Option<String>,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+    pub(crate) hooked: bool,
+}
+
+/// The table, if there is one.
+pub(crate) fn table(socket: &mut Socket, family: IpFamily) -> Result<Option<TableFacts>, ListError> {
+    let result = socket.list(
+        Command::GetTable,
+        0,
+        numbers(family).nfproto,
+        |buf| text(buf, 1, crate::TABLE),
+        TableFacts::default,
+        |facts, body| {
+            for attribute in TableAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    TableAttrs::Flags(flags) => facts.flags = flags,
+                    TableAttrs::Owner(owner) => facts.owner = owner,
+                    _ => {}
+                }
+            }
+        },
+    );
+    match result {
+        Ok(facts) => Ok(Some(facts)),
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The table's sets by name, without anonymous ones.
+pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<String, Shape>, ListError> {
+    const ANONYMOUS: u32 = 1;
+    socket.list(
+        Command::GetSet,
+        DUMP,
+        numbers(family).nfproto,
+        |buf| text(buf, 1, crate::TABLE),
+        HashMap::new,
+        |sets, body| {
+            let (mut shape, mut name, mut ours) = (Shape::default(), String::new(), false);
+            for attribute in SetAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    SetAttrs::Table(table) => ours = table.to_bytes() == crate::TABLE.as_bytes(),
+                    SetAttrs::Name(text) => name = text.to_string_lossy().into_owned(),
+                    SetAttrs::Flags(flags) => shape.flags = flags,
+                    SetAttrs::KeyType(kind) => shape.key_type = kind,
+                    SetAttrs::KeyLen(len) => shape.key_len = len,
+                    SetAttrs::DataType(kind) => shape.data_type = kind,
+                    SetAttrs::DataLen(len) => shape.data_len = len,
+                    SetAttrs::Desc(desc) => {
+                        for part in desc.flatten() {
+                            if let SetDescAttrs::Size(size) = part {
+                                shape.size = size;
+                            }
+                        }
+                    }
+                    SetAttrs::Expr(expression) => {
+                        shape.counter = expression.flatten().any(|part| {
+                            matches!(part, ExprAttrs::Name(name) if name == c"counter")
+                        });
+                    }
+                    _ => {}
+                }
+            }
+            if ours && shape.flags & ANONYMOUS == 0 {
+                sets.insert(name, shape);
+            }
+        },
+    )
+}
+
+/// The table's chains by name.
+pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<String, ChainFacts>, ListError> {
+    socket.list(
+        Command::GetChain,
+        DUMP,
+        numbers(family).nfproto,
+        |buf| text(buf, 1, crate::TABLE),
+        HashMap::new,
+        |chains, body| {
+            let (mut chain, mut name, mut ours) = (ChainFacts::default(), String::new(), false);
+            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    ChainAttrs::Table(table) => ours = table.to_bytes() == crate::TABLE.as_bytes(),
+                    ChainAttrs::Name(text) => name = text.to_string_lossy().into_owned(),
+                    ChainAttrs::Type(kind) => chain.kind = Some(kind.to_string_lossy().into_owned()),
+                    ChainAttrs::Hook(hook) => {
+                        chain.hooked = true;
+                        for part in hook.flatten() {
+                            match part {
+                                NftHookAttrs::Num(number) => chain.number = number,
+                                NftHookAttrs::Priority(priority) => chain.priority = priority,
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if ours {
+                chains.insert(name, chain);
+            }
+        },
+    )
+}
+
+/// What a set holds.
+pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set) -> Result<Found<F>, ListError> {
+    let reader = socket.list(
+        Command::GetSetElem,
+        DUMP,
+        numbers(F::FAMILY).nfproto,
+        |buf| {
+            text(buf, 1, crate::TABLE);
+            text(buf, 2, set.name());
+        },
+        || Reader::<F>::new(set),
+        Reader::message,
+    )?;
+    Ok(reader.finish())
+}
+
+/// What a failed listing means for the table.
+pub(crate) fn words(family: IpFamily, error: &ListError) -> String {
+    let name = numbers(family).name;
+    match error {
+        ListError::Io(error) if error.raw_os_error() == Some(libc::ENOENT) => gone(family),
+        ListError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            format!("reading table {name} {}: not permitted (CAP_NET_ADMIN is missing)", crate::TABLE)
+        }
+        error => format!("reading table {name} {}: {error}", crate::TABLE),
+    }
+}
+
+/// Says that the table is not there any more.
+pub(crate) fn gone(family: IpFamily) -> String {
+    let name = numbers(family).name;
+    format!("table {name} {} is gone: another program deleted it or parts of it", crate::TABLE)
+}
+
+fn attributes(body: &[u8]) -> &[u8] {
+    body.get(HEADERS - 16..).unwrap_or_default()
+}

@@ -1,0 +1,40 @@
+//! Who owns a table: the kernel's port ids to words. Used for errors and status; reads `/proc/<pid>` and nothing else.
+
+/// The part of a netlink port id that is a process id, where the socket was bound as this crate, libmnl and libnl do it.
+pub(crate) const PID: u32 = 0x003f_ffff;
+
+/// Whether nobody else can change the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The kernel refuses changes by others, and keeps the table when this process ends.
+    Owned,
+    /// Others can change the table, for this reason.
+    Shared(String),
+}
+
+/// Names a process: `pid 1234 (kube-proxy)`.
+pub(crate) fn process(pid: u32) -> String {
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("pid {pid} ({})", name.trim_end()),
+        Err(_) => format!("pid {pid}"),
+    }
+}
+
+/// Names a process and how it was started: `pid 1234 (tandem run)`.
+pub(crate) fn process_with_arguments(pid: u32) -> String {
+    match std::fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(arguments) if !arguments.is_empty() => {
+            let words: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            format!("pid {pid} ({})", words.join(" ").trim_end())
+        }
+        _ => process(pid),
+    }
+}
+
+/// Names the process behind a netlink port id.
+pub(crate) fn port(port: u32) -> String {
+    match port & PID {
+        pid if port >> 31 == 0 && pid != 0 => process(pid),
+        _ => format!("netlink port {port}"),
+    }
+}

@@ -1,0 +1,269 @@
+//! The chains and rules: the fixed ones, which only the settings change, and those made on demand for each number of
+//! endpoints and affinity timeout. Used to make a table and by changes that need a new chain; never knows which Service
+//! needs it.
+
+use netlink_bindings::nftables::{PushChainAttrs, PushRuleAttrs};
+use tandem_core::family::IpFamily;
+
+use crate::Settings;
+use crate::chain::Chain;
+use crate::expr::{ExprList, Verdict};
+use crate::family::numbers;
+use crate::sets::{Field, Set, encode_protocols};
+use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, text};
+
+/// Where a chain is called from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) kind: &'static str,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+}
+
+const PREROUTING: u32 = 0;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+
+const fn hook(kind: &'static str, number: u32, priority: i32) -> Option<Hook> {
+    Some(Hook { kind, number, priority })
+}
+
+/// The chains that are always there. A chain stands behind those that it leads to.
+pub(crate) static FIXED: [(&str, Option<Hook>); 13] = [
+    ("refuse", None),
+    ("discard", None),
+    ("mark-for-masquerade", None),
+    ("cluster-traffic", None),
+    ("local-process-to-external", None),
+    ("external-traffic", None),
+    ("service-traffic", None),
+    ("source-ranges", None),
+    ("prerouting-filter", hook("filter", PREROUTING, -110)),
+    ("output-filter", hook("filter", OUTPUT, -110)),
+    ("prerouting", hook("nat", PREROUTING, -100)),
+    ("output", hook("nat", OUTPUT, -100)),
+    ("postrouting", hook("nat", POSTROUTING, 100)),
+];
+
+const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+/// Masks away the bit that selects the endpoints on this node.
+const ALL_ENDPOINTS: u32 = 0xf7ff_ffff;
+const LOCAL_ENDPOINTS: u32 = !ALL_ENDPOINTS;
+/// Masks away an endpoint's number, leaving its service.
+const SERVICE: u32 = 0xffff_f000;
+/// Every id of ours has these bits.
+const TAG: u32 = 0xf000_0000;
+
+/// Writes a chain without rules, or that there shall be one.
+pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
+    const ACCEPT: u32 = 1;
+    batch.message(Command::NewChain, CREATE, |buf| {
+        let mut attrs =
+            PushChainAttrs::new(buf).push_table_bytes(crate::TABLE.as_bytes()).push_name_bytes(name.as_bytes());
+        if let Some(hook) = hook {
+            attrs = attrs.nested_hook().push_num(hook.number).push_priority(hook.priority).end_nested();
+            let _ = attrs.push_policy(ACCEPT).push_type_bytes(hook.kind.as_bytes());
+        }
+    });
+}
+
+/// Writes that a chain shall lose its rules.
+pub(crate) fn encode_flush(batch: &mut Batch, chain: &str) {
+    batch.message(Command::DelRule, 0, |buf| {
+        text(buf, 1, crate::TABLE);
+        text(buf, 2, chain);
+    });
+}
+
+/// Writes that a chain without rules shall go.
+pub(crate) fn encode_delete(batch: &mut Batch, chain: &str) {
+    batch.message(Command::DelChain, 0, |buf| {
+        text(buf, 1, crate::TABLE);
+        text(buf, 3, chain);
+    });
+}
+
+/// Adds rules to one chain.
+struct Rules<'b, 'c> {
+    batch: &'b mut Batch,
+    chain: &'c str,
+    family: IpFamily,
+}
+
+impl Rules<'_, '_> {
+    fn rule(&mut self, expressions: impl FnOnce(&mut ExprList<'_>)) {
+        let family = numbers(self.family);
+        self.batch.message(Command::NewRule, CREATE | APPEND, |buf| {
+            let mut attrs = PushRuleAttrs::new(buf)
+                .push_table_bytes(crate::TABLE.as_bytes())
+                .push_chain_bytes(self.chain.as_bytes());
+            let buf = netlink_bindings::traits::Pusher::as_vec_mut(&mut attrs);
+            nested(buf, 4, |buf| expressions(&mut ExprList::new(buf, family)));
+        });
+    }
+
+    /// Sends what has ports to the endpoint that `endpoint` loads.
+    fn dnat(&mut self, endpoint: impl FnOnce(&mut ExprList<'_>)) {
+        let protocols = encode_protocols(self.batch);
+        self.rule(|r| {
+            r.has_ports(protocols);
+            endpoint(r);
+            r.dnat();
+        });
+    }
+
+    fn dnat_to_id(&mut self) {
+        self.dnat(|r| {
+            r.load(&[Field::Priority]).map(Set::EndpointIds);
+        });
+    }
+
+    fn jump(&mut self, chain: &str) {
+        self.rule(|r| r.verdict(Verdict::Jump(chain)));
+    }
+
+    fn keep_bits(&mut self, and: u32) {
+        self.rule(|r| {
+            r.load(&[Field::Priority]).bits(and).set_priority();
+        });
+    }
+}
+
+/// Writes the rules of a fixed chain.
+pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static str, settings: Settings) {
+    let mut rules = Rules { batch, chain, family };
+    match chain {
+        "refuse" => {
+            rules.rule(|r| r.is_protocol(6).reject_with_reset());
+            rules.rule(|r| r.reject());
+        }
+        "discard" => rules.rule(|r| r.verdict(Verdict::Drop)),
+        "mark-for-masquerade" => {
+            let bit = settings.mark();
+            rules.rule(|r| {
+                r.load_mark().bits_at(!bit, bit, 0).set_mark();
+            });
+        }
+        "cluster-traffic" => cluster_traffic(&mut rules, settings),
+        "local-process-to-external" => {
+            rules.jump("mark-for-masquerade");
+            rules.keep_bits(ALL_ENDPOINTS);
+        }
+        "external-traffic" => external_traffic(&mut rules, settings),
+        "service-traffic" => service_traffic(&mut rules),
+        "source-ranges" => rules.rule(|r| {
+            const NEW: u32 = 8;
+            r.load_ct_state().bits(NEW).is_not(0).load(SOCKET).is_in(Set::RestrictedFrontends);
+            r.load(Set::AllowedSources.layout().key).is_not_in(Set::AllowedSources).verdict(Verdict::Drop);
+        }),
+        "prerouting-filter" | "output-filter" => rules.jump("source-ranges"),
+        "prerouting" | "output" => rules.jump("service-traffic"),
+        _ => postrouting(&mut rules, settings),
+    }
+}
+
+fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
+    if settings.masquerade_all {
+        rules.jump("mark-for-masquerade");
+    } else if settings.detect_local {
+        rules.rule(|r| {
+            r.load(&[Field::Saddr]).is_not_in(Set::LocalPods).verdict(Verdict::Jump("mark-for-masquerade"));
+        });
+    }
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).vmap(Set::Services);
+    });
+}
+
+fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
+    const LOCAL: u32 = 2;
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).bits(LOCAL_ENDPOINTS).is(0).verdict(Verdict::Jump("mark-for-masquerade"));
+    });
+    if settings.detect_local {
+        rules.rule(|r| {
+            r.load(&[Field::Saddr]).is_in(Set::LocalPods).load(&[Field::Priority]).bits(ALL_ENDPOINTS).set_priority();
+        });
+    }
+    rules.rule(|r| r.load_source_type().is(LOCAL).verdict(Verdict::Jump("local-process-to-external")));
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).vmap(Set::Services);
+    });
+}
+
+fn service_traffic(rules: &mut Rules<'_, '_>) {
+    for (set, chain) in [(Set::ClusterFrontends, "cluster-traffic"), (Set::ExternalFrontends, "external-traffic")] {
+        rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(Verdict::Goto(chain)));
+    }
+    rules.rule(|r| {
+        r.load(&[Field::Daddr]).is_in(Set::NodeAddresses).load(&[Field::Protocol, Field::Port]);
+        r.map(Set::NodePorts).set_priority().verdict(Verdict::Goto("external-traffic"));
+    });
+    rules.rule(|r| r.load(&[Field::Daddr]).is_in(Set::ClusterIps).verdict(Verdict::Goto("refuse")));
+    rules.rule(|r| r.load(&[Field::Daddr]).is_in(Set::ServiceCidrs).verdict(Verdict::Drop));
+}
+
+fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
+    const DNAT: u32 = 0x20;
+    let bit = settings.mark();
+    rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).bits(TAG).is(TAG).load_number(0).set_priority();
+    });
+    rules.rule(|r| {
+        r.load_mark().bits(bit).is_not(0).load_mark().bits(!bit).set_mark().masquerade();
+    });
+    rules.rule(|r| r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin).masquerade());
+}
+
+/// Writes a chain that services need, without its rules; `new` when it must not be there.
+pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) {
+    let name = chain.to_string();
+    batch.message(Command::NewChain, CREATE | if new { EXCLUSIVE } else { 0 }, |buf| {
+        text(buf, 1, crate::TABLE);
+        text(buf, 3, &name);
+    });
+}
+
+/// Writes the rules of a chain that services need.
+pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain) {
+    let name = chain.to_string();
+    let mut rules = Rules { batch, chain: &name, family };
+    match chain {
+        Chain::Pick { count } => rules.dnat(|r| {
+            r.load(&[Field::Priority]).random(u32::from(count.get()), 1).map(Set::Endpoints);
+        }),
+        Chain::Recall { seconds } => {
+            rules.rule(|r| {
+                r.load(&[Field::Saddr, Field::Priority]).map(Set::Affinity).set_priority();
+            });
+            rules.rule(|r| r.load(&[Field::Priority]).bits(!SERVICE).is(0).verdict(Verdict::Return));
+            rules.rule(|r| r.remember(seconds));
+            rules.dnat_to_id();
+            rules.rule(|r| r.forget());
+            rules.keep_bits(SERVICE);
+        }
+        Chain::Remember { seconds } => {
+            rules.rule(|r| r.remember(seconds));
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| {
+                r.load(&[Field::Saddr, Field::Priority]).map(Set::Affinity).set_priority();
+            });
+            rules.dnat_to_id();
+        }
+        Chain::Stick { count, seconds } => {
+            let draw = |r: &mut ExprList<'_>| {
+                r.load(&[Field::Priority]).random(u32::from(count.get()), 1).map(Set::StickyEndpoints).set_priority();
+            };
+            rules.jump(&Chain::Recall { seconds }.to_string());
+            let remember = Chain::Remember { seconds }.to_string();
+            rules.rule(|r| {
+                draw(r);
+                r.verdict(Verdict::Jump(&remember));
+            });
+            // Reached only when the affinity map is full: any endpoint, not remembered.
+            rules.rule(draw);
+            rules.dnat_to_id();
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The sets and maps of a table: their names, what their keys and values are made of, and how they are made. Used to make
+//! a table, to compare one that is there, and to encode and decode elements; never holds rows.
+
+use netlink_bindings::nftables::PushSetAttrs;
+use tandem_core::family::IpFamily;
+
+use crate::expr::ExprList;
+use crate::family::{Numbers, numbers};
+use crate::udata;
+use crate::wire::{Batch, CREATE, Command};
+
+/// A set or map that holds rows, or `affinity`, which packets write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Set {
+    ClusterFrontends,
+    ExternalFrontends,
+    NodePorts,
+    Services,
+    Endpoints,
+    StickyEndpoints,
+    EndpointIds,
+    Affinity,
+    ClusterIps,
+    ServiceCidrs,
+    LocalPods,
+    NodeAddresses,
+    Hairpin,
+    RestrictedFrontends,
+    AllowedSources,
+}
+
+/// One part of a key or value, by the packet field it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Saddr,
+    Daddr,
+    Protocol,
+    Port,
+    /// A service id or endpoint id.
+    Priority,
+    /// `numgen random mod 65536`
+    Slot,
+}
+
+/// What a map's elements point at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value {
+    None,
+    Fields(&'static [Field]),
+    Verdict,
+}
+
+/// How a set is made.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) name: &'static str,
+    comment: &'static str,
+    pub(crate) key: &'static [Field],
+    pub(crate) value: Value,
+    size: Option<u32>,
+    flags: u32,
+    counter: bool,
+}
+
+const INTERVAL: u32 = 0x04;
+const MAP: u32 = 0x08;
+const TIMEOUT: u32 = 0x10;
+const DYNAMIC: u32 = 0x20;
+const CONCAT: u32 = 0x80;
+/// The "data type" of verdicts.
+const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// What an element with a verdict takes in the kernel.
+const VERDICT_LEN: u32 = 16;
+
+const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+const ENDPOINT: Value = Value::Fields(&[Field::Daddr, Field::Port]);
+const ID: Value = Value::Fields(&[Field::Priority]);
+
+const fn set(name: &'static str, comment: &'static str, key: &'static [Field]) -> Layout {
+    Layout { name, comment, key, value: Value::None, size: None, flags: 0, counter: false }
+}
+
+const fn map(name: &'static str, comment: &'static str, key: &'static [Field], value: Value) -> Layout {
+    Layout { name, comment, key, value, size: None, flags: MAP, counter: false }
+}
+
+static LAYOUTS: [Layout; Set::ALL.len()] = [
+    map("cluster-frontends", "ClusterIP . protocol . port : service", SOCKET, ID),
+    map("external-frontends", "externalIP or LoadBalancer ingress . protocol . port : service", SOCKET, ID),
+    map("node-ports", "protocol . nodePort : service", &[Field::Protocol, Field::Port], ID),
+    Layout {
+        counter: true,
+        ..map("services", "service : how to pick an endpoint", &[Field::Priority], Value::Verdict)
+    },
+    map("endpoints", "service . slot : endpoint", &[Field::Priority, Field::Slot], ENDPOINT),
+    map(
+        "sticky-endpoints",
+        "service . slot : endpoint id, for services with ClientIP affinity",
+        &[Field::Priority, Field::Slot],
+        ID,
+    ),
+    map("endpoint-ids", "endpoint id : endpoint", &[Field::Priority], ENDPOINT),
+    Layout {
+        size: Some(262_144),
+        flags: MAP | TIMEOUT | DYNAMIC,
+        ..map(
+            "affinity",
+            "client . service : endpoint id, written by the packets themselves",
+            &[Field::Saddr, Field::Priority],
+            ID,
+        )
+    },
+    set("cluster-ips", "ClusterIPs; their unknown ports are refused", &[Field::Daddr]),
+    Layout {
+        flags: INTERVAL,
+        ..set("service-cidrs", "ranges of ClusterIPs; their unassigned addresses are dropped", &[Field::Daddr])
+    },
+    Layout { flags: INTERVAL, ..set("local-pods", "sources that count as pods (detectLocal)", &[Field::Saddr]) },
+    set("node-addresses", "addresses that accept NodePort traffic (nodePortAddresses)", &[Field::Daddr]),
+    set("hairpin", "local endpoints reaching themselves through a service", &[Field::Saddr, Field::Daddr]),
+    set("restricted-frontends", "frontends with loadBalancerSourceRanges", SOCKET),
+    Layout {
+        flags: INTERVAL | CONCAT,
+        ..set(
+            "allowed-sources",
+            "frontend . client range",
+            &[Field::Daddr, Field::Protocol, Field::Port, Field::Saddr],
+        )
+    },
+];
+
+impl Set {
+    /// Every set, in the order in which a table lists them.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::ClusterFrontends,
+        Self::ExternalFrontends,
+        Self::NodePorts,
+        Self::Services,
+        Self::Endpoints,
+        Self::StickyEndpoints,
+        Self::EndpointIds,
+        Self::Affinity,
+        Self::ClusterIps,
+        Self::ServiceCidrs,
+        Self::LocalPods,
+        Self::NodeAddresses,
+        Self::Hairpin,
+        Self::RestrictedFrontends,
+        Self::AllowedSources,
+    ];
+
+    pub(crate) fn layout(self) -> &'static Layout {
+        &LAYOUTS[self as usize]
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.layout().name
+    }
+}
+
+impl Field {
+    pub(crate) fn len(self, family: &Numbers) -> u32 {
+        match self {
+            Self::Saddr | Self::Daddr => u32::from(family.addr_len),
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Priority | Self::Slot => 4,
+        }
+    }
+
+    fn data_type(self, family: &Numbers) -> u32 {
+        match self {
+            Self::Saddr | Self::Daddr => family.addr_type,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::Priority => 23,
+            Self::Slot => 4,
+        }
+    }
+}
+
+/// The facts of a set by which the kernel tells whether it is the set that the rules need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) key_type: u32,
+    pub(crate) key_len: u32,
+    pub(crate) data_type: u32,
+    pub(crate) data_len: u32,
+    pub(crate) flags: u32,
+    /// Zero is none.
+    pub(crate) size: u32,
+    pub(crate) counter: bool,
+}
+
+impl Layout {
+    pub(crate) fn shape(&self, family: IpFamily) -> Shape {
+        let family = numbers(family);
+        let (data_type, data_len) = match self.value {
+            Value::None => (0, 0),
+            Value::Fields(fields) => combined(fields, family),
+            Value::Verdict => (VERDICT_TYPE, VERDICT_LEN),
+        };
+        let (key_type, key_len) = combined(self.key, family);
+        let size = self.size.unwrap_or_default();
+        Shape { key_type, key_len, data_type, data_len, flags: self.flags, size, counter: self.counter }
+    }
+
+    /// Writes the message that makes this set.
+    pub(crate) fn encode(&self, batch: &mut Batch, family: IpFamily) {
+        let shape = self.shape(family);
+        let userdata = udata::set(self.key, self.value, self.comment, numbers(family));
+        let id = batch.anonymous_set();
+        batch.message(Command::NewSet, CREATE, |buf| {
+            let mut attrs = PushSetAttrs::new(buf)
+                .push_table_bytes(crate::TABLE.as_bytes())
+                .push_name_bytes(self.name.as_bytes())
+                .push_flags(shape.flags)
+                .push_key_type(shape.key_type)
+                .push_key_len(shape.key_len);
+            if self.flags & MAP != 0 {
+                attrs = attrs.push_data_type(shape.data_type).push_data_len(match self.value {
+                    Value::Verdict => 0,
+                    _ => shape.data_len,
+                });
+            }
+            attrs = attrs.push_id(id.to_be()); // the builder writes this one in host order
+            if let Some(size) = self.size {
+                attrs = attrs.nested_desc().push_size(size).end_nested();
+            }
+            if self.flags & CONCAT != 0 {
+                let mut parts = attrs.nested_desc().nested_concat();
+                for field in self.key {
+                    parts = parts.nested_elem().push_len(field.len(numbers(family))).end_nested();
+                }
+                attrs = parts.end_nested().end_nested();
+            }
+            attrs = attrs.push_userdata(&userdata);
+            if self.counter {
+                let _ = attrs.nested_expr().nested_data_counter().push_bytes(0).push_packets(0);
+            }
+        });
+    }
+}
+
+/// nft's type of a concatenation, six bits for each part, and its length in the kernel.
+fn combined(fields: &[Field], family: &Numbers) -> (u32, u32) {
+    match fields {
+        [field] => (field.data_type(family), field.len(family)),
+        _ => fields.iter().fold((0, 0), |(kind, len), field| {
+            (kind << 6 | field.data_type(family), len + field.len(family).next_multiple_of(4))
+        }),
+    }
+}
+
+/// Writes the set `{ tcp, udp, sctp }` that one rule looks protocols up in; returns its number in the transaction.
+pub(crate) fn encode_protocols(batch: &mut Batch) -> u32 {
+    const ANONYMOUS: u32 = 0x1;
+    const CONSTANT: u32 = 0x2;
+    let id = batch.anonymous_set();
+    batch.message(Command::NewSet, CREATE, |buf| {
+        let _ = PushSetAttrs::new(buf)
+            .push_table_bytes(crate::TABLE.as_bytes())
+            .push_name_bytes(ExprList::ANONYMOUS.as_bytes())
+            .push_flags(ANONYMOUS | CONSTANT)
+            .push_key_type(12)
+            .push_key_len(1)
+            .push_id(id.to_be()) // the builder writes this one in host order
+            .nested_desc()
+            .push_size(3)
+            .end_nested()
+            .push_userdata(&udata::protocols());
+    });
+    batch.message(Command::NewSetElem, CREATE, |buf| {
+        crate::wire::text(buf, 1, crate::TABLE);
+        crate::wire::text(buf, 2, ExprList::ANONYMOUS);
+        crate::wire::number(buf, 4, id);
+        crate::wire::nested(buf, 3, |buf| {
+            for protocol in [6, 17, 132] {
+                crate::wire::nested(buf, 1, |buf| {
+                    crate::wire::nested(buf, 1, |buf| crate::wire::value(buf, 1, &[protocol]));
+                });
+            }
+        });
+    });
+    id
+}

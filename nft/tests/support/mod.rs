@@ -1,0 +1,67 @@
+//! Private network namespaces for tests, and the installed `nft` in them. Each test thread has a namespace of its own, which
+//! vanishes with the thread; nothing outside it is touched.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Runs a test in a new network namespace whose loopback is up.
+pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    let result = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                enter_new_namespace();
+                run("ip", &["link", "set", "lo", "up"]);
+                test()
+            })
+            .join()
+    });
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Moves this thread to a new network namespace.
+#[expect(unsafe_code, reason = "unshare has no safe wrapper")]
+pub(crate) fn enter_new_namespace() {
+    // SAFETY: only the network namespace changes, which no descriptor of this test depends on.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
+}
+
+/// Runs a program in this thread's namespace and returns what it printed; it must succeed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    assert!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What `nft list table` prints.
+pub(crate) fn list(family: &str) -> String {
+    run("nft", &["list", "table", family, "tandem"])
+}
+
+/// Whether nft accepts this file, in a fresh namespace of its own.
+pub(crate) fn check_loads(ruleset: &str) {
+    in_namespace(|| {
+        let mut nft = Command::new("nft")
+            .args(["-c", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nft");
+        nft.stdin.take().expect("piped").write_all(ruleset.as_bytes()).expect("nft reads");
+        let output = nft.wait_with_output().expect("nft");
+        assert!(output.status.success(), "{}\n{ruleset}", String::from_utf8_lossy(&output.stderr));
+    });
+}
+
+/// A listing without what says that the table has an owner.
+pub(crate) fn without_owner(listing: &str) -> String {
+    let (first, rest) = listing.split_once('\n').expect("a listing");
+    let first = first.split(" # progname").next().unwrap_or(first);
+    format!("{first}\n{}", rest.replacen("\tflags owner\n", "", 1).replacen("\n\n", "\n", 1))
+}

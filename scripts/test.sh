@@ -1,0 +1,24 @@
+#!/bin/bash
+# Runs every test and ends with the line `N passed, N failed`; fails where one failed or a suite did not run.
+# One test at a time: tests measure how soon an answer comes, and a control plane takes both of a small machine's cores.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p target
+export CARGO_TERM_COLOR=never
+log=target/test.log
+
+{
+  cargo build --workspace && cargo test --workspace --no-fail-fast -- --test-threads=1
+} 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+
+# A suite that crashed has no result line: it counts as one failure.
+awk -v status="$status" '
+  /^ +(Running|Doc-tests) / { suites++ }
+  /^test result: / { results++; passed += $4; failed += $6 }
+  END {
+    failed += suites - results
+    if (status != 0 && failed == 0) failed = 1
+    printf "%d passed, %d failed\n", passed, failed
+    exit failed != 0
+  }' "$log"

@@ -1,0 +1,317 @@
+//! A real control plane with nodes and pods as namespaces.
+//!
+//! ```no_run
+//! # use tandem_tests::{cluster::Cluster, manifests::Service, tandem::Tandem, traffic::Protocol};
+//! # fn main() -> anyhow::Result<()> {
+//! let mut cluster = Cluster::start(3)?; // about ten seconds
+//! cluster.add_pod("web-1", 1, "web")?; // a Pod with label app: web on node1, Running and Ready
+//! cluster.api().create(&Service::new("default", "web").port("http", Protocol::Tcp, 80, 8080).build())?;
+//! let mut tandem = Tandem::on(cluster.node(1)?).kubeconfig(&cluster.tandem_kubeconfig()).start()?;
+//! tandem.wait_ready()?;
+//! cluster.delete_pod("web-1")?; // now terminating, still serving
+//! cluster.remove_pod("web-1")?; // now gone
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! etcd, kube-apiserver and kube-controller-manager run in the namespace that is also the nodes' gateway. No kubelet
+//! runs: this module says for the Pods what a kubelet would. Servers in the pods are the test's
+//! ([`crate::traffic::Server`]). There is an outside client as in [`crate::topology`]. Dropping it removes everything.
+
+mod api;
+mod files;
+mod programs;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::fabric::Fabric;
+use crate::netns::{Namespace, run_command};
+use crate::node::{Node, Pod, PodRanges};
+use crate::scratch::Scratch;
+
+pub use api::{Api, path};
+pub use programs::{Program, binary};
+
+/// How long the control plane may take to answer for the first time.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A control plane, its nodes and pods.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `node1`, `node2`, ….
+    pub nodes: Vec<Node>,
+    /// A client outside the cluster.
+    pub client: Namespace,
+    pods: BTreeMap<String, Pod>,
+    api: Api,
+    api_server: Option<Program>,
+    programs: Vec<Program>,
+    place: Place,
+    fabric: Fabric,
+}
+
+/// Where a cluster lives: its namespaces' names and its folder.
+#[derive(Debug)]
+enum Place {
+    /// Names of this test's own; all is removed in the end.
+    Scratch(Scratch),
+    /// Fixed names, left running: `make cluster`.
+    Kept(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Scratch(scratch) => scratch.path(),
+            Self::Kept(path) => path,
+        }
+    }
+
+    fn namespace(&self, label: &str) -> Result<Namespace> {
+        match self {
+            Self::Scratch(_) => Namespace::new(label),
+            Self::Kept(_) => Namespace::fixed(&format!("tandem-{label}")),
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts a control plane with so many nodes; returns when it answers and the nodes have their pod ranges.
+    pub fn start(nodes: u8) -> Result<Self> {
+        Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes)
+    }
+
+    /// The same in namespaces `tandem-cp`, `tandem-node1`, … with its files in this folder; stays when it is dropped.
+    pub fn start_kept(folder: &Path, nodes: u8) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+        Self::start_at(Place::Kept(folder.to_owned()), nodes)
+    }
+
+    fn start_at(place: Place, nodes: u8) -> Result<Self> {
+        let fabric = Fabric::new(place.namespace("cp")?)?;
+        let (inside, folder) = (&fabric.namespace, place.path().to_owned());
+        files::write(&folder)?;
+        let keep = matches!(place, Place::Kept(_));
+        let etcd = Program::start(inside, &folder, "etcd", &programs::etcd(&folder), keep)?;
+        let api_server = Program::start(inside, &folder, "kube-apiserver", &programs::api_server(&folder), keep)?;
+        // While these start, the rest of the world is made.
+        let client = place.namespace("client")?;
+        fabric.connect_client(&client)?;
+        let namespaces = (1..=nodes).map(|number| place.namespace(&format!("node{number}")));
+        let namespaces = namespaces.collect::<Result<Vec<_>>>()?;
+        let api = Api::connect(inside, &folder.join(files::ADMIN))?;
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            client,
+            pods: BTreeMap::new(),
+            api,
+            api_server: Some(api_server),
+            programs: vec![etcd],
+            place,
+            fabric,
+        };
+        cluster.wait_api()?;
+        let arguments = programs::controller_manager(&folder);
+        let inside = &cluster.fabric.namespace;
+        let controllers = Program::start(inside, &folder, "kube-controller-manager", &arguments, keep)?;
+        cluster.programs.push(controllers);
+        for object in files::permissions() {
+            cluster.api.create(&object)?;
+        }
+        for (number, namespace) in (1..).zip(namespaces) {
+            cluster.add_node(number, namespace)?;
+        }
+        cluster.enter_by(1)?;
+        Ok(cluster)
+    }
+
+    /// The API server, as its administrator.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Node 1, 2, ….
+    pub fn node(&self, number: u8) -> Result<&Node> {
+        let index = usize::from(number).checked_sub(1);
+        index
+            .and_then(|index| self.nodes.get(index))
+            .with_context(|| format!("there is no node {number}"))
+    }
+
+    /// A pod by its name.
+    pub fn pod(&self, name: &str) -> Result<&Pod> {
+        self.pods.get(name).with_context(|| format!("there is no pod {name}"))
+    }
+
+    /// Where the control plane runs; the administrator's programs must run there too.
+    pub fn inside(&self) -> &Namespace {
+        &self.fabric.namespace
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.place.path().join(files::ADMIN)
+    }
+
+    /// Tandem's kubeconfig: the rights that it needs and no others.
+    pub fn tandem_kubeconfig(&self) -> PathBuf {
+        self.place.path().join(files::TANDEM)
+    }
+
+    /// Runs kubectl as the administrator and gives back what it printed.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command
+            .arg("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.admin_kubeconfig())
+            .args(arguments);
+        self.inside().run(|| run_command(&mut command))?
+    }
+
+    /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
+    pub fn enter_by(&self, number: u8) -> Result<()> {
+        self.fabric.enter_by(self.node(number)?)
+    }
+
+    /// Kills the API server as `kill -9` does.
+    pub fn kill_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts the API server again and waits until it answers.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        let (folder, keep) = (self.place.path(), matches!(self.place, Place::Kept(_)));
+        let arguments = programs::api_server(folder);
+        self.api_server = Some(Program::start(
+            self.inside(),
+            folder,
+            "kube-apiserver",
+            &arguments,
+            keep,
+        )?);
+        self.wait_api()
+    }
+
+    /// Starts the real kube-proxy on a node, nftables mode; it ends when it is dropped.
+    pub fn start_kube_proxy(&self, number: u8) -> Result<Program> {
+        let node = self.node(number)?;
+        let configuration = files::kube_proxy(self.place.path(), &node.name)?;
+        let arguments = vec![format!("--config={}", configuration.display()), "--v=1".to_owned()];
+        Program::start(&node.namespace, self.place.path(), "kube-proxy", &arguments, false)
+    }
+
+    /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network; Running and Ready.
+    pub fn add_pod(&mut self, name: &str, node: u8, app: &str) -> Result<&Pod> {
+        let count = self
+            .pods
+            .values()
+            .filter(|pod| pod.node == format!("node{node}"))
+            .count();
+        let number = u8::try_from(10 + count).context("too many pods on this node")?;
+        let namespace = self.place.namespace(name)?;
+        let node = self.node(node)?;
+        let pod = node.add_pod_in(namespace, name, number)?;
+        self.api.create(&json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "namespace": "default", "name": name, "labels": { "app": app } },
+            "spec": { "nodeName": node.name, "containers": [{ "name": "main", "image": "none.example/main" }] },
+            "status": {
+                "phase": "Running",
+                "hostIP": node.v4,
+                "hostIPs": [{ "ip": node.v4 }, { "ip": node.v6 }],
+                "podIP": pod.v4,
+                "podIPs": [{ "ip": pod.v4 }, { "ip": pod.v6 }],
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        }))?;
+        self.pods.insert(name.to_owned(), pod);
+        self.pod(name)
+    }
+
+    /// Says of a Pod whether it is ready.
+    pub fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
+        let status = if ready { "True" } else { "False" };
+        let change = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+        self.api
+            .patch(&format!("{}/status", path("Pod", "default", name)?), &change)
+            .map(drop)
+    }
+
+    /// Deletes a Pod with its grace period: it terminates and still serves, until [`Self::remove_pod`].
+    pub fn delete_pod(&self, name: &str) -> Result<()> {
+        self.api
+            .delete(&path("Pod", "default", name)?, &json!({ "gracePeriodSeconds": 30 }))
+    }
+
+    /// Removes a Pod at once, and its network.
+    pub fn remove_pod(&mut self, name: &str) -> Result<()> {
+        self.api
+            .delete(&path("Pod", "default", name)?, &json!({ "gracePeriodSeconds": 0 }))?;
+        self.pod(name)?.unplug()?;
+        self.pods.remove(name);
+        Ok(())
+    }
+
+    /// The EndpointSlices of a Service, both families.
+    pub fn slices(&self, namespace: &str, service: &str) -> Result<Vec<Value>> {
+        let list = self.api.get(&format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io/service-name={service}"
+        ))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn add_node(&mut self, number: u8, namespace: Namespace) -> Result<()> {
+        let name = format!("node{number}");
+        self.api.create(&json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        }))?;
+        let address = path("Node", "", &name)?;
+        let pods = crate::eventually(PATIENCE, || {
+            let object = self.api.get(&address).ok()?;
+            let range = |index: usize| object["spec"]["podCIDRs"][index].as_str()?.split('/').next();
+            Some(PodRanges {
+                v4: range(0)?.parse().ok()?,
+                v6: range(1)?.parse().ok()?,
+            })
+        });
+        let pods = pods.with_context(|| format!("the controller manager gave {name} no pod ranges in {PATIENCE:?}"))?;
+        let node = self.fabric.connect_node(number, namespace, pods, &self.nodes)?;
+        let status = json!({ "status": {
+            "addresses": [
+                { "type": "InternalIP", "address": node.v4 },
+                { "type": "InternalIP", "address": node.v6 },
+                { "type": "Hostname", "address": name },
+            ],
+            "conditions": [{ "type": "Ready", "status": "True", "reason": "Tested", "message": "no kubelet" }],
+        }});
+        self.api.patch(&format!("{address}/status"), &status)?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn wait_api(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.api.get_text("/readyz") {
+            if let Some(server) = &mut self.api_server {
+                server.check()?;
+            }
+            if Instant::now() > deadline {
+                bail!("the API server does not answer after {PATIENCE:?}: {error:#}");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}

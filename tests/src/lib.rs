@@ -1,0 +1,43 @@
+//! The world that Tandem is tested in: namespaces, traffic, a real control plane, and Tandem itself.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`topology`] | two nodes, three pods, an outside client: for tests without a control plane |
+//! | [`cluster`] | a real API server and controller manager, nodes and pods as namespaces |
+//! | [`tandem`] | the program under test on a node |
+//! | [`stage`] | a topology with servers, Tandem and a folder of manifests: what flow tests and the demo start from |
+//! | [`traffic`] | real clients and servers: who answered, which source was seen, refused or lost |
+//! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
+//! | [`nft`] | what the installed nft says of a node's tables |
+//! | [`netns`], [`node`], [`scratch`] | what these are made of |
+//!
+//! Everything needs root, and touches nothing outside the namespaces that it makes.
+
+pub mod cluster;
+mod fabric;
+pub mod manifests;
+pub mod netns;
+pub mod nft;
+pub mod node;
+pub mod scratch;
+pub mod stage;
+pub mod tandem;
+pub mod topology;
+pub mod traffic;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Asks every few milliseconds until there is an answer; none where there is none in time.
+pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}

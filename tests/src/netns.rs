@@ -1,0 +1,323 @@
+//! Network namespaces: made, entered, and removed again whatever happens.
+//!
+//! A [`Namespace`] is called `tdm-<pid>-<n>-<label>`. Dropping it deletes it. A small shell, the reaper, waits on a pipe
+//! for the end of this process and deletes what is left, so that also `kill -9`, a panic that aborts, a static value and
+//! Ctrl-C leave nothing behind. Leftovers of dead processes are removed before the first namespace is made.
+//!
+//! [`Namespace::run`] executes a closure on a fresh thread inside the namespace; sockets made there belong to it, and
+//! programs started there live in it. Nothing here touches the namespace the tests run in.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{self, Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::scratch;
+
+const FOLDER: &str = "/run/netns";
+
+/// Waits for end of file, then removes the namespaces `$1*`, the programs in them, and the folders `$2*`.
+const REAP: &str = r#"cat >/dev/null
+for file in /run/netns/"$1"*; do
+  [ -e "$file" ] || continue
+  for pid in $(ip netns pids "${file##*/}"); do kill -9 "$pid"; done
+  ip netns delete "${file##*/}"
+done
+rm -rf "$2"*"#;
+
+/// A network namespace of the test's own; deleted when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Namespace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    entrance: Entrance,
+    keep: bool,
+}
+
+/// The way into a namespace, for threads that live longer than a borrow of it.
+#[derive(Clone, Debug)]
+pub struct Entrance(Arc<File>);
+
+impl Namespace {
+    /// Makes an empty namespace with `lo` up and both families switched on.
+    pub fn new(label: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        start_reaper()?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::create(format!("{}{count}-{label}", prefix(process::id())), false)
+    }
+
+    /// Makes a namespace with exactly this name that stays when it is dropped: for `make cluster`.
+    pub fn fixed(name: &str) -> Result<Self> {
+        Self::create(name.to_owned(), true)
+    }
+
+    /// The namespace that the calling thread is in.
+    pub fn current() -> Result<Self> {
+        let file = File::open("/proc/thread-self/ns/net").context("open this namespace")?;
+        Ok(Self(Arc::new(Inner {
+            name: "this".to_owned(),
+            entrance: Entrance(Arc::new(file)),
+            keep: true,
+        })))
+    }
+
+    fn create(name: String, keep: bool) -> Result<Self> {
+        run_command(Command::new("ip").args(["netns", "add", &name]))?;
+        let path = Path::new(FOLDER).join(&name);
+        let file = File::open(&path).with_context(|| format!("open namespace {}", path.display()))?;
+        let namespace = Self(Arc::new(Inner {
+            name,
+            entrance: Entrance(Arc::new(file)),
+            keep,
+        }));
+        // Addresses answer at once: nothing else is on these links that could have taken them.
+        namespace.sysctls(&[
+            ("net/ipv6/conf/all/disable_ipv6", "0"),
+            ("net/ipv6/conf/default/disable_ipv6", "0"),
+            ("net/ipv6/conf/all/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_dad", "0"),
+            ("net/ipv6/conf/default/router_solicitations", "0"),
+            ("net/ipv4/conf/all/rp_filter", "0"),
+            ("net/ipv4/conf/default/rp_filter", "0"),
+            // A refusal is an ICMP error; tests send more of them than the kernel's limits let through.
+            ("net/ipv4/icmp_ratelimit", "0"),
+            ("net/ipv6/icmp/ratelimit", "0"),
+        ])?;
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The name that `ip netns` knows it by.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// A handle for threads that outlive this borrow.
+    pub fn entrance(&self) -> Entrance {
+        self.0.entrance.clone()
+    }
+
+    /// Runs a closure inside the namespace, on a thread of its own, and gives back its result.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| self.0.entrance.enter().map(|()| work()));
+            match inside.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Starts a program inside the namespace. It is killed at the latest when this process ends.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let what = format!("{command:?}");
+        self.run(|| command.spawn())?
+            .with_context(|| format!("start {what} in {}", self.name()))
+    }
+
+    /// Runs a program inside the namespace to its end and gives back what it printed; an error where it failed.
+    pub fn exec(&self, arguments: &[&str]) -> Result<String> {
+        let (program, rest) = arguments.split_first().context("no program given")?;
+        let mut command = Command::new(program);
+        command.args(rest);
+        self.run(|| run_command(&mut command))?
+            .with_context(|| format!("in namespace {}", self.name()))
+    }
+
+    /// Gives lines to `ip -batch`, for example `"addr add 192.0.2.1/24 dev eth0"`; all of them or an error.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        let mut command = Command::new("ip");
+        command.args(["-batch", "-"]);
+        self.run(|| feed_command(&mut command, lines))?
+            .with_context(|| format!("ip in namespace {}:\n{lines}", self.name()))?;
+        Ok(())
+    }
+
+    /// Writes kernel settings, by their path under `/proc/sys`.
+    pub fn sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
+        self.run(|| {
+            for (key, value) in settings {
+                fs::write(Path::new("/proc/sys").join(key), value).with_context(|| format!("set {key} to {value}"))?;
+            }
+            Ok(())
+        })?
+    }
+
+    /// Makes it a router for both families.
+    pub fn forward(&self) -> Result<()> {
+        self.sysctls(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])
+    }
+
+    /// Makes a cable: `here` in this namespace, `there` in the other, both up, each with its addresses (with prefix
+    /// length). Makes no routes.
+    pub fn cable(&self, here: &str, addresses: &[&str], other: &Self, there: &str, theirs: &[&str]) -> Result<()> {
+        // The kernel tells IPv6 of a new carrier at once only where the two ends have different numbers; else within a
+        // second, in which no neighbour answers.
+        static NUMBER: AtomicU32 = AtomicU32::new(100);
+        let number = NUMBER.fetch_add(2, Ordering::Relaxed);
+        let (peer, namespace) = (number + 1, other.name());
+        self.ip(&format!(
+            "link add {here} index {number} type veth peer name {there} index {peer} netns {namespace}"
+        ))?;
+        self.address(here, addresses)?;
+        other.address(there, theirs)
+    }
+
+    /// Gives a link its addresses and switches it on.
+    pub fn address(&self, link: &str, addresses: &[&str]) -> Result<()> {
+        let mut lines = String::new();
+        for address in addresses {
+            let no_check = if address.contains(':') { " nodad" } else { "" };
+            let _ = writeln!(lines, "addr add {address} dev {link}{no_check}");
+        }
+        let _ = writeln!(lines, "link set {link} up");
+        self.ip(&lines)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = run_command(Command::new("ip").args(["netns", "delete", &self.name]))
+        {
+            eprintln!("namespace {} was not deleted: {error:#}", self.name);
+        }
+    }
+}
+
+impl Entrance {
+    /// Moves the calling thread, for the rest of its life.
+    fn enter(&self) -> Result<()> {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("enter the network namespace")
+    }
+
+    /// Starts a thread inside the namespace; an error where it could not enter.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        let entrance = self.clone();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || entrance.enter().map(|()| work()))
+            .with_context(|| format!("start thread {name}"))
+    }
+}
+
+/// Runs a program to its end; what it printed, or an error with what it complained of.
+pub fn run_command(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The same with `input` on its standard input.
+pub fn feed_command(command: &mut Command, input: &str) -> Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {command:?}"))?;
+    // It may stop reading early and say why on its standard error: that is the message to show.
+    let written = child
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("wait for {command:?}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        complaint.trim()
+    );
+    written.with_context(|| format!("write to {command:?}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What names of namespaces and folders of this process begin with.
+pub(crate) fn prefix(pid: u32) -> String {
+    format!("tdm-{pid}-")
+}
+
+/// Starts the reaper once a process, after removing what dead processes left.
+pub(crate) fn start_reaper() -> Result<()> {
+    static REAPER: OnceLock<Result<ChildStdin, String>> = OnceLock::new();
+    let started = REAPER.get_or_init(|| {
+        for pid in leftovers() {
+            // The new reaper's end of file comes at once.
+            let _ = reap(pid, Stdio::null()).and_then(|mut child| Ok(child.wait()?));
+        }
+        let mut child = reap(process::id(), Stdio::piped()).map_err(|error| format!("{error:#}"))?;
+        child
+            .stdin
+            .take()
+            .ok_or_else(|| "reaper without standard input".to_owned())
+    });
+    started.as_ref().map(|_| ()).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn reap(pid: u32, stdin: Stdio) -> Result<Child> {
+    let prefix = prefix(pid);
+    let folders = scratch::root().join(&prefix);
+    Command::new("sh")
+        .args(["-c", REAP, "reaper", &prefix])
+        .arg(folders)
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0) // Ctrl-C must not end the reaper before its work
+        .spawn()
+        .context("start the reaper")
+}
+
+/// Processes that left namespaces or folders and are no more.
+fn leftovers() -> Vec<u32> {
+    let folders = [Path::new(FOLDER).to_path_buf(), scratch::root()];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten();
+    let mut pids: Vec<u32> = entries
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("tdm-")?
+                .split('-')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .filter(|pid: &u32| !Path::new("/proc").join(pid.to_string()).exists())
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}

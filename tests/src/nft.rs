@@ -1,0 +1,195 @@
+//! What the installed `nft` says of a namespace: the tables as text and JSON, their counters, and whether the text
+//! could be loaded again.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::netns::{Namespace, feed_command, run_command};
+
+/// The families of Tandem's tables, as nft names them.
+pub const FAMILIES: [&str; 2] = ["ip", "ip6"];
+/// The name of both tables.
+pub const TABLE: &str = "tandem";
+
+/// An element of the map `services`: how many new connections went through one list of endpoints.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceCounter {
+    /// The service's id, local bit included.
+    pub id: u32,
+    /// Whose it is: `namespace/name:port`.
+    pub comment: String,
+    /// Where it leads: `goto pick-3`, `goto refuse`, ….
+    pub verdict: String,
+    /// Packets counted, one for each new connection.
+    pub packets: u64,
+}
+
+/// The bit of an id that stands for the list of local endpoints.
+pub const LOCAL: u32 = 0x0800_0000;
+
+/// One of Tandem's tables as text.
+pub fn text(namespace: &Namespace, family: &str) -> Result<String> {
+    namespace.exec(&["nft", "list", "table", family, TABLE])
+}
+
+/// One of Tandem's tables as JSON.
+pub fn json(namespace: &Namespace, family: &str) -> Result<Value> {
+    parse(&namespace.exec(&["nft", "-j", "list", "table", family, TABLE])?)
+}
+
+/// Whether the namespace has Tandem's table of this family.
+pub fn has_table(namespace: &Namespace, family: &str) -> Result<bool> {
+    let tables = namespace.exec(&["nft", "list", "tables"])?;
+    Ok(tables
+        .lines()
+        .any(|line| line.trim() == format!("table {family} {TABLE}")))
+}
+
+/// Lists both tables, as text and JSON, and loads the text into a fresh namespace without committing it.
+///
+/// In place an owned table refuses everyone else. A table that is not there is nothing to complain of here.
+pub fn check(namespace: &Namespace) -> Result<()> {
+    for family in FAMILIES {
+        if has_table(namespace, family)? {
+            json(namespace, family).with_context(|| format!("list table {family} {TABLE} as JSON"))?;
+            let text = text(namespace, family).with_context(|| format!("list table {family} {TABLE}"))?;
+            load(&text).with_context(|| format!("load the text of table {family} {TABLE} again"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads a ruleset into a fresh namespace without committing it.
+pub fn load(ruleset: &str) -> Result<()> {
+    let fresh = Namespace::new("fresh")?;
+    let ruleset = without_what_nft_cannot_parse(ruleset, &version()?);
+    let mut command = Command::new("nft");
+    command.args(["-c", "-f", "-"]);
+    fresh.run(|| feed_command(&mut command, &ruleset))??;
+    Ok(())
+}
+
+/// The counters of every list of endpoints, by id.
+pub fn counters(namespace: &Namespace, family: &str) -> Result<Vec<ServiceCounter>> {
+    let listing = parse(&namespace.exec(&["nft", "-j", "list", "map", family, TABLE, "services"])?)?;
+    let objects = listing["nftables"].as_array().context("no list of objects")?;
+    let map = objects
+        .iter()
+        .find_map(|object| object.get("map"))
+        .context("no map in the listing")?;
+    let elements = map["elem"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut counters = elements.iter().map(counter).collect::<Result<Vec<_>>>()?;
+    counters.sort_by_key(|counter| counter.id);
+    Ok(counters)
+}
+
+/// New connections that `namespace/name:port` has seen in this family, by whichever list of endpoints.
+pub fn connections(namespace: &Namespace, family: &str, service_port: &str) -> Result<u64> {
+    let counters = counters(namespace, family)?;
+    Ok(counters
+        .iter()
+        .filter(|counter| counter.comment == service_port)
+        .map(|counter| counter.packets)
+        .sum())
+}
+
+/// The version of the installed nft, for example `1.0.6`.
+pub fn version() -> Result<String> {
+    let line = run_command(Command::new("nft").arg("--version"))?;
+    let version = line
+        .split_whitespace()
+        .nth(1)
+        .with_context(|| format!("no version in {line:?}"))?;
+    Ok(version.trim_start_matches('v').to_owned())
+}
+
+fn parse(json: &str) -> Result<Value> {
+    serde_json::from_str(json).context("parse nft's JSON")
+}
+
+fn counter(element: &Value) -> Result<ServiceCounter> {
+    let (key, verdict) = (&element[0]["elem"], &element[1]);
+    let read = || {
+        let id = match &key["val"] {
+            Value::String(id) => parse_id(id)?,
+            id => u32::try_from(id.as_u64()?).ok()?,
+        };
+        let (kind, target) = verdict.as_object()?.iter().next()?;
+        Some(ServiceCounter {
+            id,
+            comment: key["comment"].as_str().unwrap_or_default().to_owned(),
+            verdict: format!("{kind} {}", target["target"].as_str().unwrap_or_default())
+                .trim()
+                .to_owned(),
+            packets: key["counter"]["packets"].as_u64()?,
+        })
+    };
+    let counter = read().with_context(|| format!("not an element with a counter: {element}"))?;
+    ensure!(counter.id >> 28 == 0xf, "{:08x} is not a service's id", counter.id);
+    Ok(counter)
+}
+
+/// Reads an id as nft writes it: `f000:1`.
+fn parse_id(text: &str) -> Option<u32> {
+    let (high, low) = text.split_once(':')?;
+    let half = |digits: &str| {
+        if digits.is_empty() {
+            Some(0)
+        } else {
+            u32::from_str_radix(digits, 16).ok()
+        }
+    };
+    Some(half(high)? << 16 | half(low)?)
+}
+
+/// nft 1.0.6 lists `update @affinity` with a key above 16 bytes, as IPv6 has, but aborts on reading it. There the bodies
+/// of the chains of the IPv6 table that have such a line are left out; every other line is checked.
+fn without_what_nft_cannot_parse(ruleset: &str, version: &str) -> String {
+    if version != "1.0.6" {
+        return ruleset.to_owned();
+    }
+    let (mut kept, mut chain, mut is_ipv6) = (String::new(), Vec::new(), false);
+    for line in ruleset.split_inclusive('\n') {
+        if line.starts_with("table ") {
+            is_ipv6 = line.starts_with("table ip6 ");
+        }
+        if is_ipv6 && line.trim_start().starts_with("chain ") {
+            chain.push(line);
+        } else if chain.is_empty() {
+            kept.push_str(line);
+        } else {
+            chain.push(line);
+            if line.trim() == "}" {
+                if chain.iter().any(|line| line.contains("update @affinity")) {
+                    chain.drain(1..chain.len() - 1);
+                }
+                kept.extend(chain.drain(..));
+            }
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_nft_writes_them() {
+        assert_eq!(parse_id("f000:1"), Some(0xf000_0001));
+        assert_eq!(parse_id("f800:"), Some(0xf800_0000));
+        assert_eq!(parse_id("none"), None);
+    }
+
+    #[test]
+    fn only_bodies_of_ipv6_chains_with_affinity_updates_are_left_out() {
+        let text = "table ip6 tandem {\n\tchain a {\n\t\tupdate @affinity { x }\n\t\tdrop\n\t}\n\tchain b {\n\t\tdrop\n\t}\n}\n";
+        let cut = "table ip6 tandem {\n\tchain a {\n\t}\n\tchain b {\n\t\tdrop\n\t}\n}\n";
+        assert_eq!(without_what_nft_cannot_parse(text, "1.0.6"), cut);
+        assert_eq!(without_what_nft_cannot_parse(text, "1.1.3"), text);
+        let ipv4 = text.replace("ip6", "ip");
+        assert_eq!(without_what_nft_cannot_parse(&ipv4, "1.0.6"), ipv4);
+    }
+}

@@ -1,0 +1,158 @@
+//! One node's network: a namespace with a link to the fabric, and pods behind it.
+//!
+//! Pods hang on cables of their own, as with the `ptp` plugin: no bridge, so that packets between two pods of one node
+//! pass the node's routing. A pod's gateway is the first address of the node's pod range, present on every cable.
+//! Used by [`crate::topology`] and [`crate::cluster`] alike.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+
+use crate::netns::Namespace;
+
+/// A node: its namespace, addresses and pod ranges.
+#[derive(Debug)]
+pub struct Node {
+    /// The name of its Node object, and what `--hostname-override` gets.
+    pub name: String,
+    /// Where Tandem and host-network programs run.
+    pub namespace: Namespace,
+    /// Its address on the fabric.
+    pub v4: Ipv4Addr,
+    /// The same for IPv6.
+    pub v6: Ipv6Addr,
+    pub(crate) pods: PodRanges,
+}
+
+/// A pod: a namespace, one address of each family.
+#[derive(Debug)]
+pub struct Pod {
+    /// The name its servers answer with.
+    pub name: String,
+    /// The node it is on.
+    pub node: String,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its address.
+    pub v4: Ipv4Addr,
+    /// The same for IPv6.
+    pub v6: Ipv6Addr,
+}
+
+/// Where a node's pods get their addresses: a /24 and a /64, named by their first addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PodRanges {
+    /// For example 10.244.1.0.
+    pub v4: Ipv4Addr,
+    /// For example fd00:10:244:1::.
+    pub v6: Ipv6Addr,
+}
+
+/// A pod's link to its node.
+const UPLINK: &str = "eth0";
+
+impl Node {
+    /// Routes the other node's pods to it, both families.
+    pub(crate) fn route_pods_of(&self, other: &Self) -> Result<()> {
+        let (pods, v4, v6) = (other.pods, other.v4, other.v6);
+        self.namespace.ip(&format!(
+            "route replace {}/24 via {v4}\nroute replace {}/64 via {v6}\n",
+            pods.v4, pods.v6
+        ))
+    }
+
+    /// Adds a pod whose addresses end in `number` (2 to 254).
+    pub fn add_pod(&self, name: &str, number: u8) -> Result<Pod> {
+        self.add_pod_in(Namespace::new(name)?, name, number)
+    }
+
+    /// The same in a namespace that exists.
+    pub(crate) fn add_pod_in(&self, namespace: Namespace, name: &str, number: u8) -> Result<Pod> {
+        let (v4, v6) = (self.pods.v4(number), self.pods.v6(number));
+        let (gateway4, gateway6) = (self.pods.v4(1), self.pods.v6(1));
+        let (ours, theirs) = (format!("{gateway4}/32"), format!("{v4}/32"));
+        let (ours6, theirs6) = (format!("{gateway6}/128"), format!("{v6}/128"));
+        let link = format!("pod{number}");
+        self.namespace
+            .cable(&link, &[&ours, &ours6], &namespace, UPLINK, &[&theirs, &theirs6])?;
+        self.namespace.ip(&format!(
+            "route replace {v4} dev {link}\nroute replace {v6} dev {link}\n"
+        ))?;
+        namespace.ip(&format!(
+            "route add default via {gateway4} dev {UPLINK} onlink\n\
+             route add default via {gateway6} dev {UPLINK} onlink\n"
+        ))?;
+        Ok(Pod {
+            name: name.to_owned(),
+            node: self.name.clone(),
+            namespace,
+            v4,
+            v6,
+        })
+    }
+
+    /// Its address of the same family as the one given.
+    pub fn address_like(&self, other: IpAddr) -> IpAddr {
+        if other.is_ipv4() {
+            self.v4.into()
+        } else {
+            self.v6.into()
+        }
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
+
+    /// The ranges of its pods.
+    pub fn pod_ranges(&self) -> PodRanges {
+        self.pods
+    }
+}
+
+impl Pod {
+    /// Takes its link away: whatever still runs in it is alone.
+    pub fn unplug(&self) -> Result<()> {
+        self.namespace.ip(&format!("link delete {UPLINK}"))
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
+}
+
+impl PodRanges {
+    /// The pods of node 1, 2, …: 10.244.N.0/24 and fd00:10:244:N::/64.
+    pub fn of_node(number: u8) -> Self {
+        Self {
+            v4: Ipv4Addr::new(10, 244, number, 0),
+            v6: Ipv6Addr::new(0xfd00, 0x10, 0x244, number.into(), 0, 0, 0, 0),
+        }
+    }
+
+    /// The address that ends in `number`.
+    pub fn v4(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number))
+    }
+
+    /// The address that ends in `number`, read as decimal digits would be: pod 10 has `::10`.
+    pub fn v6(&self, number: u8) -> Ipv6Addr {
+        let digits = u128::from(number / 100) << 8 | u128::from(number / 10 % 10) << 4 | u128::from(number % 10);
+        Ipv6Addr::from_bits(self.v6.to_bits() | digits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_the_same_digits_in_both_families() {
+        let ranges = PodRanges::of_node(2);
+        assert_eq!(ranges.v4(10), Ipv4Addr::new(10, 244, 2, 10));
+        assert_eq!(ranges.v6(10).to_string(), "fd00:10:244:2::10");
+        assert_eq!(ranges.v6(254).to_string(), "fd00:10:244:2::254");
+    }
+}

@@ -1,0 +1,129 @@
+//! The objects that flows are about, with addresses that follow from small numbers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::Value;
+
+use crate::manifests::{Service, Slice};
+use crate::node::PodRanges;
+use crate::topology::PODS;
+
+use super::PROTOCOLS;
+
+/// The namespace of all Services.
+pub const NAMESPACE: &str = "shop";
+/// The port that every pod serves.
+pub const TARGET: u16 = 8080;
+
+pub(super) const MARKER_FILE: &str = "zz-marker.yaml";
+pub(super) const MARKER_NAMESPACE: &str = "zz";
+pub(super) const MARKER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+
+/// An address family, with the addresses that the flows use.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Ip {
+    /// Both, IPv4 first.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of Tandem's table, as nft names it.
+    pub fn table(self) -> &'static str {
+        self.of(["ip", "ip6"])
+    }
+
+    /// The one of a pair, IPv4 first, that belongs to this family.
+    pub fn of<T>(self, pair: [T; 2]) -> T {
+        let [v4, v6] = pair;
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+
+    /// A ClusterIP: 10.96.0.N, fd00:10:96::N with N in hexadecimal.
+    pub fn cluster_ip(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(10, 96, 0, number).into(),
+            Self::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    /// An address outside the cluster that leads to it: 203.0.113.N, 2001:db8:113::N with N in hexadecimal.
+    pub fn external_ip(self, number: u8) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(203, 0, 113, number).into(),
+            Self::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    /// External addresses of both families, as a Service lists them.
+    pub fn external_ips(number: u8) -> [String; 2] {
+        Self::BOTH.map(|family| family.external_ip(number).to_string())
+    }
+}
+
+/// A dual-stack Service without ports.
+pub fn bare_service(name: &str, number: u8) -> Service {
+    let addresses = Ip::BOTH.map(|family| family.cluster_ip(number).to_string());
+    Service::new(NAMESPACE, name).cluster_ips(&addresses.each_ref().map(String::as_str))
+}
+
+/// A dual-stack Service with port 80 in every protocol, named `tcp`, `udp` and `sctp`.
+pub fn service(name: &str, number: u8) -> Service {
+    PROTOCOLS
+        .into_iter()
+        .fold(bare_service(name, number), |service, protocol| {
+            service.port(&protocol.to_string().to_lowercase(), protocol, 80, TARGET)
+        })
+}
+
+/// The same with a nodePort, one number for every protocol.
+pub fn node_port_service(name: &str, number: u8, node_port: u16) -> Service {
+    PROTOCOLS
+        .into_iter()
+        .fold(bare_service(name, number), |service, protocol| {
+            service.node_port(&protocol.to_string().to_lowercase(), protocol, 80, TARGET, node_port)
+        })
+}
+
+/// A slice of this family, without endpoints yet, with the ports of [`service`].
+pub fn slice(name: &str, service: &str, family: Ip) -> Slice {
+    let slice = Slice::new(NAMESPACE, name, service).family(family == Ip::V6);
+    PROTOCOLS.into_iter().fold(slice, |slice, protocol| {
+        slice.port(&protocol.to_string().to_lowercase(), protocol, TARGET)
+    })
+}
+
+/// One slice of each family with these pods of [`crate::topology`], all ready.
+pub fn slices(service: &str, pods: &[&str]) -> Vec<Value> {
+    let of_family = |family: Ip| {
+        let name = format!("{service}-{}", family.of(["v4", "v6"]));
+        let chosen = PODS.iter().filter(|(name, ..)| pods.contains(name));
+        let add = |slice: Slice, (_, node, number): &(&str, u8, u8)| {
+            let ranges = PodRanges::of_node(*node);
+            let address = family.of([ranges.v4(*number).into(), ranges.v6(*number).into()]);
+            slice.ready(address, &format!("node{node}"))
+        };
+        chosen.fold(slice(&name, service, family), add).build()
+    };
+    Ip::BOTH.map(of_family).into()
+}
+
+/// A Service that nobody uses; the port of its endpoint tells which change was the last.
+pub(super) fn marker(change: u16) -> [Value; 2] {
+    let service = Service::new(MARKER_NAMESPACE, "marker").cluster_ips(&["10.111.255.254"]);
+    let slice = Slice::new(MARKER_NAMESPACE, "marker", "marker");
+    [
+        service.port("", crate::traffic::Protocol::Tcp, 9, 9).build(),
+        slice
+            .port("", crate::traffic::Protocol::Tcp, change)
+            .ready(MARKER_ADDRESS.into(), "elsewhere")
+            .build(),
+    ]
+}

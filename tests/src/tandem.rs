@@ -1,0 +1,376 @@
+//! The program under test: started on a node, asked, killed, restarted, and judged when it is dropped.
+//!
+//! ```no_run
+//! # use tandem_tests::{manifests::Folder, tandem::Tandem, topology::World};
+//! # fn main() -> anyhow::Result<()> {
+//! # let (world, folder) = (World::new()?, Folder::new("/tmp/manifests")?);
+//! let mut tandem = Tandem::on(world.node(1)?).directory(&folder).start()?;
+//! tandem.wait_ready()?;
+//! tandem.expect_error("no such table"); // else any ERROR line fails the test
+//! tandem.kill()?; // as kill -9 does
+//! tandem.restart()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping it lists the tables with nft, as text and JSON, and loads the text elsewhere ([`crate::nft::check`]); then
+//! stops the process; then panics where the log has an ERROR line that the test did not announce. A test that fails
+//! gets the end of the log and both tables printed.
+
+mod log;
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::manifests::{self, Folder};
+use crate::netns::{Namespace, run_command};
+use crate::nft;
+use crate::node::Node;
+use crate::scratch::Scratch;
+
+use log::Log;
+
+/// How long it may take to be ready, or to end when asked to.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a Tandem shall be started with.
+#[derive(Debug)]
+pub struct Plan {
+    namespace: Namespace,
+    node: String,
+    source: Vec<String>,
+    arguments: Vec<String>,
+    configuration: Value,
+}
+
+/// A Tandem on a node.
+#[derive(Debug)]
+pub struct Tandem {
+    namespace: Namespace,
+    arguments: Vec<String>,
+    process: Option<Child>,
+    log: Log,
+    expected: Vec<String>,
+    scratch: Scratch,
+}
+
+/// The `tandem` binary: `TANDEM_BIN`, else the one built beside this program.
+pub fn binary() -> Result<PathBuf> {
+    let path = match std::env::var_os("TANDEM_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => beside("tandem")?,
+    };
+    ensure!(
+        path.exists(),
+        "{} is not there: build it with `cargo build -p tandem`, or use make",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A program of the same build as this one; tests lie one folder deeper than programs.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    let folder = own.parent().context("this program is in no folder")?;
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
+    Ok(folder.join(name))
+}
+
+impl Tandem {
+    /// Plans a Tandem on this node, with its name and [`manifests::configuration`].
+    pub fn on(node: &Node) -> Plan {
+        Self::in_namespace(&node.namespace, &node.name)
+    }
+
+    /// The same in any namespace.
+    pub fn in_namespace(namespace: &Namespace, node: &str) -> Plan {
+        Plan {
+            namespace: namespace.clone(),
+            node: node.to_owned(),
+            source: Vec::new(),
+            arguments: Vec::new(),
+            configuration: manifests::configuration(),
+        }
+    }
+
+    /// Waits until it has programmed what it found at the start.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().transpose()) {
+                bail!("tandem ended with {}; its log:\n{}", status?, self.log.tail(20));
+            }
+            let status = self.status();
+            if status.as_ref().is_ok_and(is_ready) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let status = status.map_or_else(|error| format!("{error:#}"), |status| format!("{status:#}"));
+                bail!(
+                    "tandem is not ready after {PATIENCE:?}: {status}; its log:\n{}",
+                    self.log.tail(20)
+                );
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What `tandem status -o json` prints.
+    pub fn status(&self) -> Result<Value> {
+        self.ask(&["status", "-o", "json"])
+    }
+
+    /// What `tandem services -A -o json` prints.
+    pub fn services(&self) -> Result<Value> {
+        self.ask(&["services", "-A", "-o", "json"])
+    }
+
+    /// Runs `tandem ARGUMENTS --socket …` on the node and gives back what it printed.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).arg("--socket").arg(self.socket());
+        self.namespace.run(|| run_command(&mut command))?
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let answer = self.command(arguments)?;
+        serde_json::from_str(&answer).with_context(|| format!("{arguments:?} did not print JSON: {answer}"))
+    }
+
+    /// Kills it as `kill -9` does: it has no chance to clean up.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("tandem does not run")?;
+        process.kill().context("kill tandem")?;
+        process.wait().context("wait for tandem")?;
+        Ok(())
+    }
+
+    /// Asks it to end, as a kubelet does, and tells how it ended.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("tandem does not run")?;
+        let pid = i32::try_from(process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("no such process id")?;
+        kill_process(pid, Signal::TERM).context("ask tandem to end")?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = process.try_wait().context("wait for tandem")? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        process.kill().context("kill tandem")?;
+        process.wait().context("wait for tandem")?;
+        bail!(
+            "tandem had not ended {PATIENCE:?} after it was asked to; its log:\n{}",
+            self.log.tail(20)
+        )
+    }
+
+    /// Starts it again after [`Self::kill`] or [`Self::terminate`], the same way. Does not wait until it is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "tandem still runs");
+        let mut command = Command::new(binary()?);
+        command.args(&self.arguments).env("NO_COLOR", "1");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = self.namespace.spawn(&mut command)?;
+        self.log.follow(process.stdout.take());
+        self.log.follow(process.stderr.take());
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// The socket that the other commands ask it by.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("tandem.sock")
+    }
+
+    /// What it has logged so far, over restarts.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Waits for a log line with this text in it and gives it back.
+    pub fn wait_log(&self, text: &str, timeout: Duration) -> Result<String> {
+        let found = crate::eventually(timeout, || self.log().into_iter().find(|line| line.contains(text)));
+        found.with_context(|| {
+            format!(
+                "no log line with {text:?} after {timeout:?}; the last ones:\n{}",
+                self.log.tail(20)
+            )
+        })
+    }
+
+    /// Announces ERROR lines with this text in them, before or after they come.
+    pub fn expect_error(&mut self, text: &str) {
+        self.expected.push(text.to_owned());
+    }
+
+    /// What dropping does, with an error instead of a panic.
+    pub fn finish(mut self) -> Result<()> {
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Result<()> {
+        let tables = nft::check(&self.namespace);
+        if self.process.is_some() {
+            self.terminate()?;
+        }
+        tables?;
+        self.log.wait_end();
+        let errors = self.log.errors(&self.expected);
+        self.log.clear(); // judged once
+        ensure!(
+            errors.is_empty(),
+            "ERROR lines that the test did not announce:\n{}",
+            errors.join("\n")
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Tandem {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "the end of tandem's log in {}:\n{}",
+                self.namespace.name(),
+                self.log.tail(40)
+            );
+            for family in nft::FAMILIES {
+                eprintln!(
+                    "{}",
+                    nft::text(&self.namespace, family).unwrap_or_else(|error| format!("{error:#}"))
+                );
+            }
+            let _ = self.kill();
+            return;
+        }
+        let complaint = self.judge().err().map(|error| format!("{error:#}"));
+        assert!(
+            complaint.is_none(),
+            "in {}: {}",
+            self.namespace.name(),
+            complaint.unwrap_or_default()
+        );
+    }
+}
+
+impl Plan {
+    /// Takes its objects from a folder.
+    #[must_use]
+    pub fn directory(mut self, folder: &Folder) -> Self {
+        self.source = vec!["--source".to_owned(), format!("directory:{}", folder.path().display())];
+        self
+    }
+
+    /// Takes its objects from an API server.
+    #[must_use]
+    pub fn kubeconfig(mut self, path: &Path) -> Self {
+        let path = path.display().to_string();
+        self.source = ["--source", "kubernetes", "--kubeconfig", &path]
+            .map(str::to_owned)
+            .to_vec();
+        self
+    }
+
+    /// Sets a field of its `KubeProxyConfiguration`.
+    #[must_use]
+    pub fn setting(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.configuration[field] = value.into();
+        self
+    }
+
+    /// Adds arguments of `tandem run`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Starts it. Does not wait until it is ready.
+    pub fn start(self) -> Result<Tandem> {
+        let scratch = Scratch::new(&self.node)?;
+        let mut tandem = Tandem {
+            arguments: self.write(scratch.path())?,
+            namespace: self.namespace,
+            process: None,
+            log: Log::default(),
+            expected: Vec::new(),
+            scratch,
+        };
+        tandem.restart()?;
+        Ok(tandem)
+    }
+
+    /// Starts it with its files in this folder, to stay when this program ends: for `make cluster`.
+    pub fn start_kept(self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+        let log = File::create(folder.join("tandem.log")).context("make a log file")?;
+        let mut command = Command::new(binary()?);
+        command.args(self.write(folder)?).env("NO_COLOR", "1").process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share a log file")?)
+            .stderr(log);
+        self.namespace.spawn(&mut command)?;
+        Ok(())
+    }
+
+    /// Writes the configuration into a folder and gives back the arguments that go with it.
+    fn write(&self, folder: &Path) -> Result<Vec<String>> {
+        let file = folder.join("config.yaml");
+        fs::write(&file, manifests::to_yaml(&self.configuration))
+            .with_context(|| format!("write {}", file.display()))?;
+        let (file, socket) = (
+            file.display().to_string(),
+            folder.join("tandem.sock").display().to_string(),
+        );
+        let fixed = [
+            "run",
+            "--config",
+            &file,
+            "--hostname-override",
+            &self.node,
+            "--socket",
+            &socket,
+        ];
+        let fixed = fixed.into_iter().map(str::to_owned);
+        Ok(fixed
+            .chain(self.source.iter().cloned())
+            .chain(self.arguments.iter().cloned())
+            .collect())
+    }
+}
+
+/// Whether every list was complete once and no family waits for anything.
+fn is_ready(status: &Value) -> bool {
+    let families = status["families"].as_array().map_or(&[][..], Vec::as_slice);
+    status["complete"] == json!(true)
+        && !families.is_empty()
+        && families
+            .iter()
+            .all(|family| family["ownership"].is_string() && family["lastError"].is_null())
+}

@@ -1,0 +1,120 @@
+//! The world of the demo and the flow tests: no control plane, only networks.
+//!
+//! ```text
+//!   client 198.51.100.2 ── fabric ──┬── node1 192.0.2.11 ──┬── web-1 10.244.1.10
+//!          2001:db8:99::2           │   2001:db8:2::11     └── web-2 10.244.1.11
+//!                                   └── node2 192.0.2.12 ───── web-3 10.244.2.10
+//!                                       2001:db8:2::12        (fd00:10:244:N::10 and so on)
+//! ```
+//!
+//! The nodes' default routes go to the fabric, which knows the nodes, their pods and the client. Packets *from the
+//! client* to service ranges, LoadBalancer and external addresses are handed to `node1` (see [`World::enter_by`]);
+//! packets from nodes and pods to such addresses find no route there: only the sender's own node can make them work.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, Result};
+
+use crate::fabric::Fabric;
+use crate::netns::Namespace;
+use crate::node::{Node, Pod, PodRanges};
+
+/// The ClusterIPs' ranges, IPv4 first.
+pub const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
+/// The pods' ranges, of all nodes.
+pub const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
+/// LoadBalancer and external addresses are taken from these.
+pub const EXTERNAL_RANGES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
+/// The client outside the cluster.
+pub const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 2)),
+];
+
+/// The pods of [`World::new`]: their names, the numbers of their nodes and of their addresses.
+pub const PODS: [(&str, u8, u8); 3] = [("web-1", 1, 10), ("web-2", 1, 11), ("web-3", 2, 10)];
+
+/// Namespaces and their links; everything is gone when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// A client outside the cluster.
+    pub client: Namespace,
+    /// Pods, `web-1` first; see [`World::pod`].
+    pub pods: Vec<Pod>,
+    /// `node1`, `node2`.
+    pub nodes: Vec<Node>,
+    fabric: Fabric,
+}
+
+impl World {
+    /// Two nodes; `web-1` and `web-2` on the first, `web-3` on the second.
+    pub fn new() -> Result<Self> {
+        Self::with_pods(&PODS)
+    }
+
+    /// Two nodes with other pods: their names, the numbers of their nodes (1, 2) and of their addresses.
+    pub fn with_pods(pods: &[(&str, u8, u8)]) -> Result<Self> {
+        let mut world = Self::without_pods(2)?;
+        for (name, node, number) in pods {
+            world.add_pod(name, *node, *number)?;
+        }
+        Ok(world)
+    }
+
+    /// So many nodes that know each other's pods, and none of them there yet.
+    pub fn without_pods(count: u8) -> Result<Self> {
+        let fabric = Fabric::new(Namespace::new("fabric")?)?;
+        let client = Namespace::new("client")?;
+        fabric.connect_client(&client)?;
+        let mut world = Self {
+            client,
+            pods: Vec::new(),
+            nodes: Vec::new(),
+            fabric,
+        };
+        for number in 1..=count {
+            let namespace = Namespace::new(&format!("node{number}"))?;
+            let node = world
+                .fabric
+                .connect_node(number, namespace, PodRanges::of_node(number), &world.nodes)?;
+            world.nodes.push(node);
+        }
+        world.enter_by(1)?;
+        Ok(world)
+    }
+
+    /// Adds a pod to node 1, 2, …; its addresses end in `number`.
+    pub fn add_pod(&mut self, name: &str, node: u8, number: u8) -> Result<&Pod> {
+        let pod = self.node(node)?.add_pod(name, number)?;
+        self.pods.push(pod);
+        self.pods.last().context("a pod was just added")
+    }
+
+    /// Takes a pod away as if it had crashed: its namespace is gone, nothing answers for it.
+    pub fn remove_pod(&mut self, name: &str) -> Result<()> {
+        self.pod(name)?.unplug()?;
+        self.pods.retain(|pod| pod.name != name);
+        Ok(())
+    }
+
+    /// Node 1, 2, ….
+    pub fn node(&self, number: u8) -> Result<&Node> {
+        usize::from(number)
+            .checked_sub(1)
+            .and_then(|index| self.nodes.get(index))
+            .with_context(|| format!("there is no node {number}"))
+    }
+
+    /// A pod by its name.
+    pub fn pod(&self, name: &str) -> Result<&Pod> {
+        self.pods
+            .iter()
+            .find(|pod| pod.name == name)
+            .with_context(|| format!("there is no pod {name}"))
+    }
+
+    /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
+    pub fn enter_by(&self, number: u8) -> Result<()> {
+        self.fabric.enter_by(self.node(number)?)
+    }
+}
