@@ -21,10 +21,10 @@ install() {
   command -v apt-get >/dev/null || fail "$reason is missing, and there is no apt-get to install it by: $*"
   echo "setup: installing $* ($reason)"
   export DEBIAN_FRONTEND=noninteractive
-  # package lists are fetched only where the ones at hand do not do
-  apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 ||
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null; } ||
-    fail "apt-get could not install $*"
+  # lists that are out of date offer an old Rust; without a network the ones at hand must do
+  [ -n "${UPDATED:-}" ] || apt-get update -qq || true
+  UPDATED=yes
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null || fail "apt-get could not install $*"
 }
 
 setup_rust() {

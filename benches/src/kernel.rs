@@ -28,7 +28,10 @@ pub fn settings() -> NodeSettings {
 }
 
 fn open<F: Family>() -> Open<F> {
-    Box::new(|| Ok(Box::new(Kernel::<F>::open(SETTINGS).map_err(|error| error.to_string())?)))
+    Box::new(|detect_local| {
+        let kernel = Kernel::<F>::open(Settings { detect_local, ..SETTINGS }).map_err(|error| error.to_string())?;
+        Ok(Box::new(kernel))
+    })
 }
 
 /// Takes events in and brings them to both tables; an error where the kernel did not take everything.

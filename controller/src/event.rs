@@ -106,6 +106,8 @@ pub enum Event {
     Applied(Object, Vec<Notice>),
     /// An object is gone, or has become one that is none of Tandem's business (headless, `ExternalName`, another proxy's).
     Deleted(Kind, ObjectKey, Vec<Notice>),
+    /// An object is there, but in no readable form: what was known of it stays.
+    Unreadable(Kind, ObjectKey, Notice),
     /// The list of this kind is complete.
     Listed(Kind),
     /// The addresses that this node's interfaces have.

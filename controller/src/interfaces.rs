@@ -32,14 +32,20 @@ impl Interfaces {
         for group in GROUPS {
             changes.listen(group).map_err(error)?;
         }
-        Ok(Self { socket: NetlinkSocket::new(), changes })
+        Ok(Self {
+            socket: NetlinkSocket::new(),
+            changes,
+        })
     }
 
     /// The addresses as they are, sorted.
     pub fn read(&mut self) -> Result<Vec<IpAddr>, InterfacesError> {
         let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
         let error = |error: netlink_socket2::ReplyError| InterfacesError(error.to_string());
-        let mut reply = self.socket.request(&request).map_err(|error| InterfacesError(error.to_string()))?;
+        let mut reply = self
+            .socket
+            .request(&request)
+            .map_err(|error| InterfacesError(error.to_string()))?;
         let mut addresses = Vec::new();
         while let Some((_, attributes)) = reply.recv().transpose().map_err(error)? {
             // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.

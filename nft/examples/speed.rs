@@ -2,12 +2,12 @@
 //! own; needs root. Run with `cargo run --release -p tandem-nft --example speed`.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a measuring program")]
 
-#[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "shared with other tests")]
-mod support;
-#[path = "../tests/support/rows.rs"]
+#[path = "../tests/netns/rows.rs"]
 #[expect(dead_code, reason = "shared with other tests")]
 mod rows;
+#[path = "../tests/netns/support.rs"]
+#[expect(dead_code, reason = "shared with other tests")]
+mod support;
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,11 @@ fn many<F: Family>(services: u32, endpoints: u16) -> Vec<Row<F>> {
     for n in 1..=services {
         for slot in 0..endpoints {
             let addr = nth::<F>(0x10_0000 + n * 64 + u32::from(slot));
-            rows.push(Row::Endpoint { service: plain(n), slot, endpoint: endpoint(addr, 8080) });
+            rows.push(Row::Endpoint {
+                service: plain(n),
+                slot,
+                endpoint: endpoint(addr, 8080),
+            });
         }
     }
     rows.extend((1..=services).map(|n| service(plain(n), any(endpoints), &label(n))));
@@ -61,7 +65,10 @@ fn fresh<F: Family>() -> Kernel<F> {
 }
 
 fn load<F: Family>(services: u32, endpoints: u16) -> (usize, Duration) {
-    let delta = Delta { added: many::<F>(services, endpoints), ..Delta::default() };
+    let delta = Delta {
+        added: many::<F>(services, endpoints),
+        ..Delta::default()
+    };
     let mut kernel = fresh::<F>();
     let start = Instant::now();
     kernel.apply(&delta).expect("a load");
@@ -70,12 +77,29 @@ fn load<F: Family>(services: u32, endpoints: u16) -> (usize, Duration) {
 
 fn change<F: Family>(services: u32) {
     let mut kernel = fresh::<F>();
-    kernel.apply(&Delta { added: many::<F>(services, 3), ..Delta::default() }).expect("a load");
-    let row = |n: u32| Row::Endpoint { service: plain(70_000), slot: 0, endpoint: endpoint(nth::<F>(n), 8080) };
-    kernel.apply(&Delta { added: vec![row(0)], ..Delta::default() }).expect("a row");
+    kernel
+        .apply(&Delta {
+            added: many::<F>(services, 3),
+            ..Delta::default()
+        })
+        .expect("a load");
+    let row = |n: u32| Row::Endpoint {
+        service: plain(70_000),
+        slot: 0,
+        endpoint: endpoint(nth::<F>(n), 8080),
+    };
+    kernel
+        .apply(&Delta {
+            added: vec![row(0)],
+            ..Delta::default()
+        })
+        .expect("a row");
     let mut took: Vec<Duration> = (0..5_000)
         .map(|n| {
-            let delta = Delta { changed: vec![(row(n), row(n + 1))], ..Delta::default() };
+            let delta = Delta {
+                changed: vec![(row(n), row(n + 1))],
+                ..Delta::default()
+            };
             let start = Instant::now();
             kernel.apply(&delta).expect("a change");
             start.elapsed()
@@ -83,13 +107,23 @@ fn change<F: Family>(services: u32) {
         .collect();
     took.sort_unstable();
     let what = format!("change 1 endpoint of {services} services");
-    println!("{what:<38} {:?}: p50 {:?}, p99 {:?}", F::FAMILY, took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!(
+        "{what:<38} {:?}: p50 {:?}, p99 {:?}",
+        F::FAMILY,
+        took[took.len() / 2],
+        took[took.len() * 99 / 100]
+    );
 }
 
 fn read_back<F: Family>() {
     let mut kernel = fresh::<F>();
     let rows = many::<F>(5_000, 50);
-    kernel.apply(&Delta { added: rows.clone(), ..Delta::default() }).expect("a load");
+    kernel
+        .apply(&Delta {
+            added: rows.clone(),
+            ..Delta::default()
+        })
+        .expect("a load");
     let start = Instant::now();
     let found = kernel.read().expect("rows");
     println!("read back {} rows: {:.1?}", found.len(), start.elapsed());

@@ -1,7 +1,7 @@
 //! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
 //! without rules. Called by `Kernel` at a start and after somebody else changed the table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
@@ -43,8 +43,8 @@ pub enum OpenError {
 /// What is there before the table is opened.
 struct Before<F: Family> {
     facts: Option<TableFacts>,
-    /// Chains made on demand.
-    demanded: Vec<Chain>,
+    /// Chains made on demand, each with its rules to be written anew.
+    demanded: HashSet<Chain>,
     /// The rows of a table that has to be made anew.
     carried: Option<Vec<Row<F>>>,
 }
@@ -53,7 +53,10 @@ struct Before<F: Family> {
 pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> {
     let family = F::FAMILY;
     let before = look(kernel)?;
-    let there = before.facts.filter(|_| before.carried.is_none()).map(|facts| facts.flags);
+    let there = before
+        .facts
+        .filter(|_| before.carried.is_none())
+        .map(|facts| facts.flags);
     // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
     let flags = if owned { OWNER | PERSIST } else { 0 };
@@ -61,7 +64,9 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
         Ok(()) if owned => Ownership::Owned,
         Ok(()) => Ownership::Shared("the table was there before, made without an owner".to_owned()),
         Err(refused) if owned => match attempt(kernel, &before, there.unwrap_or_default() & PERSIST)? {
-            Ok(()) => Ownership::Shared(format!("this kernel has no owned tables that persist, before 6.9 ({refused})")),
+            Ok(()) => Ownership::Shared(format!(
+                "this kernel has no owned tables that persist, before 6.9 ({refused})"
+            )),
             Err(refused) => return Err(failed(family, &refused.to_string())),
         },
         Err(refused) => return Err(failed(family, &refused.to_string())),
@@ -80,34 +85,61 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
     let unread = |error| OpenError::Failed(words(F::FAMILY, &error));
     let name = numbers(F::FAMILY).name;
     let Some(facts) = listing::table(&mut kernel.socket, F::FAMILY).map_err(unread)? else {
-        return Ok(Before { facts: None, demanded: Vec::new(), carried: None });
+        return Ok(Before {
+            facts: None,
+            demanded: HashSet::new(),
+            carried: None,
+        });
     };
     if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != kernel.socket.port() {
         let owner = owner::port(facts.owner);
-        return Err(OpenError::Owned { table: format!("{name} {TABLE}"), owner });
+        return Err(OpenError::Owned {
+            table: format!("{name} {TABLE}"),
+            owner,
+        });
     }
     let sets = listing::sets(&mut kernel.socket, F::FAMILY).map_err(unread)?;
     let chains = listing::chains(&mut kernel.socket, F::FAMILY).map_err(unread)?;
     let Some(stranger) = stranger(F::FAMILY, &sets, &chains) else {
-        let demanded = chains.keys().filter_map(|name| name.parse().ok()).collect();
-        return Ok(Before { facts: Some(facts), demanded, carried: None });
+        let demanded = chains
+            .keys()
+            .filter_map(|name| name.parse().ok())
+            .flat_map(with_targets)
+            .collect();
+        return Ok(Before {
+            facts: Some(facts),
+            demanded,
+            carried: None,
+        });
     };
-    tracing::warn!(table = name, because = stranger, "making the table anew; its rows are carried over");
+    tracing::warn!(
+        table = name,
+        because = stranger,
+        "making the table anew; its rows are carried over"
+    );
     let mut rows = Vec::new();
     for set in Set::ALL.into_iter().filter(|set| *set != Set::Affinity) {
-        if sets.get(set.name()).is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY))) {
+        if sets
+            .get(set.name())
+            .is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY)))
+        {
             rows.append(&mut listing::elements::<F>(&mut kernel.socket, set).map_err(unread)?.rows);
         }
     }
-    Ok(Before { facts: Some(facts), demanded: Vec::new(), carried: Some(rows) })
+    Ok(Before {
+        facts: Some(facts),
+        demanded: HashSet::new(),
+        carried: Some(rows),
+    })
+}
+
+/// A chain and those that it leads to, which somebody may have deleted.
+fn with_targets(chain: Chain) -> impl Iterator<Item = Chain> {
+    chain.targets().chain([chain])
 }
 
 /// Something in the table that the rules cannot live with.
-fn stranger(
-    family: IpFamily,
-    sets: &HashMap<String, Shape>,
-    chains: &HashMap<String, ChainFacts>,
-) -> Option<String> {
+fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<String, ChainFacts>) -> Option<String> {
     for (name, shape) in sets {
         match Set::ALL.into_iter().find(|set| set.name() == name) {
             Some(set) if fits(shape, &set.layout().shape(family)) => {}
@@ -133,11 +165,9 @@ fn stranger(
 }
 
 fn fits(there: &Shape, wanted: &Shape) -> bool {
-    // A verdict's length and the size of a set without limit are the kernel's business.
-    let same_value = there.data_type == wanted.data_type;
-    let size = if wanted.size == 0 { there.size } else { wanted.size };
-    let data_len = if wanted.flags & 0x8 != 0 && same_value && there.data_len == 0 { 0 } else { wanted.data_len };
-    *there == Shape { size, data_len, ..wanted.clone() }
+    // The size of a set without a limit is the kernel's business.
+    let size = if wanted.size == 0 { 0 } else { there.size };
+    Shape { size, ..there.clone() } == *wanted
 }
 
 /// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.
@@ -186,11 +216,6 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
     for chain in &before.demanded {
         rules::encode_demanded_chain(batch, *chain, false);
         rules::encode_flush(batch, &chain.to_string());
-    }
-    for chain in before.demanded.iter().flat_map(|chain| chain.targets()) {
-        if !before.demanded.contains(&chain) {
-            tracing::warn!(%chain, "a chain is missing; the services that need it are made anew");
-        }
     }
     for chain in &before.demanded {
         rules::encode_demanded(batch, family, *chain);

@@ -59,19 +59,29 @@ impl<'a> Iterator for Messages<'a> {
                 code => Content::Refused(Refusal {
                     sequence,
                     errno: code.wrapping_neg(),
-                    words: (flags & EXPLAINED != 0 && kind == ERROR).then(|| words(body, flags)).flatten(),
+                    words: (flags & EXPLAINED != 0 && kind == ERROR)
+                        .then(|| words(body, flags))
+                        .flatten(),
                 }),
             },
             kind => Content::Data { kind, body },
         };
-        Some(Message { sequence, interrupted: flags & INTERRUPTED != 0, content })
+        Some(Message {
+            sequence,
+            interrupted: flags & INTERRUPTED != 0,
+            content,
+        })
     }
 }
 
 /// The words behind the copy of the request that an error carries.
 fn words(body: &[u8], flags: u16) -> Option<String> {
     const WORDS: u16 = 1;
-    let copied = if flags & CAPPED != 0 { HEADER } else { usize::try_from(u32_at(body, 4)?).ok()? };
+    let copied = if flags & CAPPED != 0 {
+        HEADER
+    } else {
+        usize::try_from(u32_at(body, 4)?).ok()?
+    };
     let mut attributes = body.get(4 + copied.next_multiple_of(4)..)?;
     loop {
         let length = usize::from(u16_at(attributes, 0)?);

@@ -58,12 +58,21 @@ impl FromStr for Chain {
         let (kind, rest) = name.split_once('-').ok_or(())?;
         let seconds = |text: &str| text.strip_suffix('s').and_then(|digits| digits.parse().ok()).ok_or(());
         let chain = match kind {
-            "pick" => Self::Pick { count: rest.parse().map_err(|_| ())? },
-            "recall" => Self::Recall { seconds: seconds(rest)? },
-            "remember" => Self::Remember { seconds: seconds(rest)? },
+            "pick" => Self::Pick {
+                count: rest.parse().map_err(|_| ())?,
+            },
+            "recall" => Self::Recall {
+                seconds: seconds(rest)?,
+            },
+            "remember" => Self::Remember {
+                seconds: seconds(rest)?,
+            },
             "stick" => {
                 let (count, rest) = rest.split_once('-').ok_or(())?;
-                Self::Stick { count: count.parse().map_err(|_| ())?, seconds: seconds(rest)? }
+                Self::Stick {
+                    count: count.parse().map_err(|_| ())?,
+                    seconds: seconds(rest)?,
+                }
             }
             _ => return Err(()),
         };
@@ -77,10 +86,29 @@ mod tests {
 
     #[test]
     fn names_come_back_and_nothing_else_is_read() {
-        for name in ["pick-1", "pick-65535", "recall-1s", "remember-4294967295s", "stick-3-10800s"] {
-            assert_eq!(name.parse::<Chain>().map(|chain| chain.to_string()).as_deref(), Ok(name));
+        for name in [
+            "pick-1",
+            "pick-65535",
+            "recall-1s",
+            "remember-4294967295s",
+            "stick-3-10800s",
+        ] {
+            assert_eq!(
+                name.parse::<Chain>().map(|chain| chain.to_string()).as_deref(),
+                Ok(name)
+            );
         }
-        for name in ["pick-0", "pick-03", "pick-+3", "pick-65536", "stick-3-10800", "recall-s", "refuse", "", "-"] {
+        for name in [
+            "pick-0",
+            "pick-03",
+            "pick-+3",
+            "pick-65536",
+            "stick-3-10800",
+            "recall-s",
+            "refuse",
+            "",
+            "-",
+        ] {
             assert_eq!(name.parse::<Chain>(), Err(()), "{name}");
         }
     }

@@ -46,12 +46,22 @@ struct Element<'a> {
 
 impl<F: Family> Reader<F> {
     pub(crate) fn new(set: Set) -> Self {
-        Self { set, found: Found { rows: Vec::new(), foreign: Vec::new() }, bounds: Vec::new() }
+        Self {
+            set,
+            found: Found {
+                rows: Vec::new(),
+                foreign: Vec::new(),
+            },
+            bounds: Vec::new(),
+        }
     }
 
     /// Takes one message of the answer, without netlink's header.
     pub(crate) fn message(&mut self, body: &[u8]) {
-        let list = body.get(HEADERS - 16..).and_then(|body| attribute(body, 3)).unwrap_or_default();
+        let list = body
+            .get(HEADERS - 16..)
+            .and_then(|body| attribute(body, 3))
+            .unwrap_or_default();
         for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
             self.element(&Element::parse(element));
         }
@@ -75,7 +85,8 @@ impl<F: Family> Reader<F> {
     /// Everything that the set holds.
     pub(crate) fn finish(mut self) -> Found<F> {
         // An end sorts before the start at the same address: that range has ended where the next one begins.
-        self.bounds.sort_by(|(a, a_ends), (b, b_ends)| a.cmp(b).then(b_ends.cmp(a_ends)));
+        self.bounds
+            .sort_by(|(a, a_ends), (b, b_ends)| a.cmp(b).then(b_ends.cmp(a_ends)));
         let mut bounds = std::mem::take(&mut self.bounds).into_iter().peekable();
         while let Some((key, range_end)) = bounds.next() {
             if range_end {
@@ -101,7 +112,12 @@ impl<F: Family> Reader<F> {
     }
 
     fn foreign_bound(&mut self, key: Vec<u8>, range_end: bool) {
-        self.found.foreign.push(Foreign { set: self.set, key, key_end: None, range_end });
+        self.found.foreign.push(Foreign {
+            set: self.set,
+            key,
+            key_end: None,
+            range_end,
+        });
     }
 }
 
@@ -140,24 +156,51 @@ fn row<F: Family>(set: Set, element: &Element<'_>) -> Option<Row<F>> {
     let label = || Arc::from(element.comment);
     let row = match set {
         Set::ClusterFrontends | Set::ExternalFrontends => {
-            let class = if set == Set::ClusterFrontends { Class::Cluster } else { Class::External };
-            let frontend = Frontend::Address { class, at: key.socket()? };
-            Row::Frontend { frontend, service: value.service()?, label: label() }
+            let class = if set == Set::ClusterFrontends {
+                Class::Cluster
+            } else {
+                Class::External
+            };
+            let frontend = Frontend::Address {
+                class,
+                at: key.socket()?,
+            };
+            Row::Frontend {
+                frontend,
+                service: value.service()?,
+                label: label(),
+            }
         }
         Set::NodePorts => {
-            let frontend = Frontend::NodePort { protocol: key.protocol()?, port: key.port()? };
-            Row::Frontend { frontend, service: value.service()?, label: label() }
+            let frontend = Frontend::NodePort {
+                protocol: key.protocol()?,
+                port: key.port()?,
+            };
+            Row::Frontend {
+                frontend,
+                service: value.service()?,
+                label: label(),
+            }
         }
-        Set::Services => {
-            Row::Service { service: key.service()?, pick: pick(element.goto?)?, label: label() }
-        }
-        Set::Endpoints => {
-            Row::Endpoint { service: key.service()?, slot: key.slot()?, endpoint: value.endpoint::<F>()? }
-        }
-        Set::StickyEndpoints => {
-            Row::StickyEndpoint { service: key.service()?, slot: key.slot()?, id: value.endpoint_id()? }
-        }
-        Set::EndpointIds => Row::EndpointId { id: key.endpoint_id()?, endpoint: value.endpoint::<F>()? },
+        Set::Services => Row::Service {
+            service: key.service()?,
+            pick: pick(element.goto?)?,
+            label: label(),
+        },
+        Set::Endpoints => Row::Endpoint {
+            service: key.service()?,
+            slot: key.slot()?,
+            endpoint: value.endpoint::<F>()?,
+        },
+        Set::StickyEndpoints => Row::StickyEndpoint {
+            service: key.service()?,
+            slot: key.slot()?,
+            id: value.endpoint_id()?,
+        },
+        Set::EndpointIds => Row::EndpointId {
+            id: key.endpoint_id()?,
+            endpoint: value.endpoint::<F>()?,
+        },
         Set::ClusterIps => Row::ClusterIp { addr: key.addr::<F>()? },
         Set::NodeAddresses => Row::NodeAddress { addr: key.addr::<F>()? },
         Set::Hairpin => {
@@ -255,11 +298,18 @@ impl Parts<'_> {
     }
 
     fn socket<F: Family>(&mut self) -> Option<Socket<F>> {
-        Some(Socket { addr: self.addr::<F>()?, protocol: self.protocol()?, port: self.port()? })
+        Some(Socket {
+            addr: self.addr::<F>()?,
+            protocol: self.protocol()?,
+            port: self.port()?,
+        })
     }
 
     fn endpoint<F: Family>(&mut self) -> Option<Endpoint<F>> {
-        Some(Endpoint { addr: self.addr::<F>()?, port: self.port()? })
+        Some(Endpoint {
+            addr: self.addr::<F>()?,
+            port: self.port()?,
+        })
     }
 
     fn number(&mut self) -> Option<u32> {

@@ -83,8 +83,18 @@ impl Demand {
             .filter(|(_, uses)| **uses > 0)
             .flat_map(|(chain, _)| chain.targets().chain([*chain]))
             .collect();
-        let mut unused: Vec<_> = self.uses.keys().filter(|chain| !used.contains(chain)).copied().collect();
-        unused.sort_by_key(|chain| (matches!(chain, Chain::Recall { .. } | Chain::Remember { .. }), chain.to_string()));
+        let mut unused: Vec<_> = self
+            .uses
+            .keys()
+            .filter(|chain| !used.contains(chain))
+            .copied()
+            .collect();
+        unused.sort_by_key(|chain| {
+            (
+                matches!(chain, Chain::Recall { .. } | Chain::Remember { .. }),
+                chain.to_string(),
+            )
+        });
         unused
     }
 

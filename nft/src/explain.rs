@@ -22,17 +22,17 @@ pub(crate) fn explain<F: Family>(
     kernel: &mut Kernel<F>,
     delta: &Delta<F>,
     first: u32,
-    refusals: Vec<Refusal>,
+    refusals: &[Refusal],
 ) -> Result<(), ApplyError<F>> {
-    if let Some(reason) = table_trouble(kernel, &refusals) {
+    if let Some(reason) = table_trouble(kernel, refusals) {
         return Err(ApplyError::Failed(reason));
     }
-    if !is_about_rows(kernel, first, &refusals) {
+    if !is_about_rows(kernel, first, refusals) {
         return Err(failed::<F>(refusals.first()));
     }
     // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each row.
     if kernel.messages.windows(2).all(|pair| pair[0] != pair[1]) {
-        return Err(rejected(kernel, delta, &refusals));
+        return Err(rejected(kernel, delta, refusals));
     }
     let first = kernel.encode(delta, true);
     match kernel.commit(first) {
@@ -45,18 +45,14 @@ pub(crate) fn explain<F: Family>(
         }
         Outcome::Refused(refusals) => Err(failed::<F>(refusals.first())),
         // One message for each row takes more room than the change itself did.
-        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => halves(kernel, delta, &refusals),
+        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(kernel, delta, refusals),
         Outcome::NotSent(error) => Err(ApplyError::Failed(error.to_string())),
         Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
     }
 }
 
 /// Names every row of the messages that were refused: too many, but the bad ones are among them.
-fn halves<F: Family>(
-    kernel: &mut Kernel<F>,
-    delta: &Delta<F>,
-    refusals: &[Refusal],
-) -> Result<(), ApplyError<F>> {
+fn roughly<F: Family>(kernel: &mut Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
     kernel.encode(delta, false);
     Err(rejected(kernel, delta, refusals))
 }
@@ -79,7 +75,10 @@ fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Opt
         Err(error) => return Some(listing::words(F::FAMILY, &error)),
     }
     if has(libc::EPERM) {
-        return Some(format!("table {name} {}: not permitted (CAP_NET_ADMIN is missing)", crate::TABLE));
+        return Some(format!(
+            "table {name} {}: not permitted (CAP_NET_ADMIN is missing)",
+            crate::TABLE
+        ));
     }
     if has(libc::ENOENT)
         && let Ok(sets) = listing::sets(&mut kernel.socket, F::FAMILY)
@@ -92,15 +91,25 @@ fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Opt
 
 /// Whether every refusal is about messages that hold rows and is of a kind that a row can be guilty of.
 fn is_about_rows<F: Family>(kernel: &Kernel<F>, first: u32, refusals: &[Refusal]) -> bool {
-    let Some(rows_begin) = kernel.messages.first() else { return false };
+    let Some(rows_begin) = kernel.messages.first() else {
+        return false;
+    };
     refusals.iter().all(|refusal| {
         refusal.sequence.wrapping_sub(first) >= rows_begin.wrapping_sub(first)
-            && !matches!(refusal.errno, libc::ENOMEM | libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::EPERM)
+            && !matches!(
+                refusal.errno,
+                libc::ENOMEM | libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::EPERM
+            )
     })
 }
 
 fn failed<F: Family>(refusal: Option<&Refusal>) -> ApplyError<F> {
-    ApplyError::Failed(format!("table {} {}: {}", numbers(F::FAMILY).name, crate::TABLE, reason(refusal)))
+    ApplyError::Failed(format!(
+        "table {} {}: {}",
+        numbers(F::FAMILY).name,
+        crate::TABLE,
+        reason(refusal)
+    ))
 }
 
 fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
@@ -117,10 +126,17 @@ fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal
         if let Some(refusal) = refusals.iter().find(|refusal| refusal.sequence == *message)
             && rejections.iter().all(|rejection| rejection.row != *row)
         {
-            rejections.push(Rejection { row: row.clone(), reason: row_reason(refusal, row, comes) });
+            rejections.push(Rejection {
+                row: row.clone(),
+                reason: row_reason(refusal, row, comes),
+            });
         }
     }
-    if rejections.is_empty() { failed::<F>(refusals.first()) } else { ApplyError::Rejected(rejections) }
+    if rejections.is_empty() {
+        failed::<F>(refusals.first())
+    } else {
+        ApplyError::Rejected(rejections)
+    }
 }
 
 /// What the kernel's number means for a row that comes or goes.
@@ -145,8 +161,15 @@ pub(crate) fn taken<F: Family>(row: &Row<F>) -> &'static str {
 /// The kernel's words, or those for its number.
 pub(crate) fn reason(refusal: Option<&Refusal>) -> String {
     match refusal {
-        Some(Refusal { words: Some(words), errno, .. }) => {
-            format!("the kernel refused: {words} ({})", std::io::Error::from_raw_os_error(*errno))
+        Some(Refusal {
+            words: Some(words),
+            errno,
+            ..
+        }) => {
+            format!(
+                "the kernel refused: {words} ({})",
+                std::io::Error::from_raw_os_error(*errno)
+            )
         }
         Some(Refusal { errno, .. }) => {
             format!("the kernel refused: {}", std::io::Error::from_raw_os_error(*errno))

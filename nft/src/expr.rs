@@ -16,6 +16,24 @@ pub(crate) struct ExprList<'b> {
     family: &'static Numbers,
 }
 
+/// How to answer that nobody is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reject {
+    /// ICMP: port unreachable.
+    Unreachable,
+    /// A TCP reset.
+    Reset,
+}
+
+/// What a packet does to the memory of its client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memorise {
+    /// `update @affinity { saddr . service timeout T : endpoint id }`, which keeps the value of an element that exists.
+    Remember { seconds: u32 },
+    /// `delete @affinity { saddr . service : endpoint id }`
+    Forget,
+}
+
 /// Where a verdict leads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict<'c> {
@@ -63,12 +81,22 @@ impl<'b> ExprList<'b> {
     }
 
     fn meta(&mut self, key: MetaKeys, word: u32) -> &mut Self {
-        let _ = self.list().nested_elem().nested_data_meta().push_key(key as u32).push_dreg(register(word));
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_meta()
+            .push_key(key as u32)
+            .push_dreg(register(word));
         self
     }
 
     fn set_meta(&mut self, key: MetaKeys) -> &mut Self {
-        let _ = self.list().nested_elem().nested_data_meta().push_key(key as u32).push_sreg(register(0));
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_meta()
+            .push_key(key as u32)
+            .push_sreg(register(0));
         self
     }
 
@@ -133,7 +161,12 @@ impl<'b> ExprList<'b> {
     }
 
     fn ct(&mut self, key: CtKeys) -> &mut Self {
-        let _ = self.list().nested_elem().nested_data_ct().push_dreg(register(0)).push_key(key as u32);
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_ct()
+            .push_dreg(register(0))
+            .push_key(key as u32);
         self
     }
 
@@ -236,7 +269,8 @@ impl<'b> ExprList<'b> {
 
     /// Requires a protocol of the transaction's anonymous set `id`.
     pub(crate) fn has_ports(&mut self, id: u32) -> &mut Self {
-        self.load(&[Field::Protocol]).lookup(Self::ANONYMOUS, |buf| number(buf, 4, id))
+        self.load(&[Field::Protocol])
+            .lookup(Self::ANONYMOUS, |buf| number(buf, 4, id))
     }
 
     /// Replaces what is loaded by what the map holds for it.
@@ -271,13 +305,17 @@ impl<'b> ExprList<'b> {
             .push_reg_proto_min(port);
     }
 
-    pub(crate) fn reject_with_reset(&mut self) {
-        let _ = self.list().nested_elem().nested_data_reject().push_type(1).push_icmp_code(0);
-    }
-
-    pub(crate) fn reject(&mut self) {
-        let code = self.family.port_unreachable;
-        let _ = self.list().nested_elem().nested_data_reject().push_type(0).push_icmp_code(code);
+    pub(crate) fn reject(&mut self, with: Reject) {
+        let (kind, code) = match with {
+            Reject::Unreachable => (0, self.family.port_unreachable),
+            Reject::Reset => (1, 0),
+        };
+        let _ = self
+            .list()
+            .nested_elem()
+            .nested_data_reject()
+            .push_type(kind)
+            .push_icmp_code(code);
     }
 
     /// `masquerade fully-random`; the builder does not have this expression.
@@ -288,23 +326,17 @@ impl<'b> ExprList<'b> {
         });
     }
 
-    /// `update @affinity { saddr . service timeout T : endpoint id }`; keeps the value of an element that exists.
-    pub(crate) fn remember(&mut self, seconds: u32) {
-        const UPDATE: u32 = 1;
-        self.affinity(UPDATE, u64::from(seconds) * 1000);
-    }
-
-    /// `delete @affinity { saddr . service : endpoint id }`
-    pub(crate) fn forget(&mut self) {
-        const DELETE: u32 = 2;
-        self.affinity(DELETE, 0);
-    }
-
     /// The builder does not have expressions that packets change sets with.
-    fn affinity(&mut self, op: u32, timeout: u64) {
+    pub(crate) fn affinity(&mut self, what: Memorise) {
+        let (op, timeout) = match what {
+            Memorise::Remember { seconds } => (1, u64::from(seconds) * 1000),
+            Memorise::Forget => (2, 0),
+        };
         let service = u32::from(self.family.addr_len) / 4;
         let value_at = (service + 1).next_multiple_of(4);
-        self.load(&[Field::Saddr, Field::Priority]).bits_at(0xffff_f000, 0, service).load_at(Field::Priority, value_at);
+        self.load(&[Field::Saddr, Field::Priority])
+            .bits_at(0xffff_f000, 0, service)
+            .load_at(Field::Priority, value_at);
         self.expression("dynset", |buf| {
             number(buf, 4, register(0));
             number(buf, 5, register(value_at));

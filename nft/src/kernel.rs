@@ -93,12 +93,12 @@ impl<F: Family> Kernel<F> {
                     }
                 }
                 Outcome::Refused(refusals) => {
-                    return Err(self.untidy(explain::reason(refusals.first())));
+                    return Err(Self::untidy(explain::reason(refusals.first())));
                 }
-                Outcome::NotSent(error) => return Err(self.untidy(error.to_string())),
+                Outcome::NotSent(error) => return Err(Self::untidy(error.to_string())),
                 Outcome::Lost(reason) => {
                     let _ = self.count_chains();
-                    return Err(self.untidy(reason));
+                    return Err(Self::untidy(reason));
                 }
             }
         }
@@ -108,8 +108,11 @@ impl<F: Family> Kernel<F> {
         Ok(unused.len())
     }
 
-    fn untidy(&self, reason: String) -> TidyError {
-        TidyError { table: numbers(F::FAMILY).name, reason }
+    fn untidy(reason: String) -> TidyError {
+        TidyError {
+            table: numbers(F::FAMILY).name,
+            reason,
+        }
     }
 
     /// Starts a transaction; returns the number of its first message.
@@ -123,7 +126,8 @@ impl<F: Family> Kernel<F> {
     /// Sends the transaction that began with this message.
     pub(crate) fn commit(&mut self, first: u32) -> Outcome {
         self.batch.end();
-        self.socket.transact(self.batch.bytes(), first, self.batch.last_sequence())
+        self.socket
+            .transact(self.batch.bytes(), first, self.batch.last_sequence())
     }
 
     /// Counts anew which chains are there and used.
@@ -135,7 +139,8 @@ impl<F: Family> Kernel<F> {
 
     pub(crate) fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
         let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
-        self.demand.reset(chains.keys().filter_map(|name| name.parse::<Chain>().ok()), rows);
+        self.demand
+            .reset(chains.keys().filter_map(|name| name.parse::<Chain>().ok()), rows);
         Ok(())
     }
 
@@ -208,11 +213,14 @@ impl<F: Family> Kernel<F> {
         };
         let halves = [half(added, changed, removed), half(added_rest, changed_rest, rest)];
         if halves.iter().any(|half| half.len() == delta.len()) {
-            return Err(ApplyError::Failed("one row does not fit into the socket's buffer".to_owned()));
+            return Err(ApplyError::Failed(
+                "one row does not fit into the socket's buffer".to_owned(),
+            ));
         }
         let [first, second] = halves;
         self.apply(&first)?;
-        self.apply(&second).map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}")))
+        self.apply(&second)
+            .map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}")))
     }
 }
 
@@ -234,7 +242,7 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
                 self.demand.commit(delta);
                 Ok(())
             }
-            Outcome::Refused(refusals) => explain::explain(self, delta, first, refusals),
+            Outcome::Refused(refusals) => explain::explain(self, delta, first, &refusals),
             Outcome::NotSent(error) => Err(ApplyError::Failed(format!(
                 "sending a change of {} rows to table {}: {error}",
                 delta.len(),

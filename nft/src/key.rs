@@ -27,7 +27,10 @@ impl Key {
     const MOST: usize = 40;
 
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; Self::MOST], len: 0 }
+        Self {
+            bytes: [0; Self::MOST],
+            len: 0,
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -91,9 +94,22 @@ pub(crate) enum Keys {
 /// The set that holds a row.
 pub(crate) fn set_of<F: Family>(row: &Row<F>) -> Set {
     match row {
-        Row::Frontend { frontend: Frontend::Address { class: Class::Cluster, .. }, .. } => Set::ClusterFrontends,
-        Row::Frontend { frontend: Frontend::Address { class: Class::External, .. }, .. } => Set::ExternalFrontends,
-        Row::Frontend { frontend: Frontend::NodePort { .. }, .. } => Set::NodePorts,
+        Row::Frontend {
+            frontend: Frontend::Address {
+                class: Class::Cluster, ..
+            },
+            ..
+        } => Set::ClusterFrontends,
+        Row::Frontend {
+            frontend: Frontend::Address {
+                class: Class::External, ..
+            },
+            ..
+        } => Set::ExternalFrontends,
+        Row::Frontend {
+            frontend: Frontend::NodePort { .. },
+            ..
+        } => Set::NodePorts,
         Row::Service { .. } => Set::Services,
         Row::Endpoint { .. } => Set::Endpoints,
         Row::StickyEndpoint { .. } => Set::StickyEndpoints,
@@ -112,8 +128,15 @@ pub(crate) fn set_of<F: Family>(row: &Row<F>) -> Set {
 pub(crate) fn keys_of<F: Family>(row: &Row<F>) -> Keys {
     let key = Key::new();
     Keys::One(match row {
-        Row::Frontend { frontend: Frontend::Address { at, .. }, .. } | Row::Restricted { at } => key.socket(at),
-        Row::Frontend { frontend: Frontend::NodePort { protocol, port }, .. } => key.protocol(*protocol).port(*port),
+        Row::Frontend {
+            frontend: Frontend::Address { at, .. },
+            ..
+        }
+        | Row::Restricted { at } => key.socket(at),
+        Row::Frontend {
+            frontend: Frontend::NodePort { protocol, port },
+            ..
+        } => key.protocol(*protocol).port(*port),
         Row::Service { service, .. } => key.service(*service),
         Row::Endpoint { service, slot, .. } | Row::StickyEndpoint { service, slot, .. } => {
             key.service(*service).slot(*slot)

@@ -22,6 +22,8 @@ mod owner;
 mod rules;
 mod sets;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod udata;
 mod wire;
 
@@ -48,7 +50,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { masquerade_bit: 14, masquerade_all: false, detect_local: false }
+        Self {
+            masquerade_bit: 14,
+            masquerade_all: false,
+            detect_local: false,
+        }
     }
 }
 

@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use netlink_bindings::nftables::{
-    ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs,
-};
+use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
 use tandem_core::family::{Family, IpFamily};
 
 use crate::decode::{Found, Reader};
@@ -85,9 +83,9 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
                         }
                     }
                     SetAttrs::Expr(expression) => {
-                        shape.counter = expression.flatten().any(|part| {
-                            matches!(part, ExprAttrs::Name(name) if name == c"counter")
-                        });
+                        shape.counter = expression
+                            .flatten()
+                            .any(|part| matches!(part, ExprAttrs::Name(name) if name == c"counter"));
                     }
                     _ => {}
                 }
@@ -156,7 +154,10 @@ pub(crate) fn words(family: IpFamily, error: &ListError) -> String {
     match error {
         ListError::Io(error) if error.raw_os_error() == Some(libc::ENOENT) => gone(family),
         ListError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            format!("reading table {name} {}: not permitted (CAP_NET_ADMIN is missing)", crate::TABLE)
+            format!(
+                "reading table {name} {}: not permitted (CAP_NET_ADMIN is missing)",
+                crate::TABLE
+            )
         }
         error => format!("reading table {name} {}: {error}", crate::TABLE),
     }
@@ -165,7 +166,10 @@ pub(crate) fn words(family: IpFamily, error: &ListError) -> String {
 /// Says that the table is not there any more.
 pub(crate) fn gone(family: IpFamily) -> String {
     let name = numbers(family).name;
-    format!("table {name} {} is gone: another program deleted it or parts of it", crate::TABLE)
+    format!(
+        "table {name} {} is gone: another program deleted it or parts of it",
+        crate::TABLE
+    )
 }
 
 fn attributes(body: &[u8]) -> &[u8] {

@@ -38,7 +38,10 @@ impl<F: Family> Memory<F> {
         if self.rows.get(&key).is_some_and(|there| keys_of(there) == keys_of(row)) {
             self.rows.remove(&key);
         } else {
-            rejections.push(Rejection { row: row.clone(), reason: NOT_THERE.to_owned() });
+            rejections.push(Rejection {
+                row: row.clone(),
+                reason: NOT_THERE.to_owned(),
+            });
         }
     }
 
@@ -47,8 +50,15 @@ impl<F: Family> Memory<F> {
         // Ranges that stand side by side do not overlap, so only the neighbours can.
         let before = self.rows.range(..key).next_back();
         let after = self.rows.range(key..).next();
-        if before.into_iter().chain(after).any(|(there, other)| *there == key || there.0 == key.0 && overlap(other, row)) {
-            return rejections.push(Rejection { row: row.clone(), reason: taken(row).to_owned() });
+        if before
+            .into_iter()
+            .chain(after)
+            .any(|(there, other)| *there == key || there.0 == key.0 && overlap(other, row))
+        {
+            return rejections.push(Rejection {
+                row: row.clone(),
+                reason: taken(row).to_owned(),
+            });
         }
         self.rows.insert(key, row.clone());
     }

@@ -24,7 +24,10 @@ pub(crate) fn process(pid: u32) -> String {
 pub(crate) fn process_with_arguments(pid: u32) -> String {
     match std::fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(arguments) if !arguments.is_empty() => {
-            let words: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            let words: Vec<_> = arguments
+                .split(|byte| *byte == 0)
+                .map(String::from_utf8_lossy)
+                .collect();
             format!("pid {pid} ({})", words.join(" ").trim_end())
         }
         _ => process(pid),

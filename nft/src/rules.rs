@@ -7,7 +7,7 @@ use tandem_core::family::IpFamily;
 
 use crate::Settings;
 use crate::chain::Chain;
-use crate::expr::{ExprList, Verdict};
+use crate::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::family::numbers;
 use crate::sets::{Field, Set, encode_protocols};
 use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, text};
@@ -24,8 +24,8 @@ const PREROUTING: u32 = 0;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
-const fn hook(kind: &'static str, number: u32, priority: i32) -> Option<Hook> {
-    Some(Hook { kind, number, priority })
+const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
+    Hook { kind, number, priority }
 }
 
 /// The chains that are always there. A chain stands behind those that it leads to.
@@ -38,11 +38,11 @@ pub(crate) static FIXED: [(&str, Option<Hook>); 13] = [
     ("external-traffic", None),
     ("service-traffic", None),
     ("source-ranges", None),
-    ("prerouting-filter", hook("filter", PREROUTING, -110)),
-    ("output-filter", hook("filter", OUTPUT, -110)),
-    ("prerouting", hook("nat", PREROUTING, -100)),
-    ("output", hook("nat", OUTPUT, -100)),
-    ("postrouting", hook("nat", POSTROUTING, 100)),
+    ("prerouting-filter", Some(hook("filter", PREROUTING, -110))),
+    ("output-filter", Some(hook("filter", OUTPUT, -110))),
+    ("prerouting", Some(hook("nat", PREROUTING, -100))),
+    ("output", Some(hook("nat", OUTPUT, -100))),
+    ("postrouting", Some(hook("nat", POSTROUTING, 100))),
 ];
 
 const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
@@ -58,10 +58,15 @@ const TAG: u32 = 0xf000_0000;
 pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
     const ACCEPT: u32 = 1;
     batch.message(Command::NewChain, CREATE, |buf| {
-        let mut attrs =
-            PushChainAttrs::new(buf).push_table_bytes(crate::TABLE.as_bytes()).push_name_bytes(name.as_bytes());
+        let mut attrs = PushChainAttrs::new(buf)
+            .push_table_bytes(crate::TABLE.as_bytes())
+            .push_name_bytes(name.as_bytes());
         if let Some(hook) = hook {
-            attrs = attrs.nested_hook().push_num(hook.number).push_priority(hook.priority).end_nested();
+            attrs = attrs
+                .nested_hook()
+                .push_num(hook.number)
+                .push_priority(hook.priority)
+                .end_nested();
             let _ = attrs.push_policy(ACCEPT).push_type_bytes(hook.kind.as_bytes());
         }
     });
@@ -134,8 +139,8 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
     let mut rules = Rules { batch, chain, family };
     match chain {
         "refuse" => {
-            rules.rule(|r| r.is_protocol(6).reject_with_reset());
-            rules.rule(|r| r.reject());
+            rules.rule(|r| r.is_protocol(6).reject(Reject::Reset));
+            rules.rule(|r| r.reject(Reject::Unreachable));
         }
         "discard" => rules.rule(|r| r.verdict(Verdict::Drop)),
         "mark-for-masquerade" => {
@@ -153,8 +158,14 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
         "service-traffic" => service_traffic(&mut rules),
         "source-ranges" => rules.rule(|r| {
             const NEW: u32 = 8;
-            r.load_ct_state().bits(NEW).is_not(0).load(SOCKET).is_in(Set::RestrictedFrontends);
-            r.load(Set::AllowedSources.layout().key).is_not_in(Set::AllowedSources).verdict(Verdict::Drop);
+            r.load_ct_state()
+                .bits(NEW)
+                .is_not(0)
+                .load(SOCKET)
+                .is_in(Set::RestrictedFrontends);
+            r.load(Set::AllowedSources.layout().key)
+                .is_not_in(Set::AllowedSources)
+                .verdict(Verdict::Drop);
         }),
         "prerouting-filter" | "output-filter" => rules.jump("source-ranges"),
         "prerouting" | "output" => rules.jump("service-traffic"),
@@ -167,7 +178,9 @@ fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
         rules.jump("mark-for-masquerade");
     } else if settings.detect_local {
         rules.rule(|r| {
-            r.load(&[Field::Saddr]).is_not_in(Set::LocalPods).verdict(Verdict::Jump("mark-for-masquerade"));
+            r.load(&[Field::Saddr])
+                .is_not_in(Set::LocalPods)
+                .verdict(Verdict::Jump("mark-for-masquerade"));
         });
     }
     rules.rule(|r| {
@@ -178,28 +191,50 @@ fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
 fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
     const LOCAL: u32 = 2;
     rules.rule(|r| {
-        r.load(&[Field::Priority]).bits(LOCAL_ENDPOINTS).is(0).verdict(Verdict::Jump("mark-for-masquerade"));
+        r.load(&[Field::Priority])
+            .bits(LOCAL_ENDPOINTS)
+            .is(0)
+            .verdict(Verdict::Jump("mark-for-masquerade"));
     });
     if settings.detect_local {
         rules.rule(|r| {
-            r.load(&[Field::Saddr]).is_in(Set::LocalPods).load(&[Field::Priority]).bits(ALL_ENDPOINTS).set_priority();
+            r.load(&[Field::Saddr])
+                .is_in(Set::LocalPods)
+                .load(&[Field::Priority])
+                .bits(ALL_ENDPOINTS)
+                .set_priority();
         });
     }
-    rules.rule(|r| r.load_source_type().is(LOCAL).verdict(Verdict::Jump("local-process-to-external")));
+    rules.rule(|r| {
+        r.load_source_type()
+            .is(LOCAL)
+            .verdict(Verdict::Jump("local-process-to-external"));
+    });
     rules.rule(|r| {
         r.load(&[Field::Priority]).vmap(Set::Services);
     });
 }
 
 fn service_traffic(rules: &mut Rules<'_, '_>) {
-    for (set, chain) in [(Set::ClusterFrontends, "cluster-traffic"), (Set::ExternalFrontends, "external-traffic")] {
+    for (set, chain) in [
+        (Set::ClusterFrontends, "cluster-traffic"),
+        (Set::ExternalFrontends, "external-traffic"),
+    ] {
         rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(Verdict::Goto(chain)));
     }
     rules.rule(|r| {
-        r.load(&[Field::Daddr]).is_in(Set::NodeAddresses).load(&[Field::Protocol, Field::Port]);
-        r.map(Set::NodePorts).set_priority().verdict(Verdict::Goto("external-traffic"));
+        r.load(&[Field::Daddr])
+            .is_in(Set::NodeAddresses)
+            .load(&[Field::Protocol, Field::Port]);
+        r.map(Set::NodePorts)
+            .set_priority()
+            .verdict(Verdict::Goto("external-traffic"));
     });
-    rules.rule(|r| r.load(&[Field::Daddr]).is_in(Set::ClusterIps).verdict(Verdict::Goto("refuse")));
+    rules.rule(|r| {
+        r.load(&[Field::Daddr])
+            .is_in(Set::ClusterIps)
+            .verdict(Verdict::Goto("refuse"));
+    });
     rules.rule(|r| r.load(&[Field::Daddr]).is_in(Set::ServiceCidrs).verdict(Verdict::Drop));
 }
 
@@ -208,10 +243,20 @@ fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
     let bit = settings.mark();
     rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
     rules.rule(|r| {
-        r.load(&[Field::Priority]).bits(TAG).is(TAG).load_number(0).set_priority();
+        r.load(&[Field::Priority])
+            .bits(TAG)
+            .is(TAG)
+            .load_number(0)
+            .set_priority();
     });
     rules.rule(|r| {
-        r.load_mark().bits(bit).is_not(0).load_mark().bits(!bit).set_mark().masquerade();
+        r.load_mark()
+            .bits(bit)
+            .is_not(0)
+            .load_mark()
+            .bits(!bit)
+            .set_mark()
+            .masquerade();
     });
     rules.rule(|r| r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin).masquerade());
 }
@@ -228,32 +273,45 @@ pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) 
 /// Writes the rules of a chain that services need.
 pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain) {
     let name = chain.to_string();
-    let mut rules = Rules { batch, chain: &name, family };
+    let mut rules = Rules {
+        batch,
+        chain: &name,
+        family,
+    };
     match chain {
         Chain::Pick { count } => rules.dnat(|r| {
-            r.load(&[Field::Priority]).random(u32::from(count.get()), 1).map(Set::Endpoints);
+            r.load(&[Field::Priority])
+                .random(u32::from(count.get()), 1)
+                .map(Set::Endpoints);
         }),
         Chain::Recall { seconds } => {
             rules.rule(|r| {
-                r.load(&[Field::Saddr, Field::Priority]).map(Set::Affinity).set_priority();
+                r.load(&[Field::Saddr, Field::Priority])
+                    .map(Set::Affinity)
+                    .set_priority();
             });
             rules.rule(|r| r.load(&[Field::Priority]).bits(!SERVICE).is(0).verdict(Verdict::Return));
-            rules.rule(|r| r.remember(seconds));
+            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
             rules.dnat_to_id();
-            rules.rule(|r| r.forget());
+            rules.rule(|r| r.affinity(Memorise::Forget));
             rules.keep_bits(SERVICE);
         }
         Chain::Remember { seconds } => {
-            rules.rule(|r| r.remember(seconds));
+            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
             rules.keep_bits(SERVICE);
             rules.rule(|r| {
-                r.load(&[Field::Saddr, Field::Priority]).map(Set::Affinity).set_priority();
+                r.load(&[Field::Saddr, Field::Priority])
+                    .map(Set::Affinity)
+                    .set_priority();
             });
             rules.dnat_to_id();
         }
         Chain::Stick { count, seconds } => {
             let draw = |r: &mut ExprList<'_>| {
-                r.load(&[Field::Priority]).random(u32::from(count.get()), 1).map(Set::StickyEndpoints).set_priority();
+                r.load(&[Field::Priority])
+                    .random(u32::from(count.get()), 1)
+                    .map(Set::StickyEndpoints)
+                    .set_priority();
             };
             rules.jump(&Chain::Recall { seconds }.to_string());
             let remember = Chain::Remember { seconds }.to_string();

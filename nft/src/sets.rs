@@ -77,22 +77,58 @@ const ENDPOINT: Value = Value::Fields(&[Field::Daddr, Field::Port]);
 const ID: Value = Value::Fields(&[Field::Priority]);
 
 const fn set(name: &'static str, comment: &'static str, key: &'static [Field]) -> Layout {
-    Layout { name, comment, key, value: Value::None, size: None, flags: 0, counter: false }
+    Layout {
+        name,
+        comment,
+        key,
+        value: Value::None,
+        size: None,
+        flags: 0,
+        counter: false,
+    }
 }
 
 const fn map(name: &'static str, comment: &'static str, key: &'static [Field], value: Value) -> Layout {
-    Layout { name, comment, key, value, size: None, flags: MAP, counter: false }
+    Layout {
+        name,
+        comment,
+        key,
+        value,
+        size: None,
+        flags: MAP,
+        counter: false,
+    }
 }
 
 static LAYOUTS: [Layout; Set::ALL.len()] = [
     map("cluster-frontends", "ClusterIP . protocol . port : service", SOCKET, ID),
-    map("external-frontends", "externalIP or LoadBalancer ingress . protocol . port : service", SOCKET, ID),
-    map("node-ports", "protocol . nodePort : service", &[Field::Protocol, Field::Port], ID),
+    map(
+        "external-frontends",
+        "externalIP or LoadBalancer ingress . protocol . port : service",
+        SOCKET,
+        ID,
+    ),
+    map(
+        "node-ports",
+        "protocol . nodePort : service",
+        &[Field::Protocol, Field::Port],
+        ID,
+    ),
     Layout {
         counter: true,
-        ..map("services", "service : how to pick an endpoint", &[Field::Priority], Value::Verdict)
+        ..map(
+            "services",
+            "service : how to pick an endpoint",
+            &[Field::Priority],
+            Value::Verdict,
+        )
     },
-    map("endpoints", "service . slot : endpoint", &[Field::Priority, Field::Slot], ENDPOINT),
+    map(
+        "endpoints",
+        "service . slot : endpoint",
+        &[Field::Priority, Field::Slot],
+        ENDPOINT,
+    ),
     map(
         "sticky-endpoints",
         "service . slot : endpoint id, for services with ClientIP affinity",
@@ -110,15 +146,42 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
             ID,
         )
     },
-    set("cluster-ips", "ClusterIPs; their unknown ports are refused", &[Field::Daddr]),
+    set(
+        "cluster-ips",
+        "ClusterIPs; their unknown ports are refused",
+        &[Field::Daddr],
+    ),
     Layout {
         flags: INTERVAL,
-        ..set("service-cidrs", "ranges of ClusterIPs; their unassigned addresses are dropped", &[Field::Daddr])
+        ..set(
+            "service-cidrs",
+            "ranges of ClusterIPs; their unassigned addresses are dropped",
+            &[Field::Daddr],
+        )
     },
-    Layout { flags: INTERVAL, ..set("local-pods", "sources that count as pods (detectLocal)", &[Field::Saddr]) },
-    set("node-addresses", "addresses that accept NodePort traffic (nodePortAddresses)", &[Field::Daddr]),
-    set("hairpin", "local endpoints reaching themselves through a service", &[Field::Saddr, Field::Daddr]),
-    set("restricted-frontends", "frontends with loadBalancerSourceRanges", SOCKET),
+    Layout {
+        flags: INTERVAL,
+        ..set(
+            "local-pods",
+            "sources that count as pods (detectLocal)",
+            &[Field::Saddr],
+        )
+    },
+    set(
+        "node-addresses",
+        "addresses that accept NodePort traffic (nodePortAddresses)",
+        &[Field::Daddr],
+    ),
+    set(
+        "hairpin",
+        "local endpoints reaching themselves through a service",
+        &[Field::Saddr, Field::Daddr],
+    ),
+    set(
+        "restricted-frontends",
+        "frontends with loadBalancerSourceRanges",
+        SOCKET,
+    ),
     Layout {
         flags: INTERVAL | CONCAT,
         ..set(
@@ -202,13 +265,26 @@ impl Layout {
         };
         let (key_type, key_len) = combined(self.key, family);
         let size = self.size.unwrap_or_default();
-        Shape { key_type, key_len, data_type, data_len, flags: self.flags, size, counter: self.counter }
+        Shape {
+            key_type,
+            key_len,
+            data_type,
+            data_len,
+            flags: self.flags,
+            size,
+            counter: self.counter,
+        }
+    }
+
+    /// What nft finds beside this set.
+    pub(crate) fn userdata(&self, family: IpFamily) -> Vec<u8> {
+        udata::set(self.key, self.value, self.comment, numbers(family))
     }
 
     /// Writes the message that makes this set.
     pub(crate) fn encode(&self, batch: &mut Batch, family: IpFamily) {
         let shape = self.shape(family);
-        let userdata = udata::set(self.key, self.value, self.comment, numbers(family));
+        let userdata = self.userdata(family);
         let id = batch.anonymous_set();
         batch.message(Command::NewSet, CREATE, |buf| {
             let mut attrs = PushSetAttrs::new(buf)
@@ -247,7 +323,10 @@ fn combined(fields: &[Field], family: &Numbers) -> (u32, u32) {
     match fields {
         [field] => (field.data_type(family), field.len(family)),
         _ => fields.iter().fold((0, 0), |(kind, len), field| {
-            (kind << 6 | field.data_type(family), len + field.len(family).next_multiple_of(4))
+            (
+                kind << 6 | field.data_type(family),
+                len + field.len(family).next_multiple_of(4),
+            )
         }),
     }
 }

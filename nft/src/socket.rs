@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
+};
 
 use crate::answer::{Content, Messages, Refusal};
 use crate::wire::{Command, request};
@@ -58,7 +60,12 @@ pub(crate) enum ListError {
 
 impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
+        let fd = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(NETFILTER),
+        )?;
         let port = bind_to_pid(&fd)?;
         netlink_option(&fd, libc::NETLINK_EXT_ACK)?;
         netlink_option(&fd, libc::NETLINK_CAP_ACK)?;
@@ -77,7 +84,14 @@ impl Socket {
                  large changes are split into several transactions"
             );
         }
-        Ok(Self { fd, port, sequence: 1, datagram: vec![0; DATAGRAM], request: Vec::new(), limit })
+        Ok(Self {
+            fd,
+            port,
+            sequence: 1,
+            datagram: vec![0; DATAGRAM],
+            request: Vec::new(),
+            limit,
+        })
     }
 
     /// The netlink port id by which the kernel knows this socket.
@@ -129,7 +143,11 @@ impl Socket {
                     refusals.push(refusal);
                 }
                 if message.sequence == last {
-                    return if refusals.is_empty() { Outcome::Done } else { Outcome::Refused(refusals) };
+                    return if refusals.is_empty() {
+                        Outcome::Done
+                    } else {
+                        Outcome::Refused(refusals)
+                    };
                 }
             }
         }
@@ -152,7 +170,9 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             request(&mut self.request, command, flags, sequence, nfproto, &attributes);
             send(&self.fd, &self.request, SendFlags::empty()).map_err(io::Error::from)?;
-            if self.receive(sequence, flags & crate::wire::DUMP != 0, |body| answer(&mut state, body))? {
+            if self.receive(sequence, flags & crate::wire::DUMP != 0, |body| {
+                answer(&mut state, body);
+            })? {
                 return Ok(state);
             }
         }
@@ -206,18 +226,28 @@ fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
     Err(io::Error::from(rustix::io::Errno::ADDRINUSE))
 }
 
-#[expect(unsafe_code, reason = "no safe crate in use offers these two options of netlink sockets")]
+#[expect(
+    unsafe_code,
+    reason = "no safe crate in use offers these two options of netlink sockets"
+)]
 fn netlink_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     // An int is four bytes.
     let size: libc::socklen_t = 4;
     // SAFETY: the descriptor is open, and the pointer leads to an int that lives until the call has returned.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The process at the other end of a unix socket; 0 if it is in a pid namespace that this process does not see.
-#[expect(unsafe_code, reason = "the safe wrapper in use takes a pid of 0, which it declares impossible, for valid")]
+#[expect(
+    unsafe_code,
+    reason = "the safe wrapper in use takes a pid of 0, which it declares impossible, for valid"
+)]
 pub(crate) fn peer_pid(stream: &std::os::unix::net::UnixStream) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     // Three words.
@@ -226,7 +256,17 @@ pub(crate) fn peer_pid(stream: &std::os::unix::net::UnixStream) -> io::Result<u3
     // writes at most `size` bytes, which is what an ucred has.
     let result = unsafe {
         let peer = (&raw mut peer).cast();
-        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, peer, &raw mut size)
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            peer,
+            &raw mut size,
+        )
     };
-    if result == 0 { Ok(peer.pid.unsigned_abs()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(peer.pid.unsigned_abs())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

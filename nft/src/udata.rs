@@ -82,7 +82,9 @@ pub(crate) fn cut(label: &str) -> &str {
 /// Reads an element's comment back; empty if there is none.
 pub(crate) fn comment(mut bytes: &[u8]) -> &str {
     while let [kind, len, rest @ ..] = bytes {
-        let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else { break };
+        let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else {
+            break;
+        };
         if *kind == COMMENT {
             let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
             return std::str::from_utf8(text).unwrap_or_default();

@@ -129,7 +129,14 @@ impl Batch {
         });
         if !joins {
             self.close_elements();
-            self.open(command, if command == Command::NewSetElem { CREATE | EXCLUSIVE } else { 0 });
+            self.open(
+                command,
+                if command == Command::NewSetElem {
+                    CREATE | EXCLUSIVE
+                } else {
+                    0
+                },
+            );
             text(&mut self.bytes, 1, crate::TABLE);
             text(&mut self.bytes, 2, set);
             let list = push_nested_header(&mut self.bytes, 3);
@@ -153,7 +160,14 @@ impl Batch {
 
     fn open(&mut self, command: Command, flags: u16) {
         self.last = self.bytes.len();
-        header(&mut self.bytes, SUBSYSTEM << 8 | command as u16, REQUEST | flags, self.sequence, self.nfproto, 0);
+        header(
+            &mut self.bytes,
+            SUBSYSTEM << 8 | command as u16,
+            REQUEST | flags,
+            self.sequence,
+            self.nfproto,
+            0,
+        );
         self.sequence = self.sequence.wrapping_add(1);
     }
 
@@ -177,7 +191,14 @@ pub(crate) fn request(
     attributes: impl FnOnce(&mut Vec<u8>),
 ) {
     bytes.clear();
-    header(bytes, SUBSYSTEM << 8 | command as u16, REQUEST | flags, sequence, nfproto, 0);
+    header(
+        bytes,
+        SUBSYSTEM << 8 | command as u16,
+        REQUEST | flags,
+        sequence,
+        nfproto,
+        0,
+    );
     attributes(bytes);
     close(bytes, 0);
 }

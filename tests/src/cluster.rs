@@ -232,6 +232,9 @@ impl Cluster {
                 "podIP": pod.v4,
                 "podIPs": [{ "ip": pod.v4 }, { "ip": pod.v6 }],
                 "conditions": [{ "type": "Ready", "status": "True" }],
+                "containerStatuses": [{
+                    "name": "main", "image": "none.example/main", "imageID": "", "restartCount": 0, "ready": true,
+                }],
             },
         }))?;
         self.pods.insert(name.to_owned(), pod);

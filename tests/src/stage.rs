@@ -20,7 +20,7 @@ mod objects;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::eventually;
@@ -34,7 +34,7 @@ use crate::topology::World;
 use crate::traffic::{Outcome, Protocol, Request, Server};
 
 pub use answers::Answers;
-pub use objects::{Ip, NAMESPACE, TARGET, bare_service, node_port_service, service, slice, slices};
+pub use objects::{Ip, NAMESPACE, TARGET, bare_service, node_port_service, port_name, service, slice, slices};
 
 /// All transports, in the order in which tests go through them.
 pub const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -157,6 +157,43 @@ impl Stage {
     /// New connections that a Service's port has seen in this family, by the counters in the ruleset of `node1`.
     pub fn connections(&self, family: Ip, service: &str, port: &str) -> Result<u64> {
         nft::connections(self.node(), family.table(), &format!("{NAMESPACE}/{service}:{port}"))
+    }
+
+    /// Fails unless that counter says that so many requests were sent, and nothing else.
+    ///
+    /// A UDP client may draw a source port again while the kernel remembers it: that is no new connection.
+    pub fn expect_counted(&self, family: Ip, service: &str, protocol: Protocol, requests: usize) -> Result<()> {
+        let counted = self.connections(family, service, &port_name(protocol))?;
+        let least = if protocol == Protocol::Udp {
+            requests - requests / 10
+        } else {
+            requests
+        };
+        ensure!(
+            (least as u64..=requests as u64).contains(&counted),
+            "{service} {protocol} {family:?}: {counted} connections counted after {requests} requests"
+        );
+        Ok(())
+    }
+
+    /// Fails unless the service refuses it at once wherever it comes from.
+    pub fn expect_refused(&self, protocol: Protocol, to: (IpAddr, u16)) -> Result<()> {
+        for from in [self.client(), self.pod("web-2")] {
+            let outcome = self.send(from, protocol, to)?;
+            ensure!(
+                outcome.refused_at_once(),
+                "{protocol} {to:?} from {}: {outcome}",
+                from.name()
+            );
+        }
+        let outcome = self.send(self.node(), protocol, to)?;
+        let refused = if protocol == Protocol::Tcp {
+            outcome.refused_at_once()
+        } else {
+            outcome.failed_at_once()
+        };
+        ensure!(refused, "{protocol} {to:?} from the node itself: {outcome}");
+        Ok(())
     }
 
     /// Stops a pod's servers, as if its program had crashed.

@@ -267,6 +267,14 @@ impl Drop for Tandem {
             let _ = self.kill();
             return;
         }
+        if in_test() {
+            // Captured, and shown only where the test fails by returning an error.
+            println!(
+                "the end of tandem's log in {}:\n{}",
+                self.namespace.name(),
+                self.log.tail(40)
+            );
+        }
         let complaint = self.judge().err().map(|error| format!("{error:#}"));
         assert!(
             complaint.is_none(),
@@ -363,6 +371,11 @@ impl Plan {
             .chain(self.arguments.iter().cloned())
             .collect())
     }
+}
+
+/// Whether this program is a test, by where cargo puts those.
+fn in_test() -> bool {
+    std::env::current_exe().is_ok_and(|path| path.parent().is_some_and(|folder| folder.ends_with("deps")))
 }
 
 /// Whether every list was complete once and no family waits for anything.

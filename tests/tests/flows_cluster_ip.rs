@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use serde_json::json;
-use tandem_tests::stage::{Ip, PROTOCOLS, Stage, bare_service, service, slices};
+use tandem_tests::manifests::Policy;
+use tandem_tests::stage::{Ip, PROTOCOLS, Stage, bare_service, port_name, service, slices};
 use tandem_tests::traffic::Protocol;
 
 /// Enough requests that each of three endpoints gets one: a draw that misses one comes once in three million.
@@ -28,8 +29,7 @@ fn a_pod_reaches_every_endpoint_and_keeps_its_source() -> Result<()> {
                 [stage.pod_address("web-2", family)],
                 "{protocol} {family:?}"
             );
-            let counted = stage.connections(family, "web", &protocol.to_string().to_lowercase())?;
-            assert_eq!(counted, MANY as u64, "{protocol} {family:?}");
+            stage.expect_counted(family, "web", protocol, MANY)?;
         }
     }
     Ok(())
@@ -64,8 +64,7 @@ fn the_node_itself_reaches_cluster_ips() -> Result<()> {
                 "{protocol}: {:?}",
                 answers.sources()
             );
-            let counted = stage.connections(family, "web", &protocol.to_string().to_lowercase())?;
-            assert_eq!(counted, MANY as u64, "{protocol} {family:?}");
+            stage.expect_counted(family, "web", protocol, MANY)?;
         }
     }
     Ok(())
@@ -111,15 +110,8 @@ fn a_service_without_endpoints_refuses_at_once() -> Result<()> {
     let stage = Stage::new(&[service("web", 10).build()])?;
     for family in Ip::BOTH {
         for protocol in PROTOCOLS {
-            for from in [stage.pod("web-2"), stage.node(), stage.client()] {
-                let outcome = stage.send(from, protocol, (family.cluster_ip(10), 80))?;
-                assert!(
-                    outcome.refused_at_once(),
-                    "{protocol} {family:?} from {}: {outcome}",
-                    from.name()
-                );
-            }
-            assert!(stage.connections(family, "web", &protocol.to_string().to_lowercase())? >= 3);
+            stage.expect_refused(protocol, (family.cluster_ip(10), 80))?;
+            stage.expect_counted(family, "web", protocol, 3)?;
         }
     }
     Ok(())
@@ -130,14 +122,8 @@ fn an_unknown_port_of_a_cluster_ip_is_refused_at_once() -> Result<()> {
     let stage = Stage::new(&web(&["web-1"]))?;
     for family in Ip::BOTH {
         for protocol in PROTOCOLS {
-            for from in [stage.pod("web-2"), stage.node(), stage.client()] {
-                let outcome = stage.send(from, protocol, (family.cluster_ip(10), 81))?;
-                assert!(
-                    outcome.refused_at_once(),
-                    "{protocol} {family:?} from {}: {outcome}",
-                    from.name()
-                );
-            }
+            stage.expect_refused(protocol, (family.cluster_ip(10), 81))?;
+            stage.expect_counted(family, "web", protocol, 0)?;
         }
     }
     Ok(())
@@ -163,9 +149,7 @@ fn an_unassigned_cluster_ip_is_dropped() -> Result<()> {
 
 #[test]
 fn internal_traffic_policy_local_stays_on_the_node() -> Result<()> {
-    let local = service("web", 10)
-        .internal_policy(tandem_tests::manifests::Policy::Local)
-        .build();
+    let local = service("web", 10).internal_policy(Policy::Local).build();
     let mut objects = vec![local];
     objects.extend(slices("web", &["web-1", "web-3"]));
     let stage = Stage::new(&objects)?;
@@ -182,9 +166,7 @@ fn internal_traffic_policy_local_stays_on_the_node() -> Result<()> {
 
 #[test]
 fn internal_traffic_policy_local_without_local_endpoints_discards() -> Result<()> {
-    let local = service("web", 10)
-        .internal_policy(tandem_tests::manifests::Policy::Local)
-        .build();
+    let local = service("web", 10).internal_policy(Policy::Local).build();
     let mut objects = vec![local];
     objects.extend(slices("web", &["web-3"]));
     let stage = Stage::new(&objects)?;
@@ -192,7 +174,7 @@ fn internal_traffic_policy_local_without_local_endpoints_discards() -> Result<()
         for protocol in PROTOCOLS {
             let outcome = stage.send(stage.pod("web-2"), protocol, (family.cluster_ip(10), 80))?;
             assert!(outcome.timed_out(), "{protocol} {family:?}: {outcome}");
-            assert!(stage.connections(family, "web", &protocol.to_string().to_lowercase())? >= 1);
+            assert!(stage.connections(family, "web", &port_name(protocol))? >= 1);
         }
     }
     Ok(())

@@ -34,8 +34,7 @@ fn policy_cluster_masquerades_and_uses_every_endpoint() -> Result<()> {
                     answers.sources()
                 );
             }
-            let counted = stage.connections(family, "web", &protocol.to_string().to_lowercase())?;
-            assert_eq!(counted, 4 * MANY as u64, "{protocol} {family:?}");
+            stage.expect_counted(family, "web", protocol, 4 * MANY)?;
         }
     }
     Ok(())
@@ -100,8 +99,7 @@ fn no_endpoint_here_is_silent_and_none_anywhere_refuses() -> Result<()> {
     stage.apply("objects.yaml", &web(Policy::Local, &[]))?;
     for family in Ip::BOTH {
         for protocol in PROTOCOLS {
-            let outcome = stage.send(stage.client(), protocol, (stage.node_address(1, family), NODE_PORT))?;
-            assert!(outcome.refused_at_once(), "{protocol} {family:?}: {outcome}");
+            stage.expect_refused(protocol, (stage.node_address(1, family), NODE_PORT))?;
         }
     }
     Ok(())

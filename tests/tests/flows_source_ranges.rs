@@ -45,10 +45,7 @@ fn other_sources_get_no_answer_and_are_not_counted_as_connections() -> Result<()
                 let silent = outcome.answer().is_none() && !outcome.refused_at_once();
                 assert!(silent, "{protocol} {family:?} from {}: {outcome}", from.name());
             }
-            assert_eq!(
-                stage.connections(family, "web", &protocol.to_string().to_lowercase())?,
-                0
-            );
+            stage.expect_counted(family, "web", protocol, 0)?;
         }
     }
     Ok(())

@@ -46,19 +46,33 @@ fn reason(error: &io::Error) -> String {
 
 /// Asks the agent behind `socket`.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path_and_query: &str) -> Result<T, ApiError> {
-    let stream =
-        UnixStream::connect(socket).await.map_err(|source| ApiError::Connect { path: socket.to_owned(), source })?;
-    let broken = |reason: String| ApiError::Broken { path: socket.to_owned(), reason };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.to_string()))?;
+    let stream = UnixStream::connect(socket).await.map_err(|source| ApiError::Connect {
+        path: socket.to_owned(),
+        source,
+    })?;
+    let broken = |reason: String| ApiError::Broken {
+        path: socket.to_owned(),
+        reason,
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(error.to_string()))?;
     tokio::spawn(connection);
     let request = Request::get(path_and_query)
         .header("host", "tandem")
         .body(Empty::<Bytes>::new())
         .map_err(|error| broken(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| broken(error.to_string()))?;
     let status = response.status();
-    let body = response.into_body().collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| broken(error.to_string()))?
+        .to_bytes();
     if status != StatusCode::OK {
         return Err(ApiError::Refused(String::from_utf8_lossy(&body).into_owned()));
     }

@@ -60,12 +60,19 @@ struct Shared {
 impl Server {
     /// Listens at `path`, for root alone (mode 0600). A socket left behind by a dead agent is replaced.
     pub async fn bind(path: &Path) -> Result<Self, ListenError> {
-        let error = |source| ListenError::Io { path: path.to_owned(), source };
+        let error = |source| ListenError::Io {
+            path: path.to_owned(),
+            source,
+        };
         if UnixStream::connect(path).await.is_ok() {
             return Err(ListenError::Taken(path.to_owned()));
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(error)?;
         }
         match fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
@@ -73,7 +80,10 @@ impl Server {
         }
         let listener = UnixListener::bind(path).map_err(error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(error)?;
-        Ok(Self { listener, path: Cleanup(path.to_owned()) })
+        Ok(Self {
+            listener,
+            path: Cleanup(path.to_owned()),
+        })
     }
 
     /// Answers until dropped.
@@ -107,9 +117,17 @@ async fn services(State(shared): State<Shared>, Query(which): Query<Which>) -> R
             None => (StatusCode::NOT_FOUND, format!("service {key} is not known to tandem")).into_response(),
         };
     }
-    let wanted = |key: &&ObjectKey| which.namespace.as_deref().is_none_or(|namespace| *namespace == *key.namespace);
+    let wanted = |key: &&ObjectKey| {
+        which
+            .namespace
+            .as_deref()
+            .is_none_or(|namespace| *namespace == *key.namespace)
+    };
     let mut keys: Vec<&ObjectKey> = snapshot.services.keys().filter(wanted).collect();
     keys.sort();
-    let views: Vec<ServiceView> = keys.into_iter().filter_map(|key| ServiceView::of(&snapshot, key)).collect();
+    let views: Vec<ServiceView> = keys
+        .into_iter()
+        .filter_map(|key| ServiceView::of(&snapshot, key))
+        .collect();
     Json(views).into_response()
 }

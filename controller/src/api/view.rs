@@ -211,7 +211,10 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
 fn family_port<F: Family>(plan: &PortPlan<F>) -> FamilyPortView {
     let socket = |addr: std::net::IpAddr, port: u16| std::net::SocketAddr::new(addr, port).to_string();
     let frontend = |frontend: &Frontend<F>| match frontend {
-        Frontend::Address { class: Class::Cluster | Class::External, at } => socket(at.addr.into(), at.port.get()),
+        Frontend::Address {
+            class: Class::Cluster | Class::External,
+            at,
+        } => socket(at.addr.into(), at.port.get()),
         Frontend::NodePort { port, .. } => format!("nodePort {port}"),
     };
     let list = |usable: &Usable<F>| match usable {
@@ -236,12 +239,21 @@ fn family_port<F: Family>(plan: &PortPlan<F>) -> FamilyPortView {
 }
 
 fn problems(snapshot: &Snapshot, key: &ObjectKey) -> Vec<String> {
-    let notices = snapshot.notices.get(&(Kind::Service, key.clone())).into_iter().flatten().map(ToString::to_string);
+    let notices = snapshot
+        .notices
+        .get(&(Kind::Service, key.clone()))
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string);
     let aside = |status: &FamilyStatus, family: IpFamily| {
         let mine = status.set_aside.iter().filter(|aside| aside.service == *key);
-        mine.map(|aside| format!("{family}: {}", aside.reason)).collect::<Vec<_>>()
+        mine.map(|aside| format!("{family}: {}", aside.reason))
+            .collect::<Vec<_>>()
     };
-    notices.chain(aside(&snapshot.v4, IpFamily::V4)).chain(aside(&snapshot.v6, IpFamily::V6)).collect()
+    notices
+        .chain(aside(&snapshot.v4, IpFamily::V4))
+        .chain(aside(&snapshot.v6, IpFamily::V6))
+        .collect()
 }
 
 impl StatusView {
@@ -251,26 +263,48 @@ impl StatusView {
             Reach::Lost(reason) => reason.clone(),
         };
         let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
-            notices.iter().map(move |notice| (format!("{kind} {key}"), notice.to_string()))
+            notices
+                .iter()
+                .map(move |notice| (format!("{kind} {key}"), notice.to_string()))
         });
-        let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)].into_iter().flat_map(|(status, family)| {
-            let problem = move |reason: &str| format!("{family}: {reason}");
-            status.set_aside.iter().map(move |aside| (format!("Service {}", aside.service), problem(&aside.reason)))
-        });
+        let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)]
+            .into_iter()
+            .flat_map(|(status, family)| {
+                let problem = move |reason: &str| format!("{family}: {reason}");
+                status
+                    .set_aside
+                    .iter()
+                    .map(move |aside| (format!("Service {}", aside.service), problem(&aside.reason)))
+            });
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            node: snapshot.node.as_ref().map(|node| node.name.to_string()).unwrap_or_default(),
+            node: snapshot
+                .node
+                .as_ref()
+                .map(|node| node.name.to_string())
+                .unwrap_or_default(),
             node_addresses: text(snapshot.node.iter().flat_map(|node| &node.addresses)),
             uptime_seconds: seconds_since(snapshot.started).as_secs(),
             complete: snapshot.complete,
-            services: snapshot.services.values().filter(|entry| entry.service.is_some()).count(),
+            services: snapshot
+                .services
+                .values()
+                .filter(|entry| entry.service.is_some())
+                .count(),
             endpoint_slices: snapshot.slices,
-            sources: snapshot.reach.iter().map(|(kind, state)| (kind.to_string(), reach(state))).collect(),
+            sources: snapshot
+                .reach
+                .iter()
+                .map(|(kind, state)| (kind.to_string(), reach(state)))
+                .collect(),
             families: vec![
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
             ],
-            problems: notices.chain(aside).map(|(object, problem)| ProblemView { object, problem }).collect(),
+            problems: notices
+                .chain(aside)
+                .map(|(object, problem)| ProblemView { object, problem })
+                .collect(),
         }
     }
 }

@@ -13,20 +13,33 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(ToString::to_string).collect()] }
+        Self {
+            rows: vec![headings.iter().map(ToString::to_string).collect()],
+        }
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        let cells = cells.into_iter().map(|cell| if cell.is_empty() { "<none>".to_owned() } else { cell });
+        let cells = cells
+            .into_iter()
+            .map(|cell| if cell.is_empty() { "<none>".to_owned() } else { cell });
         self.rows.push(cells.collect());
     }
 
     pub(super) fn print(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+        };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   "));
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}   "));
             cells.collect::<String>().trim_end().to_owned() + "\n"
         };
         self.rows.iter().map(line).collect()
@@ -70,7 +83,10 @@ mod tests {
         let mut table = Table::new(&["NAME", "TYPE"]);
         table.row(vec!["a-long-name".into(), "ClusterIP".into()]);
         table.row(vec!["b".into(), String::new()]);
-        assert_eq!(table.print(), "NAME          TYPE\na-long-name   ClusterIP\nb             <none>\n");
+        assert_eq!(
+            table.print(),
+            "NAME          TYPE\na-long-name   ClusterIP\nb             <none>\n"
+        );
     }
 
     #[test]

@@ -29,7 +29,10 @@ enum FamilyName {
 impl Ruleset {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let families = [(FamilyName::Ipv4, "ip"), (FamilyName::Ipv6, "ip6")];
-        for (_, table) in families.into_iter().filter(|(family, _)| self.family.is_none_or(|only| only == *family)) {
+        for (_, table) in families
+            .into_iter()
+            .filter(|(family, _)| self.family.is_none_or(|only| only == *family))
+        {
             let output = Command::new("nft")
                 .args(["list", "table", table, "tandem"])
                 .stdout(Stdio::inherit())
@@ -41,7 +44,11 @@ impl Ruleset {
                 })?;
             if !output.status.success() {
                 let words = String::from_utf8_lossy(&output.stderr);
-                let first = words.lines().next().unwrap_or("nft failed").trim_start_matches("Error: ");
+                let first = words
+                    .lines()
+                    .next()
+                    .unwrap_or("nft failed")
+                    .trim_start_matches("Error: ");
                 return Err(format!("nft list table {table} tandem: {first}").into());
             }
         }

@@ -58,6 +58,9 @@ pub(super) struct Run {
     /// Masquerade everything that is sent to ClusterIPs.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     masquerade_all: Option<bool>,
+    /// Which bit of the packet mark asks for masquerading, 0 to 31.
+    #[arg(long, value_name = "BIT")]
+    nftables_masquerade_bit: Option<i32>,
     /// Which of the node's addresses take nodePort traffic: CIDRs separated by commas, or `primary` (the default).
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     nodeport_addresses: Option<Vec<String>>,
@@ -109,14 +112,17 @@ impl Run {
             nodeport_addresses: self.nodeport_addresses,
             kubeconfig: self.kubeconfig,
             master: self.master,
-            ..Overrides::default()
+            masquerade_bit: self.nftables_masquerade_bit,
         };
         let (settings, warnings) = Settings::load(self.config.as_deref(), overrides)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         let _lock = NodeLock::acquire()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
         let result = runtime.block_on(agent(settings, self.source, &self.socket));
         // A source may be in the middle of a read that nobody waits for any more.
         runtime.shutdown_background();
@@ -183,7 +189,9 @@ async fn follow_interfaces(events: &Sender<Event>) -> Result<(), CommandError> {
     let first: Vec<IpAddr> = interfaces.read()?;
     events.send(Event::Interfaces(first)).await?;
     let events = events.clone();
-    thread::Builder::new().name("interfaces".into()).spawn(move || interfaces.follow(&events))?;
+    thread::Builder::new()
+        .name("interfaces".into())
+        .spawn(move || interfaces.follow(&events))?;
     Ok(())
 }
 
@@ -193,13 +201,20 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         DetectLocal::NodeCidr => LocalPods::NodeCidrs,
         DetectLocal::None => LocalPods::Unknown,
     };
-    NodeSettings { local_pods, node_port_addresses: settings.node_port_addresses.clone() }
+    NodeSettings {
+        local_pods,
+        node_port_addresses: settings.node_port_addresses.clone(),
+    }
 }
 
 fn open<F: Family>(settings: &Settings) -> Open<F> {
     let (masquerade_bit, masquerade_all) = (settings.masquerade_bit, settings.masquerade_all);
     Box::new(move |detect_local| {
-        let settings = tandem_nft::Settings { masquerade_bit, masquerade_all, detect_local };
+        let settings = tandem_nft::Settings {
+            masquerade_bit,
+            masquerade_all,
+            detect_local,
+        };
         let kernel = Kernel::<F>::open(settings).map_err(|error| error.to_string())?;
         Ok(Box::new(kernel) as _)
     })
@@ -207,9 +222,11 @@ fn open<F: Family>(settings: &Settings) -> Open<F> {
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), CommandError> {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| format!("--log {filter:?}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

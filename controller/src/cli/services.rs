@@ -33,8 +33,15 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let namespace = self.namespace.as_deref().unwrap_or("default");
-        let valid = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
-        for text in [Some(namespace), self.name.as_deref()].into_iter().flatten().filter(|text| !valid(text)) {
+        let valid = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        };
+        if let Some(text) = [Some(namespace), self.name.as_deref()]
+            .into_iter()
+            .flatten()
+            .find(|text| !valid(text))
+        {
             return Err(format!("{text:?} is not a name: letters, digits, - and . only").into());
         }
         let query = match (&self.name, self.all_namespaces) {
@@ -48,16 +55,33 @@ impl Services {
             return Ok(());
         }
         if services.is_empty() {
-            let place = if self.all_namespaces { "any namespace".into() } else { format!("namespace {namespace}") };
+            let place = if self.all_namespaces {
+                "any namespace".into()
+            } else {
+                format!("namespace {namespace}")
+            };
             eprintln!("No Services found in {place}.");
             return Ok(());
         }
-        print(&table(&services, self.all_namespaces, self.output == Some(Output::Wide)))
+        print(&table(
+            &services,
+            self.all_namespaces,
+            self.output == Some(Output::Wide),
+        ))
     }
 }
 
 fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
-    let mut headings = vec!["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "IPV4", "IPV6", "AGE"];
+    let mut headings = vec![
+        "NAME",
+        "TYPE",
+        "CLUSTER-IP",
+        "EXTERNAL-IP",
+        "PORT(S)",
+        "IPV4",
+        "IPV6",
+        "AGE",
+    ];
     if all_namespaces {
         headings.insert(0, "NAMESPACE");
     }
@@ -66,8 +90,12 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
     }
     let mut table = Table::new(&headings);
     for service in services {
-        let external: Vec<&str> =
-            service.load_balancer_ips.iter().chain(&service.external_ips).map(String::as_str).collect();
+        let external: Vec<&str> = service
+            .load_balancer_ips
+            .iter()
+            .chain(&service.external_ips)
+            .map(String::as_str)
+            .collect();
         let mut row = vec![
             service.name.clone(),
             service.kind.clone(),
@@ -84,7 +112,12 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
         if wide {
             row.push(service.internal_traffic_policy.clone());
             row.push(service.external_traffic_policy.clone());
-            row.push(service.session_affinity_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default());
+            row.push(
+                service
+                    .session_affinity_seconds
+                    .map(|seconds| format!("{seconds}s"))
+                    .unwrap_or_default(),
+            );
             row.push(service.problems.join("; "));
         }
         table.row(row);
@@ -106,7 +139,11 @@ fn endpoints(service: &ServiceView, family: &str) -> String {
         Some(empty) => empty.to_owned(),
         None => list.endpoints.len().to_string(),
     };
-    let families = service.ports.iter().flat_map(|port| &port.families).filter(|port| port.family == family);
+    let families = service
+        .ports
+        .iter()
+        .flat_map(|port| &port.families)
+        .filter(|port| port.family == family);
     let mut cells: Vec<String> = families
         .filter_map(|port| match (&port.all, &port.local) {
             (Some(all), Some(local)) => Some(format!("{}, local {}", count(all), count(local))),
@@ -151,7 +188,19 @@ mod tests {
     #[test]
     fn wide_adds_policies_and_affinity() {
         let wide = table(&[service()], false, true);
-        assert!(wide.lines().next().unwrap().ends_with("INTERNAL   EXTERNAL   AFFINITY   PROBLEMS"), "{wide}");
-        assert!(wide.lines().nth(1).unwrap().ends_with("Cluster    Local      10800s     <none>"), "{wide}");
+        assert!(
+            wide.lines()
+                .next()
+                .unwrap()
+                .ends_with("INTERNAL   EXTERNAL   AFFINITY   PROBLEMS"),
+            "{wide}"
+        );
+        assert!(
+            wide.lines()
+                .nth(1)
+                .unwrap()
+                .ends_with("Cluster    Local      10800s     <none>"),
+            "{wide}"
+        );
     }
 }

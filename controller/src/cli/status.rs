@@ -47,12 +47,32 @@ fn text(status: &StatusView) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}", line.trim_end());
     };
-    line("Node:", &format!("{} ({})", or_none(&status.node), status.node_addresses.join(", ")));
-    line("Agent:", &format!("tandem {}, up {}", status.version, age(status.uptime_seconds)));
-    line("Objects:", &format!("{} Services, {} EndpointSlices", status.services, status.endpoint_slices));
-    let sources: Vec<String> = status.sources.iter().map(|(kind, state)| format!("{kind}: {state}")).collect();
+    line(
+        "Node:",
+        &format!("{} ({})", or_none(&status.node), status.node_addresses.join(", ")),
+    );
+    line(
+        "Agent:",
+        &format!("tandem {}, up {}", status.version, age(status.uptime_seconds)),
+    );
+    line(
+        "Objects:",
+        &format!(
+            "{} Services, {} EndpointSlices",
+            status.services, status.endpoint_slices
+        ),
+    );
+    let sources: Vec<String> = status
+        .sources
+        .iter()
+        .map(|(kind, state)| format!("{kind}: {state}"))
+        .collect();
     line("Sources:", &sources.join(", "));
-    let complete = if status.complete { "yes" } else { "no: the kernel is left as it was found" };
+    let complete = if status.complete {
+        "yes"
+    } else {
+        "no: the kernel is left as it was found"
+    };
     line("Lists complete:", complete);
     for family in &status.families {
         line("", " ");
@@ -61,7 +81,10 @@ fn text(status: &StatusView) -> String {
     }
     line("", " ");
     let count = status.problems.len();
-    line("Problems:", &if count == 0 { "<none>".into() } else { count.to_string() });
+    line(
+        "Problems:",
+        &if count == 0 { "<none>".into() } else { count.to_string() },
+    );
     for problem in &status.problems {
         line("", &format!("{}: {}", problem.object, problem.problem));
     }
@@ -74,15 +97,24 @@ fn or_none(text: &str) -> &str {
 
 fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
     line("  Ownership:", family.ownership.as_deref().unwrap_or("not open"));
-    line("  Rows:", &format!("{} ({} found at the start)", family.rows, family.rows_adopted));
+    line(
+        "  Rows:",
+        &format!("{} ({} found at the start)", family.rows, family.rows_adopted),
+    );
     line("  Service ranges:", &family.service_ranges.join(", "));
     line("  Pod ranges:", &family.pod_ranges.join(", "));
     line("  NodePort addresses:", &family.node_port_addresses.join(", "));
     let last = family.last_change_seconds_ago.map(|seconds| {
         let (rows, took) = (family.last_change_rows, family.last_change_microseconds);
-        format!("{seconds:.1}s ago: {rows} rows in {took} µs ({} changes so far)", family.changes)
+        format!(
+            "{seconds:.1}s ago: {rows} rows in {took} µs ({} changes so far)",
+            family.changes
+        )
     });
     line("  Last change:", last.as_deref().unwrap_or(""));
-    let error = family.last_error.as_ref().map(|error| format!("{error} ({} failures so far)", family.failures));
+    let error = family
+        .last_error
+        .as_ref()
+        .map(|error| format!("{error} ({} failures so far)", family.failures));
     line("  Last error:", error.as_deref().unwrap_or(""));
 }

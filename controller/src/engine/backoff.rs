@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The time of the next try: twice as long after each failure.
 #[derive(Clone, Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     wait: Option<Duration>,
     at: Option<Instant>,
 }
@@ -15,18 +15,21 @@ pub struct Backoff {
 impl Backoff {
     /// After another failure.
     #[must_use]
-    pub fn failed(self, now: Instant) -> Self {
+    pub(super) fn failed(self, now: Instant) -> Self {
         let wait = self.wait.map_or(FIRST, |wait| (wait * 2).min(LONGEST));
-        Self { wait: Some(wait), at: Some(now + wait) }
+        Self {
+            wait: Some(wait),
+            at: Some(now + wait),
+        }
     }
 
     /// Whether it is time.
-    pub fn due(&self, now: Instant) -> bool {
+    pub(super) fn due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| at <= now)
     }
 
     /// When it will be time.
-    pub fn at(&self) -> Instant {
+    pub(super) fn at(&self) -> Instant {
         self.at.unwrap_or_else(Instant::now)
     }
 }

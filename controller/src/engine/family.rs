@@ -38,15 +38,23 @@ pub struct FamilyEngine<F: Family> {
     table: Table<F>,
     pending: BTreeSet<ObjectKey>,
     node_pending: bool,
-    /// Whether the table still holds rows of an earlier run that no Service has claimed.
-    orphans: bool,
-    /// Whether the data plane was empty at the start, so that several transactions leave no moment without rules.
-    loading: bool,
+    phase: Phase,
     set_aside: BTreeMap<ObjectKey, Aside>,
     limits: BTreeMap<ObjectKey, String>,
     failure: Option<Backoff>,
     status: FamilyStatus,
     untidy: bool,
+}
+
+/// How far the table is from what it is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The data plane was empty: several transactions leave no moment without rules.
+    Loading,
+    /// The table still holds rows of an earlier run that no Service has claimed: all goes in one transaction.
+    Adopting,
+    /// Only changes are to come.
+    Settled,
 }
 
 struct Aside {
@@ -71,8 +79,7 @@ impl<F: Family> FamilyEngine<F> {
             table: Table::default(),
             pending: BTreeSet::new(),
             node_pending: false,
-            orphans: false,
-            loading: false,
+            phase: Phase::Settled,
             set_aside: BTreeMap::new(),
             limits: BTreeMap::new(),
             failure: None,
@@ -94,7 +101,10 @@ impl<F: Family> FamilyEngine<F> {
                 self.plane = None;
             }
             // Whether the node itself is inside a source range decides about a Service's rows.
-            let restricted = world.services.iter().filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted));
+            let restricted = world
+                .services
+                .iter()
+                .filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted));
             self.pending.extend(restricted.map(|(key, _)| key.clone()));
         }
     }
@@ -105,8 +115,12 @@ impl<F: Family> FamilyEngine<F> {
         if self.failure.as_ref().is_some_and(|failure| !failure.due(now)) {
             return;
         }
-        let due: Vec<ObjectKey> =
-            self.set_aside.iter().filter(|(_, aside)| aside.backoff.due(now)).map(|(key, _)| key.clone()).collect();
+        let due: Vec<ObjectKey> = self
+            .set_aside
+            .iter()
+            .filter(|(_, aside)| aside.backoff.due(now))
+            .map(|(key, _)| key.clone())
+            .collect();
         let idle = self.pending.is_empty() && !self.node_pending && due.is_empty();
         if idle && self.plane.is_some() && self.failure.is_none() {
             return;
@@ -176,16 +190,15 @@ impl<F: Family> FamilyEngine<F> {
         let found = rows.len();
         let (table, strays) = Table::adopt(rows);
         if !strays.is_empty() {
-            tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that belong to nothing are removed");
+            tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
             plane.apply(&strays).map_err(|error| error.to_string())?;
         }
         tracing::info!(family = %F::FAMILY, rows = found, ownership = plane.ownership(), "tables opened");
-        self.status.rows = found - strays.len();
+        self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
         self.status.adopted = found;
         self.table = table;
         self.plane = Some(plane);
-        self.orphans = true;
-        self.loading = found == 0;
+        self.phase = if found == 0 { Phase::Loading } else { Phase::Adopting };
         self.node_pending = true;
         self.pending.extend(world.services.keys().cloned());
         Ok(())
@@ -205,12 +218,12 @@ impl<F: Family> FamilyEngine<F> {
             while let Some(key) = queue.pop() {
                 self.plan(&key, world);
                 batch.push(key);
-                if self.loading && self.table.waiting() >= CHUNK {
+                if self.phase == Phase::Loading && self.table.waiting() >= CHUNK {
                     break;
                 }
             }
             let last = queue.is_empty();
-            if last && self.orphans {
+            if last && self.phase == Phase::Adopting {
                 self.table.drop_orphans();
             }
             match self.flush(world) {
@@ -219,8 +232,7 @@ impl<F: Family> FamilyEngine<F> {
                         self.set_aside.remove(key);
                     }
                     if last {
-                        self.orphans = false;
-                        self.loading = false;
+                        self.phase = Phase::Settled;
                         return Ok(());
                     }
                 }
@@ -228,7 +240,7 @@ impl<F: Family> FamilyEngine<F> {
                     self.node_pending |= node;
                     queue.extend(batch.into_iter().rev().filter(|key| !refused.contains_key(key)));
                     self.put_aside(refused, now);
-                    if queue.is_empty() && !self.node_pending && !self.orphans {
+                    if queue.is_empty() && !self.node_pending && self.phase != Phase::Adopting {
                         return Ok(());
                     }
                 }
@@ -280,7 +292,9 @@ impl<F: Family> FamilyEngine<F> {
             self.table.commit();
             return Ok(());
         }
-        let Some(plane) = &mut self.plane else { return Err(Refusal::Whole("the tables are not open".into())) };
+        let Some(plane) = &mut self.plane else {
+            return Err(Refusal::Whole("the tables are not open".into()));
+        };
         let started = Instant::now();
         let result = plane.apply(&delta);
         let took = started.elapsed();
@@ -329,7 +343,12 @@ impl<F: Family> FamilyEngine<F> {
     fn fail(&mut self, reason: String, now: Instant) {
         let backoff = self.failure.take().unwrap_or_default().failed(now);
         let wait = backoff.at().saturating_duration_since(now);
-        if self.status.last_error.as_ref().is_none_or(|(_, known)| *known != reason) {
+        if self
+            .status
+            .last_error
+            .as_ref()
+            .is_none_or(|(_, known)| *known != reason)
+        {
             tracing::error!(family = %F::FAMILY, reason, retry_in = ?wait, "changes wait; what is in the kernel stays");
         }
         self.status.last_error = Some((SystemTime::now(), reason));
@@ -352,6 +371,12 @@ impl<F: Family> FamilyEngine<F> {
     fn set_aside_status(&self) -> Vec<SetAside> {
         let aside = self.set_aside.iter().map(|(key, aside)| (key, &aside.reason));
         let limits = self.limits.iter();
-        aside.chain(limits).map(|(key, reason)| SetAside { service: key.clone(), reason: reason.clone() }).collect()
+        aside
+            .chain(limits)
+            .map(|(key, reason)| SetAside {
+                service: key.clone(),
+                reason: reason.clone(),
+            })
+            .collect()
     }
 }

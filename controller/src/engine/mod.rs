@@ -27,7 +27,7 @@ pub use family::{FamilyEngine, Open, Plane};
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 pub use world::{LocalPods, NodeSettings, World};
 
-use crate::event::Event;
+use crate::event::{Event, Reach};
 use crate::index::Index;
 
 /// How many events are taken in before they are applied.
@@ -68,7 +68,16 @@ impl Engine {
         };
         let published = Arc::new(ArcSwap::from_pointee(nothing));
         let index = Index::default();
-        Self { settings, index, v4, v6, node_v4: Arc::default(), node_v6: Arc::default(), started, published }
+        Self {
+            settings,
+            index,
+            v4,
+            v6,
+            node_v4: Arc::default(),
+            node_v6: Arc::default(),
+            started,
+            published,
+        }
     }
 
     /// Where snapshots are published.
@@ -89,6 +98,13 @@ impl Engine {
     /// Takes events in, in order. Nothing reaches the kernel before [`Self::sync`].
     pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
+            match &event {
+                Event::Reach(kind, Reach::Lost(reason)) => {
+                    tracing::warn!(%kind, "cannot be read: {reason}; what is known stays in the kernel");
+                }
+                Event::Reach(kind, Reach::Watching) => tracing::info!(%kind, "watching"),
+                _ => {}
+            }
             for (kind, key, notice) in self.index.apply(event) {
                 tracing::warn!(object = %format_args!("{kind} {key}"), "{notice}");
             }

@@ -8,7 +8,9 @@ use super::family::Plane;
 impl<F: Family> Plane<F> for Kernel<F> {
     fn ownership(&self) -> String {
         match Kernel::ownership(self) {
-            Ownership::Owned => "owned: the kernel refuses changes by others, and keeps the table when tandem ends".into(),
+            Ownership::Owned => {
+                "owned: the kernel refuses changes by others, and keeps the table when tandem ends".into()
+            }
             Ownership::Shared(reason) => format!("shared: other programs can change the table ({reason})"),
         }
     }

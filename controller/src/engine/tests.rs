@@ -30,7 +30,13 @@ struct Kernel<F: Family> {
 
 impl<F: Family> Default for Kernel<F> {
     fn default() -> Self {
-        Self { rows: Vec::new(), transactions: Vec::new(), refuse: None, broken: None, opened: 0 }
+        Self {
+            rows: Vec::new(),
+            transactions: Vec::new(),
+            refuse: None,
+            broken: None,
+            opened: 0,
+        }
     }
 }
 
@@ -56,14 +62,22 @@ impl<F: Family> DataPlane<F> for Handle<F> {
         let new = delta.added.iter().chain(delta.changed.iter().map(|(_, new)| new));
         if let Some(name) = kernel.refuse {
             let refused = new.filter(|row| label(row).contains(name));
-            let rejections: Vec<Rejection<F>> =
-                refused.map(|row| Rejection { row: row.clone(), reason: "no".into() }).collect();
+            let rejections: Vec<Rejection<F>> = refused
+                .map(|row| Rejection {
+                    row: row.clone(),
+                    reason: "no".into(),
+                })
+                .collect();
             if !rejections.is_empty() {
                 return Err(ApplyError::Rejected(rejections));
             }
         }
         for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
-            let at = kernel.rows.iter().position(|other| other == row).expect("only what is there is removed");
+            let at = kernel
+                .rows
+                .iter()
+                .position(|other| other == row)
+                .expect("only what is there is removed");
             kernel.rows.swap_remove(at);
         }
         for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
@@ -101,15 +115,20 @@ fn opener<F: Family>(kernel: &Arc<Mutex<Kernel<F>>>) -> Open<F> {
 
 impl Host {
     fn start(&self) -> Engine {
-        let settings =
-            NodeSettings { local_pods: LocalPods::NodeCidrs, node_port_addresses: NodePortAddresses::Primary };
+        let settings = NodeSettings {
+            local_pods: LocalPods::NodeCidrs,
+            node_port_addresses: NodePortAddresses::Primary,
+        };
         Engine::new(settings, opener(&self.v4), opener(&self.v6))
     }
 
     fn services(&self) -> (HashSet<String>, HashSet<String>) {
         fn labels<F: Family>(kernel: &Mutex<Kernel<F>>) -> HashSet<String> {
             let rows = &kernel.lock().unwrap().rows;
-            rows.iter().filter(|row| matches!(row, Row::Service { .. })).map(|row| label(row).to_owned()).collect()
+            rows.iter()
+                .filter(|row| matches!(row, Row::Service { .. }))
+                .map(|row| label(row).to_owned())
+                .collect()
         }
         (labels(&self.v4), labels(&self.v6))
     }
@@ -130,14 +149,27 @@ fn service(name: &str, n: u8) -> Event {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         health_check_node_port: None,
-        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port, node_port: None }],
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port,
+            node_port: None,
+        }],
     };
     Event::Applied(Object::Service(service), Vec::new())
 }
 
 fn slice(service: &str, endpoints: &[u8]) -> Event {
-    let port = SlicePort { name: "".into(), protocol: Protocol::Tcp, port: Port::new(8080).unwrap() };
-    let endpoint = |n: &u8| SliceEndpoint { addr: [10, 0, 0, *n].into(), conditions: Conditions::READY, local: false };
+    let port = SlicePort {
+        name: "".into(),
+        protocol: Protocol::Tcp,
+        port: Port::new(8080).unwrap(),
+    };
+    let endpoint = |n: &u8| SliceEndpoint {
+        addr: [10, 0, 0, *n].into(),
+        conditions: Conditions::READY,
+        local: false,
+    };
     let slice = EndpointSlice {
         key: ObjectKey::new("shop", format!("{service}-1")),
         service: service.into(),
@@ -149,7 +181,11 @@ fn slice(service: &str, endpoints: &[u8]) -> Event {
 }
 
 fn lists(objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
-    let node = Node { name: "node1".into(), addresses: vec![[192, 0, 2, 11].into()], pod_cidrs: Vec::new() };
+    let node = Node {
+        name: "node1".into(),
+        addresses: vec![[192, 0, 2, 11].into()],
+        pod_cidrs: Vec::new(),
+    };
     let mut events: Vec<Event> = Kind::ALL.into_iter().map(Event::Listing).collect();
     events.push(Event::Applied(Object::Node(node), Vec::new()));
     events.extend(objects);
@@ -197,7 +233,14 @@ fn one_endpoint_more_is_two_rows_in_one_transaction_and_none_in_the_other_family
 #[test]
 fn a_restart_with_the_same_objects_changes_no_row() {
     let node = Host::default();
-    let objects = || [service("api", 2), service("web", 1), slice("web", &[1, 2]), slice("api", &[3])];
+    let objects = || {
+        [
+            service("api", 2),
+            service("web", 1),
+            slice("web", &[1, 2]),
+            slice("api", &[3]),
+        ]
+    };
     drop(started(&node, objects()));
     node.v4.lock().unwrap().transactions.clear();
     let mut reversed = objects();
@@ -210,7 +253,10 @@ fn a_restart_with_the_same_objects_changes_no_row() {
 #[test]
 fn a_restart_removes_what_is_gone_and_keeps_the_rest() {
     let node = Host::default();
-    drop(started(&node, [service("api", 2), service("web", 1), slice("web", &[1, 2])]));
+    drop(started(
+        &node,
+        [service("api", 2), service("web", 1), slice("web", &[1, 2])],
+    ));
     drop(started(&node, [service("web", 1), slice("web", &[1, 2])]));
     assert_eq!(node.services(), (names(&["shop/web"]), names(&["shop/web"])));
 }
@@ -220,10 +266,20 @@ fn a_refused_service_is_set_aside_and_all_others_go_through() {
     let node = Host::default();
     node.v4.lock().unwrap().refuse = Some("bad");
     let mut engine = started(&node, [service("good", 1), service("bad", 2), service("well", 3)]);
-    assert_eq!(node.services(), (names(&["shop/good", "shop/well"]), names(&["shop/good", "shop/well", "shop/bad"])));
+    assert_eq!(
+        node.services(),
+        (
+            names(&["shop/good", "shop/well"]),
+            names(&["shop/good", "shop/well", "shop/bad"])
+        )
+    );
     let status = engine.published().load().v4.clone();
     assert_eq!(status.set_aside.len(), 1);
-    assert!(status.set_aside[0].reason.contains("shop/bad"), "{}", status.set_aside[0].reason);
+    assert!(
+        status.set_aside[0].reason.contains("shop/bad"),
+        "{}",
+        status.set_aside[0].reason
+    );
     assert!(status.last_error.is_none(), "the family as a whole is well");
 
     node.v4.lock().unwrap().refuse = None;
@@ -246,7 +302,13 @@ fn a_refused_change_leaves_the_service_as_it_was() {
     engine.take([slice("web", &[1, 2, 3])]);
     engine.sync(Instant::now());
     let counts: Vec<Pick> = node.v4.lock().unwrap().rows.iter().filter_map(pick).collect();
-    assert_eq!(counts, [Pick::Any { count: Port::new(3).unwrap() }], "a new version is tried at once");
+    assert_eq!(
+        counts,
+        [Pick::Any {
+            count: Port::new(3).unwrap()
+        }],
+        "a new version is tried at once"
+    );
 }
 
 fn pick<F: Family>(row: &Row<F>) -> Option<Pick> {
@@ -264,7 +326,10 @@ fn a_family_that_fails_does_not_hold_the_other_back_and_catches_up() {
     engine.take([service("api", 2)]);
     let now = Instant::now();
     engine.sync(now);
-    assert_eq!(node.services(), (names(&["shop/web"]), names(&["shop/web", "shop/api"])));
+    assert_eq!(
+        node.services(),
+        (names(&["shop/web"]), names(&["shop/web", "shop/api"]))
+    );
     let error = engine.published().load().v4.last_error.clone().unwrap().1;
     assert_eq!(error, "table ip tandem is gone");
 
@@ -289,10 +354,21 @@ fn changes_that_wait_for_a_broken_family_are_not_lost() {
         engine.sync(now);
         now += Duration::from_millis(10);
     }
-    engine.take([Event::Deleted(Kind::Service, ObjectKey::new("shop", "none"), Vec::new())]);
+    engine.take([Event::Deleted(
+        Kind::Service,
+        ObjectKey::new("shop", "none"),
+        Vec::new(),
+    )]);
     node.v4.lock().unwrap().broken = None;
-    engine.sync(now + Duration::from_secs(60));
-    let endpoints = node.v4.lock().unwrap().rows.iter().filter(|row| matches!(row, Row::Endpoint { .. })).count();
+    engine.sync(now + Duration::from_mins(1));
+    let endpoints = node
+        .v4
+        .lock()
+        .unwrap()
+        .rows
+        .iter()
+        .filter(|row| matches!(row, Row::Endpoint { .. }))
+        .count();
     assert_eq!(endpoints, 3);
 }
 

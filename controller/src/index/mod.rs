@@ -56,15 +56,17 @@ impl Index {
             Event::Listing(kind) => drop(self.listing.insert(kind, HashSet::new())),
             Event::Applied(object, notices) => {
                 let (kind, key) = (object.kind(), object.key());
-                if let Some(seen) = self.listing.get_mut(&kind) {
-                    seen.insert(key.clone());
-                }
+                self.named(kind, &key);
                 self.insert(object);
                 return self.notice(kind, key, notices);
             }
             Event::Deleted(kind, key, notices) => {
                 self.remove(kind, &key);
                 return self.notice(kind, key, notices);
+            }
+            Event::Unreadable(kind, key, notice) => {
+                self.named(kind, &key);
+                return self.notice(kind, key, vec![notice]);
             }
             Event::Listed(kind) => {
                 for key in self.unseen(kind) {
@@ -132,6 +134,13 @@ impl Index {
         self.slices.len()
     }
 
+    /// A list under way names this object: it is not gone.
+    fn named(&mut self, kind: Kind, key: &ObjectKey) {
+        if let Some(seen) = self.listing.get_mut(&kind) {
+            seen.insert(key.clone());
+        }
+    }
+
     fn insert(&mut self, object: Object) {
         match object {
             Object::Service(service) => {
@@ -156,7 +165,10 @@ impl Index {
     }
 
     fn insert_slice(&mut self, slice: EndpointSlice) {
-        let service = ObjectKey { namespace: slice.key.namespace.clone(), name: slice.service.clone() };
+        let service = ObjectKey {
+            namespace: slice.key.namespace.clone(),
+            name: slice.service.clone(),
+        };
         if self.slices.get(&slice.key).is_some_and(|before| *before != service) {
             self.remove_slice(&slice.key);
         }
@@ -165,9 +177,11 @@ impl Index {
             return;
         }
         self.slices.insert(slice.key.clone(), service.clone());
-        self.update(service, |entry| match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
-            Ok(at) => entry.slices[at] = Arc::new(slice),
-            Err(at) => entry.slices.insert(at, Arc::new(slice)),
+        self.update(service, |entry| {
+            match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
+                Ok(at) => entry.slices[at] = Arc::new(slice),
+                Err(at) => entry.slices.insert(at, Arc::new(slice)),
+            }
         });
     }
 
@@ -176,10 +190,9 @@ impl Index {
             Kind::Service if self.services.get(key).is_some_and(|entry| entry.service.is_some()) => {
                 self.update(key.clone(), |entry| entry.service = None);
             }
-            Kind::Service => {}
             Kind::EndpointSlice => self.remove_slice(key),
             // A node without its object still serves what it knows: the last one stays.
-            Kind::Node => {}
+            Kind::Service | Kind::Node => {}
             Kind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
         }
     }
@@ -191,7 +204,11 @@ impl Index {
     }
 
     fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry)) {
-        let mut entry = self.services.get(&key).map(|entry| (**entry).clone()).unwrap_or_default();
+        let mut entry = self
+            .services
+            .get(&key)
+            .map(|entry| (**entry).clone())
+            .unwrap_or_default();
         change(&mut entry);
         if entry.service.is_none() && entry.slices.is_empty() {
             self.services.remove_mut(&key);
@@ -203,11 +220,17 @@ impl Index {
 
     /// The objects of a kind that the list which just ended did not name.
     fn unseen(&mut self, kind: Kind) -> Vec<ObjectKey> {
-        let Some(seen) = self.listing.remove(&kind) else { return Vec::new() };
+        let Some(seen) = self.listing.remove(&kind) else {
+            return Vec::new();
+        };
         let unseen = |key: &&ObjectKey| !seen.contains(*key);
         match kind {
             Kind::Service => {
-                let known = self.services.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key);
+                let known = self
+                    .services
+                    .iter()
+                    .filter(|(_, entry)| entry.service.is_some())
+                    .map(|(key, _)| key);
                 known.filter(unseen).cloned().collect()
             }
             Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),

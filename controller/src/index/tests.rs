@@ -26,7 +26,11 @@ fn service(name: &str) -> Event {
 }
 
 fn slice(name: &str, service: &str, last: u8) -> Event {
-    let endpoint = SliceEndpoint { addr: [10, 0, 0, last].into(), conditions: Conditions::READY, local: false };
+    let endpoint = SliceEndpoint {
+        addr: [10, 0, 0, last].into(),
+        conditions: Conditions::READY,
+        local: false,
+    };
     let slice = EndpointSlice {
         key: key(name),
         service: service.into(),
@@ -84,7 +88,11 @@ fn what_a_new_list_does_not_name_is_gone_when_the_list_ends() {
     index.take_changed();
     index.apply(Event::Listing(Kind::Service));
     index.apply(service("kept"));
-    assert_eq!(changed(&mut index), [] as [&str; 0], "nothing may go before the list has ended");
+    assert_eq!(
+        changed(&mut index),
+        [] as [&str; 0],
+        "nothing may go before the list has ended"
+    );
     index.apply(Event::Listed(Kind::Service));
     assert_eq!(changed(&mut index), ["shop/gone"]);
     assert_eq!(index.slice_count(), 1, "a list of Services says nothing about slices");
@@ -105,9 +113,15 @@ fn the_index_is_complete_once_every_kind_was_listed() {
 
 #[test]
 fn a_notice_is_new_once_and_goes_with_its_cause() {
-    let notice = Notice { field: "spec.ports[0]".into(), value: "x".into(), problem: "y".into() };
+    let notice = Notice {
+        field: "spec.ports[0]".into(),
+        value: "x".into(),
+        problem: "y".into(),
+    };
     let with = |notices| {
-        let Event::Applied(object, _) = service("web") else { unreachable!("service() applies") };
+        let Event::Applied(object, _) = service("web") else {
+            unreachable!("service() applies")
+        };
         Event::Applied(object, notices)
     };
     let mut index = Index::default();
@@ -135,4 +149,26 @@ fn a_copy_for_readers_does_not_see_later_changes() {
     index.apply(Event::Deleted(Kind::Service, key("web"), Vec::new()));
     assert!(copy.get(&key("web")).is_some());
     assert!(index.services().get(&key("web")).is_none());
+}
+
+#[test]
+fn an_object_that_cannot_be_read_stays_as_it_was_through_a_new_list() {
+    let notice = Notice {
+        field: "spec.ports".into(),
+        value: String::new(),
+        problem: "not a list".into(),
+    };
+    let mut index = index([service("web")]);
+    index.take_changed();
+    index.apply(Event::Listing(Kind::Service));
+    let fresh = index.apply(Event::Unreadable(Kind::Service, key("web"), notice));
+    index.apply(Event::Listed(Kind::Service));
+    assert_eq!(fresh.len(), 1);
+    assert!(
+        index
+            .services()
+            .get(&key("web"))
+            .is_some_and(|entry| entry.service.is_some())
+    );
+    assert_eq!(changed(&mut index), [] as [&str; 0]);
 }

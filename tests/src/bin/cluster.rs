@@ -16,13 +16,15 @@ use tandem_tests::tandem::{Tandem, beside};
 use tandem_tests::traffic::{Protocol, Request};
 
 const FOLDER: &str = "/run/tandem-cluster";
+/// A file that is there once everything runs.
+const COMPLETE: &str = "complete";
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const NODE_PORT: u16 = 30080;
 
 fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some("up") if Path::new(FOLDER).exists() => {
+        Some("up") if Path::new(FOLDER).join(COMPLETE).exists() => {
             println!("The cluster is there already (`make cluster-down` removes it).\n");
             explain()
         }
@@ -38,6 +40,10 @@ fn main() -> Result<()> {
 
 fn up() -> Result<()> {
     let folder = Path::new(FOLDER);
+    if folder.exists() {
+        println!("Removing what is left of a cluster that was never complete…");
+        down()?;
+    }
     println!(
         "Starting etcd, kube-apiserver, kube-controller-manager and {} nodes…",
         NODES.len()

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::manifests::{Service, Slice};
 use crate::node::PodRanges;
 use crate::topology::PODS;
+use crate::traffic::Protocol;
 
 use super::PROTOCOLS;
 
@@ -68,6 +69,11 @@ impl Ip {
     }
 }
 
+/// What the port of this protocol is called: `tcp`, `udp` or `sctp`.
+pub fn port_name(protocol: Protocol) -> String {
+    protocol.to_string().to_lowercase()
+}
+
 /// A dual-stack Service without ports.
 pub fn bare_service(name: &str, number: u8) -> Service {
     let addresses = Ip::BOTH.map(|family| family.cluster_ip(number).to_string());
@@ -79,7 +85,7 @@ pub fn service(name: &str, number: u8) -> Service {
     PROTOCOLS
         .into_iter()
         .fold(bare_service(name, number), |service, protocol| {
-            service.port(&protocol.to_string().to_lowercase(), protocol, 80, TARGET)
+            service.port(&port_name(protocol), protocol, 80, TARGET)
         })
 }
 
@@ -88,7 +94,7 @@ pub fn node_port_service(name: &str, number: u8, node_port: u16) -> Service {
     PROTOCOLS
         .into_iter()
         .fold(bare_service(name, number), |service, protocol| {
-            service.node_port(&protocol.to_string().to_lowercase(), protocol, 80, TARGET, node_port)
+            service.node_port(&port_name(protocol), protocol, 80, TARGET, node_port)
         })
 }
 
@@ -96,7 +102,7 @@ pub fn node_port_service(name: &str, number: u8, node_port: u16) -> Service {
 pub fn slice(name: &str, service: &str, family: Ip) -> Slice {
     let slice = Slice::new(NAMESPACE, name, service).family(family == Ip::V6);
     PROTOCOLS.into_iter().fold(slice, |slice, protocol| {
-        slice.port(&protocol.to_string().to_lowercase(), protocol, TARGET)
+        slice.port(&port_name(protocol), protocol, TARGET)
     })
 }
 
@@ -120,9 +126,9 @@ pub(super) fn marker(change: u16) -> [Value; 2] {
     let service = Service::new(MARKER_NAMESPACE, "marker").cluster_ips(&["10.111.255.254"]);
     let slice = Slice::new(MARKER_NAMESPACE, "marker", "marker");
     [
-        service.port("", crate::traffic::Protocol::Tcp, 9, 9).build(),
+        service.port("", Protocol::Tcp, 9, 9).build(),
         slice
-            .port("", crate::traffic::Protocol::Tcp, change)
+            .port("", Protocol::Tcp, change)
             .ready(MARKER_ADDRESS.into(), "elsewhere")
             .build(),
     ]

@@ -186,6 +186,12 @@ impl Outcome {
         matches!(self, Self::Refused { after } if *after < Duration::from_millis(100))
     }
 
+    /// Whether an error of any kind came at once. A host whose own datagram is rejected on its way out is told that by
+    /// the call that sends it, before the ICMP error.
+    pub fn failed_at_once(&self) -> bool {
+        matches!(self, Self::Refused { after } | Self::Unreachable { after } if *after < Duration::from_millis(100))
+    }
+
     /// Whether nothing came back.
     pub fn timed_out(&self) -> bool {
         matches!(self, Self::TimedOut { .. })

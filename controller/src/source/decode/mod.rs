@@ -100,6 +100,16 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    /// That the object is there and cannot be read; none where not even its name can.
+    pub(crate) fn into_event(self) -> Option<Event> {
+        let notice = Notice {
+            field: self.field,
+            value: String::new(),
+            problem: format!("{}; what was known of the object stays", self.problem),
+        };
+        Some(Event::Unreadable(self.kind, self.key?, notice))
+    }
+
     fn name(&self) -> String {
         self.key
             .as_ref()

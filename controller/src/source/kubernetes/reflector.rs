@@ -290,7 +290,7 @@ impl Reflector {
                     return Some(Event::Deleted(self.query.kind, key.clone(), Vec::new()));
                 }
                 tracing::error!("{error}; what was known of it stays");
-                None
+                error.into_event()
             }
         }
     }
@@ -303,8 +303,8 @@ impl Reflector {
                 _ => Some(outcome.into_event()),
             },
             Err(error) => {
-                tracing::error!("{error}; it is left out of the list");
-                None
+                tracing::error!("{error}; what was known of it stays");
+                error.into_event()
             }
         }
     }

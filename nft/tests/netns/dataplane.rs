@@ -1,14 +1,8 @@
 //! What every data plane does, run on the one in memory and on the kernel, in both families. Needs root; each kernel case runs
 //! in a network namespace of its own. MUST NOT look at how rows are stored.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test says so")]
 
-#[expect(dead_code, reason = "shared with other tests")]
-mod support;
-#[path = "support/rows.rs"]
-mod rows;
-
-use rows::{addr, any, at, endpoint, frontend, net, nth, plain, port, reference, service, sticky};
-use support::in_namespace;
+use crate::rows::{addr, any, at, endpoint, frontend, net, nth, plain, port, reference, service, sticky};
+use crate::support::in_namespace;
 use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::row::{Class, Pick, Protocol, Row};
@@ -19,16 +13,28 @@ type Case<F> = fn(&mut dyn DataPlane<F>);
 /// Every case, by its sentence.
 fn cases<F: Family>() -> Vec<(&'static str, Case<F>)> {
     vec![
-        ("rows of every kind come back as they were applied", every_kind_comes_back),
+        (
+            "rows of every kind come back as they were applied",
+            every_kind_comes_back,
+        ),
         ("ranges at the edges of the address space come back", edges_come_back),
-        ("a row that is there already is refused and nothing is applied", existing_is_refused),
-        ("a row that is not there cannot be removed and nothing is applied", missing_is_refused),
+        (
+            "a row that is there already is refused and nothing is applied",
+            existing_is_refused,
+        ),
+        (
+            "a row that is not there cannot be removed and nothing is applied",
+            missing_is_refused,
+        ),
         ("all bad rows among many good ones are named", bad_rows_among_many),
         ("a change gives a key another value", change_replaces),
         ("ranges that overlap are refused", overlap_is_refused),
         ("ranges side by side are not refused, in any order", neighbours_stand),
         ("what was added can be removed", all_can_go),
-        ("a range can be replaced by its halves in one change", halves_replace_whole),
+        (
+            "a range can be replaced by its halves in one change",
+            halves_replace_whole,
+        ),
         ("labels are cut at a whole character", long_labels_are_cut),
         ("an empty change is nothing", empty_change),
     ]
@@ -54,11 +60,17 @@ fn memory_and_kernel_do_the_same_with_ipv6() {
 }
 
 fn add<F: Family>(added: Vec<Row<F>>) -> Delta<F> {
-    Delta { added, ..Delta::default() }
+    Delta {
+        added,
+        ..Delta::default()
+    }
 }
 
 fn remove<F: Family>(removed: Vec<Row<F>>) -> Delta<F> {
-    Delta { removed, ..Delta::default() }
+    Delta {
+        removed,
+        ..Delta::default()
+    }
 }
 
 /// The data plane holds exactly these rows.
@@ -92,14 +104,33 @@ fn edges_come_back<F: Family>(plane: &mut dyn DataPlane<F>) {
     let web = at::<F>(nth::<F>(7), Protocol::Sctp, 65_535);
     let other = at::<F>(nth::<F>(8), Protocol::Udp, 1);
     let rows = vec![
-        Row::ServiceCidr { net: net::<F>("0.0.0.0/0", "::/0") },
-        Row::LocalPods { net: net::<F>("0.0.0.0/32", "::/128") },
-        Row::LocalPods { net: net::<F>("10.0.0.1/32", "2001::1/128") },
-        Row::LocalPods { net: net::<F>("128.0.0.0/2", "8000::/2") },
-        Row::LocalPods { net: net::<F>("240.0.0.0/4", "f000::/4") },
-        Row::AllowedSource { at: web, source: net::<F>("0.0.0.0/0", "::/0") },
-        Row::AllowedSource { at: other, source: net::<F>("255.255.255.255/32", "ffff::/16") },
-        Row::AllowedSource { at: other, source: net::<F>("0.0.0.0/32", "::/128") },
+        Row::ServiceCidr {
+            net: net::<F>("0.0.0.0/0", "::/0"),
+        },
+        Row::LocalPods {
+            net: net::<F>("0.0.0.0/32", "::/128"),
+        },
+        Row::LocalPods {
+            net: net::<F>("10.0.0.1/32", "2001::1/128"),
+        },
+        Row::LocalPods {
+            net: net::<F>("128.0.0.0/2", "8000::/2"),
+        },
+        Row::LocalPods {
+            net: net::<F>("240.0.0.0/4", "f000::/4"),
+        },
+        Row::AllowedSource {
+            at: web,
+            source: net::<F>("0.0.0.0/0", "::/0"),
+        },
+        Row::AllowedSource {
+            at: other,
+            source: net::<F>("255.255.255.255/32", "ffff::/16"),
+        },
+        Row::AllowedSource {
+            at: other,
+            source: net::<F>("0.0.0.0/32", "::/128"),
+        },
     ];
     plane.apply(&add(rows.clone())).expect("rows");
     check(plane, rows.clone());
@@ -111,8 +142,15 @@ fn existing_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
     plane.apply(&add(reference())).expect("rows");
     let new = Row::ClusterIp { addr: nth::<F>(99) };
     for row in reference::<F>() {
-        let range = matches!(row, Row::ServiceCidr { .. } | Row::LocalPods { .. } | Row::AllowedSource { .. });
-        let reason = if range { "it overlaps a row that is there" } else { "its key is there already" };
+        let range = matches!(
+            row,
+            Row::ServiceCidr { .. } | Row::LocalPods { .. } | Row::AllowedSource { .. }
+        );
+        let reason = if range {
+            "it overlaps a row that is there"
+        } else {
+            "its key is there already"
+        };
         check_refused(plane, &add(vec![new.clone(), row.clone()]), &[row], reason);
     }
 }
@@ -121,24 +159,44 @@ fn missing_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
     let there = Row::NodeAddress { addr: nth::<F>(99) };
     plane.apply(&add(vec![there.clone()])).expect("a row");
     for row in reference::<F>() {
-        check_refused(plane, &remove(vec![there.clone(), row.clone()]), &[row], "it is not there");
+        check_refused(
+            plane,
+            &remove(vec![there.clone(), row.clone()]),
+            &[row],
+            "it is not there",
+        );
     }
     let old = Row::ClusterIp { addr: nth::<F>(1) };
-    let delta = Delta { changed: vec![(old.clone(), old.clone())], ..remove(vec![there]) };
+    let delta = Delta {
+        changed: vec![(old.clone(), old.clone())],
+        ..remove(vec![there])
+    };
     check_refused(plane, &delta, &[old], "it is not there");
 }
 
 fn bad_rows_among_many<F: Family>(plane: &mut dyn DataPlane<F>) {
     let bad = vec![
-        Row::Endpoint { service: plain(5), slot: 3, endpoint: endpoint(nth::<F>(1), 1) },
-        Row::Endpoint { service: plain(4000), slot: 0, endpoint: endpoint(nth::<F>(1), 1) },
+        Row::Endpoint {
+            service: plain(5),
+            slot: 3,
+            endpoint: endpoint(nth::<F>(1), 1),
+        },
+        Row::Endpoint {
+            service: plain(4000),
+            slot: 0,
+            endpoint: endpoint(nth::<F>(1), 1),
+        },
         Row::ClusterIp { addr: nth::<F>(77) },
     ];
     plane.apply(&add(bad.clone())).expect("rows");
     let mut rows: Vec<Row<F>> = Vec::new();
     for n in 1..=5000 {
         for slot in 0..4 {
-            rows.push(Row::Endpoint { service: plain(n), slot, endpoint: endpoint(nth::<F>(1), 1) });
+            rows.push(Row::Endpoint {
+                service: plain(n),
+                slot,
+                endpoint: endpoint(nth::<F>(1), 1),
+            });
         }
     }
     rows.extend((1..=5000).map(|n| Row::ClusterIp { addr: nth::<F>(n) }));
@@ -146,21 +204,39 @@ fn bad_rows_among_many<F: Family>(plane: &mut dyn DataPlane<F>) {
 }
 
 fn change_replaces<F: Family>(plane: &mut dyn DataPlane<F>) {
-    let pod = |n| Row::Endpoint { service: plain(1), slot: 0, endpoint: endpoint(nth::<F>(n), 80) };
+    let pod = |n| Row::Endpoint {
+        service: plain(1),
+        slot: 0,
+        endpoint: endpoint(nth::<F>(n), 80),
+    };
     let picks = [
         any(1),
         any(65_535),
         Pick::Refuse,
-        Pick::Sticky { count: port(4095), seconds: 86_400 },
+        Pick::Sticky {
+            count: port(4095),
+            seconds: 86_400,
+        },
         Pick::Discard,
-        Pick::Sticky { count: port(2), seconds: 86_400 },
+        Pick::Sticky {
+            count: port(2),
+            seconds: 86_400,
+        },
     ];
     let row = |n: usize| service::<F>(sticky(9).local(), picks[n], &format!("a/b:{n}"));
     plane.apply(&add(vec![pod(0), row(0)])).expect("rows");
     for n in 1..picks.len() {
-        let pods = (pod(u32::try_from(n - 1).expect("few")), pod(u32::try_from(n).expect("few")));
+        let pods = (
+            pod(u32::try_from(n - 1).expect("few")),
+            pod(u32::try_from(n).expect("few")),
+        );
         let changed = vec![pods.clone(), (row(n - 1), row(n))];
-        plane.apply(&Delta { changed, ..Delta::default() }).expect("a change");
+        plane
+            .apply(&Delta {
+                changed,
+                ..Delta::default()
+            })
+            .expect("a change");
         check(plane, vec![pods.1, row(n)]);
     }
 }
@@ -179,9 +255,17 @@ fn overlap_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
     for row in [
         Row::ServiceCidr { net: inside },
         Row::LocalPods { net: wide },
-        Row::AllowedSource { at: web, source: inside },
+        Row::AllowedSource {
+            at: web,
+            source: inside,
+        },
     ] {
-        check_refused(plane, &add(vec![row.clone()]), &[row], "it overlaps a row that is there");
+        check_refused(
+            plane,
+            &add(vec![row.clone()]),
+            &[row],
+            "it overlaps a row that is there",
+        );
     }
 }
 
@@ -214,21 +298,44 @@ fn halves_replace_whole<F: Family>(plane: &mut dyn DataPlane<F>) {
     let halves = vec![pods("10.0.0.0/9", "fd00::/17"), pods("10.128.0.0/9", "fd00:8000::/17")];
     plane.apply(&add(vec![whole.clone()])).expect("a range");
     plane
-        .apply(&Delta { added: halves.clone(), removed: vec![whole.clone()], changed: Vec::new() })
+        .apply(&Delta {
+            added: halves.clone(),
+            removed: vec![whole.clone()],
+            changed: Vec::new(),
+        })
         .expect("a change");
     check(plane, halves.clone());
-    plane.apply(&Delta { added: vec![whole.clone()], removed: halves, changed: Vec::new() }).expect("a change");
+    plane
+        .apply(&Delta {
+            added: vec![whole.clone()],
+            removed: halves,
+            changed: Vec::new(),
+        })
+        .expect("a change");
     check(plane, vec![whole]);
 }
 
 fn long_labels_are_cut<F: Family>(plane: &mut dyn DataPlane<F>) {
     let row = |label: &str| {
-        frontend(Class::Cluster, at(addr::<F>("10.96.0.1", "fd00:96::1"), Protocol::Tcp, 80), plain(1), label)
+        frontend(
+            Class::Cluster,
+            at(addr::<F>("10.96.0.1", "fd00:96::1"), Protocol::Tcp, 80),
+            plain(1),
+            label,
+        )
     };
-    for label in ["", "a", &"x".repeat(127), &"x".repeat(300), &format!("{}{}", "x".repeat(126), "ü")] {
+    for label in [
+        "",
+        "a",
+        &"x".repeat(127),
+        &"x".repeat(300),
+        &format!("{}{}", "x".repeat(126), "ü"),
+    ] {
         plane.apply(&add(vec![row(label)])).expect("a row");
         let found = plane.read().expect("rows");
-        let [Row::Frontend { label: stored, .. }] = &found[..] else { panic!("{found:?}") };
+        let [Row::Frontend { label: stored, .. }] = &found[..] else {
+            panic!("{found:?}")
+        };
         assert!(**stored == *label || **stored == *stored_label(label), "{stored}");
         plane.apply(&remove(vec![row("")])).expect("a row");
     }

@@ -53,9 +53,17 @@ pub(crate) fn check_loads(ruleset: &str) {
             .stderr(Stdio::piped())
             .spawn()
             .expect("nft");
-        nft.stdin.take().expect("piped").write_all(ruleset.as_bytes()).expect("nft reads");
+        nft.stdin
+            .take()
+            .expect("piped")
+            .write_all(ruleset.as_bytes())
+            .expect("nft reads");
         let output = nft.wait_with_output().expect("nft");
-        assert!(output.status.success(), "{}\n{ruleset}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}\n{ruleset}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     });
 }
 
@@ -63,5 +71,15 @@ pub(crate) fn check_loads(ruleset: &str) {
 pub(crate) fn without_owner(listing: &str) -> String {
     let (first, rest) = listing.split_once('\n').expect("a listing");
     let first = first.split(" # progname").next().unwrap_or(first);
-    format!("{first}\n{}", rest.replacen("\tflags owner\n", "", 1).replacen("\n\n", "\n", 1))
+    format!(
+        "{first}\n{}",
+        rest.replacen("\tflags owner\n", "", 1).replacen("\n\n", "\n", 1)
+    )
+}
+
+/// A text without the lines that contain something.
+pub(crate) fn without_lines(text: &str, something: &str) -> String {
+    text.split_inclusive('\n')
+        .filter(|line| !line.contains(something))
+        .collect()
 }

@@ -41,15 +41,27 @@ pub(crate) fn sticky(n: u32) -> ServiceId {
 }
 
 pub(crate) fn at<F: Family>(addr: F::Addr, protocol: Protocol, number: u16) -> Socket<F> {
-    Socket { addr, protocol, port: port(number) }
+    Socket {
+        addr,
+        protocol,
+        port: port(number),
+    }
 }
 
 pub(crate) fn frontend<F: Family>(class: Class, at: Socket<F>, service: ServiceId, label: &str) -> Row<F> {
-    Row::Frontend { frontend: Frontend::Address { class, at }, service, label: label.into() }
+    Row::Frontend {
+        frontend: Frontend::Address { class, at },
+        service,
+        label: label.into(),
+    }
 }
 
 pub(crate) fn service<F: Family>(service: ServiceId, pick: Pick, label: &str) -> Row<F> {
-    Row::Service { service, pick, label: label.into() }
+    Row::Service {
+        service,
+        pick,
+        label: label.into(),
+    }
 }
 
 pub(crate) fn any(count: u16) -> Pick {
@@ -57,37 +69,83 @@ pub(crate) fn any(count: u16) -> Pick {
 }
 
 pub(crate) fn endpoint<F: Family>(addr: F::Addr, number: u16) -> Endpoint<F> {
-    Endpoint { addr, port: port(number) }
+    Endpoint {
+        addr,
+        port: port(number),
+    }
 }
 
 /// The rows of the reference ruleset, in the order of adding.
 pub(crate) fn reference<F: Family>() -> Vec<Row<F>> {
-    let (api, dns) = (addr::<F>("10.96.0.1", "fd00:96::1"), addr::<F>("10.96.0.10", "fd00:96::10"));
+    let (api, dns) = (
+        addr::<F>("10.96.0.1", "fd00:96::1"),
+        addr::<F>("10.96.0.10", "fd00:96::10"),
+    );
     let web = at::<F>(addr::<F>("203.0.113.7", "2001:db8:113::7"), Protocol::Tcp, 80);
     let pod = addr::<F>("10.244.0.5", "fd00:244::5");
     let id = sticky(0).endpoint(1).expect("sticky");
     vec![
-        Row::EndpointId { id, endpoint: endpoint(pod, 53) },
-        Row::StickyEndpoint { service: sticky(0), slot: 0, id },
-        Row::Endpoint { service: plain(1), slot: 0, endpoint: endpoint(addr::<F>("192.168.0.1", "fd00:192::1"), 6443) },
+        Row::EndpointId {
+            id,
+            endpoint: endpoint(pod, 53),
+        },
+        Row::StickyEndpoint {
+            service: sticky(0),
+            slot: 0,
+            id,
+        },
+        Row::Endpoint {
+            service: plain(1),
+            slot: 0,
+            endpoint: endpoint(addr::<F>("192.168.0.1", "fd00:192::1"), 6443),
+        },
         service(plain(1), any(1), "default/kubernetes:https"),
         service(plain(2), any(3), "shop/web:http"),
         service(plain(3), Pick::Refuse, "shop/none:http"),
         service(plain(2).local(), Pick::Discard, "shop/web:http"),
-        service(sticky(0), Pick::Sticky { count: port(3), seconds: 10_800 }, "kube-system/kube-dns:dns"),
+        service(
+            sticky(0),
+            Pick::Sticky {
+                count: port(3),
+                seconds: 10_800,
+            },
+            "kube-system/kube-dns:dns",
+        ),
         Row::ClusterIp { addr: api },
         Row::ClusterIp { addr: dns },
-        Row::ServiceCidr { net: net::<F>("10.96.0.0/12", "fd00:96::/108") },
-        Row::LocalPods { net: net::<F>("10.244.0.0/24", "fd00:244::/64") },
-        Row::NodeAddress { addr: addr::<F>("192.168.0.2", "fd00:192::2") },
+        Row::ServiceCidr {
+            net: net::<F>("10.96.0.0/12", "fd00:96::/108"),
+        },
+        Row::LocalPods {
+            net: net::<F>("10.244.0.0/24", "fd00:244::/64"),
+        },
+        Row::NodeAddress {
+            addr: addr::<F>("192.168.0.2", "fd00:192::2"),
+        },
         Row::Hairpin { addr: pod },
-        Row::AllowedSource { at: web, source: net::<F>("198.51.100.0/24", "2001:db8:51::/48") },
+        Row::AllowedSource {
+            at: web,
+            source: net::<F>("198.51.100.0/24", "2001:db8:51::/48"),
+        },
         Row::Restricted { at: web },
-        frontend(Class::Cluster, at(api, Protocol::Tcp, 443), plain(1), "default/kubernetes:https"),
-        frontend(Class::Cluster, at(dns, Protocol::Udp, 53), sticky(0), "kube-system/kube-dns:dns"),
+        frontend(
+            Class::Cluster,
+            at(api, Protocol::Tcp, 443),
+            plain(1),
+            "default/kubernetes:https",
+        ),
+        frontend(
+            Class::Cluster,
+            at(dns, Protocol::Udp, 53),
+            sticky(0),
+            "kube-system/kube-dns:dns",
+        ),
         frontend(Class::External, web, plain(2).local(), "shop/web:http"),
         Row::Frontend {
-            frontend: Frontend::NodePort { protocol: Protocol::Tcp, port: port(30080) },
+            frontend: Frontend::NodePort {
+                protocol: Protocol::Tcp,
+                port: port(30080),
+            },
             service: plain(3),
             label: "shop/web:http".into(),
         },

@@ -1,0 +1,320 @@
+//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure; MUST NOT open sockets.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use ipnet::IpNet;
+use tandem_core::family::{Family, IpFamily, V4, V6};
+use tandem_core::id::ServiceId;
+use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
+
+use crate::answer::{Content, Messages, Refusal};
+use crate::chain::Chain;
+use crate::decode::Reader;
+use crate::element::{self, Foreign};
+use crate::family::numbers;
+use crate::key::set_of;
+use crate::sets::Set;
+use crate::wire::Batch;
+use crate::{Settings, rules, udata};
+
+fn addr<F: Family>(n: u8) -> F::Addr {
+    let v4 = IpAddr::from([10, 0, n, 255]);
+    let v6 = IpAddr::from([0xfd00, 0, 0, 1, 0, 0, 0, u16::from(n)]);
+    F::addr(if F::FAMILY == IpFamily::V4 { v4 } else { v6 }).unwrap()
+}
+
+fn net<F: Family>(bits: u8) -> F::Net {
+    F::net(IpNet::new(addr::<F>(7).into(), bits).unwrap().trunc()).unwrap()
+}
+
+/// Rows of every kind and form.
+fn rows<F: Family>() -> Vec<Row<F>> {
+    let port = |n| NonZeroU16::new(n).unwrap();
+    let at = |n, protocol| Socket {
+        addr: addr::<F>(n),
+        protocol,
+        port: port(u16::MAX - u16::from(n)),
+    };
+    let endpoint = |n| Endpoint {
+        addr: addr::<F>(n),
+        port: port(1),
+    };
+    let (plain, sticky) = (
+        ServiceId::plain(0xabcd).unwrap(),
+        ServiceId::sticky(28_671).unwrap().local(),
+    );
+    let id = sticky.endpoint(4095).unwrap();
+    let frontend = |frontend| Row::Frontend {
+        frontend,
+        service: sticky,
+        label: "a/b:c".into(),
+    };
+    let service = |service, pick| Row::Service {
+        service,
+        pick,
+        label: "ä/ö:ü".into(),
+    };
+    let widths: &[u8] = if F::FAMILY == IpFamily::V4 {
+        &[0, 1, 24, 32]
+    } else {
+        &[0, 1, 64, 127, 128]
+    };
+    let mut rows = vec![
+        frontend(Frontend::Address {
+            class: Class::Cluster,
+            at: at(1, Protocol::Tcp),
+        }),
+        frontend(Frontend::Address {
+            class: Class::External,
+            at: at(2, Protocol::Sctp),
+        }),
+        frontend(Frontend::NodePort {
+            protocol: Protocol::Udp,
+            port: port(30_000),
+        }),
+        service(plain, Pick::Any { count: port(1) }),
+        service(plain.local(), Pick::Refuse),
+        service(
+            sticky,
+            Pick::Sticky {
+                count: port(65_535),
+                seconds: u32::MAX,
+            },
+        ),
+        service(sticky.all(), Pick::Discard),
+        Row::Endpoint {
+            service: plain,
+            slot: u16::MAX,
+            endpoint: endpoint(3),
+        },
+        Row::StickyEndpoint {
+            service: sticky,
+            slot: 0,
+            id,
+        },
+        Row::EndpointId {
+            id,
+            endpoint: endpoint(4),
+        },
+        Row::ClusterIp { addr: addr::<F>(5) },
+        Row::NodeAddress { addr: addr::<F>(6) },
+        Row::Hairpin { addr: addr::<F>(7) },
+        Row::Restricted {
+            at: at(8, Protocol::Udp),
+        },
+    ];
+    for width in widths {
+        rows.push(Row::ServiceCidr { net: net::<F>(*width) });
+        rows.push(Row::LocalPods { net: net::<F>(*width) });
+        rows.push(Row::AllowedSource {
+            at: at(9, Protocol::Tcp),
+            source: net::<F>(*width),
+        });
+    }
+    rows
+}
+
+fn written<F: Family>(row: &Row<F>) -> Vec<u8> {
+    let mut batch = Batch::default();
+    batch.begin(numbers(F::FAMILY).nfproto, 1);
+    element::add(&mut batch, row, false);
+    batch.end();
+    batch.bytes().to_vec()
+}
+
+fn read<F: Family>(set: Set, bytes: &[u8]) -> (Vec<Row<F>>, Vec<Foreign>) {
+    let mut reader = Reader::<F>::new(set);
+    for message in Messages(bytes) {
+        if let Content::Data { body, .. } = message.content {
+            reader.message(body);
+        }
+    }
+    let found = reader.finish();
+    (found.rows, found.foreign)
+}
+
+fn check_round_trip<F: Family>() {
+    for row in rows::<F>() {
+        assert_eq!(
+            read::<F>(set_of(&row), &written(&row)),
+            (vec![row.clone()], Vec::new()),
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn every_row_is_read_as_it_was_written() {
+    check_round_trip::<V4>();
+    check_round_trip::<V6>();
+}
+
+/// A generator with a fixed seed, so that a failure comes again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap_or(usize::MAX) % limit.max(1)
+    }
+}
+
+#[test]
+fn truncated_and_garbled_answers_do_no_harm() {
+    let mut dice = Dice(0x7a6e_6465_6d00_0001);
+    for row in rows::<V6>() {
+        let whole = written(&row);
+        for length in 0..whole.len() {
+            read::<V6>(set_of(&row), &whole[..length]);
+        }
+        for _ in 0..300 {
+            let mut garbled = whole.clone();
+            for _ in 0..=dice.below(4) {
+                let at = dice.below(garbled.len());
+                garbled[at] = u8::try_from(dice.below(256)).unwrap();
+            }
+            garbled.truncate(dice.below(garbled.len() * 4));
+            for set in Set::ALL {
+                read::<V6>(set, &garbled);
+                read::<V4>(set, &garbled);
+            }
+        }
+    }
+}
+
+#[test]
+fn garbled_elements_are_handed_back_or_are_other_rows() {
+    let mut dice = Dice(99);
+    let row = &rows::<V4>()[0];
+    let whole = written(row);
+    for _ in 0..300 {
+        let mut garbled = whole.clone();
+        // Behind the headers of batch, message, lists and key: the key and what follows it.
+        let key = garbled.windows(4).position(|bytes| bytes == [10, 0, 1, 255]).unwrap();
+        let at = key + dice.below(12);
+        garbled[at] ^= 1 << dice.below(8);
+        let (rows, foreign) = read::<V4>(set_of(row), &garbled);
+        assert_eq!(rows.len() + foreign.len(), 1);
+        assert_ne!(rows.first(), Some(row));
+    }
+}
+
+#[test]
+fn acknowledgements_and_refusals_are_told_apart() {
+    // Length, kind, flags, number, port; then the error and the header of the refused message.
+    let message = |flags: u16, errno: i32, rest: &[u8]| {
+        let length = u32::try_from(36 + rest.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend([2_u16, flags].map(u16::to_ne_bytes).as_flattened());
+        bytes.extend([7_u32, 0].map(u32::to_ne_bytes).as_flattened());
+        bytes.extend((-errno).to_ne_bytes());
+        bytes.extend([0; 16]);
+        bytes.extend(rest);
+        bytes
+    };
+    let words = [8, 0, 1, 0, b'n', b'o', b'!', 0];
+    let contents = |bytes: &[u8]| {
+        Messages(bytes)
+            .map(|message| message.content.is_refusal())
+            .collect::<Vec<_>>()
+    };
+    let refusal = |words: Option<&str>| Refusal {
+        sequence: 7,
+        errno: 17,
+        words: words.map(str::to_owned),
+    };
+    let both = [
+        message(0x100, 17, &[]),
+        message(0x100, 0, &[]),
+        message(0x300, 17, &words),
+    ]
+    .concat();
+    assert_eq!(contents(&both), [Some(refusal(None)), None, Some(refusal(Some("no!")))]);
+    for length in 0..both.len() {
+        contents(&both[..length]);
+    }
+}
+
+impl Content<'_> {
+    fn is_refusal(&self) -> Option<Refusal> {
+        match self {
+            Content::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Taken from what nft 1.0.6 sent for the reference rulesets.
+#[test]
+fn what_stands_beside_sets_is_byte_for_byte_what_nft_writes() {
+    let mut written = String::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        for set in Set::ALL {
+            let userdata = set.layout().userdata(family);
+            write!(written, "{} {} ", numbers(family).name, set.name()).unwrap();
+            for byte in userdata {
+                write!(written, "{byte:02x}").unwrap();
+            }
+            written.push('\n');
+        }
+    }
+    assert_eq!(written, include_str!("../tests/data/set-userdata.txt"));
+}
+
+#[test]
+fn comments_are_cut_and_read_back() {
+    let long = "ü".repeat(100);
+    for (label, stored) in [("", ""), ("a/b:c", "a/b:c"), (&long, &long[..126])] {
+        let mut bytes = Vec::new();
+        udata::element(&mut bytes, 6, label);
+        assert_eq!(udata::comment(&bytes[4..]), stored);
+        for length in 0..bytes.len() {
+            udata::comment(&bytes[length..]);
+            udata::comment(&bytes[..length]);
+        }
+    }
+}
+
+#[test]
+fn many_elements_share_a_message_that_stays_within_an_attribute() {
+    let mut batch = Batch::default();
+    batch.begin(2, 5);
+    let row = |n: u8| Row::<V4>::ClusterIp { addr: addr::<V4>(n) };
+    let mut messages: Vec<u32> = (0..10_000)
+        .map(|n: u32| element::add(&mut batch, &row(n.to_le_bytes()[0]), false))
+        .collect();
+    batch.end();
+    messages.dedup();
+    assert_eq!(messages, [6, 7, 8]);
+    assert_eq!(batch.last_sequence(), 8);
+    let rows: Vec<_> = Messages(batch.bytes()).map(|message| message.sequence).collect();
+    assert_eq!(rows, [5, 6, 7, 8, 9]);
+    assert_eq!(read::<V4>(Set::ClusterIps, batch.bytes()).0.len(), 10_000);
+}
+
+#[test]
+fn the_same_settings_give_the_same_rules() {
+    let written = |settings| {
+        let mut batch = Batch::default();
+        batch.begin(2, 1);
+        for (chain, _) in rules::FIXED {
+            rules::encode_fixed(&mut batch, IpFamily::V4, chain, settings);
+        }
+        rules::encode_demanded(&mut batch, IpFamily::V4, Chain::Recall { seconds: 1 });
+        batch.end();
+        batch.bytes().to_vec()
+    };
+    let settings = Settings::default();
+    assert_eq!(written(settings), written(settings));
+    assert_ne!(
+        written(settings),
+        written(Settings {
+            masquerade_bit: 15,
+            ..settings
+        })
+    );
+}

@@ -1,0 +1,9 @@
+//! Tests that need a kernel: root, nft, and a private network namespace for each.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod affinity;
+mod dataplane;
+mod kernel;
+mod rows;
+mod ruleset;
+mod support;
