@@ -18,6 +18,9 @@ pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<
     let socket = inside.run(|| -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).context("make a socket")?;
         socket.set_reuse_address(true).context("reuse an address")?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true).context("listen on IPv6 alone")?;
+        }
         socket.bind(&address.into()).with_context(|| format!("listen on {address}"))?;
         socket.listen(4096).with_context(|| format!("listen on {address}"))?;
         Ok(socket)

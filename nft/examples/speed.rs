@@ -1,5 +1,5 @@
-//! Prints how long loads and single changes take in the kernel's table, from rows in memory. Makes a network namespace of its
-//! own; needs root. Run with `cargo run --release -p tandem-nft --example speed`.
+//! Prints how long loads and single changes take in the kernel's table, from rows in memory. Makes a network namespace
+//! of its own; needs root. Run with `cargo run --release -p tandem-nft --example speed`.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a measuring program")]
 
 #[path = "../tests/netns/rows.rs"]

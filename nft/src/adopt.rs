@@ -57,7 +57,8 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
         .facts
         .filter(|_| before.carried.is_none())
         .map(|facts| facts.flags);
-    // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get none.
+    // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get
+    // none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
     let flags = if owned { OWNER | PERSIST } else { 0 };
     kernel.ownership = match attempt(kernel, &before, flags)? {

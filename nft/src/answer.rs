@@ -1,5 +1,5 @@
-//! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure bytes,
-//! and no trust in their lengths.
+//! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure
+//! bytes, and no trust in their lengths.
 
 /// Bytes of netlink's own header.
 const HEADER: usize = 16;

@@ -1,5 +1,5 @@
-//! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not exactly
-//! a row of ours is handed back as foreign.
+//! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not
+//! exactly a row of ours is handed back as foreign.
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

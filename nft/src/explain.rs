@@ -1,5 +1,5 @@
-//! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by `Kernel` after
-//! a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
+//! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by
+//! `Kernel` after a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
 
 use tandem_core::delta::{ApplyError, Delta, Rejection};
 use tandem_core::family::Family;
@@ -16,8 +16,8 @@ use crate::socket::Outcome;
 /// Why a row cannot go.
 pub(crate) const NOT_THERE: &str = "it is not there";
 
-/// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be possible
-/// after all.
+/// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
+/// possible after all.
 pub(crate) fn explain<F: Family>(
     kernel: &mut Kernel<F>,
     delta: &Delta<F>,
@@ -30,7 +30,8 @@ pub(crate) fn explain<F: Family>(
     if !is_about_rows(kernel, first, refusals) {
         return Err(failed::<F>(refusals.first()));
     }
-    // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each row.
+    // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each
+    // row.
     if kernel.messages.windows(2).all(|pair| pair[0] != pair[1]) {
         return Err(rejected(kernel, delta, refusals));
     }

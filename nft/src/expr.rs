@@ -1,5 +1,5 @@
-//! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules again.
-//! Used by `rules`; never decides what a rule does.
+//! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules
+//! again. Used by `rules`; never decides what a rule does.
 
 use netlink_bindings::nftables::{
     CmpOps, CtKeys, MetaKeys, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs, VerdictCode,

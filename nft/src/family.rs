@@ -1,5 +1,5 @@
-//! What differs between the tables `ip tandem` and `ip6 tandem`: numbers and offsets. Read by everything that encodes or
-//! decodes; never holds rows.
+//! What differs between the tables `ip tandem` and `ip6 tandem`: numbers and offsets. Read by everything that encodes
+//! or decodes; never holds rows.
 
 use tandem_core::family::IpFamily;
 

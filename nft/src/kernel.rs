@@ -1,5 +1,6 @@
-//! One family's table in the kernel. Owned by the engine; the only door through which rows reach the kernel. A change costs
-//! one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on that way.
+//! One family's table in the kernel. Owned by the engine; the only door through which rows reach the kernel. A change
+//! costs one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on
+//! that way.
 
 use std::marker::PhantomData;
 
@@ -67,8 +68,8 @@ impl<F: Family> Kernel<F> {
         &self.ownership
     }
 
-    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to do: a
-    /// chain that was used once is likely to be used again.
+    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
+    /// do: a chain that was used once is likely to be used again.
     pub fn tidy(&mut self) -> Result<usize, TidyError> {
         let mut unused = self.demand.unused();
         // On kernels before 6.2, an element that was just removed may hold its chain for a moment.

@@ -1,8 +1,9 @@
 //! Rows to nftables: the tables `ip tandem` and `ip6 tandem`, over one netlink socket each.
 //!
-//! All rules are fixed; Services and endpoints are set elements only, so a change is a handful of elements in one transaction,
-//! however large the cluster is. [`Kernel`] holds one family's table, [`Memory`] is the same thing without a kernel. The
-//! tables are this crate's alone, and it touches no other; stock `nft` lists them and can load what it listed.
+//! All rules are fixed; Services and endpoints are set elements only, so a change is a handful of elements in one
+//! transaction, however large the cluster is. [`Kernel`] holds one family's table, [`Memory`] is the same thing without
+//! a kernel. The tables are this crate's alone, and it touches no other; stock `nft` lists them and can load what it
+//! listed.
 
 mod adopt;
 mod answer;
@@ -43,8 +44,8 @@ pub struct Settings {
     pub masquerade_bit: u8,
     /// Masquerade all traffic to ClusterIPs, also that from pods.
     pub masquerade_all: bool,
-    /// Tell pods by their address ([`Row::LocalPods`](tandem_core::row::Row::LocalPods)), masquerade what others send to
-    /// ClusterIPs, and lead pods to all endpoints of an external address.
+    /// Tell pods by their address ([`Row::LocalPods`](tandem_core::row::Row::LocalPods)), masquerade what others send
+    /// to ClusterIPs, and lead pods to all endpoints of an external address.
     pub detect_local: bool,
 }
 

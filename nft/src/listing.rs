@@ -1,5 +1,5 @@
-//! What the kernel has: the table, its sets, its chains and their elements. Used when a table is opened or read back, and to
-//! explain a refusal; never changes anything.
+//! What the kernel has: the table, its sets, its chains and their elements. Used when a table is opened or read back,
+//! and to explain a refusal; never changes anything.
 
 use std::collections::HashMap;
 use std::io;

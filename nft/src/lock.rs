@@ -1,5 +1,5 @@
-//! One Tandem per node. The lock is an abstract unix socket: there is one of that name in each network namespace, and it
-//! vanishes with its process, however that ends. Taken by the program before it opens the tables.
+//! One Tandem per node. The lock is an abstract unix socket: there is one of that name in each network namespace, and
+//! it vanishes with its process, however that ends. Taken by the program before it opens the tables.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};

@@ -1,4 +1,5 @@
-//! The same data plane without a kernel. Used by tests of the engine; it refuses what the kernel refuses, in the same words.
+//! The same data plane without a kernel. Used by tests of the engine; it refuses what the kernel refuses, in the same
+//! words.
 
 use std::collections::BTreeMap;
 

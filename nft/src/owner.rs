@@ -1,6 +1,7 @@
 //! Who owns a table: the kernel's port ids to words. Used for errors and status; reads `/proc/<pid>` and nothing else.
 
-/// The part of a netlink port id that is a process id, where the socket was bound as this crate, libmnl and libnl do it.
+/// The part of a netlink port id that is a process id, where the socket was bound as this crate, libmnl and libnl do
+/// it.
 pub(crate) const PID: u32 = 0x003f_ffff;
 
 /// Whether nobody else can change the tables.

@@ -1,5 +1,5 @@
-//! The sets and maps of a table: their names, what their keys and values are made of, and how they are made. Used to make
-//! a table, to compare one that is there, and to encode and decode elements; never holds rows.
+//! The sets and maps of a table: their names, what their keys and values are made of, and how they are made. Used to
+//! make a table, to compare one that is there, and to encode and decode elements; never holds rows.
 
 use netlink_bindings::nftables::PushSetAttrs;
 use tandem_core::family::IpFamily;

@@ -1,5 +1,6 @@
-//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. One socket per family for the life of the process, because the kernel
-//! ties a table's owner to it. Used by `Kernel`; never looks into what is sent.
+//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. One socket per family
+//! for the life of the process, because the kernel ties a table's owner to it. Used by `Kernel`; never looks into what
+//! is sent.
 //!
 //! The kernel carries a request out while it is being sent, so every answer waits in the socket when `send` returns:
 //! nothing here ever blocks. An empty socket without the answer means that the answer was lost.
@@ -153,8 +154,8 @@ impl Socket {
         }
     }
 
-    /// Asks one question; `answer` is called with each message of the answer, and `restart` before the question is asked
-    /// again because the tables changed.
+    /// Asks one question; `answer` is called with each message of the answer, and `restart` before the question is
+    /// asked again because the tables changed.
     pub(crate) fn list<S>(
         &mut self,
         command: Command,
@@ -252,8 +253,8 @@ pub(crate) fn peer_pid(stream: &std::os::unix::net::UnixStream) -> io::Result<u3
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     // Three words.
     let mut size: libc::socklen_t = 12;
-    // SAFETY: the descriptor is open, and both pointers lead to values that live until the call has returned; the kernel
-    // writes at most `size` bytes, which is what an ucred has.
+    // SAFETY: the descriptor is open, and both pointers lead to values that live until the call has returned; the
+    // kernel writes at most `size` bytes, which is what an ucred has.
     let result = unsafe {
         let peer = (&raw mut peer).cast();
         libc::getsockopt(

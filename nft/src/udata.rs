@@ -1,6 +1,6 @@
-//! What nft stores beside sets and elements so that it can print them: `typeof` and comments. The kernel does not look at
-//! it. Written exactly as nft 1.0.6 writes it, because 1.0.6 crashes on some of what newer ones write, while newer ones read
-//! what 1.0.6 writes. Used by sets, elements and the table; never does I/O.
+//! What nft stores beside sets and elements so that it can print them: `typeof` and comments. The kernel does not look
+//! at it. Written exactly as nft 1.0.6 writes it, because 1.0.6 crashes on some of what newer ones write, while newer
+//! ones read what 1.0.6 writes. Used by sets, elements and the table; never does I/O.
 
 use netlink_bindings::utils::push_header;
 

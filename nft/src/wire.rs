@@ -1,5 +1,5 @@
-//! Netlink messages and attributes as bytes: one reused buffer that becomes one nftables transaction. Used by everything
-//! that encodes; never does I/O.
+//! Netlink messages and attributes as bytes: one reused buffer that becomes one nftables transaction. Used by
+//! everything that encodes; never does I/O.
 
 use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_header, push_nested_header};
 
@@ -115,8 +115,8 @@ impl Batch {
         self.close();
     }
 
-    /// Writes one element, into the message before if that is about the same set and has room. Returns the number of the
-    /// message that holds it.
+    /// Writes one element, into the message before if that is about the same set and has room. Returns the number of
+    /// the message that holds it.
     pub(crate) fn element(
         &mut self,
         command: Command,

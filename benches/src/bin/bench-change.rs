@@ -47,7 +47,6 @@ fn main() -> Result<()> {
 fn measure(shape: Shape, changes: u32) -> Result<Figures> {
     let mut engine = kernel::engine();
     kernel::bring(&mut engine, shape.events())?;
-    copy_tables()?;
 
     // Far apart from each other, each in one of its families; an endpoint is added to all, then removed from all.
     let step = (shape.services / (changes / 2).max(1)).max(1);
@@ -55,6 +54,11 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
     let services: Vec<(u32, IpFamily)> = (0..changes / 2).map(spread).collect();
     let round: Vec<Event> = [1, 0].iter().flat_map(|more| services.iter().map(move |at| change(shape, *at, *more))).collect();
 
+    // The chain for one endpoint more is made when it is first needed: before the tables are copied.
+    for (more, family) in [(1, IpFamily::V4), (1, IpFamily::V6), (0, IpFamily::V4), (0, IpFamily::V6)] {
+        kernel::bring(&mut engine, [change(shape, (0, family), more)])?;
+    }
+    copy_tables()?;
     let mut recorder = Recorder::start()?;
     let mut recorded: Vec<Change> = Vec::with_capacity(round.len());
     for event in round.clone() {

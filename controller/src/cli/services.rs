@@ -11,7 +11,8 @@ use super::{Agent, CommandError, Output, block_on};
 ///
 /// The columns IPV4 and IPV6 say how many endpoints a new connection may be sent to in that family ("3", or "3, local 1"
 /// where a traffic policy is Local), "refused" or "discarded" where there are none, and "-" where the Service has no
-/// ClusterIP of that family. `-o wide` adds the policies, affinity and problems; `-o json` has every endpoint.
+/// ClusterIP of that family. Of several addresses the first is shown, and how many more there are ("+1"). `-o wide` has all
+/// of them, and adds the policies, affinity and problems; `-o json` has every endpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
 pub(super) struct Services {
@@ -90,6 +91,7 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
     }
     let mut table = Table::new(&headings);
     for service in services {
+        let cluster: Vec<&str> = service.cluster_ips.iter().map(String::as_str).collect();
         let external: Vec<&str> = service
             .load_balancer_ips
             .iter()
@@ -99,8 +101,8 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
         let mut row = vec![
             service.name.clone(),
             service.kind.clone(),
-            service.cluster_ips.join(","),
-            external.join(","),
+            addresses(&cluster, wide),
+            addresses(&external, wide),
             service.ports.iter().map(port).collect::<Vec<_>>().join(","),
             endpoints(service, "IPv4"),
             endpoints(service, "IPv6"),
@@ -123,6 +125,14 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
         table.row(row);
     }
     table.print()
+}
+
+/// As kubectl does: the first one, and how many more there are; all of them in the wide table.
+fn addresses(list: &[&str], wide: bool) -> String {
+    match list {
+        [first, more @ ..] if !wide && !more.is_empty() => format!("{first} +{}", more.len()),
+        _ => list.join(","),
+    }
 }
 
 /// As kubectl writes it: `80:30080/TCP`.
@@ -180,14 +190,15 @@ mod tests {
     #[test]
     fn the_table_looks_like_kubectls() {
         insta::assert_snapshot!(table(&[service()], true, false), @r"
-        NAMESPACE   NAME   TYPE       CLUSTER-IP                EXTERNAL-IP   PORT(S)        IPV4                 IPV6   AGE
-        shop        web    NodePort   10.96.0.1,fd00:10:96::1   203.0.113.1   80:30080/TCP   2, local discarded   -      60s
+        NAMESPACE   NAME   TYPE       CLUSTER-IP     EXTERNAL-IP   PORT(S)        IPV4                 IPV6   AGE
+        shop        web    NodePort   10.96.0.1 +1   203.0.113.1   80:30080/TCP   2, local discarded   -      60s
         ");
     }
 
     #[test]
     fn wide_adds_policies_and_affinity() {
         let wide = table(&[service()], false, true);
+        assert!(wide.contains(" 10.96.0.1,fd00:10:96::1 "), "{wide}");
         assert!(
             wide.lines()
                 .next()

@@ -1,5 +1,5 @@
-//! ClientIP affinity with real packets: UDP from addresses of the loopback device, through the output hook, to sockets on other
-//! addresses of it. Needs root and nft. MUST NOT test anything that a listing shows.
+//! ClientIP affinity with real packets: UDP from addresses of the loopback device, through the output hook, to sockets
+//! on other addresses of it. Needs root and nft. MUST NOT test anything that a listing shows.
 
 use std::collections::HashSet;
 use std::fmt::Write;

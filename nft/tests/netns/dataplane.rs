@@ -1,5 +1,5 @@
-//! What every data plane does, run on the one in memory and on the kernel, in both families. Needs root; each kernel case runs
-//! in a network namespace of its own. MUST NOT look at how rows are stored.
+//! What every data plane does, run on the one in memory and on the kernel, in both families. Needs root; each kernel
+//! case runs in a network namespace of its own. MUST NOT look at how rows are stored.
 
 use crate::rows::{addr, any, at, endpoint, frontend, net, nth, plain, port, reference, service, sticky};
 use crate::support::in_namespace;

@@ -1,5 +1,5 @@
-//! What only the kernel's table has: adoption, ownership, foreign changes, chains on demand. Needs root and nft; each test runs
-//! in a network namespace of its own. MUST NOT send packets.
+//! What only the kernel's table has: adoption, ownership, foreign changes, chains on demand. Needs root and nft; each
+//! test runs in a network namespace of its own. MUST NOT send packets.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::rows::{any, nth, plain, port, reference, service, sticky};
 use crate::support::{check_loads, in_namespace, list, run, without_lines, without_owner};
 use tandem_core::delta::{ApplyError, DataPlane, Delta};
-use tandem_core::family::{Family, V4, V6};
+use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::row::{Pick, Row};
 use tandem_nft::{Kernel, LockError, NodeLock, OpenError, Ownership, Settings};
 
@@ -16,19 +16,25 @@ fn open<F: Family>() -> Kernel<F> {
 }
 
 fn open_with<F: Family>(settings: Settings) -> Kernel<F> {
-    until_released(|| Kernel::open(settings))
+    Kernel::open(settings).expect("a table")
 }
 
-/// Tries again for a while: a socket that was closed lives on in a program that another test is just starting, up to the
-/// moment when that program's own code begins.
-fn until_released<T, E: std::fmt::Debug>(attempt: impl Fn() -> Result<T, E>) -> T {
+/// Ends a kernel's ownership. A socket that was closed lives on for a moment in a program that another test is just
+/// starting, up to the point where that program's own code begins.
+fn close<F: Family>(kernel: Kernel<F>) {
+    drop(kernel);
+    let family = if F::FAMILY == IpFamily::V4 { "ip" } else { "ip6" };
+    until(|| !list(family).contains("flags owner"));
+}
+
+fn until(condition: impl Fn() -> bool) {
     for _ in 0..200 {
-        if let Ok(done) = attempt() {
-            return done;
+        if condition() {
+            return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    attempt().expect("released by now")
+    panic!("waited for 2 s");
 }
 
 fn add<F: Family>(kernel: &mut Kernel<F>, added: Vec<Row<F>>) {
@@ -83,7 +89,7 @@ fn a_restart_takes_over_rows_and_remembered_clients() {
         let mut first = open::<V4>();
         add(&mut first, reference());
         let before = list("ip");
-        drop(first);
+        close(first);
         // nft 1.0.6 has no word for a table that persists without an owner.
         check_loads(&without_lines(&list("ip"), "\tflags \n"));
         // Between the two there is no owner, so this works.
@@ -112,7 +118,7 @@ fn a_restart_with_other_settings_replaces_the_rules_and_nothing_else() {
     in_namespace(|| {
         let mut first = open::<V6>();
         add(&mut first, reference());
-        drop(first);
+        close(first);
         let settings = Settings {
             detect_local: true,
             ..Settings::default()
@@ -226,7 +232,7 @@ fn elements_that_no_tandem_wrote_are_removed() {
     in_namespace(|| {
         let mut first = open::<V4>();
         add(&mut first, reference());
-        drop(first);
+        close(first);
         for element in [
             "cluster-frontends { 10.96.0.9 . tcp . 80 : 1:2 }",
             "cluster-frontends { 10.96.0.9 . icmp . 80 : f000:1 }",
@@ -308,7 +314,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
         );
         remove(&mut kernel, vec![picks(2, 3), sticks(2, 3)]);
         // What is unused is known after a restart, too.
-        drop(kernel);
+        close(kernel);
         let mut kernel = open::<V4>();
         assert_eq!(kernel.tidy().expect("tidy"), 4);
         assert_eq!(chains("ip"), ["pick-4"]);
@@ -346,6 +352,6 @@ fn one_tandem_per_node() {
             other => panic!("{other:?}"),
         }
         drop(lock);
-        until_released(NodeLock::acquire);
+        until(|| NodeLock::acquire().is_ok());
     });
 }

@@ -1,5 +1,5 @@
-//! The table that is made over netlink is the one that nft makes from the reference text, in nft's own eyes. Needs root and
-//! nft; MUST NOT look at bytes (unit tests do) or send packets.
+//! The table that is made over netlink is the one that nft makes from the reference text, in nft's own eyes. Needs root
+//! and nft; MUST NOT look at bytes (unit tests do) or send packets.
 
 use crate::support::{check_loads, in_namespace, list, run, without_lines, without_owner};
 use tandem_core::delta::{DataPlane, Delta};

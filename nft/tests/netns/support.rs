@@ -1,5 +1,5 @@
-//! Private network namespaces for tests, and the installed `nft` in them. Each test thread has a namespace of its own, which
-//! vanishes with the thread; nothing outside it is touched.
+//! Private network namespaces for tests, and the installed `nft` in them. Each test thread has a namespace of its own,
+//! which vanishes with the thread; nothing outside it is touched.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

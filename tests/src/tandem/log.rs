@@ -51,10 +51,6 @@ impl Log {
             .collect()
     }
 
-    pub(super) fn clear(&self) {
-        self.lock().clear();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
