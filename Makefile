@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 # Rust new enough and Go, wherever they are (scripts/setup.sh puts them there).
 WITH := . scripts/env.sh;
+# Programs, optimised. Always --workspace: another set of packages could mean other features, and building them all again.
+BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --release --workspace --bin tandem
 CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-flows
 
@@ -30,19 +32,17 @@ setup-lint:
 	@scripts/setup.sh rust lint
 
 build: setup-rust ## build the tandem command: target/release/tandem
-	@$(WITH) cargo build --release -p tandem
+	@$(BUILD)
 
 demo: setup-net ## a dual-stack Service proxy at work on real packets, in namespaces; under a minute after the build
-	@echo "building (a few minutes the first time)"
-	@$(WITH) cargo build --release -p tandem -p tandem-tests
-	@$(WITH) cargo run --quiet --release -p tandem-tests --bin demo
+	@$(BUILD) --bin demo
+	@$(WITH) $$RELEASE/demo
 
 test: setup-net controlplane ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
-	@$(WITH) cargo test --workspace --exclude tandem-tests --exclude tandem-benches
-	@$(WITH) cargo test -p tandem-tests --lib
+	@$(WITH) cargo test --workspace --lib --bins --test purity
 
 lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
 	@$(WITH) scripts/lint.sh
@@ -52,12 +52,12 @@ fmt: setup-lint ## format the code
 	@$(WITH) if command -v gofmt >/dev/null; then gofmt -w tests/controlplane/*.go; fi
 
 cluster: setup-net controlplane ## start a real control plane with three nodes to play with, and say how to use it
-	@echo "building (a few minutes the first time)"
-	@$(WITH) cargo build --release -p tandem -p tandem-tests
-	@$(WITH) cargo run --quiet --release -p tandem-tests --bin cluster -- up
+	@$(BUILD) --bin cluster --bin whoami
+	@$(WITH) $$RELEASE/cluster up
 
 cluster-down: setup-net ## remove what `make cluster` started
-	@$(WITH) cargo run --quiet --release -p tandem-tests --bin cluster -- down
+	@$(BUILD) --bin cluster --bin whoami
+	@$(WITH) $$RELEASE/cluster down
 
 # etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl in one binary.
 controlplane: setup-go
@@ -65,7 +65,7 @@ controlplane: setup-go
 
 $(CONTROLPLANE): tests/controlplane/main.go tests/controlplane/go.mod tests/controlplane/go.sum
 	@echo "building the Kubernetes control plane for tests (about 7 minutes on 2 cores, once)"
-	@$(WITH) cd tests/controlplane && go build -o bin/controlplane .
+	@$(WITH) cd tests/controlplane && go build -ldflags='-s -w' -o bin/controlplane .
 
 bench: $(BENCHES) ## every figure, one after the other; SERVICES=10000 for the large cluster
 
@@ -75,5 +75,5 @@ bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints
 bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 $(BENCHES):
-	@$(WITH) cargo build --quiet --release -p tandem -p tandem-tests -p tandem-benches
-	@$(WITH) cargo run --quiet --release -p tandem-benches --bin $@
+	@$(BUILD) --bin $@
+	@$(WITH) $$RELEASE/$@

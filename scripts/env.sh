@@ -4,6 +4,8 @@ RUST_MINIMUM=1.95
 GO_MINIMUM=1.26
 GO_HOME=$PWD/target/go
 TOOLS=$PWD/target/tools
+# where cargo puts optimised programs
+RELEASE=${CARGO_TARGET_DIR:-target}/release
 
 # at_least VERSION MINIMUM
 at_least() {

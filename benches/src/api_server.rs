@@ -28,7 +28,7 @@ use watch::History;
 /// The version of every list; changes count from here.
 const VERSION: u64 = 1_000_000;
 /// What a list has in one page where nobody says.
-const PAGE: usize = 500;
+const PAGE: u32 = 500;
 
 /// The running server. It ends with the process.
 #[derive(Debug)]
@@ -42,16 +42,16 @@ pub struct ApiServer {
 struct Resource {
     kind: &'static str,
     version: &'static str,
-    count: usize,
-    object: Box<dyn Fn(usize) -> Value + Send + Sync>,
+    count: u32,
+    object: Box<dyn Fn(u32) -> Value + Send + Sync>,
     history: Arc<History>,
 }
 
 #[derive(serde::Deserialize)]
 struct Parameters {
-    limit: Option<usize>,
+    limit: Option<u32>,
     #[serde(rename = "continue")]
-    after: Option<usize>,
+    after: Option<u32>,
     #[serde(default)]
     watch: bool,
     #[serde(rename = "resourceVersion")]
@@ -110,16 +110,26 @@ fn router(shape: Shape, slices: &Arc<History>) -> Router {
     let services = Resource {
         kind: "Service",
         version: "v1",
-        count: shape.services as usize,
-        object: Box::new(move |n| shape.service_object(n as u32)),
+        count: shape.services,
+        object: Box::new(move |n| shape.service_object(n)),
         history: Arc::default(),
     };
-    let families = shape.families;
+    let dual_stack = shape.families.len() > 1;
+    let slice = move |n: u32, family: usize| {
+        let version = 200_000 + u64::from(n);
+        shape.slice_object(n, shape.families[family], 0, version)
+    };
     let endpoint_slices = Resource {
         kind: "EndpointSlice",
         version: "discovery.k8s.io/v1",
-        count: shape.services as usize * families.len(),
-        object: Box::new(move |i| shape.slice_object((i / families.len()) as u32, families[i % families.len()], 0, 200_000 + i as u64)),
+        count: if dual_stack { shape.services * 2 } else { shape.services },
+        object: Box::new(move |i| {
+            if dual_stack {
+                slice(i / 2, i as usize % 2)
+            } else {
+                slice(i, 0)
+            }
+        }),
         history: slices.clone(),
     };
     let one = |kind, version, object: fn() -> Value| Resource {

@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -21,7 +21,9 @@ pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<
         if address.is_ipv6() {
             socket.set_only_v6(true).context("listen on IPv6 alone")?;
         }
-        socket.bind(&address.into()).with_context(|| format!("listen on {address}"))?;
+        socket
+            .bind(&address.into())
+            .with_context(|| format!("listen on {address}"))?;
         socket.listen(4096).with_context(|| format!("listen on {address}"))?;
         Ok(socket)
     })??;
@@ -38,7 +40,7 @@ pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<
 
 /// How many connections a second so many threads can make, one after the other each, to these addresses in turns.
 pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: Duration) -> Result<f64> {
-    let made = AtomicU64::new(0);
+    let made = AtomicU32::new(0);
     let started = Instant::now();
     let client = || -> Result<()> {
         for address in to.iter().cycle() {
@@ -53,12 +55,14 @@ pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: 
     from.run(|| {
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..threads).map(|_| scope.spawn(client)).collect();
-            clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
+            clients
+                .into_iter()
+                .try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
         })
     })??;
     let made = made.into_inner();
     ensure!(made > 0, "no connection was made");
-    Ok(made as f64 / started.elapsed().as_secs_f64())
+    Ok(f64::from(made) / started.elapsed().as_secs_f64())
 }
 
 /// Connects, and waits for the server's reset.
@@ -69,7 +73,9 @@ fn connect(address: SocketAddr) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
         connection => connection.with_context(what)?,
     };
-    SockRef::from(&connection).set_linger(Some(Duration::ZERO)).with_context(what)?;
+    SockRef::from(&connection)
+        .set_linger(Some(Duration::ZERO))
+        .with_context(what)?;
     match connection.read(&mut [0]) {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
         Err(error) => Err(error).with_context(what),

@@ -3,20 +3,35 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use tandem::engine::{Engine, FamilyStatus, LocalPods, NodeSettings, Open};
+use tandem::engine::{Engine, FamilyStatus, LocalPods, NodeSettings, Open, Plane};
 use tandem::event::Event;
+use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError};
 use tandem_core::family::Family;
 use tandem_core::node::NodePortAddresses;
+use tandem_core::row::Row;
 use tandem_nft::{Kernel, Settings};
 
 use crate::synthetic;
 
 /// The settings that `tandem run` has without a configuration of its own.
-pub const SETTINGS: Settings = Settings { masquerade_bit: 14, masquerade_all: false, detect_local: true };
+pub const SETTINGS: Settings = Settings {
+    masquerade_bit: 14,
+    masquerade_all: false,
+    detect_local: true,
+};
 
 /// An engine over the kernel's tables, which are opened by its first [`Engine::sync`].
 pub fn engine() -> Engine {
     Engine::new(settings(), open(), open())
+}
+
+/// The same engine without a kernel: whatever it wants applied counts as applied.
+pub fn engine_without_kernel() -> Engine {
+    Engine::new(
+        settings(),
+        Box::new(|_| Ok(Box::new(Nowhere))),
+        Box::new(|_| Ok(Box::new(Nowhere))),
+    )
 }
 
 /// What configuration says about a node of [`synthetic`].
@@ -27,9 +42,36 @@ pub fn settings() -> NodeSettings {
     }
 }
 
+/// A data plane that is not there.
+struct Nowhere;
+
+impl<F: Family> DataPlane<F> for Nowhere {
+    fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn apply(&mut self, _: &Delta<F>) -> Result<(), ApplyError<F>> {
+        Ok(())
+    }
+}
+
+impl<F: Family> Plane<F> for Nowhere {
+    fn ownership(&self) -> String {
+        String::new()
+    }
+
+    fn tidy(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 fn open<F: Family>() -> Open<F> {
     Box::new(|detect_local| {
-        let kernel = Kernel::<F>::open(Settings { detect_local, ..SETTINGS }).map_err(|error| error.to_string())?;
+        let kernel = Kernel::<F>::open(Settings {
+            detect_local,
+            ..SETTINGS
+        })
+        .map_err(|error| error.to_string())?;
         Ok(Box::new(kernel))
     })
 }

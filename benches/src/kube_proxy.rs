@@ -12,7 +12,9 @@ const BASE: &str = include_str!("kube_proxy/base.nft");
 /// The whole ruleset of a cluster.
 pub fn ruleset(shape: Shape) -> String {
     let pods = first(&synthetic::pod_ranges());
-    let mut text = BASE.replace("@PODS@", &pods).replace("@SERVICES@", &first(&synthetic::service_ranges()));
+    let mut text = BASE
+        .replace("@PODS@", &pods)
+        .replace("@SERVICES@", &first(&synthetic::service_ranges()));
     for n in 0..shape.services {
         service(&mut text, shape, n);
     }
@@ -28,8 +30,9 @@ fn service(text: &mut String, shape: Shape, n: u32) {
     let service = shape.service(n);
     let address = shape.cluster_ip(n, IpFamily::V4);
     let chain = format!("service-{:08X}-{}/tcp/http", n.wrapping_mul(0x9e37_79b9), service.key);
-    let endpoints: Vec<String> =
-        (0..shape.endpoints).map(|k| format!("{k} : {} . {TARGET}", shape.endpoint(n, k, IpFamily::V4))).collect();
+    let endpoints: Vec<String> = (0..shape.endpoints)
+        .map(|k| format!("{k} : {} . {TARGET}", shape.endpoint(n, k, IpFamily::V4)))
+        .collect();
     let (count, endpoints) = (shape.endpoints, endpoints.join(" , "));
     let _ = writeln!(
         text,

@@ -19,7 +19,10 @@ impl Memory {
         let path = format!("/proc/{pid}/status");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let field = |name: &str| field(&text, name).with_context(|| format!("{path} has no {name}"));
-        Ok(Self { now: field("VmRSS:")?, peak: field("VmHWM:")? })
+        Ok(Self {
+            now: field("VmRSS:")?,
+            peak: field("VmHWM:")?,
+        })
     }
 }
 

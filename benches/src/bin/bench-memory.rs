@@ -15,17 +15,32 @@ use tandem_tests::tandem::Tandem;
 
 /// How long nothing happens before memory is read: unused chains are gone by then, and so are the lists' pages.
 const REST: Duration = Duration::from_secs(6);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time between two changes.
+const PACE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let changes: u32 = setting("CHANGES", 2000)?;
     for (suffix, families) in [("", DUAL_STACK), ("_ipv4_only", IPV4)] {
-        let shape = Shape { services: 10_000, endpoints: 10, families };
-        note(format_args!("10000 Services x 10 endpoints in each of {} families", families.len()));
-        let (listed, changed) = measure(shape, changes)?;
-        print(&format!("rss_10k_x10{suffix}_mb"), format_args!("{:.1}", changed.now));
-        print(&format!("rss_10k_x10{suffix}_before_changes_mb"), format_args!("{:.1}", listed.now));
-        print(&format!("rss_10k_x10{suffix}_peak_mb"), format_args!("{:.1}", changed.peak));
+        let shape = Shape {
+            services: 10_000,
+            endpoints: 10,
+            families,
+        };
+        note(format_args!(
+            "10000 Services x 10 endpoints in each of {} families",
+            families.len()
+        ));
+        let (before, after) = measure(shape, changes)?;
+        print(&format!("rss_10k_x10{suffix}_mb"), format_args!("{:.1}", after.now));
+        print(
+            &format!("rss_10k_x10{suffix}_before_changes_mb"),
+            format_args!("{:.1}", before.now),
+        );
+        print(
+            &format!("rss_10k_x10{suffix}_peak_mb"),
+            format_args!("{:.1}", after.peak),
+        );
     }
     Ok(())
 }
@@ -41,18 +56,33 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
     tandem.wait_ready()?;
     let pid = tandem.pid().context("tandem has ended")?;
     thread::sleep(REST);
-    let listed = Memory::of(pid)?;
+    let before = Memory::of(pid)?;
 
     for i in 0..changes {
-        // Endpoints are added to one half of the Services and removed again, with time for each to be a change of its own.
+        // An endpoint comes and goes, with time for each to be a change of its own.
         let n = (i / 2 * 7919) % shape.services;
         server.change(n, shape.families[i as usize / 2 % shape.families.len()], 1 - i % 2);
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(PACE);
     }
-    let version = tandem.status()?;
-    eventually(PATIENCE, || (tandem.status().ok()? == version).then_some(())); // nothing more changes
+    let mut seen = None;
+    let settled = eventually(PATIENCE, || {
+        thread::sleep(Duration::from_millis(500));
+        let applied = applied(&tandem).ok();
+        (seen.replace(applied) == Some(applied)).then_some(applied)?
+    });
+    let applied = settled.with_context(|| format!("the tables still change after {PATIENCE:?}"))?;
+    note(format_args!(
+        "{changes} changes of slices, {applied} transactions in all"
+    ));
     thread::sleep(REST);
-    let changed = Memory::of(pid)?;
-    tandem.kill()?;
-    Ok((listed, changed))
+    let after = Memory::of(pid)?;
+    tandem.finish()?;
+    Ok((before, after))
+}
+
+/// How many transactions there were, in both families.
+fn applied(tandem: &Tandem) -> Result<u64> {
+    let status = tandem.status()?;
+    let families = status["families"].as_array().context("the status has no families")?;
+    Ok(families.iter().filter_map(|family| family["changes"].as_u64()).sum())
 }

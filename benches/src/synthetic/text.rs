@@ -102,8 +102,11 @@ impl Shape {
 
 /// This node, without `kind` and `apiVersion`.
 pub fn node_object() -> Value {
-    let mut addresses: Vec<Value> =
-        node().addresses.iter().map(|address| json!({ "type": "InternalIP", "address": address })).collect();
+    let mut addresses: Vec<Value> = node()
+        .addresses
+        .iter()
+        .map(|address| json!({ "type": "InternalIP", "address": address }))
+        .collect();
     addresses.push(json!({ "type": "Hostname", "address": NODE }));
     json!({
         "metadata": {
@@ -207,7 +210,14 @@ fn label_fields(more: &[&str]) -> Value {
 
 fn uid(kind: u32, n: u32) -> String {
     let digits = format!("{kind:08x}{:08x}{:016x}", n.wrapping_mul(0x9e37_79b9), n);
-    format!("{}-{}-4{}-a{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
+    format!(
+        "{}-{}-4{}-a{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[13..16],
+        &digits[17..20],
+        &digits[20..]
+    )
 }
 
 #[cfg(test)]
@@ -218,11 +228,29 @@ mod tests {
     fn texts_name_what_objects_name() {
         let shape = Shape::dual_stack(200, 3);
         let service = shape.service_object(7);
-        assert_eq!(service["spec"]["clusterIPs"][1], shape.cluster_ip(7, IpFamily::V6).to_string());
-        let (text, object) = (shape.slice_object(7, IpFamily::V4, 1, 5), shape.slice(7, IpFamily::V4, 1));
-        assert_eq!(text["metadata"]["labels"]["kubernetes.io/service-name"], *object.service);
-        let addresses = text["endpoints"].as_array().unwrap().iter().map(|endpoint| &endpoint["addresses"][0]);
-        let same = addresses.eq(object.endpoints.iter().map(|endpoint| endpoint.addr.to_string()).collect::<Vec<_>>().iter());
+        assert_eq!(
+            service["spec"]["clusterIPs"][1],
+            shape.cluster_ip(7, IpFamily::V6).to_string()
+        );
+        let (text, object) = (
+            shape.slice_object(7, IpFamily::V4, 1, 5),
+            shape.slice(7, IpFamily::V4, 1),
+        );
+        assert_eq!(
+            text["metadata"]["labels"]["kubernetes.io/service-name"],
+            *object.service
+        );
+        let addresses = text["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|endpoint| &endpoint["addresses"][0]);
+        let same = addresses.eq(object
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.addr.to_string())
+            .collect::<Vec<_>>()
+            .iter());
         assert!(same, "{text}");
     }
 

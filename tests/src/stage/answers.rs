@@ -13,7 +13,7 @@ use crate::traffic::{Answer, Request};
 pub struct Answers(Vec<Answer>);
 
 impl Answers {
-    pub(super) fn gather(from: &Namespace, count: usize, request: &Request) -> Result<Self> {
+    pub(crate) fn gather(from: &Namespace, count: usize, request: &Request) -> Result<Self> {
         let one = |number: usize| {
             let outcome = request.send(from)?;
             let answer = outcome.answer().cloned();

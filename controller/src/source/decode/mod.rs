@@ -170,7 +170,7 @@ impl Decoder {
             Kind::Node => self.convert(raw::Node::deserialize(text)?),
             Kind::ServiceCidr => self.convert(raw::ServiceCidr::deserialize(text)?),
         }
-        .map_err(|NoName| D::Error::custom("metadata.name is missing"))
+        .map_err(D::Error::custom)
     }
 
     /// Decodes one object of a known kind out of JSON.
@@ -196,13 +196,13 @@ impl Decoder {
     }
 
     /// Namespace and name, as far as a badly typed object has them.
-    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, NoName> {
+    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, BadName> {
         let name = meta
             .name
             .as_ref()
             .map(raw::Text::as_str)
             .filter(|name| !name.is_empty())
-            .ok_or(NoName)?;
+            .ok_or(BadName::Missing)?;
         let namespace = match kind {
             Kind::Service | Kind::EndpointSlice => match &meta.namespace {
                 Some(namespace) if !namespace.as_str().is_empty() => namespace.as_str(),
@@ -210,6 +210,11 @@ impl Decoder {
             },
             Kind::Node | Kind::ServiceCidr => "",
         };
+        for (field, text) in [("name", name), ("namespace", namespace)] {
+            if !is_name(text) {
+                return Err(BadName::Invalid(field, shorten(text)));
+            }
+        }
         // Slices' names are their own; a Service's name is in each of its slices.
         let name = if kind == Kind::Service {
             self.intern(name)
@@ -226,7 +231,7 @@ impl Decoder {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).name(name)
     }
 
-    fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, NoName> {
+    fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, BadName> {
         let version = raw
             .meta()
             .and_then(|meta| meta.resource_version.as_ref())
@@ -270,7 +275,21 @@ pub(crate) fn plain_words(problem: &str) -> String {
     }
 }
 
-struct NoName;
+/// Why an object has no key.
+#[derive(Debug, thiserror::Error)]
+enum BadName {
+    #[error("metadata.name is missing")]
+    Missing,
+    #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only")]
+    Invalid(&'static str, String),
+}
+
+/// Whether a text has no characters but those of names in the API. Names are printed as they are: into the log, tables for
+/// people, and the comments that nft lists without escapes.
+fn is_name(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+}
 
 /// An object as the API writes it.
 trait Raw<'a> {

@@ -6,7 +6,7 @@ use super::notes::Notes;
 use super::raw::Text;
 
 /// What happens to a port that cannot be served.
-const NOT_SERVED: &str = "this port is not served";
+pub(super) const NOT_SERVED: &str = "this port is not served";
 
 /// The port number of `ports[index]`, or a notice.
 pub(super) fn port(notes: &mut Notes, field: &str, index: usize, number: Option<i64>) -> Option<Port> {

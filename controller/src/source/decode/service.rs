@@ -9,7 +9,7 @@ use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficP
 
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
-use super::{Decoded, Decoder, Raw, Why, ports};
+use super::{Decoded, Decoder, Raw, Why, is_name, ports};
 use crate::event::{Kind, Object};
 
 /// Seconds that a client is remembered where a Service does not say (the API's default).
@@ -182,6 +182,11 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
             continue;
         };
         let name = raw.name.as_ref().map_or("", Text::as_str);
+        if !is_name(name) {
+            let problem = format!("not a name: letters, digits, - and . only; {}", ports::NOT_SERVED);
+            notes.add(format!("{field}[{index}].name"), name, problem);
+            continue;
+        }
         if kept
             .iter()
             .any(|other| other.protocol == protocol && other.port == port)

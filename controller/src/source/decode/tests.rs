@@ -164,6 +164,10 @@ fn every_fault_costs_its_own_field_and_is_named() {
             r#"spec.ports[1]: "TCP 80": protocol and port of an earlier port; this port is not served"#,
         ),
         (
+            r#""ports":[{"port":80},{"name":"b\" : drop","port":81}]"#,
+            r#"spec.ports[1].name: "b\" : drop": not a name: letters, digits, - and . only; this port is not served"#,
+        ),
+        (
             r#""ports":[{"port":80},{"port":81}]"#,
             r#"spec.ports[1]: "": the name of an earlier port; this port is not served"#,
         ),

@@ -102,18 +102,18 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
             };
             let seed = Object {
                 decoder,
-                kind: kind_of(&head).ok_or_else(|| head.unread()).ok(),
+                kind: kind_of(&head),
             };
-            if let Some(outcome) = deserialize(format, document, &seed, |_| head.to_string())? {
-                into.objects.push(outcome);
-            } else {
-                into.skipped.push(head.unread());
+            match deserialize(format, document, &seed, |_| head.to_string())? {
+                Some(outcome) => into.objects.push(outcome),
+                None => into.skipped.push(head.known(document)?),
             }
             return Ok(());
         }
     };
-    into.skipped
-        .extend(items.iter().filter(|head| kind_of(head).is_none()).map(Head::unread));
+    for head in items.iter().filter(|head| kind_of(head).is_none()) {
+        into.skipped.push(head.known(document)?);
+    }
     let reached = Cell::new(0);
     let seed = List {
         decoder,
@@ -204,20 +204,32 @@ struct HeadMeta {
 }
 
 impl Head {
-    fn unread(&self) -> String {
-        let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".to_owned());
-        format!("{} {}", part(&self.api_version), part(&self.kind))
+    /// Version and kind of what Tandem does not read. An object that does not say what it is could be one that it does.
+    fn known(&self, document: Document<'_>) -> Result<String, Fault> {
+        let part = |field: &str, part: &Option<String>| {
+            part.clone().filter(|part| !part.is_empty()).ok_or_else(|| Fault {
+                at: Some((document.line + 1, 1)),
+                document: 0,
+                object: self.to_string(),
+                field: field.to_owned(),
+                problem: "is missing".to_owned(),
+            })
+        };
+        let kind = part("kind", &self.kind)?;
+        Ok(format!("{} {kind}", part("apiVersion", &self.api_version)?))
     }
 }
 
 /// `Service shop/web`
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.as_deref().unwrap_or("object"))?;
+        // Whatever stands there is still one line of the log.
+        let plain = |text: &str| text.chars().take(253).flat_map(char::escape_debug).collect::<String>();
+        f.write_str(&plain(self.kind.as_deref().unwrap_or("object")))?;
         let Some(meta) = &self.metadata else { return Ok(()) };
         match (&meta.namespace, &meta.name) {
-            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
-            (None, Some(name)) => write!(f, " {name}"),
+            (Some(namespace), Some(name)) => write!(f, " {}/{}", plain(namespace), plain(name)),
+            (None, Some(name)) => write!(f, " {}", plain(name)),
             _ => Ok(()),
         }
     }

@@ -392,6 +392,21 @@ fn faults_name_line_document_object_and_field() {
             "apiVersion: v1\nkind: Service\nspec: {clusterIP: 10.0.0.1}\n".to_owned(),
             "document 1: Service: metadata.name is missing",
         ),
+        (
+            Format::Yaml,
+            format!("{good}kind: Service\nmetadata: {{name: api}}\n"),
+            "line 8, column 1: document 2: Service api: apiVersion: is missing",
+        ),
+        (
+            Format::Json,
+            r#"{"apiVersion":"v1","metadata":{"name":"api"}}"#.to_owned(),
+            "document 1: object api: kind: is missing",
+        ),
+        (
+            Format::Yaml,
+            "apiVersion: v1\nkind: Service\nmetadata: {name: 'a\"b'}\n".to_owned(),
+            r#"metadata.name: "a\"b" is not a name: letters, digits, - and . only"#,
+        ),
     ] {
         let manifest = manifest::parse(&Decoder::new("node-a"), format, &text);
         let faults: Vec<String> = manifest.faults.iter().map(ToString::to_string).collect();

@@ -16,6 +16,7 @@ mod tests;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use kube::Client;
 use tokio::sync::mpsc::Sender;
@@ -36,10 +37,12 @@ pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
 /// As [`run`], with other times than the usual ones.
 pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, timing: Timing) {
     let decoder = Arc::new(Decoder::new(node_name));
+    let admitted = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for kind in Kind::ALL {
         let query = Query::of(kind, node_name);
-        let reflector = Reflector::new(client.clone(), query, Arc::clone(&decoder), events.clone(), timing);
+        let (client, decoder, admitted) = (client.clone(), Arc::clone(&decoder), Arc::clone(&admitted));
+        let reflector = Reflector::new(client, query, decoder, events.clone(), timing, admitted);
         tasks.spawn(reflector.run());
     }
     drop(events);

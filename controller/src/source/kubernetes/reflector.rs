@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
@@ -44,6 +45,9 @@ pub(super) struct Reflector {
     refused: u32,
     /// Whether lists are asked for page by page: not after a page was too late to be had.
     paged: bool,
+    /// Whether the server let any kind be listed: before that, its refusals may be those of a server or of rights that
+    /// are still being set up.
+    admitted: Arc<AtomicBool>,
     version: String,
 }
 
@@ -64,6 +68,7 @@ impl Reflector {
         decoder: Arc<Decoder>,
         events: Sender<Event>,
         timing: Timing,
+        admitted: Arc<AtomicBool>,
     ) -> Self {
         let backoff = Backoff::new(timing.first_wait, timing.longest_wait);
         let version = String::new();
@@ -78,6 +83,7 @@ impl Reflector {
             listed: false,
             refused: 0,
             paged: true,
+            admitted,
             version,
         }
     }
@@ -93,10 +99,12 @@ impl Reflector {
 
     async fn list_and_watch(&mut self) -> Step<()> {
         loop {
+            let admitted = self.admitted.load(Ordering::Acquire);
             if let Err(failure) = self.list().await? {
-                self.list_failed(&failure).await?;
+                self.list_failed(&failure, admitted).await?;
                 continue;
             }
+            self.admitted.store(true, Ordering::Release);
             self.listed = true;
             self.paged = true;
             self.watch_while_trusted().await?;
@@ -142,8 +150,8 @@ impl Reflector {
         Step::Continue(Ok(()))
     }
 
-    /// Decides what a failed list means, says so and waits.
-    async fn list_failed(&mut self, failure: &Failure) -> Step<()> {
+    /// Decides what a failed list means, says so and waits. `admitted` as it was when the list was asked for.
+    async fn list_failed(&mut self, failure: &Failure, admitted: bool) -> Step<()> {
         if failure.code() == Some(400) && self.query.drop_fields() {
             return Step::Continue(());
         }
@@ -151,7 +159,7 @@ impl Reflector {
         match failure.code() {
             // Servers before 1.31 do not have the kind. Without it, unassigned ClusterIPs are not discarded: no more.
             Some(404) if optional => self.absent(None).await,
-            Some(403) if optional => self.absent(Some(failure)).await,
+            Some(403) if optional && admitted => self.absent(Some(failure)).await,
             _ => {
                 self.lost(failure, "list").await?;
                 sleep(self.backoff.next(failure.retry_after())).await;

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::event::Reach;
 
+mod optional;
+
 /// What the server does with a request.
 enum Reply {
     /// A status, further headers and a body.
@@ -386,38 +388,6 @@ async fn an_unreadable_object_costs_itself_alone() {
         &["listing", "listed", "watching", "unreadable shop/bad", "applied shop/good", "deleted shop/bad"],
     )
     .await;
-}
-
-#[tokio::test]
-async fn a_kind_that_the_server_does_not_have_or_show_is_empty() {
-    for (answer, expected) in [
-        ("404 Not Found", None),
-        ("403 Forbidden", Some("may not list servicecidrs")),
-    ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await;
-                let head = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                let _ = stream.write_all(head.as_bytes()).await;
-            }
-        });
-        let mut events = watch(&address, timing()).await;
-        let mut seen = Vec::new();
-        while seen.len() < 3 {
-            match timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap() {
-                Event::Listing(Kind::ServiceCidr) => seen.push("listing".to_owned()),
-                Event::Listed(Kind::ServiceCidr) => seen.push("listed".to_owned()),
-                Event::Reach(Kind::ServiceCidr, reach) => seen.push(format!("{reach:?}")),
-                Event::Listed(kind) => panic!("{kind} listed"),
-                _ => {}
-            }
-        }
-        assert_eq!(&seen[..2], ["listing", "listed"]);
-        assert!(seen[2].contains(expected.unwrap_or("Watching")), "{seen:?}");
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! ServiceCIDRs: a kind that not every server has, and that not every role may read.
+
+use super::*;
+
+/// A server that gives this answer to the first requests for ServiceCIDRs, and for everything else where `all` is set.
+async fn refuse(answer: &'static str, count: usize, all: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut refused = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).await.unwrap_or(0);
+            let optional = String::from_utf8_lossy(&head[..length]).contains("/servicecidrs?");
+            let refuse = (optional && refused < count) || (!optional && all);
+            refused += usize::from(optional);
+            let (answer, body) = if refuse {
+                (answer, String::new())
+            } else {
+                ("200 OK", list("5", &[]))
+            };
+            let head = format!(
+                "HTTP/1.1 {answer}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    address
+}
+
+/// The first events of ServiceCIDRs.
+async fn cidr_events(address: &str, count: usize) -> Vec<String> {
+    let mut events = watch(address, timing()).await;
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        match timeout(Duration::from_secs(5), events.recv()).await {
+            Ok(Some(Event::Listing(Kind::ServiceCidr))) => seen.push("listing".to_owned()),
+            Ok(Some(Event::Listed(Kind::ServiceCidr))) => seen.push("listed".to_owned()),
+            Ok(Some(Event::Reach(Kind::ServiceCidr, reach))) => seen.push(format!("{reach:?}")),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_kind_that_the_server_does_not_have_is_empty() {
+    let seen = cidr_events(&refuse("404 Not Found", usize::MAX, true).await, 3).await;
+    assert_eq!(seen, ["listing", "listed", "Watching"]);
+}
+
+#[tokio::test]
+async fn a_kind_that_alone_is_forbidden_is_empty() {
+    let mut seen = cidr_events(&refuse("403 Forbidden", usize::MAX, false).await, 3).await;
+    seen.retain(|event| !event.contains("may not list servicecidrs"));
+    assert_eq!(seen, ["listing", "listed"]);
+}
+
+#[tokio::test]
+async fn a_kind_that_is_forbidden_like_all_others_is_waited_for() {
+    // Those of all other kinds are never listed here.
+    let seen = cidr_events(&refuse("403 Forbidden", 3, true).await, 3).await;
+    assert!(seen[0].contains("may not list servicecidrs"), "{seen:?}");
+    assert_eq!(seen[1..], ["listing", "listed"]);
+}
