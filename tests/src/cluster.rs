@@ -236,6 +236,7 @@ impl Cluster {
                 "conditions": [{ "type": "Ready", "status": "True" }],
                 "containerStatuses": [{
                     "name": "main", "image": "none.example/main", "imageID": "", "restartCount": 0, "ready": true,
+                    "state": { "running": {} },
                 }],
             },
         }))?;

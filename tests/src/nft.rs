@@ -18,6 +18,8 @@ pub use picture::picture;
 pub const FAMILIES: [&str; 2] = ["ip", "ip6"];
 /// The name of both tables.
 pub const TABLE: &str = "tandem";
+/// How nft 1.0.6 lists a table that stays without its owner.
+const NAMELESS_FLAG: &str = "\tflags \n";
 
 /// An element of the map `services`: how many new connections went through one list of endpoints.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,12 +57,16 @@ pub fn has_table(namespace: &Namespace, family: &str) -> Result<bool> {
 
 /// Lists both tables, as text and JSON, and loads the text into a fresh namespace without committing it.
 ///
-/// In place an owned table refuses everyone else. A table that is not there is nothing to complain of here.
+/// In place an owned table refuses everyone else. A table that is not there is nothing to complain of here. One that
+/// stays without its owner is not listed as JSON by nft 1.0.6: it has no name for that flag and prints whatever lies in
+/// memory there, or nothing.
 pub fn check(namespace: &Namespace) -> Result<()> {
     for family in FAMILIES {
         if has_table(namespace, family)? {
-            json(namespace, family).with_context(|| format!("list table {family} {TABLE} as JSON"))?;
             let text = text(namespace, family).with_context(|| format!("list table {family} {TABLE}"))?;
+            if !text.contains(NAMELESS_FLAG) {
+                json(namespace, family).with_context(|| format!("list table {family} {TABLE} as JSON"))?;
+            }
             load(&text).with_context(|| format!("load the text of table {family} {TABLE} again"))?;
         }
     }
@@ -158,7 +164,7 @@ fn without_what_nft_cannot_parse(ruleset: &str, version: &str) -> String {
     if version != "1.0.6" {
         return ruleset.to_owned();
     }
-    let ruleset = ruleset.replace("\tflags \n", "");
+    let ruleset = ruleset.replace(NAMELESS_FLAG, "");
     let (mut kept, mut chain, mut is_ipv6) = (String::new(), Vec::new(), false);
     for line in ruleset.split_inclusive('\n') {
         if line.starts_with("table ") {

@@ -114,7 +114,7 @@ fn a_family_comes_and_goes_without_a_failed_request_in_the_other() -> Result<()>
         for (node, pod) in (1..).zip(pods) {
             fleet.add_pod(pod, node, "switch")?;
         }
-        let first = [("stays-v4", "SingleStack", &V4[..]), ("stays-v6", "SingleStack", V6)];
+        let first = [("stays-v4", "SingleStack", V4), ("stays-v6", "SingleStack", V6)];
         for (name, policy, families) in first {
             let (stays, comes) = (families[0], if families == V4 { Ip::V6 } else { Ip::V4 });
             let case = (name, Some(policy), families, families);
