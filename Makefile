@@ -56,8 +56,7 @@ cluster: setup-net controlplane ## start a real control plane with three nodes t
 	@$(WITH) $$RELEASE/cluster up
 
 cluster-down: setup-net ## remove what `make cluster` started
-	@$(BUILD) --bin cluster --bin whoami
-	@$(WITH) $$RELEASE/cluster down
+	@$(WITH) [ -x $$RELEASE/cluster ] || { $(BUILD) --bin cluster; }; $$RELEASE/cluster down
 
 # etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl in one binary.
 controlplane: setup-go

@@ -68,7 +68,9 @@ setup_lint() {
   cargo fmt --version >/dev/null 2>&1 || install rustfmt rustfmt-web
   if ! command -v cargo-deny >/dev/null; then
     echo "setup: building cargo-deny into target/tools (some minutes, once)"
-    cargo install --quiet --locked --root "$TOOLS" cargo-deny || fail "cargo could not install cargo-deny"
+    # It runs once a check: built fast, not to run fast.
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+      cargo install --quiet --locked --root "$TOOLS" cargo-deny || fail "cargo could not install cargo-deny"
   fi
 }
 

@@ -7,4 +7,5 @@ pub mod engine;
 pub mod event;
 pub mod index;
 pub mod interfaces;
+mod memory;
 pub mod source;

@@ -1,14 +1,17 @@
 //! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
 //! without rules. Called by `Kernel` at a start and after somebody else changed the table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
+use tandem_core::id::PICK_BITS;
 use tandem_core::row::Row;
 
 use crate::chain::Chain;
+use crate::demand::{self, Number};
 use crate::family::numbers;
+use crate::kernel::encode_chains;
 use crate::listing::{self, ChainFacts, TableFacts, words};
 use crate::owner::{self, Ownership};
 use crate::rules::{self, FIXED};
@@ -43,8 +46,10 @@ pub enum OpenError {
 /// What is there before the table is opened.
 struct Before<F: Family> {
     facts: Option<TableFacts>,
-    /// Chains made on demand, each with its rules to be written anew.
-    demanded: HashSet<Chain>,
+    /// Chains made on demand, each with its rules to be written anew, and with the number that leads to it.
+    demanded: HashMap<Chain, Option<Number>>,
+    /// The numbers that are to lead to these two chains and do not yet.
+    refuse_and_discard: Vec<(Number, &'static str)>,
     /// The rows of a table that has to be made anew.
     carried: Option<Vec<Row<F>>>,
 }
@@ -72,9 +77,7 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
         },
         Err(refused) => return Err(failed(family, &refused.to_string())),
     };
-    let services =
-        listing::elements::<F>(&mut kernel.socket, Set::Services).map_err(|e| OpenError::Failed(words(family, &e)))?;
-    kernel.count_chains_with(&services.rows).map_err(OpenError::Failed)
+    kernel.count_chains().map_err(OpenError::Failed)
 }
 
 fn failed(family: IpFamily, reason: &str) -> OpenError {
@@ -88,7 +91,8 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
     let Some(facts) = listing::table(&mut kernel.socket, F::FAMILY).map_err(unread)? else {
         return Ok(Before {
             facts: None,
-            demanded: HashSet::new(),
+            demanded: HashMap::new(),
+            refuse_and_discard: demand::ALWAYS.to_vec(),
             carried: None,
         });
     };
@@ -101,42 +105,84 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
     }
     let sets = listing::sets(&mut kernel.socket, F::FAMILY).map_err(unread)?;
     let chains = listing::chains(&mut kernel.socket, F::FAMILY).map_err(unread)?;
-    let Some(stranger) = stranger(F::FAMILY, &sets, &chains) else {
-        let demanded = chains
-            .keys()
-            .filter_map(|name| name.parse().ok())
-            .flat_map(with_targets)
-            .collect();
-        return Ok(Before {
-            facts: Some(facts),
-            demanded,
-            carried: None,
-        });
+    let usable = |set: Set| {
+        sets.get(set.name())
+            .is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY)))
+    };
+    let picks = if usable(Set::Picks) {
+        listing::picks(&mut kernel.socket, F::FAMILY).map_err(unread)?
+    } else {
+        HashMap::new()
+    };
+    let stranger = stranger(F::FAMILY, &sets, &chains).map_or_else(|| demanded(&chains, &picks), Err);
+    let stranger = match stranger {
+        Ok(demanded) => {
+            let refuse_and_discard = demand::ALWAYS
+                .into_iter()
+                .filter(|(number, _)| !picks.contains_key(number));
+            return Ok(Before {
+                facts: Some(facts),
+                demanded,
+                refuse_and_discard: refuse_and_discard.collect(),
+                carried: None,
+            });
+        }
+        Err(stranger) => stranger,
     };
     tracing::warn!(
         table = name,
         because = stranger,
         "making the table anew; its rows are carried over"
     );
+    let ways = demand::ways(&picks);
     let mut rows = Vec::new();
-    for set in Set::ALL.into_iter().filter(|set| *set != Set::Affinity) {
-        if sets
-            .get(set.name())
-            .is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY)))
-        {
-            rows.append(&mut listing::elements::<F>(&mut kernel.socket, set).map_err(unread)?.rows);
-        }
+    for set in Set::ROWS.into_iter().filter(|set| usable(*set)) {
+        rows.append(
+            &mut listing::elements::<F>(&mut kernel.socket, set, &ways)
+                .map_err(unread)?
+                .rows,
+        );
     }
     Ok(Before {
         facts: Some(facts),
-        demanded: HashSet::new(),
+        demanded: HashMap::new(),
+        refuse_and_discard: demand::ALWAYS.to_vec(),
         carried: Some(rows),
     })
 }
 
-/// A chain and those that it leads to, which somebody may have deleted.
-fn with_targets(chain: Chain) -> impl Iterator<Item = Chain> {
-    chain.targets().chain([chain])
+/// The chains made on demand that are there, and those that they lead to, which somebody may have deleted; each with the
+/// number that leads to it. An error where `picks` holds what no tandem wrote.
+fn demanded(
+    chains: &HashMap<String, ChainFacts>,
+    picks: &HashMap<Number, String>,
+) -> Result<HashMap<Chain, Option<Number>>, String> {
+    if demand::ways(picks).len() != picks.len() || picks.keys().any(|number| *number == 0 || *number > PICK_BITS) {
+        return Err("map picks holds elements that no tandem wrote".to_owned());
+    }
+    let mut demanded = HashMap::new();
+    for (name, chain) in chains
+        .keys()
+        .filter_map(|name| Some((name, name.parse::<Chain>().ok()?)))
+    {
+        let number = picks
+            .iter()
+            .find(|(_, there)| *there == name)
+            .map(|(number, _)| *number);
+        if chain.pick().is_some() && number.is_none() {
+            return Err(format!("no number leads to chain {name}"));
+        }
+        for target in chain.targets() {
+            demanded.entry(target).or_default();
+        }
+        demanded.insert(chain, number);
+    }
+    for (number, name) in demand::ALWAYS {
+        if picks.get(&number).is_some_and(|there| there != name) {
+            return Err(format!("number {number} does not lead to chain {name}"));
+        }
+    }
+    Ok(demanded)
 }
 
 /// Something in the table that the rules cannot live with.
@@ -214,23 +260,26 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
     for (chain, _) in FIXED {
         rules::encode_fixed(batch, family, chain, settings);
     }
-    for chain in &before.demanded {
+    for chain in before.demanded.keys() {
         rules::encode_demanded_chain(batch, *chain, false);
         rules::encode_flush(batch, &chain.to_string());
     }
-    for chain in &before.demanded {
+    for chain in before.demanded.keys() {
         rules::encode_demanded(batch, family, *chain);
+    }
+    for (number, chain) in &before.refuse_and_discard {
+        element::add_way(batch, *number, chain);
     }
     let Some(rows) = &before.carried else { return message };
     kernel.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
-        for chain in kernel.demand.missing(row) {
-            rules::encode_demanded_chain(batch, chain, true);
-            rules::encode_demanded(batch, family, chain);
+        // What was carried over stood there already, and so did its number.
+        if let Ok(chains) = kernel.demand.require(row) {
+            encode_chains(batch, family, chains);
         }
     }
     for row in rows {
-        element::add(batch, row, false);
+        element::add(batch, row, kernel.demand.way_of(row), false);
     }
     message
 }

@@ -28,6 +28,15 @@ impl Chain {
         }
     }
 
+    /// How services that go to this chain pick an endpoint, if it is a chain that services go to.
+    pub(crate) fn pick(self) -> Option<Pick> {
+        match self {
+            Self::Pick { count } => Some(Pick::Any { count }),
+            Self::Stick { count, seconds } => Some(Pick::Sticky { count, seconds }),
+            Self::Recall { .. } | Self::Remember { .. } => None,
+        }
+    }
+
     /// The chains that this one leads to.
     pub(crate) fn targets(self) -> impl Iterator<Item = Self> {
         match self {

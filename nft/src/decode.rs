@@ -1,6 +1,7 @@
 //! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not
 //! exactly a row of ours is handed back as foreign.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use netlink_bindings::nftables::VerdictCode;
 use tandem_core::family::{Family, IpFamily};
-use tandem_core::id::{EndpointId, ServiceId};
-use tandem_core::row::{Class, Endpoint, Frontend, Pick, Port, Protocol, Row, Socket};
+use tandem_core::id::{EndpointId, PICK_BITS, ServiceId};
+use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 
-use crate::chain::Chain;
+use crate::demand::{Number, Ways};
 use crate::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
 use crate::sets::Set;
 use crate::udata;
@@ -26,8 +27,9 @@ pub(crate) struct Found<F: Family> {
 
 /// Gathers the answers to a listing of one set.
 #[derive(Debug)]
-pub(crate) struct Reader<F: Family> {
+pub(crate) struct Reader<'w, F: Family> {
     set: Set,
+    ways: &'w Ways,
     found: Found<F>,
     /// Starts and ends of ranges, which come as elements of their own.
     bounds: Vec<(Vec<u8>, bool)>,
@@ -44,10 +46,12 @@ struct Element<'a> {
     comment: &'a str,
 }
 
-impl<F: Family> Reader<F> {
-    pub(crate) fn new(set: Set) -> Self {
+impl<'w, F: Family> Reader<'w, F> {
+    /// `ways`: what the numbers that services hold lead to.
+    pub(crate) fn new(set: Set, ways: &'w Ways) -> Self {
         Self {
             set,
+            ways,
             found: Found {
                 rows: Vec::new(),
                 foreign: Vec::new(),
@@ -71,7 +75,7 @@ impl<F: Family> Reader<F> {
         if matches!(self.set, Set::ServiceCidrs | Set::LocalPods) {
             return self.bounds.push((element.key.to_vec(), element.range_end));
         }
-        match row(self.set, element) {
+        match row(self.set, element, self.ways) {
             Some(row) => self.found.rows.push(row),
             None => self.found.foreign.push(Foreign {
                 set: self.set,
@@ -121,6 +125,20 @@ impl<F: Family> Reader<F> {
     }
 }
 
+/// Gathers one message of a listing of `picks`: the chain that each number leads to; an empty name stands for anything
+/// but that.
+pub(crate) fn picks(found: &mut HashMap<Number, String>, body: &[u8]) {
+    let list = body
+        .get(HEADERS - 16..)
+        .and_then(|body| attribute(body, 3))
+        .unwrap_or_default();
+    for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
+        let element = Element::parse(element);
+        let number = Parts(element.key).number().unwrap_or_default();
+        found.insert(number, element.goto.unwrap_or_default().to_owned());
+    }
+}
+
 impl<'a> Element<'a> {
     fn parse(bytes: &'a [u8]) -> Self {
         let mut element = Self::default();
@@ -150,7 +168,7 @@ fn goto(data: &[u8]) -> Option<&str> {
 }
 
 /// The row that an element of this set is, if it is one.
-fn row<F: Family>(set: Set, element: &Element<'_>) -> Option<Row<F>> {
+fn row<F: Family>(set: Set, element: &Element<'_>, ways: &Ways) -> Option<Row<F>> {
     let mut key = Parts(element.key);
     let mut value = Parts(element.value);
     let label = || Arc::from(element.comment);
@@ -182,11 +200,16 @@ fn row<F: Family>(set: Set, element: &Element<'_>) -> Option<Row<F>> {
                 label: label(),
             }
         }
-        Set::Services => Row::Service {
-            service: key.service()?,
-            pick: pick(element.goto?)?,
-            label: label(),
-        },
+        Set::Services => {
+            let (service, noted) = (key.service()?, value.number()?);
+            (noted & !PICK_BITS == service.raw()).then_some(())?;
+            let pick = *ways.get(&(noted & PICK_BITS))?;
+            Row::Service {
+                service,
+                pick,
+                label: label(),
+            }
+        }
         Set::Endpoints => Row::Endpoint {
             service: key.service()?,
             slot: key.slot()?,
@@ -216,23 +239,11 @@ fn row<F: Family>(set: Set, element: &Element<'_>) -> Option<Row<F>> {
             last.end()?;
             Row::AllowedSource { at, source }
         }
-        Set::Affinity | Set::ServiceCidrs | Set::LocalPods => return None,
+        Set::Picks | Set::Affinity | Set::ServiceCidrs | Set::LocalPods => return None,
     };
     key.end()?;
     value.end()?;
     Some(row)
-}
-
-fn pick(chain: &str) -> Option<Pick> {
-    match chain {
-        "refuse" => Some(Pick::Refuse),
-        "discard" => Some(Pick::Discard),
-        _ => match chain.parse() {
-            Ok(Chain::Pick { count }) => Some(Pick::Any { count }),
-            Ok(Chain::Stick { count, seconds }) => Some(Pick::Sticky { count, seconds }),
-            _ => None,
-        },
-    }
 }
 
 fn range<F: Family>(first: &[u8], end: Option<&[u8]>) -> Option<F::Net> {

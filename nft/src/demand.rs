@@ -1,52 +1,125 @@
-//! Which chains are there on demand, and how many services use each. Kept by `Kernel` so that a change knows, without
-//! asking the kernel, which chains it has to make; never does I/O.
+//! Which chains are there on demand, the numbers by which services name them, and how many services use each. Kept by
+//! `Kernel` so that a change knows, without asking the kernel, which chains it has to make; never does I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use tandem_core::delta::Delta;
 use tandem_core::family::Family;
-use tandem_core::row::Row;
+use tandem_core::id::PICK_BITS;
+use tandem_core::row::{Pick, Row};
 
 use crate::chain::Chain;
+
+/// The number of a way to pick an endpoint: the key of an element of `picks`. Zero is none.
+pub(crate) type Number = u32;
+
+/// The numbers of the two ways that are always there, and their chains.
+pub(crate) const ALWAYS: [(Number, &str); 2] = [(REFUSE, "refuse"), (DISCARD, "discard")];
+const REFUSE: Number = 1;
+const DISCARD: Number = 2;
+
+/// The ways that services point at, by number.
+pub(crate) type Ways = HashMap<Number, Pick>;
 
 /// The chains made on demand.
 #[derive(Debug, Default)]
 pub(crate) struct Demand {
-    /// How many services use each chain that is there.
-    uses: HashMap<Chain, usize>,
+    /// The chains that are there.
+    chains: HashMap<Chain, Use>,
     /// The chains that the transaction being written makes.
-    fresh: HashSet<Chain>,
+    fresh: Vec<(Chain, Option<Number>)>,
 }
+
+/// A chain that is there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    /// How many services point at it.
+    services: usize,
+    /// The number that leads to it; none where only other chains lead to it.
+    number: Option<Number>,
+}
+
+/// All numbers are in use: there are too many different numbers of endpoints (and affinity timeouts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsedUp;
 
 impl Demand {
     /// Starts over with what is in the kernel.
     pub(crate) fn reset<'r, F: Family>(
         &mut self,
-        chains: impl IntoIterator<Item = Chain>,
+        chains: impl IntoIterator<Item = (Chain, Option<Number>)>,
         rows: impl IntoIterator<Item = &'r Row<F>>,
     ) {
         self.fresh.clear();
-        self.uses = chains.into_iter().map(|chain| (chain, 0)).collect();
+        self.chains = chains
+            .into_iter()
+            .map(|(chain, number)| (chain, Use { services: 0, number }))
+            .collect();
         for row in rows {
             self.count(row, true);
         }
     }
 
-    /// The chains that this row needs and that are not there; each is named once in a transaction, targets first.
-    pub(crate) fn missing<F: Family>(&mut self, row: &Row<F>) -> impl Iterator<Item = Chain> + use<F> {
+    /// Makes the chains that this row needs part of the transaction being written. Returns those that it has to make,
+    /// targets first, each with the number that is to lead to it.
+    pub(crate) fn require<F: Family>(
+        &mut self,
+        row: &Row<F>,
+    ) -> Result<impl Iterator<Item = (Chain, Option<Number>)> + use<F>, UsedUp> {
         let (mut missing, mut len) = ([None; 3], 0);
         if let Row::Service { pick, .. } = row
             && let Some(chain) = Chain::of(*pick)
-            && !self.uses.contains_key(&chain)
+            && self.number(*pick).is_none()
         {
-            for chain in chain.targets().chain([chain]) {
-                if !self.uses.contains_key(&chain) && self.fresh.insert(chain) {
-                    missing[len] = Some(chain);
+            let number = self.free().ok_or(UsedUp)?;
+            for (chain, number) in chain
+                .targets()
+                .map(|target| (target, None))
+                .chain([(chain, Some(number))])
+            {
+                if !self.chains.contains_key(&chain) && self.fresh.iter().all(|(fresh, _)| *fresh != chain) {
+                    self.fresh.push((chain, number));
+                    missing[len] = Some((chain, number));
                     len += 1;
                 }
             }
         }
-        missing.into_iter().flatten()
+        Ok(missing.into_iter().flatten())
+    }
+
+    /// The number that leads to a way to pick, if its chain is there or is being made.
+    pub(crate) fn number(&self, pick: Pick) -> Option<Number> {
+        let chain = match (pick, Chain::of(pick)) {
+            (_, Some(chain)) => chain,
+            (Pick::Discard, None) => return Some(DISCARD),
+            (_, None) => return Some(REFUSE),
+        };
+        let fresh = || {
+            self.fresh
+                .iter()
+                .find(|(fresh, _)| *fresh == chain)
+                .and_then(|(_, number)| *number)
+        };
+        self.chains.get(&chain).and_then(|there| there.number).or_else(fresh)
+    }
+
+    /// The number that a row notes; zero for rows that note none.
+    pub(crate) fn way_of<F: Family>(&self, row: &Row<F>) -> Number {
+        match row {
+            Row::Service { pick, .. } => self.number(*pick).unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
+    /// The lowest number that nothing has.
+    fn free(&self) -> Option<Number> {
+        let taken: BTreeSet<Number> = self
+            .chains
+            .values()
+            .filter_map(|there| there.number)
+            .chain(self.fresh.iter().filter_map(|(_, number)| *number))
+            .collect();
+        (DISCARD + 1..=PICK_BITS).find(|number| !taken.contains(number))
     }
 
     /// A transaction is being written anew.
@@ -56,8 +129,8 @@ impl Demand {
 
     /// The transaction was carried out.
     pub(crate) fn commit<F: Family>(&mut self, delta: &Delta<F>) {
-        for chain in self.fresh.drain() {
-            self.uses.entry(chain).or_default();
+        for (chain, number) in self.fresh.drain(..) {
+            self.chains.entry(chain).or_default().number = number;
         }
         for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
             self.count(row, false);
@@ -69,37 +142,46 @@ impl Demand {
 
     fn count<F: Family>(&mut self, row: &Row<F>, there: bool) {
         if let Row::Service { pick, .. } = row
-            && let Some(uses) = Chain::of(*pick).and_then(|chain| self.uses.get_mut(&chain))
+            && let Some(chain) = Chain::of(*pick).and_then(|chain| self.chains.get_mut(&chain))
         {
-            *uses = if there { *uses + 1 } else { uses.saturating_sub(1) };
+            let services = chain.services;
+            chain.services = if there {
+                services + 1
+            } else {
+                services.saturating_sub(1)
+            };
         }
     }
 
-    /// The chains that nothing uses, those that lead to others first.
-    pub(crate) fn unused(&self) -> Vec<Chain> {
-        let used: HashSet<_> = self
-            .uses
+    /// The chains that nothing uses, those that lead to others first, with their numbers.
+    pub(crate) fn unused(&self) -> Vec<(Chain, Option<Number>)> {
+        let used: Vec<Chain> = self
+            .chains
             .iter()
-            .filter(|(_, uses)| **uses > 0)
+            .filter(|(_, there)| there.services > 0)
             .flat_map(|(chain, _)| chain.targets().chain([*chain]))
             .collect();
-        let mut unused: Vec<_> = self
-            .uses
-            .keys()
-            .filter(|chain| !used.contains(chain))
-            .copied()
-            .collect();
-        unused.sort_by_key(|chain| {
-            (
-                matches!(chain, Chain::Recall { .. } | Chain::Remember { .. }),
-                chain.to_string(),
-            )
-        });
+        let unused = self.chains.iter().filter(|(chain, _)| !used.contains(chain));
+        let mut unused: Vec<_> = unused.map(|(chain, there)| (*chain, there.number)).collect();
+        unused.sort_by_key(|(chain, _)| (chain.pick().is_none(), chain.to_string()));
         unused
     }
 
     /// A chain was removed.
     pub(crate) fn removed(&mut self, chain: Chain) {
-        self.uses.remove(&chain);
+        self.chains.remove(&chain);
     }
+}
+
+/// The ways that the elements of `picks` lead to.
+pub(crate) fn ways(picks: &HashMap<Number, String>) -> Ways {
+    let way = |name: &str| match name {
+        "refuse" => Some(Pick::Refuse),
+        "discard" => Some(Pick::Discard),
+        _ => name.parse::<Chain>().ok()?.pick(),
+    };
+    picks
+        .iter()
+        .filter_map(|(number, name)| Some((*number, way(name)?)))
+        .collect()
 }

@@ -1,9 +1,9 @@
 //! Rows to set elements. Called by [`Kernel`](crate::Kernel) for every row of a change; pure bytes, no I/O.
 
 use tandem_core::family::Family;
-use tandem_core::row::{Pick, Row};
+use tandem_core::row::Row;
 
-use crate::chain::Chain;
+use crate::demand::Number;
 use crate::expr::Verdict;
 use crate::key::{Key, Keys, keys_of, set_of};
 use crate::sets::Set;
@@ -19,10 +19,11 @@ pub(crate) const KEY_END: u16 = 10;
 /// The element ends a range: it is the first key behind it.
 pub(crate) const RANGE_END: u32 = 1;
 
-/// Writes that a row shall be there; returns the number of the message. `alone`: no other row may be in that message.
-pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, alone: bool) -> u32 {
+/// Writes that a row shall be there; returns the number of the message. `way` is the number of the way to pick an
+/// endpoint, for rows of services. `alone`: no other row may be in that message.
+pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, way: Number, alone: bool) -> u32 {
     elements(batch, Command::NewSetElem, set_of(row), keys_of(row), alone, |buf| {
-        data(buf, row);
+        data(buf, row, way);
         if let Row::Frontend { label, .. } | Row::Service { label, .. } = row
             && !label.is_empty()
         {
@@ -85,30 +86,32 @@ fn elements(
     message
 }
 
-fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>) {
+fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, way: Number) {
     let data = match row {
         Row::Frontend { service, .. } => Key::new().service(*service),
+        Row::Service { service, .. } => Key::new().priority(service.raw() | way),
         Row::StickyEndpoint { id, .. } => Key::new().endpoint(*id),
         Row::Endpoint { endpoint, .. } | Row::EndpointId { endpoint, .. } => {
             Key::new().addr::<F>(&endpoint.addr).port(endpoint.port)
         }
-        Row::Service { pick, .. } => return verdict(buf, *pick),
         _ => return,
     };
     bytes(buf, DATA, &data);
 }
 
-fn verdict(buf: &mut Vec<u8>, pick: Pick) {
-    let name;
-    let chain = match (pick, Chain::of(pick)) {
-        (_, Some(chain)) => {
-            name = chain.to_string();
-            &name
-        }
-        (Pick::Discard, None) => "discard",
-        (_, None) => "refuse",
-    };
-    nested(buf, DATA, |buf| Verdict::Goto(chain).encode(buf));
+/// Writes that a number shall lead to a chain.
+pub(crate) fn add_way(batch: &mut Batch, number: Number, chain: &str) {
+    batch.element(Command::NewSetElem, Set::Picks.name(), true, |buf| {
+        bytes(buf, KEY, &Key::new().priority(number));
+        nested(buf, DATA, |buf| Verdict::Goto(chain).encode(buf));
+    });
+}
+
+/// Writes that a number shall lead nowhere.
+pub(crate) fn remove_way(batch: &mut Batch, number: Number) {
+    batch.element(Command::DelSetElem, Set::Picks.name(), true, |buf| {
+        bytes(buf, KEY, &Key::new().priority(number));
+    });
 }
 
 fn bytes(buf: &mut Vec<u8>, kind: u16, key: &Key) {

@@ -2,16 +2,17 @@
 //! costs one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on
 //! that way.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
-use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError};
-use tandem_core::family::Family;
+use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
+use tandem_core::family::{Family, IpFamily};
 use tandem_core::row::Row;
 
 use crate::adopt::{self, OpenError};
 use crate::chain::Chain;
 use crate::decode::Found;
-use crate::demand::Demand;
+use crate::demand::{self, Demand, Number, UsedUp, Ways};
 use crate::family::numbers;
 use crate::listing::{self, words};
 use crate::owner::Ownership;
@@ -30,6 +31,8 @@ pub struct Kernel<F: Family> {
     pub(crate) ownership: Ownership,
     /// For each row of the transaction in the order of writing, the message that holds it.
     pub(crate) messages: Vec<u32>,
+    /// Rows of the transaction for whose way to pick an endpoint no number was left.
+    unplaced: Vec<Row<F>>,
     family: PhantomData<F>,
 }
 
@@ -51,6 +54,7 @@ impl<F: Family> Kernel<F> {
             settings,
             ownership: Ownership::Shared("not opened yet".to_owned()),
             messages: Vec::new(),
+            unplaced: Vec::new(),
             family: PhantomData,
         };
         kernel.repair()?;
@@ -75,19 +79,23 @@ impl<F: Family> Kernel<F> {
         // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
         while !unused.is_empty() {
             let first = self.begin();
-            for chain in &unused {
+            for number in unused.iter().filter_map(|(_, number)| *number) {
+                element::remove_way(&mut self.batch, number);
+            }
+            let mut deletions = Vec::with_capacity(unused.len());
+            for (chain, _) in &unused {
                 rules::encode_flush(&mut self.batch, &chain.to_string());
+                deletions.push(self.batch.next_sequence());
                 rules::encode_delete(&mut self.batch, &chain.to_string());
             }
             match self.commit(first) {
                 Outcome::Done => break,
                 Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::EBUSY) => {
-                    // Begin marker, then two messages for each chain.
-                    let mut message = first;
                     let before = unused.len();
+                    let mut deletions = deletions.into_iter();
                     unused.retain(|_| {
-                        message = message.wrapping_add(2);
-                        refusals.iter().all(|refusal| refusal.sequence != message)
+                        let deletion = deletions.next();
+                        refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
                     });
                     if unused.len() == before {
                         break;
@@ -103,7 +111,7 @@ impl<F: Family> Kernel<F> {
                 }
             }
         }
-        for chain in &unused {
+        for (chain, _) in &unused {
             self.demand.removed(*chain);
         }
         Ok(unused.len())
@@ -132,25 +140,38 @@ impl<F: Family> Kernel<F> {
     }
 
     /// Counts anew which chains are there and used.
-    fn count_chains(&mut self) -> Result<(), String> {
+    pub(crate) fn count_chains(&mut self) -> Result<(), String> {
+        let ways = self.ways()?;
         let services =
-            listing::elements::<F>(&mut self.socket, Set::Services).map_err(|error| words(F::FAMILY, &error))?;
+            listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(|error| words(F::FAMILY, &error))?;
         self.count_chains_with(&services.rows)
     }
 
-    pub(crate) fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
-        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
-        self.demand
-            .reset(chains.keys().filter_map(|name| name.parse::<Chain>().ok()), rows);
+    /// What the numbers that services hold lead to.
+    fn ways(&mut self) -> Result<Ways, String> {
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
+        Ok(demand::ways(&picks))
+    }
+
+    fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
+        let unread = |error| words(F::FAMILY, &error);
+        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(unread)?;
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(unread)?;
+        let numbers: HashMap<&str, Number> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
+        let chains = chains
+            .keys()
+            .filter_map(|name| Some((name.parse().ok()?, numbers.get(name.as_str()).copied())));
+        self.demand.reset(chains, rows);
         Ok(())
     }
 
     /// Reads everything, and removes what is no row of ours.
     fn read_all(&mut self) -> Result<Vec<Row<F>>, String> {
+        let ways = self.ways()?;
         let mut all = Vec::new();
-        for set in Set::ALL.into_iter().filter(|set| *set != Set::Affinity) {
+        for set in Set::ROWS {
             let Found { mut rows, foreign } =
-                listing::elements::<F>(&mut self.socket, set).map_err(|error| words(F::FAMILY, &error))?;
+                listing::elements::<F>(&mut self.socket, set, &ways).map_err(|error| words(F::FAMILY, &error))?;
             if !foreign.is_empty() {
                 self.remove_foreign(set, &foreign)?;
             }
@@ -186,17 +207,19 @@ impl<F: Family> Kernel<F> {
     pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
         let first = self.begin();
         self.messages.clear();
+        self.unplaced.clear();
         for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-            for chain in self.demand.missing(row) {
-                rules::encode_demanded_chain(&mut self.batch, chain, true);
-                rules::encode_demanded(&mut self.batch, F::FAMILY, chain);
+            match self.demand.require(row) {
+                Ok(chains) => encode_chains(&mut self.batch, F::FAMILY, chains),
+                Err(UsedUp) => self.unplaced.push(row.clone()),
             }
         }
         for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
             self.messages.push(element::remove(&mut self.batch, row, alone));
         }
         for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-            self.messages.push(element::add(&mut self.batch, row, alone));
+            let way = self.demand.way_of(row);
+            self.messages.push(element::add(&mut self.batch, row, way, alone));
         }
         first
     }
@@ -235,6 +258,15 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
             return Ok(());
         }
         let first = self.encode(delta, false);
+        if !self.unplaced.is_empty() {
+            let reason = "every number for a way to pick an endpoint is in use: there are more than 509 different \
+                          combinations of endpoint count and affinity timeout";
+            let reject = |row| Rejection {
+                row,
+                reason: reason.to_owned(),
+            };
+            return Err(ApplyError::Rejected(self.unplaced.drain(..).map(reject).collect()));
+        }
         if self.batch.bytes().len() > self.socket.limit() && delta.len() > 1 {
             return self.apply_halves(delta);
         }
@@ -250,6 +282,21 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
                 numbers(F::FAMILY).name
             ))),
             Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
+        }
+    }
+}
+
+/// Writes chains that are made on demand, and the numbers that lead to them.
+pub(crate) fn encode_chains(
+    batch: &mut Batch,
+    family: IpFamily,
+    chains: impl Iterator<Item = (Chain, Option<Number>)>,
+) {
+    for (chain, number) in chains {
+        rules::encode_demanded_chain(batch, chain, true);
+        rules::encode_demanded(batch, family, chain);
+        if let Some(number) = number {
+            element::add_way(batch, number, &chain.to_string());
         }
     }
 }

@@ -67,12 +67,17 @@ impl Key {
         self.addr::<F>(&at.addr).protocol(at.protocol).port(at.port)
     }
 
+    /// A number as packets carry it in their priority.
+    pub(crate) fn priority(self, number: u32) -> Self {
+        self.part(&number.to_ne_bytes())
+    }
+
     pub(crate) fn service(self, id: ServiceId) -> Self {
-        self.part(&id.raw().to_ne_bytes())
+        self.priority(id.raw())
     }
 
     pub(crate) fn endpoint(self, id: EndpointId) -> Self {
-        self.part(&id.raw().to_ne_bytes())
+        self.priority(id.raw())
     }
 
     fn slot(self, slot: u16) -> Self {

@@ -7,7 +7,8 @@ use std::io;
 use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
 use tandem_core::family::{Family, IpFamily};
 
-use crate::decode::{Found, Reader};
+use crate::decode::{self, Found, Reader};
+use crate::demand::{Number, Ways};
 use crate::family::numbers;
 use crate::sets::{Set, Shape};
 use crate::socket::{ListError, Socket};
@@ -132,8 +133,23 @@ pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<St
     )
 }
 
+/// The chain that each number in `picks` leads to; an empty name where it leads to none.
+pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Number, String>, ListError> {
+    socket.list(
+        Command::GetSetElem,
+        DUMP,
+        numbers(family).nfproto,
+        |buf| {
+            text(buf, 1, crate::TABLE);
+            text(buf, 2, Set::Picks.name());
+        },
+        HashMap::new,
+        decode::picks,
+    )
+}
+
 /// What a set holds.
-pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set) -> Result<Found<F>, ListError> {
+pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) -> Result<Found<F>, ListError> {
     let reader = socket.list(
         Command::GetSetElem,
         DUMP,
@@ -142,7 +158,7 @@ pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set) -> Result<Found
             text(buf, 1, crate::TABLE);
             text(buf, 2, set.name());
         },
-        || Reader::<F>::new(set),
+        || Reader::<F>::new(set, ways),
         Reader::message,
     )?;
     Ok(reader.finish())

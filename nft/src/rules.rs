@@ -51,6 +51,8 @@ const ALL_ENDPOINTS: u32 = 0xf7ff_ffff;
 const LOCAL_ENDPOINTS: u32 = !ALL_ENDPOINTS;
 /// Masks away an endpoint's number, leaving its service.
 const SERVICE: u32 = 0xffff_f000;
+/// The bits in which a service's value notes how an endpoint is picked.
+const PICK: u32 = tandem_core::id::PICK_BITS;
 /// Every id of ours has these bits.
 const TAG: u32 = 0xf000_0000;
 
@@ -183,8 +185,17 @@ fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
                 .verdict(Verdict::Jump("mark-for-masquerade"));
         });
     }
+    pick(rules);
+}
+
+/// Notes the way in the packet's service id and takes it. Verdicts stand in a map of their own that changes only with a
+/// new way: for each element with a verdict the kernel walks everything that the rules can reach.
+fn pick(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
-        r.load(&[Field::Priority]).vmap(Set::Services);
+        r.load(&[Field::Priority]).map(Set::Services).set_priority();
+    });
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).bits(PICK).vmap(Set::Picks);
     });
 }
 
@@ -210,9 +221,7 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
             .is(LOCAL)
             .verdict(Verdict::Jump("local-process-to-external"));
     });
-    rules.rule(|r| {
-        r.load(&[Field::Priority]).vmap(Set::Services);
-    });
+    pick(rules);
 }
 
 fn service_traffic(rules: &mut Rules<'_, '_>) {
@@ -279,11 +288,14 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
         family,
     };
     match chain {
-        Chain::Pick { count } => rules.dnat(|r| {
-            r.load(&[Field::Priority])
-                .random(u32::from(count.get()), 1)
-                .map(Set::Endpoints);
-        }),
+        Chain::Pick { count } => {
+            rules.keep_bits(!PICK);
+            rules.dnat(|r| {
+                r.load(&[Field::Priority])
+                    .random(u32::from(count.get()), 1)
+                    .map(Set::Endpoints);
+            });
+        }
         Chain::Recall { seconds } => {
             rules.rule(|r| {
                 r.load(&[Field::Saddr, Field::Priority])
@@ -313,6 +325,7 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
                     .map(Set::StickyEndpoints)
                     .set_priority();
             };
+            rules.keep_bits(SERVICE);
             rules.jump(&Chain::Recall { seconds }.to_string());
             let remember = Chain::Remember { seconds }.to_string();
             rules.rule(|r| {

@@ -9,13 +9,14 @@ use crate::family::{Numbers, numbers};
 use crate::udata;
 use crate::wire::{Batch, CREATE, Command};
 
-/// A set or map that holds rows, or `affinity`, which packets write.
+/// A set or map of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Set {
     ClusterFrontends,
     ExternalFrontends,
     NodePorts,
     Services,
+    Picks,
     Endpoints,
     StickyEndpoints,
     EndpointIds,
@@ -118,11 +119,17 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
         counter: true,
         ..map(
             "services",
-            "service : how to pick an endpoint",
+            "service : the same service with the number of the way to pick an endpoint",
             &[Field::Priority],
-            Value::Verdict,
+            ID,
         )
     },
+    map(
+        "picks",
+        "number : the way to pick an endpoint",
+        &[Field::Priority],
+        Value::Verdict,
+    ),
     map(
         "endpoints",
         "service . slot : endpoint",
@@ -194,7 +201,27 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
 
 impl Set {
     /// Every set, in the order in which a table lists them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
+        Self::ClusterFrontends,
+        Self::ExternalFrontends,
+        Self::NodePorts,
+        Self::Services,
+        Self::Picks,
+        Self::Endpoints,
+        Self::StickyEndpoints,
+        Self::EndpointIds,
+        Self::Affinity,
+        Self::ClusterIps,
+        Self::ServiceCidrs,
+        Self::LocalPods,
+        Self::NodeAddresses,
+        Self::Hairpin,
+        Self::RestrictedFrontends,
+        Self::AllowedSources,
+    ];
+
+    /// The sets that hold rows: not `picks`, which belongs to the rules, nor `affinity`, which packets write.
+    pub(crate) const ROWS: [Self; 14] = [
         Self::ClusterFrontends,
         Self::ExternalFrontends,
         Self::NodePorts,
@@ -202,7 +229,6 @@ impl Set {
         Self::Endpoints,
         Self::StickyEndpoints,
         Self::EndpointIds,
-        Self::Affinity,
         Self::ClusterIps,
         Self::ServiceCidrs,
         Self::LocalPods,

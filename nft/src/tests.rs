@@ -12,6 +12,7 @@ use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
 use crate::answer::{Content, Messages, Refusal};
 use crate::chain::Chain;
 use crate::decode::Reader;
+use crate::demand::{Number, Ways};
 use crate::element::{self, Foreign};
 use crate::family::numbers;
 use crate::key::set_of;
@@ -43,7 +44,7 @@ fn rows<F: Family>() -> Vec<Row<F>> {
     };
     let (plain, sticky) = (
         ServiceId::plain(0xabcd).unwrap(),
-        ServiceId::sticky(28_671).unwrap().local(),
+        ServiceId::sticky(16_383).unwrap().local(),
     );
     let id = sticky.endpoint(4095).unwrap();
     let frontend = |frontend| Row::Frontend {
@@ -116,16 +117,41 @@ fn rows<F: Family>() -> Vec<Row<F>> {
     rows
 }
 
+/// The ways that the services among [`rows`] have, by number.
+fn ways() -> Ways {
+    let port = |number| tandem_core::row::Port::new(number).unwrap();
+    let sticky = Pick::Sticky {
+        count: port(65_535),
+        seconds: u32::MAX,
+    };
+    [
+        (1, Pick::Refuse),
+        (2, Pick::Discard),
+        (7, Pick::Any { count: port(1) }),
+        (511, sticky),
+    ]
+    .into()
+}
+
+fn way<F: Family>(row: &Row<F>) -> Number {
+    let Row::Service { pick, .. } = row else { return 0 };
+    ways()
+        .into_iter()
+        .find(|(_, way)| way == pick)
+        .map_or(0, |(number, _)| number)
+}
+
 fn written<F: Family>(row: &Row<F>) -> Vec<u8> {
     let mut batch = Batch::default();
     batch.begin(numbers(F::FAMILY).nfproto, 1);
-    element::add(&mut batch, row, false);
+    element::add(&mut batch, row, way(row), false);
     batch.end();
     batch.bytes().to_vec()
 }
 
 fn read<F: Family>(set: Set, bytes: &[u8]) -> (Vec<Row<F>>, Vec<Foreign>) {
-    let mut reader = Reader::<F>::new(set);
+    let ways = ways();
+    let mut reader = Reader::<F>::new(set, &ways);
     for message in Messages(bytes) {
         if let Content::Data { body, .. } = message.content {
             reader.message(body);
@@ -285,7 +311,7 @@ fn many_elements_share_a_message_that_stays_within_an_attribute() {
     batch.begin(2, 5);
     let row = |n: u8| Row::<V4>::ClusterIp { addr: addr::<V4>(n) };
     let mut messages: Vec<u32> = (0..10_000)
-        .map(|n: u32| element::add(&mut batch, &row(n.to_le_bytes()[0]), false))
+        .map(|n: u32| element::add(&mut batch, &row(n.to_le_bytes()[0]), 0, false))
         .collect();
     batch.end();
     messages.dedup();

@@ -28,11 +28,14 @@ pub struct ServiceCounter {
     pub id: u32,
     /// Whose it is: `namespace/name:port`.
     pub comment: String,
-    /// Where it leads: `goto pick-3`, `goto refuse`, ….
-    pub verdict: String,
+    /// The number of the way to pick an endpoint, a key of the map `picks`.
+    pub way: u32,
     /// Packets counted, one for each new connection.
     pub packets: u64,
 }
+
+/// The bits of a service's value that hold the number of the way to pick an endpoint.
+const WAY: u32 = 0x1ff;
 
 /// The bit of an id that stands for the list of local endpoints.
 pub const LOCAL: u32 = 0x0800_0000;
@@ -122,19 +125,16 @@ fn parse(json: &str) -> Result<Value> {
 }
 
 fn counter(element: &Value) -> Result<ServiceCounter> {
-    let (key, verdict) = (&element[0]["elem"], &element[1]);
+    let (key, noted) = (&element[0]["elem"], &element[1]);
+    let number = |value: &Value| match value {
+        Value::String(id) => parse_id(id),
+        id => u32::try_from(id.as_u64()?).ok(),
+    };
     let read = || {
-        let id = match &key["val"] {
-            Value::String(id) => parse_id(id)?,
-            id => u32::try_from(id.as_u64()?).ok()?,
-        };
-        let (kind, target) = verdict.as_object()?.iter().next()?;
         Some(ServiceCounter {
-            id,
+            id: number(&key["val"])?,
             comment: key["comment"].as_str().unwrap_or_default().to_owned(),
-            verdict: format!("{kind} {}", target["target"].as_str().unwrap_or_default())
-                .trim()
-                .to_owned(),
+            way: number(noted)? & WAY,
             packets: key["counter"]["packets"].as_u64()?,
         })
     };

@@ -110,16 +110,13 @@ fn counters_are_read_by_service_and_a_ruleset_is_loaded_again() -> Result<()> {
     namespace.exec(&[
         "nft",
         "add table ip tandem
-         add map ip tandem services { typeof meta priority : verdict; counter; }
+         add map ip tandem services { typeof meta priority : meta priority; counter; }
          add chain ip tandem refuse
-         add element ip tandem services { f000:0007 counter packets 3 bytes 120 comment \"default/web:http\" : goto refuse }",
+         add element ip tandem services { f000:0200 counter packets 3 bytes 120 comment \"default/web:http\" : f000:0201 }",
     ])?;
     let counters = nft::counters(&namespace, "ip")?;
     let counter = counters.first().context("no counter")?;
-    assert_eq!(
-        (counter.id, counter.packets, counter.verdict.as_str()),
-        (0xf000_0007, 3, "goto refuse")
-    );
+    assert_eq!((counter.id, counter.packets, counter.way), (0xf000_0200, 3, 1));
     assert_eq!(nft::connections(&namespace, "ip", "default/web:http")?, 3);
     nft::check(&namespace)?;
     assert!(nft::load("table ip tandem { chain nonsense { gibberish } }").is_err());

@@ -1,22 +1,27 @@
 //! Service ids and endpoint ids: the 32-bit numbers that travel in a packet's priority while the rules look for its
 //! endpoint. They lie in `f000:0000`–`ffff:ffff`, so that postrouting recognises what is left of them.
 //!
-//! - Service ids without affinity: `f000:0001`–`f0ff:ffff`.
-//! - Service ids with ClientIP affinity: multiples of `1000` in `f100:0000`–`f7ff:f000`. The low 12 bits number the
+//! - Service ids without affinity: multiples of `200` in `f000:0200`–`f3ff:fe00`. The low 9 bits are the data plane's: it
+//!   notes there how an endpoint is picked.
+//! - Service ids with ClientIP affinity: multiples of `1000` in `f400:0000`–`f7ff:f000`. The low 12 bits number the
 //!   Service's endpoints, so an endpoint id masked with `ffff:f000` gives its Service back. A remembered endpoint id
 //!   can therefore never lead to another Service, whatever is reused.
 //! - Bit 27 (`0800:0000`) of either selects the list of endpoints on this node.
 
 use std::fmt;
 
-/// First byte of every id.
+/// The first four bits of every id.
 const TAG: u32 = 0xf000_0000;
 const LOCAL: u32 = 0x0800_0000;
-const STICKY_FIRST: u32 = 0xf100_0000;
+const PLAIN_STEP: u32 = 0x200;
+const STICKY_FIRST: u32 = 0xf400_0000;
 const STICKY_STEP: u32 = 0x1000;
 
 /// How many endpoints a list with affinity can hold: the low 12 bits, without zero.
 pub const STICKY_ENDPOINTS: usize = (STICKY_STEP - 1) as usize;
+
+/// The bits of every service id that are zero, for the data plane to note how an endpoint is picked.
+pub const PICK_BITS: u32 = PLAIN_STEP - 1;
 
 /// The id of one list of endpoints: of a Service port's all usable endpoints or, with the local bit, of those on this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +30,7 @@ pub struct ServiceId(u32);
 impl ServiceId {
     /// The `n`th id without affinity, from 0; none past the last.
     pub fn plain(n: u32) -> Option<Self> {
-        let id = TAG.checked_add(n)?.checked_add(1)?;
+        let id = TAG.checked_add(n.checked_add(1)?.checked_mul(PLAIN_STEP)?)?;
         (id < STICKY_FIRST).then_some(Self(id))
     }
 
@@ -38,7 +43,7 @@ impl ServiceId {
     /// Reads an id that the kernel holds; none if it is not one of ours.
     pub fn from_raw(raw: u32) -> Option<Self> {
         let base = raw & !LOCAL;
-        let ours = (TAG + 1..STICKY_FIRST).contains(&base)
+        let ours = (TAG + PLAIN_STEP..STICKY_FIRST).contains(&base) && base.is_multiple_of(PLAIN_STEP)
             || (STICKY_FIRST..TAG | LOCAL).contains(&base) && base.is_multiple_of(STICKY_STEP);
         ours.then_some(Self(raw))
     }
@@ -76,7 +81,7 @@ impl ServiceId {
         if base >= STICKY_FIRST {
             (base - STICKY_FIRST) / STICKY_STEP
         } else {
-            base - TAG - 1
+            (base - TAG) / PLAIN_STEP - 1
         }
     }
 
@@ -87,7 +92,7 @@ impl ServiceId {
     }
 }
 
-/// As nft prints it: `f000:0001`.
+/// As nft prints it: `f000:0200`.
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:04x}", self.0 >> 16, self.0 & 0xffff)
@@ -156,20 +161,20 @@ mod tests {
 
     #[test]
     fn ids_stay_inside_their_ranges() {
-        assert_eq!(ServiceId::plain(0).unwrap().to_string(), "f000:0001");
-        assert_eq!(ServiceId::sticky(0).unwrap().to_string(), "f100:0000");
-        assert_eq!(ServiceId::sticky(28_671).unwrap().to_string(), "f7ff:f000");
-        assert_eq!(ServiceId::sticky(28_672), None);
-        assert_eq!(ServiceId::plain(0x00ff_ffff), None);
+        assert_eq!(ServiceId::plain(0).unwrap().to_string(), "f000:0200");
+        assert_eq!(ServiceId::sticky(0).unwrap().to_string(), "f400:0000");
+        assert_eq!(ServiceId::sticky(16_383).unwrap().to_string(), "f7ff:f000");
+        assert_eq!(ServiceId::sticky(16_384), None);
+        assert_eq!(ServiceId::plain(131_071), None);
         assert_eq!(ServiceId::plain(u32::MAX), None);
         assert_eq!(ServiceId::from_raw(0xf000_0000), None);
-        assert_eq!(ServiceId::from_raw(0xf100_0001), None);
+        assert_eq!(ServiceId::from_raw(0xf400_0001), None);
         assert_eq!(ServiceId::from_raw(0x1000_0001), None);
     }
 
     #[test]
     fn numbers_come_back() {
-        for n in [0, 1, 28_671] {
+        for n in [0, 1, 16_383] {
             assert_eq!(ServiceId::plain(n).unwrap().local().number(), n);
             assert_eq!(ServiceId::sticky(n).unwrap().local().number(), n);
         }

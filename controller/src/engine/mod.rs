@@ -161,6 +161,7 @@ impl Engine {
     /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
     pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut loaded = false;
         loop {
             let retry = self.next_try();
             let idle = self.v4.untidy() || self.v6.untidy();
@@ -178,6 +179,9 @@ impl Engine {
                     if retry.is_none() {
                         self.v4.tidy();
                         self.v6.tidy();
+                        if !std::mem::replace(&mut loaded, self.index.complete()) {
+                            crate::memory::give_back();
+                        }
                         continue;
                     }
                 }

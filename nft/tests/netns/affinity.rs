@@ -240,7 +240,7 @@ fn when_no_more_clients_can_be_remembered_connections_still_reach_endpoints() {
         let mut elements = String::from("add element ip tandem affinity {");
         for n in 0..262_143_u32 {
             let addr = std::net::Ipv4Addr::from_bits(0x3000_0000 + n);
-            write!(elements, "{addr} . f100:0 timeout 1h : f100:1,").expect("text");
+            write!(elements, "{addr} . f400:0 timeout 1h : f400:1,").expect("text");
         }
         elements.push('}');
         let path = std::env::temp_dir().join(format!("tandem-nft-full-{}", std::process::id()));

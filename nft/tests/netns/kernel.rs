@@ -101,7 +101,7 @@ fn a_restart_takes_over_rows_and_remembered_clients() {
                 "ip",
                 "tandem",
                 "affinity",
-                "{ 10.1.1.1 . f100:0 timeout 1h : f100:1 }",
+                "{ 10.1.1.1 . f400:0 timeout 1h : f400:1 }",
             ],
         );
         let mut second = open::<V4>();
@@ -235,11 +235,12 @@ fn elements_that_no_tandem_wrote_are_removed() {
         close(first);
         for element in [
             "cluster-frontends { 10.96.0.9 . tcp . 80 : 1:2 }",
-            "cluster-frontends { 10.96.0.9 . icmp . 80 : f000:1 }",
-            "services { f000:77 : jump pick-1 }",
-            "services { 7:7 : goto pick-1 }",
-            "endpoints { f000:1 . 70000 : 10.0.0.1 . 80 }",
-            "endpoints { f000:1 . 7 : 10.0.0.1 . 0 }",
+            "cluster-frontends { 10.96.0.9 . icmp . 80 : f000:200 }",
+            "services { f000:ee00 : f000:1 }",
+            "services { f000:ec00 : f000:edf0 }",
+            "services { 7:7 : 7:8 }",
+            "endpoints { f000:200 . 70000 : 10.0.0.1 . 80 }",
+            "endpoints { f000:200 . 7 : 10.0.0.1 . 0 }",
             "hairpin { 10.0.0.1 . 10.0.0.2 }",
             "local-pods { 172.16.0.3-172.16.0.9 }",
             "allowed-sources { 203.0.113.7 . tcp . 80-90 . 10.0.0.0/8 }",

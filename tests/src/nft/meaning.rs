@@ -51,8 +51,11 @@ fn read(picture: &str) -> Result<Meaning> {
     let mut meaning = Meaning::new();
     for map in FRONTENDS {
         for (key, id) in rows.of(map) {
-            let how = rows.values("map services", id).next();
-            let how = how.with_context(|| format!("{key} leads to {id}, which is no service"))?;
+            let noted = rows.values("map services", id).next();
+            let noted = noted.with_context(|| format!("{key} leads to {id}, which is no service"))?;
+            let way = super::parse_id(noted).with_context(|| format!("{id} leads to {noted}"))? & super::WAY;
+            let how = rows.values("map picks", &format!("0:{way:x}")).next();
+            let how = how.with_context(|| format!("nothing picks by number {way}"))?;
             let sticky = rows.values("map sticky-endpoints", id);
             let sticky = sticky.flat_map(|endpoint| rows.values("map endpoint-ids", endpoint));
             let endpoints = rows.values("map endpoints", id).chain(sticky).map(str::to_owned);
@@ -77,7 +80,10 @@ mod tests {
                 "  map cluster-frontends".to_owned(),
                 format!("    10.96.0.1 . tcp . 80 : {id}"),
                 "  map services".to_owned(),
-                format!("    {id} : goto pick-2"),
+                format!("    {id} : {id}"),
+                "  map picks".to_owned(),
+                "    0:1 : goto pick-2".to_owned(),
+                "    0:7 : goto pick-2".to_owned(),
                 "  map endpoints".to_owned(),
                 format!("    {id} . 0 : {first}"),
                 format!("    {id} . 1 : {second}"),

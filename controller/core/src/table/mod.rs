@@ -63,10 +63,10 @@ pub enum Limit {
         used: usize,
     },
     /// All ids with affinity are in use: programmed without affinity.
-    #[error("has no session affinity: all 28,672 ids for Service ports with affinity are in use")]
+    #[error("has no session affinity: all 16,384 ids for Service ports with affinity are in use")]
     Affinity,
     /// All ids are in use: not programmed.
-    #[error("is not programmed: all 16,777,215 ids for Service ports are in use")]
+    #[error("is not programmed: all 131,071 ids for Service ports are in use")]
     Ids,
 }
 

@@ -385,7 +385,14 @@ async fn an_unreadable_object_costs_itself_alone() {
     let mut events = watch(&address, timing()).await;
     expect(
         &mut events,
-        &["listing", "listed", "watching", "unreadable shop/bad", "applied shop/good", "deleted shop/bad"],
+        &[
+            "listing",
+            "listed",
+            "watching",
+            "unreadable shop/bad",
+            "applied shop/good",
+            "deleted shop/bad",
+        ],
     )
     .await;
 }

@@ -14,7 +14,9 @@ pub(crate) fn excerpt(setting: &Setting, paper: &Paper) -> Result<()> {
     let frontend = element("cluster-frontends", &format!("{address} . tcp . 80"))?;
     let (_, id) = frontend.rsplit_once(" : ").context("an element without a value")?;
     let service = element("services", id)?;
-    let (_, chain) = service.rsplit_once(" goto ").context("a service that leads nowhere")?;
+    let (_, noted) = service.rsplit_once(" : ").context("a service that leads nowhere")?;
+    let pick = element("picks", &way(noted)?)?;
+    let (_, chain) = pick.rsplit_once(" goto ").context("a number that leads nowhere")?;
     let rule = rule(setting, chain)?;
     let count: usize = chain
         .trim_start_matches("pick-")
@@ -32,16 +34,27 @@ pub(crate) fn excerpt(setting: &Setting, paper: &Paper) -> Result<()> {
     };
     step(1, "cluster-frontends", &frontend);
     step(2, "services", &service);
-    step(3, &format!("chain {chain}"), &rule);
+    step(3, "picks", &pick);
+    step(4, &format!("chain {chain}"), &rule);
     for endpoint in endpoints {
-        step(4, "endpoints", &endpoint);
+        step(5, "endpoints", &endpoint);
     }
     paper.text(&format!(
-        "\nHow to read it: the address leads to the Service's number {id} (1), the number to a chain (2)\n\
-         that draws (3) one of its endpoints (4). Rules are fixed, Services are elements of maps; counters\n\
-         count connections. `nft get element` tells for every map whose an element is and where it leads."
+        "\nHow to read it: the address leads to the Service's number {id} (1), which notes in its last bits\n\
+         how an endpoint is picked (2): by a chain (3) that draws (4) one of its endpoints (5). Rules are\n\
+         fixed, Services are elements of maps; counters count connections. `nft get element` tells for\n\
+         every map whose an element is and where it leads."
     ));
     Ok(())
+}
+
+/// The number of the way to pick an endpoint, the last nine bits of what a service holds (`f000:203`), as a key.
+fn way(noted: &str) -> Result<String> {
+    let (_, low) = noted
+        .split_once(':')
+        .with_context(|| format!("{noted} is no number of nft's"))?;
+    let low = u32::from_str_radix(low, 16).with_context(|| format!("{noted} is no number of nft's"))?;
+    Ok(format!("0:{:x}", low & 0x1ff))
 }
 
 /// An element of one of the maps, as nft writes it.

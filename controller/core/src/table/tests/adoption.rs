@@ -100,7 +100,7 @@ fn endpoints_with_affinity_keep_their_numbers_over_a_restart() {
         port: port(8080),
     }]));
     let lines = change(&mut after, plan);
-    let touched = |line: &&String| line.contains("endpoint-id f10");
+    let touched = |line: &&String| line.contains("endpoint-id f40");
     let touched: Vec<_> = lines.iter().filter(touched).collect();
     assert_eq!(
         touched.len(),
@@ -169,10 +169,10 @@ fn a_service_that_changed_meanwhile_keeps_its_id_and_changes_the_least() {
     assert_eq!(
         change(&mut table, mk_plan(&renamed, &[remote("10.0.2.1"), remote("10.0.2.2")])),
         [
-            "+ endpoint f000:0001 . 1 : 10.0.2.2:8080",
-            "+ frontend external 198.51.100.7 80/TCP : f000:0001",
-            "- frontend external 198.51.100.1 80/TCP : f000:0001",
-            "~ service f000:0001 : any of 1 -> any of 2",
+            "+ endpoint f000:0200 . 1 : 10.0.2.2:8080",
+            "+ frontend external 198.51.100.7 80/TCP : f000:0200",
+            "- frontend external 198.51.100.1 80/TCP : f000:0200",
+            "~ service f000:0200 : any of 1 -> any of 2",
         ]
     );
 }
@@ -187,15 +187,15 @@ fn a_service_that_got_affinity_meanwhile_takes_its_frontends_along() {
     };
     let lines = change(&mut table, mk_plan(&sticky, &[remote("10.0.2.1")]));
     assert!(
-        lines.contains(&"~ frontend cluster 10.96.0.1 80/TCP : f000:0001 -> f100:0000".to_owned()),
+        lines.contains(&"~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f400:0000".to_owned()),
         "{lines:#?}"
     );
     table.drop_orphans();
     assert_eq!(
         settle(&mut table),
         [
-            "- service f000:0001 : any of 1",
-            "- endpoint f000:0001 . 0 : 10.0.2.1:8080"
+            "- service f000:0200 : any of 1",
+            "- endpoint f000:0200 . 0 : 10.0.2.1:8080"
         ]
     );
 }

@@ -19,23 +19,23 @@ fn affinity_on_and_off_moves_the_port_to_an_id_of_the_other_kind() {
     assert_eq!(
         change(&mut table, web(Some(60), &[remote(A)])),
         [
-            "+ endpoint-id f100:0001 : 10.0.1.1:8080",
-            "+ sticky-endpoint f100:0000 . 0 : f100:0001",
-            "+ service f100:0000 : sticky of 1 for 60s",
-            "- service f000:0001 : any of 1",
-            "- endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "~ frontend cluster 10.96.0.1 80/TCP : f000:0001 -> f100:0000",
+            "+ endpoint-id f400:0001 : 10.0.1.1:8080",
+            "+ sticky-endpoint f400:0000 . 0 : f400:0001",
+            "+ service f400:0000 : sticky of 1 for 60s",
+            "- service f000:0200 : any of 1",
+            "- endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f400:0000",
         ]
     );
     assert_eq!(
         change(&mut table, web(None, &[remote(A)])),
         [
-            "+ endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "+ service f000:0001 : any of 1",
-            "- service f100:0000 : sticky of 1 for 60s",
-            "- sticky-endpoint f100:0000 . 0 : f100:0001",
-            "- endpoint-id f100:0001 : 10.0.1.1:8080",
-            "~ frontend cluster 10.96.0.1 80/TCP : f100:0000 -> f000:0001",
+            "+ endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "+ service f000:0200 : any of 1",
+            "- service f400:0000 : sticky of 1 for 60s",
+            "- sticky-endpoint f400:0000 . 0 : f400:0001",
+            "- endpoint-id f400:0001 : 10.0.1.1:8080",
+            "~ frontend cluster 10.96.0.1 80/TCP : f400:0000 -> f000:0200",
         ]
     );
 }
@@ -45,7 +45,7 @@ fn another_timeout_is_one_changed_row() {
     let mut table = table_of([web(Some(60), &[remote(A)])]);
     assert_eq!(
         change(&mut table, web(Some(90), &[remote(A)])),
-        ["~ service f100:0000 : sticky of 1 for 60s -> sticky of 1 for 90s"]
+        ["~ service f400:0000 : sticky of 1 for 60s -> sticky of 1 for 90s"]
     );
 }
 
@@ -55,18 +55,18 @@ fn an_endpoint_more_or_less_leaves_the_numbers_of_the_others() {
     assert_eq!(
         change(&mut table, web(Some(60), &[remote(B)])),
         [
-            "- sticky-endpoint f100:0000 . 1 : f100:0002",
-            "- endpoint-id f100:0001 : 10.0.1.1:8080",
-            "~ sticky-endpoint f100:0000 . 0 : f100:0001 -> f100:0002",
-            "~ service f100:0000 : sticky of 2 for 60s -> sticky of 1 for 60s",
+            "- sticky-endpoint f400:0000 . 1 : f400:0002",
+            "- endpoint-id f400:0001 : 10.0.1.1:8080",
+            "~ sticky-endpoint f400:0000 . 0 : f400:0001 -> f400:0002",
+            "~ service f400:0000 : sticky of 2 for 60s -> sticky of 1 for 60s",
         ]
     );
     assert_eq!(
         change(&mut table, web(Some(60), &[remote(A), remote(B)])),
         [
-            "+ endpoint-id f100:0003 : 10.0.1.1:8080",
-            "+ sticky-endpoint f100:0000 . 1 : f100:0003",
-            "~ service f100:0000 : sticky of 1 for 60s -> sticky of 2 for 60s",
+            "+ endpoint-id f400:0003 : 10.0.1.1:8080",
+            "+ sticky-endpoint f400:0000 . 1 : f400:0003",
+            "~ service f400:0000 : sticky of 1 for 60s -> sticky of 2 for 60s",
         ]
     );
 }
@@ -100,16 +100,16 @@ fn where_the_ids_with_affinity_are_used_up_a_port_goes_without_until_one_is_free
         };
         mk_plan(&service, &[remote(A)])
     };
-    let mut table = table_of((0..28_672).map(nth));
+    let mut table = table_of((0..16_384).map(nth));
     for _ in 0..2 {
-        assert_eq!(table.set(nth(28_672)), Some(Limit::Affinity));
-        assert_eq!(table.id(&http("s28672")).map(ServiceId::is_sticky), Some(false));
+        assert_eq!(table.set(nth(16_384)), Some(Limit::Affinity));
+        assert_eq!(table.id(&http("s16384")).map(ServiceId::is_sticky), Some(false));
     }
     table.take();
     table.commit();
-    assert_eq!(table.set(nth(28_672)), Some(Limit::Affinity));
+    assert_eq!(table.set(nth(16_384)), Some(Limit::Affinity));
     assert!(table.take().is_empty(), "the same plan again changes nothing");
     table.remove(&http("s7"));
-    assert_eq!(table.set(nth(28_672)), None);
-    assert_eq!(table.id(&http("s28672")), ServiceId::sticky(7));
+    assert_eq!(table.set(nth(16_384)), None);
+    assert_eq!(table.id(&http("s16384")), ServiceId::sticky(7));
 }

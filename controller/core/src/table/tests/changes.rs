@@ -40,8 +40,8 @@ fn a_new_endpoint_is_one_row_and_the_count() {
     assert_eq!(
         change(&mut table, web(&[remote(B), remote(C)])),
         [
-            "+ endpoint f000:0001 . 1 : 10.0.2.2:8080",
-            "~ service f000:0001 : any of 1 -> any of 2",
+            "+ endpoint f000:0200 . 1 : 10.0.2.2:8080",
+            "~ service f000:0200 : any of 1 -> any of 2",
         ]
     );
 }
@@ -52,9 +52,9 @@ fn a_new_endpoint_on_this_node_may_also_reach_itself() {
     assert_eq!(
         change(&mut table, web(&[local(A), remote(B)])),
         [
-            "+ endpoint f000:0001 . 1 : 10.0.1.1:8080",
+            "+ endpoint f000:0200 . 1 : 10.0.1.1:8080",
             "+ hairpin 10.0.1.1",
-            "~ service f000:0001 : any of 1 -> any of 2",
+            "~ service f000:0200 : any of 1 -> any of 2",
         ]
     );
 }
@@ -65,8 +65,8 @@ fn the_last_endpoint_to_go_is_one_row_and_the_count() {
     assert_eq!(
         change(&mut table, web(&[remote(B)])),
         [
-            "- endpoint f000:0001 . 1 : 10.0.2.2:8080",
-            "~ service f000:0001 : any of 2 -> any of 1",
+            "- endpoint f000:0200 . 1 : 10.0.2.2:8080",
+            "~ service f000:0200 : any of 2 -> any of 1",
         ]
     );
 }
@@ -77,9 +77,9 @@ fn an_endpoint_that_goes_from_the_middle_is_replaced_by_the_last() {
     assert_eq!(
         change(&mut table, web(&[remote(B), remote(C)])),
         [
-            "- endpoint f000:0001 . 2 : 10.0.2.2:8080",
-            "~ endpoint f000:0001 . 0 : 10.0.1.1:8080 -> 10.0.2.2:8080",
-            "~ service f000:0001 : any of 3 -> any of 2",
+            "- endpoint f000:0200 . 2 : 10.0.2.2:8080",
+            "~ endpoint f000:0200 . 0 : 10.0.1.1:8080 -> 10.0.2.2:8080",
+            "~ service f000:0200 : any of 3 -> any of 2",
         ]
     );
 }
@@ -89,7 +89,7 @@ fn a_replaced_endpoint_is_one_changed_row() {
     let mut table = table_of([web(&[remote(A), remote(B)])]);
     assert_eq!(
         change(&mut table, web(&[remote(B), remote(C)])),
-        ["~ endpoint f000:0001 . 0 : 10.0.1.1:8080 -> 10.0.2.2:8080"]
+        ["~ endpoint f000:0200 . 0 : 10.0.1.1:8080 -> 10.0.2.2:8080"]
     );
 }
 
@@ -99,8 +99,8 @@ fn an_endpoint_that_is_no_longer_ready_goes_and_comes_back() {
     assert_eq!(
         change(&mut table, web(&[remote(A), unready(remote(B))])),
         [
-            "- endpoint f000:0001 . 1 : 10.0.2.1:8080",
-            "~ service f000:0001 : any of 2 -> any of 1",
+            "- endpoint f000:0200 . 1 : 10.0.2.1:8080",
+            "~ service f000:0200 : any of 2 -> any of 1",
         ]
     );
     assert_eq!(change(&mut table, web(&[remote(A), terminating(remote(B))])), NOTHING);
@@ -114,17 +114,17 @@ fn a_service_scaled_to_zero_refuses_and_keeps_its_frontends_and_id() {
     assert_eq!(
         change(&mut table, web(&[])),
         [
-            "- endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "- endpoint f000:0001 . 1 : 10.0.2.1:8080",
-            "~ service f000:0001 : any of 2 -> refuse",
+            "- endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "- endpoint f000:0200 . 1 : 10.0.2.1:8080",
+            "~ service f000:0200 : any of 2 -> refuse",
         ]
     );
     assert_eq!(
         change(&mut table, web(&[remote(A), remote(B)])),
         [
-            "+ endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "+ endpoint f000:0001 . 1 : 10.0.2.1:8080",
-            "~ service f000:0001 : refuse -> any of 2",
+            "+ endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "+ endpoint f000:0200 . 1 : 10.0.2.1:8080",
+            "~ service f000:0200 : refuse -> any of 2",
         ]
     );
     assert_eq!(rows_text(&table.rows()), full);
@@ -140,12 +140,12 @@ fn a_local_list_without_endpoints_discards_while_there_are_some_elsewhere() {
     assert_eq!(
         rows_text(&table.rows()),
         "cluster-ip 10.96.0.1\n\
-         frontend cluster 10.96.0.1 80/TCP : f800:0001  # ns/web:http\n\
-         service f800:0001 : discard  # ns/web:http"
+         frontend cluster 10.96.0.1 80/TCP : f800:0200  # ns/web:http\n\
+         service f800:0200 : discard  # ns/web:http"
     );
     assert_eq!(
         change(&mut table, mk_plan(&service, &[])),
-        ["~ service f800:0001 : discard -> refuse"]
+        ["~ service f800:0200 : discard -> refuse"]
     );
 }
 
@@ -165,11 +165,11 @@ fn a_renamed_port_keeps_its_frontend() {
     assert_eq!(
         settle(&mut table),
         [
-            "+ endpoint f000:0002 . 0 : 10.0.1.1:8080",
-            "+ service f000:0002 : any of 1",
-            "- service f000:0001 : any of 1",
-            "- endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "~ frontend cluster 10.96.0.1 80/TCP : f000:0001 -> f000:0002",
+            "+ endpoint f000:0400 . 0 : 10.0.1.1:8080",
+            "+ service f000:0400 : any of 1",
+            "- service f000:0200 : any of 1",
+            "- endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f000:0400",
         ]
     );
 }
@@ -184,8 +184,8 @@ fn another_port_number_moves_the_frontend_only() {
     assert_eq!(
         change(&mut table, mk_plan(&service, &[remote(A)])),
         [
-            "+ frontend cluster 10.96.0.1 81/TCP : f000:0001",
-            "- frontend cluster 10.96.0.1 80/TCP : f000:0001",
+            "+ frontend cluster 10.96.0.1 81/TCP : f000:0200",
+            "- frontend cluster 10.96.0.1 80/TCP : f000:0200",
         ]
     );
 }
@@ -199,7 +199,7 @@ fn another_target_port_changes_the_endpoints_only() {
     };
     assert_eq!(
         change(&mut table, plan_one(&mk_service("web"), &[slice])),
-        ["~ endpoint f000:0001 . 0 : 10.0.1.1:8080 -> 10.0.1.1:9090"]
+        ["~ endpoint f000:0200 . 0 : 10.0.1.1:8080 -> 10.0.1.1:9090"]
     );
 }
 
@@ -215,11 +215,11 @@ fn a_change_to_node_port_and_back_is_one_frontend() {
     };
     assert_eq!(
         change(&mut table, mk_plan(&service, &[remote(A)])),
-        ["+ frontend node-port 30080/TCP : f000:0001"]
+        ["+ frontend node-port 30080/TCP : f000:0200"]
     );
     assert_eq!(
         change(&mut table, web(&[remote(A)])),
-        ["- frontend node-port 30080/TCP : f000:0001"]
+        ["- frontend node-port 30080/TCP : f000:0200"]
     );
 }
 
@@ -232,11 +232,11 @@ fn another_external_policy_points_the_outside_frontends_to_the_other_list() {
     };
     let mut table = table_of([mk_plan(&cluster, &[local(A), remote(B)])]);
     let to_local = [
-        "+ endpoint f800:0001 . 0 : 10.0.1.1:8080",
-        "+ service f800:0001 : any of 1",
-        "~ frontend external 203.0.113.1 80/TCP : f000:0001 -> f800:0001",
-        "~ frontend external 198.51.100.1 80/TCP : f000:0001 -> f800:0001",
-        "~ frontend node-port 30080/TCP : f000:0001 -> f800:0001",
+        "+ endpoint f800:0200 . 0 : 10.0.1.1:8080",
+        "+ service f800:0200 : any of 1",
+        "~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f800:0200",
+        "~ frontend external 198.51.100.1 80/TCP : f000:0200 -> f800:0200",
+        "~ frontend node-port 30080/TCP : f000:0200 -> f800:0200",
     ];
     assert_eq!(
         change(&mut table, mk_plan(&local_only, &[local(A), remote(B)])),
@@ -256,12 +256,12 @@ fn another_internal_policy_points_the_cluster_ip_to_the_other_list() {
     assert_eq!(
         change(&mut table, mk_plan(&service, &[local(A), remote(B)])),
         [
-            "+ endpoint f800:0001 . 0 : 10.0.1.1:8080",
-            "+ service f800:0001 : any of 1",
-            "- service f000:0001 : any of 2",
-            "- endpoint f000:0001 . 0 : 10.0.1.1:8080",
-            "- endpoint f000:0001 . 1 : 10.0.2.1:8080",
-            "~ frontend cluster 10.96.0.1 80/TCP : f000:0001 -> f800:0001",
+            "+ endpoint f800:0200 . 0 : 10.0.1.1:8080",
+            "+ service f800:0200 : any of 1",
+            "- service f000:0200 : any of 2",
+            "- endpoint f000:0200 . 0 : 10.0.1.1:8080",
+            "- endpoint f000:0200 . 1 : 10.0.2.1:8080",
+            "~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f800:0200",
         ]
     );
 }
@@ -275,11 +275,11 @@ fn a_new_external_ip_is_one_row() {
     };
     assert_eq!(
         change(&mut table, mk_plan(&service, &[remote(A)])),
-        ["+ frontend external 198.51.100.1 80/TCP : f000:0001"]
+        ["+ frontend external 198.51.100.1 80/TCP : f000:0200"]
     );
     assert_eq!(
         change(&mut table, web(&[remote(A)])),
-        ["- frontend external 198.51.100.1 80/TCP : f000:0001"]
+        ["- frontend external 198.51.100.1 80/TCP : f000:0200"]
     );
 }
 

@@ -47,10 +47,10 @@ fn the_next_one_takes_over_in_the_change_in_which_the_holder_goes() {
         [
             "+ allowed-source 203.0.113.1 80/TCP . 100.64.0.0/10",
             "+ restricted 203.0.113.1 80/TCP",
-            "- frontend cluster 10.96.0.97 80/TCP : f000:0001",
+            "- frontend cluster 10.96.0.97 80/TCP : f000:0200",
             "- cluster-ip 10.96.0.97",
-            "- service f000:0001 : refuse",
-            "~ frontend external 203.0.113.1 80/TCP : f000:0001 -> f000:0002",
+            "- service f000:0200 : refuse",
+            "~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f000:0400",
         ]
     );
 }
@@ -61,9 +61,9 @@ fn a_younger_claim_changes_nothing_but_its_own_rows() {
     assert_eq!(
         change(&mut table, claimant("b", 2, &[])),
         [
-            "+ service f000:0002 : refuse",
+            "+ service f000:0400 : refuse",
             "+ cluster-ip 10.96.0.98",
-            "+ frontend cluster 10.96.0.98 80/TCP : f000:0002",
+            "+ frontend cluster 10.96.0.98 80/TCP : f000:0400",
         ]
     );
 }
@@ -74,12 +74,12 @@ fn an_older_claim_takes_the_frontend_at_once() {
     assert_eq!(
         change(&mut table, claimant("b", 1, &["198.51.100.0/24"])),
         [
-            "+ service f000:0002 : refuse",
+            "+ service f000:0400 : refuse",
             "+ cluster-ip 10.96.0.98",
             "+ allowed-source 203.0.113.1 80/TCP . 198.51.100.0/24",
-            "+ frontend cluster 10.96.0.98 80/TCP : f000:0002",
+            "+ frontend cluster 10.96.0.98 80/TCP : f000:0400",
             "- allowed-source 203.0.113.1 80/TCP . 100.64.0.0/10",
-            "~ frontend external 203.0.113.1 80/TCP : f000:0001 -> f000:0002",
+            "~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f000:0400",
         ]
     );
 }
@@ -89,7 +89,7 @@ fn a_holder_that_is_made_anew_goes_to_the_end_of_the_line() {
     let mut table = table_of([claimant("a", 1, &[]), claimant("b", 2, &[])]);
     assert_eq!(
         change(&mut table, claimant("a", 3, &[])),
-        ["~ frontend external 203.0.113.1 80/TCP : f000:0001 -> f000:0002"]
+        ["~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f000:0400"]
     );
 }
 
@@ -103,7 +103,7 @@ fn a_claim_that_is_given_up_lets_the_next_one_in() {
     };
     assert_eq!(
         change(&mut table, mk_plan(&without, &[])),
-        ["~ frontend external 203.0.113.1 80/TCP : f000:0001 -> f000:0002"]
+        ["~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f000:0400"]
     );
 }
 
@@ -118,17 +118,17 @@ fn two_services_with_one_cluster_ip_share_its_row() {
     assert_eq!(
         settle(&mut table),
         [
-            "- service f000:0001 : refuse",
-            "~ frontend cluster 10.96.0.1 80/TCP : f000:0001 -> f000:0002",
+            "- service f000:0200 : refuse",
+            "~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f000:0400",
         ]
     );
     table.remove(&http("b"));
     assert_eq!(
         settle(&mut table),
         [
-            "- frontend cluster 10.96.0.1 80/TCP : f000:0002",
+            "- frontend cluster 10.96.0.1 80/TCP : f000:0400",
             "- cluster-ip 10.96.0.1",
-            "- service f000:0002 : refuse",
+            "- service f000:0400 : refuse",
         ]
     );
 }

@@ -131,8 +131,8 @@ fn slots_behind_a_gap_are_strays() {
     assert_eq!(
         strays,
         [
-            "- endpoint f000:0001 . 1 : 10.0.2.2:8080",
-            "- endpoint f000:0001 . 7 : 10.0.2.7:8080",
+            "- endpoint f000:0200 . 1 : 10.0.2.2:8080",
+            "- endpoint f000:0200 . 7 : 10.0.2.7:8080",
         ]
     );
 }
@@ -151,7 +151,7 @@ fn a_second_slot_with_the_same_endpoint_is_a_stray() {
             }
         }
     });
-    assert_eq!(strays, ["- endpoint f000:0001 . 1 : 10.0.2.1:8080"]);
+    assert_eq!(strays, ["- endpoint f000:0200 . 1 : 10.0.2.1:8080"]);
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn slots_of_a_list_that_nothing_picks_from_are_strays() {
     assert_eq!(
         strays,
         [
-            "- endpoint f000:0001 . 0 : 10.0.2.1:8080",
-            "- endpoint f000:0001 . 1 : 10.0.2.2:8080",
+            "- endpoint f000:0200 . 0 : 10.0.2.1:8080",
+            "- endpoint f000:0200 . 1 : 10.0.2.2:8080",
         ]
     );
     let strays = broken(Some(60), |rows| rows.retain(|row| !matches!(row, Row::Service { .. })));
@@ -185,9 +185,9 @@ fn a_list_without_its_frontends_goes_with_the_orphans() {
 #[test]
 fn slots_of_the_wrong_kind_are_strays() {
     let strays = broken(Some(60), |rows| rows.push(slot(sticky(), 5, 5)));
-    assert_eq!(strays, ["- endpoint f100:0000 . 5 : 10.0.2.5:8080"]);
+    assert_eq!(strays, ["- endpoint f400:0000 . 5 : 10.0.2.5:8080"]);
     let strays = broken(Some(60), |rows| rows.push(slot(sticky(), 0, 5)));
-    assert_eq!(strays, ["- endpoint f100:0000 . 0 : 10.0.2.5:8080"]);
+    assert_eq!(strays, ["- endpoint f400:0000 . 0 : 10.0.2.5:8080"]);
     let strays = broken(None, |rows| {
         rows.push(Row::StickyEndpoint {
             service: plain(),
@@ -195,7 +195,7 @@ fn slots_of_the_wrong_kind_are_strays() {
             id: sticky().endpoint(1).unwrap(),
         });
     });
-    assert_eq!(strays, ["- sticky-endpoint f000:0001 . 0 : f100:0001"]);
+    assert_eq!(strays, ["- sticky-endpoint f000:0200 . 0 : f400:0001"]);
 }
 
 #[test]
@@ -210,8 +210,8 @@ fn a_sticky_slot_with_an_endpoint_of_another_list_is_a_stray() {
     assert_eq!(
         strays,
         [
-            "- sticky-endpoint f100:0000 . 1 : f100:1002",
-            "- endpoint-id f100:0002 : 10.0.2.2:8080",
+            "- sticky-endpoint f400:0000 . 1 : f400:1002",
+            "- endpoint-id f400:0002 : 10.0.2.2:8080",
         ]
     );
 }
@@ -224,9 +224,9 @@ fn sticky_slots_and_endpoint_ids_without_each_other_are_strays() {
     assert_eq!(
         strays,
         [
-            "- sticky-endpoint f100:0000 . 0 : f100:0001",
-            "- sticky-endpoint f100:0000 . 1 : f100:0002",
-            "- endpoint-id f100:0002 : 10.0.2.2:8080",
+            "- sticky-endpoint f400:0000 . 0 : f400:0001",
+            "- sticky-endpoint f400:0000 . 1 : f400:0002",
+            "- endpoint-id f400:0002 : 10.0.2.2:8080",
         ]
     );
     let strays = broken(Some(60), |rows| {
@@ -235,7 +235,7 @@ fn sticky_slots_and_endpoint_ids_without_each_other_are_strays() {
             endpoint: endpoint(9),
         });
     });
-    assert_eq!(strays, ["- endpoint-id f100:0009 : 10.0.2.9:8080"]);
+    assert_eq!(strays, ["- endpoint-id f400:0009 : 10.0.2.9:8080"]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_number_in_two_sticky_slots_counts_once() {
             id: sticky().endpoint(1).unwrap(),
         });
     });
-    assert_eq!(strays, ["- sticky-endpoint f100:0000 . 2 : f100:0001"]);
+    assert_eq!(strays, ["- sticky-endpoint f400:0000 . 2 : f400:0001"]);
 }
 
 #[test]
@@ -264,8 +264,8 @@ fn one_endpoint_under_two_numbers_counts_once() {
     assert_eq!(
         strays,
         [
-            "- sticky-endpoint f100:0000 . 1 : f100:0002",
-            "- endpoint-id f100:0002 : 10.0.2.1:8080",
+            "- sticky-endpoint f400:0000 . 1 : f400:0002",
+            "- endpoint-id f400:0002 : 10.0.2.1:8080",
         ]
     );
 }
@@ -302,5 +302,5 @@ fn labels_that_differ_are_set_right() {
             }
         }
     });
-    assert_eq!(strays, ["~ service f000:0001 : any of 2 -> any of 2"]);
+    assert_eq!(strays, ["~ service f000:0200 : any of 2 -> any of 2"]);
 }
