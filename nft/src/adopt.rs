@@ -11,7 +11,6 @@ use tandem_core::row::Row;
 use crate::chain::Chain;
 use crate::demand::{self, Number};
 use crate::family::numbers;
-use crate::kernel::encode_chains;
 use crate::listing::{self, ChainFacts, TableFacts, words};
 use crate::owner::{self, Ownership};
 use crate::rules::{self, FIXED};
@@ -275,7 +274,7 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
     for row in rows {
         // What was carried over stood there already, and so did its number.
         if let Ok(chains) = kernel.demand.require(row) {
-            encode_chains(batch, family, chains);
+            rules::encode_chains(batch, family, chains);
         }
     }
     for row in rows {

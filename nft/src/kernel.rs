@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
-use tandem_core::family::{Family, IpFamily};
+use tandem_core::family::Family;
 use tandem_core::row::Row;
 
 use crate::adopt::{self, OpenError};
-use crate::chain::Chain;
 use crate::decode::Found;
 use crate::demand::{self, Demand, Number, UsedUp, Ways};
 use crate::family::numbers;
@@ -210,7 +209,7 @@ impl<F: Family> Kernel<F> {
         self.unplaced.clear();
         for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
             match self.demand.require(row) {
-                Ok(chains) => encode_chains(&mut self.batch, F::FAMILY, chains),
+                Ok(chains) => rules::encode_chains(&mut self.batch, F::FAMILY, chains),
                 Err(UsedUp) => self.unplaced.push(row.clone()),
             }
         }
@@ -282,21 +281,6 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
                 numbers(F::FAMILY).name
             ))),
             Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
-        }
-    }
-}
-
-/// Writes chains that are made on demand, and the numbers that lead to them.
-pub(crate) fn encode_chains(
-    batch: &mut Batch,
-    family: IpFamily,
-    chains: impl Iterator<Item = (Chain, Option<Number>)>,
-) {
-    for (chain, number) in chains {
-        rules::encode_demanded_chain(batch, chain, true);
-        rules::encode_demanded(batch, family, chain);
-        if let Some(number) = number {
-            element::add_way(batch, number, &chain.to_string());
         }
     }
 }

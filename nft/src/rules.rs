@@ -7,6 +7,8 @@ use tandem_core::family::IpFamily;
 
 use crate::Settings;
 use crate::chain::Chain;
+use crate::demand::Number;
+use crate::element;
 use crate::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::family::numbers;
 use crate::sets::{Field, Set, encode_protocols};
@@ -268,6 +270,21 @@ fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
             .masquerade();
     });
     rules.rule(|r| r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin).masquerade());
+}
+
+/// Writes chains that are made on demand, and the numbers that lead to them.
+pub(crate) fn encode_chains(
+    batch: &mut Batch,
+    family: IpFamily,
+    chains: impl Iterator<Item = (Chain, Option<Number>)>,
+) {
+    for (chain, number) in chains {
+        encode_demanded_chain(batch, chain, true);
+        encode_demanded(batch, family, chain);
+        if let Some(number) = number {
+            element::add_way(batch, number, &chain.to_string());
+        }
+    }
 }
 
 /// Writes a chain that services need, without its rules; `new` when it must not be there.

@@ -32,7 +32,7 @@ pub struct ServiceView {
     pub internal_traffic_policy: String,
     pub external_traffic_policy: String,
     pub session_affinity_seconds: Option<u32>,
-    pub age_seconds: u64,
+    pub age_seconds: Option<u64>,
     pub ports: Vec<PortView>,
     pub problems: Vec<String>,
 }
@@ -165,7 +165,8 @@ impl ServiceView {
     pub(super) fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
         let entry = snapshot.services.get(key)?;
         let service = entry.service.as_deref()?;
-        let created = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(service.created).unwrap_or(0));
+        let created = u64::try_from(service.created).ok().filter(|created| *created > 0);
+        let age = created.map(|created| seconds_since(SystemTime::UNIX_EPOCH + Duration::from_secs(created)).as_secs());
         Some(Self {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -177,7 +178,7 @@ impl ServiceView {
             internal_traffic_policy: policy(service.internal_policy),
             external_traffic_policy: policy(service.external_policy),
             session_affinity_seconds: service.affinity,
-            age_seconds: seconds_since(created).as_secs(),
+            age_seconds: age,
             ports: ports(snapshot, service, entry),
             problems: problems(snapshot, key),
         })

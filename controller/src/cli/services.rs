@@ -106,7 +106,7 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
             service.ports.iter().map(port).collect::<Vec<_>>().join(","),
             endpoints(service, "IPv4"),
             endpoints(service, "IPv6"),
-            age(service.age_seconds),
+            service.age_seconds.map_or_else(|| "<unknown>".to_owned(), age),
         ];
         if all_namespaces {
             row.insert(0, service.namespace.clone());
