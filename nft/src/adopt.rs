@@ -1,7 +1,7 @@
 //! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
 //! without rules. Called by `Kernel` at a start and after somebody else changed the table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
@@ -159,6 +159,9 @@ fn demanded(
     if demand::ways(picks).len() != picks.len() || picks.keys().any(|number| *number == 0 || *number > PICK_BITS) {
         return Err("map picks holds elements that no tandem wrote".to_owned());
     }
+    if picks.values().collect::<HashSet<_>>().len() < picks.len() {
+        return Err("map picks leads to one chain by two numbers".to_owned());
+    }
     let mut demanded = HashMap::new();
     for (name, chain) in chains
         .keys()
@@ -278,7 +281,9 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
         }
     }
     for row in rows {
-        element::add(batch, row, kernel.demand.way_of(row), false);
+        if let Some(way) = kernel.demand.way_of(row) {
+            element::add(batch, row, way, false);
+        }
     }
     message
 }

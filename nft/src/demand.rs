@@ -103,11 +103,11 @@ impl Demand {
         self.chains.get(&chain).and_then(|there| there.number).or_else(fresh)
     }
 
-    /// The number that a row notes; zero for rows that note none.
-    pub(crate) fn way_of<F: Family>(&self, row: &Row<F>) -> Number {
+    /// The number that a row notes, zero for rows that note none; nothing where no number was left for it.
+    pub(crate) fn way_of<F: Family>(&self, row: &Row<F>) -> Option<Number> {
         match row {
-            Row::Service { pick, .. } => self.number(*pick).unwrap_or_default(),
-            _ => 0,
+            Row::Service { pick, .. } => self.number(*pick),
+            _ => Some(0),
         }
     }
 

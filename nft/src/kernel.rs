@@ -97,7 +97,7 @@ impl<F: Family> Kernel<F> {
                         refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
                     });
                     if unused.len() == before {
-                        break;
+                        return Err(Self::untidy(explain::reason(refusals.first())));
                     }
                 }
                 Outcome::Refused(refusals) => {
@@ -217,7 +217,10 @@ impl<F: Family> Kernel<F> {
             self.messages.push(element::remove(&mut self.batch, row, alone));
         }
         for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-            let way = self.demand.way_of(row);
+            let Some(way) = self.demand.way_of(row) else {
+                // Named as unplaced above; the transaction is not sent.
+                continue;
+            };
             self.messages.push(element::add(&mut self.batch, row, way, alone));
         }
         first
@@ -256,7 +259,11 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
         if delta.is_empty() {
             return Ok(());
         }
-        let first = self.encode(delta, false);
+        let mut first = self.encode(delta, false);
+        if !self.unplaced.is_empty() && self.tidy().is_ok() {
+            // Chains that nothing uses any more have given their numbers back.
+            first = self.encode(delta, false);
+        }
         if !self.unplaced.is_empty() {
             let reason = "every number for a way to pick an endpoint is in use: there are more than 509 different \
                           combinations of endpoint count and affinity timeout";

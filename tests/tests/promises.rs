@@ -114,3 +114,18 @@ fn every_promise_names_tests_that_exist() -> Result<()> {
     ensure!(promises >= 10, "PROMISES.md holds only {promises} promises");
     Ok(())
 }
+
+#[test]
+fn documents_have_no_placeholders() -> Result<()> {
+    for name in ["README.md", "ARCHITECTURE.md", "PROMISES.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(root().join(name))?;
+        let placeholder =
+            |line: &&str| !line.is_empty() && line.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
+        ensure!(
+            text.lines().find(placeholder).is_none(),
+            "{name}: {:?}",
+            text.lines().find(placeholder)
+        );
+    }
+    Ok(())
+}

@@ -133,6 +133,8 @@ pub struct FamilyStatusView {
     pub last_error: Option<String>,
     /// Transactions that failed as a whole.
     pub failures: u64,
+    /// Services that are not, or not wholly, programmed.
+    pub set_aside: usize,
 }
 
 /// Something wrong with an object.
@@ -327,6 +329,7 @@ impl FamilyStatusView {
             last_change_microseconds: u64::try_from(status.last_change_took.as_micros()).unwrap_or(u64::MAX),
             last_error: status.last_error.as_ref().map(|(_, reason)| reason.clone()),
             failures: status.failures,
+            set_aside: status.set_aside.len(),
         }
     }
 }

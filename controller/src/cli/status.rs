@@ -32,8 +32,15 @@ impl Status {
         if !status.complete {
             return Err("not every list is complete yet: the kernel is left as it was found".into());
         }
-        match status.families.iter().find(|family| family.last_error.is_some()) {
-            Some(family) => Err(format!("changes of {} wait", family.family).into()),
+        if let Some(family) = status.families.iter().find(|family| family.last_error.is_some()) {
+            return Err(format!("changes of {} wait", family.family).into());
+        }
+        match status.families.iter().find(|family| family.set_aside > 0) {
+            Some(family) => Err(format!(
+                "{}: {} Service(s) set aside, see Problems",
+                family.family, family.set_aside
+            )
+            .into()),
             None => Ok(()),
         }
     }

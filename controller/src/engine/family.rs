@@ -90,10 +90,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
     pub fn mark(&mut self, changed: &HashSet<ObjectKey>, node_changed: bool, world: &World<'_>) {
-        for key in changed {
-            self.set_aside.remove(key);
-            self.pending.insert(key.clone());
-        }
+        self.pending.extend(changed.iter().cloned());
         if node_changed {
             self.node_pending = true;
             if self.detect_local == world.node_rows::<F>().local_pods.is_empty() {
@@ -128,7 +125,11 @@ impl<F: Family> FamilyEngine<F> {
         let result = self.start(world).and_then(|()| {
             let pending = std::mem::take(&mut self.pending);
             self.bring(pending.into_iter().collect(), world, now)?;
-            due.into_iter().try_for_each(|key| self.bring(vec![key], world, now))
+            due.into_iter().try_for_each(|key| self.bring(vec![key], world, now))?;
+            if self.phase == Phase::Adopting && self.set_aside.is_empty() {
+                self.bring(Vec::new(), world, now)?;
+            }
+            Ok(())
         });
         match result {
             Ok(()) => {
@@ -223,7 +224,9 @@ impl<F: Family> FamilyEngine<F> {
                 }
             }
             let last = queue.is_empty();
-            if last && self.phase == Phase::Adopting {
+            // A Service that is set aside may be served by rows that it could not claim: they stay as long as it is.
+            let orphans = last && self.phase == Phase::Adopting && self.set_aside.is_empty();
+            if orphans {
                 self.table.drop_orphans();
             }
             match self.flush(world) {
@@ -232,7 +235,9 @@ impl<F: Family> FamilyEngine<F> {
                         self.set_aside.remove(key);
                     }
                     if last {
-                        self.phase = Phase::Settled;
+                        if orphans || self.phase == Phase::Loading {
+                            self.phase = Phase::Settled;
+                        }
                         return Ok(());
                     }
                 }
@@ -331,11 +336,11 @@ impl<F: Family> FamilyEngine<F> {
 
     fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, now: Instant) {
         for (key, reason) in refused {
-            let known = self.set_aside.get(&key).map(|aside| aside.backoff.clone());
-            if known.is_none() {
+            let known = self.set_aside.remove(&key);
+            if known.as_ref().is_none_or(|known| known.reason != reason) {
                 tracing::error!(family = %F::FAMILY, service = %key, reason, "set aside: the kernel refused its rows; it stays as it was");
             }
-            let backoff = known.unwrap_or_default().failed(now);
+            let backoff = known.map(|known| known.backoff).unwrap_or_default().failed(now);
             self.set_aside.insert(key, Aside { reason, backoff });
         }
     }

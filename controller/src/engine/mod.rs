@@ -33,8 +33,8 @@ use crate::index::Index;
 /// How many events are taken in before they are applied.
 const BATCH: usize = 4096;
 
-/// How long nothing must have happened before unused chains are removed.
-const TIDY_AFTER: Duration = Duration::from_secs(2);
+/// How long after a change unused chains are removed. What was used once is likely to be used again.
+const TIDY_AFTER: Duration = Duration::from_secs(5);
 
 /// The owner of everything that changes.
 pub struct Engine {
@@ -161,11 +161,12 @@ impl Engine {
     /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
     pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut loaded = false;
+        let (mut tidy_at, mut loaded) = (None, false);
         loop {
-            let retry = self.next_try();
-            let idle = self.v4.untidy() || self.v6.untidy();
-            let wake = retry.or_else(|| idle.then(|| Instant::now() + TIDY_AFTER));
+            if self.v4.untidy() || self.v6.untidy() {
+                tidy_at = tidy_at.or_else(|| Some(Instant::now() + TIDY_AFTER));
+            }
+            let wake = self.next_try().into_iter().chain(tidy_at).min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -175,18 +176,17 @@ impl Engine {
                     }
                     self.take(batch.drain(..));
                 }
-                () = until(wake) => {
-                    if retry.is_none() {
-                        self.v4.tidy();
-                        self.v6.tidy();
-                        if !std::mem::replace(&mut loaded, self.index.complete()) {
-                            crate::memory::give_back();
-                        }
-                        continue;
-                    }
-                }
+                () = until(wake) => {}
             }
             self.sync(Instant::now());
+            if tidy_at.is_some_and(|at| at <= Instant::now()) {
+                tidy_at = None;
+                self.v4.tidy();
+                self.v6.tidy();
+                if !std::mem::replace(&mut loaded, self.index.complete()) && loaded {
+                    crate::memory::give_back();
+                }
+            }
         }
     }
 }

@@ -386,3 +386,25 @@ fn a_first_load_goes_out_in_several_transactions() {
     assert_eq!(transactions.iter().sum::<usize>(), node.v4.lock().unwrap().rows.len());
     assert_eq!(engine.published().load().v4.rows, node.v4.lock().unwrap().rows.len());
 }
+
+#[test]
+fn a_service_that_is_refused_after_a_restart_keeps_the_rows_that_serve_it() {
+    let node = Host::default();
+    drop(started(
+        &node,
+        [service("web", 1), slice("web", &[1]), service("gone", 2)],
+    ));
+    let before = node.v4.lock().unwrap().rows.len();
+    node.v4.lock().unwrap().refuse = Some("web");
+    let mut engine = started(&node, [service("web", 1), slice("web", &[1, 2])]);
+    assert_eq!(
+        node.v4.lock().unwrap().rows.len(),
+        before,
+        "nothing is dropped while a Service is set aside"
+    );
+
+    node.v4.lock().unwrap().refuse = None;
+    engine.sync(Instant::now() + Duration::from_secs(1));
+    assert_eq!(node.services().0, names(&["shop/web"]));
+    assert!(engine.published().load().v4.set_aside.is_empty());
+}

@@ -356,3 +356,41 @@ fn one_tandem_per_node() {
         until(|| NodeLock::acquire().is_ok());
     });
 }
+
+#[test]
+fn numbers_of_ways_that_nothing_uses_are_used_again() {
+    in_namespace(|| {
+        let mut kernel = open::<V4>();
+        let row = |count| service::<V4>(plain(1), any(count), "a/b:c");
+        add(&mut kernel, vec![row(1)]);
+        for count in 1..=600 {
+            let changed = vec![(row(count), row(count + 1))];
+            kernel
+                .apply(&Delta {
+                    changed,
+                    ..Delta::default()
+                })
+                .expect("one count is in use");
+        }
+        check(&mut kernel, vec![row(601)]);
+    });
+}
+
+#[test]
+fn a_service_that_needs_one_way_too_many_is_named_and_the_others_stay() {
+    in_namespace(|| {
+        let mut kernel = open::<V4>();
+        let row = |n: u16| service::<V4>(plain(u32::from(n)), any(n), "a/b:c");
+        let rows: Vec<_> = (1..=509).map(row).collect();
+        add(&mut kernel, rows.clone());
+        let delta = Delta {
+            added: vec![row(510)],
+            ..Delta::default()
+        };
+        match kernel.apply(&delta) {
+            Err(ApplyError::Rejected(rejections)) => assert_eq!(rejections[0].row, row(510)),
+            other => panic!("{other:?}"),
+        }
+        check(&mut kernel, rows);
+    });
+}

@@ -108,7 +108,7 @@ impl Files {
         };
         for kind in manifest.skipped {
             if self.skipped.insert(kind.clone()) {
-                tracing::debug!("{}: {kind} is not read, here or elsewhere", path.display());
+                tracing::warn!("{}: {kind} is not read, here or elsewhere", path.display());
             }
         }
         let file = self.by_name.entry(name.to_owned()).or_default();
