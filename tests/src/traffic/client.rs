@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -70,7 +71,7 @@ impl Request {
     }
 
     fn datagram(&self) -> io::Result<String> {
-        let socket = UdpSocket::bind(self.from.unwrap_or_else(|| any(self.to)))?;
+        let socket = bind_fresh(self.from.unwrap_or_else(|| any(self.to)))?;
         socket.connect(self.to)?;
         socket.set_read_timeout(Some(self.timeout))?;
         socket.send(b"who are you?\n")?;
@@ -78,6 +79,25 @@ impl Request {
         let length = socket.recv(&mut answer)?;
         Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
+}
+
+/// A socket on a port that no datagram of this process has used lately: one that is used again meets the conntrack entry
+/// of its last use, and goes where that went.
+fn bind_fresh(source: SocketAddr) -> io::Result<UdpSocket> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 50_000;
+    if source.port() != 0 {
+        return UdpSocket::bind(source);
+    }
+    for _ in 0..100 {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        match UdpSocket::bind(SocketAddr::new(source.ip(), port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            result => return result,
+        }
+    }
+    UdpSocket::bind(source)
 }
 
 /// Any address of the family, any port.
