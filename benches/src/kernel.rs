@@ -9,7 +9,7 @@ use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError};
 use tandem_core::family::Family;
 use tandem_core::node::NodePortAddresses;
 use tandem_core::row::Row;
-use tandem_nft::{Kernel, Settings};
+use tandem_nft::{DetectLocal, Kernel, Settings};
 
 use crate::synthetic;
 
@@ -17,7 +17,8 @@ use crate::synthetic;
 pub const SETTINGS: Settings = Settings {
     masquerade_bit: 14,
     masquerade_all: false,
-    detect_local: true,
+    detect_local: DetectLocal::Sources,
+    drop_invalid: false,
 };
 
 /// An engine over the kernel's tables, which are opened by its first [`Engine::sync`].
@@ -39,6 +40,9 @@ pub fn settings() -> NodeSettings {
     NodeSettings {
         local_pods: LocalPods::Ranges(synthetic::pod_ranges()),
         node_port_addresses: NodePortAddresses::Primary,
+        masquerade_all: SETTINGS.masquerade_all,
+        masquerade_bit: SETTINGS.masquerade_bit,
+        drop_invalid: SETTINGS.drop_invalid,
     }
 }
 
@@ -66,12 +70,8 @@ impl<F: Family> Plane<F> for Nowhere {
 }
 
 fn open<F: Family>() -> Open<F> {
-    Box::new(|detect_local| {
-        let kernel = Kernel::<F>::open(Settings {
-            detect_local,
-            ..SETTINGS
-        })
-        .map_err(|error| error.to_string())?;
+    Box::new(|settings| {
+        let kernel = Kernel::<F>::open(settings).map_err(|error| error.to_string())?;
         Ok(Box::new(kernel))
     })
 }

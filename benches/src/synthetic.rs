@@ -169,7 +169,7 @@ pub fn node() -> Node {
     Node {
         name: NODE.into(),
         addresses: addresses.to_vec(),
-        pod_cidrs: Vec::new(),
+        ..Node::default()
     }
 }
 

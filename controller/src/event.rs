@@ -7,6 +7,8 @@ use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 
 use ipnet::IpNet;
 
+use crate::engine::NodeSettings;
+
 /// The kinds of objects that Tandem reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -112,6 +114,8 @@ pub enum Event {
     Listed(Kind),
     /// The addresses that this node's interfaces have.
     Interfaces(Vec<IpAddr>),
+    /// The configuration changed, as far as the node's own rows and rules go.
+    Configured(Box<NodeSettings>),
     /// The source lost or found its way to objects of this kind.
     Reach(Kind, Reach),
 }

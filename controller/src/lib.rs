@@ -1,5 +1,6 @@
 //! The node agent. See ARCHITECTURE.md for the way of a change.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;

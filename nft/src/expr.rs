@@ -5,6 +5,7 @@ use netlink_bindings::nftables::{
     CmpOps, CtKeys, MetaKeys, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs, VerdictCode,
 };
 
+use crate::DetectLocal;
 use crate::family::Numbers;
 use crate::sets::{Field, Set};
 use crate::wire::{nested, number, text, value};
@@ -181,6 +182,16 @@ impl<'b> ExprList<'b> {
     /// Loads what kind of address the source is to this host.
     pub(crate) fn load_source_type(&mut self) -> &mut Self {
         const SADDR: u32 = 1;
+        self.address_type(SADDR)
+    }
+
+    /// Loads what kind of address the destination is to this host.
+    pub(crate) fn load_destination_type(&mut self) -> &mut Self {
+        const DADDR: u32 = 2;
+        self.address_type(DADDR)
+    }
+
+    fn address_type(&mut self, of: u32) -> &mut Self {
         const ADDRTYPE: u32 = 3;
         let _ = self
             .list()
@@ -188,7 +199,7 @@ impl<'b> ExprList<'b> {
             .nested_data_fib()
             .push_dreg(register(0))
             .push_result(ADDRTYPE)
-            .push_flags(SADDR);
+            .push_flags(of);
         self
     }
 
@@ -265,6 +276,19 @@ impl<'b> ExprList<'b> {
     pub(crate) fn is_not_in(&mut self, set: Set) -> &mut Self {
         const INVERTED: u32 = 1;
         self.lookup(set.name(), |buf| number(buf, 5, INVERTED))
+    }
+
+    /// Requires that the source is a pod's, or that it is none; where pods are not told apart, everything passes.
+    pub(crate) fn is_pod(&mut self, detect: DetectLocal, yes: bool) -> &mut Self {
+        let op = if yes { CmpOps::Eq } else { CmpOps::Neq };
+        match detect {
+            DetectLocal::Nothing => self,
+            DetectLocal::Sources if yes => self.load(&[Field::Saddr]).is_in(Set::LocalPods),
+            DetectLocal::Sources => self.load(&[Field::Saddr]).is_not_in(Set::LocalPods),
+            DetectLocal::Interface(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.padded()),
+            // Fewer bytes than a name has: nft's form of `name*`.
+            DetectLocal::InterfacePrefix(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.as_str().as_bytes()),
+        }
     }
 
     /// Requires a protocol of the transaction's anonymous set `id`.

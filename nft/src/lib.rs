@@ -37,6 +37,8 @@ pub use owner::Ownership;
 /// The name of both tables.
 const TABLE: &str = "tandem";
 
+use tandem_core::node::InterfaceName;
+
 /// What the fixed rules depend on. It may differ from the last start: the rules are then replaced, the rows stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -44,9 +46,26 @@ pub struct Settings {
     pub masquerade_bit: u8,
     /// Masquerade all traffic to ClusterIPs, also that from pods.
     pub masquerade_all: bool,
-    /// Tell pods by their address ([`Row::LocalPods`](tandem_core::row::Row::LocalPods)), masquerade what others send
-    /// to ClusterIPs, and lead pods to all endpoints of an external address.
-    pub detect_local: bool,
+    /// How pods are told from other sources: what others send to ClusterIPs is masqueraded, and pods are led to all
+    /// endpoints of an external address.
+    pub detect_local: DetectLocal,
+    /// Drop what connection tracking calls invalid and is not for this node. Replies that belong to no connection any
+    /// more would otherwise reach clients with the endpoint's own address.
+    pub drop_invalid: bool,
+}
+
+/// How pods are told from other sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// Not at all.
+    #[default]
+    Nothing,
+    /// By their address ([`Row::LocalPods`](tandem_core::row::Row::LocalPods)).
+    Sources,
+    /// By the interface that their packets come in by.
+    Interface(InterfaceName),
+    /// By interfaces whose names begin so.
+    InterfacePrefix(InterfaceName),
 }
 
 impl Default for Settings {
@@ -54,7 +73,8 @@ impl Default for Settings {
         Self {
             masquerade_bit: 14,
             masquerade_all: false,
-            detect_local: false,
+            detect_local: DetectLocal::Nothing,
+            drop_invalid: false,
         }
     }
 }

@@ -5,7 +5,6 @@
 use netlink_bindings::nftables::{PushChainAttrs, PushRuleAttrs};
 use tandem_core::family::IpFamily;
 
-use crate::Settings;
 use crate::chain::Chain;
 use crate::demand::Number;
 use crate::element;
@@ -13,6 +12,7 @@ use crate::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::family::numbers;
 use crate::sets::{Field, Set, encode_protocols};
 use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, text};
+use crate::{DetectLocal, Settings};
 
 /// Where a chain is called from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,13 @@ const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
 }
 
 /// The chains that are always there. A chain stands behind those that it leads to.
-pub(crate) static FIXED: [(&str, Option<Hook>); 13] = [
+pub(crate) static FIXED: [(&str, Option<Hook>); 14] = [
     ("refuse", None),
     ("discard", None),
     ("mark-for-masquerade", None),
     ("cluster-traffic", None),
     ("local-process-to-external", None),
+    ("pods-to-external", None),
     ("external-traffic", None),
     ("service-traffic", None),
     ("source-ranges", None),
@@ -158,6 +159,10 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
             rules.jump("mark-for-masquerade");
             rules.keep_bits(ALL_ENDPOINTS);
         }
+        "pods-to-external" => {
+            rules.keep_bits(ALL_ENDPOINTS);
+            pick(&mut rules);
+        }
         "external-traffic" => external_traffic(&mut rules, settings),
         "service-traffic" => service_traffic(&mut rules),
         "source-ranges" => rules.rule(|r| {
@@ -171,7 +176,13 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
                 .is_not_in(Set::AllowedSources)
                 .verdict(Verdict::Drop);
         }),
-        "prerouting-filter" | "output-filter" => rules.jump("source-ranges"),
+        "prerouting-filter" => {
+            if settings.drop_invalid {
+                drop_invalid(&mut rules);
+            }
+            rules.jump("source-ranges");
+        }
+        "output-filter" => rules.jump("source-ranges"),
         "prerouting" | "output" => rules.jump("service-traffic"),
         _ => postrouting(&mut rules, settings),
     }
@@ -180,10 +191,9 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
 fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
     if settings.masquerade_all {
         rules.jump("mark-for-masquerade");
-    } else if settings.detect_local {
+    } else if settings.detect_local != DetectLocal::Nothing {
         rules.rule(|r| {
-            r.load(&[Field::Saddr])
-                .is_not_in(Set::LocalPods)
+            r.is_pod(settings.detect_local, false)
                 .verdict(Verdict::Jump("mark-for-masquerade"));
         });
     }
@@ -209,13 +219,11 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
             .is(0)
             .verdict(Verdict::Jump("mark-for-masquerade"));
     });
-    if settings.detect_local {
+    // Before the question whether the source is the node itself: a pod's address may be both, and is a pod's then.
+    if settings.detect_local != DetectLocal::Nothing {
         rules.rule(|r| {
-            r.load(&[Field::Saddr])
-                .is_in(Set::LocalPods)
-                .load(&[Field::Priority])
-                .bits(ALL_ENDPOINTS)
-                .set_priority();
+            r.is_pod(settings.detect_local, true)
+                .verdict(Verdict::Goto("pods-to-external"));
         });
     }
     rules.rule(|r| {
@@ -224,6 +232,17 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
             .verdict(Verdict::Jump("local-process-to-external"));
     });
     pick(rules);
+}
+
+/// kube-proxy's iptables mode drops these in `forward`; here the hook that is there anyway does it, and spares the node's
+/// own packets.
+fn drop_invalid(rules: &mut Rules<'_, '_>) {
+    const INVALID: u32 = 1;
+    const LOCAL: u32 = 2;
+    rules.rule(|r| {
+        r.load_ct_state().bits(INVALID).is_not(0);
+        r.load_destination_type().is_not(LOCAL).verdict(Verdict::Drop);
+    });
 }
 
 fn service_traffic(rules: &mut Rules<'_, '_>) {

@@ -2,6 +2,7 @@
 //! take nodePort traffic.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +11,62 @@ use crate::addr;
 use crate::family::Family;
 use crate::object::Node;
 use crate::plan::aggregate;
+
+/// The name of a network interface, or the first letters of several.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InterfaceName {
+    /// Filled up with zeros; the kernel's names end with one.
+    bytes: [u8; Self::SIZE],
+}
+
+/// Why a text is no interface name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a network interface: 1 to 15 characters, no /, no blanks")]
+pub struct BadInterfaceName;
+
+impl InterfaceName {
+    /// `IFNAMSIZ`: what the kernel keeps of a name, with its end.
+    pub const SIZE: usize = 16;
+
+    /// As the kernel takes names (`dev_valid_name`), without what would mean something else to nft.
+    pub fn parse(text: &str) -> Result<Self, BadInterfaceName> {
+        let valid = |byte: u8| byte.is_ascii_graphic() && !b"/:*\"\\".contains(&byte);
+        let fits = (1..Self::SIZE).contains(&text.len()) && text.bytes().all(valid) && !matches!(text, "." | "..");
+        if !fits {
+            return Err(BadInterfaceName);
+        }
+        let mut bytes = [0; Self::SIZE];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { bytes })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII gets in.
+        std::str::from_utf8(&self.bytes[..self.len()]).unwrap_or_default()
+    }
+
+    /// The name as the kernel compares it: all of it, zeros behind.
+    pub fn padded(&self) -> &[u8; Self::SIZE] {
+        &self.bytes
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.iter().position(|byte| *byte == 0).unwrap_or(Self::SIZE)
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
 
 /// `nodePortAddresses`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +144,7 @@ mod tests {
             addresses: ["192.0.2.11", "192.0.2.111", "2001:db8:2::11"]
                 .map(|addr| addr.parse().unwrap())
                 .to_vec(),
-            pod_cidrs: Vec::new(),
+            ..Node::default()
         }
     }
 
@@ -128,6 +185,28 @@ mod tests {
     fn loopback_never_takes_node_port_traffic() {
         let choice = NodePortAddresses::Ranges(vec!["0.0.0.0/0".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
         assert_eq!(addresses::<V4>(&choice), ["192.0.2.11", "198.51.100.7"]);
+    }
+
+    #[test]
+    fn an_interface_name_is_what_the_kernel_takes_for_one() {
+        for name in ["cni0", "eth0.100", "a", "abcdefghijklmno", "veth-1_x"] {
+            assert_eq!(InterfaceName::parse(name).unwrap().as_str(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "abcdefghijklmnop",
+            "a b",
+            "a/b",
+            "a:1",
+            "pod*",
+            "é",
+            "a\"b",
+            "a\n",
+        ] {
+            assert_eq!(InterfaceName::parse(name), Err(BadInterfaceName), "{name:?}");
+        }
     }
 
     #[test]

@@ -137,6 +137,29 @@ pub struct EndpointSlice {
     pub ports: Box<[SlicePort]>,
     /// `endpoints`
     pub endpoints: Box<[SliceEndpoint]>,
+    /// `endpoints[].hints`: one for each endpoint, or none at all where no endpoint has any, which is the common case.
+    pub hints: Box<[Hints]>,
+}
+
+/// `hints` of an endpoint: who should use it (KEP-2433, KEP-4444, KEP-3015).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones[].name`
+    pub zones: Box<[Arc<str>]>,
+    /// `forNodes[].name`
+    pub nodes: NodeHint,
+}
+
+/// What `hints.forNodes` says of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeHint {
+    /// Nothing: it names no node.
+    #[default]
+    None,
+    /// It names this node.
+    Here,
+    /// It names other nodes only.
+    Elsewhere,
 }
 
 /// One of a slice's `ports`. Ports without a number or with a protocol that Services cannot have are left out.
@@ -195,6 +218,11 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`
     pub pod_cidrs: Vec<IpNet>,
+    /// Label `topology.kubernetes.io/zone`; none where it is missing or empty.
+    pub zone: Option<Arc<str>>,
+    /// Whether the node is on its way out: it has a `metadata.deletionTimestamp`, or the taint
+    /// `ToBeDeletedByClusterAutoscaler`. Load balancers are told to send it no new connections.
+    pub leaving: bool,
 }
 
 impl Node {

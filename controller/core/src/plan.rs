@@ -9,8 +9,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::family::Family;
-use crate::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
+use crate::object::{Conditions, EndpointSlice, Hints, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
 use crate::row::{Class, Endpoint, Frontend, Label, Protocol, Socket};
+
+use topology::Topology;
+
+mod topology;
 
 /// A Service port across all families: what kube-proxy calls a service port name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +68,9 @@ pub struct PortPlan<F: Family> {
     pub hairpin: Vec<F::Addr>,
     /// Seconds a client is remembered.
     pub affinity: Option<u32>,
+    /// For UDP, the endpoints that answer, sorted, whatever the traffic policies and hints say: what flows are with that
+    /// may go on. Empty for other protocols, whose connections end by themselves.
+    pub answering: Vec<Endpoint<F>>,
 }
 
 /// A frontend and which list it uses.
@@ -97,10 +104,11 @@ pub enum NoEndpoints {
 
 /// One endpoint of one Service port, out of all its slices.
 #[derive(Clone, Copy, Debug)]
-struct Candidate<F: Family> {
+struct Candidate<'a, F: Family> {
     endpoint: Endpoint<F>,
     conditions: Conditions,
     local: bool,
+    hints: Option<&'a Hints>,
 }
 
 /// Plans every port of a Service in family `F`. Empty where the Service has no ClusterIP of this family.
@@ -115,7 +123,8 @@ pub fn plan<'a, F: Family>(
     let sources = allowed_sources::<F>(service, node);
     let plan_port = |port: &ServicePort| {
         let frontends = frontends(service, port, cluster_ip, sources.as_ref());
-        let lists = Lists::choose(service, &frontends, &candidates(port, slices.clone()));
+        let candidates = candidates(port, slices.clone());
+        let lists = Lists::choose(service, &frontends, &candidates, node.zone.as_deref());
         PortPlan {
             key: PortKey {
                 service: service.key.clone(),
@@ -128,6 +137,7 @@ pub fn plan<'a, F: Family>(
             local: lists.local,
             hairpin: lists.hairpin,
             affinity: service.affinity,
+            answering: answering(port.protocol, &candidates),
         }
     };
     service.ports.iter().map(plan_port).collect()
@@ -229,7 +239,10 @@ pub(crate) fn aggregate<F: Family>(ranges: &[IpNet]) -> Vec<F::Net> {
 
 /// The endpoints of a port out of all slices, sorted, each once. Of two entries for one address and port the ready one
 /// counts, else the one that may be fallen back to; it is on this node if either says so.
-fn candidates<'a, F: Family>(port: &ServicePort, slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<Candidate<F>> {
+fn candidates<'a, F: Family>(
+    port: &ServicePort,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> Vec<Candidate<'a, F>> {
     let mut found = Vec::new();
     for slice in slices.filter(|slice| slice.family == F::FAMILY) {
         let wanted = slice
@@ -237,7 +250,7 @@ fn candidates<'a, F: Family>(port: &ServicePort, slices: impl Iterator<Item = &'
             .iter()
             .filter(|other| other.name == port.name && other.protocol == port.protocol);
         for slice_port in wanted {
-            found.extend(slice.endpoints.iter().filter_map(|entry| {
+            found.extend(slice.endpoints.iter().enumerate().filter_map(|(index, entry)| {
                 let endpoint = Endpoint {
                     addr: F::addr(entry.addr)?,
                     port: slice_port.port,
@@ -246,6 +259,7 @@ fn candidates<'a, F: Family>(port: &ServicePort, slices: impl Iterator<Item = &'
                     endpoint,
                     conditions: entry.conditions,
                     local: entry.local,
+                    hints: slice.hints.get(index),
                 })
             }));
         }
@@ -260,6 +274,17 @@ fn candidates<'a, F: Family>(port: &ServicePort, slices: impl Iterator<Item = &'
     found
 }
 
+/// The endpoints that UDP flows may be with.
+fn answering<F: Family>(protocol: Protocol, candidates: &[Candidate<'_, F>]) -> Vec<Endpoint<F>> {
+    let mut answering: Vec<_> = candidates
+        .iter()
+        .filter(|candidate| protocol == Protocol::Udp && (candidate.conditions.ready || candidate.conditions.serving))
+        .map(|candidate| candidate.endpoint)
+        .collect();
+    answering.dedup();
+    answering
+}
+
 struct Lists<F: Family> {
     all: Option<Usable<F>>,
     local: Option<Usable<F>>,
@@ -268,7 +293,12 @@ struct Lists<F: Family> {
 
 impl<F: Family> Lists<F> {
     /// Chooses among a port's endpoints as kube-proxy's `CategorizeEndpoints` does.
-    fn choose(service: &Service, frontends: &[FrontendPlan<F>], candidates: &[Candidate<F>]) -> Self {
+    fn choose(
+        service: &Service,
+        frontends: &[FrontendPlan<F>],
+        candidates: &[Candidate<'_, F>],
+        zone: Option<&str>,
+    ) -> Self {
         let from_outside = |plan: &FrontendPlan<F>| {
             !matches!(
                 plan.frontend,
@@ -281,6 +311,11 @@ impl<F: Family> Lists<F> {
         // Where anything outside leads here, pods and the node itself use all endpoints, whatever the policy.
         let uses_all = service.internal_policy == TrafficPolicy::Cluster || frontends.iter().any(from_outside);
         let uses_local = frontends.iter().any(|plan| plan.local);
+        let topology = if uses_all {
+            Topology::of(candidates, zone)
+        } else {
+            Topology::Anywhere
+        };
         let select = |local_only: bool| {
             let among = || {
                 candidates
@@ -288,7 +323,7 @@ impl<F: Family> Lists<F> {
                     .filter(move |candidate| candidate.local || !local_only)
             };
             let ready: Vec<_> = among()
-                .filter(|candidate| candidate.conditions.ready)
+                .filter(|candidate| candidate.conditions.ready && (local_only || topology.wants(candidate)))
                 .copied()
                 .collect();
             if ready.is_empty() {
@@ -315,7 +350,7 @@ impl<F: Family> Lists<F> {
             .collect();
         hairpin.sort_unstable();
         hairpin.dedup();
-        let usable = |list: Vec<Candidate<F>>, reason| {
+        let usable = |list: Vec<Candidate<'_, F>>, reason| {
             if list.is_empty() {
                 Usable::None(reason)
             } else {

@@ -77,6 +77,7 @@ pub(crate) fn mk_slice(service: &str, endpoints: &[SliceEndpoint]) -> EndpointSl
         family: endpoints.first().map_or(IpFamily::V4, |entry| IpFamily::of(entry.addr)),
         ports: [mk_slice_port("http", Protocol::Tcp, 8080)].into(),
         endpoints: endpoints.into(),
+        hints: Box::default(),
     }
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn mk_node() -> Node {
     Node {
         name: "node1".into(),
         addresses: ips(&["192.0.2.11", "2001:db8:2::11"]),
-        pod_cidrs: Vec::new(),
+        ..Node::default()
     }
 }
 

@@ -1,28 +1,16 @@
 //! `tandem run`
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::thread;
 
 use clap::{Args, ValueEnum};
-use tandem_core::family::Family;
-use tandem_nft::{Kernel, NodeLock};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{Sender, channel};
-use tokio_util::sync::CancellationToken;
+use tandem_nft::NodeLock;
 
-use crate::api::{SOCKET, Server};
-use crate::config::{DetectLocal, Overrides, Settings};
-use crate::engine::{Engine, LocalPods, NodeSettings, Open};
-use crate::event::Event;
-use crate::interfaces::Interfaces;
-use crate::source::{directory, kubernetes};
+use crate::agent::{self, Source};
+use crate::api::SOCKET;
+use crate::config::{Overrides, Settings};
 
 use super::CommandError;
-
-/// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.
-const WAITING: usize = 16_384;
 
 /// Run the agent: make Services work on this node until it is told to stop.
 ///
@@ -83,12 +71,6 @@ enum LogFormat {
     Json,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    Kubernetes,
-    Directory(PathBuf),
-}
-
 impl FromStr for Source {
     type Err = String;
 
@@ -123,101 +105,11 @@ impl Run {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let result = runtime.block_on(agent(settings, self.source, &self.socket));
+        let result = runtime.block_on(agent::run(settings, self.source, &self.socket));
         // A source may be in the middle of a read that nobody waits for any more.
         runtime.shutdown_background();
         result
     }
-}
-
-/// Runs all parts until a signal comes or one of them cannot go on.
-async fn agent(settings: Settings, source: Source, socket: &Path) -> Result<(), CommandError> {
-    let server = Server::bind(socket).await?;
-    let (events, received) = channel(WAITING);
-    let stop = CancellationToken::new();
-
-    let engine = Engine::new(node_settings(&settings), open(&settings), open(&settings));
-    let published = engine.published();
-    tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
-    let owner = {
-        let stop = stop.clone();
-        // The engine waits in system calls for the kernel: a thread of its own keeps that from the others.
-        thread::Builder::new().name("engine".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-            runtime.block_on(engine.run(received, stop));
-            Ok::<_, std::io::Error>(())
-        })?
-    };
-    follow_interfaces(&events).await?;
-    let answering = tokio::spawn(server.run(published));
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let result = tokio::select! {
-        result = read(source, &settings, events) => result,
-        result = answering => Err(match result {
-            Ok(Err(error)) => error.into(),
-            _ => "the local API ended".into(),
-        }),
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    };
-    stop.cancel();
-    match tokio::task::spawn_blocking(move || owner.join()).await {
-        Ok(Ok(Ok(()))) => tracing::info!("tandem stops; the tables stay as they are"),
-        Ok(Ok(Err(error))) => return Err(error.into()),
-        _ => return Err("the engine ended in a panic; the tables stay as they are".into()),
-    }
-    result
-}
-
-async fn read(source: Source, settings: &Settings, events: Sender<Event>) -> Result<(), CommandError> {
-    let node = &settings.node_name;
-    match source {
-        Source::Kubernetes => {
-            let client = kubernetes::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?;
-            kubernetes::run(client, node, events).await;
-        }
-        Source::Directory(path) => directory::run(&path, node, events).await?,
-    }
-    Err("the source of objects ended".into())
-}
-
-/// Tells the engine the node's addresses before anything else, then follows them on a thread of its own.
-async fn follow_interfaces(events: &Sender<Event>) -> Result<(), CommandError> {
-    let mut interfaces = Interfaces::open()?;
-    let first: Vec<IpAddr> = interfaces.read()?;
-    events.send(Event::Interfaces(first)).await?;
-    let events = events.clone();
-    thread::Builder::new()
-        .name("interfaces".into())
-        .spawn(move || interfaces.follow(&events))?;
-    Ok(())
-}
-
-fn node_settings(settings: &Settings) -> NodeSettings {
-    let local_pods = match &settings.detect_local {
-        DetectLocal::ClusterCidr(ranges) => LocalPods::Ranges(ranges.clone()),
-        DetectLocal::NodeCidr => LocalPods::NodeCidrs,
-        DetectLocal::None => LocalPods::Unknown,
-    };
-    NodeSettings {
-        local_pods,
-        node_port_addresses: settings.node_port_addresses.clone(),
-    }
-}
-
-fn open<F: Family>(settings: &Settings) -> Open<F> {
-    let (masquerade_bit, masquerade_all) = (settings.masquerade_bit, settings.masquerade_all);
-    Box::new(move |detect_local| {
-        let settings = tandem_nft::Settings {
-            masquerade_bit,
-            masquerade_all,
-            detect_local,
-        };
-        let kernel = Kernel::<F>::open(settings).map_err(|error| error.to_string())?;
-        Ok(Box::new(kernel) as _)
-    })
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), CommandError> {

@@ -1,6 +1,7 @@
 //! One family's table and data plane, kept equal. A failure here stays here: the other family has its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
@@ -8,6 +9,7 @@ use tandem_core::family::Family;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::plan;
 use tandem_core::table::Table;
+use tandem_nft::Settings as Rules;
 
 use super::backoff::Backoff;
 use super::snapshot::{FamilyStatus, SetAside};
@@ -25,16 +27,17 @@ pub trait Plane<F: Family>: DataPlane<F> + Send {
     fn tidy(&mut self) -> Result<(), String>;
 }
 
-/// Opens a data plane; called again after a failure. The argument says whether pods are told from other sources in this
-/// family: some of the fixed rules depend on it.
-pub type Open<F> = Box<dyn FnMut(bool) -> Result<Box<dyn Plane<F>>, String> + Send>;
+/// Opens a data plane with these fixed rules; called again after a failure, and when the rules are to be others.
+pub type Open<F> = Box<dyn FnMut(Rules) -> Result<Box<dyn Plane<F>>, String> + Send>;
 
 /// One family.
 pub struct FamilyEngine<F: Family> {
     open: Open<F>,
     plane: Option<Box<dyn Plane<F>>>,
     /// What the data plane was opened with.
-    detect_local: bool,
+    rules: Rules,
+    /// The node's zone, as Services were last planned with.
+    zone: Option<Arc<str>>,
     table: Table<F>,
     pending: BTreeSet<ObjectKey>,
     node_pending: bool,
@@ -75,7 +78,8 @@ impl<F: Family> FamilyEngine<F> {
         Self {
             open,
             plane: None,
-            detect_local: false,
+            rules: Rules::default(),
+            zone: None,
             table: Table::default(),
             pending: BTreeSet::new(),
             node_pending: false,
@@ -93,9 +97,17 @@ impl<F: Family> FamilyEngine<F> {
         self.pending.extend(changed.iter().cloned());
         if node_changed {
             self.node_pending = true;
-            if self.detect_local == world.node_rows::<F>().local_pods.is_empty() {
-                // The fixed rules are others now: they are replaced where the tables are opened.
+            if self.rules != world.rules::<F>() {
+                // They are replaced where the tables are opened.
                 self.plane = None;
+            }
+            if self.zone != world.node.zone {
+                self.zone.clone_from(&world.node.zone);
+                let hinted = world
+                    .services
+                    .iter()
+                    .filter(|(_, entry)| entry.slices.iter().any(|slice| !slice.hints.is_empty()));
+                self.pending.extend(hinted.map(|(key, _)| key.clone()));
             }
             // Whether the node itself is inside a source range decides about a Service's rows.
             let restricted = world
@@ -185,8 +197,8 @@ impl<F: Family> FamilyEngine<F> {
         if self.plane.is_some() {
             return Ok(());
         }
-        self.detect_local = !world.node_rows::<F>().local_pods.is_empty();
-        let mut plane = (self.open)(self.detect_local)?;
+        self.rules = world.rules::<F>();
+        let mut plane = (self.open)(self.rules)?;
         let rows = plane.read().map_err(|error| error.to_string())?;
         let found = rows.len();
         let (table, strays) = Table::adopt(rows);

@@ -39,6 +39,7 @@ const TIDY_AFTER: Duration = Duration::from_secs(5);
 /// The owner of everything that changes.
 pub struct Engine {
     settings: NodeSettings,
+    reconfigured: bool,
     index: Index,
     v4: FamilyEngine<V4>,
     v6: FamilyEngine<V6>,
@@ -70,6 +71,7 @@ impl Engine {
         let index = Index::default();
         Self {
             settings,
+            reconfigured: false,
             index,
             v4,
             v6,
@@ -103,6 +105,10 @@ impl Engine {
                     tracing::warn!(%kind, "cannot be read: {reason}; what is known stays in the kernel");
                 }
                 Event::Reach(kind, Reach::Watching) => tracing::info!(%kind, "watching"),
+                Event::Configured(settings) => {
+                    self.reconfigured |= self.settings != **settings;
+                    self.settings.clone_from(settings);
+                }
                 _ => {}
             }
             for (kind, key, notice) in self.index.apply(event) {
@@ -115,7 +121,7 @@ impl Engine {
     pub fn sync(&mut self, now: Instant) {
         if self.index.complete() {
             let changed = self.index.take_changed();
-            let node_changed = self.index.take_node_changed();
+            let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
             let nobody = tandem_core::object::Node::default();
             let world = World {
                 services: self.index.services(),

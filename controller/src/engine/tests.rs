@@ -1,5 +1,7 @@
 //! The engine against a data plane in memory that can be told to fail.
 
+mod live;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -114,12 +116,18 @@ fn opener<F: Family>(kernel: &Arc<Mutex<Kernel<F>>>) -> Open<F> {
 }
 
 impl Host {
-    fn start(&self) -> Engine {
-        let settings = NodeSettings {
+    fn settings() -> NodeSettings {
+        NodeSettings {
             local_pods: LocalPods::NodeCidrs,
             node_port_addresses: NodePortAddresses::Primary,
-        };
-        Engine::new(settings, opener(&self.v4), opener(&self.v6))
+            masquerade_all: false,
+            masquerade_bit: 14,
+            drop_invalid: false,
+        }
+    }
+
+    fn start(&self) -> Engine {
+        Engine::new(Self::settings(), opener(&self.v4), opener(&self.v6))
     }
 
     fn services(&self) -> (HashSet<String>, HashSet<String>) {
@@ -176,6 +184,7 @@ fn slice(service: &str, endpoints: &[u8]) -> Event {
         family: IpFamily::V4,
         ports: Box::new([port]),
         endpoints: endpoints.iter().map(endpoint).collect(),
+        hints: Box::default(),
     };
     Event::Applied(Object::EndpointSlice(slice), Vec::new())
 }
@@ -184,7 +193,7 @@ fn lists(objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
     let node = Node {
         name: "node1".into(),
         addresses: vec![[192, 0, 2, 11].into()],
-        pod_cidrs: Vec::new(),
+        ..Node::default()
     };
     let mut events: Vec<Event> = Kind::ALL.into_iter().map(Event::Listing).collect();
     events.push(Event::Applied(Object::Node(node), Vec::new()));

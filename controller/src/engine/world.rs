@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tandem_core::family::Family;
-use tandem_core::node::{NodePortAddresses, NodeRows};
+use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
+use tandem_nft::{DetectLocal, Settings as Rules};
 
 use crate::index::Services;
 
@@ -17,6 +18,10 @@ pub enum LocalPods {
     Ranges(Vec<IpNet>),
     /// `spec.podCIDRs` of the node (`detectLocalMode: NodeCIDR`).
     NodeCidrs,
+    /// Not ranges but the interface that pods' packets come in by (`detectLocalMode: BridgeInterface`).
+    Interface(InterfaceName),
+    /// The same, for interfaces whose names begin so (`detectLocalMode: InterfaceNamePrefix`).
+    InterfacePrefix(InterfaceName),
     /// Nobody knows: sources are never told apart.
     Unknown,
 }
@@ -28,6 +33,12 @@ pub struct NodeSettings {
     pub local_pods: LocalPods,
     /// Which addresses take nodePort traffic.
     pub node_port_addresses: NodePortAddresses,
+    /// Whether everything that is sent to ClusterIPs is masqueraded.
+    pub masquerade_all: bool,
+    /// Which bit of the packet mark asks for masquerading.
+    pub masquerade_bit: u8,
+    /// Whether forwarded packets that connection tracking calls invalid are dropped.
+    pub drop_invalid: bool,
 }
 
 /// The state of the world in one round.
@@ -52,9 +63,26 @@ impl World<'_> {
         let local_pods = match &self.settings.local_pods {
             LocalPods::Ranges(ranges) => ranges.as_slice(),
             LocalPods::NodeCidrs => &self.node.pod_cidrs,
-            LocalPods::Unknown => &[],
+            LocalPods::Interface(_) | LocalPods::InterfacePrefix(_) | LocalPods::Unknown => &[],
         };
         let choice = &self.settings.node_port_addresses;
         NodeRows::new(&self.service_cidrs, local_pods, choice, self.node, self.interfaces)
+    }
+
+    /// What the fixed rules of one family depend on.
+    pub fn rules<F: Family>(&self) -> Rules {
+        let detect_local = match self.settings.local_pods {
+            LocalPods::Interface(name) => DetectLocal::Interface(name),
+            LocalPods::InterfacePrefix(name) => DetectLocal::InterfacePrefix(name),
+            // Without a range of this family nobody is a pod: then nobody is told apart either.
+            _ if self.node_rows::<F>().local_pods.is_empty() => DetectLocal::Nothing,
+            _ => DetectLocal::Sources,
+        };
+        Rules {
+            masquerade_bit: self.settings.masquerade_bit,
+            masquerade_all: self.settings.masquerade_all,
+            detect_local,
+            drop_invalid: self.settings.drop_invalid,
+        }
     }
 }

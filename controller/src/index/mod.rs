@@ -80,6 +80,8 @@ impl Index {
                 self.interfaces = addresses;
             }
             Event::Reach(kind, reach) => drop(self.reach.insert(kind, reach)),
+            // The engine's own business.
+            Event::Configured(_) => {}
         }
         Vec::new()
     }

@@ -37,6 +37,7 @@ fn slice(name: &str, service: &str, last: u8) -> Event {
         family: IpFamily::V4,
         ports: Box::default(),
         endpoints: Box::new([endpoint]),
+        hints: Box::default(),
     };
     Event::Applied(Object::EndpointSlice(slice), Vec::new())
 }

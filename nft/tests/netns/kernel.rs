@@ -9,7 +9,7 @@ use crate::support::{check_loads, in_namespace, list, run, without_lines, withou
 use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::row::{Pick, Row};
-use tandem_nft::{Kernel, LockError, NodeLock, OpenError, Ownership, Settings};
+use tandem_nft::{DetectLocal, Kernel, LockError, NodeLock, OpenError, Ownership, Settings};
 
 fn open<F: Family>() -> Kernel<F> {
     open_with(Settings::default())
@@ -120,7 +120,7 @@ fn a_restart_with_other_settings_replaces_the_rules_and_nothing_else() {
         add(&mut first, reference());
         close(first);
         let settings = Settings {
-            detect_local: true,
+            detect_local: DetectLocal::Sources,
             ..Settings::default()
         };
         let mut second = open_with::<V6>(settings);
@@ -173,7 +173,7 @@ fn a_table_without_owner_is_adopted_and_stays_shared() {
             ],
         );
         let settings = Settings {
-            detect_local: true,
+            detect_local: DetectLocal::Sources,
             ..Settings::default()
         };
         let mut kernel = open_with::<V4>(settings);
@@ -214,7 +214,7 @@ fn a_table_of_another_layout_is_made_anew_with_its_rows() {
             run("nft", &["-f", path.to_str().expect("a path")]);
             std::fs::remove_file(&path).expect("the file");
             let settings = Settings {
-                detect_local: true,
+                detect_local: DetectLocal::Sources,
                 ..Settings::default()
             };
             let mut kernel = open_with::<V4>(settings);

@@ -4,7 +4,8 @@
 use crate::support::{check_loads, in_namespace, list, run, without_lines, without_owner};
 use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
-use tandem_nft::{Kernel, Settings};
+use tandem_core::node::InterfaceName;
+use tandem_nft::{DetectLocal, Kernel, Settings};
 
 fn made_by_kernel<F: Family>(settings: Settings, family: &str) -> String {
     in_namespace(|| {
@@ -31,7 +32,7 @@ fn made_by_nft(file: &str, family: &str) -> String {
 
 fn local() -> Settings {
     Settings {
-        detect_local: true,
+        detect_local: DetectLocal::Sources,
         ..Settings::default()
     }
 }
@@ -57,10 +58,26 @@ fn settings_change_only_the_rules_that_depend_on_them() {
     let all = Settings {
         masquerade_bit: 20,
         masquerade_all: true,
-        detect_local: false,
+        ..Settings::default()
     };
-    for (settings, name) in [(Settings::default(), "defaults"), (all, "masquerade_all_bit_20")] {
-        let made = without_owner(&made_by_kernel::<V4>(settings, "ip"));
+    let by = |name: &str, how: fn(InterfaceName) -> DetectLocal| Settings {
+        detect_local: how(InterfaceName::parse(name).expect("a name")),
+        ..Settings::default()
+    };
+    let drop_invalid = Settings {
+        drop_invalid: true,
+        ..local()
+    };
+    for (settings, name) in [
+        (Settings::default(), "defaults"),
+        (all, "masquerade_all_bit_20"),
+        (by("cni0", DetectLocal::Interface), "bridge_interface"),
+        (by("veth", DetectLocal::InterfacePrefix), "interface_name_prefix"),
+        (drop_invalid, "drop_invalid"),
+    ] {
+        let made = made_by_kernel::<V4>(settings, "ip");
+        check_loads(&made);
+        let made = without_owner(&made);
         let local = without_owner(&made_by_kernel::<V4>(local(), "ip"));
         insta::assert_snapshot!(format!("settings_{name}"), difference(&local, &made));
     }

@@ -9,6 +9,9 @@ use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why};
 use crate::event::{Kind, Object, ServiceCidr};
 
+/// What the cluster autoscaler taints a node with before it removes it.
+const DOWNSCALE_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
 impl<'a> Raw<'a> for raw::Node<'a> {
     const KIND: Kind = Kind::Node;
 
@@ -27,10 +30,19 @@ impl<'a> Raw<'a> for raw::Node<'a> {
             (_, Some(one)) if !one.as_str().is_empty() => ranges(notes, "spec.podCIDR", std::slice::from_ref(one)),
             _ => Vec::new(),
         };
+        let meta = self.metadata.unwrap_or_default();
+        let labels = meta.labels.unwrap_or_default();
+        let zone = labels.zone.as_ref().map(Text::as_str).filter(|zone| !zone.is_empty());
+        let tainted = spec.taints.iter().flatten().any(|taint| {
+            let key = taint.key.as_ref().map(Text::as_str);
+            key == Some(DOWNSCALE_TAINT)
+        });
         Decoded::Apply(Object::Node(Node {
             name: key.name,
             addresses: node_addresses(notes, &addresses),
             pod_cidrs,
+            zone: zone.map(|zone| decoder.intern(zone)),
+            leaving: tainted || meta.deletion_timestamp.is_some(),
         }))
     }
 }

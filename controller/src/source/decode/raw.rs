@@ -85,6 +85,7 @@ pub(super) struct Meta<'a> {
     pub(super) namespace: Option<Text<'a>>,
     pub(super) resource_version: Option<Text<'a>>,
     pub(super) creation_timestamp: Option<Text<'a>>,
+    pub(super) deletion_timestamp: Option<IgnoredAny>,
     pub(super) labels: Option<Labels<'a>>,
 }
 
@@ -97,6 +98,8 @@ pub(super) struct Labels<'a> {
     pub(super) headless: Option<Text<'a>>,
     #[serde(rename = "kubernetes.io/service-name")]
     pub(super) service_name: Option<Text<'a>>,
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub(super) zone: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,6 +185,20 @@ pub(super) struct Endpoint<'a> {
     pub(super) addresses: Option<First<'a>>,
     pub(super) conditions: Option<Conditions>,
     pub(super) node_name: Option<Text<'a>>,
+    pub(super) hints: Option<Hints<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub(super) struct Hints<'a> {
+    pub(super) for_zones: Option<Vec<Hint<'a>>>,
+    pub(super) for_nodes: Option<Vec<Hint<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub(super) struct Hint<'a> {
+    pub(super) name: Option<Text<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -214,6 +231,13 @@ pub(super) struct NodeSpec<'a> {
     pub(super) pod_cidr: Option<Text<'a>>,
     #[serde(rename = "podCIDRs")]
     pub(super) pod_cidrs: Option<Vec<Text<'a>>>,
+    pub(super) taints: Option<Vec<Taint<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub(super) struct Taint<'a> {
+    pub(super) key: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint};
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, EndpointSlice, ObjectKey, SliceEndpoint, SlicePort};
+use tandem_core::object::{Conditions, EndpointSlice, Hints, NodeHint, ObjectKey, SliceEndpoint, SlicePort};
 
 use super::notes::{Notes, Tally};
 use super::raw::{self, Meta, Text};
@@ -44,11 +44,13 @@ impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
                 return ignore(key, Why::AddressType);
             }
         };
+        let (endpoints, hints) = endpoints(decoder, notes, family, &self.endpoints.unwrap_or_default());
         Decoded::Apply(Object::EndpointSlice(EndpointSlice {
             service: decoder.intern(service.as_str()),
             family,
             ports: slice_ports(decoder, notes, &self.ports.unwrap_or_default()),
-            endpoints: endpoints(decoder, notes, family, &self.endpoints.unwrap_or_default()),
+            endpoints,
+            hints,
             key,
         }))
     }
@@ -94,15 +96,20 @@ fn endpoints(
     notes: &mut Notes,
     family: IpFamily,
     list: &[raw::Endpoint<'_>],
-) -> Box<[SliceEndpoint]> {
+) -> (Box<[SliceEndpoint]>, Box<[Hints]>) {
     let mut faults = Faults::default();
     let mut kept = Vec::with_capacity(list.len());
+    let mut hinted = Vec::new();
     for (index, raw) in list.iter().enumerate() {
         let text = raw.addresses.as_ref().and_then(|addresses| addresses.0.as_ref());
         let Some(addr) = faults.address(family, index, text) else {
             continue;
         };
         let conditions = raw.conditions.unwrap_or_default();
+        if let Some(hints) = raw.hints.as_ref().map(|hints| hints_of(decoder, hints)) {
+            hinted.resize_with(kept.len(), Hints::default);
+            hinted.push(hints);
+        }
         kept.push(SliceEndpoint {
             addr,
             conditions: Conditions {
@@ -117,7 +124,30 @@ fn endpoints(
         });
     }
     faults.finish(notes);
-    kept.into()
+    if hinted.iter().all(|hints| *hints == Hints::default()) {
+        hinted.clear();
+    } else {
+        hinted.resize_with(kept.len(), Hints::default);
+    }
+    (kept.into(), hinted.into())
+}
+
+fn hints_of(decoder: &Decoder, raw: &raw::Hints<'_>) -> Hints {
+    fn names<'h>(list: Option<&'h Vec<raw::Hint<'_>>>) -> impl Iterator<Item = &'h str> + Clone {
+        let names = list.into_iter().flatten().filter_map(|hint| hint.name.as_ref());
+        names.map(Text::as_str).filter(|name| !name.is_empty())
+    }
+    let mut nodes = names(raw.for_nodes.as_ref());
+    Hints {
+        zones: names(raw.for_zones.as_ref()).map(|zone| decoder.intern(zone)).collect(),
+        nodes: match nodes.next() {
+            None => NodeHint::None,
+            Some(first) if first == &*decoder.node_name || nodes.any(|name| name == &*decoder.node_name) => {
+                NodeHint::Here
+            }
+            Some(_) => NodeHint::Elsewhere,
+        },
+    }
 }
 
 impl Faults {

@@ -1,5 +1,7 @@
 use tandem_core::object::{Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
 
+mod topology;
+
 use super::*;
 
 fn decoder() -> Decoder {

@@ -73,7 +73,7 @@ async fn next(events: &mut Receiver<Event>) -> String {
         Event::Reach(kind, Reach::Watching) => format!("watching {kind}"),
         Event::Reach(kind, Reach::Lost(_)) => format!("lost {kind}"),
         Event::Unreadable(kind, key, _) => format!("unreadable {kind} {key}"),
-        Event::Interfaces(_) => "interfaces".to_owned(),
+        Event::Interfaces(_) | Event::Configured(_) => "not of this source".to_owned(),
     }
 }
 

@@ -247,3 +247,34 @@ fn endpoints_that_only_the_local_list_falls_back_to_may_reach_themselves_too() {
     let plan = plan_one::<V4>(&service, &[mk_slice("web", &entries)]);
     assert_eq!(plan.hairpin, ["10.0.1.4".parse::<std::net::Ipv4Addr>().unwrap()]);
 }
+
+#[test]
+fn udp_flows_may_be_with_every_endpoint_that_answers_whatever_the_policies() {
+    let service = Service {
+        internal_policy: TrafficPolicy::Local,
+        ports: vec![mk_port("dns", Protocol::Udp, 53), mk_port("http", Protocol::Tcp, 80)],
+        ..mk_service("web")
+    };
+    let slice = EndpointSlice {
+        ports: [
+            mk_slice_port("dns", Protocol::Udp, 53),
+            mk_slice_port("http", Protocol::Tcp, 8080),
+        ]
+        .into(),
+        ..mk_slice(
+            "web",
+            &[
+                remote("10.0.2.1"),
+                terminating(local("10.0.1.1")),
+                unready(local("10.0.3.1")),
+            ],
+        )
+    };
+    let plans = plans::<V4>(&service, &[slice]);
+    let answering = |plan: usize| {
+        let endpoints = plans[plan].answering.iter().map(|e| format!("{}:{}", e.addr, e.port));
+        endpoints.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(answering(0), "10.0.1.1:53 10.0.2.1:53");
+    assert_eq!(answering(1), "", "connections end by themselves");
+}

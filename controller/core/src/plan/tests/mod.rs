@@ -4,3 +4,4 @@ mod endpoints;
 mod frontends;
 mod policies;
 mod sources;
+mod topology;

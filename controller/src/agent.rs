@@ -1,0 +1,121 @@
+//! All parts of the running agent, wired together: sources and interfaces tell the engine, which owns the tables and
+//! publishes what the local API answers from.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use tandem_core::family::Family;
+use tandem_nft::Kernel;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Server;
+use crate::config::{DetectLocal, Settings};
+use crate::engine::{Engine, LocalPods, NodeSettings, Open};
+use crate::event::Event;
+use crate::interfaces::Interfaces;
+use crate::source::{directory, kubernetes};
+
+/// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.
+const WAITING: usize = 16_384;
+
+/// Why the agent ended: one line for people.
+type AgentError = Box<dyn std::error::Error>;
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Kubernetes API server.
+    Kubernetes,
+    /// A folder of manifests.
+    Directory(PathBuf),
+}
+
+/// Runs all parts until a signal comes or one of them cannot go on.
+pub async fn run(settings: Settings, source: Source, socket: &Path) -> Result<(), AgentError> {
+    let server = Server::bind(socket).await?;
+    let (events, received) = channel(WAITING);
+    let stop = CancellationToken::new();
+
+    let engine = Engine::new(node_settings(&settings), open(), open());
+    let published = engine.published();
+    tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
+    let owner = {
+        let stop = stop.clone();
+        // The engine waits in system calls for the kernel: a thread of its own keeps that from the others.
+        thread::Builder::new().name("engine".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            runtime.block_on(engine.run(received, stop));
+            Ok::<_, std::io::Error>(())
+        })?
+    };
+    follow_interfaces(&events).await?;
+    let answering = tokio::spawn(server.run(published));
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let result = tokio::select! {
+        result = read(source, &settings, events) => result,
+        result = answering => Err(match result {
+            Ok(Err(error)) => error.into(),
+            _ => "the local API ended".into(),
+        }),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    stop.cancel();
+    match tokio::task::spawn_blocking(move || owner.join()).await {
+        Ok(Ok(Ok(()))) => tracing::info!("tandem stops; the tables stay as they are"),
+        Ok(Ok(Err(error))) => return Err(error.into()),
+        _ => return Err("the engine ended in a panic; the tables stay as they are".into()),
+    }
+    result
+}
+
+async fn read(source: Source, settings: &Settings, events: Sender<Event>) -> Result<(), AgentError> {
+    let node = &settings.node_name;
+    match source {
+        Source::Kubernetes => {
+            let client = kubernetes::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?;
+            kubernetes::run(client, node, events).await;
+        }
+        Source::Directory(path) => directory::run(&path, node, events).await?,
+    }
+    Err("the source of objects ended".into())
+}
+
+/// Tells the engine the node's addresses before anything else, then follows them on a thread of its own.
+async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
+    let mut interfaces = Interfaces::open()?;
+    let first: Vec<IpAddr> = interfaces.read()?;
+    events.send(Event::Interfaces(first)).await?;
+    let events = events.clone();
+    thread::Builder::new()
+        .name("interfaces".into())
+        .spawn(move || interfaces.follow(&events))?;
+    Ok(())
+}
+
+fn node_settings(settings: &Settings) -> NodeSettings {
+    let local_pods = match &settings.detect_local {
+        DetectLocal::ClusterCidr(ranges) => LocalPods::Ranges(ranges.clone()),
+        DetectLocal::NodeCidr => LocalPods::NodeCidrs,
+        DetectLocal::None => LocalPods::Unknown,
+    };
+    NodeSettings {
+        local_pods,
+        node_port_addresses: settings.node_port_addresses.clone(),
+        masquerade_all: settings.masquerade_all,
+        masquerade_bit: settings.masquerade_bit,
+        drop_invalid: false,
+    }
+}
+
+fn open<F: Family>() -> Open<F> {
+    Box::new(|rules| {
+        let kernel = Kernel::<F>::open(rules).map_err(|error| error.to_string())?;
+        Ok(Box::new(kernel) as _)
+    })
+}
