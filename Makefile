@@ -10,10 +10,10 @@ WITH := . scripts/env.sh;
 # Programs, optimised. Always --workspace: another set of packages could mean other features, and building them all again.
 BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --release --workspace --bin tandem
 CONTROLPLANE := tests/controlplane/bin/controlplane
-BENCHES := bench-change bench-load bench-memory bench-latency bench-flows
+BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint
+	setup-rust setup-net setup-go setup-lint parity
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -40,6 +40,10 @@ demo: setup-net ## a dual-stack Service proxy at work on real packets, in namesp
 
 test: setup-net controlplane ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
+
+parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side
+	@$(BUILD) --bin parity
+	@$(WITH) $$RELEASE/parity
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test purity
@@ -73,6 +77,7 @@ bench-load: setup-net ## first load of large clusters, beside nft
 bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints
 bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
+bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
 $(BENCHES):
 	@$(BUILD) --bin $@
 	@$(WITH) $$RELEASE/$@

@@ -33,11 +33,13 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::fabric::Fabric;
+use crate::manifests;
 use crate::netns::{Namespace, run_command};
 use crate::node::{Node, Pod, PodRanges};
 use crate::scratch::Scratch;
 
 pub use api::{Api, path};
+pub(crate) use files::PORT;
 pub use programs::{Program, binary};
 
 /// How long the control plane may take to answer for the first time.
@@ -177,6 +179,11 @@ impl Cluster {
         self.inside().run(|| run_command(&mut command))?
     }
 
+    /// The nodes' network.
+    pub(crate) fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
     /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
     pub fn enter_by(&self, number: u8) -> Result<()> {
         self.fabric.enter_by(self.node(number)?)
@@ -203,8 +210,13 @@ impl Cluster {
 
     /// Starts the real kube-proxy on a node, nftables mode; it ends when it is dropped.
     pub fn start_kube_proxy(&self, number: u8) -> Result<Program> {
+        self.start_kube_proxy_with(number, &manifests::configuration())
+    }
+
+    /// The same with another configuration.
+    pub fn start_kube_proxy_with(&self, number: u8, configuration: &Value) -> Result<Program> {
         let node = self.node(number)?;
-        let configuration = files::kube_proxy(self.place.path(), &node.name)?;
+        let configuration = files::kube_proxy(self.place.path(), &node.name, configuration)?;
         let arguments = vec![format!("--config={}", configuration.display()), "--v=1".to_owned()];
         Program::start(&node.namespace, self.place.path(), "kube-proxy", &arguments, false)
     }
@@ -218,28 +230,7 @@ impl Cluster {
         let namespace = self.place.namespace(name)?;
         let node = self.node(node)?;
         let pod = node.add_pod_in(namespace, name, number)?;
-        self.api.create(&json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": { "namespace": "default", "name": name, "labels": { "app": app } },
-            "spec": { "nodeName": node.name, "containers": [{
-                "name": "main",
-                "image": "none.example/main",
-                "ports": [{ "name": "main", "containerPort": 8080 }, { "name": "other", "containerPort": 9090 }],
-            }]},
-            "status": {
-                "phase": "Running",
-                "hostIP": node.v4,
-                "hostIPs": [{ "ip": node.v4 }, { "ip": node.v6 }],
-                "podIP": pod.v4,
-                "podIPs": [{ "ip": pod.v4 }, { "ip": pod.v6 }],
-                "conditions": [{ "type": "Ready", "status": "True" }],
-                "containerStatuses": [{
-                    "name": "main", "image": "none.example/main", "imageID": "", "restartCount": 0, "ready": true,
-                    "state": { "running": {} },
-                }],
-            },
-        }))?;
+        self.api.create(&pod_object("default", name, node, &pod, app))?;
         self.pods.insert(name.to_owned(), pod);
         self.pod(name)
     }
@@ -320,4 +311,30 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// A Pod that runs and is ready, as a kubelet would say.
+pub(crate) fn pod_object(namespace: &str, name: &str, node: &Node, pod: &Pod, app: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "namespace": namespace, "name": name, "labels": { "app": app } },
+        "spec": { "nodeName": node.name, "containers": [{
+            "name": "main",
+            "image": "none.example/main",
+            "ports": [{ "name": "main", "containerPort": 8080 }, { "name": "other", "containerPort": 9090 }],
+        }]},
+        "status": {
+            "phase": "Running",
+            "hostIP": node.v4,
+            "hostIPs": [{ "ip": node.v4 }, { "ip": node.v6 }],
+            "podIP": pod.v4,
+            "podIPs": [{ "ip": pod.v4 }, { "ip": pod.v6 }],
+            "conditions": [{ "type": "Ready", "status": "True" }],
+            "containerStatuses": [{
+                "name": "main", "image": "none.example/main", "imageID": "", "restartCount": 0, "ready": true,
+                "state": { "running": {} },
+            }],
+        },
+    })
 }

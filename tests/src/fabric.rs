@@ -9,7 +9,7 @@ use crate::node::{Node, PodRanges};
 use crate::topology::{CLIENT, EXTERNAL_RANGES, SERVICE_RANGES};
 
 /// A namespace with a bridge for the nodes; it is their gateway.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fabric {
     pub(crate) namespace: Namespace,
 }

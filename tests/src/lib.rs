@@ -10,17 +10,23 @@
 //! | [`traffic`] | real clients and servers: who answered, which source was seen, refused or lost |
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
 //! | [`nft`] | what the installed nft says of a node's tables |
+//! | [`parity`] | the same flows through the real kube-proxy and through Tandem |
+//! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
+//! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
 //! | [`netns`], [`node`], [`scratch`] | what these are made of |
 //!
 //! Everything needs root, and touches nothing outside the namespaces that it makes.
 
 pub mod cluster;
+pub mod conntrack;
 mod fabric;
 pub mod fleet;
+pub mod interrupt;
 pub mod manifests;
 pub mod netns;
 pub mod nft;
 pub mod node;
+pub mod parity;
 pub mod scratch;
 pub mod stage;
 pub mod tandem;

@@ -95,6 +95,7 @@ impl Namespace {
             ("net/ipv4/icmp_ratelimit", "0"),
             ("net/ipv6/icmp/ratelimit", "0"),
         ])?;
+        namespace.lift_icmp_limits()?;
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -153,6 +154,14 @@ impl Namespace {
             }
             Ok(())
         })?
+    }
+
+    /// Lifts the limit on all ICMP errors together, which newer kernels have in each namespace, older ones as a whole.
+    fn lift_icmp_limits(&self) -> Result<()> {
+        let limits = ["net/ipv4/icmp_msgs_per_sec", "net/ipv4/icmp_msgs_burst"];
+        let exists = |key: &&str| Path::new("/proc/sys").join(key).exists();
+        let here: Vec<&str> = self.run(|| limits.into_iter().filter(exists).collect())?;
+        here.into_iter().try_for_each(|key| self.sysctls(&[(key, "100000")]))
     }
 
     /// Makes it a router for both families.

@@ -1,6 +1,7 @@
 //! What the installed `nft` says of a namespace: the tables as text and JSON, their counters, and whether the text
 //! could be loaded again.
 
+mod changes;
 mod meaning;
 mod picture;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::netns::{Namespace, feed_command, run_command};
 
+pub use changes::{Changes, Counts};
 pub use meaning::{Meaning, meaning};
 pub use picture::picture;
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::netns::Namespace;
 
 /// A node: its namespace, addresses and pod ranges.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// The name of its Node object, and what `--hostname-override` gets.
     pub name: String,

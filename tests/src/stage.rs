@@ -112,6 +112,12 @@ impl Stage {
         eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }
 
+    /// What ends the elements of the last change: an endpoint of a Service that nobody uses, as nftables holds it.
+    pub fn last_element(&self) -> Vec<u8> {
+        let port = self.changes.to_be_bytes();
+        [&objects::MARKER_ADDRESS.octets()[..], &port].concat()
+    }
+
     /// Sends many requests that all must be answered.
     pub fn ask(&self, from: &Namespace, count: usize, protocol: Protocol, to: (IpAddr, u16)) -> Result<Answers> {
         Answers::gather(from, count, &Request::new(protocol, to.into()))

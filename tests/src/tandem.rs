@@ -41,6 +41,9 @@ use log::Log;
 /// How long it may take to be ready, or to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The name of its `KubeProxyConfiguration`.
+const CONFIGURATION: &str = "config.yaml";
+
 /// What a Tandem shall be started with.
 #[derive(Debug)]
 pub struct Plan {
@@ -49,6 +52,7 @@ pub struct Plan {
     source: Vec<String>,
     arguments: Vec<String>,
     configuration: Value,
+    own: Value,
 }
 
 /// A Tandem on a node.
@@ -103,6 +107,7 @@ impl Tandem {
             source: Vec::new(),
             arguments: Vec::new(),
             configuration: manifests::configuration(),
+            own: Value::Null,
         }
     }
 
@@ -214,6 +219,11 @@ impl Tandem {
         self.scratch.path().join("tandem.sock")
     }
 
+    /// Its `KubeProxyConfiguration`, which it watches.
+    pub fn configuration(&self) -> PathBuf {
+        self.scratch.path().join(CONFIGURATION)
+    }
+
     /// What it has logged so far, over restarts.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
@@ -311,10 +321,9 @@ impl Plan {
     /// Takes its objects from an API server.
     #[must_use]
     pub fn kubeconfig(mut self, path: &Path) -> Self {
-        let path = path.display().to_string();
-        self.source = ["--source", "kubernetes", "--kubeconfig", &path]
-            .map(str::to_owned)
-            .to_vec();
+        // With --config, the flag of that name is ignored.
+        self.configuration["clientConnection"] = json!({ "kubeconfig": path });
+        self.source = ["--source", "kubernetes"].map(str::to_owned).to_vec();
         self
     }
 
@@ -322,6 +331,16 @@ impl Plan {
     #[must_use]
     pub fn setting(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.configuration[field] = value.into();
+        self
+    }
+
+    /// Sets a field of its `TandemConfiguration`, the file beside the other.
+    #[must_use]
+    pub fn own_setting(mut self, field: &str, value: impl Into<Value>) -> Self {
+        if self.own.is_null() {
+            self.own = json!({ "apiVersion": "tandem.config/v1alpha1", "kind": "TandemConfiguration" });
+        }
+        self.own[field] = value.into();
         self
     }
 
@@ -365,9 +384,13 @@ impl Plan {
 
     /// Writes the configuration into a folder and gives back the arguments that go with it.
     fn write(&self, folder: &Path) -> Result<Vec<String>> {
-        let file = folder.join("config.yaml");
+        let file = folder.join(CONFIGURATION);
         fs::write(&file, manifests::to_yaml(&self.configuration))
             .with_context(|| format!("write {}", file.display()))?;
+        if !self.own.is_null() {
+            let own = folder.join("tandem.conf");
+            fs::write(&own, manifests::to_yaml(&self.own)).with_context(|| format!("write {}", own.display()))?;
+        }
         let (file, socket) = (
             file.display().to_string(),
             folder.join("tandem.sock").display().to_string(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::fabric::GATEWAYS;
-use crate::manifests::{self, to_yaml};
+use crate::manifests::to_yaml;
 use crate::netns::run_command;
 
 /// The administrator's kubeconfig.
@@ -18,7 +18,7 @@ pub(super) const ADMIN: &str = "admin.kubeconfig";
 pub(super) const TANDEM: &str = "tandem.kubeconfig";
 
 /// The port of the API server.
-pub(super) const PORT: u16 = 6443;
+pub(crate) const PORT: u16 = 6443;
 
 /// These open a control plane that lives for one test in a namespace of its own.
 const TOKENS: [(&str, &str, &str); 2] = [
@@ -112,9 +112,9 @@ pub(super) fn permissions() -> [Value; 2] {
     [role, binding]
 }
 
-/// A configuration of the real kube-proxy for one node. It may not change the limits of connection tracking there.
-pub(super) fn kube_proxy(folder: &Path, node: &str) -> Result<PathBuf> {
-    let mut configuration = manifests::configuration();
+/// Completes a configuration of the real kube-proxy for one node. It may not change the limits of connection tracking there.
+pub(super) fn kube_proxy(folder: &Path, node: &str, configuration: &Value) -> Result<PathBuf> {
+    let mut configuration = configuration.clone();
     configuration["hostnameOverride"] = json!(node);
     configuration["clientConnection"] = json!({ "kubeconfig": folder.join(ADMIN) });
     configuration["conntrack"] =

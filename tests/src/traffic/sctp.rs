@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -99,20 +100,20 @@ pub(super) fn ask(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -
 
 /// A server's side: hears all SCTP that comes to its address, answers what comes to its port.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     socket: UdpSocket,
     address: SocketAddr,
 }
 
 impl Listener {
-    pub(super) fn bind(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, patience: Duration) -> io::Result<Self> {
         let socket = raw(address)?;
         socket.set_read_timeout(Some(patience))?;
         Ok(Self { socket, address })
     }
 
     /// Waits for one packet; where it is an INIT to this port, answers it with what `speak` says to that client.
-    pub(super) fn answer(&self, speak: impl Fn(SocketAddr) -> String) -> io::Result<()> {
+    pub(crate) fn answer(&self, speak: impl Fn(SocketAddr) -> String) -> io::Result<()> {
         let mut buffer = [0; 2048];
         let (length, client) = self.socket.recv_from(&mut buffer)?;
         match Packet::decode(payload(self.address, &buffer[..length])) {
@@ -134,6 +135,12 @@ impl Listener {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

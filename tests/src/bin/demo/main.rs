@@ -12,29 +12,21 @@ mod services;
 mod setting;
 
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tandem_tests::tandem;
-use tokio::signal::unix::{SignalKind, signal};
+use tandem_tests::{interrupt, tandem};
 
 use flow::Score;
 use paper::Paper;
 use setting::Setting;
 
-/// Signals that came so far.
-static SIGNALS: AtomicU8 = AtomicU8::new(0);
-/// What a shell says of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
-    let result = watch_signals().and_then(|()| run());
+    let result = interrupt::watch().and_then(|()| run());
     match result {
-        _ if interrupted() => {
+        _ if interrupt::came() => {
             eprintln!("\ninterrupted; everything that was made is removed");
-            ExitCode::from(INTERRUPTED)
+            ExitCode::from(interrupt::INTERRUPTED)
         }
         Ok(Score { failed: 0, .. }) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -97,37 +89,9 @@ fn ready() -> Result<()> {
     Ok(())
 }
 
-/// Notes SIGINT and SIGTERM; the second one ends the program at once, and what it made is removed from outside.
-fn watch_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    let count = move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if SIGNALS.fetch_add(1, Ordering::Relaxed) > 0 {
-                    std::process::exit(INTERRUPTED.into());
-                }
-            }
-        });
-    };
-    thread::Builder::new().name("signals".into()).spawn(count)?;
-    Ok(())
-}
-
-fn interrupted() -> bool {
-    SIGNALS.load(Ordering::Relaxed) > 0
-}
-
 /// An error where the demo shall stop.
 fn go_on() -> Result<()> {
-    if interrupted() {
+    if interrupt::came() {
         bail!("interrupted");
     }
     Ok(())

@@ -1,0 +1,167 @@
+//! The UDP entries of a namespace's connection tracking, listed and made over netlink: no other tool is needed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use netlink_bindings::conntrack::{
+    IterableTupleAttrs, Nfgenmsg, OpGetDump, PushConntrackAttrs, PushTupleAttrs, Request, TupleAttrs, TupleIpAttrs,
+    TupleProtoAttrs,
+};
+use netlink_bindings::traits::{NetlinkRequest, Protocol, Pusher};
+use netlink_socket2::NetlinkSocket;
+
+use crate::netns::Namespace;
+
+const UDP: u8 = 17;
+const FAMILIES: [u8; 2] = [2, 10];
+/// `NLM_F_CREATE | NLM_F_EXCL`
+const CREATE: u16 = 0x400 | 0x200;
+/// `NETLINK_NETFILTER`
+const NETFILTER: u16 = 12;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`
+const NEW: u16 = 1 << 8;
+/// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`
+const STATUS: u32 = 1 << 1 | 1 << 2 | 1 << 3;
+
+/// One entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The client.
+    pub from: SocketAddr,
+    /// What it sends to.
+    pub to: SocketAddr,
+    /// Where answers come from: the endpoint, or `to` again where nothing is translated.
+    pub with: SocketAddr,
+    /// The kernel's number for it; another entry between the same ends has another.
+    pub id: u32,
+}
+
+/// Every UDP entry of the namespace, both families, sorted.
+pub fn udp(namespace: &Namespace) -> Result<Vec<Entry>> {
+    namespace.run(udp_here)?
+}
+
+/// The same in the namespace of the calling thread.
+pub fn udp_here() -> Result<Vec<Entry>> {
+    let mut socket = NetlinkSocket::new();
+    let mut entries = Vec::new();
+    for family in FAMILIES {
+        let request = Request::new().op_get_dump(&header(family));
+        let mut reply = socket.request(&request).context("ask for connection tracking")?;
+        while let Some((_, attributes)) = reply.recv().transpose().context("read connection tracking")? {
+            let (Some((from, to)), Some((with, _))) = (
+                attributes.get_tuple_orig().ok().and_then(ends),
+                attributes.get_tuple_reply().ok().and_then(ends),
+            ) else {
+                continue;
+            };
+            let id = attributes.get_id().context("an entry without a number")?;
+            entries.push(Entry { from, to, with, id });
+        }
+    }
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+/// Makes entries in the namespace of the calling thread, as if these flows had been answered; their ids are not looked at.
+pub fn make_here(entries: impl IntoIterator<Item = Entry>, seconds: u32) -> Result<()> {
+    let mut socket = NetlinkSocket::new();
+    for entry in entries {
+        let family = FAMILIES[usize::from(entry.to.is_ipv6())];
+        let mut bytes = header(family).as_slice().to_vec();
+        let tuple = write(
+            PushConntrackAttrs::new(&mut bytes).nested_tuple_orig(),
+            entry.from,
+            entry.to,
+        );
+        let tuple = write(tuple.end_nested().nested_tuple_reply(), entry.with, entry.from);
+        tuple.end_nested().push_status(STATUS).push_timeout(seconds);
+        let made = socket.request(&New(bytes)).context("ask for a new entry")?.recv_ack();
+        made.with_context(|| format!("make {entry:?}"))?;
+    }
+    Ok(())
+}
+
+fn header(family: u8) -> Nfgenmsg {
+    let mut header = Nfgenmsg::new();
+    header.nfgen_family = family;
+    header
+}
+
+/// Source and destination of a UDP tuple.
+fn ends(tuple: IterableTupleAttrs<'_>) -> Option<(SocketAddr, SocketAddr)> {
+    let (mut source, mut destination, mut ports, mut protocol) = (None, None, (None, None), 0);
+    for attribute in tuple.flatten() {
+        match attribute {
+            TupleAttrs::TupleIp(ip) => {
+                for attribute in ip.flatten() {
+                    match attribute {
+                        TupleIpAttrs::IpV4Src(addr) => source = Some(IpAddr::V4(addr)),
+                        TupleIpAttrs::IpV4Dst(addr) => destination = Some(IpAddr::V4(addr)),
+                        TupleIpAttrs::IpV6Src(addr) => source = Some(IpAddr::V6(addr)),
+                        TupleIpAttrs::IpV6Dst(addr) => destination = Some(IpAddr::V6(addr)),
+                    }
+                }
+            }
+            TupleAttrs::TupleProto(proto) => {
+                for attribute in proto.flatten() {
+                    match attribute {
+                        TupleProtoAttrs::ProtoNum(number) => protocol = number,
+                        TupleProtoAttrs::ProtoSrcPort(port) => ports.0 = Some(port),
+                        TupleProtoAttrs::ProtoDstPort(port) => ports.1 = Some(port),
+                        _ => {}
+                    }
+                }
+            }
+            TupleAttrs::TupleZone(_) => {}
+        }
+    }
+    let ends = (
+        SocketAddr::new(source?, ports.0?),
+        SocketAddr::new(destination?, ports.1?),
+    );
+    (protocol == UDP).then_some(ends)
+}
+
+fn write<P: Pusher>(tuple: PushTupleAttrs<P>, from: SocketAddr, to: SocketAddr) -> PushTupleAttrs<P> {
+    let ip = tuple.nested_tuple_ip();
+    let ip = match from.ip() {
+        IpAddr::V4(addr) => ip.push_ip_v4_src(addr),
+        IpAddr::V6(addr) => ip.push_ip_v6_src(addr),
+    };
+    let ip = match to.ip() {
+        IpAddr::V4(addr) => ip.push_ip_v4_dst(addr),
+        IpAddr::V6(addr) => ip.push_ip_v6_dst(addr),
+    };
+    let proto = ip.end_nested().nested_tuple_proto().push_proto_num(UDP);
+    proto
+        .push_proto_src_port(from.port())
+        .push_proto_dst_port(to.port())
+        .end_nested()
+}
+
+/// A request for a new entry.
+struct New(Vec<u8>);
+
+impl NetlinkRequest for New {
+    type ReplyType<'buf> = <OpGetDump<'static> as NetlinkRequest>::ReplyType<'buf>;
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Raw {
+            protonum: NETFILTER,
+            request_type: NEW,
+        }
+    }
+
+    fn flags(&self) -> u16 {
+        CREATE
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn decode_reply(bytes: &[u8]) -> Self::ReplyType<'_> {
+        OpGetDump::decode_request(bytes)
+    }
+}

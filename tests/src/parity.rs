@@ -1,0 +1,146 @@
+//! Tandem against the real kube-proxy: same objects, same packets, same answers.
+//!
+//! A scenario is a file in `tests/data/parity/` (its README says how to write one): objects, changes, and flows. Both
+//! programs get the same `KubeProxyConfiguration` and follow the same API server; each has a world of its own, with the
+//! same nodes, pods, clients and addresses. Every flow is sent in both, and who answered, which sources were seen, what
+//! was refused, how soon, and what was dropped is compared. Where Tandem differs on purpose, `docs/differences.md` says why.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `scenario`, `flow`, `action`, `configuration` | what a file says |
+//! | `differences` | the list of intended differences |
+//! | `twins`, `side`, `forward`, `responder` | two worlds and the programs in them |
+//! | `objects`, `slices` | what a scenario makes at the API server |
+//! | `walk`, `measure`, `answer` | sending the flows and comparing what comes of them |
+//! | `untouched` | a Service beside all that, which must not notice |
+//! | `report` | the table |
+
+mod action;
+pub mod answer;
+mod configuration;
+pub mod differences;
+mod flow;
+mod forward;
+mod measure;
+mod objects;
+pub mod report;
+mod responder;
+pub mod scenario;
+mod side;
+mod slices;
+#[cfg(test)]
+mod tests;
+mod twins;
+mod untouched;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+
+pub use configuration::Configuration;
+use report::Report;
+use scenario::Scenario;
+use twins::Twins;
+use untouched::Untouched;
+use walk::Walk;
+
+/// Which scenarios are walked.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only those with this in their name.
+    pub scenario: Option<String>,
+    /// Only every third, by name.
+    pub third: bool,
+}
+
+/// The scenarios that these options leave, sorted by name.
+pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
+    let scenarios = scenario::load(&scenario::folder())?;
+    differences::check_keys(&scenarios, &differences::load()?)?;
+    let mut chosen: Vec<Scenario> = scenarios
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !options.third || index % 3 == 0)
+        .map(|(_, scenario)| scenario)
+        .collect();
+    if let Some(part) = &options.scenario {
+        chosen.retain(|scenario| scenario.name.contains(part));
+    }
+    ensure!(
+        !chosen.is_empty(),
+        "no such scenario in {}",
+        scenario::folder().display()
+    );
+    Ok(chosen)
+}
+
+/// Walks the scenarios, each in all its configurations. `show` gets the lines of the table as they come; an interrupt
+/// (see [`crate::interrupt`]) ends it between two scenarios.
+pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
+    let started = Instant::now();
+    let scenarios = choose(options)?;
+    let mut twins = Twins::start()?;
+    let mut untouched = Untouched::new(&twins)?;
+    let mut report = Report::default();
+    show(&report::heading());
+    let configurations: BTreeSet<Configuration> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario.configurations.iter().copied())
+        .collect();
+    for configuration in configurations {
+        twins.start_programs(configuration)?;
+        untouched.start(&twins)?;
+        for scenario in &scenarios {
+            if !scenario.configurations.contains(&configuration) {
+                continue;
+            }
+            if crate::interrupt::came() {
+                bail!("interrupted");
+            }
+            walk(&mut twins, scenario, configuration, &mut report, &show)?;
+            note(&untouched, &scenario.name, &mut report);
+        }
+        untouched.stop()?;
+        note(&untouched, "a whole configuration", &mut report);
+        if let Err(error) = twins.stop_programs() {
+            report.failures.push(format!("{}: {error:#}", configuration.name()));
+        }
+    }
+    (
+        report.untouched_requests,
+        report.untouched_failed,
+        report.untouched_slowest,
+    ) = untouched.counts();
+    report.took = started.elapsed();
+    Ok(report)
+}
+
+fn walk(
+    twins: &mut Twins,
+    scenario: &Scenario,
+    configuration: Configuration,
+    report: &mut Report,
+    show: impl Fn(&str),
+) -> Result<()> {
+    let mut walk = Walk::new(twins, scenario, configuration);
+    let walked = walk.walk();
+    let (rows, asked_again) = (std::mem::take(&mut walk.rows), walk.asked_again);
+    show(&report::table(&rows));
+    report.rows.extend(rows);
+    report.asked_again += asked_again;
+    if let Err(error) = walked {
+        show(&format!("SCENARIO WRONG: {error:#}\n"));
+        report.failures.push(format!("{error:#}"));
+    }
+    twins.check_programs()
+}
+
+/// Notes what the untouched Service lost, and beside what.
+fn note(untouched: &Untouched, beside: &str, report: &mut Report) {
+    let lost = untouched.news().into_iter();
+    report
+        .failures
+        .extend(lost.map(|what| format!("the untouched Service, beside {beside}: {what}")));
+}

@@ -1,0 +1,97 @@
+//! The list of intended differences, `docs/differences.md`: each is a heading `## key`, then the reason.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::flow::Expect;
+use super::scenario::Scenario;
+
+/// The entry that needs no word in a flow: Tandem refuses at once what kube-proxy refuses after a second. Whether
+/// kube-proxy's refusal is lost on its way depends on the path, so that no scenario could say it. The other way round
+/// is wrong.
+pub(super) const REFUSED_SOONER: &str = "refused-sooner";
+
+/// How an entry that no flow can show begins to say why not.
+const NO_FLOW: &str = "No flow:";
+
+/// The entries: their keys and texts.
+pub fn load() -> Result<BTreeMap<String, String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/differences.md");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(parse(&text))
+}
+
+fn parse(text: &str) -> BTreeMap<String, String> {
+    let entries = text.split("\n## ").skip(1);
+    let entries = entries.map(|entry| entry.split_once('\n').unwrap_or((entry, "")));
+    entries
+        .map(|(key, reason)| (key.trim().to_owned(), reason.trim().to_owned()))
+        .collect()
+}
+
+/// Fails where a flow names an entry that does not exist.
+pub fn check_keys(scenarios: &[Scenario], entries: &BTreeMap<String, String>) -> Result<()> {
+    ensure!(
+        entries.contains_key(REFUSED_SOONER),
+        "docs/differences.md has no entry `{REFUSED_SOONER}`"
+    );
+    for scenario in scenarios {
+        for (_, flow) in scenario.flows() {
+            if let Some(key) = &flow.intended {
+                let (name, known) = (&scenario.name, entries.contains_key(key));
+                ensure!(
+                    known,
+                    "{name}: flow `{flow}`: intended: docs/differences.md has no entry `{key}`"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fails where an entry has no reason, or no flow shows it and it does not say why not.
+pub fn check_entries(scenarios: &[Scenario], entries: &BTreeMap<String, String>) -> Result<()> {
+    for (key, reason) in entries {
+        ensure!(!reason.is_empty(), "docs/differences.md: {key} has no reason");
+        let mut flows = scenarios
+            .iter()
+            .flat_map(|scenario| scenario.flows().map(|(_, flow)| flow));
+        let is_shown = flows.any(|flow| {
+            flow.intended.as_ref() == Some(key) || (key == REFUSED_SOONER && flow.expect == Expect::Refused)
+        });
+        let says_why_not = reason.lines().any(|line| line.starts_with(NO_FLOW));
+        ensure!(
+            is_shown != says_why_not,
+            "docs/differences.md: {key}: either a flow shows it, or a line begins with `{NO_FLOW}` and says why not"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parity::scenario;
+
+    fn one(flow: &str) -> Vec<Scenario> {
+        let text = format!("title: t\nsource: s\nsteps:\n  - flows:\n      - {flow}\n");
+        vec![scenario::parse("one", &text).unwrap()]
+    }
+
+    #[test]
+    fn an_entry_is_shown_by_a_flow_or_says_why_not_and_a_flow_names_only_entries() {
+        let with = one("{from: client, to: node 1, port: 1, expect: refused, intended: why, tandem: dropped}");
+        let without = one("{from: client, to: node 1, port: 1, expect: dropped}");
+        let shown = parse("# Differences\n\n## why\n\nBecause.\n");
+        let unshown = parse("# Differences\n\n## why\n\nBecause.\n\nNo flow: it cannot be seen.\n");
+        let sooner = format!("\n## {REFUSED_SOONER}\n\nBecause.\n");
+        let all = parse(&format!("{sooner}\n## why\n\nBecause.\n"));
+        assert!(check_keys(&with, &all).is_ok() && check_keys(&with, &parse(&sooner)).is_err());
+        assert!(check_entries(&with, &shown).is_ok() && check_entries(&without, &shown).is_err());
+        assert!(check_entries(&without, &unshown).is_ok() && check_entries(&with, &unshown).is_err());
+        assert!(check_entries(&with, &parse("\n## why\n")).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Sending the requests of a flow.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::flow::{Expect, Flow};
+use crate::traffic::{Protocol, Request};
+
+/// How long a request waits where nothing comes back: packets here take less than a millisecond.
+const SILENCE: Duration = Duration::from_millis(400);
+/// The same where the answer may be an ICMPv6 error to a TCP socket that is still in its call to connect: the kernel
+/// passes that over, and the first packet is sent again after a second.
+const LATE: Duration = Duration::from_millis(1400);
+/// So many requests are enough to see that all end with the same error.
+const REFUSED: usize = 8;
+/// So many requests without an answer are enough to call it silence.
+const SILENT: usize = 3;
+/// Endpoints are picked by chance: so many times the requests are sent where one of them has not answered yet.
+const PATIENCE: usize = 4;
+
+/// What is to be expected, which says how to ask soonest; whatever comes is what counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Likely {
+    /// One soon after the other.
+    Answers,
+    /// Some that take their time.
+    Delays,
+    /// Nothing at all.
+    Silence,
+}
+
+/// A flow of one family in one world.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    request: Request,
+    requests: usize,
+    one_at_a_time: bool,
+    likely: Likely,
+    names: BTreeSet<String>,
+}
+
+impl Question {
+    pub(super) fn new(flow: &Flow, to: IpAddr, from: Option<IpAddr>) -> Self {
+        let may_be_late = flow.protocol == Protocol::Tcp && to.is_ipv6() && flow.expect.names().is_none();
+        let silence = if may_be_late { LATE } else { SILENCE };
+        let mut request = Request::new(flow.protocol, SocketAddr::new(to, flow.port)).timeout(silence);
+        let any = if to.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        if let Some(port) = flow.source_port {
+            request = request.from_port(SocketAddr::new(from.unwrap_or(any), port));
+        } else if let Some(address) = from {
+            request = request.from(address);
+        }
+        Self {
+            request,
+            requests: match flow.expect {
+                Expect::Refused | Expect::Unreachable => flow.requests.min(REFUSED),
+                _ => flow.requests,
+            },
+            one_at_a_time: flow.source_port.is_some(),
+            likely: match flow.expect {
+                Expect::Dropped => Likely::Silence,
+                Expect::Partly(_) | Expect::Refused | Expect::Unreachable => Likely::Delays,
+                _ => Likely::Answers,
+            },
+            names: match &flow.expect {
+                Expect::Answers(names) | Expect::Partly(names) => names.clone(),
+                _ => BTreeSet::new(),
+            },
+        }
+    }
+
+    /// Sends the requests from the namespace that the calling thread is in.
+    pub(super) fn ask(&self) -> Answer {
+        let mut answer = Answer::default();
+        if self.one_at_a_time {
+            self.one_by_one(self.requests, &mut answer);
+            return answer;
+        }
+        match self.likely {
+            Likely::Delays => self.all_at_once(self.requests, &mut answer),
+            Likely::Silence => self.all_at_once(SILENT.min(self.requests), &mut answer),
+            Likely::Answers => {
+                let left = self.requests - self.until_silence(self.requests, &mut answer);
+                self.all_at_once(SILENT.min(left), &mut answer);
+            }
+        }
+        if answer.count("timed out") > 0 && !answer.by.is_empty() {
+            self.all_at_once(self.requests, &mut answer); // some come through: all that do shall be seen
+        }
+        for _ in 1..PATIENCE {
+            let seen = answer.names();
+            if !answer.failed.is_empty() || !seen.is_subset(&self.names) || seen == self.names {
+                break;
+            }
+            self.until_silence(self.requests, &mut answer);
+        }
+        answer
+    }
+
+    /// Sends up to so many, one after the other; stops after one that was not answered. Gives their number.
+    fn until_silence(&self, count: usize, answer: &mut Answer) -> usize {
+        for number in 1..=count {
+            answer.add(&self.request.send_here());
+            if answer.count("timed out") > 0 {
+                return number;
+            }
+        }
+        count
+    }
+
+    fn one_by_one(&self, count: usize, answer: &mut Answer) {
+        for _ in 0..count {
+            answer.add(&self.request.send_here());
+            if answer.count("timed out") >= SILENT {
+                break;
+            }
+        }
+    }
+
+    /// Threads begin in the namespace of the one that starts them.
+    fn all_at_once(&self, count: usize, answer: &mut Answer) {
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| self.request.send_here())).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
+        for outcome in &outcomes {
+            answer.add(outcome);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The table: a line for each flow and family, and the sums.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::answer::Answer;
+
+/// A flow of one family, answered in both worlds.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The scenario, and its configuration where that is not the base.
+    pub scenario: String,
+    /// The flow.
+    pub flow: String,
+    /// What kube-proxy made of it.
+    pub theirs: Answer,
+    /// What Tandem made of it.
+    pub ours: Answer,
+    /// What is to be said of that.
+    pub verdict: Verdict,
+}
+
+/// What is to be said of two answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// They agree.
+    Same,
+    /// They differ as they are to, for the reason of that name.
+    Intended(String),
+    /// They differ, and should not; or do not, and should.
+    Wrong(String),
+    /// kube-proxy itself did something else than the scenario says.
+    Broken(String),
+}
+
+/// Everything that was compared.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// All lines of the table.
+    pub rows: Vec<Row>,
+    /// Scenarios that could not be walked, and why; flows of the untouched Service that were interrupted.
+    pub failures: Vec<String>,
+    /// Steps after which Tandem needed to be asked again.
+    pub asked_again: usize,
+    /// Requests to the Service that nobody touches.
+    pub untouched_requests: u64,
+    /// Those that were lost.
+    pub untouched_failed: u64,
+    /// The longest time that one of them took.
+    pub untouched_slowest: Duration,
+    /// How long everything took.
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything is as it should be, and there was something.
+    pub fn is_good(&self) -> bool {
+        let good = |row: &Row| matches!(row.verdict, Verdict::Same | Verdict::Intended(_));
+        !self.rows.is_empty()
+            && self.rows.iter().all(good)
+            && self.failures.is_empty()
+            && self.untouched_failed == 0
+            && self.untouched_requests > 0
+    }
+
+    /// The lines that are not as they should be.
+    pub fn wrong(&self) -> String {
+        let wrong = |row: &&Row| matches!(row.verdict, Verdict::Wrong(_) | Verdict::Broken(_));
+        let rows: Vec<Row> = self.rows.iter().filter(wrong).cloned().collect();
+        let mut text = table(&rows);
+        for failure in &self.failures {
+            text.push_str(failure);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn count(&self, is_so: impl Fn(&Verdict) -> bool) -> usize {
+        self.rows.iter().filter(|row| is_so(&row.verdict)).count()
+    }
+}
+
+/// The lines below each other.
+pub fn table(rows: &[Row]) -> String {
+    let cells = rows.iter().map(|row| {
+        [
+            row.scenario.clone(),
+            row.flow.clone(),
+            row.theirs.to_string(),
+            row.ours.to_string(),
+            row.verdict.to_string(),
+        ]
+    });
+    lines(&cells.collect::<Vec<_>>())
+}
+
+/// The table's first line.
+pub fn heading() -> String {
+    lines(&[["scenario", "flow", "kube-proxy", "tandem", "same / intended / WRONG"].map(str::to_owned)])
+}
+
+/// At least so wide, so that most lines of all scenarios stand below each other.
+const WIDTHS: [usize; 4] = [34, 62, 34, 34];
+
+fn lines(cells: &[[String; 5]]) -> String {
+    let width = |column: usize| {
+        let widest = cells.iter().map(|row| row[column].chars().count()).max();
+        widest.unwrap_or_default().max(WIDTHS[column])
+    };
+    let widths = [0, 1, 2, 3].map(width);
+    let mut text = String::new();
+    for row in cells {
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(text, "{cell:width$} | ");
+        }
+        text.push_str(&row[4]);
+        text.push('\n');
+    }
+    text
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => formatter.write_str("same"),
+            Self::Intended(key) => write!(formatter, "intended: {key}"),
+            Self::Wrong(why) if why.is_empty() => formatter.write_str("WRONG"),
+            Self::Wrong(why) => write!(formatter, "WRONG: {why}"),
+            Self::Broken(why) => write!(formatter, "SCENARIO WRONG: {why}"),
+        }
+    }
+}
+
+/// The sums.
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "parity_flows: {}", self.rows.len())?;
+        writeln!(
+            formatter,
+            "parity_same: {}",
+            self.count(|verdict| *verdict == Verdict::Same)
+        )?;
+        writeln!(
+            formatter,
+            "parity_intended: {}",
+            self.count(|verdict| matches!(verdict, Verdict::Intended(_)))
+        )?;
+        writeln!(
+            formatter,
+            "parity_wrong: {}",
+            self.count(|verdict| matches!(verdict, Verdict::Wrong(_)))
+        )?;
+        writeln!(
+            formatter,
+            "parity_scenario_wrong: {}",
+            self.count(|verdict| matches!(verdict, Verdict::Broken(_)))
+        )?;
+        writeln!(formatter, "parity_failures: {}", self.failures.len())?;
+        writeln!(formatter, "parity_steps_asked_again: {}", self.asked_again)?;
+        writeln!(formatter, "parity_untouched_requests: {}", self.untouched_requests)?;
+        writeln!(formatter, "parity_untouched_failed: {}", self.untouched_failed)?;
+        writeln!(
+            formatter,
+            "parity_untouched_slowest_ms: {:.1}",
+            self.untouched_slowest.as_secs_f64() * 1e3
+        )?;
+        writeln!(formatter, "parity_seconds: {:.0}", self.took.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(verdict: Verdict) -> Report {
+        let row = Row {
+            scenario: "s".to_owned(),
+            flow: "f".to_owned(),
+            theirs: Answer::default(),
+            ours: Answer::default(),
+            verdict,
+        };
+        Report {
+            rows: vec![row],
+            untouched_requests: 1,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_report_is_good_only_with_flows_that_agree_and_an_untouched_service_that_noticed_nothing() {
+        assert!(!Report::default().is_good());
+        assert!(report(Verdict::Same).is_good() && report(Verdict::Intended("why".to_owned())).is_good());
+        assert!(!report(Verdict::Wrong(String::new())).is_good() && !report(Verdict::Broken(String::new())).is_good());
+        let mut interrupted = report(Verdict::Same);
+        interrupted.untouched_failed = 1;
+        assert!(!interrupted.is_good());
+        let mut unwalked = report(Verdict::Same);
+        unwalked.failures.push("no".to_owned());
+        assert!(!unwalked.is_good());
+    }
+
+    #[test]
+    fn the_sums_are_printed_in_their_form_and_wrong_lines_are_shown() {
+        let wrong = report(Verdict::Wrong(String::new()));
+        let sums = wrong.to_string();
+        assert!(
+            sums.contains("parity_flows: 1\n") && sums.contains("parity_wrong: 1\n"),
+            "{sums}"
+        );
+        assert!(
+            sums.contains("parity_same: 0\n") && sums.contains("parity_intended: 0\n"),
+            "{sums}"
+        );
+        assert!(wrong.wrong().ends_with("| WRONG\n"));
+        assert_eq!(report(Verdict::Same).wrong(), "");
+    }
+}

@@ -1,0 +1,173 @@
+//! A pod's servers, all on one thread: there are many pods, in two worlds. They take new names when pods do.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::setpriority_process;
+use socket2::{Domain, Socket, Type};
+
+use crate::fleet::{OTHER, TARGET};
+use crate::netns::Namespace;
+use crate::traffic::sctp;
+
+/// How soon a thread notices that it shall stop.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+/// How long a packet that was announced may take to be read.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// Servers on these addresses: TCP, UDP and SCTP, ports [`TARGET`] and [`OTHER`]. They end when it is dropped.
+#[derive(Debug)]
+pub(super) struct Responder {
+    name: Arc<Mutex<String>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+enum Ear {
+    Stream(Socket),
+    Datagram(UdpSocket),
+    Association(sctp::Listener),
+}
+
+impl Responder {
+    /// Starts them; they listen when this returns.
+    pub(super) fn start(namespace: &Namespace, addresses: [IpAddr; 2]) -> Result<Self> {
+        Self::start_nice(namespace, addresses, 0)
+    }
+
+    /// The same where others may have the processor before them.
+    pub(super) fn start_nice(namespace: &Namespace, addresses: [IpAddr; 2], nice: i32) -> Result<Self> {
+        let (name, stop) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicBool::new(false)));
+        let (named, stopped) = (Arc::clone(&name), Arc::clone(&stop));
+        let (ready, is_ready) = mpsc::channel();
+        let thread = namespace
+            .entrance()
+            .thread("responder", move || match ears(addresses) {
+                Ok(ears) => {
+                    let _ = setpriority_process(None, nice); // of this thread
+                    let _ = ready.send(Ok(()));
+                    serve(&ears, &named, &stopped);
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            })?;
+        let started = is_ready.recv().map_err(|_| anyhow!("did not start"));
+        started
+            .and_then(|listening| listening)
+            .with_context(|| format!("servers at {addresses:?}"))?;
+        Ok(Self {
+            name,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// What they answer with from now on.
+    pub(super) fn rename(&self, name: &str) {
+        name.clone_into(&mut self.name.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets them stop, without waiting for it.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ears(addresses: [IpAddr; 2]) -> Result<Vec<(u16, Ear)>> {
+    let mut ears = Vec::new();
+    for address in addresses {
+        for port in [TARGET, OTHER] {
+            let address = SocketAddr::new(address, port);
+            let datagram = UdpSocket::bind(address).context("listen on UDP")?;
+            datagram.set_nonblocking(true)?;
+            ears.push((port, Ear::Datagram(datagram)));
+            ears.push((
+                port,
+                Ear::Stream(listen(address, socket2::Protocol::TCP).context("listen on TCP")?),
+            ));
+            let association = if sctp::in_kernel() {
+                listen(address, sctp::PROTOCOL).map(Ear::Stream)
+            } else {
+                sctp::Listener::bind(address, MOMENT).map(Ear::Association)
+            };
+            ears.push((port, association.context("listen on SCTP")?));
+        }
+    }
+    Ok(ears)
+}
+
+fn listen(address: SocketAddr, protocol: socket2::Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(protocol))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn serve(ears: &[(u16, Ear)], name: &Mutex<String>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut polled: Vec<PollFd> = ears
+            .iter()
+            .map(|(_, ear)| PollFd::from_borrowed_fd(ear.as_fd(), PollFlags::IN))
+            .collect();
+        if poll(&mut polled, Some(&PATIENCE)).is_err() {
+            continue; // a signal
+        }
+        let heard: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+        for ((port, ear), _) in ears.iter().zip(heard).filter(|(_, heard)| *heard) {
+            let name = name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let suffix = if *port == OTHER { "-other" } else { "" };
+            let speak = |source: SocketAddr| format!("{name}{suffix} {source}\n");
+            // Errors are those of clients that went away.
+            let _ = ear.answer(speak);
+        }
+    }
+}
+
+impl Ear {
+    /// Answers all that wait.
+    fn answer(&self, speak: impl Fn(SocketAddr) -> String) -> io::Result<()> {
+        match self {
+            Self::Stream(listener) => loop {
+                let (mut connection, source) = listener.accept()?;
+                let source = source.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
+                let _ = connection.write_all(speak(source).as_bytes());
+            },
+            Self::Datagram(socket) => loop {
+                let mut question = [0; 2048];
+                let (_, source) = socket.recv_from(&mut question)?;
+                let _ = socket.send_to(speak(source).as_bytes(), source);
+            },
+            Self::Association(listener) => listener.answer(speak),
+        }
+    }
+}
+
+impl AsFd for Ear {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(socket) => socket.as_fd(),
+            Self::Datagram(socket) => socket.as_fd(),
+            Self::Association(listener) => listener.as_fd(),
+        }
+    }
+}

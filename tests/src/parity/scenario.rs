@@ -1,0 +1,251 @@
+//! A scenario as its file says it; see `tests/data/parity/README.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+
+use super::action::{Action, PodPlan, SlicePlan};
+use super::configuration::Configuration;
+use super::flow::{Expect, Flow, Place, Target};
+use crate::stage::Ip;
+
+/// One file: objects, what is changed, and the flows that are sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The file's name without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// What it is about, in a sentence.
+    pub title: String,
+    /// The rule of kube-proxy that it covers.
+    pub source: String,
+    /// What both programs are started with; it is walked once for each.
+    #[serde(default = "base")]
+    pub configurations: Vec<Configuration>,
+    /// The families of all its flows that do not say their own.
+    #[serde(default = "both", deserialize_with = "families")]
+    pub families: Vec<Ip>,
+    /// Pods that are there from the start.
+    #[serde(default)]
+    pub pods: Vec<PodPlan>,
+    /// What Node objects have in addition.
+    #[serde(default)]
+    pub nodes: BTreeMap<u8, NodePlan>,
+    /// Objects as the API server takes them.
+    #[serde(default)]
+    pub objects: Vec<Value>,
+    /// Hand-made EndpointSlices.
+    #[serde(default)]
+    pub slices: Vec<SlicePlan>,
+    /// Changes and flows.
+    pub steps: Vec<Step>,
+}
+
+/// What a Node object has in addition.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlan {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Changes, and the flows that are sent after them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What the step is about, where there are several.
+    #[serde(default)]
+    pub title: String,
+    /// The changes, in order.
+    #[serde(default, rename = "do")]
+    pub actions: Vec<Action>,
+    /// The flows.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+}
+
+/// Where the scenarios lie.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/parity")
+}
+
+/// Every scenario of a folder, sorted by name.
+pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read folder {}", folder.display()))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()
+        .with_context(|| format!("read folder {}", folder.display()))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            parse(&name, &text).with_context(|| path.display().to_string())
+        })
+        .collect()
+}
+
+/// Reads a file's text; an error names the field.
+pub fn parse(name: &str, text: &str) -> Result<Scenario> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| anyhow!("{error}"))?;
+    let mut scenario: Scenario = serde_path_to_error::deserialize(&value).map_err(|error| {
+        let field = error.path().to_string();
+        anyhow!("{field}: {}", error.into_inner())
+    })?;
+    name.clone_into(&mut scenario.name);
+    scenario.check()?;
+    Ok(scenario)
+}
+
+impl Scenario {
+    /// The flows, each with its step's number and its families.
+    pub fn flows(&self) -> impl Iterator<Item = (usize, &Flow)> {
+        let steps = self.steps.iter().enumerate();
+        steps.flat_map(|(number, step)| step.flows.iter().map(move |flow| (number, flow)))
+    }
+
+    /// The families of a flow.
+    pub fn families_of<'a>(&'a self, flow: &'a Flow) -> &'a [Ip] {
+        let own = flow.families.as_deref().unwrap_or(&self.families);
+        match &flow.to {
+            Target::Literal(addresses) if flow.families.is_none() && addresses.len() == 1 => {
+                if addresses[0].is_ipv4() {
+                    &[Ip::V4]
+                } else {
+                    &[Ip::V6]
+                }
+            }
+            _ => own,
+        }
+    }
+
+    /// How many answers it compares in all its configurations.
+    pub fn size(&self) -> usize {
+        let flows = self.flows().map(|(_, flow)| self.families_of(flow).len());
+        flows.sum::<usize>() * self.configurations.len()
+    }
+
+    /// What no type says: names that are used must have been given.
+    fn check(&self) -> Result<()> {
+        ensure!(!self.configurations.is_empty(), "configurations: none");
+        ensure!(self.size() > 0, "steps: no flow at all");
+        let pods = self.pod_names();
+        let servers = servers(&pods);
+        for slice in self.all_slices() {
+            for endpoint in &slice.endpoints {
+                if let Some(pod) = &endpoint.pod {
+                    ensure!(pods.contains(pod), "slice {}: there is no pod {pod}", slice.name);
+                }
+            }
+        }
+        for (step, flow) in self.flows() {
+            let what = || format!("steps[{step}]: flow `{flow}`");
+            check_flow(flow, &pods, &servers).with_context(what)?;
+            for family in self.families_of(flow) {
+                if let Target::Literal(addresses) = &flow.to {
+                    let has = addresses.iter().any(|address| address.is_ipv4() == (*family == Ip::V4));
+                    ensure!(has, "{}: to: no address of {family:?}", what());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn all_slices(&self) -> impl Iterator<Item = &SlicePlan> {
+        let actions = self.steps.iter().flat_map(|step| &step.actions);
+        let later = actions.filter_map(|action| match action {
+            Action::Slice(slice) => Some(slice),
+            _ => None,
+        });
+        self.slices.iter().chain(later)
+    }
+
+    fn pod_names(&self) -> BTreeSet<String> {
+        let actions = self.steps.iter().flat_map(|step| &step.actions);
+        let later = actions.filter_map(|action| match action {
+            Action::AddPod(pod) => Some(pod),
+            _ => None,
+        });
+        self.pods.iter().chain(later).map(|pod| pod.name.clone()).collect()
+    }
+}
+
+/// The pods that are always there.
+pub(super) fn shells() -> impl Iterator<Item = (u8, String)> {
+    (1..=3).map(|number| (number, format!("shell-{number}")))
+}
+
+/// Names that servers can answer with.
+fn servers(pods: &BTreeSet<String>) -> BTreeSet<String> {
+    let hosts = (1..=3).map(|number| format!("host-{number}"));
+    let all: Vec<String> = pods
+        .iter()
+        .cloned()
+        .chain(hosts)
+        .chain(shells().map(|(_, name)| name))
+        .collect();
+    let others = all.iter().map(|name| format!("{name}-other"));
+    others.chain(all.iter().cloned()).collect()
+}
+
+fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) -> Result<()> {
+    let pod_is_known = |name: &String| pods.contains(name) || shells().any(|(_, shell)| shell == *name);
+    for name in [&flow.from.pod(), &flow.to.pod()].into_iter().flatten() {
+        ensure!(pod_is_known(name), "there is no pod {name}");
+    }
+    for expect in [Some(&flow.expect), flow.tandem.as_ref()].into_iter().flatten() {
+        for name in expect.names().into_iter().flatten() {
+            ensure!(servers.contains(name), "expect: there is no server {name}");
+        }
+    }
+    ensure!(
+        flow.intended.is_some() == flow.tandem.is_some(),
+        "intended and tandem go together: the reason, and what Tandem does instead"
+    );
+    ensure!(flow.requests > 0, "requests: 0 would show nothing");
+    ensure!(
+        flow.sticky.is_none() || matches!(flow.expect, Expect::OneOf(_)),
+        "sticky: only with `expect: {{one of: …}}`"
+    );
+    ensure!(
+        !matches!(flow.from, Place::Node(_)) || !flow.sources.is_about_the_sender(),
+        "sources: of a node there is only `same` and `any`; it has many addresses"
+    );
+    Ok(())
+}
+
+fn base() -> Vec<Configuration> {
+    vec![Configuration::Base]
+}
+
+fn both() -> Vec<Ip> {
+    Ip::BOTH.to_vec()
+}
+
+/// A list of `ipv4` and `ipv6`.
+pub(super) fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ip>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        return Err(de::Error::custom("no family at all"));
+    }
+    let family = |name: String| match name.as_str() {
+        "ipv4" => Ok(Ip::V4),
+        "ipv6" => Ok(Ip::V6),
+        _ => Err(de::Error::custom(format!("{name:?} is not a family (ipv4, ipv6)"))),
+    };
+    names.into_iter().map(family).collect()
+}
+
+/// The same where nothing means that somebody else says.
+pub(super) fn some_families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Ip>>, D::Error> {
+    families(deserializer).map(Some)
+}

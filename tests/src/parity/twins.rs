@@ -1,0 +1,239 @@
+//! One control plane, two worlds of the same shape: the real kube-proxy on the nodes of one, Tandem on those of the other.
+//! Both follow the same objects at the same time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::configuration::Configuration;
+use super::forward::Forwarder;
+use super::side::Side;
+use crate::cluster::{Api, Cluster, PORT, Program, path};
+use crate::eventually;
+use crate::fabric::{Fabric, GATEWAYS};
+use crate::fleet::{OTHER, TARGET, cluster_ips};
+use crate::manifests::{Service, Slice};
+use crate::netns::{Namespace, run_command};
+use crate::nft::FAMILIES;
+use crate::stage::Ip;
+use crate::tandem::Tandem;
+use crate::traffic::{Protocol, Request};
+
+/// How many nodes each world has.
+const NODES: u8 = 3;
+/// The namespace of the runner's own objects.
+pub(super) const OWN: &str = "parity-own";
+/// A Service that changes with every step, and nothing else does with it.
+const MARKER: &str = "marker";
+/// How long a program may take to start, or to see a change.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both worlds and the programs in them.
+#[derive(Debug)]
+pub(super) struct Twins {
+    tandems: Vec<Tandem>,
+    proxies: Vec<Program>,
+    /// kube-proxy's, then Tandem's.
+    pub(super) sides: [Side; 2],
+    pub(super) cluster: Cluster,
+    marks: u16,
+    entry: u8,
+    _forwarder: Forwarder,
+}
+
+impl Twins {
+    /// Starts the control plane and makes both worlds; nothing makes Services work yet.
+    pub(super) fn start() -> Result<Self> {
+        let cluster = Cluster::start(NODES)?;
+        let theirs = Side::new(
+            "kube-proxy",
+            cluster.nodes.clone(),
+            cluster.client.clone(),
+            cluster.fabric().clone(),
+        )?;
+        let fabric = Fabric::new(Namespace::new("twin")?)?;
+        let client = Namespace::new("twin-client")?;
+        fabric.connect_client(&client)?;
+        let mut nodes = Vec::new();
+        for (number, node) in (1..).zip(&cluster.nodes) {
+            let namespace = Namespace::new(&format!("twin-node{number}"))?;
+            nodes.push(fabric.connect_node(number, namespace, node.pod_ranges(), &nodes)?);
+        }
+        fabric.enter_by(nodes.first().context("no nodes")?)?;
+        let api_server = SocketAddr::new(GATEWAYS.0.into(), PORT);
+        let forwarder = Forwarder::start(&fabric.namespace, cluster.inside(), api_server)?;
+        let ours = Side::new("Tandem", nodes, client, fabric)?;
+        let twins = Self {
+            tandems: Vec::new(),
+            proxies: Vec::new(),
+            sides: [theirs, ours],
+            cluster,
+            marks: 0,
+            entry: 1,
+            _forwarder: forwarder,
+        };
+        twins.plant()?;
+        Ok(twins)
+    }
+
+    pub(super) fn api(&self) -> &Api {
+        self.cluster.api()
+    }
+
+    /// Tandem's world.
+    pub(super) fn ours(&self) -> &Side {
+        &self.sides[1]
+    }
+
+    /// Starts both programs with this configuration; returns when they have seen all objects.
+    pub(super) fn start_programs(&mut self, configuration: Configuration) -> Result<()> {
+        let file = configuration.build();
+        for number in 1..=NODES {
+            self.proxies.push(self.cluster.start_kube_proxy_with(number, &file)?);
+            let mut plan = Tandem::on(self.ours().node(number)?).kubeconfig(&self.cluster.tandem_kubeconfig());
+            for (field, value) in file.as_object().into_iter().flatten() {
+                plan = plan.setting(field, value.clone());
+            }
+            self.tandems.push(plan.start()?);
+        }
+        for tandem in &mut self.tandems {
+            tandem.wait_ready()?;
+        }
+        self.settle()
+    }
+
+    /// Stops both programs and takes their tables away.
+    pub(super) fn stop_programs(&mut self) -> Result<()> {
+        self.proxies.clear();
+        let judged: Vec<Result<()>> = self.tandems.drain(..).map(Tandem::finish).collect();
+        for (side, table) in self.sides.iter().zip(["kube-proxy", "tandem"]) {
+            for node in &side.nodes {
+                for family in FAMILIES {
+                    let delete = || run_command(Command::new("nft").args(["delete", "table", family, table]));
+                    node.namespace.run(delete)?.with_context(|| node.name.clone())?;
+                }
+            }
+        }
+        judged.into_iter().collect()
+    }
+
+    /// Fails where one of them has ended, or where a Tandem has logged an error.
+    pub(super) fn check_programs(&mut self) -> Result<()> {
+        self.proxies.iter_mut().try_for_each(Program::check)?;
+        for tandem in &self.tandems {
+            tandem.status()?;
+            tandem.check_log()?;
+        }
+        Ok(())
+    }
+
+    /// Hands the clients' packets to Services to this node, in both worlds.
+    pub(super) fn enter_by(&mut self, number: u8) -> Result<()> {
+        if self.entry != number {
+            for side in &self.sides {
+                side.fabric.enter_by(side.node(number)?)?;
+            }
+            self.entry = number;
+        }
+        Ok(())
+    }
+
+    /// Makes the marker; its endpoint is the same pod in both worlds.
+    fn plant(&self) -> Result<()> {
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OWN } });
+        self.api().create(&namespace)?;
+        let pod = self.ours().shell(2)?;
+        make_fixed(
+            self.api(),
+            MARKER,
+            &[(80, TARGET)],
+            &[pod.addresses().map(|address| (address, pod.node.as_str()))],
+        )?;
+        Ok(())
+    }
+
+    /// Waits until every node of both worlds has programmed all that was changed at the API server before: a later
+    /// change of a Service and its slices is there. What controllers make of a change may come later.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.marks += 1;
+        let (port, target) = (
+            1000 + self.marks,
+            if self.marks.is_multiple_of(2) { TARGET } else { OTHER },
+        );
+        let ports = |number: u16| json!([{ "name": "http", "protocol": "TCP", "port": number }]);
+        let spec = json!([{ "name": "http", "protocol": "TCP", "port": port, "targetPort": target }]);
+        let service = self
+            .api()
+            .patch(&path("Service", OWN, MARKER)?, &json!({ "spec": { "ports": spec } }))?;
+        for family in Ip::BOTH {
+            let slice = path("EndpointSlice", OWN, &slice_name(MARKER, family))?;
+            self.api().patch(&slice, &json!({ "ports": ports(target) }))?;
+        }
+        let addresses = cluster_ips(&service)?;
+        let wanted = if target == TARGET { "shell-2" } else { "shell-2-other" };
+        for side in &self.sides {
+            for (node, address) in side
+                .nodes
+                .iter()
+                .flat_map(|node| addresses.map(|address| (node, address)))
+            {
+                let request = Request::tcp((address, port).into()).timeout(Duration::from_millis(200));
+                let seen = || (request.send(&node.namespace).ok()?.answered_by() == Some(wanted)).then_some(());
+                eventually(PATIENCE, seen).with_context(|| {
+                    format!(
+                        "{} on {} did not program a change ({address}) in {PATIENCE:?}",
+                        side.program, node.name
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Twins {
+    fn drop(&mut self) {
+        // An error that is on its way says more than what Tandems say of themselves when they are dropped.
+        for tandem in self.tandems.drain(..) {
+            if let Err(error) = tandem.finish() {
+                eprintln!("tandem: {error:#}");
+            }
+        }
+    }
+}
+
+/// Makes a dual-stack Service with these ports and their targets, whose slices the controllers leave alone; its
+/// endpoints have an address of each family and are on the nodes of these names.
+pub(super) fn make_fixed(
+    api: &Api,
+    name: &str,
+    ports: &[(u16, u16)],
+    endpoints: &[[(IpAddr, &str); 2]],
+) -> Result<Value> {
+    let service = Service::new(OWN, name).spec("ipFamilyPolicy", "RequireDualStack");
+    let service = ports.iter().fold(service, |service, (port, target)| {
+        service.port(&format!("p{port}"), Protocol::Tcp, *port, *target)
+    });
+    let mut service = service.build();
+    service["spec"]["selector"] = Value::Null;
+    let service = api.create(&service)?;
+    for family in Ip::BOTH {
+        let slice = Slice::new(OWN, &slice_name(name, family), name);
+        let slice = ports.iter().fold(slice, |slice, (port, target)| {
+            slice.port(&format!("p{port}"), Protocol::Tcp, *target)
+        });
+        let slice = endpoints.iter().fold(slice, |slice, pair| {
+            let (address, node) = family.of(*pair);
+            slice.ready(address, node)
+        });
+        api.create(&slice.build())?;
+    }
+    Ok(service)
+}
+
+fn slice_name(service: &str, family: Ip) -> String {
+    format!("{service}-{}", family.table())
+}

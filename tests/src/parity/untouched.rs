@@ -1,0 +1,171 @@
+//! A Service that no scenario touches, in Tandem's world: its connections and requests must not notice anything.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::process::setpriority_process;
+
+use super::responder::Responder;
+use super::side::FIRST;
+use super::twins::{Twins, make_fixed};
+use crate::fleet::{TARGET, cluster_ips};
+use crate::netns::Namespace;
+use crate::node::Pod;
+use crate::traffic::{Protocol, Request, Server, Stream};
+
+const NAME: &str = "calm";
+/// Loops and servers take what the measurements leave of the processors, not the other way round.
+const NICE: i32 = 10;
+/// Where a server listens that sends everything back.
+const ECHO: u16 = 7000;
+/// The loops get little of a busy machine's time.
+const WAIT: Duration = Duration::from_secs(4);
+
+/// The Service and its servers.
+#[derive(Debug)]
+pub(super) struct Untouched {
+    addresses: [IpAddr; 2],
+    running: Option<Running>,
+    counts: Arc<Counts>,
+    _servers: Vec<Responder>,
+    _echoes: Vec<Server>,
+    _pods: Vec<Pod>,
+}
+
+/// What was sent, and what was lost.
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    slowest_us: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: Arc<AtomicBool>,
+    loops: Vec<JoinHandle<Result<()>>>,
+    streams: Vec<Stream>,
+}
+
+impl Untouched {
+    /// Makes the Service with a pod on each node of Tandem's world.
+    pub(super) fn new(twins: &Twins) -> Result<Self> {
+        let (mut pods, mut servers, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, node) in (1..).zip(&twins.ours().nodes) {
+            let name = format!("{NAME}-{number}");
+            let pod = node.add_pod(&name, FIRST - 1)?;
+            let addresses = pod.addresses().map(|address| SocketAddr::new(address, ECHO));
+            echoes.extend(Server::start_all(&pod.namespace, &name, &[Protocol::Tcp], &addresses)?);
+            let server = Responder::start_nice(&pod.namespace, pod.addresses(), NICE)?;
+            server.rename(&name);
+            servers.push(server);
+            pods.push(pod);
+        }
+        let endpoints = pods
+            .iter()
+            .map(|pod| pod.addresses().map(|address| (address, pod.node.as_str())));
+        let endpoints: Vec<_> = endpoints.collect();
+        let service = make_fixed(twins.api(), NAME, &[(80, TARGET), (81, ECHO)], &endpoints)?;
+        Ok(Self {
+            addresses: cluster_ips(&service)?,
+            running: None,
+            counts: Arc::default(),
+            _servers: servers,
+            _echoes: echoes,
+            _pods: pods,
+        })
+    }
+
+    /// Starts a stream and a loop of requests in each family.
+    pub(super) fn start(&mut self, twins: &Twins) -> Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mut loops, mut streams) = (Vec::new(), Vec::new());
+        for address in self.addresses {
+            let busy = Request::tcp((address, 81).into()).timeout(WAIT);
+            streams.push(
+                busy.interval(Duration::from_millis(2))
+                    .stream(&twins.ours().shell(1)?.namespace)?,
+            );
+            loops.push(self.repeat(&twins.ours().shell(3)?.namespace, (address, 80).into(), &stop)?);
+        }
+        self.running = Some(Running { stop, loops, streams });
+        Ok(())
+    }
+
+    /// Requests one after the other, without a rest.
+    fn repeat(&self, from: &Namespace, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
+        let (counts, stop) = (Arc::clone(&self.counts), Arc::clone(stop));
+        from.entrance().thread("untouched", move || {
+            let _ = setpriority_process(None, NICE); // of this thread
+            let request = Request::tcp(to).timeout(WAIT);
+            while !stop.load(Ordering::Relaxed) {
+                let outcome = request.send_here();
+                counts.sent.fetch_add(1, Ordering::Relaxed);
+                match outcome.answer() {
+                    Some(answer) => drop(counts.slowest_us.fetch_max(micros(answer.elapsed), Ordering::Relaxed)),
+                    None => counts.fail(&format!("a request to {to}: {outcome}")),
+                }
+            }
+        })
+    }
+
+    /// What was lost since the last time, for a message that says when.
+    pub(super) fn news(&self) -> Vec<String> {
+        std::mem::take(&mut *self.counts.failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends streams and loops, before the programs do.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let mut running = self.running.take().context("the untouched Service is not in use")?;
+        running.stop.store(true, Ordering::Relaxed);
+        for handle in std::mem::take(&mut running.loops) {
+            handle.join().map_err(|_| anyhow!("a loop of requests panicked"))??;
+        }
+        for stream in std::mem::take(&mut running.streams) {
+            let report = stream.stop()?;
+            ensure!(report.sent > 0, "a stream sent nothing");
+            self.counts.sent.fetch_add(report.sent, Ordering::Relaxed);
+            if !report.is_whole() {
+                self.counts.fail(&format!("a stream: {report}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests and messages that were sent, those that were lost, and the longest time that a request took.
+    pub(super) fn counts(&self) -> (u64, u64, Duration) {
+        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let Counts {
+            sent,
+            failed,
+            slowest_us,
+            ..
+        } = &*self.counts;
+        (count(sent), count(failed), Duration::from_micros(count(slowest_us)))
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Counts {
+    fn fail(&self, what: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what.to_owned());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,360 @@
+//! Walking through scenarios.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::json;
+
+use super::answer::{Answer, Rule};
+use super::configuration::Configuration;
+use super::differences::REFUSED_SOONER;
+use super::flow::{Flow, Place, Sources, Target};
+use super::measure::Question;
+use super::objects::Objects;
+use super::report::{Row, Verdict};
+use super::scenario::{Scenario, Step};
+use super::side::secondary;
+use super::twins::Twins;
+use crate::netns::Namespace;
+use crate::stage::Ip;
+
+/// How long kube-proxy may take to do what a scenario says of it: controllers have a part in some changes.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How much later Tandem may learn of a change than kube-proxy: they follow the API server each on its own.
+const GRACE: Duration = Duration::from_secs(2);
+/// A rest between two measurements.
+const REST: Duration = Duration::from_millis(30);
+
+/// A scenario under one configuration.
+pub(super) struct Walk<'a> {
+    twins: &'a mut Twins,
+    scenario: &'a Scenario,
+    label: String,
+    objects: Objects,
+    /// Who answered flows with a `sticky` word, in each world.
+    stuck: [BTreeMap<(String, Ip), String>; 2],
+    /// Lines of the table.
+    pub(super) rows: Vec<Row>,
+    /// Steps after which Tandem was asked again.
+    pub(super) asked_again: usize,
+}
+
+/// A flow of one family, ready to be sent in both worlds.
+struct Asked<'a> {
+    flow: &'a Flow,
+    family: Ip,
+    title: String,
+    sender: Vec<IpAddr>,
+    questions: [(Namespace, Question); 2],
+    /// Those of the same lane are sent one after the other.
+    lane: String,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(twins: &'a mut Twins, scenario: &'a Scenario, configuration: Configuration) -> Self {
+        let label = match configuration {
+            Configuration::Base => scenario.name.clone(),
+            _ => format!("{} ({})", scenario.name, configuration.name()),
+        };
+        Self {
+            twins,
+            scenario,
+            label,
+            objects: Objects::default(),
+            stuck: Default::default(),
+            rows: Vec::new(),
+            asked_again: 0,
+        }
+    }
+
+    /// Walks to the end and removes what was made, also where it could not be walked to its end.
+    pub(super) fn walk(&mut self) -> Result<()> {
+        let walked = self.prepare().and_then(|()| self.steps());
+        let cleared = std::mem::take(&mut self.objects).clear(self.twins);
+        walked.and(cleared).with_context(|| self.label.clone())
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        let Self {
+            twins,
+            scenario,
+            objects,
+            ..
+        } = self;
+        for pod in &scenario.pods {
+            objects.add_pod(twins, pod)?;
+        }
+        for (number, node) in &scenario.nodes {
+            objects.change_node(twins, *number, &json!({ "metadata": { "labels": node.labels } }))?;
+        }
+        for object in &scenario.objects {
+            objects.create(twins, object)?;
+        }
+        scenario.slices.iter().try_for_each(|slice| objects.slice(twins, slice))
+    }
+
+    fn steps(&mut self) -> Result<()> {
+        for (number, step) in (1..).zip(&self.scenario.steps) {
+            if crate::interrupt::came() {
+                bail!("interrupted");
+            }
+            for action in &step.actions {
+                self.objects.act(self.twins, action)?;
+            }
+            self.twins.settle()?;
+            self.measure(number, step).with_context(|| format!("step {number}"))?;
+        }
+        Ok(())
+    }
+
+    /// Sends the flows of a step, those that enter by the same node at once.
+    fn measure(&mut self, number: usize, step: &'a Step) -> Result<()> {
+        for entry in 1..=3 {
+            let flows = step.flows.iter().filter(|flow| flow.from.entry() == entry);
+            let families = flows.flat_map(|flow| {
+                self.scenario
+                    .families_of(flow)
+                    .iter()
+                    .map(move |family| (flow, *family))
+            });
+            let asked = families
+                .map(|(flow, family)| self.prepare_flow(number, flow, family))
+                .collect::<Result<Vec<_>>>()?;
+            if asked.is_empty() {
+                continue;
+            }
+            self.twins.enter_by(entry)?;
+            self.compare(&asked)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_flow(&self, step: usize, flow: &'a Flow, family: Ip) -> Result<Asked<'a>> {
+        let to = self
+            .address(&flow.to, family)
+            .with_context(|| format!("flow `{flow}`"))?;
+        let slot = flow.from.pod().and_then(|name| self.objects.slot(&name));
+        let question = |side: usize| -> Result<(Namespace, Vec<IpAddr>, Question)> {
+            let (namespace, own) = self.twins.sides[side].sender(&flow.from, slot, family)?;
+            let from = matches!(flow.from, Place::Client { number: 2, .. }).then(|| own[0]);
+            Ok((namespace, own, Question::new(flow, to, from)))
+        };
+        let (theirs, sender, first) = question(0)?;
+        let (ours, _, second) = question(1)?;
+        let table = family.table();
+        let lane = match (flow.source_port, &flow.sticky) {
+            // Of both families: an IPv6 socket at any address takes the port of IPv4, too.
+            (Some(port), _) => format!("port {port}"),
+            (None, Some(word)) => format!("word {word} {table}"),
+            (None, None) => String::new(),
+        };
+        let number = if self.scenario.steps.len() > 1 {
+            format!("{step}: ")
+        } else {
+            String::new()
+        };
+        let shown = if matches!(flow.to, Target::Literal(_)) {
+            format!(
+                "{} -> {} {} {to}:{}",
+                flow.from,
+                flow.protocol,
+                family.of(["IPv4", "IPv6"]),
+                flow.port
+            )
+        } else {
+            format!("{flow} {}", family.of(["IPv4", "IPv6"]))
+        };
+        Ok(Asked {
+            flow,
+            family,
+            title: format!("{number}{shown}"),
+            sender,
+            questions: [(theirs, first), (ours, second)],
+            lane,
+        })
+    }
+
+    fn address(&self, to: &Target, family: Ip) -> Result<IpAddr> {
+        match to {
+            Target::ClusterIp(service) => self.objects.cluster_ip(service, false, family),
+            Target::OldClusterIp(service) => self.objects.cluster_ip(service, true, family),
+            Target::Node(number) => Ok(family.of(self.twins.ours().node(*number)?.addresses())),
+            Target::Secondary(number) => Ok(family.of(secondary(*number))),
+            Target::Pod(name) => {
+                let slot = self
+                    .objects
+                    .slot(name)
+                    .with_context(|| format!("there is no pod {name}"))?;
+                Ok(family.of(self.twins.ours().pod(slot)?.addresses()))
+            }
+            Target::Literal(addresses) => {
+                let found = addresses.iter().find(|address| address.is_ipv4() == (family == Ip::V4));
+                found.copied().with_context(|| format!("no address of {family:?}"))
+            }
+        }
+    }
+
+    /// Asks both worlds, each again for as long as it may take to learn of a change, and compares the last answers.
+    fn compare(&mut self, asked: &[Asked]) -> Result<()> {
+        let (theirs, ours) = thread::scope(|scope| {
+            let theirs = scope.spawn(|| ask(asked, 0));
+            let ours = ask(asked, 1);
+            (theirs.join().map_err(|_| anyhow!("a client panicked")), ours)
+        });
+        let (mut theirs, mut ours) = (theirs??, ours?);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.all_fit(asked, &theirs) && Instant::now() < deadline {
+            thread::sleep(REST);
+            theirs = ask(asked, 0)?;
+        }
+        let mut verdicts = self.verdicts(asked, &theirs, &ours);
+        let deadline = Instant::now() + GRACE;
+        if verdicts.iter().any(is_wrong) {
+            self.asked_again += 1;
+        }
+        while verdicts.iter().any(is_wrong) && Instant::now() < deadline {
+            thread::sleep(REST);
+            ours = ask(asked, 1)?;
+            verdicts = self.verdicts(asked, &theirs, &ours);
+        }
+        for (side, answers) in [&theirs, &ours].into_iter().enumerate() {
+            self.stuck[side] = self.now_stuck(side, asked, answers);
+        }
+        let lines = asked.iter().zip(theirs).zip(ours).zip(verdicts);
+        self.rows.extend(lines.map(|(((asked, theirs), ours), verdict)| Row {
+            scenario: self.label.clone(),
+            flow: asked.title.clone(),
+            theirs,
+            ours,
+            verdict,
+        }));
+        Ok(())
+    }
+
+    fn all_fit(&self, asked: &[Asked], theirs: &[Answer]) -> bool {
+        let stuck = self.now_stuck(0, asked, theirs);
+        asked
+            .iter()
+            .zip(theirs)
+            .all(|(asked, answer)| answer.fits(&asked.rule(&stuck)))
+    }
+
+    fn verdicts(&self, asked: &[Asked], theirs: &[Answer], ours: &[Answer]) -> Vec<Verdict> {
+        let stuck = [self.now_stuck(0, asked, theirs), self.now_stuck(1, asked, ours)];
+        let pairs = asked.iter().zip(theirs).zip(ours);
+        pairs
+            .map(|((asked, theirs), ours)| asked.verdict(theirs, ours, &stuck))
+            .collect()
+    }
+
+    /// Who answers flows with a `sticky` word, where these are the next answers.
+    fn now_stuck(&self, side: usize, asked: &[Asked], answers: &[Answer]) -> BTreeMap<(String, Ip), String> {
+        let mut stuck = self.stuck[side].clone();
+        for (asked, answer) in asked.iter().zip(answers) {
+            if let (Some(word), Some(name)) = (&asked.flow.sticky, answer.only()) {
+                stuck
+                    .entry((word.clone(), asked.family))
+                    .or_insert_with(|| name.to_owned());
+            }
+        }
+        stuck
+    }
+}
+
+impl Asked<'_> {
+    fn rule<'s>(&'s self, stuck: &'s BTreeMap<(String, Ip), String>) -> Rule<'s> {
+        let word = self.flow.sticky.clone();
+        Rule {
+            expect: &self.flow.expect,
+            sources: self.flow.sources,
+            sender: &self.sender,
+            from_node: matches!(self.flow.from, Place::Node(_)),
+            stuck: word.and_then(|word| stuck.get(&(word, self.family)).map(String::as_str)),
+        }
+    }
+
+    fn verdict(&self, theirs: &Answer, ours: &Answer, stuck: &[BTreeMap<(String, Ip), String>; 2]) -> Verdict {
+        let (rule, our_rule) = (self.rule(&stuck[0]), self.rule(&stuck[1]));
+        if !theirs.fits(&rule) {
+            return Verdict::Broken(format!(
+                "kube-proxy was to give {}{}",
+                self.flow.expect,
+                sources(self.flow.sources)
+            ));
+        }
+        let same = theirs.agrees(ours, &our_rule);
+        if self.flow.intended.is_none() && theirs.is_refused_sooner_by(ours, &our_rule) {
+            return Verdict::Intended(REFUSED_SOONER.to_owned());
+        }
+        let Some((key, expect)) = self.flow.intended.as_ref().zip(self.flow.tandem.as_ref()) else {
+            return if same {
+                Verdict::Same
+            } else {
+                Verdict::Wrong(String::new())
+            };
+        };
+        if same {
+            return Verdict::Wrong(format!("does not differ as `{key}` says"));
+        }
+        let own = Rule {
+            expect,
+            sources: Sources::Any,
+            ..our_rule
+        };
+        if ours.fits(&own) {
+            Verdict::Intended(key.clone())
+        } else {
+            Verdict::Wrong(format!("tandem was to give {expect}"))
+        }
+    }
+}
+
+fn sources(sources: Sources) -> &'static str {
+    match sources {
+        Sources::Kept => ", with the sender's own address",
+        Sources::Masqueraded => ", without the sender's own address",
+        Sources::Same | Sources::Any => "",
+    }
+}
+
+fn is_wrong(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Wrong(_))
+}
+
+/// Sends all flows in one world, each lane on a thread of its own.
+fn ask(asked: &[Asked], side: usize) -> Result<Vec<Answer>> {
+    let mut lanes: Vec<Vec<usize>> = Vec::new();
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, one) in asked.iter().enumerate() {
+        if let Some(lane) = named.get(one.lane.as_str()) {
+            lanes[*lane].push(index);
+            continue;
+        }
+        if !one.lane.is_empty() {
+            named.insert(&one.lane, lanes.len());
+        }
+        lanes.push(vec![index]);
+    }
+    let of_lane = |lane: &[usize]| -> Result<Vec<(usize, Answer)>> {
+        let one = |index: &usize| {
+            let (from, question) = &asked[*index].questions[side];
+            Ok((*index, from.run(|| question.ask())?))
+        };
+        lane.iter().map(one).collect()
+    };
+    let of_lane = &of_lane;
+    let mut answers = thread::scope(|scope| {
+        let threads: Vec<_> = lanes.iter().map(|lane| scope.spawn(move || of_lane(lane))).collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?);
+        joined
+            .collect::<Result<Vec<_>>>()
+            .map(|lanes| lanes.into_iter().flatten().collect::<Vec<_>>())
+    })?;
+    answers.sort_by_key(|(index, _)| *index);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
