@@ -125,6 +125,7 @@ impl Shape {
             }]
             .into(),
             endpoints: (0..self.endpoints + more).map(endpoint).collect(),
+            hints: Box::default(),
         }
     }
 

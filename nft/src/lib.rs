@@ -20,6 +20,7 @@ mod listing;
 mod lock;
 mod memory;
 mod owner;
+mod remove;
 mod rules;
 mod sets;
 mod socket;
@@ -33,6 +34,7 @@ pub use kernel::{Kernel, TidyError};
 pub use lock::{LockError, NodeLock};
 pub use memory::Memory;
 pub use owner::Ownership;
+pub use remove::{RemoveError, remove};
 
 /// The name of both tables.
 const TABLE: &str = "tandem";

@@ -42,6 +42,7 @@ fn plan(n: u32, endpoints: u32, affinity: Option<u32>) -> PortPlan<V4> {
         local: None,
         hairpin: Vec::new(),
         affinity,
+        answering: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod delta;
 pub mod family;
+pub mod flows;
 pub mod id;
 pub mod node;
 pub mod object;

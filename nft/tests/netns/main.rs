@@ -4,6 +4,7 @@
 mod affinity;
 mod dataplane;
 mod kernel;
+mod remove;
 mod rows;
 mod ruleset;
 mod support;

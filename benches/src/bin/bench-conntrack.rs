@@ -1,0 +1,165 @@
+//! UDP flows in connection tracking: a restart among 10,000 of them, and one endpoint that goes. What is right must stay,
+//! what is wrong must go.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tandem::conntrack::{Reconciler, Report};
+use tandem::engine::Engine;
+use tandem::event::{Event, Object};
+use tandem_benches::kernel;
+use tandem_benches::report::{Samples, note, print, print_ms, setting};
+use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET};
+use tandem_core::family::IpFamily;
+use tandem_core::row::Protocol;
+use tandem_tests::conntrack::{Entry, make_here, udp_here};
+use tandem_tests::netns::Namespace;
+
+const SHAPE: Shape = Shape::dual_stack(500, 10);
+/// One entry in so many leads to an endpoint that is not there.
+const STALE: usize = 10;
+/// How long the entries live: longer than this program.
+const SECONDS: u32 = 3600;
+/// 172.16.0.0 and fd00:200::, the first of the clients' addresses.
+const CLIENTS_V4: u32 = 0xac10_0000;
+const CLIENTS_V6: u128 = 0xfd00_0200 << 96;
+/// How long a look may take before this gives up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn main() -> Result<()> {
+    let live: usize = setting("ENTRIES", 10_000)?;
+    let changes: u32 = setting("CHANGES", 200)?;
+    Namespace::new("conntrack")?.run(|| measure(live, changes))?
+}
+
+fn measure(live: usize, changes: u32) -> Result<()> {
+    let mut engine = kernel::engine();
+    kernel::bring(&mut engine, SHAPE.events().map(udp))?;
+    drop(engine);
+    note(format_args!(
+        "{} dual-stack Services x {} endpoints per family, all UDP",
+        SHAPE.services, SHAPE.endpoints
+    ));
+    make_here((0..live).map(|n| entry(n, false)), SECONDS)?;
+    make_here((live..live + live / STALE).map(|n| entry(n, true)), SECONDS)?;
+    let before: BTreeSet<Entry> = udp_here()?.into_iter().collect();
+    print("conntrack_entries", before.len());
+    ensure!(before.len() == live + live / STALE, "entries were not made");
+
+    let started = Instant::now();
+    let mut engine = kernel::engine().with_flows(Reconciler::start()?, Reconciler::start()?);
+    kernel::bring(&mut engine, SHAPE.events().map(udp))?;
+    let programmed = Instant::now();
+    let reports = reports(&engine)?;
+    for report in &reports {
+        wait(report, 1)?;
+    }
+    let done = Instant::now();
+    let after: BTreeSet<Entry> = udp_here()?.into_iter().collect();
+    let (kept, cut): (Vec<&Entry>, Vec<&Entry>) = before.iter().partition(|entry| after.contains(entry));
+    let was_right = |entry: &&&Entry| !entry_is_stale(entry);
+    print("conntrack_live_cut", cut.iter().filter(was_right).count());
+    print("conntrack_stale_cut", cut.len() - cut.iter().filter(was_right).count());
+    print(
+        "conntrack_stale_left",
+        kept.len() - kept.iter().filter(was_right).count(),
+    );
+    print_ms("conntrack_reconcile_ms", done - programmed);
+    print_ms("conntrack_restart_ms", done - started);
+
+    let mut samples = Samples::default();
+    for n in 0..changes {
+        // Each takes one endpoint away from another Service, in turns of the families.
+        let (at, service) = ((n % 2) as usize, n / 2 % SHAPE.services);
+        let reports = &reports[at];
+        let (looks, cut) = (reports.load().reconciliations, reports.load().cut);
+        let gone = Event::Applied(Object::EndpointSlice(one_less(service, DUAL_STACK[at])), Vec::new());
+        let started = Instant::now();
+        engine.take([udp(gone)]);
+        engine.sync(started);
+        wait(reports, looks + 1)?;
+        samples.push(started.elapsed());
+        ensure!(reports.load().cut > cut, "an endpoint went and no flow was cut");
+    }
+    print_ms("conntrack_change_ms_p50", samples.median());
+    print_ms("conntrack_change_ms_p99", samples.percentile(99));
+    Ok(())
+}
+
+/// The same object with UDP for TCP.
+fn udp(event: Event) -> Event {
+    match event {
+        Event::Applied(Object::Service(mut service), notices) => {
+            service.ports.iter_mut().for_each(|port| port.protocol = Protocol::Udp);
+            Event::Applied(Object::Service(service), notices)
+        }
+        Event::Applied(Object::EndpointSlice(mut slice), notices) => {
+            slice.ports.iter_mut().for_each(|port| port.protocol = Protocol::Udp);
+            Event::Applied(Object::EndpointSlice(slice), notices)
+        }
+        other => other,
+    }
+}
+
+fn one_less(service: u32, family: IpFamily) -> tandem_core::object::EndpointSlice {
+    let mut slice = SHAPE.slice(service, family, 0);
+    slice.endpoints = slice.endpoints[1..].into();
+    slice
+}
+
+/// The `n`th client: it asks a Service, and is with one of its endpoints or with the one that is not there.
+fn entry(n: usize, stale: bool) -> Entry {
+    let number = u32::try_from(n).unwrap_or(u32::MAX);
+    let family = DUAL_STACK[n % 2];
+    let service = number / 2 % SHAPE.services;
+    let endpoint = if stale {
+        SHAPE.endpoints
+    } else {
+        number / 2 / SHAPE.services % SHAPE.endpoints
+    };
+    let client: IpAddr = match family {
+        IpFamily::V4 => Ipv4Addr::from_bits(CLIENTS_V4 + number).into(),
+        IpFamily::V6 => Ipv6Addr::from_bits(CLIENTS_V6 + u128::from(number)).into(),
+    };
+    Entry {
+        from: SocketAddr::new(client, 20_000),
+        to: SocketAddr::new(SHAPE.cluster_ip(service, family), PORT.get()),
+        with: SocketAddr::new(SHAPE.endpoint(service, endpoint, family), TARGET.get()),
+        id: 0,
+    }
+}
+
+fn entry_is_stale(entry: &Entry) -> bool {
+    let family = IpFamily::of(entry.to.ip());
+    (0..SHAPE.services).any(|service| {
+        SHAPE.cluster_ip(service, family) == entry.to.ip()
+            && SHAPE.endpoint(service, SHAPE.endpoints, family) == entry.with.ip()
+    })
+}
+
+fn reports(engine: &Engine) -> Result<[Report; 2]> {
+    let report = |flows: Option<Report>| flows.context("the engine has no reconciler");
+    Ok([
+        report(engine.v4().status().flows.clone())?,
+        report(engine.v6().status().flows.clone())?,
+    ])
+}
+
+/// Waits until flows were looked at so often.
+fn wait(report: &Report, looks: u64) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = report.load();
+        if let Some(error) = &status.last_error {
+            anyhow::bail!("{error}");
+        }
+        if status.reconciliations >= looks {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "flows were not looked at in {PATIENCE:?}");
+        sleep(Duration::from_micros(50));
+    }
+}

@@ -1,0 +1,272 @@
+//! Which destinations a change makes worth a look, and which flows are wrong; then any history against the definition.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
+use super::*;
+use crate::family::V4;
+use crate::object::SliceEndpoint;
+use crate::samples::{
+    ips, local, mk_exposed, mk_port, mk_service, mk_slice, mk_slice_port, plans, port, remote, terminating, unready,
+};
+
+type Change = (ObjectKey, Box<[PortFlows<V4>]>);
+
+fn endpoint(last: u8) -> Endpoint<V4> {
+    Endpoint {
+        addr: [10, 244, 0, last].into(),
+        port: port(5353),
+    }
+}
+
+fn address(last: u8) -> Destination<V4> {
+    Destination::Address([10, 96, 0, last].into(), port(53))
+}
+
+fn node_port() -> Destination<V4> {
+    Destination::NodePort(port(30_053))
+}
+
+fn change(service: &str, destinations: &[Destination<V4>], endpoints: &[u8]) -> Change {
+    let endpoints: Vec<_> = endpoints.iter().map(|last| endpoint(*last)).collect();
+    let ports = [PortFlows::new(destinations.iter().copied(), &endpoints)];
+    (ObjectKey::new("ns", service), ports.into())
+}
+
+fn gone(service: &str) -> Change {
+    (ObjectKey::new("ns", service), [].into())
+}
+
+fn ledger(changes: impl IntoIterator<Item = Change>) -> Ledger<V4> {
+    let mut ledger = Ledger::default();
+    ledger.apply(changes);
+    ledger
+}
+
+fn look(ledger: &mut Ledger<V4>, changes: impl IntoIterator<Item = Change>) -> Vec<Destination<V4>> {
+    let mut found = ledger.apply(changes);
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn an_endpoint_that_goes_is_worth_a_look_at_every_destination_and_one_that_comes_is_not() {
+    let both = [address(1), node_port()];
+    let mut ledger = ledger([change("dns", &both, &[1, 2])]);
+    assert_eq!(look(&mut ledger, [change("dns", &both, &[1, 2, 3])]), []);
+    assert_eq!(look(&mut ledger, [change("dns", &both, &[2, 3])]), both);
+    assert_eq!(look(&mut ledger, [change("dns", &both, &[2, 3])]), []);
+}
+
+#[test]
+fn the_first_endpoint_is_worth_a_look_and_so_is_the_last() {
+    let mut ledger = ledger([change("dns", &[address(1)], &[])]);
+    assert_eq!(look(&mut ledger, [change("dns", &[address(1)], &[1])]), [address(1)]);
+    assert_eq!(look(&mut ledger, [change("dns", &[address(1)], &[])]), [address(1)]);
+}
+
+#[test]
+fn destinations_that_come_and_go_are_worth_a_look_and_those_that_stay_are_not() {
+    let mut ledger = Ledger::default();
+    assert_eq!(
+        look(&mut ledger, [change("dns", &[address(1), address(2)], &[1])]),
+        [address(1), address(2)]
+    );
+    assert_eq!(
+        look(&mut ledger, [change("dns", &[address(2), node_port()], &[1])]),
+        [address(1), node_port()]
+    );
+    assert_eq!(look(&mut ledger, [gone("dns")]), [address(2), node_port()]);
+    assert_eq!(ledger.destinations().len(), 0);
+    assert_eq!(look(&mut ledger, [gone("dns")]), []);
+}
+
+#[test]
+fn what_comes_and_goes_within_one_batch_is_nothing() {
+    let mut ledger = ledger([change("dns", &[address(1)], &[1])]);
+    let batch = [
+        change("dns", &[address(1)], &[]),
+        change("other", &[address(2)], &[2]),
+        gone("other"),
+        change("dns", &[address(1)], &[1]),
+    ];
+    assert_eq!(look(&mut ledger, batch), []);
+}
+
+#[test]
+fn a_disputed_destination_may_be_with_the_endpoints_of_all_that_claim_it() {
+    let mut ledger = ledger([
+        change("dns", &[address(1)], &[1]),
+        change("other", &[address(1)], &[1, 2]),
+    ]);
+    assert_eq!(ledger.allows(&address(1), endpoint(2)), Some(true));
+    assert_eq!(look(&mut ledger, [gone("dns")]), []);
+    assert_eq!(look(&mut ledger, [change("other", &[address(1)], &[1])]), [address(1)]);
+    assert_eq!(ledger.allows(&address(1), endpoint(2)), Some(false));
+    assert_eq!(ledger.allows(&address(9), endpoint(2)), None);
+}
+
+#[test]
+fn only_udp_ports_count_with_everything_that_leads_to_them_and_everyone_who_still_answers() {
+    let mut service = mk_exposed("dns");
+    service.ports = vec![
+        mk_port("tcp", Protocol::Tcp, 53),
+        mk_port("sctp", Protocol::Sctp, 53),
+        mk_port("udp", Protocol::Udp, 53),
+    ];
+    service.ports[2].node_port = Some(port(30_053));
+    // One address in two classes is one destination.
+    service.external_ips.extend(ips(&["10.96.0.1"]));
+    let entries: [SliceEndpoint; 4] = [
+        local("10.244.0.1"),
+        remote("10.244.0.2"),
+        terminating(local("10.244.0.3")),
+        unready(local("10.244.0.4")),
+    ];
+    let mut slice = mk_slice("dns", &entries);
+    slice.ports = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .map(|protocol| mk_slice_port(&protocol.to_string().to_lowercase(), protocol, 5353))
+        .into();
+    let flows: Vec<_> = plans::<V4>(&service, &[slice]).iter().map(PortFlows::of).collect();
+    let at = |text: &str| Destination::Address(text.parse().unwrap(), port(53));
+    let expected = PortFlows::new(
+        [at("10.96.0.1"), at("198.51.100.1"), at("203.0.113.1"), node_port()],
+        &[endpoint(1), endpoint(2), endpoint(3)],
+    );
+    assert_eq!(flows, [None, None, Some(expected)]);
+    assert_eq!(
+        plans::<V4>(&mk_service("web"), &[]).iter().find_map(PortFlows::of),
+        None
+    );
+}
+
+#[test]
+fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another() {
+    let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
+    let look = Look {
+        everything: false,
+        changed: [address(1), address(2), node_port()].into(),
+    };
+    let node = Endpoint {
+        addr: [192, 0, 2, 11].into(),
+        port: port(30_053),
+    };
+    let to = |destination: Destination<V4>| match destination {
+        Destination::Address(addr, port) => Endpoint { addr, port },
+        Destination::NodePort(_) => node,
+    };
+    let wrong = |look: &Look<V4>, to: Endpoint<V4>, with: Endpoint<V4>| {
+        look.wrong(&Flow { to, with }, &ledger, &[node.addr].into())
+    };
+    for here in [address(1), node_port()].map(to) {
+        assert!(!wrong(&look, here, endpoint(1)));
+        assert!(wrong(&look, here, endpoint(2)));
+        // It began before there were rules: it is with nobody but itself.
+        assert!(wrong(&look, here, here));
+    }
+    assert!(wrong(&look, to(address(2)), endpoint(1)), "nobody has it any more");
+    assert!(!wrong(&look, to(address(3)), endpoint(2)), "nobody asked");
+    let elsewhere = Endpoint {
+        addr: [192, 0, 2, 99].into(),
+        ..node
+    };
+    assert!(
+        !wrong(&look, elsewhere, elsewhere),
+        "the port number of a nodePort on an address that is none of the node's"
+    );
+
+    let everything = Look {
+        everything: true,
+        changed: HashSet::new(),
+    };
+    assert!(wrong(&everything, to(address(1)), endpoint(2)));
+    assert!(!wrong(&everything, to(address(1)), endpoint(1)));
+    assert!(
+        !wrong(&everything, to(address(2)), endpoint(2)),
+        "no Service's business"
+    );
+}
+
+#[test]
+fn few_destinations_are_named_and_many_are_not() {
+    let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
+    let look = |everything, changed: &[Destination<V4>]| Look {
+        everything,
+        changed: changed.iter().copied().collect(),
+    };
+    let some = |destinations: &[Destination<V4>]| Some(destinations.iter().copied().collect());
+    assert_eq!(look(false, &[address(2)]).few(&ledger, 2), some(&[address(2)]));
+    assert_eq!(look(false, &[address(1), address(2)]).few(&ledger, 1), None);
+    assert_eq!(
+        look(true, &[address(1)]).few(&ledger, 2),
+        some(&[address(1), node_port()])
+    );
+    assert_eq!(look(true, &[address(2)]).few(&ledger, 2), None);
+    assert_eq!(look(true, &[]).few(&ledger, 1), None);
+}
+
+type Ports = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;
+/// Services with their UDP ports: destinations and endpoints.
+type Services = BTreeMap<u8, Ports>;
+
+/// What flows to each destination may be with.
+fn allowed(services: &Services) -> BTreeMap<Destination<V4>, BTreeSet<Endpoint<V4>>> {
+    let mut allowed: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (destinations, endpoints) in services.values().flatten() {
+        for destination in destinations {
+            let endpoints = endpoints.iter().map(|last| endpoint(*last));
+            allowed.entry(place(*destination)).or_default().extend(endpoints);
+        }
+    }
+    allowed
+}
+
+fn place(number: u8) -> Destination<V4> {
+    if number == 0 { node_port() } else { address(number) }
+}
+
+/// The destinations whose flows may be wrong after this became that, by definition.
+fn between(before: &Services, after: &Services) -> Vec<Destination<V4>> {
+    let (before, after) = (allowed(before), allowed(after));
+    let all: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
+    let wrong = |destination: &Destination<V4>| match (before.get(destination), after.get(destination)) {
+        (Some(before), Some(after)) => !before.is_subset(after) || (before.is_empty() && !after.is_empty()),
+        _ => true,
+    };
+    all.into_iter().filter(wrong).collect()
+}
+
+proptest! {
+    #[test]
+    fn after_any_history_the_ledger_is_what_the_services_say_and_every_batch_names_exactly_what_it_changed(
+        history in vec(vec((0_u8..4, vec((btree_set(0_u8..4, 0..4), btree_set(1_u8..4, 0..4)), 0..3)), 0..4), 0..8),
+        start in btree_map(0_u8..4, vec((btree_set(0_u8..4, 0..4), btree_set(1_u8..4, 0..4)), 0..3), 0..4),
+    ) {
+        let as_change = |(service, ports): (u8, Ports)| -> Change {
+            let port = |(destinations, endpoints): &(BTreeSet<u8>, BTreeSet<u8>)| {
+                let endpoints: Vec<_> = endpoints.iter().map(|last| endpoint(*last)).collect();
+                PortFlows::new(destinations.iter().map(|number| place(*number)), &endpoints)
+            };
+            (ObjectKey::new("ns", service.to_string()), ports.iter().map(port).collect())
+        };
+        let mut ledger = ledger(start.clone().into_iter().map(as_change));
+        let mut services: Services = start;
+        for batch in history {
+            let before = services.clone();
+            services.extend(batch.iter().cloned());
+            let found = look(&mut ledger, batch.into_iter().map(as_change));
+            prop_assert_eq!(found, between(&before, &services));
+        }
+        let allowed = allowed(&services);
+        let known: BTreeSet<_> = ledger.destinations().copied().collect();
+        prop_assert_eq!(known, allowed.keys().copied().collect::<BTreeSet<_>>());
+        for (destination, endpoints) in allowed {
+            for last in 1..4 {
+                let expected = endpoints.contains(&endpoint(last));
+                prop_assert_eq!(ledger.allows(&destination, endpoint(last)), Some(expected));
+            }
+        }
+    }
+}
