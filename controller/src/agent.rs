@@ -3,26 +3,35 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use tandem_core::family::Family;
 use tandem_nft::Kernel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Server;
-use crate::config::{DetectLocal, Settings};
+use crate::config::{DetectLocal, Live, Loaded, Settings, Sources};
+use crate::conntrack::Reconciler;
 use crate::engine::{Engine, LocalPods, NodeSettings, Open};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
+use crate::readers::{Readers, Reporter};
+use crate::routes;
 use crate::source::{directory, kubernetes};
+use crate::sysctl;
 
 /// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.
 const WAITING: usize = 16_384;
 
 /// Why the agent ended: one line for people.
 type AgentError = Box<dyn std::error::Error>;
+
+/// Sets what is logged from now on.
+pub type SetLogFilter = Box<dyn Fn(&str) + Send>;
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +43,21 @@ pub enum Source {
 }
 
 /// Runs all parts until a signal comes or one of them cannot go on.
-pub async fn run(settings: Settings, source: Source, socket: &Path) -> Result<(), AgentError> {
-    let server = Server::bind(socket).await?;
+pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
+    let live = Live::new(configured, loaded);
+    let settings = live.settings();
+    let server = Server::bind(&settings.socket).await?;
+    sysctl::apply(Path::new("/"), &settings);
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let engine = Engine::new(node_settings(&settings), open(), open());
+    let mut engine = Engine::new(node_settings(&settings), open(), open())
+        .with_flows(Reconciler::start()?, Reconciler::start()?);
     let published = engine.published();
+    let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
+    let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
+    let (now, current) = watch::channel(settings.clone());
+    let (readers, reporter) = Readers::new(&mut engine, &settings, source == Source::Kubernetes);
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
         let stop = stop.clone();
@@ -52,12 +69,15 @@ pub async fn run(settings: Settings, source: Source, socket: &Path) -> Result<()
         })?
     };
     follow_interfaces(&events).await?;
+    follow_configuration(live, events.clone(), routes_on, now, log)?;
+    tokio::spawn(keeping_routes);
     let answering = tokio::spawn(server.run(published));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
-        result = read(source, &settings, events) => result,
+        result = read(source, &settings, events, reporter) => result,
+        hard_fail = readers.run(current) => Err(hard_fail.into()),
         result = answering => Err(match result {
             Ok(Err(error)) => error.into(),
             _ => "the local API ended".into(),
@@ -74,11 +94,19 @@ pub async fn run(settings: Settings, source: Source, socket: &Path) -> Result<()
     result
 }
 
-async fn read(source: Source, settings: &Settings, events: Sender<Event>) -> Result<(), AgentError> {
+async fn read(
+    source: Source,
+    settings: &Settings,
+    events: Sender<Event>,
+    reporter: Option<Reporter>,
+) -> Result<(), AgentError> {
     let node = &settings.node_name;
     match source {
         Source::Kubernetes => {
             let client = kubernetes::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?;
+            if let Some(reporter) = reporter {
+                tokio::spawn(reporter.run(client.clone()));
+            }
             kubernetes::run(client, node, events).await;
         }
         Source::Directory(path) => directory::run(&path, node, events).await?,
@@ -98,10 +126,38 @@ async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// Tells each part what changed in the files, on a thread of its own.
+fn follow_configuration(
+    live: Live,
+    events: Sender<Event>,
+    routes_on: watch::Sender<bool>,
+    now: watch::Sender<Arc<Settings>>,
+    log: SetLogFilter,
+) -> Result<(), AgentError> {
+    let mut before = live.settings();
+    let follow = live.follow(move |settings| {
+        if settings.log_filter != before.log_filter {
+            log(&settings.log_filter);
+        }
+        if (settings.conntrack, settings.oom_score_adj) != (before.conntrack, before.oom_score_adj) {
+            sysctl::apply(Path::new("/"), &settings);
+        }
+        routes_on.send_replace(settings.service_routes);
+        now.send_replace(settings.clone());
+        before = settings;
+        events
+            .blocking_send(Event::Configured(Box::new(node_settings(&before))))
+            .is_ok()
+    });
+    Ok(follow?)
+}
+
 fn node_settings(settings: &Settings) -> NodeSettings {
     let local_pods = match &settings.detect_local {
         DetectLocal::ClusterCidr(ranges) => LocalPods::Ranges(ranges.clone()),
         DetectLocal::NodeCidr => LocalPods::NodeCidrs,
+        DetectLocal::BridgeInterface(name) => LocalPods::Interface(*name),
+        DetectLocal::InterfaceNamePrefix(prefix) => LocalPods::InterfacePrefix(*prefix),
         DetectLocal::None => LocalPods::Unknown,
     };
     NodeSettings {
@@ -109,7 +165,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         node_port_addresses: settings.node_port_addresses.clone(),
         masquerade_all: settings.masquerade_all,
         masquerade_bit: settings.masquerade_bit,
-        drop_invalid: false,
+        drop_invalid: settings.drop_invalid,
     }
 }
 

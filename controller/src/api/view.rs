@@ -9,6 +9,7 @@ use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
 use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
+use crate::conntrack::Status as Flows;
 use crate::engine::{FamilyStatus, Snapshot};
 use crate::event::{Kind, Reach};
 use crate::index::Entry;
@@ -135,6 +136,29 @@ pub struct FamilyStatusView {
     pub failures: u64,
     /// Services that are not, or not wholly, programmed.
     pub set_aside: usize,
+    /// UDP flows that changes made wrong; none before the first change.
+    #[serde(default)]
+    pub udp_flows: Option<UdpFlowsView>,
+}
+
+/// What became of UDP flows whose endpoints or Services are gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpFlowsView {
+    /// Flows that were cut.
+    pub cut: u64,
+    /// How often flows were looked at.
+    pub reconciliations: u64,
+    /// Seconds since the last time.
+    pub last_seconds_ago: Option<f64>,
+    /// How long that took.
+    pub last_microseconds: u64,
+    /// How many flows were read for it.
+    pub last_read: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// Why it failed the last time; none where it did not.
+    pub last_error: Option<String>,
 }
 
 /// Something wrong with an object.
@@ -330,6 +354,21 @@ impl FamilyStatusView {
             last_error: status.last_error.as_ref().map(|(_, reason)| reason.clone()),
             failures: status.failures,
             set_aside: status.set_aside.len(),
+            udp_flows: status.flows.as_ref().map(|report| UdpFlowsView::new(&report.load())),
+        }
+    }
+}
+
+impl UdpFlowsView {
+    fn new(status: &Flows) -> Self {
+        Self {
+            cut: status.cut,
+            reconciliations: status.reconciliations,
+            last_seconds_ago: status.last.map(|then| seconds_since(then).as_secs_f64()),
+            last_microseconds: u64::try_from(status.last_took.as_micros()).unwrap_or(u64::MAX),
+            last_read: status.last_read,
+            failures: status.failures,
+            last_error: status.last_error.clone(),
         }
     }
 }

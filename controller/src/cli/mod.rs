@@ -1,5 +1,9 @@
 //! The command line.
 
+mod arguments;
+mod cleanup;
+mod config;
+mod flags;
 mod format;
 mod ruleset;
 mod run;
@@ -27,6 +31,7 @@ enum Command {
     Services(services::Services),
     Status(status::Status),
     Ruleset(ruleset::Ruleset),
+    Config(config::Config),
 }
 
 /// How to reach the running agent.
@@ -50,11 +55,12 @@ enum Output {
 
 /// Runs the command.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::parse_from(arguments::normal(std::env::args_os())).command {
         Command::Run(command) => command.run(),
         Command::Services(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Ruleset(command) => command.run(),
+        Command::Config(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

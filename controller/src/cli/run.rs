@@ -1,74 +1,38 @@
 //! `tandem run`
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::Path;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tandem_nft::NodeLock;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::agent::{self, Source};
-use crate::api::SOCKET;
-use crate::config::{Overrides, Settings};
+use crate::config::{Flags, LogFormat, Settings, Sources};
+use crate::sysctl;
 
-use super::CommandError;
+use super::flags::Given;
+use super::{CommandError, cleanup};
 
 /// Run the agent: make Services work on this node until it is told to stop.
 ///
 /// Reads Services, EndpointSlices and this node's object from the cluster (or from a folder of manifests), and keeps the
 /// nftables tables `ip tandem` and `ip6 tandem` equal to them. When it stops, the tables stay: connections and new
 /// requests go on working, and the next start takes the tables over as they are.
+///
+/// All flags of kube-proxy are taken; with --config, most are ignored, as in kube-proxy. docs/configuration.md lists all.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tandem run --config /var/lib/kube-proxy/config.conf\n  \
-    tandem run --source directory:./manifests --hostname-override node1 --cluster-cidr 10.244.0.0/16,fd00:10:244::/48")]
+#[command(
+    args_override_self = true,
+    after_help = "Examples:\n  tandem run --config /var/lib/kube-proxy/config.conf\n  \
+    tandem run --source directory:./manifests --hostname-override node1 --cluster-cidr 10.244.0.0/16,fd00:10:244::/48"
+)]
 pub(super) struct Run {
-    /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), YAML or JSON. Flags win over it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where objects come from: `kubernetes`, or `directory:PATH` for a folder of YAML or JSON manifests (Service,
-    /// EndpointSlice, Node, ServiceCIDR), watched for changes.
-    #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
-    source: Source,
-    /// How to reach the API server; without it, the service account of the pod it runs in.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The API server's address; wins over the kubeconfig's.
-    #[arg(long, value_name = "URL")]
-    master: Option<String>,
-    /// The name of this node's object, where it is not the host name.
-    #[arg(long, value_name = "NAME")]
-    hostname_override: Option<String>,
-    /// The pods' ranges, one or more a family, separated by commas: other sources are masqueraded towards ClusterIPs.
-    #[arg(long, value_name = "CIDRS")]
-    cluster_cidr: Option<String>,
-    /// How pods are told from other sources: `ClusterCIDR` or `NodeCIDR`.
-    #[arg(long, value_name = "MODE")]
-    detect_local_mode: Option<String>,
-    /// Masquerade everything that is sent to ClusterIPs.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    masquerade_all: Option<bool>,
-    /// Which bit of the packet mark asks for masquerading, 0 to 31.
-    #[arg(long, value_name = "BIT")]
-    nftables_masquerade_bit: Option<i32>,
-    /// Which of the node's addresses take nodePort traffic: CIDRs separated by commas, or `primary` (the default).
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    nodeport_addresses: Option<Vec<String>>,
-    /// Where `tandem services` and `tandem status` find this agent.
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
-    socket: PathBuf,
-    /// What to log: error, warn, info, debug or trace, also per module (`info,tandem::engine=debug`).
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "TANDEM_LOG")]
-    log: String,
-    /// How to write the log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    #[command(flatten)]
+    flags: Given,
 }
 
 impl FromStr for Source {
@@ -85,43 +49,72 @@ impl FromStr for Source {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), CommandError> {
-        start_log(&self.log, self.log_format)?;
-        let overrides = Overrides {
-            hostname_override: self.hostname_override,
-            cluster_cidr: self.cluster_cidr,
-            detect_local_mode: self.detect_local_mode,
-            masquerade_all: self.masquerade_all,
-            nodeport_addresses: self.nodeport_addresses,
-            kubeconfig: self.kubeconfig,
-            master: self.master,
-            masquerade_bit: self.nftables_masquerade_bit,
-        };
-        let (settings, warnings) = Settings::load(self.config.as_deref(), overrides)?;
-        for warning in warnings {
+        let flags = with_environment(self.flags.0)?;
+        let source = flags.text("source").unwrap_or("kubernetes");
+        let source: Source = source
+            .parse()
+            .map_err(|problem| format!("--source: {source:?}: {problem}"))?;
+        let sources = Sources::new(flags.clone());
+        let loaded = sources.load()?;
+        let settings = &loaded.settings;
+        if let Some(path) = flags.text("write-config-to").filter(|path| !path.is_empty()) {
+            return write(settings, Path::new(path));
+        }
+        let log = start_log(settings)?;
+        for file in &loaded.files {
+            tracing::info!("configuration: {}", file.display());
+        }
+        for warning in &loaded.warnings {
             tracing::warn!("{warning}");
+        }
+        if flags.on("cleanup") {
+            return cleanup::run(&settings.socket);
+        }
+        if flags.on("init-only") {
+            sysctl::apply(Path::new("/"), settings);
+            return Ok(());
         }
         let _lock = NodeLock::acquire()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let result = runtime.block_on(agent::run(settings, self.source, &self.socket));
+        let result = runtime.block_on(agent::run(sources, loaded, source, log));
         // A source may be in the middle of a read that nobody waits for any more.
         runtime.shutdown_background();
         result
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<(), CommandError> {
-    use std::io::IsTerminal;
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
+/// `TANDEM_LOG` stands for `--log`, which wins over it.
+fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
+    match std::env::var("TANDEM_LOG") {
+        Ok(level) if flags.text("log").is_none() && !level.is_empty() => Ok(flags.and("log", level)?),
+        _ => Ok(flags),
     }
+}
+
+fn write(settings: &Settings, path: &Path) -> Result<(), CommandError> {
+    std::fs::write(path, settings.to_yaml()?).map_err(|error| format!("writing {}: {error}", path.display()))?;
     Ok(())
+}
+
+/// Starts the log. What is returned sets another filter.
+fn start_log(settings: &Settings) -> Result<agent::SetLogFilter, CommandError> {
+    let filter = EnvFilter::try_new(&settings.log_filter)?;
+    let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    match settings.log_format {
+        LogFormat::Text => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init()?,
+        LogFormat::Json => registry.with(lines.json()).try_init()?,
+    }
+    Ok(Box::new(move |filter| {
+        let set = EnvFilter::try_new(filter).map_err(|error| error.to_string());
+        if let Err(error) = set.and_then(|filter| handle.reload(filter).map_err(|error| error.to_string())) {
+            tracing::warn!("log.level: {filter:?}: {error}: the log stays as it is");
+        }
+    }))
 }

@@ -1,10 +1,11 @@
 //! `tandem status`
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::api::{FamilyStatusView, StatusView, get};
+use crate::api::{FamilyStatusView, StatusView, UdpFlowsView, get};
 
 use super::format::{age, print, structured};
 use super::{Agent, CommandError, Output, block_on};
@@ -119,9 +120,23 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
         )
     });
     line("  Last change:", last.as_deref().unwrap_or(""));
+    line("  UDP flows:", &family.udp_flows.as_ref().map(udp_flows).unwrap_or_default());
     let error = family
         .last_error
         .as_ref()
         .map(|error| format!("{error} ({} failures so far)", family.failures));
     line("  Last error:", error.as_deref().unwrap_or(""));
+}
+
+fn udp_flows(flows: &UdpFlowsView) -> String {
+    let mut text = format!("{} cut in {} reconciliations", flows.cut, flows.reconciliations);
+    if let Some(seconds) = flows.last_seconds_ago {
+        let (took, read) = (Duration::from_micros(flows.last_microseconds), flows.last_read);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; the last {seconds:.1}s ago: {read} read in {took:.1?}");
+    }
+    if let Some(error) = &flows.last_error {
+        let _ = write!(text, "; {error} ({} failures so far)", flows.failures);
+    }
+    text
 }

@@ -2,18 +2,35 @@
 
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error};
-
-/// A `metav1.Duration`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GoDuration(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for GoDuration {
-    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(text)?;
-        parse(&text)
-            .map(Self)
-            .ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration like 30s, 1m30s or 1h")))
+/// Writes a duration as Go does: `24h0m0s`, `1m30s`, `250ms`.
+pub(super) fn format(time: Duration) -> String {
+    if time.is_zero() {
+        return "0s".to_owned();
+    }
+    let (whole, nanos) = (time.as_secs(), time.subsec_nanos());
+    let decimal = |unit: u32, name: &str| {
+        let digits = unit.ilog10() as usize;
+        let fraction = format!("{:0digits$}", nanos % unit);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if digits == 0 || fraction.is_empty() { "" } else { "." };
+        let fraction = if digits == 0 { "" } else { fraction };
+        (nanos / unit, format!("{dot}{fraction}{name}"))
+    };
+    if whole == 0 {
+        let (unit, name) = match nanos {
+            1_000_000.. => (1_000_000, "ms"),
+            1_000.. => (1_000, "µs"),
+            _ => (1, "ns"),
+        };
+        let (count, rest) = decimal(unit, name);
+        return format!("{count}{rest}");
+    }
+    let (_, seconds) = decimal(1_000_000_000, "s");
+    let (hours, minutes, whole) = (whole / 3_600, whole / 60 % 60, whole % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{whole}{seconds}"),
+        (0, _) => format!("{minutes}m{whole}{seconds}"),
+        _ => format!("{hours}h{minutes}m{whole}{seconds}"),
     }
 }
 
@@ -82,6 +99,15 @@ mod tests {
             "é",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for text in [
+            "0s", "30s", "1m30s", "24h0m0s", "1h30m0s", "250ms", "1.5s", "1m0.25s", "1.5µs", "7ns",
+        ] {
+            assert_eq!(parse(text).map(format).as_deref(), Some(text));
         }
     }
 }

@@ -1,16 +1,31 @@
-//! Configuration: a `KubeProxyConfiguration` and the flags that go with it, to [`Settings`]. What is asked for and not done
-//! is never passed over: an unknown field is an error, a field that Tandem does not use yet a warning.
+//! Configuration: a `KubeProxyConfiguration`, a `TandemConfiguration` and the flags that go with them, to [`Settings`].
+//! What is asked for and not done is never passed over: an unknown field is an error, a field without effect a warning.
 
+#[cfg(test)]
+mod docs;
+mod document;
 mod duration;
-mod file;
+mod effective;
+mod explain;
+mod flags;
+mod live;
+mod resolve;
+mod schema;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod unused;
+mod validate;
+mod watch;
 
 use std::path::PathBuf;
 
-pub use settings::{DetectLocal, Overrides, Settings};
+pub use effective::Changes;
+pub use explain::explain;
+pub use flags::Flags;
+pub use live::{Live, Reread};
+pub use schema::flags::{FLAGS, Flag, Sets};
+pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema};
+pub use settings::{Conntrack, ConntrackMax, DetectLocal, Loaded, LogFormat, Settings, Sources};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +46,7 @@ pub enum ConfigError {
         /// Where and what.
         problem: String,
     },
-    /// The file is not a `KubeProxyConfiguration`, or has fields that one has not, or fields of the wrong type.
+    /// The file is of another kind, or has fields that its kind has not.
     #[error("{path}: {field}: {problem}")]
     Field {
         /// The file.
@@ -41,7 +56,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A value that means nothing.
+    /// A value of the wrong type, or one that means nothing.
     #[error("{place}: {value:?}: {problem}")]
     Value {
         /// The file and field, or the flag.

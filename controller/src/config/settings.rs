@@ -1,26 +1,24 @@
 //! What the agent uses of the configuration.
 
-use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use tandem_core::addr::parse_net;
-use tandem_core::node::NodePortAddresses;
+use serde_json::Value;
+use tandem_core::node::{InterfaceName, NodePortAddresses};
 
-use super::ConfigError;
-use super::file::{self, KubeProxyConfiguration};
-use super::unused;
-
-/// The mark that kube-proxy uses where nothing else is configured.
-const DEFAULT_MASQUERADE_BIT: u8 = 14;
+use super::document::Document;
+use super::flags::Flags;
+use super::schema::{kube_proxy, tandem};
+use super::{ConfigError, effective, resolve, validate};
 
 /// The agent's settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the files")]
 pub struct Settings {
     /// The Node object's name.
     pub node_name: String,
-    /// `clusterCIDR`: ranges that pods have.
-    pub cluster_cidrs: Vec<IpNet>,
     /// How a pod's traffic is told from outside traffic.
     pub detect_local: DetectLocal,
     /// Whether all traffic to ClusterIPs is masqueraded.
@@ -33,6 +31,33 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// The API server's address, in place of the kubeconfig's.
     pub master: Option<String>,
+    /// Where `/healthz` and `/livez` are served; none where it is turned off. An unspecified address of either family means
+    /// all addresses of both, as in kube-proxy.
+    pub healthz_bind_address: Option<SocketAddr>,
+    /// Where `/metrics` is served; none where it is turned off. As above.
+    pub metrics_bind_address: Option<SocketAddr>,
+    /// Whether an address that cannot be bound ends the agent.
+    pub bind_address_hard_fail: bool,
+    /// Whether Kubernetes Events tell of unusable objects.
+    pub events: bool,
+    /// Whether nodePorts are also served on loopback addresses.
+    pub node_port_loopback: bool,
+    /// Whether the Service ranges get a route to `lo`.
+    pub service_routes: bool,
+    /// Whether forwarded packets that conntrack calls invalid are dropped.
+    pub drop_invalid: bool,
+    /// Kernel settings of connection tracking.
+    pub conntrack: Conntrack,
+    /// How unwilling the kernel shall be to kill this process.
+    pub oom_score_adj: i32,
+    /// Where the local API is served.
+    pub socket: PathBuf,
+    /// What to log.
+    pub log_filter: String,
+    /// How to write the log.
+    pub log_format: LogFormat,
+    /// Both configurations with their defaults: what changes are told by.
+    pub(super) effective: Effective,
 }
 
 /// How a pod's traffic is told from outside traffic.
@@ -42,236 +67,183 @@ pub enum DetectLocal {
     ClusterCidr(Vec<IpNet>),
     /// By this node's `spec.podCIDRs`.
     NodeCidr,
+    /// By the interface that packets come in by.
+    BridgeInterface(InterfaceName),
+    /// By the first letters of the interface that packets come in by.
+    InterfaceNamePrefix(InterfaceName),
     /// Not at all: nothing is masqueraded for coming from outside.
     None,
 }
 
-/// Flags: each wins over the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// `--hostname-override`
-    pub hostname_override: Option<String>,
-    /// `--cluster-cidr`
-    pub cluster_cidr: Option<String>,
-    /// `--detect-local-mode`
-    pub detect_local_mode: Option<String>,
-    /// `--masquerade-all`
-    pub masquerade_all: Option<bool>,
-    /// `--nodeport-addresses`
-    pub nodeport_addresses: Option<Vec<String>>,
-    /// `--kubeconfig`
-    pub kubeconfig: Option<PathBuf>,
-    /// `--master`
-    pub master: Option<String>,
-    /// `--nftables-masquerade-bit`
-    pub masquerade_bit: Option<i32>,
+/// The `conntrack` section. None leaves a setting as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Connections per processor, and the least of all together.
+    pub max: Option<ConntrackMax>,
+    /// `nf_conntrack_tcp_timeout_established`
+    pub tcp_established: Option<Duration>,
+    /// `nf_conntrack_tcp_timeout_close_wait`
+    pub tcp_close_wait: Option<Duration>,
+    /// `nf_conntrack_tcp_be_liberal`
+    pub tcp_be_liberal: bool,
+    /// `nf_conntrack_udp_timeout`
+    pub udp: Option<Duration>,
+    /// `nf_conntrack_udp_timeout_stream`
+    pub udp_stream: Option<Duration>,
 }
 
-/// A value and the field or flag that it comes from.
-struct Given<T> {
-    value: T,
-    place: String,
+/// How many connections may be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConntrackMax {
+    /// For each processor.
+    pub per_core: u32,
+    /// All together at least.
+    pub min: u32,
+}
+
+/// How to write the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Both configurations with their defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Effective {
+    pub(super) kube_proxy: Value,
+    pub(super) tandem: Value,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The `KubeProxyConfiguration`.
+    pub config: Option<PathBuf>,
+    /// The `TandemConfiguration`; none means a file beside the other, if it is there.
+    pub tandem_config: Option<PathBuf>,
+    /// The command line.
+    pub flags: Flags,
+}
+
+/// Settings, and what people should know about them.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// What has no effect, or another than one may think: a line each.
+    pub warnings: Vec<String>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Out of a command line.
+    pub fn new(flags: Flags) -> Self {
+        let path = |name| flags.text(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self {
+            config: path("config"),
+            tandem_config: path("tandem-config"),
+            flags,
+        }
+    }
+
+    /// Where a `TandemConfiguration` is read from, if it is there.
+    pub(super) fn tandem_path(&self) -> Option<PathBuf> {
+        let beside = || self.config.as_ref().map(|path| path.with_file_name("tandem.conf"));
+        self.tandem_config.clone().or_else(beside)
+    }
+
+    /// Reads the files and puts the flags over them.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let mut files = Vec::new();
+        let mut kube_proxy = match &self.config {
+            Some(path) => {
+                files.push(path.clone());
+                Document::parse(&kube_proxy::SCHEMA, path, &read(path)?)?
+            }
+            None => Document::empty(&kube_proxy::SCHEMA),
+        };
+        let text = match (self.tandem_path(), &self.tandem_config) {
+            (Some(path), Some(_)) => Some((read(&path)?, path)),
+            // One that nobody named need not be there.
+            (Some(path), None) if path.exists() => Some((read(&path)?, path)),
+            _ => None,
+        };
+        let mut tandem = match text {
+            Some((text, path)) => {
+                let document = Document::parse(&tandem::SCHEMA, &path, &text)?;
+                files.push(path);
+                document
+            }
+            None => Document::empty(&tandem::SCHEMA),
+        };
+        let mut warnings = self.flags.over(&mut kube_proxy, self.config.is_some())?;
+        self.flags.over_tandem(&mut tandem)?;
+        warnings.extend(kube_proxy.ignored());
+        let settings = self.resolve(&kube_proxy, &tandem, &mut warnings)?;
+        Ok(Loaded {
+            settings,
+            warnings,
+            files,
+        })
+    }
+
+    fn resolve(
+        &self,
+        kube_proxy: &Document,
+        tandem: &Document,
+        warnings: &mut Vec<String>,
+    ) -> Result<Settings, ConfigError> {
+        validate::unused(kube_proxy, warnings)?;
+        resolve::mode(kube_proxy, warnings)?;
+        let healthz = resolve::bind_address(kube_proxy, &self.flags, &resolve::HEALTHZ)?;
+        let metrics = resolve::bind_address(kube_proxy, &self.flags, &resolve::METRICS)?;
+        let kubeconfig = kube_proxy.text("clientConnection.kubeconfig");
+        let master = self.flags.text("master").filter(|master| !master.is_empty());
+        let node_port_loopback = tandem.on("nodePortLoopback");
+        let mut settings = Settings {
+            node_name: resolve::node_name(kube_proxy)?,
+            detect_local: resolve::detect_local(kube_proxy, warnings)?,
+            masquerade_all: resolve::masquerade_all(kube_proxy),
+            masquerade_bit: resolve::masquerade_bit(kube_proxy, warnings)?,
+            node_port_addresses: resolve::node_port_addresses(kube_proxy, node_port_loopback, warnings)?,
+            kubeconfig: Some(kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from),
+            master: master.map(str::to_owned),
+            healthz_bind_address: healthz,
+            metrics_bind_address: metrics,
+            bind_address_hard_fail: kube_proxy.on("bindAddressHardFail"),
+            events: tandem.on("events"),
+            node_port_loopback,
+            service_routes: tandem.on("serviceRoutes"),
+            drop_invalid: tandem.on("dropInvalid"),
+            conntrack: resolve::conntrack(kube_proxy)?,
+            oom_score_adj: resolve::oom_score_adj(kube_proxy)?,
+            socket: PathBuf::from(tandem.text("socket")),
+            log_filter: resolve::log_filter(tandem, kube_proxy)?,
+            log_format: resolve::log_format(tandem, kube_proxy)?,
+            effective: Effective {
+                kube_proxy: kube_proxy.values.clone(),
+                tandem: tandem.values.clone(),
+            },
+        };
+        effective::fill(&mut settings);
+        Ok(settings)
+    }
 }
 
 impl Settings {
-    /// Reads the file, if there is one, and puts the flags over it. Gives what to warn of as well.
-    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<(Self, Vec<String>), ConfigError> {
-        let Some(path) = file else {
-            return Self::merge(None, KubeProxyConfiguration::default(), overrides, Vec::new());
-        };
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let (config, values) = file::parse(path, &text)?;
-        Self::merge(Some(path), config, overrides, unused::warnings(&values))
-    }
-
-    fn merge(
-        path: Option<&Path>,
-        config: KubeProxyConfiguration,
-        flags: Overrides,
-        mut warnings: Vec<String>,
-    ) -> Result<(Self, Vec<String>), ConfigError> {
-        let place = |field: &str| path.map_or_else(|| field.to_owned(), |path| format!("{}: {field}", path.display()));
-        let iptables = config.iptables.unwrap_or_default();
-        let nftables = config.nftables.unwrap_or_default();
-
-        let mode = config.mode.unwrap_or_default();
-        check_mode(&mode, &place("mode"), &mut warnings)?;
-
-        let cidrs = given(
-            flags.cluster_cidr,
-            "--cluster-cidr",
-            config.cluster_cidr,
-            place("clusterCIDR"),
-        );
-        let cluster_cidrs =
-            cidrs.map_or_else(|| Ok(Vec::new()), |given| ranges(given.value.split(','), &given.place))?;
-        let local = given(
-            flags.detect_local_mode,
-            "--detect-local-mode",
-            config.detect_local_mode,
-            place("detectLocalMode"),
-        );
-        let detect_local = detect_local(local, &cluster_cidrs, &mut warnings)?;
-
-        let addresses = config.node_port_addresses;
-        let addresses = given(
-            flags.nodeport_addresses,
-            "--nodeport-addresses",
-            addresses,
-            place("nodePortAddresses"),
-        );
-        // The bit of the iptables section is meant where that mode was, as Tandem takes its place.
-        let bit = nftables.masquerade_bit.map(|bit| (bit, "nftables.masqueradeBit"));
-        let bit = bit.or(iptables
-            .masquerade_bit
-            .filter(|_| mode != "nftables")
-            .map(|bit| (bit, "iptables.masqueradeBit")));
-        let field = place(bit.map_or("nftables.masqueradeBit", |(_, field)| field));
-        let bit = given(
-            flags.masquerade_bit,
-            "--nftables-masquerade-bit",
-            bit.map(|(bit, _)| bit),
-            field,
-        );
-
-        let in_file = nftables.masquerade_all.unwrap_or(false) || iptables.masquerade_all.unwrap_or(false);
-        let kubeconfig = config.client_connection.and_then(|connection| connection.kubeconfig);
-        let kubeconfig = kubeconfig.filter(|path| !path.is_empty()).map(PathBuf::from);
-        let settings = Self {
-            node_name: node_name(flags.hostname_override, config.hostname_override)?,
-            cluster_cidrs,
-            detect_local,
-            masquerade_all: flags.masquerade_all.unwrap_or(in_file),
-            masquerade_bit: masquerade_bit(bit)?,
-            node_port_addresses: node_port_addresses(addresses)?,
-            kubeconfig: flags.kubeconfig.or(kubeconfig),
-            master: flags.master.filter(|master| !master.is_empty()),
-        };
-        Ok((settings, warnings))
+    /// The `KubeProxyConfiguration` that is in effect, with all its defaults: what `--write-config-to` writes.
+    pub fn kube_proxy_configuration(&self) -> &Value {
+        &self.effective.kube_proxy
     }
 }
 
-fn given<T>(flag: Option<T>, flag_name: &str, field: Option<T>, place: String) -> Option<Given<T>> {
-    let flag = flag.map(|value| Given {
-        value,
-        place: flag_name.to_owned(),
-    });
-    flag.or(field.map(|value| Given { value, place }))
-}
-
-fn invalid(place: &str, value: &dyn Display, problem: &dyn Display) -> ConfigError {
-    ConfigError::Value {
-        place: place.to_owned(),
-        value: value.to_string(),
-        problem: problem.to_string(),
-    }
-}
-
-fn check_mode(mode: &str, place: &str, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    match mode {
-        "" | "nftables" => Ok(()),
-        "iptables" | "ipvs" => {
-            warnings.push(format!("mode: {mode}: tandem programs nftables whatever the mode"));
-            Ok(())
-        }
-        _ => Err(invalid(place, &mode, &"not a mode that works here (nftables)")),
-    }
-}
-
-fn ranges<'a>(list: impl Iterator<Item = &'a str>, place: &str) -> Result<Vec<IpNet>, ConfigError> {
-    let mut ranges = Vec::new();
-    for text in list.map(str::trim).filter(|text| !text.is_empty()) {
-        let range = parse_net(text)
-            .map_err(|problem| invalid(place, &text, &problem))?
-            .value;
-        if !ranges.contains(&range) {
-            ranges.push(range);
-        }
-    }
-    Ok(ranges)
-}
-
-fn detect_local(
-    mode: Option<Given<String>>,
-    cluster_cidrs: &[IpNet],
-    warnings: &mut Vec<String>,
-) -> Result<DetectLocal, ConfigError> {
-    let Given { value, place } = mode.unwrap_or(Given {
-        value: String::new(),
-        place: String::new(),
-    });
-    let not_masqueraded = "traffic from outside the cluster is not masqueraded";
-    match value.as_str() {
-        "" | "ClusterCIDR" if cluster_cidrs.is_empty() => {
-            warnings.push(format!("clusterCIDR: not given: {not_masqueraded}"));
-            Ok(DetectLocal::None)
-        }
-        "" | "ClusterCIDR" => Ok(DetectLocal::ClusterCidr(cluster_cidrs.to_vec())),
-        "NodeCIDR" => Ok(DetectLocal::NodeCidr),
-        "BridgeInterface" | "InterfaceNamePrefix" => {
-            warnings.push(format!("{place}: {value} is not supported yet: {not_masqueraded}"));
-            Ok(DetectLocal::None)
-        }
-        other => {
-            let modes = "not a mode (ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix)";
-            Err(invalid(&place, &other, &modes))
-        }
-    }
-}
-
-fn masquerade_bit(bit: Option<Given<i32>>) -> Result<u8, ConfigError> {
-    let Some(Given { value, place }) = bit else {
-        return Ok(DEFAULT_MASQUERADE_BIT);
-    };
-    u8::try_from(value)
-        .ok()
-        .filter(|bit| *bit <= 31)
-        .ok_or_else(|| invalid(&place, &value, &"not a bit of a packet mark (0-31)"))
-}
-
-fn node_port_addresses(list: Option<Given<Vec<String>>>) -> Result<NodePortAddresses, ConfigError> {
-    let Some(Given { value: list, place }) = list.filter(|list| !list.value.is_empty()) else {
-        return Ok(NodePortAddresses::Primary);
-    };
-    let mut cidrs = Vec::new();
-    for text in list.iter().map(|text| text.trim()) {
-        match text {
-            "primary" if list.len() == 1 => return Ok(NodePortAddresses::Primary),
-            "primary" => return Err(invalid(&place, &list.join(","), &"primary must be the only entry")),
-            "all" => cidrs.extend(ranges(["0.0.0.0/0", "::/0"].into_iter(), &place)?),
-            "localhost" => {
-                return Err(invalid(
-                    &place,
-                    &text,
-                    &"nodePorts on loopback addresses do not work with nftables",
-                ));
-            }
-            "" => return Err(invalid(&place, &text, &"empty entry")),
-            _ => cidrs.extend(ranges(std::iter::once(text), &place)?),
-        }
-    }
-    Ok(NodePortAddresses::Ranges(cidrs))
-}
-
-/// As kube-proxy makes it: trimmed, in lower case, the host's name where none is given.
-fn node_name(flag: Option<String>, field: Option<String>) -> Result<String, ConfigError> {
-    let given = [flag, field]
-        .into_iter()
-        .flatten()
-        .map(|name| name.trim().to_lowercase())
-        .find(|name| !name.is_empty());
-    let host = || {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .trim()
-            .to_lowercase()
-    };
-    Some(given.unwrap_or_else(host))
-        .filter(|name| !name.is_empty())
-        .ok_or(ConfigError::NoHostname)
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -14,6 +14,7 @@ use tandem_nft::Settings as Rules;
 use super::backoff::Backoff;
 use super::snapshot::{FamilyStatus, SetAside};
 use super::world::World;
+use crate::conntrack::Reconciler;
 
 /// From this many rows on, what is waiting on a first load goes out in a transaction of its own: a netlink message has
 /// a size, and the rest of the node should get its turn at the kernel's lock.
@@ -47,6 +48,7 @@ pub struct FamilyEngine<F: Family> {
     failure: Option<Backoff>,
     status: FamilyStatus,
     untidy: bool,
+    flows: Option<Reconciler<F>>,
 }
 
 /// How far the table is from what it is to be.
@@ -89,7 +91,16 @@ impl<F: Family> FamilyEngine<F> {
             failure: None,
             status: FamilyStatus::default(),
             untidy: false,
+            flows: None,
         }
+    }
+
+    /// Has UDP flows cut that its changes make wrong.
+    #[must_use]
+    pub fn with_flows(mut self, flows: Reconciler<F>) -> Self {
+        self.status.flows = Some(flows.report());
+        self.flows = Some(flows);
+        self
     }
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
@@ -206,6 +217,10 @@ impl<F: Family> FamilyEngine<F> {
             tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
             plane.apply(&strays).map_err(|error| error.to_string())?;
         }
+        if let Some(flows) = &mut self.flows {
+            flows.opened();
+            flows.orphaned(&strays);
+        }
         tracing::info!(family = %F::FAMILY, rows = found, ownership = plane.ownership(), "tables opened");
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
         self.status.adopted = found;
@@ -225,7 +240,11 @@ impl<F: Family> FamilyEngine<F> {
         loop {
             let node = std::mem::take(&mut self.node_pending);
             if node {
-                self.table.set_node(world.node_rows::<F>());
+                let rows = world.node_rows::<F>();
+                if let Some(flows) = &mut self.flows {
+                    flows.stage_addresses(rows.node_addresses.clone());
+                }
+                self.table.set_node(rows);
             }
             let mut batch = Vec::new();
             while let Some(key) = queue.pop() {
@@ -249,6 +268,9 @@ impl<F: Family> FamilyEngine<F> {
                     if last {
                         if orphans || self.phase == Phase::Loading {
                             self.phase = Phase::Settled;
+                        }
+                        if let Some(flows) = &mut self.flows {
+                            flows.all_loaded();
                         }
                         return Ok(());
                     }
@@ -282,6 +304,9 @@ impl<F: Family> FamilyEngine<F> {
             Some(plan::<F>(entry.service.as_deref()?, &slices, world.node))
         });
         let plans = plans.unwrap_or_default();
+        if let Some(flows) = &mut self.flows {
+            flows.stage(key, &plans);
+        }
         for port in self.table.ports(key) {
             if !plans.iter().any(|plan| plan.key == port) {
                 self.table.remove(&port);
@@ -305,36 +330,53 @@ impl<F: Family> FamilyEngine<F> {
     /// Applies what the table has waiting; the table is as before where the data plane does not take it.
     fn flush(&mut self, world: &World<'_>) -> Result<(), Refusal> {
         let delta = self.table.take();
-        if delta.is_empty() {
-            self.table.commit();
-            return Ok(());
+        if !delta.is_empty() {
+            if let Some(flows) = &mut self.flows {
+                flows.begin();
+            }
+            let (result, took) = self.apply(&delta);
+            if let Err(error) = result {
+                return Err(self.roll_back(error));
+            }
+            self.note_change(&delta, took, world.time);
         }
+        self.table.commit();
+        if let Some(flows) = &mut self.flows {
+            if self.phase == Phase::Adopting {
+                flows.orphaned(&delta);
+            }
+            flows.commit();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, delta: &Delta<F>) -> (Result<(), ApplyError<F>>, Duration) {
         let Some(plane) = &mut self.plane else {
-            return Err(Refusal::Whole("the tables are not open".into()));
+            let closed = ApplyError::Failed("the tables are not open".into());
+            return (Err(closed), Duration::ZERO);
         };
         let started = Instant::now();
-        let result = plane.apply(&delta);
-        let took = started.elapsed();
-        match result {
-            Ok(()) => {
-                self.table.commit();
-                self.note_change(&delta, took, world.time);
-                Ok(())
-            }
-            Err(ApplyError::Rejected(rejections)) => {
+        let result = plane.apply(delta);
+        (result, started.elapsed())
+    }
+
+    fn roll_back(&mut self, error: ApplyError<F>) -> Refusal {
+        if let Some(flows) = &mut self.flows {
+            flows.abandon(matches!(error, ApplyError::Unknown(_)));
+        }
+        let refusal = match error {
+            ApplyError::Rejected(rejections) => {
                 let refused = self.owners(&rejections);
-                self.table.rollback();
-                Err(if refused.is_empty() {
+                if refused.is_empty() {
                     Refusal::Whole(ApplyError::Rejected(rejections).to_string())
                 } else {
                     Refusal::Of(refused)
-                })
+                }
             }
-            Err(ApplyError::Failed(reason) | ApplyError::Unknown(reason)) => {
-                self.table.rollback();
-                Err(Refusal::Whole(reason))
-            }
-        }
+            ApplyError::Failed(reason) | ApplyError::Unknown(reason) => Refusal::Whole(reason),
+        };
+        self.table.rollback();
+        refusal
     }
 
     /// Which Services the refused rows belong to. Must run before the table is rolled back.

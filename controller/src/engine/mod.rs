@@ -6,6 +6,7 @@
 //! Invariant: nobody but this task changes an index, a table or a data plane.
 
 mod backoff;
+mod changed;
 mod family;
 mod plane;
 mod snapshot;
@@ -14,21 +15,27 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
+use tandem_core::object::ObjectKey;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use changed::{Changed, Pulse};
 pub use family::{FamilyEngine, Open, Plane};
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 pub use world::{LocalPods, NodeSettings, World};
 
+use crate::conntrack::Reconciler;
 use crate::event::{Event, Reach};
 use crate::index::Index;
+use changed::Followers;
 
 /// How many events are taken in before they are applied.
 const BATCH: usize = 4096;
@@ -47,6 +54,9 @@ pub struct Engine {
     node_v6: Arc<NodeRows<V6>>,
     started: SystemTime,
     published: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Sender<()>,
+    followers: Followers,
+    pulse: Arc<Pulse>,
 }
 
 impl Engine {
@@ -54,20 +64,7 @@ impl Engine {
     pub fn new(settings: NodeSettings, v4: Open<V4>, v6: Open<V6>) -> Self {
         let (v4, v6) = (FamilyEngine::new(v4), FamilyEngine::new(v6));
         let started = SystemTime::now();
-        let nothing = Snapshot {
-            started,
-            complete: false,
-            services: crate::index::Services::default(),
-            slices: 0,
-            node: None,
-            node_v4: Arc::default(),
-            node_v6: Arc::default(),
-            reach: std::collections::BTreeMap::new(),
-            notices: Arc::default(),
-            v4: v4.status().clone(),
-            v6: v6.status().clone(),
-        };
-        let published = Arc::new(ArcSwap::from_pointee(nothing));
+        let published = Arc::new(ArcSwap::from_pointee(Snapshot::empty(started)));
         let index = Index::default();
         Self {
             settings,
@@ -79,12 +76,38 @@ impl Engine {
             node_v6: Arc::default(),
             started,
             published,
+            changes: watch::Sender::new(()),
+            followers: Followers::default(),
+            pulse: Arc::default(),
         }
+    }
+
+    /// Has UDP flows cut that changes make wrong.
+    #[must_use]
+    pub fn with_flows(mut self, v4: Reconciler<V4>, v6: Reconciler<V6>) -> Self {
+        self.v4 = self.v4.with_flows(v4);
+        self.v6 = self.v6.with_flows(v6);
+        self
     }
 
     /// Where snapshots are published.
     pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
         self.published.clone()
+    }
+
+    /// Wakes whoever waits for the next snapshot to be published. Several that come quickly may be one wake-up.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The Services that change from now on, for one who follows them.
+    pub fn follow(&mut self) -> Changed {
+        self.followers.add()
+    }
+
+    /// Whether it is stuck.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
     }
 
     /// The IPv4 family.
@@ -119,8 +142,9 @@ impl Engine {
 
     /// Brings everything that is due to both data planes, and publishes the result.
     pub fn sync(&mut self, now: Instant) {
+        let mut changed = HashSet::new();
         if self.index.complete() {
-            let changed = self.index.take_changed();
+            changed = self.index.take_changed();
             let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
             let nobody = tandem_core::object::Node::default();
             let world = World {
@@ -140,7 +164,7 @@ impl Engine {
             self.v4.sync(&world, now);
             self.v6.sync(&world, now);
         }
-        self.publish();
+        self.publish(&changed);
     }
 
     /// When [`Self::sync`] has something to do although no event came.
@@ -148,13 +172,14 @@ impl Engine {
         [self.v4.next_try(), self.v6.next_try()].into_iter().flatten().min()
     }
 
-    fn publish(&self) {
+    fn publish(&self, changed: &HashSet<ObjectKey>) {
         self.published.store(Arc::new(Snapshot {
             started: self.started,
             complete: self.index.complete(),
             services: self.index.services().clone(),
             slices: self.index.slice_count(),
             node: self.index.node().cloned(),
+            interfaces: self.index.interfaces().clone(),
             node_v4: self.node_v4.clone(),
             node_v6: self.node_v6.clone(),
             reach: self.index.reach().clone(),
@@ -162,6 +187,9 @@ impl Engine {
             v4: self.v4.status().clone(),
             v6: self.v6.status().clone(),
         }));
+        // Whoever is told finds it published.
+        self.followers.tell(changed);
+        self.changes.send_replace(());
     }
 
     /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
@@ -184,7 +212,10 @@ impl Engine {
                 }
                 () = until(wake) => {}
             }
-            self.sync(Instant::now());
+            let now = Instant::now();
+            self.pulse.begin(now);
+            self.sync(now);
+            self.pulse.end();
             if tidy_at.is_some_and(|at| at <= Instant::now()) {
                 tidy_at = None;
                 self.v4.tidy();

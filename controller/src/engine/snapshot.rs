@@ -1,6 +1,7 @@
 //! What readers see: the last published state, whole and never locked.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
 
+use crate::conntrack::Report;
 use crate::event::{Kind, Reach};
 use crate::index::{Notices, Services};
 
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub slices: usize,
     /// This node, once known.
     pub node: Option<Arc<Node>>,
+    /// The addresses that the node's interfaces have.
+    pub interfaces: Arc<[IpAddr]>,
     /// The node's own rows, IPv4.
     pub node_v4: Arc<NodeRows<V4>>,
     /// The node's own rows, IPv6.
@@ -36,6 +40,26 @@ pub struct Snapshot {
     pub v4: FamilyStatus,
     /// The IPv6 tables.
     pub v6: FamilyStatus,
+}
+
+impl Snapshot {
+    /// Of an agent that knows nothing yet.
+    pub fn empty(started: SystemTime) -> Self {
+        Self {
+            started,
+            complete: false,
+            services: Services::default(),
+            slices: 0,
+            node: None,
+            interfaces: Arc::default(),
+            node_v4: Arc::default(),
+            node_v6: Arc::default(),
+            reach: BTreeMap::new(),
+            notices: Arc::default(),
+            v4: FamilyStatus::default(),
+            v6: FamilyStatus::default(),
+        }
+    }
 }
 
 /// How one family is.
@@ -61,6 +85,8 @@ pub struct FamilyStatus {
     pub set_aside: Vec<SetAside>,
     /// Who may change the tables; none while they are not open.
     pub ownership: Option<String>,
+    /// What became of UDP flows; none where nobody cuts them.
+    pub flows: Option<Report>,
 }
 
 /// A Service that is not, or not wholly, programmed.

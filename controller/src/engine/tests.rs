@@ -1,5 +1,6 @@
 //! The engine against a data plane in memory that can be told to fail.
 
+mod flows;
 mod live;
 
 use std::collections::HashSet;

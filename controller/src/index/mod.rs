@@ -39,7 +39,7 @@ pub struct Index {
     slices: HashMap<ObjectKey, ObjectKey>,
     node: Option<Arc<Node>>,
     cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
-    interfaces: Vec<IpAddr>,
+    interfaces: Arc<[IpAddr]>,
     /// The objects that a list under way has named.
     listing: BTreeMap<Kind, HashSet<ObjectKey>>,
     listed: HashSet<Kind>,
@@ -76,8 +76,8 @@ impl Index {
                 self.listed.insert(kind);
             }
             Event::Interfaces(addresses) => {
-                self.node_changed |= self.interfaces != addresses;
-                self.interfaces = addresses;
+                self.node_changed |= *self.interfaces != *addresses;
+                self.interfaces = addresses.into();
             }
             Event::Reach(kind, reach) => drop(self.reach.insert(kind, reach)),
             // The engine's own business.
@@ -117,7 +117,7 @@ impl Index {
     }
 
     /// The addresses of this node's interfaces.
-    pub fn interfaces(&self) -> &[IpAddr] {
+    pub fn interfaces(&self) -> &Arc<[IpAddr]> {
         &self.interfaces
     }
 

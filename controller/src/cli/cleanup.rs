@@ -1,0 +1,41 @@
+//! `--cleanup`: what Tandem leaves on a node when it stops, removed.
+
+use std::path::Path;
+
+use tandem_core::family::{V4, V6};
+use tandem_nft::{NodeLock, RemoveError, remove};
+
+use crate::routes;
+
+use super::CommandError;
+
+/// Removes both tables, the routes and the local API's socket; says what was there. What fails does not keep the rest from being
+/// removed.
+pub(super) fn run(socket: &Path) -> Result<(), CommandError> {
+    let _lock = NodeLock::acquire()?;
+    let mut failures = Vec::new();
+    let mut note = |what: &str, result: Result<bool, String>| match result {
+        Ok(true) => tracing::info!("removed {what}"),
+        Ok(false) => tracing::info!("{what}: not there"),
+        Err(problem) => failures.push(problem),
+    };
+    let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
+    note("table ip tandem", words(remove::<V4>()));
+    note("table ip6 tandem", words(remove::<V6>()));
+    let routes = routes::Kernel::default().bring(&routes::Routes::new());
+    note(
+        "the routes of the Service ranges",
+        routes.map_err(|error| error.to_string()),
+    );
+    let gone = match std::fs::remove_file(socket) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!("removing {}: {error}", socket.display())),
+    };
+    note(&socket.display().to_string(), gone);
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("; ").into())
+    }
+}

@@ -1,0 +1,100 @@
+//! The tables of docs/configuration.md, and the test that holds the page to them. `TANDEM_WRITE_DOCS=1 cargo test -p
+//! tandem --lib the_page` writes them into it.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::explain::fate;
+use super::schema::flags::{FLAGS, Sets};
+use super::schema::{Kind, SCHEMAS, Schema, kube_proxy, tandem};
+
+fn page() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")
+}
+
+/// A text in a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn fields(schema: &Schema) -> String {
+    let mut out = String::from("| field | type | default | what it does | in Tandem |\n|---|---|---|---|---|\n");
+    for field in schema.fields {
+        let default = field.default.text().map(|text| format!("`{text}`")).unwrap_or_default();
+        let (kind, about, fate) = (field.kind.name(), cell(field.about), cell(&fate(field.fate)));
+        let _ = write!(out, "| `{}` | {kind} | {default} | {about} | {fate} |\n", field.path);
+    }
+    out
+}
+
+fn flags(of_kube_proxy: bool) -> String {
+    let mut out = String::from("| flag | type | what it does | in Tandem | with `--config` |\n|---|---|---|---|---|\n");
+    for flag in FLAGS.iter().filter(|flag| flag.of_kube_proxy() == of_kube_proxy) {
+        let short = if flag.name == "v" { "`-v`, " } else { "" };
+        let kind = match flag.kind {
+            Kind::Texts => "list, with commas",
+            Kind::Switches => "A=true,B=false",
+            kind => kind.name(),
+        };
+        let field_fate = |path| {
+            SCHEMAS
+                .iter()
+                .find_map(|schema| schema.field(path))
+                .map(|field| fate(field.fate))
+        };
+        let (does, beside) = match flag.sets {
+            Sets::KubeProxy(path) => (format!("Sets `{path}`."), "ignored, with a warning"),
+            Sets::Always(path) => (format!("Sets `{path}`."), "wins"),
+            Sets::Tandem(path) => (format!("Sets `{path}` of the TandemConfiguration."), "wins"),
+            Sets::Itself if flag.name.ends_with("-port") => ("Honoured.".to_owned(), "ignored, with a warning"),
+            Sets::Itself | Sets::Own => ("Honoured.".to_owned(), "counts"),
+            Sets::Nothing(reason) => (format!("Ignored: {reason}."), ""),
+        };
+        let ignored = match flag.sets {
+            Sets::KubeProxy(path) | Sets::Always(path) => field_fate(path)
+                .filter(|fate| fate.starts_with("Ignored"))
+                .map(|fate| format!(" {fate}")),
+            _ => None,
+        };
+        let does = cell(&(does + &ignored.unwrap_or_default()));
+        let _ = write!(
+            out,
+            "| {short}`--{}` | {kind} | {} | {does} | {beside} |\n",
+            flag.name,
+            cell(flag.about)
+        );
+    }
+    out
+}
+
+/// The page with these tables in it.
+fn with_tables(page: &str) -> String {
+    let tables = [
+        ("KubeProxyConfiguration", fields(&kube_proxy::SCHEMA)),
+        ("TandemConfiguration", fields(&tandem::SCHEMA)),
+        ("kube-proxy's flags", flags(true)),
+        ("Tandem's flags", flags(false)),
+    ];
+    let mut page = page.to_owned();
+    for (name, table) in tables {
+        let (begin, end) = (format!("<!-- table: {name} -->\n"), "<!-- end -->");
+        let start = page.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
+        let stop = start + page[start..].find(end).unwrap_or_else(|| panic!("no end of {name}"));
+        page.replace_range(start..stop, &table);
+    }
+    page
+}
+
+#[test]
+fn the_page_has_the_tables_as_they_are() {
+    let there = std::fs::read_to_string(page()).unwrap();
+    let wanted = with_tables(&there);
+    if std::env::var_os("TANDEM_WRITE_DOCS").is_some() {
+        std::fs::write(page(), wanted).unwrap();
+        return;
+    }
+    for (there, wanted) in there.lines().zip(wanted.lines()) {
+        assert_eq!(there, wanted, "TANDEM_WRITE_DOCS=1 writes the tables");
+    }
+    assert!(there == wanted, "TANDEM_WRITE_DOCS=1 writes the tables");
+}

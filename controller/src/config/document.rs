@@ -1,0 +1,276 @@
+//! A configuration as it was written, in a file or as flags, and the same with its defaults.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::ConfigError;
+use super::duration;
+use super::schema::{self, Default, Fate, Field, Kind, Schema};
+
+/// A configuration of either kind, checked against its table.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    schema: &'static Schema,
+    file: Option<PathBuf>,
+    /// Fields that flags set, each with the flag's name.
+    flags: BTreeMap<&'static str, &'static str>,
+    written: Value,
+    /// The same with defaults: every field of the table is there.
+    pub(super) values: Value,
+}
+
+impl Document {
+    /// Nothing but defaults.
+    pub(super) fn empty(schema: &'static Schema) -> Self {
+        let mut document = Self {
+            schema,
+            file: None,
+            flags: BTreeMap::new(),
+            written: json!({}),
+            values: Value::Null,
+        };
+        document.complete();
+        document
+    }
+
+    /// Reads a file's text, YAML or JSON.
+    pub(super) fn parse(schema: &'static Schema, path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let written = value(text).map_err(|problem| ConfigError::Syntax {
+            path: path.to_owned(),
+            problem,
+        })?;
+        let fail = |field: &str, problem: String| ConfigError::Field {
+            path: path.to_owned(),
+            field: field.to_owned(),
+            problem,
+        };
+        for (field, expected) in [("apiVersion", schema.version), ("kind", schema.kind)] {
+            match written.get(field) {
+                Some(Value::String(found)) if found == expected => {}
+                Some(found) => {
+                    let found = schema::words(found);
+                    return Err(fail(field, format!("must be {expected}, not {found:?}")));
+                }
+                None => return Err(fail(field, format!("missing, must be {expected}"))),
+            }
+        }
+        schema::check(schema, &written).map_err(|misfit| match misfit.value {
+            Some(value) => ConfigError::Value {
+                place: format!("{}: {}", path.display(), misfit.field),
+                value,
+                problem: misfit.problem,
+            },
+            None => fail(&misfit.field, misfit.problem),
+        })?;
+        let mut document = Self {
+            schema,
+            file: Some(path.to_owned()),
+            flags: BTreeMap::new(),
+            written,
+            values: Value::Null,
+        };
+        document.complete();
+        Ok(document)
+    }
+
+    /// Puts a flag's value over a field.
+    pub(super) fn set(&mut self, path: &'static str, flag: &'static str, value: Value) -> Result<(), ConfigError> {
+        let mut tree = value.clone();
+        for name in path.rsplit('.') {
+            tree = Value::Object(Map::from_iter([(name.to_owned(), tree)]));
+        }
+        schema::check(self.schema, &tree).map_err(|misfit| ConfigError::Value {
+            place: format!("--{flag}"),
+            value: misfit.value.unwrap_or_default(),
+            problem: misfit.problem,
+        })?;
+        put(&mut self.written, path, value);
+        self.flags.insert(path, flag);
+        self.complete();
+        Ok(())
+    }
+
+    /// The field or flag, for people.
+    pub(super) fn place(&self, path: &str) -> String {
+        match (self.flags.get(path), &self.file) {
+            (Some(flag), _) => format!("--{flag}"),
+            (None, Some(file)) => format!("{}: {path}", file.display()),
+            (None, None) => path.to_owned(),
+        }
+    }
+
+    /// Whether there is a file.
+    pub(super) fn is_from_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// An error about a field, with its value as it stands there.
+    pub(super) fn wrong(&self, path: &str, problem: &str) -> ConfigError {
+        let value = lookup(&self.values, path).unwrap_or(&Value::Null);
+        self.wrong_value(path, &schema::words(value), problem)
+    }
+
+    /// The same, where a part of the value is wrong.
+    pub(super) fn wrong_value(&self, path: &str, value: &str, problem: &str) -> ConfigError {
+        ConfigError::Value {
+            place: self.place(path),
+            value: schema::words(&Value::String(value.to_owned())),
+            problem: problem.to_owned(),
+        }
+    }
+
+    /// Whether a field says something other than its default.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        let Some(field) = self.schema.field(path) else {
+            return false;
+        };
+        lookup(&self.values, path) != Some(&default(field))
+    }
+
+    /// Whether a field is written down, as whatever but null.
+    pub(super) fn is_written(&self, path: &str) -> bool {
+        lookup(&self.written, path).is_some_and(|value| !value.is_null())
+    }
+
+    /// A text; empty where there is none.
+    pub(super) fn text(&self, path: &str) -> &str {
+        self.value(path).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether a switch is on.
+    pub(super) fn on(&self, path: &str) -> bool {
+        self.value(path).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// An integer.
+    pub(super) fn integer(&self, path: &str) -> i64 {
+        self.value(path).and_then(Value::as_i64).unwrap_or_default()
+    }
+
+    /// A duration.
+    pub(super) fn duration(&self, path: &str) -> Duration {
+        duration::parse(self.text(path)).unwrap_or_default()
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&self, path: &str) -> Vec<&str> {
+        let list = self.value(path).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The names of switches, and of those in a list of sections the sections themselves.
+    pub(super) fn value(&self, path: &str) -> Option<&Value> {
+        debug_assert!(self.schema.field(path).is_some(), "no field {path}");
+        lookup(&self.values, path)
+    }
+
+    /// A line for each field that says something and has no effect.
+    pub(super) fn ignored(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for field in self.schema.fields {
+            if let Fate::Ignored(reason) = field.fate
+                && self.is_set(field.path)
+                && !(field.kind == Kind::Switches || field.path.starts_with("logging.vmodule."))
+            {
+                let value = lookup(&self.values, field.path).unwrap_or(&Value::Null);
+                let (place, value) = (self.place(field.path), schema::words(value));
+                lines.push(format!("{place}: {value:?}: ignored: {reason}"));
+            }
+        }
+        lines
+    }
+
+    fn complete(&mut self) {
+        let mut values = json!({});
+        for field in self.schema.fields {
+            if field.path.starts_with("logging.vmodule.") {
+                continue;
+            }
+            let written = lookup(&self.written, field.path).filter(|value| !value.is_null());
+            let value = match (written, field.default) {
+                (Some(_), _) if field.kind == Kind::Section => json!({}),
+                (None, _) => default(field),
+                (Some(value), Default::Empty(_)) if is_empty(field.kind, value) => default(field),
+                (Some(value), _) => normal(field.kind, value),
+            };
+            put(&mut values, field.path, value);
+        }
+        self.values = values;
+    }
+}
+
+/// What a field is where it is not set.
+fn default(field: &Field) -> Value {
+    match (field.kind, field.default.text()) {
+        (Kind::Boolean, text) => json!(text == Some("true")),
+        (Kind::Integer | Kind::Unsigned | Kind::Number, text) => {
+            json!(text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default())
+        }
+        (Kind::Text, text) => json!(text.unwrap_or_default()),
+        (Kind::Duration | Kind::DurationOrNanoseconds, text) => {
+            json!(duration::format(text.and_then(duration::parse).unwrap_or_default()))
+        }
+        (Kind::Quantity, _) => json!("0"),
+        (Kind::Switches | Kind::Section, _) => json!({}),
+        (Kind::Texts | Kind::Sections, _) => json!([]),
+    }
+}
+
+/// One way to write each value, so that equal ones are equal.
+fn normal(kind: Kind, value: &Value) -> Value {
+    match (kind, value) {
+        (Kind::Duration | Kind::DurationOrNanoseconds, Value::String(text)) => {
+            json!(duration::format(duration::parse(text).unwrap_or_default()))
+        }
+        (Kind::DurationOrNanoseconds, value) => {
+            json!(duration::format(Duration::from_nanos(
+                value.as_u64().unwrap_or_default()
+            )))
+        }
+        (Kind::Quantity, Value::Number(number)) => json!(number.to_string()),
+        (Kind::Number, value) => match value.as_f64() {
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+            Some(number) if number.fract() == 0.0 && number.abs() < 1e9 => json!(number as i64),
+            _ => value.clone(),
+        },
+        _ => value.clone(),
+    }
+}
+
+fn is_empty(kind: Kind, value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) if kind == Kind::Text => text.is_empty(),
+        Value::String(text) => duration::parse(text).is_some_and(|time| time.is_zero()),
+        _ => false,
+    }
+}
+
+/// The value of a field.
+pub(super) fn lookup<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(values, |value, name| value.get(name))
+}
+
+/// Puts a value at a path, making sections where there are none.
+pub(super) fn put(values: &mut Value, path: &str, value: Value) {
+    let mut at = values;
+    for name in path.split('.') {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        let Value::Object(map) = at else { return };
+        at = map.entry(name).or_insert(Value::Null);
+    }
+    *at = value;
+}
+
+fn value(text: &str) -> Result<Value, String> {
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| error.to_string());
+    }
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+}

@@ -1,0 +1,136 @@
+//! Flags as they were given, turned into values of fields.
+
+use serde_json::{Map, Number, Value, json};
+
+use super::ConfigError;
+use super::document::Document;
+use super::schema::flags::{FLAGS, Flag, Sets};
+use super::schema::{self, Kind};
+
+/// The flags of a command line, in the order of the table.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    given: Vec<(&'static Flag, Value)>,
+}
+
+impl Flags {
+    /// Takes each flag's values, all of which stood on the command line; names that are in no table are passed over.
+    pub fn new<'a>(given: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> Result<Self, ConfigError> {
+        let mut flags = Self::default();
+        for (name, values) in given {
+            if let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) {
+                flags.given.push((flag, value(flag, &values)?));
+            }
+        }
+        Ok(flags)
+    }
+
+    /// The same with one more.
+    pub fn and(mut self, name: &str, value: String) -> Result<Self, ConfigError> {
+        self.given.append(&mut Self::new([(name, vec![value])])?.given);
+        Ok(self)
+    }
+
+    /// A flag's value.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        debug_assert!(FLAGS.iter().any(|flag| flag.name == name), "no flag {name}");
+        self.given
+            .iter()
+            .find(|(flag, _)| flag.name == name)
+            .map(|(_, value)| value)
+    }
+
+    /// A flag's text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// A flag's number.
+    pub(super) fn integer(&self, name: &str) -> Option<i64> {
+        self.get(name).and_then(Value::as_i64)
+    }
+
+    /// Whether a switch is given, and not as `false`.
+    pub fn on(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Puts the flags over a `KubeProxyConfiguration`: beside a file only those that win over it. Gives a line for each
+    /// flag that has no effect.
+    pub(super) fn over(&self, document: &mut Document, beside_file: bool) -> Result<Vec<String>, ConfigError> {
+        let mut lines = Vec::new();
+        for (flag, value) in &self.given {
+            let name = flag.name;
+            match flag.sets {
+                Sets::KubeProxy(_) if beside_file => {
+                    lines.push(format!("--{name}: ignored because of --config, as in kube-proxy"));
+                }
+                Sets::Itself if beside_file && name.ends_with("-port") => {
+                    lines.push(format!("--{name}: ignored because of --config, as in kube-proxy"));
+                }
+                Sets::KubeProxy(field) | Sets::Always(field) => {
+                    if name == "masquerade-all" {
+                        // Whatever the mode.
+                        document.set("iptables.masqueradeAll", name, value.clone())?;
+                    }
+                    document.set(field, name, value.clone())?;
+                }
+                Sets::Nothing(reason) => lines.push(format!("--{name}: ignored: {reason}")),
+                Sets::Tandem(_) | Sets::Itself | Sets::Own => {}
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Puts the flags over a `TandemConfiguration`.
+    pub(super) fn over_tandem(&self, document: &mut Document) -> Result<(), ConfigError> {
+        for (flag, value) in &self.given {
+            if let Sets::Tandem(field) = flag.sets {
+                document.set(field, flag.name, value.clone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what stood after a flag, as Go's flags do. The last one counts, except for lists, which grow.
+fn value(flag: &Flag, given: &[String]) -> Result<Value, ConfigError> {
+    let last = given.last().map_or("", String::as_str);
+    let wrong = |problem: &str| ConfigError::Value {
+        place: format!("--{}", flag.name),
+        value: schema::words(&json!(last)),
+        problem: problem.to_owned(),
+    };
+    let pieces = || given.iter().flat_map(|text| text.split(','));
+    Ok(match flag.kind {
+        Kind::Boolean => Value::Bool(boolean(last).ok_or_else(|| wrong("not true or false"))?),
+        Kind::Integer | Kind::Unsigned => {
+            let number = last.parse::<i64>().map_err(|_| wrong("not an integer"))?;
+            json!(number)
+        }
+        Kind::Number => {
+            let number = last.parse::<f64>().ok().and_then(Number::from_f64);
+            Value::Number(number.ok_or_else(|| wrong("not a number"))?)
+        }
+        Kind::Texts => pieces().filter(|text| !text.is_empty()).collect(),
+        Kind::Switches => {
+            let mut map = Map::new();
+            for piece in pieces().map(str::trim).filter(|text| !text.is_empty()) {
+                let switch = piece.split_once('=').and_then(|(name, on)| Some((name, boolean(on)?)));
+                let (name, on) = switch.ok_or_else(|| wrong("not names with true or false, like A=true,B=false"))?;
+                map.insert(name.trim().to_owned(), Value::Bool(on));
+            }
+            Value::Object(map)
+        }
+        _ => json!(last),
+    })
+}
+
+/// As Go's `strconv.ParseBool`.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! The configuration while the agent runs: read again whenever its files change. Only what is different, and valid, gets
+//! out; files that cannot be read are named once, and the settings in use stay.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::effective::Changes;
+use super::settings::{Loaded, Settings, Sources};
+use super::watch::Watch;
+
+/// A file that is written by an editor, or two that belong together, are complete after this.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// The settings in use, and the files behind them.
+pub struct Live {
+    sources: Sources,
+    running: Arc<Settings>,
+    /// As the files had it last, with what waits for the next start.
+    last: Settings,
+    warnings: Vec<String>,
+    complaint: Option<String>,
+}
+
+/// What reading the files again showed.
+#[derive(Debug, PartialEq)]
+pub enum Reread {
+    /// Nothing that matters, or nothing new.
+    Same,
+    /// They cannot be used, for a reason not told before.
+    Broken(String),
+    /// Other settings are in use now.
+    Changed {
+        /// What changed.
+        changes: Changes,
+        /// Lines about the new configuration that were not there before.
+        warnings: Vec<String>,
+    },
+}
+
+impl Live {
+    /// Begins with what was loaded at the start.
+    pub fn new(sources: Sources, loaded: Loaded) -> Self {
+        Self {
+            sources,
+            running: Arc::new(loaded.settings.clone()),
+            last: loaded.settings,
+            warnings: loaded.warnings,
+            complaint: None,
+        }
+    }
+
+    /// The settings in use.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.running.clone()
+    }
+
+    /// Reads the files again.
+    pub fn reread(&mut self) -> Reread {
+        let loaded = match self.sources.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let complaint = error.to_string();
+                return match self.complaint.replace(complaint.clone()) {
+                    Some(before) if before == complaint => Reread::Same,
+                    _ => Reread::Broken(complaint),
+                };
+            }
+        };
+        let mended = self.complaint.take().is_some();
+        let changes = Settings::changes(&self.last, &loaded.settings);
+        let warnings: Vec<String> = loaded
+            .warnings
+            .iter()
+            .filter(|warning| !self.warnings.contains(warning))
+            .cloned()
+            .collect();
+        if changes == Changes::default() && warnings.is_empty() && !mended {
+            return Reread::Same;
+        }
+        self.running = Arc::new(loaded.settings.clone().live(&self.running));
+        (self.last, self.warnings) = (loaded.settings, loaded.warnings);
+        Reread::Changed { changes, warnings }
+    }
+
+    /// Follows the files on a thread of its own, for as long as the process lives; `changed` is called with each new
+    /// settings, until it says that nobody wants them any more.
+    pub fn follow(mut self, mut changed: impl FnMut(Arc<Settings>) -> bool + Send + 'static) -> std::io::Result<()> {
+        let files: Vec<_> = self
+            .sources
+            .config
+            .clone()
+            .into_iter()
+            .chain(self.sources.tandem_path())
+            .collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let watch = match Watch::new(files) {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::warn!("the configuration is not watched: {error}: changes take effect at the next start");
+                return Ok(());
+            }
+        };
+        thread::Builder::new().name("configuration".into()).spawn(move || {
+            // What changed between the first reading and the watch is not missed.
+            loop {
+                if self.tell() && !changed(self.settings()) {
+                    return;
+                }
+                if let Err(error) = watch.wait() {
+                    tracing::warn!("the configuration is not watched any more: {error}");
+                    return;
+                }
+                thread::sleep(SETTLED);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Reads again and logs what is new; true where other settings are in use.
+    fn tell(&mut self) -> bool {
+        match self.reread() {
+            Reread::Same => false,
+            Reread::Broken(problem) => {
+                tracing::warn!("{problem}: the configuration in use stays");
+                false
+            }
+            Reread::Changed { changes, warnings } => {
+                for line in &changes.live {
+                    tracing::info!("configuration changed: {line}");
+                }
+                for line in &changes.needs_restart {
+                    tracing::warn!("configuration changed: {line}: takes effect at the next start");
+                }
+                for line in warnings {
+                    tracing::warn!("{line}");
+                }
+                if changes == Changes::default() {
+                    tracing::info!("the configuration can be read again; nothing in it is different");
+                }
+                !changes.live.is_empty()
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The flags of `tandem run`: those of kube-proxy 1.36 with the same meaning, and Tandem's own. The command line is
+//! made of this table.
+
+use super::Kind::{self, Boolean, Duration, Integer, Number, Switches, Text, Texts, Unsigned};
+use Sets::{Always, Itself, KubeProxy, Nothing, Own, Tandem};
+
+/// One flag.
+#[derive(Debug)]
+pub struct Flag {
+    /// Its name, without dashes.
+    pub name: &'static str,
+    /// What may stand after it.
+    pub kind: Kind,
+    /// What it does.
+    pub sets: Sets,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// What a flag does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sets {
+    /// Sets this field of the `KubeProxyConfiguration`. With --config it is ignored, as in kube-proxy.
+    KubeProxy(&'static str),
+    /// The same, and wins over the file too.
+    Always(&'static str),
+    /// Sets this field of the `TandemConfiguration`, and wins over the file. kube-proxy has no such flag.
+    Tandem(&'static str),
+    /// What its description says.
+    Itself,
+    /// The same; kube-proxy has no such flag.
+    Own,
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+}
+
+impl Flag {
+    /// Whether kube-proxy has it.
+    pub fn of_kube_proxy(&self) -> bool {
+        // The bit is a field of the file only, there.
+        !matches!(self.sets, Tandem(_) | Own) && self.name != "nftables-masquerade-bit"
+    }
+}
+
+const CADVISOR: &str = "kube-proxy does not use it either: it is cAdvisor's, which is linked into it";
+
+macro_rules! flags {
+    ($($name:literal, $kind:expr, $sets:expr, $about:literal;)*) => {
+        /// All of them.
+        pub static FLAGS: &[Flag] = &[$(Flag { name: $name, kind: $kind, sets: $sets, about: $about },)*];
+    };
+}
+
+flags! {
+    "config", Text, Itself, "A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), YAML or JSON.";
+    "tandem-config", Text, Own,
+        "A TandemConfiguration (tandem.config/v1alpha1), YAML or JSON; by default tandem.conf beside the --config file, if \
+         there.";
+    "source", Text, Own,
+        "Where objects come from: `kubernetes` (the default), or `directory:PATH` for a folder of YAML or JSON manifests \
+         (Service, EndpointSlice, Node, ServiceCIDR), watched for changes.";
+    "socket", Text, Tandem("socket"), "Where `tandem services` and `tandem status` find this agent.";
+    "log", Text, Tandem("log.level"),
+        "What to log: error, warn, info, debug or trace, also per module (`info,tandem::engine=debug`). The variable \
+         TANDEM_LOG is the same.";
+    "log-format", Text, Tandem("log.format"), "How to write the log: `text` or `json`.";
+    "write-config-to", Text, Itself,
+        "Writes the KubeProxyConfiguration that comes of file, flags and defaults to this file, and ends.";
+    "cleanup", Boolean, Itself,
+        "Removes what Tandem left on this node, and ends. kube-proxy removes kube-proxy's rules by it; Tandem touches only \
+         its own.";
+    "init-only", Boolean, Itself,
+        "Does what needs all of root's rights (kernel settings), and ends; CAP_NET_ADMIN is then enough to run.";
+    "hostname-override", Text, Always("hostnameOverride"),
+        "The name of this node's object, where it is not the host name. Wins over the file.";
+    "master", Text, Itself, "The API server's address; wins over the kubeconfig's.";
+    "v", Unsigned, Always("logging.verbosity"), "How much to log, as klog's number. Wins over the file.";
+    "logging-format", Text, Always("logging.format"),
+        "How to write the log: text or json. Wins over the file; kube-proxy knows only text.";
+    "log-flush-frequency", Duration, Always("logging.flushFrequency"), "How long a line of the log may wait.";
+    "vmodule", Text, Nothing("it names files of kube-proxy's source; --log does the same for Tandem's"),
+        "Verbosity by source file.";
+    "log-text-split-stream", Boolean, Always("logging.options.text.splitStream"),
+        "Whether errors go to another stream.";
+    "log-text-info-buffer-size", Text, Always("logging.options.text.infoBufferSize"), "How many bytes may wait.";
+    "log-json-split-stream", Boolean, Always("logging.options.json.splitStream"),
+        "Whether errors go to another stream.";
+    "log-json-info-buffer-size", Text, Always("logging.options.json.infoBufferSize"), "How many bytes may wait.";
+    "feature-gates", Switches, KubeProxy("featureGates"), "Feature gates: A=true,B=false.";
+    "kubeconfig", Text, KubeProxy("clientConnection.kubeconfig"),
+        "How to reach the API server; without it, the service account of the pod it runs in.";
+    "kube-api-content-type", Text, KubeProxy("clientConnection.contentType"), "Content type of requests.";
+    "kube-api-burst", Integer, KubeProxy("clientConnection.burst"), "Requests at once beyond --kube-api-qps.";
+    "kube-api-qps", Number, KubeProxy("clientConnection.qps"), "Requests a second.";
+    "bind-address", Text, KubeProxy("bindAddress"), "Its family decides the defaults of the next two.";
+    "healthz-bind-address", Text, KubeProxy("healthzBindAddress"),
+        "Where /healthz and /livez are served: address, or address and port; nothing turns it off.";
+    "metrics-bind-address", Text, KubeProxy("metricsBindAddress"),
+        "Where /metrics is served: address, or address and port; nothing turns it off.";
+    "healthz-port", Integer, Itself,
+        "Deprecated. 0 turns --healthz-bind-address off; else the port where that has none. Ignored with --config.";
+    "metrics-port", Integer, Itself,
+        "Deprecated. 0 turns --metrics-bind-address off; else the port where that has none. Ignored with --config.";
+    "bind-address-hard-fail", Boolean, KubeProxy("bindAddressHardFail"), "End where one of these two cannot be had.";
+    "profiling", Boolean, KubeProxy("enableProfiling"), "Whether /debug/pprof is served.";
+    "show-hidden-metrics-for-version", Text, KubeProxy("showHiddenMetricsForVersion"), "Shows hidden metrics.";
+    "proxy-mode", Text, KubeProxy("mode"), "nftables; with iptables or ipvs, Tandem programs nftables all the same.";
+    "iptables-masquerade-bit", Integer, KubeProxy("iptables.masqueradeBit"),
+        "Which bit of the packet mark asks for masquerading, 0 to 31, where the mode is not nftables.";
+    "nftables-masquerade-bit", Integer, KubeProxy("nftables.masqueradeBit"),
+        "Which bit of the packet mark asks for masquerading, 0 to 31. kube-proxy has only the field of the file.";
+    "masquerade-all", Boolean, KubeProxy("nftables.masqueradeAll"),
+        "Masquerade everything that is sent to ClusterIPs.";
+    "iptables-localhost-nodeports", Boolean, KubeProxy("iptables.localhostNodePorts"),
+        "Whether nodePorts answer on 127.0.0.0/8 in iptables mode.";
+    "iptables-sync-period", Duration, KubeProxy("iptables.syncPeriod"), "Longest time between two syncs.";
+    "iptables-min-sync-period", Duration, KubeProxy("iptables.minSyncPeriod"), "Least time between two syncs.";
+    "ipvs-sync-period", Duration, KubeProxy("ipvs.syncPeriod"), "Longest time between two syncs.";
+    "ipvs-min-sync-period", Duration, KubeProxy("ipvs.minSyncPeriod"), "Least time between two syncs.";
+    "ipvs-scheduler", Text, KubeProxy("ipvs.scheduler"), "How endpoints are picked in ipvs mode.";
+    "ipvs-exclude-cidrs", Texts, KubeProxy("ipvs.excludeCIDRs"), "Addresses that ipvs mode leaves alone.";
+    "ipvs-strict-arp", Boolean, KubeProxy("ipvs.strictARP"), "Whether ARP requests for ClusterIPs stay unanswered.";
+    "ipvs-tcp-timeout", Duration, KubeProxy("ipvs.tcpTimeout"), "Timeout of idle TCP connections in ipvs mode.";
+    "ipvs-tcpfin-timeout", Duration, KubeProxy("ipvs.tcpFinTimeout"), "Timeout after a FIN in ipvs mode.";
+    "ipvs-udp-timeout", Duration, KubeProxy("ipvs.udpTimeout"), "Timeout of UDP flows in ipvs mode.";
+    "detect-local-mode", Text, KubeProxy("detectLocalMode"),
+        "How pods are told from other sources: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.";
+    "pod-bridge-interface", Text, KubeProxy("detectLocal.bridgeInterface"), "BridgeInterface: the pods' bridge.";
+    "pod-interface-name-prefix", Text, KubeProxy("detectLocal.interfaceNamePrefix"),
+        "InterfaceNamePrefix: how the names of the pods' interfaces begin.";
+    "cluster-cidr", Text, KubeProxy("clusterCIDR"),
+        "The pods' ranges, one or more a family, separated by commas: other sources are masqueraded towards ClusterIPs.";
+    "nodeport-addresses", Texts, KubeProxy("nodePortAddresses"),
+        "Which of the node's addresses take nodePort traffic: CIDRs separated by commas, or `primary` (the default).";
+    "oom-score-adj", Integer, KubeProxy("oomScoreAdj"),
+        "How unwilling the kernel shall be to kill it, -1000 to 1000.";
+    "conntrack-max-per-core", Integer, KubeProxy("conntrack.maxPerCore"),
+        "Tracked connections per processor; 0: as it is.";
+    "conntrack-min", Integer, KubeProxy("conntrack.min"), "The least number of tracked connections.";
+    "conntrack-tcp-timeout-established", Duration, KubeProxy("conntrack.tcpEstablishedTimeout"),
+        "Timeout of idle established TCP connections; 0: as it is.";
+    "conntrack-tcp-timeout-close-wait", Duration, KubeProxy("conntrack.tcpCloseWaitTimeout"),
+        "Timeout of TCP connections in CLOSE_WAIT; 0: as it is.";
+    "conntrack-tcp-be-liberal", Boolean, KubeProxy("conntrack.tcpBeLiberal"), "Sets nf_conntrack_tcp_be_liberal.";
+    "conntrack-udp-timeout", Duration, KubeProxy("conntrack.udpTimeout"),
+        "Timeout of unanswered UDP flows; 0: as it is.";
+    "conntrack-udp-timeout-stream", Duration, KubeProxy("conntrack.udpStreamTimeout"),
+        "Timeout of answered UDP flows; 0: as it is.";
+    "config-sync-period", Duration, KubeProxy("configSyncPeriod"), "How often everything is read again.";
+    "allow-dynamic-housekeeping", Boolean, Nothing(CADVISOR), "";
+    "application-metrics-count-limit", Integer, Nothing(CADVISOR), "";
+    "boot-id-file", Text, Nothing(CADVISOR), "";
+    "container-hints", Text, Nothing(CADVISOR), "";
+    "containerd", Text, Nothing(CADVISOR), "";
+    "containerd-env-metadata-whitelist", Text, Nothing(CADVISOR), "";
+    "containerd-namespace", Text, Nothing(CADVISOR), "";
+    "crio-client-timeout", Duration, Nothing(CADVISOR), "";
+    "disable-root-cgroup-stats", Boolean, Nothing(CADVISOR), "";
+    "docker-only", Boolean, Nothing(CADVISOR), "";
+    "enable-load-reader", Boolean, Nothing(CADVISOR), "";
+    "event-storage-age-limit", Text, Nothing(CADVISOR), "";
+    "event-storage-event-limit", Text, Nothing(CADVISOR), "";
+    "global-housekeeping-interval", Duration, Nothing(CADVISOR), "";
+    "housekeeping-interval", Duration, Nothing(CADVISOR), "";
+    "log-cadvisor-usage", Boolean, Nothing(CADVISOR), "";
+    "machine-id-file", Text, Nothing(CADVISOR), "";
+    "max-housekeeping-interval", Duration, Nothing(CADVISOR), "";
+    "referenced-reset-interval", Unsigned, Nothing(CADVISOR), "";
+    "storage-driver-buffer-duration", Duration, Nothing(CADVISOR), "";
+    "storage-driver-db", Text, Nothing(CADVISOR), "";
+    "storage-driver-host", Text, Nothing(CADVISOR), "";
+    "storage-driver-password", Text, Nothing(CADVISOR), "";
+    "storage-driver-secure", Boolean, Nothing(CADVISOR), "";
+    "storage-driver-table", Text, Nothing(CADVISOR), "";
+    "storage-driver-user", Text, Nothing(CADVISOR), "";
+    "update-machine-info-interval", Duration, Nothing(CADVISOR), "";
+}

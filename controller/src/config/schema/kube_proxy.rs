@@ -1,0 +1,166 @@
+//! `KubeProxyConfiguration` as Kubernetes 1.36 has it.
+
+use super::Change::{Live, Restart};
+use super::Default::{Empty, Nothing, Unset};
+use super::Fate::{Honoured, Ignored, Section};
+use super::Kind::{
+    Boolean, Duration, DurationOrNanoseconds, Integer, Number, Quantity, Sections, Switches, Text, Texts, Unsigned,
+};
+use super::{Kind, Schema, fields};
+
+pub(crate) static SCHEMA: Schema = Schema {
+    kind: "KubeProxyConfiguration",
+    version: "kubeproxy.config.k8s.io/v1alpha1",
+    about: "What kube-proxy reads with --config. Tandem reads the same file, so that going over to it and going back are \
+            one change of the image.",
+    fields: FIELDS,
+};
+
+const NO_SYNC: &str =
+    "Tandem has no sync period: each change is programmed at once, and what fails is tried again by itself";
+const IPVS: &str = "it is about ipvs mode only, and Tandem programs nftables";
+const WINDOWS: &str = "it is about Windows only";
+const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";
+const VMODULE: &str =
+    "it names files of kube-proxy's source; log.level of TandemConfiguration does the same for Tandem's";
+const OBJECT: Kind = Kind::Section;
+
+fields! {
+    "apiVersion", Text, Nothing, Honoured(Restart), "kubeproxy.config.k8s.io/v1alpha1, and nothing else.";
+    "kind", Text, Nothing, Honoured(Restart), "KubeProxyConfiguration, and nothing else.";
+    "featureGates", Switches, Nothing,
+        Ignored("no gate of kube-proxy changes anything that Tandem does; a name that kube-proxy 1.36 does not know \
+                 is warned of"),
+        "Feature gates by name.";
+    "clientConnection", OBJECT, Nothing, Section, "How the API server is reached.";
+    "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
+        "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used.";
+    "clientConnection.acceptContentTypes", Text, Nothing,
+        Ignored("Tandem asks for JSON, which it trims while it reads"),
+        "The Accept header of requests.";
+    "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"),
+        Ignored("Tandem asks for JSON, which it trims while it reads"),
+        "The content type of requests.";
+    "clientConnection.qps", Number, Empty("5"),
+        Ignored("Tandem makes one request for each kind of object, and waits longer after each that failed"),
+        "Requests a second.";
+    "clientConnection.burst", Integer, Empty("10"),
+        Ignored("Tandem makes one request for each kind of object, and waits longer after each that failed"),
+        "Requests at once beyond qps; 0 or more.";
+    "logging", OBJECT, Nothing, Section, "What is logged, and how. TandemConfiguration's log wins over it.";
+    "logging.format", Text, Empty("text"), Honoured(Restart), "text, or json for one JSON object a line.";
+    "logging.flushFrequency", DurationOrNanoseconds, Empty("5s"), Ignored(LOG_BUFFER), "How long a line may wait.";
+    "logging.verbosity", Unsigned, Nothing, Honoured(Live),
+        "0 to 3 log at level info, 4 to 7 at debug, 8 and more at trace. At most 2147483647.";
+    "logging.vmodule", Sections, Nothing, Ignored(VMODULE),
+        "Verbosity by source file.";
+    "logging.vmodule.filePattern", Text, Nothing, Ignored(VMODULE),
+        "Name or pattern of source files, not empty, without = and commas.";
+    "logging.vmodule.verbosity", Unsigned, Nothing, Ignored(VMODULE), "Verbosity in these files. At most 2147483647.";
+    "logging.options", OBJECT, Nothing, Section, "Options of the two formats.";
+    "logging.options.text", OBJECT, Nothing, Section, "Options of the text format.";
+    "logging.options.text.splitStream", Boolean, Nothing, Ignored(LOG_BUFFER), "Whether errors go to another stream.";
+    "logging.options.text.infoBufferSize", Quantity, Nothing, Ignored(LOG_BUFFER), "How many bytes may wait.";
+    "logging.options.json", OBJECT, Nothing, Section, "Options of the JSON format.";
+    "logging.options.json.splitStream", Boolean, Nothing, Ignored(LOG_BUFFER), "Whether errors go to another stream.";
+    "logging.options.json.infoBufferSize", Quantity, Nothing, Ignored(LOG_BUFFER), "How many bytes may wait.";
+    "hostnameOverride", Text, Nothing, Honoured(Restart),
+        "The name of this node's object; the host's name where it is not set. --hostname-override wins over it.";
+    "bindAddress", Text, Empty("0.0.0.0"), Honoured(Restart),
+        "Its family decides where healthzBindAddress and metricsBindAddress are by default. The node's own addresses \
+         are always those of its Node object: an address given here does not take their place, and is warned of.";
+    "healthzBindAddress", Text, Empty("0.0.0.0:10256"), Honoured(Restart),
+        "Address, or address and port, of /healthz and /livez; [::]:10256 by default where bindAddress is IPv6. \
+         0.0.0.0 and :: both mean all addresses of both families. --healthz-port=0 or an empty --healthz-bind- \
+         address turns it off.";
+    "metricsBindAddress", Text, Empty("127.0.0.1:10249"), Honoured(Restart),
+        "Address, or address and port, of /metrics; [::1]:10249 by default where bindAddress is IPv6. --metrics- \
+         port=0 or an empty --metrics-bind-address turns it off.";
+    "bindAddressHardFail", Boolean, Nothing, Honoured(Restart),
+        "Whether Tandem ends where one of these two addresses cannot be had, instead of trying again.";
+    "enableProfiling", Boolean, Nothing,
+        Ignored("Tandem has no Go runtime to profile, so /debug/pprof is not served"),
+        "Whether /debug/pprof is served.";
+    "showHiddenMetricsForVersion", Text, Nothing, Ignored("Tandem hides no metrics"),
+        "Shows metrics that this version hid.";
+    "mode", Text, Nothing, Honoured(Live),
+        "nftables. With iptables, ipvs or nothing Tandem programs nftables all the same: the mode then only decides \
+         which section's masqueradeBit and masqueradeAll count. kernelspace, which is Windows, is refused.";
+    "iptables", OBJECT, Nothing, Section, "What counts where the mode is not nftables.";
+    "iptables.masqueradeBit", Integer, Unset("14"), Honoured(Live),
+        "As nftables.masqueradeBit, where the mode is iptables or ipvs, or where there is no mode and \
+         nftables.masqueradeBit is not set.";
+    "iptables.masqueradeAll", Boolean, Nothing, Honoured(Live),
+        "As nftables.masqueradeAll, where the mode is not nftables.";
+    "iptables.localhostNodePorts", Boolean, Unset("true"),
+        Ignored("nodePorts answer on loopback addresses only by nodePortLoopback of TandemConfiguration, for both \
+                 families"),
+        "Whether nodePorts answer on 127.0.0.0/8 in iptables mode.";
+    "iptables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "iptables.minSyncPeriod", Duration, Empty("1s"), Ignored(NO_SYNC), "Least time between two syncs.";
+    "ipvs", OBJECT, Nothing, Section, "What counts in ipvs mode.";
+    "ipvs.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "ipvs.minSyncPeriod", Duration, Nothing, Ignored(NO_SYNC), "Least time between two syncs.";
+    "ipvs.scheduler", Text, Nothing, Ignored("endpoints are picked at random, as nftables mode does"),
+        "How endpoints are picked.";
+    "ipvs.excludeCIDRs", Texts, Nothing, Ignored(IPVS), "Addresses that ipvs mode leaves alone.";
+    "ipvs.strictARP", Boolean, Nothing, Ignored(IPVS),
+        "Whether ARP requests for ClusterIPs stay unanswered; Tandem gives no interface ClusterIPs.";
+    "ipvs.tcpTimeout", Duration, Nothing, Ignored(IPVS), "Timeout of idle TCP connections.";
+    "ipvs.tcpFinTimeout", Duration, Nothing, Ignored(IPVS), "Timeout of TCP connections after a FIN.";
+    "ipvs.udpTimeout", Duration, Nothing, Ignored(IPVS), "Timeout of UDP flows.";
+    "nftables", OBJECT, Nothing, Section, "What counts in nftables mode.";
+    "nftables.masqueradeBit", Integer, Unset("14"), Honoured(Live),
+        "Which bit of the packet mark asks for masquerading, 0 to 31.";
+    "nftables.masqueradeAll", Boolean, Nothing, Honoured(Live),
+        "Whether everything that is sent to ClusterIPs is masqueraded.";
+    "nftables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "nftables.minSyncPeriod", Duration, Empty("1s"), Ignored(NO_SYNC), "Least time between two syncs.";
+    "winkernel", OBJECT, Nothing, Section, "What counts on Windows.";
+    "winkernel.networkName", Text, Nothing, Ignored(WINDOWS), "The HNS network.";
+    "winkernel.sourceVip", Text, Nothing, Ignored(WINDOWS), "Source address of translated connections.";
+    "winkernel.enableDSR", Boolean, Nothing, Ignored(WINDOWS), "Direct server return.";
+    "winkernel.rootHnsEndpointName", Text, Nothing, Ignored(WINDOWS), "The HNS endpoint of the root namespace.";
+    "winkernel.forwardHealthCheckVip", Boolean, Nothing, Ignored(WINDOWS),
+        "Whether health checks of Service addresses are forwarded.";
+    "detectLocalMode", Text, Empty("ClusterCIDR"), Honoured(Live),
+        "How pods are told from other sources: ClusterCIDR, NodeCIDR (the Node object's podCIDRs), BridgeInterface \
+         or InterfaceNamePrefix. What others send to ClusterIPs is masqueraded.";
+    "detectLocal", OBJECT, Nothing, Section, "What goes with detectLocalMode.";
+    "detectLocal.bridgeInterface", Text, Nothing, Honoured(Live),
+        "BridgeInterface: packets that come in here are pods'.";
+    "detectLocal.interfaceNamePrefix", Text, Nothing, Honoured(Live),
+        "InterfaceNamePrefix: packets that come in by interfaces whose names begin so are pods'.";
+    "clusterCIDR", Text, Nothing, Honoured(Live),
+        "ClusterCIDR: the pods' ranges, separated by commas. Tandem takes any number in any family; kube-proxy \
+         refuses more than one a family.";
+    "nodePortAddresses", Texts, Nothing, Honoured(Live),
+        "Which of the node's addresses take nodePort traffic: CIDRs, or primary (the Node object's first address of \
+         each family), which is also meant where there are none. A family without a CIDR takes all addresses, as in \
+         kube-proxy. Loopback addresses are left out unless TandemConfiguration's nodePortLoopback says otherwise.";
+    "oomScoreAdj", Integer, Unset("-999"), Honoured(Live),
+        "How unwilling the kernel shall be to kill Tandem, -1000 to 1000.";
+    "conntrack", OBJECT, Nothing, Section,
+        "Kernel settings of connection tracking. One that cannot be written is warned of, and Tandem goes on; kube- \
+         proxy ends.";
+    "conntrack.maxPerCore", Integer, Unset("32768"), Honoured(Live),
+        "Connections per processor: nf_conntrack_max becomes this times the processors, at most 1048576, at least \
+         min. 0 leaves it as it is.";
+    "conntrack.min", Integer, Unset("131072"), Honoured(Live),
+        "The least that nf_conntrack_max becomes, whatever maxPerCore, unless that is 0.";
+    "conntrack.tcpEstablishedTimeout", Duration, Unset("24h0m0s"), Honoured(Live),
+        "nf_conntrack_tcp_timeout_established. 0 leaves it as it is.";
+    "conntrack.tcpCloseWaitTimeout", Duration, Unset("1h0m0s"), Honoured(Live),
+        "nf_conntrack_tcp_timeout_close_wait. 0 leaves it as it is.";
+    "conntrack.tcpBeLiberal", Boolean, Nothing, Honoured(Live),
+        "Sets nf_conntrack_tcp_be_liberal to 1. False leaves it as it is.";
+    "conntrack.udpTimeout", Duration, Nothing, Honoured(Live), "nf_conntrack_udp_timeout. 0 leaves it as it is.";
+    "conntrack.udpStreamTimeout", Duration, Nothing, Honoured(Live),
+        "nf_conntrack_udp_timeout_stream. 0 leaves it as it is.";
+    "configSyncPeriod", Duration, Empty("15m0s"),
+        Ignored("Tandem watches; a list is only asked for again where a watch was lost"),
+        "How often everything is read again.";
+    "portRange", Text, Nothing, Ignored("kube-proxy does not use it either"),
+        "Ports of the userspace proxy that was.";
+    "windowsRunAsService", Boolean, Nothing, Ignored(WINDOWS), "Whether kube-proxy runs as a Windows service.";
+}

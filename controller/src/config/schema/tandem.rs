@@ -1,0 +1,39 @@
+//! `TandemConfiguration`: what kube-proxy has no field for.
+
+use super::Change::{Live, Restart};
+use super::Default::{Empty, Nothing, Unset};
+use super::Fate::{Honoured, Section};
+use super::Kind::{Boolean, Section as OBJECT, Text};
+use super::{Schema, fields};
+
+pub(crate) static SCHEMA: Schema = Schema {
+    kind: "TandemConfiguration",
+    version: "tandem.config/v1alpha1",
+    about: "Tandem's own settings, beside the KubeProxyConfiguration, which stays valid for kube-proxy. Given by \
+            --tandem-config; without it, a file tandem.conf beside the --config file is read if it is there, so that both \
+            can be in one ConfigMap. Flags win over it.",
+    fields: FIELDS,
+};
+
+fields! {
+    "apiVersion", Text, Nothing, Honoured(Restart), "tandem.config/v1alpha1, and nothing else.";
+    "kind", Text, Nothing, Honoured(Restart), "TandemConfiguration, and nothing else.";
+    "nodePortLoopback", Boolean, Nothing, Honoured(Restart),
+        "Whether nodePorts answer on the node's loopback addresses too.";
+    "serviceRoutes", Boolean, Unset("true"), Honoured(Live),
+        "Whether the ranges that ClusterIPs are taken from get a route to lo, so that a node without a default route \
+         reaches them.";
+    "dropInvalid", Boolean, Nothing, Honoured(Live),
+        "Whether forwarded packets are dropped that connection tracking calls invalid.";
+    "events", Boolean, Unset("true"), Honoured(Restart),
+        "Whether Kubernetes Events tell the owners of objects what is wrong with them.";
+    "socket", Text, Empty("/run/tandem/tandem.sock"), Honoured(Restart),
+        "Where tandem services and tandem status find this agent.";
+    "log", OBJECT, Nothing, Section, "What is logged, and how.";
+    "log.level", Text, Nothing, Honoured(Live),
+        "error, warn, info, debug or trace, also per module: info,tandem::engine=debug. Where it is not set, \
+         logging.verbosity of the KubeProxyConfiguration counts.";
+    "log.format", Text, Nothing, Honoured(Restart),
+        "text for lines for people, json for one JSON object a line. Where it is not set, logging.format of the \
+         KubeProxyConfiguration counts.";
+}

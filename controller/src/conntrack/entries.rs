@@ -1,0 +1,294 @@
+//! The kernel's connection tracking over netlink: UDP entries of one family are read and deleted here, and nowhere else.
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+
+use netlink_bindings::conntrack::{
+    ConntrackAttrs, IterableConntrackAttrs, IterableTupleAttrs, Nfgenmsg, OpGetDump, PushConntrackAttrs, Request,
+    TupleAttrs, TupleIpAttrs, TupleProtoAttrs,
+};
+use netlink_bindings::traits::{NetlinkRequest, Protocol as Netlink, Pusher};
+use netlink_socket2::{NetlinkSocket, ReplyError};
+use tandem_core::family::{Family, IpFamily};
+use tandem_core::flows::{Destination, Flow};
+use tandem_core::row::{Endpoint, Port, Protocol};
+
+/// `NETLINK_NETFILTER`
+const NETFILTER: u16 = 12;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`
+const DELETE: u16 = 1 << 8 | 2;
+/// `CTA_FILTER_F_…` of the kernel's nf_conntrack_netlink.c: which parts of a tuple `CTA_FILTER` compares.
+const BY_DESTINATION: u32 = 1 << 1;
+const BY_PROTOCOL: u32 = 1 << 3;
+const BY_DESTINATION_PORT: u32 = 1 << 5;
+/// How often entries are read again because some were lost on the way.
+const ATTEMPTS: usize = 3;
+
+/// Why flows could not be looked at or cut.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EntriesError {
+    #[error("connection tracking cannot be read: {0}")]
+    Read(io::Error),
+    #[error("connection tracking cannot be read: entries were lost {ATTEMPTS} times in a row: {0}")]
+    Lost(io::Error),
+    #[error("an entry of connection tracking cannot be deleted: {0}")]
+    Delete(io::Error),
+}
+
+/// Which UDP entries are asked for. The kernel leaves out the others since Linux 5.8; older ones hand out all, so that
+/// whoever asks still looks at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Filter<F: Family> {
+    /// Only those whose first datagram went to this address.
+    addr: Option<F::Addr>,
+    /// Only those whose first datagram went to this port.
+    port: Option<Port>,
+}
+
+impl<F: Family> Filter<F> {
+    /// All of them.
+    pub(super) const ALL: Self = Self { addr: None, port: None };
+
+    /// Those that went there, and as few others as the kernel can be made to leave out. Where IPv6 addresses are to be
+    /// compared it hands out exactly those that differ (seen with Linux 6.18), so that only ports are of use there.
+    pub(super) fn to(destination: &Destination<F>) -> Self {
+        match *destination {
+            Destination::Address(addr, port) => Self {
+                addr: (F::FAMILY == IpFamily::V4).then_some(addr),
+                port: Some(port),
+            },
+            Destination::NodePort(port) => Self {
+                addr: None,
+                port: Some(port),
+            },
+        }
+    }
+}
+
+/// What the kernel knows an entry by: its addresses, zone and number, so that never a later one is meant.
+#[derive(Debug)]
+pub(super) struct Name(Vec<u8>);
+
+/// An open socket for the entries of one family.
+pub(super) struct Entries<F: Family> {
+    socket: NetlinkSocket,
+    family: PhantomData<F>,
+}
+
+impl<F: Family> Default for Entries<F> {
+    fn default() -> Self {
+        Self {
+            socket: NetlinkSocket::new(),
+            family: PhantomData,
+        }
+    }
+}
+
+impl<F: Family> Entries<F> {
+    /// Calls `each` with every UDP entry that matches, and with what gives its name. After a loss some come again.
+    pub(super) fn read(
+        &mut self,
+        filter: &Filter<F>,
+        mut each: impl FnMut(&Flow<F>, &dyn Fn() -> Name),
+    ) -> Result<(), EntriesError> {
+        let mut filter = Some(filter);
+        let mut attempt = 1;
+        loop {
+            let Err(error) = self.dump(&encode(filter), &mut each) else {
+                return Ok(());
+            };
+            // Whatever of the old answer is still to come goes with its socket.
+            self.socket = NetlinkSocket::new();
+            match error.raw_os_error() {
+                Some(libc::EINTR | libc::ENOBUFS | libc::EAGAIN) if attempt < ATTEMPTS => attempt += 1,
+                Some(libc::EINTR | libc::ENOBUFS | libc::EAGAIN) => return Err(EntriesError::Lost(error)),
+                // Kernels that know filters, but not this one.
+                Some(libc::EINVAL | libc::EOPNOTSUPP) if filter.is_some() => filter = None,
+                _ => return Err(EntriesError::Read(error)),
+            }
+        }
+    }
+
+    fn dump(&mut self, request: &OpGetDump<'_>, each: &mut impl FnMut(&Flow<F>, &dyn Fn() -> Name)) -> io::Result<()> {
+        let mut reply = self.socket.request(request)?;
+        while let Some((_, attributes)) = reply.recv().transpose().map_err(os_error)? {
+            if let Some(entry) = Entry::of(attributes)
+                && let Some(flow) = entry.flow()
+            {
+                each(&flow, &|| entry.name::<F>());
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an entry; false where it is gone already.
+    pub(super) fn delete(&mut self, name: &Name) -> Result<bool, EntriesError> {
+        let mut reply = self.socket.request(name).map_err(EntriesError::Delete)?;
+        match reply.recv_ack().map_err(os_error) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => {
+                self.socket = NetlinkSocket::new();
+                Err(EntriesError::Delete(error))
+            }
+        }
+    }
+}
+
+/// The kernel's own error, without the words around it.
+fn os_error(error: ReplyError) -> io::Error {
+    error.into()
+}
+
+fn header<F: Family>() -> Nfgenmsg {
+    let mut header = Nfgenmsg::new();
+    let family = match F::FAMILY {
+        IpFamily::V4 => libc::AF_INET,
+        IpFamily::V6 => libc::AF_INET6,
+    };
+    header.nfgen_family = u8::try_from(family).unwrap_or_default();
+    header
+}
+
+/// A question for the entries that match, or for all where there is no filter.
+fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
+    let mut request = Request::new().op_get_dump(&header::<F>());
+    let Some(filter) = filter else { return request };
+    let tuple = request.encode().nested_tuple_orig();
+    let mut flags = BY_PROTOCOL;
+    let tuple = match filter.addr {
+        None => tuple,
+        Some(addr) => {
+            flags |= BY_DESTINATION;
+            let ip = tuple.nested_tuple_ip();
+            match addr.into() {
+                IpAddr::V4(addr) => ip.push_ip_v4_dst(addr),
+                IpAddr::V6(addr) => ip.push_ip_v6_dst(addr),
+            }
+            .end_nested()
+        }
+    };
+    let mut proto = tuple.nested_tuple_proto().push_proto_num(Protocol::Udp.number());
+    if let Some(port) = filter.port {
+        flags |= BY_DESTINATION_PORT;
+        proto = proto.push_proto_dst_port(port.get());
+    }
+    let tuple = proto.end_nested();
+    tuple.end_nested().nested_filter().push_orig_flags(flags).end_nested();
+    request
+}
+
+/// The parts of an entry that matter, as the kernel wrote them.
+struct Entry<'a> {
+    original: IterableTupleAttrs<'a>,
+    reply: IterableTupleAttrs<'a>,
+    zone: Option<u16>,
+    id: u32,
+}
+
+impl<'a> Entry<'a> {
+    fn of(attributes: IterableConntrackAttrs<'a>) -> Option<Self> {
+        let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
+        for attribute in attributes.flatten() {
+            match attribute {
+                ConntrackAttrs::TupleOrig(tuple) => original = Some(tuple),
+                ConntrackAttrs::TupleReply(tuple) => reply = Some(tuple),
+                ConntrackAttrs::Zone(value) => zone = Some(value),
+                ConntrackAttrs::Id(value) => id = Some(value),
+                _ => {}
+            }
+        }
+        Some(Self {
+            original: original?,
+            reply: reply?,
+            zone,
+            id: id?,
+        })
+    }
+
+    /// Where it leads; none where it is not UDP of this family.
+    fn flow<F: Family>(&self) -> Option<Flow<F>> {
+        Some(Flow {
+            to: end(self.original, End::Destination)?,
+            with: end(self.reply, End::Source)?,
+        })
+    }
+
+    fn name<F: Family>(&self) -> Name {
+        let mut bytes = header::<F>().as_slice().to_vec();
+        let mut tuple = PushConntrackAttrs::new(&mut bytes).nested_tuple_orig();
+        tuple.as_vec_mut().extend(self.original.get_buf());
+        let name = tuple.end_nested();
+        let name = match self.zone {
+            None => name,
+            Some(zone) => name.push_zone(zone),
+        };
+        name.push_id(self.id);
+        Name(bytes)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// One end of a UDP tuple.
+fn end<F: Family>(tuple: IterableTupleAttrs<'_>, which: End) -> Option<Endpoint<F>> {
+    let (mut addr, mut port, mut udp) = (None, None, false);
+    for attribute in tuple.flatten() {
+        match attribute {
+            TupleAttrs::TupleIp(ip) => {
+                for attribute in ip.flatten() {
+                    let (end, value) = match attribute {
+                        TupleIpAttrs::IpV4Src(value) => (End::Source, IpAddr::V4(value)),
+                        TupleIpAttrs::IpV4Dst(value) => (End::Destination, IpAddr::V4(value)),
+                        TupleIpAttrs::IpV6Src(value) => (End::Source, IpAddr::V6(value)),
+                        TupleIpAttrs::IpV6Dst(value) => (End::Destination, IpAddr::V6(value)),
+                    };
+                    if end == which {
+                        addr = F::addr(value);
+                    }
+                }
+            }
+            TupleAttrs::TupleProto(proto) => {
+                for attribute in proto.flatten() {
+                    match attribute {
+                        TupleProtoAttrs::ProtoNum(number) => udp = number == Protocol::Udp.number(),
+                        TupleProtoAttrs::ProtoSrcPort(value) if which == End::Source => port = Port::new(value),
+                        TupleProtoAttrs::ProtoDstPort(value) if which == End::Destination => port = Port::new(value),
+                        _ => {}
+                    }
+                }
+            }
+            TupleAttrs::TupleZone(_) => {}
+        }
+    }
+    Some(Endpoint {
+        addr: addr?,
+        port: port.filter(|_| udp)?,
+    })
+}
+
+impl NetlinkRequest for Name {
+    type ReplyType<'buf> = ();
+
+    fn protocol(&self) -> Netlink {
+        Netlink::Raw {
+            protonum: NETFILTER,
+            request_type: DELETE,
+        }
+    }
+
+    fn flags(&self) -> u16 {
+        0
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn decode_reply(_: &[u8]) {}
+}

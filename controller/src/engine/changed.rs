@@ -1,0 +1,108 @@
+//! For parts that act on what the engine publishes instead of being asked: which Services changed since they looked, and
+//! whether the engine is stuck.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tandem_core::object::ObjectKey;
+
+/// Everybody who wants to know which Services changed. Telling them costs as much as what changed, and never waits.
+#[derive(Default)]
+pub(super) struct Followers(Vec<Changed>);
+
+/// The Services that changed since they were taken last: one who is slow misses nothing and holds nobody up.
+#[derive(Clone, Default)]
+pub struct Changed(Arc<Mutex<HashSet<ObjectKey>>>);
+
+impl Followers {
+    pub(super) fn add(&mut self) -> Changed {
+        let changed = Changed::default();
+        self.0.push(changed.clone());
+        changed
+    }
+
+    pub(super) fn tell(&self, changed: &HashSet<ObjectKey>) {
+        for Changed(waiting) in self.0.iter().filter(|_| !changed.is_empty()) {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.extend(changed.iter().cloned());
+        }
+    }
+}
+
+impl Changed {
+    /// All that changed since the last call, as the snapshot published last has it or a later one will.
+    pub fn take(&self) -> HashSet<ObjectKey> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Since when the engine works on what it was told last.
+pub struct Pulse {
+    origin: Instant,
+    /// Milliseconds since the origin, and one; 0 while the engine waits.
+    since: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            since: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pulse {
+    pub(super) fn begin(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX - 1);
+        self.since.store(since + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long it has been at work without an end; no time while it waits.
+    pub fn at_work(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.origin.elapsed().saturating_sub(Duration::from_millis(since - 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(names: &[&str]) -> HashSet<ObjectKey> {
+        names.iter().map(|name| ObjectKey::new("shop", *name)).collect()
+    }
+
+    #[test]
+    fn each_follower_gets_what_changed_since_it_looked() {
+        let mut followers = Followers::default();
+        let (first, second) = (followers.add(), followers.add());
+        followers.tell(&keys(&["a"]));
+        assert_eq!(first.take(), keys(&["a"]));
+        followers.tell(&keys(&["b"]));
+        followers.tell(&HashSet::new());
+        assert_eq!(first.take(), keys(&["b"]));
+        assert_eq!(first.take(), keys(&[]));
+        assert_eq!(second.take(), keys(&["a", "b"]));
+    }
+
+    #[test]
+    fn an_engine_is_at_work_from_the_beginning_to_the_end() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.at_work(), Duration::ZERO);
+        pulse.begin(Instant::now());
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(pulse.at_work() >= Duration::from_millis(3));
+        pulse.end();
+        assert_eq!(pulse.at_work(), Duration::ZERO);
+    }
+}

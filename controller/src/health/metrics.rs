@@ -1,0 +1,44 @@
+//! What kube-proxy serves beside its metrics: the plain `/healthz`, and `/proxyMode`.
+
+use http::{Response, StatusCode, Uri};
+
+use super::server::{not_found, text};
+
+pub(super) fn answer(uri: &Uri) -> Response<String> {
+    let verbose = || {
+        let query = uri.query().unwrap_or_default();
+        query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
+    };
+    match uri.path() {
+        // Whoever answers lives: kube-proxy checks nothing else here.
+        "/healthz" if verbose() => text(StatusCode::OK, "[+]ping ok\nhealthz check passed\n"),
+        "/healthz" | "/healthz/ping" => text(StatusCode::OK, "ok"),
+        "/proxyMode" => text(StatusCode::OK, "nftables"),
+        "/metrics" => text(
+            StatusCode::NOT_FOUND,
+            "tandem serves no metrics yet; `tandem status -o json` tells what it knows\n",
+        ),
+        _ => not_found(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_beside_the_metrics_are_kube_proxys() {
+        let said = |path: &str| {
+            let response = answer(&path.parse().unwrap());
+            (response.status().as_u16(), response.into_body())
+        };
+        assert_eq!(said("/healthz"), (200, "ok".to_owned()));
+        assert_eq!(
+            said("/healthz?verbose"),
+            (200, "[+]ping ok\nhealthz check passed\n".to_owned())
+        );
+        assert_eq!(said("/proxyMode"), (200, "nftables".to_owned()));
+        assert_eq!(said("/livez"), (404, "404 page not found\n".to_owned()));
+        assert_eq!(said("/metrics").0, 404);
+    }
+}

@@ -1,0 +1,128 @@
+//! What load balancers, kubelets and autoscalers ask of a node's service proxy, answered as kube-proxy answers: `/healthz`
+//! and `/livez`, the health checks of Services, and the plain pages beside the metrics.
+//!
+//! Reads published snapshots only. [`verdict`] says what healthy means.
+
+mod metrics;
+mod node_port;
+mod proxy;
+mod server;
+mod verdict;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use crate::config::Settings;
+use crate::engine::{Changed, Pulse, Snapshot};
+use crate::listeners::{Listeners, RETRY, bind_everywhere};
+use crate::recorder::Recorder;
+use node_port::HealthChecks;
+use verdict::{FamilyHealth, Health};
+
+/// What all requests are answered from.
+struct Shared {
+    published: Arc<ArcSwap<Snapshot>>,
+    pulse: Arc<Pulse>,
+    health: Mutex<Health>,
+}
+
+impl Shared {
+    fn families(&self) -> [Option<FamilyHealth>; 2] {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.families(Instant::now(), self.pulse.at_work())
+    }
+
+    fn healthy(&self) -> bool {
+        self.families().iter().flatten().all(|family| family.healthy)
+    }
+}
+
+/// Why the agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {address}: cannot listen: {source}; the agent ends because bindAddressHardFail is true")]
+pub struct HardFail {
+    field: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The engine's part in it.
+pub struct Engine {
+    /// What it published last.
+    pub published: Arc<ArcSwap<Snapshot>>,
+    /// Whether it is stuck.
+    pub pulse: Arc<Pulse>,
+    /// Word of what it published.
+    pub news: watch::Receiver<()>,
+    /// The Services that change.
+    pub changed: Changed,
+}
+
+/// Serves everything until an address cannot be had and the settings say that this is the end.
+pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recorder: Recorder) -> HardFail {
+    let shared = Arc::new(Shared {
+        published: Arc::clone(&engine.published),
+        pulse: engine.pulse,
+        health: Mutex::default(),
+    });
+    let now = settings.borrow().clone();
+    let hard_fail = now.bind_address_hard_fail;
+    let proxy = {
+        let shared = Arc::clone(&shared);
+        move |request: &Request<Incoming>| proxy::answer(&shared, request.uri().path())
+    };
+    let metrics = |request: &Request<Incoming>| metrics::answer(request.uri());
+    let checks = HealthChecks {
+        shared: Arc::clone(&shared),
+        recorder,
+    };
+    tokio::spawn(watch_health(shared, engine.news.clone()));
+    tokio::spawn(Listeners::new(checks).follow(engine.news, engine.changed, engine.published, settings));
+    tokio::select! {
+        error = serve_at("healthzBindAddress", now.healthz_bind_address, hard_fail, proxy) => error,
+        error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, metrics) => error,
+    }
+}
+
+async fn watch_health(shared: Arc<Shared>, mut news: watch::Receiver<()>) {
+    while news.changed().await.is_ok() {
+        let snapshot = shared.published.load();
+        let mut health = shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.see(&snapshot, Instant::now(), SystemTime::now());
+    }
+}
+
+/// Serves one of the agent's own addresses. It is told once that it cannot be had, and tried again until it can.
+async fn serve_at<A>(field: &'static str, address: Option<SocketAddr>, hard_fail: bool, answer: A) -> HardFail
+where
+    A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
+{
+    let Some(address) = address else {
+        return std::future::pending().await;
+    };
+    let mut told = false;
+    loop {
+        match bind_everywhere(address) {
+            Ok(listener) => {
+                tracing::info!(%address, "{field}: listening");
+                server::serve(listener, answer.clone()).await;
+            }
+            Err(source) if hard_fail => {
+                return HardFail { field, address, source };
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(%address, "{field}: cannot listen: {error}; tried again until it works");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

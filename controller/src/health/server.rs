@@ -1,0 +1,132 @@
+//! The HTTP server of health checks: small answers, ready at once, to anybody who can reach the node. So that strangers
+//! cannot use the agent up, it has a limit of connections and of patience.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::listeners::accept;
+
+/// Connections of one listener that are answered at the same time; more wait.
+const MOST: usize = 256;
+/// How long a connection may take for a request, or be idle.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Answers requests until it is dropped, and the connections with it.
+pub(super) async fn serve<A>(listener: TcpListener, answer: A)
+where
+    A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            (stream, _) = accept(&listener), if connections.len() < MOST => {
+                let answer = answer.clone();
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let response = refusal(request.method(), request.version(), request.headers());
+                    let response = response.unwrap_or_else(|| answer(&request));
+                    std::future::ready(Ok::<_, Infallible>(response))
+                });
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+                connections.spawn(async move {
+                    // Whoever hangs up before the end has a reason that is no concern of ours.
+                    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: String) -> Response<String> {
+    typed(status, "application/json", body)
+}
+
+/// An answer in plain text.
+pub(super) fn text(status: StatusCode, body: &str) -> Response<String> {
+    typed(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+/// What Go's servers say where there is nothing.
+pub(super) fn not_found() -> Response<String> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What Go's servers refuse before anybody looks at the path: HTTP/1.1 without exactly one Host that could be one.
+fn refusal(method: &Method, version: Version, headers: &HeaderMap) -> Option<Response<String>> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let problem = match (hosts.next(), hosts.next()) {
+        (None, _) if version >= Version::HTTP_11 && method != Method::CONNECT => {
+            "Bad Request: missing required Host header"
+        }
+        (Some(_), Some(_)) => "Bad Request: too many Host headers",
+        (Some(host), None) if !host.as_bytes().iter().all(|byte| may_be_in_host(*byte)) => {
+            "Bad Request: malformed Host header"
+        }
+        _ => return None,
+    };
+    let mut response = Response::new(format!("400 {problem}"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // Go tells it in the status line as well.
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(problem.as_bytes()));
+    Some(response)
+}
+
+/// RFC 3986: what names, addresses in brackets, ports and their escapes are made of.
+fn may_be_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&()*+,-.:;='[]_~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(hosts: &[&str], version: Version) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        refusal(&Method::GET, version, &headers).map(Response::into_body)
+    }
+
+    #[test]
+    fn requests_without_one_sound_host_are_refused_as_go_refuses_them() {
+        let said = |problem: &str| Some(format!("400 Bad Request: {problem}"));
+        assert_eq!(refused(&[], Version::HTTP_11), said("missing required Host header"));
+        assert_eq!(refused(&["a", "b"], Version::HTTP_11), said("too many Host headers"));
+        assert_eq!(refused(&["a b"], Version::HTTP_11), said("malformed Host header"));
+        assert_eq!(refused(&["a/b"], Version::HTTP_11), said("malformed Host header"));
+        assert_eq!(refused(&[], Version::HTTP_10), None);
+        for host in ["", "192.0.2.1:10256", "[2001:db8::1]:30000", "node1.example"] {
+            assert_eq!(refused(&[host], Version::HTTP_11), None, "{host}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Listening sockets that Services ask for: they come, move and go with them.
+//!
+//! Every Service has its own; one that cannot be had costs nobody else anything, is told once, and is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use socket2::{Domain, Socket, Type};
+use tandem_core::object::ObjectKey;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::Settings;
+use crate::engine::{Changed, Snapshot};
+use crate::index::Entry;
+
+/// How long until an address that could not be had is tried again; kube-proxy's time.
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
+/// Changes that come closer together than this are followed in one go.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// What a Service wants: where to listen, and what for.
+pub(crate) type Wanted<P> = BTreeMap<SocketAddr, P>;
+
+/// Whose listeners these are: what they want, who serves them, and who is told of those that cannot be had.
+pub(crate) trait Purpose: Send + 'static {
+    /// What a listener is for; one that is for something else now is made anew.
+    type For: Clone + PartialEq + Send + Sync;
+    /// What a Service wants. Pure.
+    fn wanted(&self, entry: &Entry, snapshot: &Snapshot, settings: &Settings) -> Wanted<Self::For>;
+    /// Starts serving; ends when the handle is aborted.
+    fn serve(&self, listener: TcpListener, service: &ObjectKey, purpose: Self::For) -> JoinHandle<()>;
+    /// Tells of one that cannot be had.
+    fn refused(&self, service: &ObjectKey, address: SocketAddr, error: &io::Error);
+}
+
+enum Standing {
+    Served(JoinHandle<()>),
+    Refused,
+}
+
+/// All listeners of one purpose.
+pub(crate) struct Listeners<P: Purpose> {
+    purpose: P,
+    standing: BTreeMap<ObjectKey, BTreeMap<SocketAddr, (P::For, Standing)>>,
+}
+
+impl<P: Purpose> Listeners<P> {
+    pub(crate) fn new(purpose: P) -> Self {
+        Self {
+            purpose,
+            standing: BTreeMap::new(),
+        }
+    }
+
+    /// Follows what the engine publishes, for ever.
+    pub(crate) async fn follow(
+        mut self,
+        mut news: watch::Receiver<()>,
+        changed: Changed,
+        published: Arc<ArcSwap<Snapshot>>,
+        mut settings: watch::Receiver<Arc<Settings>>,
+    ) {
+        let mut before: Option<Arc<Snapshot>> = None;
+        let mut retry_at = None;
+        loop {
+            let mut everything = false;
+            retry_at = self
+                .any_refused()
+                .then(|| retry_at.unwrap_or_else(|| Instant::now() + RETRY));
+            tokio::select! {
+                Ok(()) = news.changed() => {}
+                Ok(()) = settings.changed() => {
+                    everything = true;
+                }
+                () = until(retry_at) => {
+                    self.retry();
+                    retry_at = None;
+                    continue;
+                }
+                // The engine is gone, and the agent with it.
+                else => return,
+            }
+            // Before the snapshot, which then has all of them.
+            let changed = changed.take();
+            let snapshot = published.load_full();
+            // Before that it is not known who is there no more, nor who has how many endpoints.
+            if !snapshot.complete {
+                continue;
+            }
+            everything |= before.as_ref().is_none_or(|before| {
+                before.node_v4.node_addresses != snapshot.node_v4.node_addresses
+                    || before.node_v6.node_addresses != snapshot.node_v6.node_addresses
+            });
+            let services: BTreeSet<ObjectKey> = if everything {
+                self.standing.keys().chain(snapshot.services.keys()).cloned().collect()
+            } else {
+                changed.into_iter().collect()
+            };
+            let now = settings.borrow_and_update().clone();
+            let wanted = services.into_iter().map(|key| {
+                let entry = snapshot.services.get(&key);
+                let wanted = entry.map(|entry| self.purpose.wanted(entry, &snapshot, &now));
+                (key, wanted.unwrap_or_default())
+            });
+            let wanted = wanted.collect();
+            self.update(wanted).await;
+            before = Some(snapshot);
+            tokio::time::sleep(TOGETHER).await;
+        }
+    }
+
+    /// Makes the listeners of these Services what is wanted of them now.
+    async fn update(&mut self, wanted: Vec<(ObjectKey, Wanted<P::For>)>) {
+        // All that goes goes first: a port may pass from one Service to another.
+        let mut ending = Vec::new();
+        for (service, wanted) in &wanted {
+            if let Some(standing) = self.standing.get_mut(service) {
+                let gone = standing.extract_if(.., |address, (purpose, _)| wanted.get(address) != Some(purpose));
+                ending.extend(gone.filter_map(|(_, (_, standing))| match standing {
+                    Standing::Served(task) => Some(task),
+                    Standing::Refused => None,
+                }));
+                if standing.is_empty() {
+                    self.standing.remove(service);
+                }
+            }
+        }
+        for task in &ending {
+            task.abort();
+        }
+        for task in ending {
+            // The socket is closed when the task is gone, not before.
+            let _ = task.await;
+        }
+        for (service, wanted) in wanted {
+            for (address, purpose) in wanted {
+                let standing = self
+                    .standing
+                    .get(&service)
+                    .and_then(|of_service| of_service.get(&address));
+                if standing.is_none() {
+                    let new = match self.open(&service, address, &purpose) {
+                        Ok(task) => Standing::Served(task),
+                        Err(error) => {
+                            self.purpose.refused(&service, address, &error);
+                            Standing::Refused
+                        }
+                    };
+                    let of_service = self.standing.entry(service.clone()).or_default();
+                    of_service.insert(address, (purpose, new));
+                }
+            }
+        }
+    }
+
+    /// Tries again what could not be had. Nobody is told again.
+    fn retry(&mut self) {
+        let refused = |(_, standing): &(P::For, Standing)| matches!(standing, Standing::Refused);
+        let waiting: Vec<_> = self
+            .standing
+            .iter()
+            .flat_map(|(service, standing)| {
+                standing
+                    .iter()
+                    .map(move |(address, standing)| (service, address, standing))
+            })
+            .filter(|(_, _, standing)| refused(standing))
+            .map(|(service, address, (purpose, _))| (service.clone(), *address, purpose.clone()))
+            .collect();
+        for (service, address, purpose) in waiting {
+            if let Ok(task) = self.open(&service, address, &purpose) {
+                tracing::info!(%service, %address, "listening after all");
+                let of_service = self.standing.entry(service).or_default();
+                of_service.insert(address, (purpose, Standing::Served(task)));
+            }
+        }
+    }
+
+    fn any_refused(&self) -> bool {
+        let mut all = self.standing.values().flat_map(BTreeMap::values);
+        all.any(|(_, standing)| matches!(standing, Standing::Refused))
+    }
+
+    fn open(&self, service: &ObjectKey, address: SocketAddr, purpose: &P::For) -> io::Result<JoinHandle<()>> {
+        let listener = bind(address)?;
+        tracing::debug!(%service, %address, "listening");
+        Ok(self.purpose.serve(listener, service, purpose.clone()))
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Listens on one address of one family alone.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, true)
+}
+
+/// Listens where kube-proxy's own servers do: an unspecified address of either family means all addresses of both.
+pub(crate) fn bind_everywhere(address: SocketAddr) -> io::Result<TcpListener> {
+    if !address.ip().is_unspecified() {
+        return bind(address);
+    }
+    let any = |ip: IpAddr| SocketAddr::new(ip, address.port());
+    match listen(any(Ipv6Addr::UNSPECIFIED.into()), false) {
+        // A kernel without IPv6.
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => bind(any(Ipv4Addr::UNSPECIFIED.into())),
+        result => result,
+    }
+}
+
+fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(one_family)?;
+    }
+    // Connections of a listener that was here before may still be ending.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes the next connection in. An error that is about the listener or the process, not about one connection, is told,
+/// and waited out: there is nobody who could do better.
+pub(crate) async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(address = ?listener.local_addr(), "cannot accept connections, tried again in a second: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}

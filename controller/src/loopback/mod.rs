@@ -1,0 +1,191 @@
+//! TCP nodePorts on `127.0.0.1` and `[::1]`, for those who ask for them (`nodePortLoopback`).
+//!
+//! The kernel can only send what a program says to `127.0.0.1` elsewhere if it may also take such addresses from the wire
+//! (`route_localnet`), which lets neighbours reach what listens on loopback alone (CVE-2020-8558). So nothing is changed
+//! in the kernel here: Tandem itself accepts on the loopback address and connects to the same nodePort on the node's own
+//! address, where the rules choose an endpoint, keep to policies and affinity, and count, as for everybody else. UDP and
+//! SCTP have no connection that could be carried on like this, and are not served (nor are they by KEP-6032).
+
+mod splice;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tandem_core::family::IpFamily;
+use tandem_core::object::{ObjectKey, Service};
+use tandem_core::row::Protocol;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::Settings;
+use crate::engine::{Changed, Snapshot};
+use crate::index::Entry;
+use crate::listeners::{Listeners, Purpose, Wanted, accept};
+
+/// Connections that are carried at the same time; more wait. Each takes two of the agent's file descriptors.
+const MOST: usize = 4096;
+
+/// Serves nodePorts on loopback addresses, for ever.
+pub async fn run(
+    news: watch::Receiver<()>,
+    changed: Changed,
+    published: Arc<ArcSwap<Snapshot>>,
+    settings: watch::Receiver<Arc<Settings>>,
+) {
+    allow_many_files();
+    let carried = Arc::new(Semaphore::new(MOST));
+    Listeners::new(Loopback { carried })
+        .follow(news, changed, published, settings)
+        .await;
+}
+
+struct Loopback {
+    carried: Arc<Semaphore>,
+}
+
+impl Purpose for Loopback {
+    /// Where connections are carried to.
+    type For = SocketAddr;
+
+    fn wanted(&self, entry: &Entry, snapshot: &Snapshot, _: &Settings) -> Wanted<SocketAddr> {
+        let own = [
+            snapshot.node_v4.node_addresses.first().copied().map(IpAddr::V4),
+            snapshot
+                .node_v6
+                .node_addresses
+                .iter()
+                .find(|addr| !addr.is_unicast_link_local())
+                .copied()
+                .map(IpAddr::V6),
+        ];
+        entry
+            .service
+            .as_deref()
+            .map(|service| wanted(service, own))
+            .unwrap_or_default()
+    }
+
+    fn serve(&self, listener: TcpListener, _: &ObjectKey, to: SocketAddr) -> JoinHandle<()> {
+        let carried = Arc::clone(&self.carried);
+        tokio::spawn(async move {
+            // It is never closed.
+            while let Ok(permit) = Arc::clone(&carried).acquire_owned().await {
+                let (client, _) = accept(&listener).await;
+                // Of its own: connections outlive their Service's listener, as they outlive its rules.
+                tokio::spawn(async move {
+                    splice::carry(client, to).await;
+                    drop(permit);
+                });
+            }
+        })
+    }
+
+    fn refused(&self, service: &ObjectKey, address: SocketAddr, error: &io::Error) {
+        tracing::warn!(%service, %address, "cannot serve this nodePort on loopback: {error}; tried again until it works");
+    }
+}
+
+/// The loopback addresses of a Service's TCP nodePorts, and where they lead: to the same port of the node, or to the
+/// ClusterIP where the node has no address of that family.
+fn wanted(service: &Service, own: [Option<IpAddr>; 2]) -> Wanted<SocketAddr> {
+    let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut wanted = Wanted::new();
+    for (loopback, own) in loopbacks.into_iter().zip(own) {
+        let of_family = |addr: &&IpAddr| IpFamily::of(**addr) == IpFamily::of(loopback);
+        let Some(cluster_ip) = service.cluster_ips.iter().find(of_family) else {
+            continue;
+        };
+        for port in service.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+            let Some(node_port) = port.node_port else { continue };
+            let to = own.map_or_else(
+                || SocketAddr::new(*cluster_ip, port.port.get()),
+                |own| SocketAddr::new(own, node_port.get()),
+            );
+            wanted.insert(SocketAddr::new(loopback, node_port.get()), to);
+        }
+    }
+    wanted
+}
+
+/// Thousands of nodePorts are thousands of sockets: raises the soft limit, which is made for `select`, to the hard one.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::debug!(?limit, "the limit of open files stays: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::object::{ServicePort, ServiceType, TrafficPolicy};
+
+    use super::*;
+
+    fn service(cluster_ips: &[&str], ports: &[(Protocol, u16, u16)]) -> Service {
+        let port = |(protocol, port, node_port): &(Protocol, u16, u16)| ServicePort {
+            name: "".into(),
+            protocol: *protocol,
+            port: (*port).try_into().unwrap(),
+            node_port: (*node_port).try_into().ok(),
+        };
+        Service {
+            key: ObjectKey::new("shop", "web"),
+            created: 0,
+            kind: ServiceType::NodePort,
+            cluster_ips: cluster_ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            external_ips: Vec::new(),
+            ingress_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            restricted: false,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            health_check_node_port: None,
+            ports: ports.iter().map(port).collect(),
+        }
+    }
+
+    fn ways(service: &Service, own: [Option<&str>; 2]) -> Vec<String> {
+        let own = own.map(|ip| ip.map(|ip| ip.parse().unwrap()));
+        let wanted = wanted(service, own);
+        wanted.iter().map(|(from, to)| format!("{from} -> {to}")).collect()
+    }
+
+    #[test]
+    fn tcp_node_ports_lead_to_the_nodes_own_address_of_the_same_family() {
+        let ports = [
+            (Protocol::Tcp, 80, 30_080),
+            (Protocol::Udp, 80, 30_080),
+            (Protocol::Tcp, 81, 0),
+        ];
+        let service = service(&["10.96.0.1", "fd00::1"], &ports);
+        assert_eq!(
+            ways(&service, [Some("192.0.2.1"), Some("2001:db8::1")]),
+            [
+                "127.0.0.1:30080 -> 192.0.2.1:30080",
+                "[::1]:30080 -> [2001:db8::1]:30080"
+            ]
+        );
+        assert_eq!(
+            ways(&service, [Some("192.0.2.1"), None]),
+            ["127.0.0.1:30080 -> 192.0.2.1:30080", "[::1]:30080 -> [fd00::1]:80"]
+        );
+    }
+
+    #[test]
+    fn a_service_of_one_family_is_on_that_familys_loopback_address_alone() {
+        let service = service(&["fd00::1"], &[(Protocol::Tcp, 80, 30_080)]);
+        assert_eq!(
+            ways(&service, [Some("192.0.2.1"), Some("2001:db8::1")]),
+            ["[::1]:30080 -> [2001:db8::1]:30080"]
+        );
+    }
+}

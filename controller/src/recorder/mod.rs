@@ -1,0 +1,228 @@
+//! Kubernetes Events: the owner of an object that cannot be used, or cannot be programmed, is told where owners look.
+//!
+//! Everything is in the log and in `tandem status` as well; Events come on top, late and few, and nothing waits for them.
+
+mod bucket;
+mod fault;
+mod write;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use tandem_core::object::ObjectKey;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::engine::{SetAside, Snapshot};
+use crate::event::Kind;
+use crate::index::Notices;
+use bucket::Bucket;
+pub use fault::Fault;
+use write::{Known, Outcome, create, look_up};
+
+/// Events that may wait; what is more is in the log alone.
+const WAITING: usize = 1000;
+/// How often a write is tried where the API server does not answer.
+const TRIES: u32 = 5;
+/// How long until the next try; twice that until the one after.
+const RETRY: Duration = Duration::from_secs(15);
+/// Changes that come closer together than this are looked at in one go.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Where other parts tell of faults. Never waits; where nobody writes Events, nothing happens.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    node: Arc<str>,
+    told: Option<Sender<Fault>>,
+}
+
+impl Recorder {
+    /// A recorder, and what [`run`] gets of it.
+    pub fn new(node: &str) -> (Self, Receiver<Fault>) {
+        let (sender, receiver) = channel(WAITING);
+        let recorder = Self {
+            node: node.into(),
+            told: Some(sender),
+        };
+        (recorder, receiver)
+    }
+
+    /// One for agents that write no Events.
+    pub fn silent(node: &str) -> Self {
+        Self {
+            node: node.into(),
+            told: None,
+        }
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Tells of a fault, which is in the log already.
+    pub fn tell(&self, fault: Fault) {
+        if let Some(Err(error)) = self.told.as_ref().map(|told| told.try_send(fault)) {
+            tracing::debug!("an Event is left out: {error}");
+        }
+    }
+}
+
+/// Writes Events for ever: one about this node's start, then what others tell and what snapshots show.
+pub async fn run(
+    client: Client,
+    node: &str,
+    mut told: Receiver<Fault>,
+    mut news: watch::Receiver<()>,
+    published: Arc<ArcSwap<Snapshot>>,
+) {
+    let mut book = Book::new(client, node);
+    book.note_birth();
+    loop {
+        let next = book.next();
+        tokio::select! {
+            Ok(()) = news.changed() => {
+                book.look(&published.load());
+                tokio::time::sleep(TOGETHER).await;
+            }
+            Some(fault) = told.recv() => book.add(fault),
+            () = until(next) => book.write_next().await,
+        }
+    }
+}
+
+/// What is known, and what is to be written.
+struct Book {
+    client: Client,
+    node: String,
+    /// What snapshots showed last, by number.
+    seen: HashSet<u64>,
+    notices: Arc<Notices>,
+    set_aside: [Vec<SetAside>; 2],
+    queue: VecDeque<Entry>,
+    bucket: Bucket,
+    /// Whether it was said that Events cannot be written.
+    said: bool,
+}
+
+struct Entry {
+    due: Instant,
+    tries: u32,
+    /// None is the node's start.
+    fault: Option<Fault>,
+}
+
+impl Book {
+    fn new(client: Client, node: &str) -> Self {
+        Self {
+            client,
+            node: node.to_owned(),
+            seen: HashSet::new(),
+            notices: Arc::default(),
+            set_aside: [Vec::new(), Vec::new()],
+            queue: VecDeque::new(),
+            bucket: Bucket::new(Instant::now().into_std()),
+            said: false,
+        }
+    }
+
+    fn note_birth(&mut self) {
+        self.push(Entry {
+            due: Instant::now(),
+            tries: 0,
+            fault: None,
+        });
+    }
+
+    fn add(&mut self, fault: Fault) {
+        self.push(Entry {
+            due: Instant::now() + fault.delay(&self.node),
+            tries: 0,
+            fault: Some(fault),
+        });
+    }
+
+    /// Takes up what a snapshot shows for the first time.
+    fn look(&mut self, snapshot: &Snapshot) {
+        let set_aside = [&snapshot.v4.set_aside, &snapshot.v6.set_aside];
+        if Arc::ptr_eq(&self.notices, &snapshot.notices) && set_aside == self.set_aside.each_ref() {
+            return;
+        }
+        self.notices = Arc::clone(&snapshot.notices);
+        self.set_aside = set_aside.map(Clone::clone);
+        let faults = Fault::all(snapshot);
+        let before = std::mem::replace(&mut self.seen, faults.keys().copied().collect());
+        for (_, fault) in faults.into_iter().filter(|(number, _)| !before.contains(number)) {
+            self.add(fault);
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.queue.len() >= WAITING {
+            tracing::debug!("an Event is left out: too many wait");
+            return;
+        }
+        let at = self.queue.partition_point(|other| other.due <= entry.due);
+        self.queue.insert(at, entry);
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let due = self.queue.front()?.due;
+        Some(due.max(self.bucket.ready().into()))
+    }
+
+    async fn write_next(&mut self) {
+        let Some(mut entry) = self.queue.pop_front() else {
+            return;
+        };
+        let (kind, key) = match &entry.fault {
+            Some(fault) => (fault.kind, fault.key.clone()),
+            None => (Kind::Node, ObjectKey::new("", self.node.as_str())),
+        };
+        self.bucket.take(Instant::now().into_std());
+        let uid = match look_up(&self.client, kind, &key).await {
+            Known::As(uid) => uid,
+            Known::Gone => return,
+        };
+        let now = Timestamp::now();
+        let event = match &entry.fault {
+            Some(fault) => fault.event(&self.node, uid, now),
+            None => fault::birth(&self.node, uid, now),
+        };
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        match create(&self.client, &event).await {
+            Outcome::Written => {
+                tracing::debug!(event = name, object = %format_args!("{kind} {key}"), "the Event is there");
+                self.said = false;
+            }
+            Outcome::Failed(reason) if entry.tries + 1 < TRIES => {
+                tracing::debug!(event = name, "tried again later: {reason}");
+                entry.due = Instant::now() + RETRY * 2_u32.pow(entry.tries);
+                entry.tries += 1;
+                self.push(entry);
+            }
+            Outcome::Refused(reason) | Outcome::Failed(reason) => self.say(&reason),
+        }
+    }
+
+    /// Says once that it does not work, until it has worked again.
+    fn say(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(
+                "Events cannot be written: {reason}; what is wrong with objects is in the log and in `tandem status` alone"
+            );
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
