@@ -44,7 +44,7 @@ pub fn wanted(snapshot: &Snapshot) -> Routes {
 /// not enabled are removed, also those that an earlier run left.
 pub async fn run(
     published: Arc<ArcSwap<Snapshot>>,
-    mut changes: watch::Receiver<()>,
+    mut news: watch::Receiver<()>,
     mut enabled: watch::Receiver<bool>,
 ) {
     let mut kernel = Kernel::default();
@@ -89,7 +89,7 @@ pub async fn run(
             }
         };
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = news.changed() => if changed.is_err() { return },
             changed = enabled.changed() => if changed.is_err() { return },
             () = again => {}
         }

@@ -1,7 +1,7 @@
 //! Kubernetes Events against the real control plane: one for each fault, however many nodes see it; and traffic that does
 //! not depend on them. Needs root and the helper program that `make test` builds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tandem_tests::cluster::{Cluster, path};
 use tandem_tests::eventually;
 use tandem_tests::fleet::TARGET;
-use tandem_tests::manifests::{Service, Slice};
+use tandem_tests::manifests::{Policy, Service, Slice};
 use tandem_tests::tandem::Tandem;
 use tandem_tests::traffic::{Protocol, Request, Server};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 
 /// Three nodes with a Tandem each, and a Service of which a hand-made slice has one good endpoint and a bad one.
@@ -149,6 +149,32 @@ fn a_fault_that_three_nodes_see_is_one_event_and_each_node_tells_of_its_start() 
     world.cluster.api().patch(&slice, &json!({ "endpoints": endpoints }))?;
     let two = || world.events("UnusableField").ok().filter(|events| events.len() == 2);
     eventually(PATIENCE, two).with_context(|| format!("{:#?}", world.events("UnusableField")))?;
+    world.tandems.into_iter().try_for_each(Tandem::finish)
+}
+
+#[test]
+fn a_health_check_that_one_node_cannot_serve_is_an_event_of_that_node_alone() -> Result<()> {
+    let mut world = World::new(|_| Ok(()))?;
+    let taken = SocketAddr::new(world.cluster.node(2)?.v4.into(), 31_234);
+    let _holder = world.cluster.node(2)?.namespace.run(|| TcpListener::bind(taken))??;
+    world.tandems[1].expect_error("failed to start healthcheck");
+    let service = Service::new("default", "checked").port("http", Protocol::Tcp, 80, TARGET);
+    let service = service.load_balancer(&[]).external_policy(Policy::Local);
+    world
+        .cluster
+        .api()
+        .create(&service.spec("healthCheckNodePort", 31_234).build())?;
+    let reason = "FailedToStartServiceHealthcheck";
+    let written = || world.events(reason).ok().filter(|events| !events.is_empty());
+    let events = eventually(PATIENCE, written).context("no Event")?;
+    assert_eq!(events.len(), 1, "{events:#?}");
+    let note = events[0]["note"].as_str().context("no note")?;
+    assert!(
+        note.contains("node2") && note.contains("31234") && note.contains("in use"),
+        "{note}"
+    );
+    assert_eq!(events[0]["regarding"]["name"], "checked");
+    assert_eq!(events[0]["reportingInstance"], "tandem-node2");
     world.tandems.into_iter().try_for_each(Tandem::finish)
 }
 

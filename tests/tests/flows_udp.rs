@@ -121,6 +121,9 @@ fn a_client_whose_endpoint_goes_is_answered_by_another_one() -> Result<()> {
 
 #[test]
 fn one_frontend_alone_is_enough_to_find_its_flow_by() -> Result<()> {
+    fn clients(stage: &Stage) -> [Client<'_>; 2] {
+        Ip::BOTH.map(|family| client(stage, family, (family.cluster_ip(10), 80)))
+    }
     let with_pod = |pod| {
         let plain = bare_service("dns", 10).port(&port_name(Protocol::Udp), Protocol::Udp, 80, TARGET);
         let mut objects = vec![plain.build()];
@@ -128,7 +131,6 @@ fn one_frontend_alone_is_enough_to_find_its_flow_by() -> Result<()> {
         objects
     };
     let mut stage = Stage::new(&with_pod("web-1"))?;
-    let clients = |stage| Ip::BOTH.map(|family| client(stage, family, (family.cluster_ip(10), 80)));
     let mut before = Vec::new();
     for client in clients(&stage) {
         assert_eq!(client.answered_by()?, "web-1");

@@ -101,6 +101,10 @@ fn local(name: &str) -> Service {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one control plane and one kube-proxy for every question"
+)]
 fn every_answer_is_the_one_of_the_real_kube_proxy() -> Result<()> {
     let mut cluster = Cluster::start(2)?;
     let proxy = cluster.start_kube_proxy(1)?;

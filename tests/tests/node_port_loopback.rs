@@ -221,8 +221,8 @@ fn a_neighbour_reaches_no_loopback_address_of_the_node() -> Result<()> {
     };
     let dropped = || -> Result<u64> {
         let counters = stage.node().exec(&["cat", "/proc/net/snmp6"])?;
-        let line = counters.lines().find(|line| line.starts_with("Ip6InHdrErrors"));
-        let number = line.and_then(|line| line.split_whitespace().last());
+        let errors = counters.lines().find(|counter| counter.starts_with("Ip6InHdrErrors"));
+        let number = errors.and_then(|errors| errors.split_whitespace().last());
         Ok(number.context("no counter")?.parse()?)
     };
     let before = dropped()?;

@@ -7,7 +7,9 @@ mod view;
 
 pub use client::{ApiError, get};
 pub use server::{ListenError, Server};
-pub use view::{EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView, UdpFlowsView};
+pub use view::{
+    EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView, UdpFlowsView,
+};
 
 /// Where the agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/tandem/tandem.sock";

@@ -120,7 +120,10 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
         )
     });
     line("  Last change:", last.as_deref().unwrap_or(""));
-    line("  UDP flows:", &family.udp_flows.as_ref().map(udp_flows).unwrap_or_default());
+    line(
+        "  UDP flows:",
+        &family.udp_flows.as_ref().map(udp_flows).unwrap_or_default(),
+    );
     let error = family
         .last_error
         .as_ref()

@@ -22,7 +22,7 @@ fn fields(schema: &Schema) -> String {
     for field in schema.fields {
         let default = field.default.text().map(|text| format!("`{text}`")).unwrap_or_default();
         let (kind, about, fate) = (field.kind.name(), cell(field.about), cell(&fate(field.fate)));
-        let _ = write!(out, "| `{}` | {kind} | {default} | {about} | {fate} |\n", field.path);
+        let _ = writeln!(out, "| `{}` | {kind} | {default} | {about} | {fate} |", field.path);
     }
     out
 }
@@ -57,9 +57,9 @@ fn flags(of_kube_proxy: bool) -> String {
             _ => None,
         };
         let does = cell(&(does + &ignored.unwrap_or_default()));
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "| {short}`--{}` | {kind} | {} | {does} | {beside} |\n",
+            "| {short}`--{}` | {kind} | {} | {does} | {beside} |",
             flag.name,
             cell(flag.about)
         );

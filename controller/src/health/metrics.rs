@@ -1,5 +1,6 @@
 //! What kube-proxy serves beside its metrics: the plain `/healthz`, and `/proxyMode`.
 
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{Response, StatusCode, Uri};
 
 use super::server::{not_found, text};
@@ -12,7 +13,13 @@ pub(super) fn answer(uri: &Uri) -> Response<String> {
     match uri.path() {
         // Whoever answers lives: kube-proxy checks nothing else here.
         "/healthz" if verbose() => text(StatusCode::OK, "[+]ping ok\nhealthz check passed\n"),
-        "/healthz" | "/healthz/ping" => text(StatusCode::OK, "ok"),
+        "/healthz" => text(StatusCode::OK, "ok"),
+        "/healthz/ping" => {
+            let mut response = text(StatusCode::OK, "ok");
+            // The one page that kube-proxy lets a browser guess about.
+            response.headers_mut().remove(X_CONTENT_TYPE_OPTIONS);
+            response
+        }
         "/proxyMode" => text(StatusCode::OK, "nftables"),
         "/metrics" => text(
             StatusCode::NOT_FOUND,

@@ -90,9 +90,9 @@ mod tests {
 
     use super::*;
 
-    fn family(updated: Option<u64>, healthy: bool) -> Option<FamilyHealth> {
+    fn family(updated: Option<u64>, healthy: bool) -> FamilyHealth {
         let updated = updated.map(|second| SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-        Some(FamilyHealth { updated, healthy })
+        FamilyHealth { updated, healthy }
     }
 
     fn at(second: u64) -> SystemTime {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_node_on_its_way_out_is_healthy_and_live_but_not_eligible() {
-        let families = [family(Some(3), true), family(Some(4), true)];
+        let families = [family(Some(3), true), family(Some(4), true)].map(Some);
         let body = r#"{"lastUpdated":"1970-01-01T00:00:04Z","currentTime":"1970-01-01T00:00:09.0015Z","nodeEligible":false,"healthy":true,"status":{"IPv4":{"lastUpdated":"1970-01-01T00:00:03Z","healthy":true},"IPv6":{"lastUpdated":"1970-01-01T00:00:04Z","healthy":true}}}"#;
         check(&report(families, Some(false), at(9)), 503, body);
         let body = r#"{"lastUpdated":"1970-01-01T00:00:09.0015Z","currentTime":"1970-01-01T00:00:09.0015Z","healthy":true,"status":{"IPv4":{"lastUpdated":"1970-01-01T00:00:03Z","healthy":true},"IPv6":{"lastUpdated":"1970-01-01T00:00:04Z","healthy":true}}}"#;
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_late_family_makes_the_node_unhealthy() {
-        let families = [family(Some(3), true), family(None, false)];
+        let families = [family(Some(3), true), family(None, false)].map(Some);
         let body = r#"{"lastUpdated":"1970-01-01T00:00:03Z","currentTime":"1970-01-01T00:00:09.0015Z","healthy":false,"status":{"IPv4":{"lastUpdated":"1970-01-01T00:00:03Z","healthy":true},"IPv6":{"lastUpdated":"0001-01-01T00:00:00Z","healthy":false}}}"#;
         check(&report(families, None, at(9)), 503, body);
     }

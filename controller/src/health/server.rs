@@ -79,7 +79,7 @@ fn refusal(method: &Method, version: Version, headers: &HeaderMap) -> Option<Res
         (None, _) if version >= Version::HTTP_11 && method != Method::CONNECT => {
             "Bad Request: missing required Host header"
         }
-        (Some(_), Some(_)) => "Bad Request: too many Host headers",
+        (Some(_), Some(_)) => "Bad Request",
         (Some(host), None) if !host.as_bytes().iter().all(|byte| may_be_in_host(*byte)) => {
             "Bad Request: malformed Host header"
         }
@@ -121,7 +121,10 @@ mod tests {
     fn requests_without_one_sound_host_are_refused_as_go_refuses_them() {
         let said = |problem: &str| Some(format!("400 Bad Request: {problem}"));
         assert_eq!(refused(&[], Version::HTTP_11), said("missing required Host header"));
-        assert_eq!(refused(&["a", "b"], Version::HTTP_11), said("too many Host headers"));
+        assert_eq!(
+            refused(&["a", "b"], Version::HTTP_11).as_deref(),
+            Some("400 Bad Request")
+        );
         assert_eq!(refused(&["a b"], Version::HTTP_11), said("malformed Host header"));
         assert_eq!(refused(&["a/b"], Version::HTTP_11), said("malformed Host header"));
         assert_eq!(refused(&[], Version::HTTP_10), None);

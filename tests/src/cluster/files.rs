@@ -99,7 +99,7 @@ pub(super) fn permissions() -> [Value; 2] {
             read("", &["services", "nodes"]),
             read("discovery.k8s.io", &["endpointslices"]),
             read("networking.k8s.io", &["servicecidrs"]),
-            { "apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
+            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
         ],
     });
     let binding = json!({

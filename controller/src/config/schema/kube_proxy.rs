@@ -71,11 +71,11 @@ fields! {
          are always those of its Node object: an address given here does not take their place, and is warned of.";
     "healthzBindAddress", Text, Empty("0.0.0.0:10256"), Honoured(Restart),
         "Address, or address and port, of /healthz and /livez; [::]:10256 by default where bindAddress is IPv6. \
-         0.0.0.0 and :: both mean all addresses of both families. --healthz-port=0 or an empty --healthz-bind- \
-         address turns it off.";
+         0.0.0.0 and :: both mean all addresses of both families. --healthz-port=0 or an empty \
+         --healthz-bind-address turns it off.";
     "metricsBindAddress", Text, Empty("127.0.0.1:10249"), Honoured(Restart),
-        "Address, or address and port, of /metrics; [::1]:10249 by default where bindAddress is IPv6. --metrics- \
-         port=0 or an empty --metrics-bind-address turns it off.";
+        "Address, or address and port, of /metrics; [::1]:10249 by default where bindAddress is IPv6. \
+         --metrics-port=0 or an empty --metrics-bind-address turns it off.";
     "bindAddressHardFail", Boolean, Nothing, Honoured(Restart),
         "Whether Tandem ends where one of these two addresses cannot be had, instead of trying again.";
     "enableProfiling", Boolean, Nothing,
