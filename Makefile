@@ -12,7 +12,7 @@ BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --rel
 CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
 
-.PHONY: help setup build demo test unit lint fmt cluster cluster-down controlplane bench $(BENCHES) \
+.PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
 	setup-rust setup-net setup-go setup-lint parity
 
 help: ## list these commands
@@ -46,10 +46,23 @@ parity: setup-net controlplane ## every flow of tests/data/parity through the re
 	@$(WITH) $$RELEASE/parity
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
-	@$(WITH) cargo test --workspace --lib --bins --test purity
+	@$(WITH) cargo test --workspace --lib --bins --test purity --test input
 
 lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
 	@$(WITH) scripts/lint.sh
+
+# Finds are put into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
+FUZZ_TARGETS := manifest object watch_lines
+FUZZ_SECONDS ?= 60
+fuzz: ## the parsers against whatever bytes there are; FUZZ_SECONDS=60 for each of them
+	@scripts/setup.sh rust fuzz
+	@$(WITH) for target in $(FUZZ_TARGETS); do \
+		mkdir -p target/fuzz/$$target target/fuzz/finds/$$target; \
+		echo "fuzz: $$target, $(FUZZ_SECONDS) s"; \
+		CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-$$PWD/target}/fuzz-build cargo fuzz run --sanitizer none $$target \
+			target/fuzz/$$target fuzz/seeds/$$target controller/tests/data/fuzz/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			-rss_limit_mb=512 -timeout=10 -print_final_stats=1 -artifact_prefix=target/fuzz/finds/$$target/ || exit 1; \
+	done
 
 fmt: setup-lint ## format the code
 	@$(WITH) cargo fmt --all

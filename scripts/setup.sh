@@ -4,9 +4,13 @@
 #   net    what demo, tests and cluster need: root, a kernel with nf_tables, nft, ip, conntrack, openssl
 #   go     Go, for the control plane of the tests
 #   lint   clippy, rustfmt, cargo-deny
+#   fuzz   cargo-fuzz and a C++ compiler
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
+
+# No sanitizer is used, so that coverage counters are all that is needed: a stable toolchain has them.
+CARGO_FUZZ=0.13.2
 
 fail() {
   echo "setup: $*" >&2
@@ -74,9 +78,18 @@ setup_lint() {
   fi
 }
 
+setup_fuzz() {
+  command -v c++ >/dev/null || install "a C++ compiler, for libFuzzer" g++
+  if ! command -v cargo-fuzz >/dev/null; then
+    echo "setup: building cargo-fuzz $CARGO_FUZZ into target/tools (a minute, once)"
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+      cargo install --quiet --locked --root "$TOOLS" --version "=$CARGO_FUZZ" cargo-fuzz || fail "cargo could not install cargo-fuzz"
+  fi
+}
+
 for part in "$@"; do
   case $part in
-    rust | net | go | lint) "setup_$part" ;;
+    rust | net | go | lint | fuzz) "setup_$part" ;;
     *) fail "no such part: $part" ;;
   esac
 done

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use tandem::event::{Event, Kind, Object, ServiceCidr};
 use tandem_core::family::IpFamily;
 use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
-    TrafficPolicy,
+    Conditions, EndpointSlice, Node, ObjectKey, Restricted, Service, ServicePort, ServiceType, SliceEndpoint,
+    SlicePort, TrafficPolicy,
 };
 use tandem_core::row::{Port, Protocol};
 
@@ -93,7 +93,7 @@ impl Shape {
             external_ips: Vec::new(),
             ingress_ips: Vec::new(),
             source_ranges: Vec::new(),
-            restricted: false,
+            restricted: Restricted::NONE,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity: None,

@@ -95,7 +95,10 @@ pub struct Notice {
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}: {}", self.field, self.value, self.problem)
+        if !self.field.is_empty() {
+            write!(f, "{}: {:?}: ", self.field, self.value)?;
+        }
+        f.write_str(&self.problem)
     }
 }
 
@@ -116,6 +119,8 @@ pub enum Event {
     Interfaces(Vec<IpAddr>),
     /// The configuration changed, as far as the node's own rows and rules go.
     Configured(Box<NodeSettings>),
+    /// What of this file cannot be read; nothing once it is mended or gone.
+    Faulty(Box<str>, Vec<String>),
     /// The source lost or found its way to objects of this kind.
     Reach(Kind, Reach),
 }

@@ -7,6 +7,8 @@ pub mod config;
 pub mod conntrack;
 pub mod engine;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod index;
 pub mod interfaces;

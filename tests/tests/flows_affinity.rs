@@ -179,6 +179,31 @@ fn an_idle_client_is_forgotten_and_a_busy_one_is_not() -> Result<()> {
 }
 
 #[test]
+fn another_timeout_and_none_count_from_the_next_connection_on() -> Result<()> {
+    let mut stage = Stage::new(&sticky("web", 10, 10_800, &PODS))?;
+    many_clients(&stage)?;
+    let first = Ip::BOTH.map(|family| census(&stage, family));
+    // Nobody moves for the change; who connects after it is remembered for as long as it says.
+    stage.apply("objects.yaml", &sticky("web", 10, 1, &PODS))?;
+    for (family, first) in Ip::BOTH.into_iter().zip(first) {
+        let first = first?;
+        assert_eq!(census(&stage, family)?, first, "{family:?}");
+        thread::sleep(Duration::from_millis(1_500));
+        assert_ne!(census(&stage, family)?, first, "{family:?}: as in the test above");
+    }
+    let mut objects = sticky("web", 10, 1, &PODS);
+    objects[0]["spec"]["sessionAffinity"] = "None".into();
+    stage.apply("objects.yaml", &objects)?;
+    for family in Ip::BOTH {
+        for protocol in PROTOCOLS {
+            let answers = stage.ask(stage.client(), 40, protocol, (family.cluster_ip(10), 80))?;
+            assert_eq!(answers.names(), PODS, "{protocol} {family:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn what_was_remembered_never_leads_to_another_service() -> Result<()> {
     let mut stage = Stage::new(&sticky("web", 10, 10_800, &["web-1"]))?;
     many_clients(&stage)?;

@@ -268,6 +268,23 @@ fn each_change_of_a_service_writes_the_least_elements_that_it_can() -> Result<()
 }
 
 #[test]
+fn slices_that_move_to_other_names_write_nothing() -> Result<()> {
+    let mut renamed = objects(Some(web()), &[1, 3]);
+    for slice in &mut renamed[1..] {
+        slice["metadata"]["name"] = format!("moved-{}", slice["addressType"])
+            .to_lowercase()
+            .replace('"', "")
+            .into();
+    }
+    each_writes_the_least(vec![Change {
+        title: "slices move to other names",
+        before: objects(Some(web()), &[1, 3]),
+        after: renamed,
+        least: &[],
+    }])
+}
+
+#[test]
 fn another_affinity_timeout_writes_the_least_elements_that_it_can() -> Result<()> {
     // By itself: what was used before is tidied up seconds later.
     each_writes_the_least(vec![change(

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
+use tandem::conntrack::Reconciler;
 use tandem_benches::kernel;
 use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
 use tandem_benches::report::{Samples, note, print, print_us, setting};
@@ -54,7 +55,9 @@ fn main() -> Result<()> {
 }
 
 fn measure(shape: Shape, changes: u32) -> Result<Figures> {
-    let mut engine = kernel::engine();
+    // As the agent has it: UDP flows are watched over, and somebody follows what changes.
+    let mut engine = kernel::engine().with_flows(Reconciler::start()?, Reconciler::start()?);
+    let (_followed, _news) = (engine.follow(), engine.changes());
     kernel::bring(&mut engine, shape.events())?;
 
     // Far apart from each other, each in one of its families; an endpoint is added to all, then removed from all.

@@ -88,8 +88,9 @@ pub struct Service {
     pub ingress_ips: Vec<IpAddr>,
     /// `spec.loadBalancerSourceRanges`; none means everyone. See [`Self::restricted`].
     pub source_ranges: Vec<IpNet>,
-    /// Whether `spec.loadBalancerSourceRanges` named anything: if no entry was readable, nobody is allowed.
-    pub restricted: bool,
+    /// The families that `spec.loadBalancerSourceRanges` closes to everybody else: those of its entries, and both for an
+    /// entry that could not be read and may be of either. A family that is closed and has no readable range lets nobody in.
+    pub restricted: Restricted,
     /// `spec.internalTrafficPolicy`
     pub internal_policy: TrafficPolicy,
     /// `spec.externalTrafficPolicy`
@@ -108,6 +109,35 @@ impl Service {
         !self.external_ips.is_empty()
             || !self.ingress_ips.is_empty()
             || self.ports.iter().any(|port| port.node_port.is_some())
+    }
+}
+
+/// Families whose LoadBalancer addresses are not for everyone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restricted {
+    /// IPv4 ones.
+    pub v4: bool,
+    /// IPv6 ones.
+    pub v6: bool,
+}
+
+impl Restricted {
+    /// Both families.
+    pub const BOTH: Self = Self { v4: true, v6: true };
+    /// No family.
+    pub const NONE: Self = Self { v4: false, v6: false };
+
+    /// Whether this family is among them.
+    pub fn contains(self, family: IpFamily) -> bool {
+        match family {
+            IpFamily::V4 => self.v4,
+            IpFamily::V6 => self.v6,
+        }
+    }
+
+    /// Whether any family is.
+    pub fn any(self) -> bool {
+        self.v4 || self.v6
     }
 }
 

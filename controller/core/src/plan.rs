@@ -199,7 +199,8 @@ fn frontends<F: Family>(
 }
 
 /// The sources that may reach the LoadBalancer addresses of family `F`; none means everyone. Ranges of the other family
-/// alone restrict nothing in this one, as in kube-proxy.
+/// alone restrict nothing in this one, as in kube-proxy; what was given and could not be read restricts
+/// ([`Service::restricted`]), unlike there.
 fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::Net]>> {
     let mut ranges: Vec<IpNet> = service
         .source_ranges
@@ -207,8 +208,7 @@ fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::
         .copied()
         .filter(|net| F::net(*net).is_some())
         .collect();
-    let unreadable = service.restricted && service.source_ranges.is_empty();
-    if ranges.is_empty() && !unreadable {
+    if ranges.is_empty() && !service.restricted.contains(F::FAMILY) {
         return None;
     }
     // A load balancer may leave its address on the node, and then a request from the node comes from that address.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::delta::Delta;
 use crate::family::{Family, IpFamily};
+pub(crate) use crate::object::Restricted;
 use crate::object::{
     Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
     TrafficPolicy,
@@ -26,6 +27,11 @@ pub(crate) fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// Both families closed, or none.
+pub(crate) fn closed(both: bool) -> Restricted {
+    if both { Restricted::BOTH } else { Restricted::NONE }
+}
+
 /// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP.
 pub(crate) fn mk_service(name: &str) -> Service {
     Service {
@@ -36,7 +42,7 @@ pub(crate) fn mk_service(name: &str) -> Service {
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
         source_ranges: Vec::new(),
-        restricted: false,
+        restricted: Restricted::NONE,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,

@@ -165,7 +165,7 @@ pub struct UdpFlowsView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
-    /// `Kind namespace/name`
+    /// `Kind namespace/name`, or `file name`
     pub object: String,
     /// Where, what, and what happens instead.
     pub problem: String,
@@ -294,6 +294,10 @@ impl StatusView {
                 .iter()
                 .map(move |notice| (format!("{kind} {key}"), notice.to_string()))
         });
+        let files = snapshot.faults.iter().flat_map(|(file, faults)| {
+            let named = move |fault: &String| (format!("file {file}"), fault.clone());
+            faults.iter().map(named)
+        });
         let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)]
             .into_iter()
             .flat_map(|(status, family)| {
@@ -328,7 +332,8 @@ impl StatusView {
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
             ],
-            problems: notices
+            problems: files
+                .chain(notices)
                 .chain(aside)
                 .map(|(object, problem)| ProblemView { object, problem })
                 .collect(),
@@ -370,5 +375,23 @@ impl UdpFlowsView {
             failures: status.failures,
             last_error: status.last_error.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_faults_are_problems_like_those_of_objects() {
+        let mut snapshot = Snapshot::empty(SystemTime::now());
+        let faults = [("a.yaml".into(), vec!["line 3: no".to_owned(), "line 9: no".to_owned()])];
+        snapshot.faults = std::sync::Arc::new(faults.into());
+        let problems = StatusView::new(&snapshot).problems;
+        let said: Vec<String> = problems
+            .iter()
+            .map(|p| format!("{}: {}", p.object, p.problem))
+            .collect();
+        assert_eq!(said, ["file a.yaml: line 3: no", "file a.yaml: line 9: no"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
 use tandem_core::family::Family;
 use tandem_core::object::ObjectKey;
-use tandem_core::plan::plan;
+use tandem_core::plan::{PortKey, plan};
 use tandem_core::table::Table;
 use tandem_nft::Settings as Rules;
 
@@ -124,7 +124,7 @@ impl<F: Family> FamilyEngine<F> {
             let restricted = world
                 .services
                 .iter()
-                .filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted));
+                .filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted.any()));
             self.pending.extend(restricted.map(|(key, _)| key.clone()));
         }
     }
@@ -307,8 +307,9 @@ impl<F: Family> FamilyEngine<F> {
         if let Some(flows) = &mut self.flows {
             flows.stage(key, &plans);
         }
+        let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
         for port in self.table.ports(key) {
-            if !plans.iter().any(|plan| plan.key == port) {
+            if !wanted.contains(&port) {
                 self.table.remove(&port);
             }
         }

@@ -184,6 +184,7 @@ impl Engine {
             node_v6: self.node_v6.clone(),
             reach: self.index.reach().clone(),
             notices: self.index.notices().clone(),
+            faults: self.index.faults().clone(),
             v4: self.v4.status().clone(),
             v6: self.v6.status().clone(),
         }));

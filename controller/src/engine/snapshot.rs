@@ -11,7 +11,7 @@ use tandem_core::object::{Node, ObjectKey};
 
 use crate::conntrack::Report;
 use crate::event::{Kind, Reach};
-use crate::index::{Notices, Services};
+use crate::index::{Faults, Notices, Services};
 
 /// Everything that `tandem services` and `tandem status` show.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub reach: BTreeMap<Kind, Reach>,
     /// What is wrong with objects.
     pub notices: Arc<Notices>,
+    /// What of which file cannot be read.
+    pub faults: Arc<Faults>,
     /// The IPv4 tables.
     pub v4: FamilyStatus,
     /// The IPv6 tables.
@@ -56,6 +58,7 @@ impl Snapshot {
             node_v6: Arc::default(),
             reach: BTreeMap::new(),
             notices: Arc::default(),
+            faults: Arc::default(),
             v4: FamilyStatus::default(),
             v6: FamilyStatus::default(),
         }

@@ -31,6 +31,9 @@ pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 /// Notices per object.
 pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
 
+/// What of a file cannot be read, per file.
+pub type Faults = BTreeMap<Box<str>, Vec<String>>;
+
 /// The joined objects, and what changed since somebody asked.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -45,6 +48,7 @@ pub struct Index {
     listed: HashSet<Kind>,
     reach: BTreeMap<Kind, Reach>,
     notices: Arc<Notices>,
+    faults: Arc<Faults>,
     changed: HashSet<ObjectKey>,
     node_changed: bool,
 }
@@ -79,6 +83,7 @@ impl Index {
                 self.node_changed |= *self.interfaces != *addresses;
                 self.interfaces = addresses.into();
             }
+            Event::Faulty(file, faults) => self.fault(file, faults),
             Event::Reach(kind, reach) => drop(self.reach.insert(kind, reach)),
             // The engine's own business.
             Event::Configured(_) => {}
@@ -129,6 +134,11 @@ impl Index {
     /// What was wrong with objects, as they are now.
     pub fn notices(&self) -> &Arc<Notices> {
         &self.notices
+    }
+
+    /// What of which file cannot be read, as the files are now.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.faults
     }
 
     /// How many slices there are.
@@ -238,6 +248,15 @@ impl Index {
             Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
             Kind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
             Kind::Node => Vec::new(),
+        }
+    }
+
+    fn fault(&mut self, file: Box<str>, faults: Vec<String>) {
+        let known = Arc::make_mut(&mut self.faults);
+        if faults.is_empty() {
+            known.remove(&file);
+        } else {
+            known.insert(file, faults);
         }
     }
 

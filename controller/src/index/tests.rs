@@ -1,6 +1,6 @@
 use super::*;
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, ServiceType, SliceEndpoint, TrafficPolicy};
+use tandem_core::object::{Conditions, Restricted, ServiceType, SliceEndpoint, TrafficPolicy};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
@@ -15,7 +15,7 @@ fn service(name: &str) -> Event {
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
         source_ranges: Vec::new(),
-        restricted: false,
+        restricted: Restricted::NONE,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,

@@ -144,7 +144,7 @@ mod tests {
             external_ips: Vec::new(),
             ingress_ips: Vec::new(),
             source_ranges: Vec::new(),
-            restricted: false,
+            restricted: tandem_core::object::Restricted::NONE,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity: None,

@@ -11,6 +11,7 @@ mod service;
 mod slice;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,8 @@ use intern::Interner;
 use notes::Notes;
 pub(crate) use notes::shorten;
 use raw::{Header, Meta};
+pub use words::Complaint;
+pub(crate) use words::{field_path, printable};
 
 /// Decodes objects as one node sees them.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl fmt::Display for Why {
 
 /// An object that cannot be read: some field has the wrong type. What was known of it stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} {name}: {at}{problem}", name = self.name(), at = self.at())]
+#[error("{kind} {name}: {at}{what}", name = self.name(), at = self.at())]
 pub struct DecodeError {
     /// The object's kind.
     pub kind: Kind,
@@ -95,19 +98,25 @@ pub struct DecodeError {
     pub key: Option<ObjectKey>,
     /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
     pub field: String,
-    /// What is there, and what was expected.
-    pub problem: String,
+    /// What is there, and what is wrong with it.
+    pub what: Complaint,
 }
 
 impl DecodeError {
     /// That the object is there and cannot be read; none where not even its name can.
     pub(crate) fn into_event(self) -> Option<Event> {
-        let notice = Notice {
-            field: self.field,
-            value: String::new(),
-            problem: format!("{}; what was known of the object stays", self.problem),
-        };
+        let notice = self.notice();
         Some(Event::Unreadable(self.kind, self.key?, notice))
+    }
+
+    /// What is said of the object as long as it is like this.
+    pub fn notice(&self) -> Notice {
+        let problem = &self.what.problem;
+        Notice {
+            field: self.field.clone(),
+            value: self.what.value.clone().unwrap_or_default(),
+            problem: format!("{problem}; the object is not read, what was known of it before stays"),
+        }
     }
 
     fn name(&self) -> String {
@@ -189,7 +198,7 @@ impl Decoder {
                         kind,
                         key,
                         field,
-                        problem: plain_words(&error.to_string()),
+                        what: Complaint::of(&error.to_string()),
                     }
                 })
         })
@@ -247,48 +256,25 @@ impl Decoder {
     }
 }
 
-/// Where decoding stopped; empty where that is the whole object.
-pub(crate) fn field_path(track: serde_path_to_error::Track) -> String {
-    let path = track.path().to_string();
-    if path == "." { String::new() } else { path }
-}
-
-/// What serde says of a badly typed field, without its positions and types of Rust, long values cut.
-pub(crate) fn plain_words(problem: &str) -> String {
-    let problem = problem.split(" at line ").next().unwrap_or_default();
-    let problem = match (problem.find('"'), problem.rfind('"')) {
-        (Some(start), Some(end)) if start < end => {
-            format!(
-                "{}{}{}",
-                &problem[..=start],
-                shorten(&problem[start + 1..end]),
-                &problem[end..]
-            )
-        }
-        _ => problem.to_owned(),
-    };
-    match problem.split_once(", expected ") {
-        Some((found, "i64" | "i32" | "u32" | "u16")) => format!("{found}, expected a whole number"),
-        Some((found, "a sequence")) => format!("{found}, expected a list"),
-        Some((found, expected)) if expected.starts_with("struct ") => format!("{found}, expected an object"),
-        _ => problem,
-    }
-}
-
 /// Why an object has no key.
 #[derive(Debug, thiserror::Error)]
 enum BadName {
     #[error("metadata.name is missing")]
     Missing,
-    #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only")]
+    #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only, at most 253 of them")]
     Invalid(&'static str, String),
 }
 
-/// Whether a text has no characters but those of names in the API. Names are printed as they are: into the log, tables for
-/// people, and the comments that nft lists without escapes.
+/// What names in the API can be at most.
+const LONGEST_NAME: usize = 253;
+
+/// Whether a text is no longer than names in the API are, and has no characters but theirs. Names are printed as they are:
+/// into the log, tables for people, and the comments that nft lists without escapes.
 fn is_name(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+    text.len() <= LONGEST_NAME
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }
 
 /// An object as the API writes it.

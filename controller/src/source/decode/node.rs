@@ -1,5 +1,7 @@
 //! This node, and the ranges that ClusterIPs are taken from.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 use tandem_core::addr::{Forbidden, Parsed, forbidden, parse_ip, parse_net};
 use tandem_core::object::{Node, ObjectKey};
@@ -49,7 +51,7 @@ impl<'a> Raw<'a> for raw::Node<'a> {
 
 /// InternalIPs before ExternalIPs, as kube-proxy orders them.
 fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::net::IpAddr> {
-    let mut kept = Vec::with_capacity(list.len());
+    let (mut kept, mut seen) = (Vec::new(), HashSet::new());
     for wanted in ["InternalIP", "ExternalIP"] {
         for (index, raw) in list.iter().enumerate() {
             if raw.kind.as_ref().map(Text::as_str) != Some(wanted) {
@@ -76,7 +78,7 @@ fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::
             if unusual {
                 notes.add(field(), text, format!("not how an address is written; read as {value}"));
             }
-            if !kept.contains(&value) {
+            if seen.insert(value) {
                 kept.push(value);
             }
         }
@@ -101,7 +103,7 @@ impl<'a> Raw<'a> for raw::ServiceCidr<'a> {
 }
 
 fn ranges(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpNet> {
-    let mut kept = Vec::with_capacity(list.len());
+    let (mut kept, mut seen) = (Vec::new(), HashSet::new());
     for (index, text) in list.iter().enumerate() {
         let path = || {
             if field.ends_with('s') {
@@ -119,7 +121,7 @@ fn ranges(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpNet> {
                         format!("not how a range is written; read as {value}"),
                     );
                 }
-                if !kept.contains(&value) {
+                if seen.insert(value) {
                     kept.push(value);
                 }
             }

@@ -1,11 +1,13 @@
 //! Services.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint, parse_net};
 use tandem_core::family::IpFamily;
-use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy};
+use tandem_core::object::{ObjectKey, Restricted, Service, ServicePort, ServiceType, TrafficPolicy};
 
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
@@ -16,6 +18,8 @@ use crate::event::{Kind, Object};
 const DEFAULT_AFFINITY: u32 = 10_800;
 /// The longest time that the API allows.
 const MOST_AFFINITY: u32 = 86_400;
+/// A list with more addresses is cut: each is a row of each port, and no load balancer gives so many.
+const MOST_ADDRESSES: usize = 4096;
 
 impl<'a> Raw<'a> for raw::Service<'a> {
     const KIND: Kind = Kind::Service;
@@ -35,20 +39,21 @@ impl<'a> Raw<'a> for raw::Service<'a> {
             .status
             .and_then(|status| status.load_balancer)
             .and_then(|balancer| balancer.ingress);
-        let source_ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        let (source_ranges, restricted) =
+            ranges(notes, spec.load_balancer_source_ranges.as_deref().unwrap_or_default());
         Decoded::Apply(Object::Service(Service {
             key,
             created: created(notes, meta.creation_timestamp.as_ref()),
             kind: service_type(notes, spec.kind.as_ref()),
-            cluster_ips: cluster_addresses(notes, cluster_ips),
+            cluster_ips: cluster_addresses(notes, cluster_ips, spec.cluster_ip.as_ref()),
             external_ips: addresses(
                 notes,
                 "spec.externalIPs",
                 spec.external_ips.as_deref().unwrap_or_default(),
             ),
             ingress_ips: ingress_addresses(notes, &ingress.unwrap_or_default()),
-            restricted: !source_ranges.is_empty(),
-            source_ranges: ranges(notes, source_ranges),
+            restricted,
+            source_ranges,
             internal_policy: policy(
                 notes,
                 "spec.internalTrafficPolicy",
@@ -175,6 +180,7 @@ fn node_port(notes: &mut Notes, field: String, number: Option<i64>) -> Option<ta
 fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<'_>]) -> Vec<ServicePort> {
     let field = "spec.ports";
     let mut kept: Vec<ServicePort> = Vec::with_capacity(list.len());
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
     for (index, raw) in list.iter().enumerate() {
         let protocol = ports::protocol(notes, field, index, raw.protocol.as_ref());
         let port = ports::port(notes, field, index, raw.port);
@@ -187,17 +193,15 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
             notes.add(format!("{field}[{index}].name"), name, problem);
             continue;
         }
-        if kept
-            .iter()
-            .any(|other| other.protocol == protocol && other.port == port)
-        {
+        if numbers.contains(&(protocol, port)) {
             ports::duplicate(notes, field, index, &format!("{protocol} {port}"), "protocol and port");
             continue;
         }
-        if kept.iter().any(|other| &*other.name == name) {
+        if !names.insert(name) {
             ports::duplicate(notes, field, index, name, "the name");
             continue;
         }
+        numbers.insert((protocol, port));
         let node_port = node_port(notes, format!("{field}[{index}].nodePort"), raw.node_port);
         kept.push(ServicePort {
             name: decoder.intern(name),
@@ -209,9 +213,18 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
     kept
 }
 
-/// One address per family, as the API has it.
-fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>])) -> Vec<IpAddr> {
-    let mut kept: Vec<IpAddr> = Vec::with_capacity(list.len());
+/// One address per family, as the API has it. `alone` is `spec.clusterIP`.
+fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>]), alone: Option<&Text<'_>>) -> Vec<IpAddr> {
+    let mut kept: Vec<IpAddr> = Vec::with_capacity(2);
+    if let (Some(alone), Some(first)) = (alone.filter(|ip| !ip.as_str().is_empty()), list.first())
+        && alone != first
+    {
+        notes.add(
+            "spec.clusterIP",
+            alone.as_str(),
+            "not the first of spec.clusterIPs; those are used",
+        );
+    }
     for (index, text) in list.iter().enumerate() {
         let path = || {
             if field.ends_with('s') {
@@ -238,19 +251,43 @@ fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>])) -> V
 }
 
 fn addresses(notes: &mut Notes, field: &str, list: &[Text<'_>]) -> Vec<IpAddr> {
-    let mut kept = Vec::with_capacity(list.len());
+    let mut kept = Addresses::default();
     for (index, text) in list.iter().enumerate() {
-        if let Some(addr) = address(notes, || format!("{field}[{index}]"), text.as_str())
-            && !kept.contains(&addr)
+        let path = || format!("{field}[{index}]");
+        if let Some(addr) = address(notes, path, text.as_str())
+            && kept.is_full_with(addr)
         {
-            kept.push(addr);
+            notes.add(path(), text.as_str(), Addresses::FULL);
+            break;
         }
     }
-    kept
+    kept.list
+}
+
+/// Addresses in their order, each once.
+#[derive(Default)]
+struct Addresses {
+    list: Vec<IpAddr>,
+    seen: HashSet<IpAddr>,
+}
+
+impl Addresses {
+    const FULL: &str = "more than 4096 addresses; this one and those behind it are not served";
+
+    /// Takes an address in, unless there are too many.
+    fn is_full_with(&mut self, addr: IpAddr) -> bool {
+        if self.list.len() >= MOST_ADDRESSES {
+            return !self.seen.contains(&addr);
+        }
+        if self.seen.insert(addr) {
+            self.list.push(addr);
+        }
+        false
+    }
 }
 
 fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr> {
-    let mut kept = Vec::with_capacity(list.len());
+    let mut kept = Addresses::default();
     for (index, ingress) in list.iter().enumerate() {
         let path = |field: &str| format!("status.loadBalancer.ingress[{index}].{field}");
         let ip = ingress.ip.as_ref().map_or("", Text::as_str);
@@ -270,12 +307,13 @@ fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr
             }
         }
         if let Some(addr) = address(notes, || path("ip"), ip)
-            && !kept.contains(&addr)
+            && kept.is_full_with(addr)
         {
-            kept.push(addr);
+            notes.add(path("ip"), ip, Addresses::FULL);
+            break;
         }
     }
-    kept
+    kept.list
 }
 
 /// An address that a Service may be reached at, or a notice.
@@ -302,22 +340,51 @@ fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<
     }
 }
 
-fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> Vec<ipnet::IpNet> {
+/// The ranges that could be read, and the families that are closed to all others: those of every entry, read or not.
+///
+/// Here Tandem is stricter than kube-proxy, which passes over what it cannot read and, where nothing is left, lets everyone
+/// in: a slip of the pen must not open what was to be closed.
+fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> (Vec<IpNet>, Restricted) {
     let field = |index: usize| format!("spec.loadBalancerSourceRanges[{index}]");
-    let mut kept = Vec::with_capacity(list.len());
+    let (mut kept, mut seen) = (Vec::with_capacity(list.len()), HashSet::new());
+    let mut restricted = Restricted::default();
     for (index, text) in list.iter().enumerate() {
-        match parse_net(text.as_str()) {
+        let text = text.as_str();
+        match parse_net(text) {
             Ok(Parsed { value, unusual }) => {
                 if unusual {
                     let problem = format!("not how a range is written; read as {value}");
-                    notes.add(field(index), text.as_str(), problem);
+                    notes.add(field(index), text, problem);
                 }
-                if !kept.contains(&value) {
+                match value {
+                    IpNet::V4(_) => restricted.v4 = true,
+                    IpNet::V6(_) => restricted.v6 = true,
+                }
+                if seen.insert(value) {
                     kept.push(value);
                 }
             }
-            Err(error) => notes.add(field(index), text.as_str(), format!("{error}; it lets nobody in")),
+            Err(error) => {
+                let (v4, v6) = (may_be_v4(text), may_be_v6(text));
+                let unclear = v4 == v6;
+                restricted.v4 |= v4 || unclear;
+                restricted.v6 |= v6 || unclear;
+                notes.add(field(index), text, format!("{error}; it lets nobody in"));
+            }
         }
     }
-    kept
+    (kept, restricted)
+}
+
+/// Whether a range that cannot be read looks like IPv4 and nothing else.
+fn may_be_v4(text: &str) -> bool {
+    text.contains('.') && text.bytes().all(|byte| byte.is_ascii_digit() || b"./ ".contains(&byte))
+}
+
+/// Whether a range that cannot be read looks like IPv6 and nothing else.
+fn may_be_v6(text: &str) -> bool {
+    text.contains(':')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || b":/ ".contains(&byte))
 }

@@ -1,5 +1,6 @@
 //! EndpointSlices. A cluster has many: what is kept is two boxed lists and shared names.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint};
@@ -58,6 +59,7 @@ impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
 
 fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]) -> Box<[SlicePort]> {
     let mut kept: Vec<SlicePort> = Vec::with_capacity(list.len());
+    let mut names = HashSet::new();
     for (index, raw) in list.iter().enumerate() {
         let protocol = ports::protocol(notes, "ports", index, raw.protocol.as_ref());
         let port = ports::port(notes, "ports", index, raw.port);
@@ -65,10 +67,7 @@ fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]
             continue;
         };
         let name = raw.name.as_ref().map_or("", Text::as_str);
-        if kept
-            .iter()
-            .any(|other| other.protocol == protocol && &*other.name == name)
-        {
+        if !names.insert((protocol, name)) {
             ports::duplicate(notes, "ports", index, name, "name and protocol");
             continue;
         }

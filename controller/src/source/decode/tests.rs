@@ -1,4 +1,4 @@
-use tandem_core::object::{Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
+use tandem_core::object::{Conditions, EndpointSlice, Node, Restricted, Service, SliceEndpoint, TrafficPolicy};
 
 mod topology;
 
@@ -75,7 +75,7 @@ fn a_whole_service_is_read() {
     assert_eq!(format!("{:?}", service.cluster_ips), "[10.96.0.1, fd00::1]");
     assert_eq!(format!("{:?}", service.ingress_ips), "[198.51.100.1, 2001:db8::1]");
     assert_eq!(service.source_ranges, ["203.0.113.0/24".parse().unwrap()]);
-    assert!(service.restricted);
+    assert_eq!(service.restricted, Restricted { v4: true, v6: false });
     assert_eq!(
         (service.internal_policy, service.external_policy),
         (TrafficPolicy::Local, TrafficPolicy::Local)
@@ -236,9 +236,29 @@ fn every_fault_costs_its_own_field_and_is_named() {
 fn a_service_whose_source_ranges_are_unreadable_stays_restricted() {
     for ranges in [r#"["nonsense"]"#, r#"[""]"#] {
         let service = service(&with_spec(&format!(r#""loadBalancerSourceRanges":{ranges}"#))).0;
-        assert!(service.restricted && service.source_ranges.is_empty(), "{ranges}");
+        assert_eq!(service.restricted, Restricted::BOTH, "{ranges}");
+        assert!(service.source_ranges.is_empty(), "{ranges}");
     }
-    assert!(!service(&with_spec(r#""loadBalancerSourceRanges":[]"#)).0.restricted);
+    let open = service(&with_spec(r#""loadBalancerSourceRanges":[]"#)).0;
+    assert_eq!(open.restricted, Restricted::NONE);
+}
+
+#[test]
+fn what_could_not_be_read_closes_the_families_that_it_may_have_meant() {
+    let (v4, v6) = (Restricted { v4: true, v6: false }, Restricted { v4: false, v6: true });
+    for (ranges, closed) in [
+        (r#"["2001:db8::/32"]"#, v6),
+        (r#"["2001:db8::/32","nonsense"]"#, Restricted::BOTH),
+        (r#"["2001:db8::/32","10.0.0.0/33"]"#, Restricted::BOTH),
+        (r#"["10.0.0.0/8","10.0.0.0/33"]"#, v4),
+        (r#"["10.0.0.0/8","2001:db8::/129"]"#, Restricted::BOTH),
+        (r#"["fe80::/129"]"#, v6),
+        (r#"["10.0.0.0/8,fd00::/8"]"#, Restricted::BOTH),
+        (r#"["::ffff:10.0.0.0/120"]"#, Restricted::BOTH),
+    ] {
+        let service = service(&with_spec(&format!(r#""loadBalancerSourceRanges":{ranges}"#))).0;
+        assert_eq!(service.restricted, closed, "{ranges}");
+    }
 }
 
 #[test]
@@ -356,32 +376,32 @@ fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
         (
             Kind::Service,
             with_spec(r#""ports":[{"port":80},{"port":"http"}]"#),
-            r#"Service shop/web: spec.ports[1].port: invalid type: string "http", expected a whole number"#,
+            r#"Service shop/web: spec.ports[1].port: "http": not a whole number"#,
         ),
         (
             Kind::Service,
             with_spec(r#""ports":{"port":80}"#),
-            "Service shop/web: spec.ports: invalid type: map, expected a list",
+            r#"Service shop/web: spec.ports: "{…}": not a list"#,
         ),
         (
             Kind::Service,
             with_spec(r#""externalIPs":"10.0.0.1""#),
-            r#"Service shop/web: spec.externalIPs: invalid type: string "10.0.0.1", expected a list"#,
+            r#"Service shop/web: spec.externalIPs: "10.0.0.1": not a list"#,
         ),
         (
             Kind::Service,
             with_spec(r#""ports":[{"port":99999999999999999999}]"#),
-            "Service shop/web: spec.ports[0].port: invalid type: floating point `1e+20`, expected a whole number",
+            r#"Service shop/web: spec.ports[0].port: "1e+20": not a whole number"#,
         ),
         (
             Kind::EndpointSlice,
             with_endpoints("IPv4", r#"[{"addresses":"10.0.0.1"}]"#),
-            r#"EndpointSlice shop/web-1: endpoints[0].addresses: invalid type: string "10.0.0.1", expected a list of strings"#,
+            r#"EndpointSlice shop/web-1: endpoints[0].addresses: "10.0.0.1": not a list of strings"#,
         ),
         (
             Kind::EndpointSlice,
             with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":"yes"}}]"#),
-            r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: invalid type: string "yes", expected a boolean"#,
+            r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: "yes": not true or false"#,
         ),
         (
             Kind::Service,
@@ -391,7 +411,7 @@ fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
         (
             Kind::Service,
             r#"{"metadata":"x"}"#.to_owned(),
-            r#"Service without a readable name: metadata: invalid type: string "x", expected an object"#,
+            r#"Service without a readable name: metadata: "x": not an object"#,
         ),
     ] {
         assert_eq!(decoder().decode_json(kind, &json).unwrap_err().to_string(), error);

@@ -66,13 +66,13 @@ pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
 pub(super) fn json(text: &str) -> Result<Vec<Document<'_>>, serde_json::Error> {
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let (mut line, mut counted) = (0, 0);
     while let Some(value) = stream.next() {
         let value = value?.get();
-        let before = &text[..stream.byte_offset() - value.len()];
-        documents.push(Document {
-            text: value,
-            line: before.matches('\n').count(),
-        });
+        let start = stream.byte_offset() - value.len();
+        line += text[counted..start].matches('\n').count();
+        counted = start;
+        documents.push(Document { text: value, line });
     }
     Ok(documents)
 }

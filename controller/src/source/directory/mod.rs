@@ -5,6 +5,9 @@
 
 mod documents;
 mod files;
+pub(crate) mod fuzzing;
+mod heads;
+mod list;
 mod manifest;
 #[cfg(test)]
 mod tests;
@@ -144,6 +147,9 @@ impl Folder {
 
     /// Yields what differs from what was said before.
     async fn tell_changes(&mut self) -> Result<(), SendError<Event>> {
+        for (file, faults) in self.files.take_faults() {
+            self.events.send(Event::Faulty(file, faults)).await?;
+        }
         if !self.files.take_changed() {
             return Ok(());
         }
@@ -154,10 +160,6 @@ impl Folder {
             .filter(|key| !now.contains_key(*key))
             .cloned()
             .collect();
-        for id in gone {
-            self.said.remove(&id);
-            self.events.send(Event::Deleted(id.0, id.1, Vec::new())).await?;
-        }
         for ((kind, key), outcome) in now {
             let said = match &outcome.decoded {
                 Decoded::Apply(object) => Said {
@@ -183,6 +185,11 @@ impl Folder {
             };
             self.said.insert(id, said);
             self.events.send(event).await?;
+        }
+        // Last: where an object takes another's place (a slice under another name), there is no moment with neither.
+        for id in gone {
+            self.said.remove(&id);
+            self.events.send(Event::Deleted(id.0, id.1, Vec::new())).await?;
         }
         Ok(())
     }

@@ -73,6 +73,7 @@ async fn next(events: &mut Receiver<Event>) -> String {
         Event::Reach(kind, Reach::Watching) => format!("watching {kind}"),
         Event::Reach(kind, Reach::Lost(_)) => format!("lost {kind}"),
         Event::Unreadable(kind, key, _) => format!("unreadable {kind} {key}"),
+        Event::Faulty(file, faults) => format!("faults in {file}: {}", faults.len()),
         Event::Interfaces(_) | Event::Configured(_) => "not of this source".to_owned(),
     }
 }
@@ -237,6 +238,7 @@ async fn a_file_that_does_not_parse_keeps_its_last_good_content() {
         &(service("web", "10.96.0.8") + &service("api", "10.96.0.9").replace("80", "http")),
     ] {
         folder.write("a.yaml", broken);
+        expect(&mut events, &["faults in a.yaml: 1"]).await;
         quiet(&mut events).await;
     }
     folder.write("b.yaml", &service("other", "10.96.0.4"));
@@ -244,9 +246,47 @@ async fn a_file_that_does_not_parse_keeps_its_last_good_content() {
     folder.write("a.yaml", &service("web", "10.96.0.8"));
     expect(
         &mut events,
-        &["deleted Service shop/api", "applied Service shop/web 10.96.0.8"],
+        &[
+            "faults in a.yaml: 0",
+            "deleted Service shop/api",
+            "applied Service shop/web 10.96.0.8",
+        ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_file_with_faults_is_told_of_until_it_is_gone() {
+    let folder = Folder::new();
+    folder.write("a.yaml", "kind: [");
+    let mut events = folder.start();
+    expect(
+        &mut events,
+        &[
+            "listing Service",
+            "listing EndpointSlice",
+            "listing Node",
+            "listing ServiceCIDR",
+            "faults in a.yaml: 1",
+        ],
+    )
+    .await;
+    first(&mut events).await;
+    folder.remove("a.yaml");
+    expect(&mut events, &["faults in a.yaml: 0"]).await;
+    // A pipe would be waited for.
+    let pipe = folder.path().join("b.yaml");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    symlink("/dev/zero", folder.path().join("c.yaml")).unwrap();
+    expect(&mut events, &["faults in c.yaml: 1"]).await;
+    quiet(&mut events).await;
 }
 
 #[tokio::test]
@@ -380,7 +420,7 @@ fn faults_name_line_document_object_and_field() {
             Format::Json,
             "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\n\"metadata\":{\"name\":\"web\"},\"spec\":{\"clusterIP\":7}}"
                 .to_owned(),
-            "line 2, column 47: document 1: Service web: spec.clusterIP: invalid type: integer `7`, expected a string",
+            "line 2, column 47: document 1: Service web: spec.clusterIP: \"7\": not a string",
         ),
         (
             Format::Json,
@@ -412,6 +452,68 @@ fn faults_name_line_document_object_and_field() {
         let faults: Vec<String> = manifest.faults.iter().map(ToString::to_string).collect();
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].contains(fault), "{}\nwants {fault}", faults[0]);
+    }
+}
+
+#[test]
+fn what_is_broken_in_a_list_costs_nothing_beside_it() {
+    let item = |name: &str, port: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{name}"}},"spec":{{"clusterIP":"10.96.0.1","ports":[{{"port":{port}}}]}}}}"#
+        )
+    };
+    let list = |items: &[String]| format!(r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, items.join(","));
+    let decoder = Decoder::new("node-a");
+    let (good, bad) = (|name: &str| item(name, "80"), |name: &str| item(name, "{}"));
+    let odd = [
+        good("a"),
+        bad("b"),
+        "null".into(),
+        "[7]".into(),
+        good("c"),
+        r#"{"kind":[]}"#.into(),
+        bad("d"),
+        good("e"),
+    ];
+    for format in [Format::Yaml, Format::Json] {
+        let manifest = manifest::parse(&decoder, format, &list(&odd));
+        let names: Vec<String> = manifest
+            .objects
+            .iter()
+            .map(|o| o.decoded.key().name.to_string())
+            .collect();
+        assert_eq!(names, ["a", "c", "e"], "{format:?}");
+        let faults: Vec<String> = manifest.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        // So many that it is no use to read the list again for each.
+        let many: Vec<String> = (0..50)
+            .flat_map(|n| [good(&format!("g{n}")), bad(&format!("b{n}"))])
+            .collect();
+        let manifest = manifest::parse(&decoder, format, &list(&many));
+        assert_eq!((manifest.objects.len(), manifest.faults.len()), (16, 17), "{format:?}");
+    }
+}
+
+#[test]
+fn nesting_and_aliases_have_an_end() {
+    let decoder = Decoder::new("node-a");
+    let bomb = (0..60).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        text + &format!("a{}: &a{} [*a{n}, *a{n}]\n", n + 1, n + 1)
+    });
+    let anchors = (0..60).fold(String::new(), |text, n| text + &format!("{}- &b{n}\n", " ".repeat(n)))
+        + &" ".repeat(60)
+        + "- x\n";
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        bomb,
+        anchors,
+    ] {
+        let manifest = manifest::parse(&decoder, Format::Yaml, &text);
+        assert_eq!(manifest.faults.len(), 1, "{text:.80}");
+        let said = manifest.faults[0].to_string();
+        assert!(said.len() < 1024, "{said:.200}");
     }
 }
 

@@ -8,6 +8,7 @@
 mod backoff;
 mod connect;
 mod failure;
+pub(crate) mod fuzzing;
 mod lines;
 mod query;
 mod reflector;

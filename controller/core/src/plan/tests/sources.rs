@@ -5,12 +5,20 @@ use crate::object::{Node, Service};
 use crate::plan::plan;
 use crate::samples::*;
 
+/// As the decoder says it: the families of the ranges, and both where none could be read.
+fn closed_by(ranges: &[&str]) -> Restricted {
+    Restricted {
+        v4: ranges.is_empty() || ranges.iter().any(|range| range.contains('.')),
+        v6: ranges.is_empty() || ranges.iter().any(|range| range.contains(':')),
+    }
+}
+
 fn restricted_to(ranges: &[&str]) -> Service {
     Service {
         cluster_ips: ips(&["10.96.0.1", "fd00::1"]),
         ingress_ips: ips(&["203.0.113.1", "2001:db8::9", "203.0.113.2"]),
         source_ranges: nets(ranges),
-        restricted: true,
+        restricted: closed_by(ranges),
         ..mk_exposed("web")
     }
 }
@@ -46,7 +54,7 @@ fn ranges_restrict_load_balancer_addresses_only() {
 #[test]
 fn without_ranges_everyone_may_come() {
     let service = Service {
-        restricted: false,
+        restricted: Restricted::NONE,
         ..restricted_to(&[])
     };
     assert_eq!(restrictions::<V4>(&service), [""; 0]);
@@ -87,9 +95,26 @@ fn where_no_range_was_readable_nobody_may_come() {
 }
 
 #[test]
+fn a_family_that_something_unreadable_was_meant_for_is_closed_whatever_the_other_has() {
+    let service = Service {
+        restricted: Restricted::BOTH,
+        ..restricted_to(&["2001:db8:5::/48"])
+    };
+    assert_eq!(
+        restrictions::<V4>(&service)[0],
+        "external 203.0.113.1 80/TCP from []",
+        "nobody may come by IPv4"
+    );
+    assert_eq!(
+        restrictions::<V6>(&service),
+        ["external 2001:db8::9 80/TCP from [2001:db8:5::/48]"]
+    );
+}
+
+#[test]
 fn ranges_count_whatever_restricted_says() {
     let service = Service {
-        restricted: false,
+        restricted: Restricted::NONE,
         ..restricted_to(&["198.51.100.0/24"])
     };
     assert_eq!(restrictions::<V4>(&service).len(), 2);

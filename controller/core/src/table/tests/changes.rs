@@ -24,7 +24,7 @@ fn the_order_of_objects_entries_and_addresses_changes_nothing() {
     let service = Service {
         external_ips: ips(&["198.51.100.1", "198.51.100.2"]),
         source_ranges: nets(&["192.0.2.0/24", "100.64.0.0/10"]),
-        restricted: true,
+        restricted: Restricted::BOTH,
         ..mk_exposed("web")
     };
     let mut table = table_of([mk_plan(&service, &[local(A), remote(B)])]);
@@ -287,7 +287,7 @@ fn a_new_external_ip_is_one_row() {
 fn source_ranges_come_and_go_one_row_each() {
     let mk = |ranges: &[&str]| Service {
         source_ranges: nets(ranges),
-        restricted: !ranges.is_empty(),
+        restricted: closed(!ranges.is_empty()),
         ingress_ips: ips(&["203.0.113.1"]),
         ..mk_service("web")
     };
@@ -322,7 +322,7 @@ fn a_removed_service_leaves_nothing_behind() {
         external_policy: TrafficPolicy::Local,
         affinity: Some(10),
         source_ranges: nets(&["192.0.2.0/24"]),
-        restricted: true,
+        restricted: Restricted::BOTH,
         ..mk_exposed("web")
     };
     let mut table = table_of([mk_plan(&service, &[local(A), remote(B)])]);

@@ -9,7 +9,7 @@ fn claimant(name: &str, created: i64, ranges: &[&str]) -> PortPlan<V4> {
         cluster_ips: ips(&[&format!("10.96.0.{number}")]),
         ingress_ips: ips(&["203.0.113.1"]),
         source_ranges: nets(ranges),
-        restricted: !ranges.is_empty(),
+        restricted: closed(!ranges.is_empty()),
         ..mk_service(name)
     };
     mk_plan(&service, &[])

@@ -129,7 +129,7 @@ fn service(n: usize) -> impl Strategy<Value = Service> {
             external_ips,
             ingress_ips,
             source_ranges: ranges.0,
-            restricted: ranges.1,
+            restricted: closed(ranges.1),
             internal_policy: policies.0,
             external_policy: policies.1,
             ..mk_service(&name(n))

@@ -1,0 +1,180 @@
+//! A node's engine in a small cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tandem::engine::Engine;
+use tandem::event::{Event, Kind, Notice};
+use tandem::source::decode::Decoder;
+use tandem_core::family::Family;
+use tandem_core::object::ObjectKey;
+use tandem_core::row::Row;
+
+use super::meaning::{Meaning, frontend_text, meaning};
+use super::objects::{Id, Version};
+use crate::kernel::{Host, Kernel, label};
+
+pub(crate) struct Cluster<'h> {
+    host: &'h Host,
+    engine: Engine,
+    decoder: Decoder,
+    /// The objects as they could last be read.
+    objects: BTreeMap<Id, Version>,
+    now: Instant,
+}
+
+impl<'h> Cluster<'h> {
+    /// An engine that these changes were listed to.
+    pub(crate) fn start(host: &'h Host, changes: &[(Id, Version)]) -> Self {
+        let mut cluster = Self {
+            host,
+            engine: host.start(),
+            decoder: Decoder::new("node-a"),
+            objects: BTreeMap::new(),
+            now: Instant::now(),
+        };
+        cluster.engine.take(Kind::ALL.map(Event::Listing));
+        for (id, version) in changes {
+            cluster.change(*id, version);
+        }
+        cluster.engine.take(Kind::ALL.map(Event::Listed));
+        cluster.sync();
+        cluster
+    }
+
+    pub(crate) fn change(&mut self, id: Id, version: &Version) {
+        let event = self.event(id, version);
+        self.engine.take([event]);
+        match version {
+            Version::Json(_) | Version::Addresses(_) => drop(self.objects.insert(id, version.clone())),
+            Version::Gone if id != Id::Node => drop(self.objects.remove(&id)),
+            Version::Gone | Version::Unreadable => {}
+        }
+    }
+
+    fn event(&self, id: Id, version: &Version) -> Event {
+        let key = ObjectKey::new(id.namespace(), id.name());
+        match (version, id.kind()) {
+            (Version::Json(object), Some(kind)) => {
+                let outcome = self.decoder.decode_json(kind, &object.to_string());
+                outcome.expect("an object that can be read").into_event()
+            }
+            (Version::Gone, Some(kind)) => Event::Deleted(kind, key, Vec::new()),
+            (Version::Unreadable, Some(kind)) => Event::Unreadable(
+                kind,
+                key,
+                Notice {
+                    field: "spec".into(),
+                    value: "7".into(),
+                    problem: "not an object".into(),
+                },
+            ),
+            (Version::Addresses(addresses), _) => {
+                Event::Interfaces(addresses.iter().map(|address| address.parse().unwrap()).collect())
+            }
+            (other, None) => panic!("{other:?} is of no kind"),
+        }
+    }
+
+    /// A list of all objects of a kind but these, as after a lost connection.
+    pub(crate) fn list(&mut self, kind: Kind, gone: &[Id]) {
+        if kind != Kind::Node {
+            self.objects
+                .retain(|id, _| id.kind() != Some(kind) || !gone.contains(id));
+        }
+        let objects: Vec<_> = self.of_kind(kind);
+        self.engine.take([Event::Listing(kind)]);
+        self.engine.take(objects);
+        self.engine.take([Event::Listed(kind)]);
+    }
+
+    fn of_kind(&self, kind: Kind) -> Vec<Event> {
+        let objects = self.objects.iter().filter(|(id, _)| id.kind() == Some(kind));
+        objects.map(|(id, version)| self.event(*id, version)).collect()
+    }
+
+    /// Ends, and starts again with the same tables.
+    pub(crate) fn restart(&mut self) {
+        self.engine = self.host.start();
+        let objects = self.objects();
+        self.engine.take(Kind::ALL.map(Event::Listing));
+        for (id, version) in &objects {
+            self.change(*id, version);
+        }
+        self.engine.take(Kind::ALL.map(Event::Listed));
+        self.sync();
+    }
+
+    pub(crate) fn objects(&self) -> Vec<(Id, Version)> {
+        let objects = self.objects.iter();
+        objects.map(|(id, version)| (*id, version.clone())).collect()
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.engine.sync(self.now);
+    }
+
+    /// Nothing fails any more, and everything that waited is tried again.
+    pub(crate) fn settle(&mut self) {
+        self.host.v4.lock().unwrap().fates.clear();
+        self.host.v6.lock().unwrap().fates.clear();
+        for _ in 0..3 {
+            self.now += Duration::from_hours(1);
+            self.sync();
+        }
+        let snapshot = self.engine.published().load_full();
+        assert_eq!(
+            (&snapshot.v4.set_aside[..], &snapshot.v6.set_aside[..]),
+            (&[][..], &[][..])
+        );
+        let errors = (&snapshot.v4.last_error, &snapshot.v6.last_error);
+        assert!(matches!(errors, (None, None)), "{errors:?}");
+        same(&self.engine.v4().table().rows(), &self.host.v4.lock().unwrap());
+        same(&self.engine.v6().table().rows(), &self.host.v6.lock().unwrap());
+        assert_eq!(snapshot.v4.rows, self.host.v4.lock().unwrap().rows().len());
+        assert_eq!(snapshot.v6.rows, self.host.v6.lock().unwrap().rows().len());
+    }
+
+    pub(crate) fn meaning(&self) -> (Meaning, Meaning) {
+        (
+            meaning(&self.host.v4.lock().unwrap().rows()),
+            meaning(&self.host.v6.lock().unwrap().rows()),
+        )
+    }
+
+    /// Whose each frontend is.
+    pub(crate) fn frontends(&self) -> BTreeMap<String, String> {
+        fn of<F: Family>(kernel: &Kernel<F>) -> Vec<(String, String)> {
+            let owned = |row: &Row<F>| match row {
+                Row::Frontend { frontend, label, .. } => {
+                    Some((format!("{} {}", F::FAMILY, frontend_text(frontend)), label.to_string()))
+                }
+                _ => None,
+            };
+            kernel.rows().iter().filter_map(owned).collect()
+        }
+        let (v4, v6) = (of(&self.host.v4.lock().unwrap()), of(&self.host.v6.lock().unwrap()));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// The Service ports that have lists.
+    pub(crate) fn lists(&self) -> BTreeSet<String> {
+        fn of<F: Family>(kernel: &Kernel<F>) -> Vec<String> {
+            let rows = kernel.rows();
+            let lists = rows.iter().filter(|row| matches!(row, Row::Service { .. }));
+            lists.map(|row| format!("{} {}", F::FAMILY, label(row))).collect()
+        }
+        let (v4, v6) = (of(&self.host.v4.lock().unwrap()), of(&self.host.v6.lock().unwrap()));
+        v4.into_iter().chain(v6).collect()
+    }
+}
+
+/// The table's rows are those that the kernel holds.
+fn same<F: Family>(table: &[Row<F>], kernel: &Kernel<F>) {
+    let text = |rows: &[Row<F>]| {
+        let mut lines: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(text(table), text(&kernel.rows()));
+}

@@ -1,0 +1,23 @@
+//! The body of a watch. The first byte says of which kind, the second how long the pieces are that it arrives in.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use tandem::event::Kind;
+use tandem::fuzzing::watch;
+use tandem::source::decode::Decoder;
+use tokio::runtime::{Builder, Runtime};
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
+
+fuzz_target!(|input: &[u8]| {
+    let [kind, piece, body @ ..] = input else { return };
+    let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+    let decoder = Decoder::new("node-a");
+    let whole = RUNTIME.block_on(watch(&decoder, kind, vec![body.to_vec()]));
+    let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec);
+    let pieces = RUNTIME.block_on(watch(&decoder, kind, pieces.collect()));
+    assert_eq!(whole, pieces, "how a body is cut makes no difference");
+});
