@@ -51,8 +51,8 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let mut engine = Engine::new(node_settings(&settings), open(), open())
-        .with_flows(Reconciler::start()?, Reconciler::start()?);
+    let mut engine =
+        Engine::new(node_settings(&settings), open(), open()).with_flows(Reconciler::start()?, Reconciler::start()?);
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);

@@ -42,11 +42,7 @@ pub fn wanted(snapshot: &Snapshot) -> Routes {
 
 /// Keeps the routes as they are to be until nobody publishes any more. `enabled` may change at any time; routes that are
 /// not enabled are removed, also those that an earlier run left.
-pub async fn run(
-    published: Arc<ArcSwap<Snapshot>>,
-    mut news: watch::Receiver<()>,
-    mut enabled: watch::Receiver<bool>,
-) {
+pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()>, mut enabled: watch::Receiver<bool>) {
     let mut kernel = Kernel::default();
     let mut known: Option<(Routes, Arc<[IpAddr]>)> = None;
     let mut complaint = None;
@@ -71,7 +67,9 @@ pub async fn run(
                     Err(error) => {
                         let text = error.to_string();
                         if complaint.as_ref() != Some(&text) {
-                            tracing::warn!("{text}; without a default route, this node's own programs may not reach ClusterIPs");
+                            tracing::warn!(
+                                "{text}; without a default route, this node's own programs may not reach ClusterIPs"
+                            );
                         }
                         complaint = Some(text);
                         true

@@ -346,7 +346,7 @@ impl FamilyStatusView {
         Self {
             family: F::FAMILY.to_string(),
             table: table.into(),
-            ownership: status.ownership.clone(),
+            ownership: status.ownership.as_deref().map(str::to_owned),
             rows: status.rows,
             rows_adopted: status.adopted,
             service_ranges: text(&node.service_cidrs),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tandem_core::object::ObjectKey;
 
+use crate::index::ChangedServices;
+
 /// Everybody who wants to know which Services changed. Telling them costs as much as what changed, and never waits.
 #[derive(Default)]
 pub(super) struct Followers(Vec<Changed>);
@@ -23,10 +25,10 @@ impl Followers {
         changed
     }
 
-    pub(super) fn tell(&self, changed: &HashSet<ObjectKey>) {
+    pub(super) fn tell(&self, changed: &ChangedServices) {
         for Changed(waiting) in self.0.iter().filter(|_| !changed.is_empty()) {
             let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.extend(changed.iter().cloned());
+            waiting.extend(changed.keys().cloned());
         }
     }
 }
@@ -77,19 +79,25 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Families;
 
     fn keys(names: &[&str]) -> HashSet<ObjectKey> {
         names.iter().map(|name| ObjectKey::new("shop", *name)).collect()
+    }
+
+    fn services(names: &[&str]) -> ChangedServices {
+        let changed = |key| (key, Families::BOTH);
+        keys(names).into_iter().map(changed).collect()
     }
 
     #[test]
     fn each_follower_gets_what_changed_since_it_looked() {
         let mut followers = Followers::default();
         let (first, second) = (followers.add(), followers.add());
-        followers.tell(&keys(&["a"]));
+        followers.tell(&services(&["a"]));
         assert_eq!(first.take(), keys(&["a"]));
-        followers.tell(&keys(&["b"]));
-        followers.tell(&HashSet::new());
+        followers.tell(&services(&["b"]));
+        followers.tell(&services(&[]));
         assert_eq!(first.take(), keys(&["b"]));
         assert_eq!(first.take(), keys(&[]));
         assert_eq!(second.take(), keys(&["a", "b"]));

@@ -15,6 +15,7 @@ use super::backoff::Backoff;
 use super::snapshot::{FamilyStatus, SetAside};
 use super::world::World;
 use crate::conntrack::Reconciler;
+use crate::index::ChangedServices;
 
 /// From this many rows on, what is waiting on a first load goes out in a transaction of its own: a netlink message has
 /// a size, and the rest of the node should get its turn at the kernel's lock.
@@ -104,8 +105,9 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
-    pub fn mark(&mut self, changed: &HashSet<ObjectKey>, node_changed: bool, world: &World<'_>) {
-        self.pending.extend(changed.iter().cloned());
+    pub fn mark(&mut self, changed: &ChangedServices, node_changed: bool, world: &World<'_>) {
+        let here = changed.iter().filter(|(_, families)| families.has(F::FAMILY));
+        self.pending.extend(here.map(|(key, _)| key.clone()));
         if node_changed {
             self.node_pending = true;
             if self.rules != world.rules::<F>() {
@@ -164,7 +166,9 @@ impl<F: Family> FamilyEngine<F> {
             Err(reason) => self.fail(reason, now),
         }
         self.status.set_aside = self.set_aside_status();
-        self.status.ownership = self.plane.as_ref().map(|plane| plane.ownership());
+        if self.plane.is_none() {
+            self.status.ownership = None;
+        }
     }
 
     /// When [`Self::sync`] has something to do although nothing changed.
@@ -225,6 +229,7 @@ impl<F: Family> FamilyEngine<F> {
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
         self.status.adopted = found;
         self.table = table;
+        self.status.ownership = Some(plane.ownership().into());
         self.plane = Some(plane);
         self.phase = if found == 0 { Phase::Loading } else { Phase::Adopting };
         self.node_pending = true;

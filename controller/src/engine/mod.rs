@@ -15,14 +15,12 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
-use tandem_core::object::ObjectKey;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +32,7 @@ pub use world::{LocalPods, NodeSettings, World};
 
 use crate::conntrack::Reconciler;
 use crate::event::{Event, Reach};
-use crate::index::Index;
+use crate::index::{ChangedServices, Index};
 use changed::Followers;
 
 /// How many events are taken in before they are applied.
@@ -142,7 +140,7 @@ impl Engine {
 
     /// Brings everything that is due to both data planes, and publishes the result.
     pub fn sync(&mut self, now: Instant) {
-        let mut changed = HashSet::new();
+        let mut changed = ChangedServices::new();
         if self.index.complete() {
             changed = self.index.take_changed();
             let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
@@ -172,7 +170,7 @@ impl Engine {
         [self.v4.next_try(), self.v6.next_try()].into_iter().flatten().min()
     }
 
-    fn publish(&self, changed: &HashSet<ObjectKey>) {
+    fn publish(&self, changed: &ChangedServices) {
         self.published.store(Arc::new(Snapshot {
             started: self.started,
             complete: self.index.complete(),

@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// The node's own rows, IPv6.
     pub node_v6: Arc<NodeRows<V6>>,
     /// Whether each kind of object can be read.
-    pub reach: BTreeMap<Kind, Reach>,
+    pub reach: Arc<BTreeMap<Kind, Reach>>,
     /// What is wrong with objects.
     pub notices: Arc<Notices>,
     /// What of which file cannot be read.
@@ -56,7 +56,7 @@ impl Snapshot {
             interfaces: Arc::default(),
             node_v4: Arc::default(),
             node_v6: Arc::default(),
-            reach: BTreeMap::new(),
+            reach: Arc::default(),
             notices: Arc::default(),
             faults: Arc::default(),
             v4: FamilyStatus::default(),
@@ -87,7 +87,7 @@ pub struct FamilyStatus {
     /// Services that are not, or not wholly, programmed.
     pub set_aside: Vec<SetAside>,
     /// Who may change the tables; none while they are not open.
-    pub ownership: Option<String>,
+    pub ownership: Option<Arc<str>>,
     /// What became of UDP flows; none where nobody cuts them.
     pub flows: Option<Report>,
 }

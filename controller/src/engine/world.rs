@@ -1,12 +1,13 @@
 //! What the rows of both families are made of, borrowed for one round of the engine.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tandem_core::family::Family;
 use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
-use tandem_core::object::Node;
+use tandem_core::object::{Node, ObjectKey};
 use tandem_nft::{DetectLocal, Settings as Rules};
 
 use crate::index::Services;
@@ -49,8 +50,8 @@ pub struct World<'a> {
     pub node: &'a Node,
     /// Configuration.
     pub settings: &'a NodeSettings,
-    /// Ranges that ClusterIPs are taken from.
-    pub service_cidrs: Vec<IpNet>,
+    /// Ranges that ClusterIPs are taken from, by ServiceCIDR.
+    pub service_cidrs: &'a BTreeMap<ObjectKey, Vec<IpNet>>,
     /// Addresses of the node's interfaces.
     pub interfaces: &'a [IpAddr],
     /// Now, for those who read the status.
@@ -66,7 +67,8 @@ impl World<'_> {
             LocalPods::Interface(_) | LocalPods::InterfacePrefix(_) | LocalPods::Unknown => &[],
         };
         let choice = &self.settings.node_port_addresses;
-        NodeRows::new(&self.service_cidrs, local_pods, choice, self.node, self.interfaces)
+        let cidrs: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
+        NodeRows::new(&cidrs, local_pods, choice, self.node, self.interfaces)
     }
 
     /// What the fixed rules of one family depend on.

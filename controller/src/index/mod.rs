@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
+use tandem_core::family::IpFamily;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 
 use crate::event::{Event, Kind, Notice, Object, Reach};
@@ -28,6 +29,44 @@ pub struct Entry {
 /// Everything that Tandem knows of the cluster.
 pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 
+/// The Services that changed, and the families in which they did.
+pub type ChangedServices = HashMap<ObjectKey, Families>;
+
+/// Families of addresses: a slice is of one, and its change is none of the other's business.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    v4: bool,
+    v6: bool,
+}
+
+impl Families {
+    /// Both.
+    pub const BOTH: Self = Self { v4: true, v6: true };
+
+    /// One.
+    pub fn one(family: IpFamily) -> Self {
+        Self {
+            v4: family == IpFamily::V4,
+            v6: family == IpFamily::V6,
+        }
+    }
+
+    /// Whether this one is among them.
+    pub fn has(self, family: IpFamily) -> bool {
+        match family {
+            IpFamily::V4 => self.v4,
+            IpFamily::V6 => self.v6,
+        }
+    }
+
+    fn and(self, others: Self) -> Self {
+        Self {
+            v4: self.v4 || others.v4,
+            v6: self.v6 || others.v6,
+        }
+    }
+}
+
 /// Notices per object.
 pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
 
@@ -46,10 +85,10 @@ pub struct Index {
     /// The objects that a list under way has named.
     listing: BTreeMap<Kind, HashSet<ObjectKey>>,
     listed: HashSet<Kind>,
-    reach: BTreeMap<Kind, Reach>,
+    reach: Arc<BTreeMap<Kind, Reach>>,
     notices: Arc<Notices>,
     faults: Arc<Faults>,
-    changed: HashSet<ObjectKey>,
+    changed: ChangedServices,
     node_changed: bool,
 }
 
@@ -84,7 +123,7 @@ impl Index {
                 self.interfaces = addresses.into();
             }
             Event::Faulty(file, faults) => self.fault(file, faults),
-            Event::Reach(kind, reach) => drop(self.reach.insert(kind, reach)),
+            Event::Reach(kind, reach) => drop(Arc::make_mut(&mut self.reach).insert(kind, reach)),
             // The engine's own business.
             Event::Configured(_) => {}
         }
@@ -96,8 +135,8 @@ impl Index {
         Kind::ALL.iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// The Services that changed since the last call.
-    pub fn take_changed(&mut self) -> HashSet<ObjectKey> {
+    /// The Services that changed since the last call, and in which families.
+    pub fn take_changed(&mut self) -> ChangedServices {
         std::mem::take(&mut self.changed)
     }
 
@@ -116,9 +155,9 @@ impl Index {
         self.node.as_ref()
     }
 
-    /// The ranges that ClusterIPs are taken from.
-    pub fn service_cidrs(&self) -> Vec<IpNet> {
-        self.cidrs.values().flatten().copied().collect()
+    /// The ranges that ClusterIPs are taken from, by ServiceCIDR.
+    pub fn service_cidrs(&self) -> &BTreeMap<ObjectKey, Vec<IpNet>> {
+        &self.cidrs
     }
 
     /// The addresses of this node's interfaces.
@@ -127,7 +166,7 @@ impl Index {
     }
 
     /// Whether each kind can be read at present.
-    pub fn reach(&self) -> &BTreeMap<Kind, Reach> {
+    pub fn reach(&self) -> &Arc<BTreeMap<Kind, Reach>> {
         &self.reach
     }
 
@@ -159,7 +198,10 @@ impl Index {
                 let key = service.key.clone();
                 let entry = self.services.get(&key);
                 if entry.and_then(|entry| entry.service.as_deref()) != Some(&service) {
-                    self.update(key, |entry| entry.service = Some(Arc::new(service)));
+                    self.update(key, |entry| {
+                        entry.service = Some(Arc::new(service));
+                        Families::BOTH
+                    });
                 }
             }
             Object::EndpointSlice(slice) => self.insert_slice(slice),
@@ -190,9 +232,16 @@ impl Index {
         }
         self.slices.insert(slice.key.clone(), service.clone());
         self.update(service, |entry| {
+            let family = Families::one(slice.family);
             match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
-                Ok(at) => entry.slices[at] = Arc::new(slice),
-                Err(at) => entry.slices.insert(at, Arc::new(slice)),
+                Ok(at) => {
+                    let before = std::mem::replace(&mut entry.slices[at], Arc::new(slice));
+                    family.and(Families::one(before.family))
+                }
+                Err(at) => {
+                    entry.slices.insert(at, Arc::new(slice));
+                    family
+                }
             }
         });
     }
@@ -200,7 +249,10 @@ impl Index {
     fn remove(&mut self, kind: Kind, key: &ObjectKey) {
         match kind {
             Kind::Service if self.services.get(key).is_some_and(|entry| entry.service.is_some()) => {
-                self.update(key.clone(), |entry| entry.service = None);
+                self.update(key.clone(), |entry| {
+                    entry.service = None;
+                    Families::BOTH
+                });
             }
             Kind::EndpointSlice => self.remove_slice(key),
             // A node without its object still serves what it knows: the last one stays.
@@ -211,23 +263,30 @@ impl Index {
 
     fn remove_slice(&mut self, key: &ObjectKey) {
         if let Some(service) = self.slices.remove(key) {
-            self.update(service, |entry| entry.slices.retain(|slice| slice.key != *key));
+            self.update(service, |entry| {
+                match entry.slices.binary_search_by(|other| other.key.cmp(key)) {
+                    Ok(at) => Families::one(entry.slices.remove(at).family),
+                    Err(_) => Families::default(),
+                }
+            });
         }
     }
 
-    fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry)) {
+    /// Changes an entry; `change` tells in which families.
+    fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry) -> Families) {
         let mut entry = self
             .services
             .get(&key)
             .map(|entry| (**entry).clone())
             .unwrap_or_default();
-        change(&mut entry);
+        let families = change(&mut entry);
         if entry.service.is_none() && entry.slices.is_empty() {
             self.services.remove_mut(&key);
         } else {
             self.services.insert_mut(key.clone(), Arc::new(entry));
         }
-        self.changed.insert(key);
+        let changed = self.changed.entry(key).or_default();
+        *changed = changed.and(families);
     }
 
     /// The objects of a kind that the list which just ended did not name.

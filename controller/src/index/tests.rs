@@ -51,7 +51,7 @@ fn index(events: impl IntoIterator<Item = Event>) -> Index {
 }
 
 fn changed(index: &mut Index) -> Vec<String> {
-    let mut names: Vec<String> = index.take_changed().iter().map(ToString::to_string).collect();
+    let mut names: Vec<String> = index.take_changed().keys().map(ToString::to_string).collect();
     names.sort();
     names
 }
@@ -172,4 +172,30 @@ fn an_object_that_cannot_be_read_stays_as_it_was_through_a_new_list() {
             .is_some_and(|entry| entry.service.is_some())
     );
     assert_eq!(changed(&mut index), [] as [&str; 0]);
+}
+
+#[test]
+fn a_slice_changes_its_own_family_and_a_service_both() {
+    let mut index = index([service("web"), slice("web-1", "web", 1)]);
+    let families = |index: &mut Index| {
+        let changed = index.take_changed()[&key("web")];
+        [IpFamily::V4, IpFamily::V6].map(|family| changed.has(family))
+    };
+    assert_eq!(families(&mut index), [true, true]);
+    index.apply(slice("web-1", "web", 2));
+    assert_eq!(families(&mut index), [true, false], "another endpoint");
+    let Event::Applied(Object::EndpointSlice(mut other), _) = slice("web-1", "web", 2) else {
+        panic!("not a slice")
+    };
+    other.family = IpFamily::V6;
+    index.apply(Event::Applied(Object::EndpointSlice(other), Vec::new()));
+    assert_eq!(
+        families(&mut index),
+        [true, true],
+        "a slice of one family that became one of the other"
+    );
+    index.apply(Event::Deleted(Kind::EndpointSlice, key("web-1"), Vec::new()));
+    assert_eq!(families(&mut index), [false, true], "gone");
+    index.apply(Event::Deleted(Kind::Service, key("web"), Vec::new()));
+    assert_eq!(families(&mut index), [true, true]);
 }
