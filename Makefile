@@ -52,7 +52,7 @@ lint: setup-lint setup-go ## formatting, clippy, licences and sources of depende
 	@$(WITH) scripts/lint.sh
 
 # Finds are put into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
-FUZZ_TARGETS := manifest object watch_lines
+FUZZ_TARGETS := manifest object watch_lines config
 FUZZ_SECONDS ?= 60
 fuzz: ## the parsers against whatever bytes there are; FUZZ_SECONDS=60 for each of them
 	@scripts/setup.sh rust fuzz

@@ -158,28 +158,36 @@ impl Sources {
 
     /// Reads the files and puts the flags over them.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let mut files = Vec::new();
-        let mut kube_proxy = match &self.config {
-            Some(path) => {
-                files.push(path.clone());
-                Document::parse(&kube_proxy::SCHEMA, path, &read(path)?)?
-            }
-            None => Document::empty(&kube_proxy::SCHEMA),
+        let kube_proxy = match &self.config {
+            Some(path) => Some((path.clone(), read(path)?)),
+            None => None,
         };
-        let text = match (self.tandem_path(), &self.tandem_config) {
-            (Some(path), Some(_)) => Some((read(&path)?, path)),
+        let tandem = match (self.tandem_path(), &self.tandem_config) {
+            (Some(path), Some(_)) => Some((path.clone(), read(&path)?)),
             // One that nobody named need not be there.
-            (Some(path), None) if path.exists() => Some((read(&path)?, path)),
+            (Some(path), None) if path.exists() => Some((path.clone(), read(&path)?)),
             _ => None,
         };
-        let mut tandem = match text {
-            Some((text, path)) => {
-                let document = Document::parse(&tandem::SCHEMA, &path, &text)?;
+        self.load_texts(kube_proxy, tandem)
+    }
+
+    /// The same with the files' paths and texts at hand.
+    pub(crate) fn load_texts(
+        &self,
+        kube_proxy: Option<(PathBuf, String)>,
+        tandem: Option<(PathBuf, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let mut files = Vec::new();
+        let mut document = |schema, file: Option<(PathBuf, String)>| match file {
+            Some((path, text)) => {
+                let document = Document::parse(schema, &path, &text)?;
                 files.push(path);
-                document
+                Ok::<_, ConfigError>(document)
             }
-            None => Document::empty(&tandem::SCHEMA),
+            None => Ok(Document::empty(schema)),
         };
+        let mut kube_proxy = document(&kube_proxy::SCHEMA, kube_proxy)?;
+        let mut tandem = document(&tandem::SCHEMA, tandem)?;
         let mut warnings = self.flags.over(&mut kube_proxy, self.config.is_some())?;
         self.flags.over_tandem(&mut tandem)?;
         warnings.extend(kube_proxy.ignored());

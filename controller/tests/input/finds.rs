@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tandem::event::Kind;
-use tandem::fuzzing::{manifest, watch};
+use tandem::fuzzing::{configuration, manifest, watch};
 use tandem::source::decode::Decoder;
 
 /// The inputs of a target.
@@ -38,6 +38,19 @@ fn every_manifest_that_a_fuzzer_found_is_survived() {
         let (_, said) = manifest(&Decoder::new("node-a"), Path::new(name), &text).unwrap();
         for line in &said {
             is_a_line(&path, line);
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_a_fuzzer_found_is_survived_and_a_good_one_is_read() {
+    for (path, input) in inputs("config") {
+        let (own, text) = input.split_first().unwrap();
+        let (usable, said) = configuration(own % 2 == 1, &String::from_utf8_lossy(text));
+        let is_seed = path.iter().any(|part| part == "seeds");
+        assert_eq!(usable, is_seed, "{}: {said:?}", path.display());
+        for line in &said {
+            assert!(line.len() <= 2048, "{}: {} bytes", path.display(), line.len());
         }
     }
 }
