@@ -51,20 +51,12 @@ use walk::Walk;
 pub struct Options {
     /// Only those with this in their name.
     pub scenario: Option<String>,
-    /// Only every third, by name.
-    pub third: bool,
 }
 
 /// The scenarios that these options leave, sorted by name.
 pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
-    let scenarios = scenario::load(&scenario::folder())?;
-    differences::check_keys(&scenarios, &differences::load()?)?;
-    let mut chosen: Vec<Scenario> = scenarios
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| !options.third || index % 3 == 0)
-        .map(|(_, scenario)| scenario)
-        .collect();
+    let mut chosen = scenario::load(&scenario::folder())?;
+    differences::check_keys(&chosen, &differences::load()?)?;
     if let Some(part) = &options.scenario {
         chosen.retain(|scenario| scenario.name.contains(part));
     }

@@ -1,7 +1,7 @@
 //! `make parity`: the same flows through the real kube-proxy and through Tandem. Prints a line for each and the sums;
 //! fails where one differs and is not in `docs/differences.md`.
 //!
-//! Usage: `parity [--scenario PART-OF-NAME] [--third] [--list]`
+//! Usage: `parity [--scenario PART-OF-NAME] [--list]`
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -34,9 +34,8 @@ fn run() -> Result<bool> {
             "--scenario" => {
                 options.scenario = Some(arguments.next().context("--scenario: part of a name must follow")?);
             }
-            "--third" => options.third = true,
             "--list" => list = true,
-            _ => bail!("usage: parity [--scenario PART-OF-NAME] [--third] [--list]"),
+            _ => bail!("usage: parity [--scenario PART-OF-NAME] [--list]"),
         }
     }
     if list {
