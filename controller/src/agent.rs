@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::interfaces::Interfaces;
 use crate::readers::{Readers, Reporter};
 use crate::routes;
+use crate::succession;
 use crate::source::{directory, kubernetes};
 use crate::sysctl;
 
@@ -45,7 +46,7 @@ pub enum Source {
 /// Runs all parts until a signal comes or one of them cannot go on.
 pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
-    let settings = live.settings();
+    let (settings, files) = (live.settings(), live.state());
     let server = Server::bind(&settings.socket).await?;
     sysctl::apply(Path::new("/"), &settings);
     let (events, received) = channel(WAITING);
@@ -56,6 +57,9 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
+    let succeeding = settings
+        .remove_kube_proxy_rules
+        .then(|| succession::run(engine.published(), engine.changes()));
     let (now, current) = watch::channel(settings.clone());
     let (readers, reporter) = Readers::new(&mut engine, &settings, source == Source::Kubernetes);
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
@@ -71,7 +75,8 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     follow_interfaces(&events).await?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     tokio::spawn(keeping_routes);
-    let answering = tokio::spawn(server.run(published));
+    succeeding.map(tokio::spawn);
+    let answering = tokio::spawn(server.run(published, files));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

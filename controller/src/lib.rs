@@ -19,4 +19,5 @@ pub mod readers;
 pub mod recorder;
 pub mod routes;
 pub mod source;
+mod succession;
 pub mod sysctl;

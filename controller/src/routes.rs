@@ -12,6 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -40,6 +41,9 @@ pub fn wanted(snapshot: &Snapshot) -> Routes {
         .collect()
 }
 
+/// How often it is seen to that they are still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Keeps the routes as they are to be until nobody publishes any more. `enabled` may change at any time; routes that are
 /// not enabled are removed, also those that an earlier run left.
 pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()>, mut enabled: watch::Receiver<bool>) {
@@ -47,49 +51,41 @@ pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()
     let mut known: Option<(Routes, Arc<[IpAddr]>)> = None;
     let mut complaint = None;
     loop {
-        let wake = {
-            let on = *enabled.borrow_and_update();
-            let snapshot = published.load();
-            // Before everything was listed once, nothing is removed that an earlier run may have left.
-            let routes = if on { wanted(&snapshot) } else { Routes::new() };
-            let ready = snapshot.complete || !on;
-            let now = (routes, snapshot.interfaces.clone());
-            if ready && known.as_ref() != Some(&now) {
-                match kernel.bring(&now.0) {
-                    Ok(changed) => {
-                        if changed {
-                            tracing::info!(routes = now.0.len(), table = TABLE, "routes of Service ranges to lo");
-                        }
-                        complaint = None;
-                        known = Some(now);
-                        false
+        let on = *enabled.borrow_and_update();
+        let snapshot = published.load_full();
+        let routes = if on { wanted(&snapshot) } else { Routes::new() };
+        let now = (routes, snapshot.interfaces.clone());
+        // Before everything was listed once, nothing is removed that an earlier run may have left.
+        let ready = snapshot.complete || !on;
+        let mut failed = false;
+        if ready && known.as_ref() != Some(&now) {
+            match kernel.bring(&now.0) {
+                Ok(brought) => {
+                    if brought {
+                        tracing::info!(routes = now.0.len(), table = TABLE, "routes of Service ranges to lo");
                     }
-                    Err(error) => {
-                        let text = error.to_string();
-                        if complaint.as_ref() != Some(&text) {
-                            tracing::warn!(
-                                "{text}; without a default route, this node's own programs may not reach ClusterIPs"
-                            );
-                        }
-                        complaint = Some(text);
-                        true
-                    }
+                    complaint = None;
+                    known = Some(now);
                 }
-            } else {
-                false
+                Err(error) => {
+                    let text = error.to_string();
+                    if complaint.as_ref() != Some(&text) {
+                        tracing::warn!(
+                            "{text}; without a default route, this node's own programs may not reach ClusterIPs"
+                        );
+                    }
+                    complaint = Some(text);
+                    failed = true;
+                }
             }
-        };
-        let again = async {
-            if wake {
-                tokio::time::sleep(kernel::RETRY).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
+        }
+        let wait = if failed { kernel::RETRY } else { LOOK_AGAIN };
         tokio::select! {
             changed = news.changed() => if changed.is_err() { return },
-            changed = enabled.changed() => if changed.is_err() { return },
-            () = again => {}
+            // Nobody may be left to change it: then it stays as it is.
+            Ok(()) = enabled.changed() => {}
+            // Other programs (a network manager that starts again) may have taken them away.
+            () = tokio::time::sleep(wait) => known = None,
         }
     }
 }

@@ -34,7 +34,7 @@ pub use kernel::{Kernel, TidyError};
 pub use lock::{LockError, NodeLock};
 pub use memory::Memory;
 pub use owner::Ownership;
-pub use remove::{RemoveError, remove};
+pub use remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
 
 /// The name of both tables.
 const TABLE: &str = "tandem";

@@ -33,11 +33,16 @@ pub(crate) struct ChainFacts {
 
 /// The table, if there is one.
 pub(crate) fn table(socket: &mut Socket, family: IpFamily) -> Result<Option<TableFacts>, ListError> {
+    table_named(socket, family, crate::TABLE)
+}
+
+/// The table of this name, if there is one.
+pub(crate) fn table_named(socket: &mut Socket, family: IpFamily, name: &str) -> Result<Option<TableFacts>, ListError> {
     let result = socket.list(
         Command::GetTable,
         0,
         numbers(family).nfproto,
-        |buf| text(buf, 1, crate::TABLE),
+        |buf| text(buf, 1, name),
         TableFacts::default,
         |facts, body| {
             for attribute in TableAttrs::new(attributes(body)).flatten() {
@@ -96,6 +101,26 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
             }
         },
     )
+}
+
+/// Whether a chain of this name is in a table of that name.
+pub(crate) fn has_chain(socket: &mut Socket, family: IpFamily, table: &str, chain: &str) -> Result<bool, ListError> {
+    let found = socket.list(
+        Command::GetChain,
+        0,
+        numbers(family).nfproto,
+        |buf| {
+            text(buf, 1, table);
+            text(buf, 3, chain);
+        },
+        || (),
+        |(), _| (),
+    );
+    match found {
+        Ok(()) => Ok(true),
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The table's chains by name.

@@ -1,4 +1,4 @@
-//! Removes a table for good: for `tandem run --cleanup`. A table whose owner is gone can be deleted by anyone, as the
+//! Removes a table for good: Tandem's own for `tandem run --cleanup`, and what kube-proxy left when Tandem took its place. A table whose owner is gone can be deleted by anyone, as the
 //! kernel takes the owner's mark off; one whose owner lives belongs to a running Tandem and is left alone.
 
 use tandem_core::family::Family;
@@ -38,13 +38,29 @@ pub enum RemoveError {
 
 /// Removes this family's table with all that is in it; false if there is none.
 pub fn remove<F: Family>() -> Result<bool, RemoveError> {
-    let table = format!("{} {TABLE}", numbers(F::FAMILY).name);
+    remove_named::<F>(TABLE)
+}
+
+/// Removes the table that kube-proxy's nftables mode made in this family; false if there is none. Both tables hook in at
+/// the same places: while it stands, packets meet its rules as well, and may meet them first.
+pub fn remove_kube_proxys<F: Family>() -> Result<bool, RemoveError> {
+    remove_named::<F>("kube-proxy")
+}
+
+/// Whether kube-proxy's iptables or ipvs mode left rules here that nftables can see: chain KUBE-SERVICES of table nat.
+pub fn has_kube_services<F: Family>() -> bool {
+    let found = Socket::open().map(|mut socket| listing::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
+    matches!(found, Ok(Ok(true)))
+}
+
+fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
+    let table = format!("{} {name}", numbers(F::FAMILY).name);
     let failed = |reason: String| RemoveError::Failed {
         table: table.clone(),
         reason,
     };
     let mut socket = Socket::open().map_err(RemoveError::Socket)?;
-    let found = listing::table(&mut socket, F::FAMILY).map_err(|error| failed(words(F::FAMILY, &error)))?;
+    let found = listing::table_named(&mut socket, F::FAMILY, name).map_err(|error| failed(words(F::FAMILY, &error)))?;
     let Some(facts) = found else {
         return Ok(false);
     };
@@ -55,7 +71,7 @@ pub fn remove<F: Family>() -> Result<bool, RemoveError> {
     let mut batch = Batch::default();
     let first = socket.sequence();
     batch.begin(numbers(F::FAMILY).nfproto, first);
-    batch.message(Command::DelTable, 0, |buf| text(buf, 1, TABLE));
+    batch.message(Command::DelTable, 0, |buf| text(buf, 1, name));
     batch.end();
     match socket.transact(batch.bytes(), first, batch.last_sequence()) {
         Outcome::Done => Ok(true),

@@ -35,6 +35,7 @@ use crate::netns::{Namespace, run_command};
 use crate::nft;
 use crate::node::Node;
 use crate::scratch::Scratch;
+use crate::topology::POD_RANGES;
 
 use log::Log;
 
@@ -344,6 +345,13 @@ impl Plan {
         self
     }
 
+    /// Configures it by flags alone: there is no file, and what was set of one does not count.
+    #[must_use]
+    pub fn without_a_file(mut self) -> Self {
+        self.configuration = Value::Null;
+        self.arguments(&["--cluster-cidr", &POD_RANGES.join(",")])
+    }
+
     /// Adds arguments of `tandem run`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -385,8 +393,10 @@ impl Plan {
     /// Writes the configuration into a folder and gives back the arguments that go with it.
     fn write(&self, folder: &Path) -> Result<Vec<String>> {
         let file = folder.join(CONFIGURATION);
-        fs::write(&file, manifests::to_yaml(&self.configuration))
-            .with_context(|| format!("write {}", file.display()))?;
+        if !self.configuration.is_null() {
+            fs::write(&file, manifests::to_yaml(&self.configuration))
+                .with_context(|| format!("write {}", file.display()))?;
+        }
         if !self.own.is_null() {
             let own = folder.join("tandem.conf");
             fs::write(&own, manifests::to_yaml(&self.own)).with_context(|| format!("write {}", own.display()))?;
@@ -395,17 +405,14 @@ impl Plan {
             file.display().to_string(),
             folder.join("tandem.sock").display().to_string(),
         );
-        let fixed = [
-            "run",
-            "--config",
-            &file,
-            "--hostname-override",
-            &self.node,
-            "--socket",
-            &socket,
-        ];
-        let fixed = fixed.into_iter().map(str::to_owned);
-        Ok(fixed
+        let files = ["--config", &file];
+        let files = files.into_iter().filter(|_| !self.configuration.is_null());
+        let fixed = ["--hostname-override", &self.node, "--socket", &socket];
+        Ok(["run"]
+            .into_iter()
+            .chain(files)
+            .chain(fixed)
+            .map(str::to_owned)
             .chain(self.source.iter().cloned())
             .chain(self.arguments.iter().cloned())
             .collect())

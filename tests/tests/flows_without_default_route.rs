@@ -120,3 +120,25 @@ fn routes_follow_the_service_ranges_and_stay_when_tandem_ends() -> Result<()> {
     stage.tandem.restart()?;
     stage.tandem.wait_ready()
 }
+
+#[test]
+fn routes_are_there_without_a_configuration_file_and_come_back_when_others_take_them_away() -> Result<()> {
+    let mut objects = vec![service("web", 10).build()];
+    objects.extend(slices("web", &["web-1", "web-3"]));
+    let stage = Stage::with(&objects, |plan| plan.without_a_file())?;
+    without_default_route(&stage)?;
+    for family in Ip::BOTH {
+        reaches(&stage, family)?;
+    }
+    // As a network manager does that starts again.
+    for family in ["-4", "-6"] {
+        stage
+            .node()
+            .exec(&["ip", family, "rule", "delete", "priority", "32800"])?;
+        stage.node().exec(&["ip", family, "route", "flush", "table", "7473"])?;
+    }
+    eventually(Duration::from_secs(40), || {
+        reaches(&stage, Ip::V4).and_then(|()| reaches(&stage, Ip::V6)).ok()
+    })
+    .context("the routes never came back")
+}

@@ -203,7 +203,7 @@ impl<F: Family> Reconciler<F> {
         // What was sent to an address before it took nodePort traffic went elsewhere.
         let moved = self.staged_addresses.take().is_some_and(|addresses| {
             let before = std::mem::replace(&mut state.node_addresses, addresses);
-            before != state.node_addresses
+            before != state.node_addresses && state.ledger.destinations().len() > 0
         });
         if self.loaded {
             state.ask(Look {

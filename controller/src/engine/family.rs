@@ -49,6 +49,8 @@ pub struct FamilyEngine<F: Family> {
     failure: Option<Backoff>,
     status: FamilyStatus,
     untidy: bool,
+    /// Whether the data plane was opened before.
+    opened: bool,
     flows: Option<Reconciler<F>>,
 }
 
@@ -92,6 +94,7 @@ impl<F: Family> FamilyEngine<F> {
             failure: None,
             status: FamilyStatus::default(),
             untidy: false,
+            opened: false,
             flows: None,
         }
     }
@@ -227,7 +230,10 @@ impl<F: Family> FamilyEngine<F> {
         }
         tracing::info!(family = %F::FAMILY, rows = found, ownership = plane.ownership(), "tables opened");
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
-        self.status.adopted = found;
+        // Opening it again, for other rules or after a failure, finds what this run wrote.
+        if !std::mem::replace(&mut self.opened, true) {
+            self.status.adopted = found;
+        }
         self.table = table;
         self.status.ownership = Some(plane.ownership().into());
         self.plane = Some(plane);

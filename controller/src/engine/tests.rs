@@ -147,6 +147,7 @@ fn service(name: &str, n: u8) -> Event {
     let port = Port::new(80).unwrap();
     let service = Service {
         key: ObjectKey::new("shop", name),
+        uid: None,
         created: 0,
         kind: ServiceType::ClusterIp,
         cluster_ips: vec![[10, 96, 0, n].into(), format!("fd00:10:96::{n}").parse().unwrap()],

@@ -72,9 +72,13 @@ impl Purpose for Loopback {
     fn serve(&self, listener: TcpListener, _: &ObjectKey, to: SocketAddr) -> JoinHandle<()> {
         let carried = Arc::clone(&self.carried);
         tokio::spawn(async move {
-            // It is never closed.
-            while let Ok(permit) = Arc::clone(&carried).acquire_owned().await {
+            loop {
                 let (client, _) = accept(&listener).await;
+                // Only what is carried counts: there may be more listeners than connections at a time. The semaphore is
+                // never closed.
+                let Ok(permit) = Arc::clone(&carried).acquire_owned().await else {
+                    return;
+                };
                 // Of its own: connections outlive their Service's listener, as they outlive its rules.
                 tokio::spawn(async move {
                     splice::carry(client, to).await;
@@ -138,6 +142,7 @@ mod tests {
         };
         Service {
             key: ObjectKey::new("shop", "web"),
+            uid: None,
             created: 0,
             kind: ServiceType::NodePort,
             cluster_ips: cluster_ips.iter().map(|ip| ip.parse().unwrap()).collect(),

@@ -31,7 +31,7 @@ impl Default for Timing {
             answer: Duration::from_secs(30),
             first_wait: Duration::from_millis(800),
             longest_wait: Duration::from_secs(30),
-            relist: Duration::from_mins(20),
+            relist: Duration::from_hours(4),
             absent: Duration::from_mins(5),
         }
     }
