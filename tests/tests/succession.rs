@@ -16,8 +16,8 @@ fn leave_rules(node: &Namespace) -> Result<()> {
             family.of(["10.244.1.99".parse()?, "fd00:10:244:1::99".parse()?]),
         ];
         let rules = format!(
-            "table {table} kube-proxy {{\n chain nat-prerouting {{\n type nat hook prerouting priority dstnat;\n \
-             {table} daddr {address} dnat to {gone}\n }}\n chain nat-output {{\n type nat hook output priority dstnat;\n \
+            "table {table} kube-proxy {{\n chain nat-prerouting {{\n type nat hook prerouting priority -100;\n \
+             {table} daddr {address} dnat to {gone}\n }}\n chain nat-output {{\n type nat hook output priority -100;\n \
              {table} daddr {address} dnat to {gone}\n }}\n}}\n"
         );
         let mut command = std::process::Command::new("nft");
