@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use tandem::engine::{Engine, FamilyStatus, LocalPods, NodeSettings, Open, Plane};
+use tandem::engine::{Engine, FamilyStatus, Open, Plane};
 use tandem::event::Event;
+use tandem::node_settings::{LocalPods, NodeSettings};
 use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError};
 use tandem_core::family::Family;
 use tandem_core::node::NodePortAddresses;

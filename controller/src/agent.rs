@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Server;
 use crate::config::{DetectLocal, Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
-use crate::engine::{Engine, LocalPods, NodeSettings, Open};
+use crate::engine::{Engine, Open};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
+use crate::node_settings::{LocalPods, NodeSettings};
 use crate::readers::{Readers, Reporter};
 use crate::routes;
-use crate::succession;
 use crate::source::{directory, kubernetes};
+use crate::succession;
 use crate::sysctl;
 
 /// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.

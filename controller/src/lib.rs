@@ -15,6 +15,7 @@ pub mod interfaces;
 mod listeners;
 pub mod loopback;
 mod memory;
+pub mod node_settings;
 pub mod readers;
 pub mod recorder;
 pub mod routes;

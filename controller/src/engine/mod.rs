@@ -28,11 +28,12 @@ use tokio_util::sync::CancellationToken;
 pub use changed::{Changed, Pulse};
 pub use family::{FamilyEngine, Open, Plane};
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
-pub use world::{LocalPods, NodeSettings, World};
+pub use world::World;
 
 use crate::conntrack::Reconciler;
 use crate::event::{Event, Reach};
 use crate::index::{ChangedServices, Index};
+use crate::node_settings::NodeSettings;
 use changed::Followers;
 
 /// How many events are taken in before they are applied.

@@ -18,6 +18,7 @@ use tandem_core::row::{Pick, Port, Protocol, Row};
 
 use super::*;
 use crate::event::{Kind, Object};
+use crate::node_settings::LocalPods;
 
 /// A data plane that outlives the engine, as the kernel does.
 #[derive(Debug)]

@@ -6,41 +6,12 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tandem_core::family::Family;
-use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
+use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
 use tandem_nft::{DetectLocal, Settings as Rules};
 
 use crate::index::Services;
-
-/// Where the ranges come from whose sources count as pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalPods {
-    /// These ranges (`detectLocalMode: ClusterCIDR`).
-    Ranges(Vec<IpNet>),
-    /// `spec.podCIDRs` of the node (`detectLocalMode: NodeCIDR`).
-    NodeCidrs,
-    /// Not ranges but the interface that pods' packets come in by (`detectLocalMode: BridgeInterface`).
-    Interface(InterfaceName),
-    /// The same, for interfaces whose names begin so (`detectLocalMode: InterfaceNamePrefix`).
-    InterfacePrefix(InterfaceName),
-    /// Nobody knows: sources are never told apart.
-    Unknown,
-}
-
-/// What configuration says about the node's own rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSettings {
-    /// Which sources count as pods.
-    pub local_pods: LocalPods,
-    /// Which addresses take nodePort traffic.
-    pub node_port_addresses: NodePortAddresses,
-    /// Whether everything that is sent to ClusterIPs is masqueraded.
-    pub masquerade_all: bool,
-    /// Which bit of the packet mark asks for masquerading.
-    pub masquerade_bit: u8,
-    /// Whether forwarded packets that connection tracking calls invalid are dropped.
-    pub drop_invalid: bool,
-}
+use crate::node_settings::{LocalPods, NodeSettings};
 
 /// The state of the world in one round.
 pub struct World<'a> {

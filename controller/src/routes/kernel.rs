@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use netlink_bindings::rt_route::{self, Rtmsg};
-use netlink_bindings::rt_rule::{self, FibRuleHdr};
+use netlink_bindings::rt_rule::{self, FibRuleHdr, PushFibRuleAttrs};
+use netlink_bindings::traits::NetlinkRequest;
 use netlink_socket2::{NetlinkSocket, ReplyError};
 use tandem_core::family::IpFamily;
 
@@ -139,10 +140,7 @@ fn add(socket: &mut NetlinkSocket, range: IpNet, source: Option<IpAddr>) -> Resu
     if let Some(source) = source {
         let _ = request.encode().push_prefsrc(source);
     }
-    let result = socket
-        .request(&request)
-        .map_err(ReplyError::from)
-        .and_then(|mut reply| reply.recv_ack());
+    let result = acknowledged(socket, &request);
     settled(result, &[]).map_err(failed(format!("adding route {range} dev lo table {TABLE}")))
 }
 
@@ -153,10 +151,7 @@ fn remove(socket: &mut NetlinkSocket, range: IpNet) -> Result<(), RoutesError> {
         .push_dst(range.network())
         .push_oif(LOOPBACK)
         .push_table(TABLE);
-    let result = socket
-        .request(&request)
-        .map_err(ReplyError::from)
-        .and_then(|mut reply| reply.recv_ack());
+    let result = acknowledged(socket, &request);
     settled(result, &[libc::ESRCH]).map_err(failed(format!("removing route {range} dev lo table {TABLE}")))
 }
 
@@ -171,28 +166,25 @@ fn rule(socket: &mut NetlinkSocket, family: IpFamily, there: bool) -> Result<(),
     let what = failed(format!("the {family} rule to routing table {TABLE}"));
     let result = if there {
         let mut request = rt_rule::Request::new().set_create().set_excl().op_newrule_do(&header);
-        let _ = request
-            .encode()
-            .push_priority(PRIORITY)
-            .push_iifname(c"lo")
-            .push_table(TABLE)
-            .push_protocol(PROTOCOL);
-        socket
-            .request(&request)
-            .map_err(ReplyError::from)
-            .and_then(|mut reply| reply.recv_ack())
+        describe(request.encode());
+        acknowledged(socket, &request)
     } else {
         let mut request = rt_rule::Request::new().op_delrule_do(&header);
-        let _ = request
-            .encode()
-            .push_priority(PRIORITY)
-            .push_iifname(c"lo")
-            .push_table(TABLE)
-            .push_protocol(PROTOCOL);
-        socket
-            .request(&request)
-            .map_err(ReplyError::from)
-            .and_then(|mut reply| reply.recv_ack())
+        describe(request.encode());
+        acknowledged(socket, &request)
     };
     settled(result, &[libc::EEXIST, libc::ENOENT]).map_err(what)
+}
+
+/// What the rule is known by.
+fn describe(rule: PushFibRuleAttrs<&mut Vec<u8>>) {
+    let _ = rule
+        .push_priority(PRIORITY)
+        .push_iifname(c"lo")
+        .push_table(TABLE)
+        .push_protocol(PROTOCOL);
+}
+
+fn acknowledged(socket: &mut NetlinkSocket, request: &impl NetlinkRequest) -> Result<(), ReplyError> {
+    socket.request(request)?.recv_ack()
 }

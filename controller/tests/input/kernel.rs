@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use tandem::engine::{Engine, LocalPods, NodeSettings, Open, Plane};
+use tandem::engine::{Engine, Open, Plane};
+use tandem::node_settings::{LocalPods, NodeSettings};
 use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::node::NodePortAddresses;

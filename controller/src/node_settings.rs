@@ -1,0 +1,34 @@
+//! What configuration says about the node's own rows and the fixed rules. Sources of it tell the engine by an event.
+
+use ipnet::IpNet;
+use tandem_core::node::{InterfaceName, NodePortAddresses};
+
+/// Where the ranges come from whose sources count as pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalPods {
+    /// These ranges (`detectLocalMode: ClusterCIDR`).
+    Ranges(Vec<IpNet>),
+    /// `spec.podCIDRs` of the node (`detectLocalMode: NodeCIDR`).
+    NodeCidrs,
+    /// Not ranges but the interface that pods' packets come in by (`detectLocalMode: BridgeInterface`).
+    Interface(InterfaceName),
+    /// The same, for interfaces whose names begin so (`detectLocalMode: InterfaceNamePrefix`).
+    InterfacePrefix(InterfaceName),
+    /// Nobody knows: sources are never told apart.
+    Unknown,
+}
+
+/// What configuration says about the node's own rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Which sources count as pods.
+    pub local_pods: LocalPods,
+    /// Which addresses take nodePort traffic.
+    pub node_port_addresses: NodePortAddresses,
+    /// Whether everything that is sent to ClusterIPs is masqueraded.
+    pub masquerade_all: bool,
+    /// Which bit of the packet mark asks for masquerading.
+    pub masquerade_bit: u8,
+    /// Whether forwarded packets that connection tracking calls invalid are dropped.
+    pub drop_invalid: bool,
+}
