@@ -88,6 +88,11 @@ fn node_port_addresses_change_in_the_file_while_requests_go_on_and_a_broken_file
     stage.tandem.wait_log("the configuration in use stays", PATIENCE)?;
     stage.settle()?;
     wait_for_addresses(&stage, second)?;
+    let status = stage.tandem.status()?;
+    let rejected = status["configuration"]["rejected"].as_str().context("not rejected")?;
+    assert!(rejected.contains("unclosed bracket"), "{rejected}");
+    let problem = &status["problems"][0];
+    assert_eq!(problem["object"], json!("configuration"), "{problem}");
 
     configure(
         &stage.tandem,
@@ -99,6 +104,12 @@ fn node_port_addresses_change_in_the_file_while_requests_go_on_and_a_broken_file
         "{line}"
     );
     wait_for_addresses(&stage, first)?;
+    assert_eq!(
+        stage.tandem.status()?["configuration"],
+        json!({ "rejected": null, "waiting": ["bindAddressHardFail: \"false\" becomes \"true\""] })
+    );
+    let text = stage.tandem.command(&["status"])?;
+    assert!(text.contains("At the next start:     bindAddressHardFail"), "{text}");
     for requests in running {
         requests.wait_for(20, PATIENCE)?;
         let tally = requests.stop()?;

@@ -174,7 +174,10 @@ fn cleanup_takes_everything_away_but_not_from_a_running_one() -> Result<()> {
             "{family:?}: tables stay without it"
         );
     }
-    tandem(&node, &cleanup)?;
+    let broken = stage.tandem.configuration().with_file_name("broken.conf");
+    fs::write(&broken, "mode: [")?;
+    let broken = format!("--config={}", broken.display());
+    tandem(&node, &[&cleanup[..], &[broken.as_str()]].concat()).context("a file that cannot be read")?;
     assert_eq!(tables()?.trim(), "");
     assert!(
         !all_routes()?.contains("10.96.") && !all_routes()?.contains("fd00:10:96:"),
@@ -260,10 +263,11 @@ fn a_command_line_that_means_nothing_is_refused_by_name() -> Result<()> {
             &["--masquerade-all=perhaps"],
             "--masquerade-all: \"perhaps\": not true or false",
         ),
+        (&["--conntrack-min=many"], "Usage: tandem run [OPTIONS]"),
         (&["--cluster-cird=10.0.0.0/8"], "--cluster-cidr"),
         (
             &["--config=/does/not/exist"],
-            "/does/not/exist: No such file or directory",
+            "configuration file /does/not/exist: No such file or directory",
         ),
         (
             &["--healthz-bind-address=here"],

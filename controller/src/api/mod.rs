@@ -8,7 +8,8 @@ mod view;
 pub use client::{ApiError, get};
 pub use server::{ListenError, Server};
 pub use view::{
-    EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView, UdpFlowsView,
+    ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView,
+    UdpFlowsView,
 };
 
 /// Where the agent listens unless told otherwise.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tandem_core::object::ObjectKey;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::config::FileState;
 use crate::engine::Snapshot;
 
 use super::view::{ServiceView, StatusView};
@@ -55,6 +56,7 @@ impl Drop for Cleanup {
 #[derive(Clone)]
 struct Shared {
     published: Arc<ArcSwap<Snapshot>>,
+    files: Arc<ArcSwap<FileState>>,
 }
 
 impl Server {
@@ -87,18 +89,18 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn run(self, published: Arc<ArcSwap<Snapshot>>) -> io::Result<()> {
+    pub async fn run(self, published: Arc<ArcSwap<Snapshot>>, files: Arc<ArcSwap<FileState>>) -> io::Result<()> {
         let routes = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/services", get(services))
-            .with_state(Shared { published });
+            .with_state(Shared { published, files });
         let _path = self.path;
         axum::serve(self.listener, routes).await
     }
 }
 
 async fn status(State(shared): State<Shared>) -> Json<StatusView> {
-    Json(StatusView::new(&shared.published.load()))
+    Json(StatusView::new(&shared.published.load(), &shared.files.load()))
 }
 
 /// Which Services are asked for.

@@ -9,6 +9,7 @@ use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
 use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
+use crate::config::FileState;
 use crate::conntrack::Status as Flows;
 use crate::engine::{FamilyStatus, Snapshot};
 use crate::event::{Kind, Reach};
@@ -98,8 +99,21 @@ pub struct StatusView {
     pub sources: Vec<(String, String)>,
     /// IPv4, then IPv6.
     pub families: Vec<FamilyStatusView>,
-    /// What is wrong with objects.
+    /// What is wrong with objects, and with the configuration.
     pub problems: Vec<ProblemView>,
+    /// What of the configuration files is not in effect.
+    #[serde(default)]
+    pub configuration: ConfigurationView,
+}
+
+/// What of the configuration files is not in effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationView {
+    /// Why the files are not used as they are now; none where they are.
+    pub rejected: Option<String>,
+    /// Changes that wait for the next start: `field: old becomes new`.
+    pub waiting: Vec<String>,
 }
 
 /// How one family is.
@@ -165,7 +179,7 @@ pub struct UdpFlowsView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
-    /// `Kind namespace/name`, or `file name`
+    /// `Kind namespace/name`, `file name`, or `configuration`
     pub object: String,
     /// Where, what, and what happens instead.
     pub problem: String,
@@ -284,7 +298,7 @@ fn problems(snapshot: &Snapshot, key: &ObjectKey) -> Vec<String> {
 }
 
 impl StatusView {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, files: &FileState) -> Self {
         let reach = |reach: &Reach| match reach {
             Reach::Watching => "watching".to_owned(),
             Reach::Lost(reason) => reason.clone(),
@@ -294,9 +308,14 @@ impl StatusView {
                 .iter()
                 .map(move |notice| (format!("{kind} {key}"), notice.to_string()))
         });
-        let files = snapshot.faults.iter().flat_map(|(file, faults)| {
+        let manifests = snapshot.faults.iter().flat_map(|(file, faults)| {
             let named = move |fault: &String| (format!("file {file}"), fault.clone());
             faults.iter().map(named)
+        });
+        let rejected = files.rejected.iter();
+        let rejected = rejected.map(|reason| {
+            let problem = format!("{reason}: the configuration in use stays");
+            ("configuration".to_owned(), problem)
         });
         let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)]
             .into_iter()
@@ -332,11 +351,16 @@ impl StatusView {
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
             ],
-            problems: files
+            problems: rejected
+                .chain(manifests)
                 .chain(notices)
                 .chain(aside)
                 .map(|(object, problem)| ProblemView { object, problem })
                 .collect(),
+            configuration: ConfigurationView {
+                rejected: files.rejected.clone(),
+                waiting: files.waiting.clone(),
+            },
         }
     }
 }
@@ -387,11 +411,27 @@ mod tests {
         let mut snapshot = Snapshot::empty(SystemTime::now());
         let faults = [("a.yaml".into(), vec!["line 3: no".to_owned(), "line 9: no".to_owned()])];
         snapshot.faults = std::sync::Arc::new(faults.into());
-        let problems = StatusView::new(&snapshot).problems;
+        let problems = StatusView::new(&snapshot, &FileState::default()).problems;
         let said: Vec<String> = problems
             .iter()
             .map(|p| format!("{}: {}", p.object, p.problem))
             .collect();
         assert_eq!(said, ["file a.yaml: line 3: no", "file a.yaml: line 9: no"]);
+    }
+    #[test]
+    fn rejected_configuration_files_are_a_problem_and_changes_that_wait_are_shown_beside() {
+        let files = FileState {
+            rejected: Some("f: mode: wrong".into()),
+            waiting: vec!["events: true becomes false".into()],
+        };
+        let status = StatusView::new(&Snapshot::empty(SystemTime::now()), &files);
+        let [problem] = &status.problems[..] else {
+            panic!("{:?}", status.problems);
+        };
+        assert_eq!(
+            (problem.object.as_str(), problem.problem.as_str()),
+            ("configuration", "f: mode: wrong: the configuration in use stays")
+        );
+        assert_eq!(status.configuration.waiting, files.waiting);
     }
 }

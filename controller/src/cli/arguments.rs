@@ -7,8 +7,7 @@ use std::path::Path;
 /// another image.
 pub(super) fn normal(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
-    let name = arguments.first().map(Path::new).and_then(Path::file_name);
-    let as_kube_proxy = name == Some(OsStr::new("kube-proxy"));
+    let as_kube_proxy = is_kube_proxy(&arguments);
     let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
     let own = matches!(first, "-h" | "--help" | "-V");
     if as_kube_proxy || (first.starts_with('-') && !own) {
@@ -36,6 +35,12 @@ pub(super) fn normal(arguments: impl Iterator<Item = OsString>) -> Vec<OsString>
         }
     }
     arguments
+}
+
+/// Whether the program is called `kube-proxy`.
+pub(super) fn is_kube_proxy(arguments: &[OsString]) -> bool {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    name == Some(OsStr::new("kube-proxy"))
 }
 
 /// kube-proxy takes `--cluster_cidr` for `--cluster-cidr`.

@@ -18,7 +18,7 @@ impl FromArgMatches for Given {
         });
         let flags = Flags::new(given);
         let flags =
-            flags.map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{error}\n")))?;
+            flags.map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error.to_string()))?;
         Ok(Self(flags))
     }
 

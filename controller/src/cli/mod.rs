@@ -10,10 +10,11 @@ mod run;
 mod services;
 mod status;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api::SOCKET;
 
@@ -55,7 +56,7 @@ enum Output {
 
 /// Runs the command.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse_from(arguments::normal(std::env::args_os())).command {
+    let result = match parse(arguments::normal(std::env::args_os())).command {
         Command::Run(command) => command.run(),
         Command::Services(command) => command.run(),
         Command::Status(command) => command.run(),
@@ -69,6 +70,23 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and errors show the command line as it was begun: kube-proxy's has no `run`.
+fn parse(arguments: Vec<OsString>) -> Cli {
+    let mut command = Cli::command();
+    if arguments::is_kube_proxy(&arguments) {
+        command = command.mut_subcommand("run", |run| run.override_usage("kube-proxy [OPTIONS]"));
+    }
+    let cli = Cli::from_arg_matches(&command.clone().get_matches_from(arguments));
+    cli.unwrap_or_else(|error| {
+        command.build();
+        // Nothing but the flags of `run` is looked at after the line is taken apart.
+        match command.find_subcommand_mut("run") {
+            Some(run) => error.format(run).exit(),
+            None => error.exit(),
+        }
+    })
 }
 
 /// Any command's error: one line for people.

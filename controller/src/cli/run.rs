@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::agent::{self, Source};
-use crate::config::{Flags, LogFormat, Settings, Sources};
+use crate::config::{Flags, Loaded, LogFormat, Settings, Sources};
 use crate::sysctl;
 
 use super::flags::Given;
@@ -50,25 +50,25 @@ impl FromStr for Source {
 impl Run {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let flags = with_environment(self.flags.0)?;
+        let sources = Sources::new(flags.clone());
+        if flags.on("cleanup") {
+            return clean_up(&sources);
+        }
         let source = flags.text("source").unwrap_or("kubernetes");
         let source: Source = source
             .parse()
             .map_err(|problem| format!("--source: {source:?}: {problem}"))?;
-        let sources = Sources::new(flags.clone());
         let loaded = sources.load()?;
         let settings = &loaded.settings;
         if let Some(path) = flags.text("write-config-to").filter(|path| !path.is_empty()) {
             return write(settings, Path::new(path));
         }
-        let log = start_log(settings)?;
+        let log = start_log(&settings.log_filter, settings.log_format)?;
         for file in &loaded.files {
             tracing::info!("configuration: {}", file.display());
         }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
-        }
-        if flags.on("cleanup") {
-            return cleanup::run(&settings.socket);
         }
         if flags.on("init-only") {
             sysctl::apply(Path::new("/"), settings);
@@ -94,18 +94,39 @@ fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
     }
 }
 
+/// A node is cleaned whatever the files say: they only tell how to log, and where the socket is.
+fn clean_up(sources: &Sources) -> Result<(), CommandError> {
+    let (socket, loaded) = (sources.socket(), sources.load());
+    let (filter, format) = match &loaded {
+        Ok(Loaded { settings, .. }) => (settings.log_filter.as_str(), settings.log_format),
+        Err(_) => ("info", LogFormat::Text),
+    };
+    // Nothing changes the filter before the end.
+    let _set_filter = start_log(filter, format)?;
+    if let Err(error) = loaded {
+        tracing::warn!(
+            "{error}: what Tandem left is removed all the same, with the socket {}",
+            socket.display()
+        );
+    }
+    cleanup::run(&socket)
+}
+
 fn write(settings: &Settings, path: &Path) -> Result<(), CommandError> {
     std::fs::write(path, settings.to_yaml()?).map_err(|error| format!("writing {}: {error}", path.display()))?;
+    if let Some(refused) = settings.refused_by_kube_proxy() {
+        eprintln!("warning: {}: {refused}", path.display());
+    }
     Ok(())
 }
 
 /// Starts the log. What is returned sets another filter.
-fn start_log(settings: &Settings) -> Result<agent::SetLogFilter, CommandError> {
-    let filter = EnvFilter::try_new(&settings.log_filter)?;
+fn start_log(filter: &str, format: LogFormat) -> Result<agent::SetLogFilter, CommandError> {
+    let filter = EnvFilter::try_new(filter)?;
     let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
-    match settings.log_format {
+    match format {
         LogFormat::Text => registry
             .with(lines.with_ansi(std::io::stderr().is_terminal()))
             .try_init()?,

@@ -96,6 +96,9 @@ fn text(status: &StatusView) -> String {
     for problem in &status.problems {
         line("", &format!("{}: {}", problem.object, problem.problem));
     }
+    for (index, change) in status.configuration.waiting.iter().enumerate() {
+        line(if index == 0 { "At the next start:" } else { "" }, change);
+    }
     out
 }
 

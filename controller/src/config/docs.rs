@@ -20,7 +20,7 @@ fn cell(text: &str) -> String {
 fn fields(schema: &Schema) -> String {
     let mut out = String::from("| field | type | default | what it does | in Tandem |\n|---|---|---|---|---|\n");
     for field in schema.fields {
-        let default = field.default.text().map(|text| format!("`{text}`")).unwrap_or_default();
+        let default = field.default_text().map(|text| format!("`{text}`")).unwrap_or_default();
         let (kind, about, fate) = (field.kind.name(), cell(field.about), cell(&fate(field.fate)));
         let _ = writeln!(out, "| `{}` | {kind} | {default} | {about} | {fate} |", field.path);
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::ConfigError;
 use super::duration;
 use super::schema::{self, Default, Fate, Field, Kind, Schema};
+use super::yaml;
 
 /// A configuration of either kind, checked against its table.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Document {
 
     /// Reads a file's text, YAML or JSON.
     pub(super) fn parse(schema: &'static Schema, path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let written = value(text).map_err(|problem| ConfigError::Syntax {
+        let written = yaml::value(text).map_err(|problem| ConfigError::Syntax {
             path: path.to_owned(),
             problem,
         })?;
@@ -265,12 +266,4 @@ pub(super) fn put(values: &mut Value, path: &str, value: Value) {
         at = map.entry(name).or_insert(Value::Null);
     }
     *at = value;
-}
-
-fn value(text: &str) -> Result<Value, String> {
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| error.to_string());
-    }
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
 }

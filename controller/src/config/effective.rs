@@ -1,12 +1,13 @@
 //! The configuration as it is in effect: what fields became by the mode, by the host and by flags. It is what
-//! `--write-config-to` writes and what changes are told by, and kube-proxy can read it.
+//! `--write-config-to` writes and what changes are told by, and kube-proxy can read it, but for what
+//! [`Settings::refused_by_kube_proxy`] tells.
 
 use serde_json::{Value, json};
 
 use super::document::{lookup, put};
 use super::schema::Change;
 use super::schema::{Fate, Kind, SCHEMAS, Schema, kube_proxy, tandem};
-use super::settings::Settings;
+use super::settings::{DetectLocal, Settings};
 
 /// Fields that kube-proxy leaves out where they are empty.
 const LEFT_OUT: [&str; 5] = [
@@ -26,6 +27,11 @@ pub(super) fn fill(settings: &mut Settings) {
     );
     let (bit, all) = (settings.masquerade_bit, settings.masquerade_all);
     let values = &mut settings.effective.kube_proxy;
+    if let DetectLocal::ClusterCidr(ranges) = &settings.detect_local {
+        // kube-proxy takes neither blanks nor a range twice.
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        put(values, "clusterCIDR", json!(ranges.join(",")));
+    }
     put(values, "apiVersion", json!(kube_proxy::SCHEMA.version));
     put(values, "kind", json!(kube_proxy::SCHEMA.kind));
     put(values, "mode", json!("nftables"));
@@ -64,6 +70,17 @@ impl Settings {
             }
         }
         serde_saphyr::to_string(&values).map_err(|error| error.to_string())
+    }
+
+    /// A line for what Tandem takes and kube-proxy refuses in the file that [`Self::to_yaml`] makes.
+    pub fn refused_by_kube_proxy(&self) -> Option<String> {
+        let DetectLocal::ClusterCidr(ranges) = &self.detect_local else {
+            return None;
+        };
+        let v6 = ranges.iter().filter(|range| range.addr().is_ipv6()).count();
+        let several = v6 > 1 || ranges.len() - v6 > 1;
+        let text = lookup(self.kube_proxy_configuration(), "clusterCIDR").and_then(Value::as_str)?;
+        several.then(|| format!("clusterCIDR: {text:?}: kube-proxy refuses a file with two ranges of one family"))
     }
 
     /// What is different from before: the fields whose change takes effect at once, and those that wait for a start.

@@ -59,7 +59,7 @@ fn one(schema: &Schema, field: &Field, recursive: bool) -> String {
     let mut out = head(schema);
     let _ = writeln!(out, "FIELD: {} <{}>\n", field.path, field.kind.name());
     let _ = writeln!(out, "DESCRIPTION:\n{}", wrapped(field.about, 4));
-    if let Some(default) = field.default.text() {
+    if let Some(default) = field.default_text() {
         let _ = writeln!(out, "DEFAULT: {default}\n");
     }
     if field.fate != Fate::Section {
@@ -169,7 +169,7 @@ TANDEM:
                 .unwrap()
                 .1,
             "  apiVersion\t<string>\n  kind\t<string>\n  nodePortLoopback\t<boolean>\n  serviceRoutes\t<boolean>\n  \
-             dropInvalid\t<boolean>\n  events\t<boolean>\n  socket\t<string>\n  log\t<Object>\n    level\t<string>\n    \
+             dropInvalid\t<boolean>\n  removeKubeProxyRules\t<boolean>\n  events\t<boolean>\n  socket\t<string>\n  log\t<Object>\n    level\t<string>\n    \
              format\t<string>\n"
         );
         let section = explain("clientConnection", false).unwrap();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::effective::Changes;
 use super::settings::{Loaded, Settings, Sources};
 use super::watch::Watch;
@@ -15,11 +17,22 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// The settings in use, and the files behind them.
 pub struct Live {
     sources: Sources,
+    started: Settings,
     running: Arc<Settings>,
     /// As the files had it last, with what waits for the next start.
     last: Settings,
     warnings: Vec<String>,
     complaint: Option<String>,
+    state: Arc<ArcSwap<FileState>>,
+}
+
+/// What of the files is not in effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileState {
+    /// Why the files are not used as they are now; none where they are.
+    pub rejected: Option<String>,
+    /// Changes since the start that wait for the next one, each as `field: old becomes new`.
+    pub waiting: Vec<String>,
 }
 
 /// What reading the files again showed.
@@ -43,11 +56,18 @@ impl Live {
     pub fn new(sources: Sources, loaded: Loaded) -> Self {
         Self {
             sources,
+            started: loaded.settings.clone(),
             running: Arc::new(loaded.settings.clone()),
             last: loaded.settings,
             warnings: loaded.warnings,
             complaint: None,
+            state: Arc::default(),
         }
+    }
+
+    /// What of the files is not in effect: always the newest, also while another thread follows them.
+    pub fn state(&self) -> Arc<ArcSwap<FileState>> {
+        self.state.clone()
     }
 
     /// The settings in use.
@@ -57,6 +77,17 @@ impl Live {
 
     /// Reads the files again.
     pub fn reread(&mut self) -> Reread {
+        let reread = self.read();
+        if reread != Reread::Same {
+            self.state.store(Arc::new(FileState {
+                rejected: self.complaint.clone(),
+                waiting: Settings::changes(&self.started, &self.last).needs_restart,
+            }));
+        }
+        reread
+    }
+
+    fn read(&mut self) -> Reread {
         let loaded = match self.sources.load() {
             Ok(loaded) => loaded,
             Err(error) => {

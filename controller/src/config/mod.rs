@@ -16,13 +16,14 @@ mod settings;
 mod tests;
 mod validate;
 mod watch;
+mod yaml;
 
 use std::path::PathBuf;
 
 pub use effective::Changes;
 pub use explain::explain;
 pub use flags::Flags;
-pub use live::{Live, Reread};
+pub use live::{FileState, Live, Reread};
 pub use schema::flags::{FLAGS, Flag, Sets};
 pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema};
 pub use settings::{Conntrack, ConntrackMax, DetectLocal, Loaded, LogFormat, Settings, Sources};
@@ -31,7 +32,7 @@ pub use settings::{Conntrack, ConntrackMax, DetectLocal, Loaded, LogFormat, Sett
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file is not there, or not to be read.
-    #[error("{path}: {source}")]
+    #[error("configuration file {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,

@@ -34,7 +34,7 @@ pub struct Settings {
     /// Where `/healthz` and `/livez` are served; none where it is turned off. An unspecified address of either family means
     /// all addresses of both, as in kube-proxy.
     pub healthz_bind_address: Option<SocketAddr>,
-    /// Where `/metrics` is served; none where it is turned off. As above.
+    /// Where `/proxyMode` and a plain `/healthz` are served, and `/metrics` will be; none where it is turned off. As above.
     pub metrics_bind_address: Option<SocketAddr>,
     /// Whether an address that cannot be bound ends the agent.
     pub bind_address_hard_fail: bool,
@@ -46,6 +46,8 @@ pub struct Settings {
     pub service_routes: bool,
     /// Whether forwarded packets that conntrack calls invalid are dropped.
     pub drop_invalid: bool,
+    /// Whether the nftables tables that kube-proxy left are removed once everything is programmed.
+    pub remove_kube_proxy_rules: bool,
     /// Kernel settings of connection tracking.
     pub conntrack: Conntrack,
     /// How unwilling the kernel shall be to kill this process.
@@ -171,6 +173,15 @@ impl Sources {
         self.load_texts(kube_proxy, tandem)
     }
 
+    /// Where the local API is by flags and the `TandemConfiguration` alone, whatever else is wrong; by default where that
+    /// file cannot be read.
+    pub fn socket(&self) -> PathBuf {
+        let file = self.tandem_path().and_then(|path| Some((read(&path).ok()?, path)));
+        let document = file.and_then(|(text, path)| Document::parse(&tandem::SCHEMA, &path, &text).ok());
+        let document = document.unwrap_or_else(|| Document::empty(&tandem::SCHEMA));
+        PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
+    }
+
     /// The same with the files' paths and texts at hand.
     pub(crate) fn load_texts(
         &self,
@@ -227,6 +238,7 @@ impl Sources {
             node_port_loopback,
             service_routes: tandem.on("serviceRoutes"),
             drop_invalid: tandem.on("dropInvalid"),
+            remove_kube_proxy_rules: tandem.on("removeKubeProxyRules"),
             conntrack: resolve::conntrack(kube_proxy)?,
             oom_score_adj: resolve::oom_score_adj(kube_proxy)?,
             socket: PathBuf::from(tandem.text("socket")),

@@ -96,7 +96,8 @@ flags! {
     "healthz-bind-address", Text, KubeProxy("healthzBindAddress"),
         "Where /healthz and /livez are served: address, or address and port; nothing turns it off.";
     "metrics-bind-address", Text, KubeProxy("metricsBindAddress"),
-        "Where /metrics is served: address, or address and port; nothing turns it off.";
+        "Where a plain /healthz and /proxyMode are served (/metrics is not yet: 404): address, or address and port; nothing \
+         turns it off.";
     "healthz-port", Integer, Itself,
         "Deprecated. 0 turns --healthz-bind-address off; else the port where that has none. Ignored with --config.";
     "metrics-port", Integer, Itself,

@@ -18,6 +18,8 @@ pub(crate) static SCHEMA: Schema = Schema {
 
 const NO_SYNC: &str =
     "Tandem has no sync period: each change is programmed at once, and what fails is tried again by itself";
+const REQUESTS: &str = "Tandem reads a list page by page (500 objects a request), renews one watch for each of four kinds of object each \
+     minute, and waits longer after each request that failed";
 const IPVS: &str = "it is about ipvs mode only, and Tandem programs nftables";
 const WINDOWS: &str = "it is about Windows only";
 const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";
@@ -42,10 +44,10 @@ fields! {
         Ignored("Tandem asks for JSON, which it trims while it reads"),
         "The content type of requests.";
     "clientConnection.qps", Number, Empty("5"),
-        Ignored("Tandem makes one request for each kind of object, and waits longer after each that failed"),
+        Ignored(REQUESTS),
         "Requests a second.";
     "clientConnection.burst", Integer, Empty("10"),
-        Ignored("Tandem makes one request for each kind of object, and waits longer after each that failed"),
+        Ignored(REQUESTS),
         "Requests at once beyond qps; 0 or more.";
     "logging", OBJECT, Nothing, Section, "What is logged, and how. TandemConfiguration's log wins over it.";
     "logging.format", Text, Empty("text"), Honoured(Restart), "text, or json for one JSON object a line.";
@@ -74,8 +76,9 @@ fields! {
          0.0.0.0 and :: both mean all addresses of both families. --healthz-port=0 or an empty \
          --healthz-bind-address turns it off.";
     "metricsBindAddress", Text, Empty("127.0.0.1:10249"), Honoured(Restart),
-        "Address, or address and port, of /metrics; [::1]:10249 by default where bindAddress is IPv6. \
-         --metrics-port=0 or an empty --metrics-bind-address turns it off.";
+        "Address, or address and port, of a plain /healthz and of /proxyMode; /metrics is not served there yet (404). \
+         [::1]:10249 by default where bindAddress is IPv6. --metrics-port=0 or an empty --metrics-bind-address \
+         turns it off.";
     "bindAddressHardFail", Boolean, Nothing, Honoured(Restart),
         "Whether Tandem ends where one of these two addresses cannot be had, instead of trying again.";
     "enableProfiling", Boolean, Nothing,
@@ -96,10 +99,14 @@ fields! {
         Ignored("nodePorts answer on loopback addresses only by nodePortLoopback of TandemConfiguration, for both \
                  families"),
         "Whether nodePorts answer on 127.0.0.0/8 in iptables mode.";
-    "iptables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "iptables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC),
+        "Longest time between two syncs. One below minSyncPeriod is refused, as by kube-proxy, if this is the section of \
+         the mode.";
     "iptables.minSyncPeriod", Duration, Empty("1s"), Ignored(NO_SYNC), "Least time between two syncs.";
     "ipvs", OBJECT, Nothing, Section, "What counts in ipvs mode.";
-    "ipvs.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "ipvs.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC),
+        "Longest time between two syncs. One below minSyncPeriod is refused, as by kube-proxy, if this is the section of \
+         the mode.";
     "ipvs.minSyncPeriod", Duration, Nothing, Ignored(NO_SYNC), "Least time between two syncs.";
     "ipvs.scheduler", Text, Nothing, Ignored("endpoints are picked at random, as nftables mode does"),
         "How endpoints are picked.";
@@ -114,7 +121,9 @@ fields! {
         "Which bit of the packet mark asks for masquerading, 0 to 31.";
     "nftables.masqueradeAll", Boolean, Nothing, Honoured(Live),
         "Whether everything that is sent to ClusterIPs is masqueraded.";
-    "nftables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC), "Longer than 0, and not below minSyncPeriod.";
+    "nftables.syncPeriod", Duration, Empty("30s"), Ignored(NO_SYNC),
+        "Longest time between two syncs. One below minSyncPeriod is refused, as by kube-proxy, if this is the section of \
+         the mode.";
     "nftables.minSyncPeriod", Duration, Empty("1s"), Ignored(NO_SYNC), "Least time between two syncs.";
     "winkernel", OBJECT, Nothing, Section, "What counts on Windows.";
     "winkernel.networkName", Text, Nothing, Ignored(WINDOWS), "The HNS network.";
@@ -141,8 +150,8 @@ fields! {
     "oomScoreAdj", Integer, Unset("-999"), Honoured(Live),
         "How unwilling the kernel shall be to kill Tandem, -1000 to 1000.";
     "conntrack", OBJECT, Nothing, Section,
-        "Kernel settings of connection tracking. One that cannot be written is warned of, and Tandem goes on; kube- \
-         proxy ends.";
+        "Kernel settings of connection tracking. One that cannot be written is warned of, and Tandem goes on; \
+         kube-proxy ends.";
     "conntrack.maxPerCore", Integer, Unset("32768"), Honoured(Live),
         "Connections per processor: nf_conntrack_max becomes this times the processors, at most 1048576, at least \
          min. 0 leaves it as it is.";
@@ -158,7 +167,7 @@ fields! {
     "conntrack.udpStreamTimeout", Duration, Nothing, Honoured(Live),
         "nf_conntrack_udp_timeout_stream. 0 leaves it as it is.";
     "configSyncPeriod", Duration, Empty("15m0s"),
-        Ignored("Tandem watches; a list is only asked for again where a watch was lost"),
+        Ignored("Tandem watches; beside that it lists everything again about every 4 hours, and where a watch was lost"),
         "How often everything is read again.";
     "portRange", Text, Nothing, Ignored("kube-proxy does not use it either"),
         "Ports of the userspace proxy that was.";

@@ -42,6 +42,13 @@ pub struct Field {
     pub about: &'static str,
 }
 
+impl Field {
+    /// What it is where it is not set, for people; none where that is no value.
+    pub fn default_text(&self) -> Option<&'static str> {
+        self.default.text().or((self.kind == Kind::Boolean).then_some("false"))
+    }
+}
+
 /// What may stand in a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -25,6 +25,9 @@ fields! {
          reaches them.";
     "dropInvalid", Boolean, Nothing, Honoured(Live),
         "Whether forwarded packets are dropped that connection tracking calls invalid.";
+    "removeKubeProxyRules", Boolean, Unset("true"), Honoured(Restart),
+        "Whether the nftables tables that kube-proxy left (ip kube-proxy, ip6 kube-proxy) are removed once Tandem has \
+         programmed everything; while they stand, packets meet both.";
     "events", Boolean, Unset("true"), Honoured(Restart),
         "Whether Kubernetes Events tell the owners of objects what is wrong with them.";
     "socket", Text, Empty("/run/tandem/tandem.sock"), Honoured(Restart),

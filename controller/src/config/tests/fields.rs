@@ -8,7 +8,7 @@ use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
 /// Fields with what they need beside them, and a value that is not their default.
-const HONOURED: [(&str, &str, &str); 36] = [
+const HONOURED: [(&str, &str, &str); 37] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
     ("logging.format", "", "logging: {format: json}"),
     ("logging.verbosity", "", "logging: {verbosity: 9}"),
@@ -76,6 +76,7 @@ const HONOURED: [(&str, &str, &str); 36] = [
     ("tandem nodePortLoopback", "", "nodePortLoopback: true"),
     ("tandem serviceRoutes", "", "serviceRoutes: false"),
     ("tandem dropInvalid", "", "dropInvalid: true"),
+    ("tandem removeKubeProxyRules", "", "removeKubeProxyRules: false"),
     ("tandem events", "", "events: false"),
     ("tandem socket", "", "socket: /other.sock"),
     ("tandem log.level", "", "log: {level: trace}"),

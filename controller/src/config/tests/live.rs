@@ -42,8 +42,15 @@ fn a_broken_file_is_told_of_once_and_the_settings_in_use_stay() {
     scratch.write(&format!("{HEAD}clusterCIDR: x\n"));
     let place = scratch.path();
     let problem = format!("{}: clusterCIDR: \"x\": not a range in CIDR notation", place.display());
-    assert_eq!(live.reread(), Reread::Broken(problem));
+    let state = live.state();
+    assert_eq!(**state.load(), FileState::default());
+    assert_eq!(live.reread(), Reread::Broken(problem.clone()));
     assert_eq!(live.reread(), Reread::Same, "told once");
+    assert_eq!(
+        state.load().rejected,
+        Some(problem),
+        "but known for as long as it is so"
+    );
     assert_eq!(live.settings(), before);
     std::fs::remove_file(&place).unwrap();
     assert!(matches!(live.reread(), Reread::Broken(_)), "another problem");
@@ -53,6 +60,7 @@ fn a_broken_file_is_told_of_once_and_the_settings_in_use_stay() {
         warnings: Vec::new(),
     };
     assert_eq!(live.reread(), nothing, "mended");
+    assert_eq!(**state.load(), FileState::default());
     assert_eq!(live.reread(), Reread::Same);
 }
 
@@ -81,6 +89,14 @@ fn what_waits_for_a_restart_is_told_once_and_not_used() {
         (1, 0, 0)
     );
     assert_eq!(live.settings().node_name, "a");
+    let state = live.state();
+    assert_eq!(state.load().waiting, [r#"hostnameOverride: "a" becomes "b""#]);
+    scratch.write("mode: [");
+    assert!(matches!(live.reread(), Reread::Broken(_)));
+    assert_eq!(state.load().waiting.len(), 1, "a broken file takes nothing back");
+    scratch.write(&format!("{HEAD}hostnameOverride: a\n"));
+    assert!(matches!(live.reread(), Reread::Changed { .. }));
+    assert_eq!(**state.load(), FileState::default(), "as it was at the start");
 }
 
 #[test]

@@ -284,3 +284,38 @@ fn json_is_read_as_well() {
     scratch.write(&value.to_string());
     assert_eq!(scratch.load(&[]).unwrap().settings.oom_score_adj, 3);
 }
+
+#[test]
+fn what_kube_proxy_refuses_in_a_written_file_is_told() {
+    let told = |cidrs: &str| {
+        let settings = settings(&format!("clusterCIDR: '{cidrs}'\n")).0;
+        settings.refused_by_kube_proxy()
+    };
+    assert_eq!(
+        told("10.1.0.0/16, 10.2.0.0/16, fd00:1::/64"),
+        Some(
+            "clusterCIDR: \"10.1.0.0/16,10.2.0.0/16,fd00:1::/64\": kube-proxy refuses a file with two ranges of one family"
+                .to_owned()
+        )
+    );
+    assert!(told("fd00:1::/64,fd00:2::/64").is_some());
+    assert_eq!(
+        told("10.1.0.0/16, fd00:1::/64, 10.1.0.0/16,"),
+        None,
+        "one of each is written"
+    );
+}
+
+#[test]
+fn the_socket_is_known_whatever_is_wrong_with_other_fields() {
+    let scratch = Scratch::new();
+    scratch.write("mode: [");
+    let socket = |scratch: &Scratch, flags: &[(&str, &str)]| scratch.sources(flags).unwrap().socket();
+    let usual = Path::new("/run/tandem/tandem.sock");
+    assert_eq!(socket(&scratch, &[]), usual);
+    scratch.write_tandem("socket: /a\n");
+    assert_eq!(socket(&scratch, &[]), Path::new("/a"));
+    scratch.write_tandem("socket: /a\nsocket: /b\n");
+    assert_eq!(socket(&scratch, &[]), usual);
+    assert_eq!(socket(&scratch, &[("socket", "/c")]), Path::new("/c"));
+}
