@@ -87,6 +87,7 @@ impl Shape {
     pub fn service(&self, n: u32) -> Service {
         Service {
             key: key(n, ""),
+            uid: None,
             created: 1_760_000_000 + i64::from(n),
             kind: ServiceType::ClusterIp,
             cluster_ips: self.families.iter().map(|family| self.cluster_ip(n, *family)).collect(),

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
+use tandem_core::uid::Uid;
 
 use ipnet::IpNet;
 
-use crate::engine::NodeSettings;
+use crate::node_settings::NodeSettings;
 
 /// The kinds of objects that Tandem reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +92,8 @@ pub struct Notice {
     pub value: String,
     /// What is wrong with it, and what happens instead.
     pub problem: String,
+    /// The object's `metadata.uid`, where it has one: another object of its name has notices of its own.
+    pub uid: Option<Uid>,
 }
 
 impl fmt::Display for Notice {

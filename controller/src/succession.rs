@@ -36,7 +36,7 @@ fn remove<F: Family>() -> bool {
         Ok(true) => tracing::info!(family = %F::FAMILY, "removed the table that kube-proxy left"),
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(family = %F::FAMILY, "{error}; packets meet kube-proxy's rules as well as tandem's")
+            tracing::warn!(family = %F::FAMILY, "{error}; packets meet kube-proxy's rules as well as tandem's");
         }
     }
     true

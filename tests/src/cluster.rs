@@ -125,9 +125,7 @@ impl Cluster {
         let inside = &cluster.fabric.namespace;
         let controllers = Program::start(inside, &folder, "kube-controller-manager", &arguments, keep)?;
         cluster.programs.push(controllers);
-        for object in files::permissions() {
-            cluster.api.create(&object)?;
-        }
+        cluster.api.create(&files::permission())?;
         for (number, namespace) in (1..).zip(namespaces) {
             cluster.add_node(number, namespace)?;
         }
@@ -163,7 +161,7 @@ impl Cluster {
         self.place.path().join(files::ADMIN)
     }
 
-    /// Tandem's kubeconfig: the rights that it needs and no others.
+    /// Tandem's kubeconfig: the rights of kube-proxy's own role and no others.
     pub fn tandem_kubeconfig(&self) -> PathBuf {
         self.place.path().join(files::TANDEM)
     }

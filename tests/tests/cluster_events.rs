@@ -47,8 +47,12 @@ impl World {
         let service = cluster.api().create(&service)?;
         let address = service["spec"]["clusterIP"].as_str().context("no ClusterIP")?;
         let slice = Slice::new("default", "web-hand", "web").port("http", Protocol::Tcp, TARGET);
-        // The API server takes the second, which is nobody's address: no node may ever send there.
+        // The API server takes the second, which is nobody's address: no node may ever send there. The others make all
+        // three nodes near to the Service, and get nothing as long as one is ready.
         let slice = slice.ready(endpoint, "node1").ready("239.1.2.3".parse()?, "node1");
+        let slice = slice
+            .unready("10.244.2.9".parse()?, "node2")
+            .unready("10.244.3.9".parse()?, "node3");
         let slice = cluster.api().create(&slice.build())?;
         Ok(Self {
             address: address.parse()?,
@@ -141,6 +145,8 @@ fn a_fault_that_three_nodes_see_is_one_event_and_each_node_tells_of_its_start() 
             (&json!("Normal"), &json!("Node"))
         );
     }
+    let described = world.cluster.kubectl(&["describe", "node", "node1"])?;
+    assert!(described.contains("Starting"), "{described}");
 
     // The same fault again is the same Event; another one is another.
     let slice = path("EndpointSlice", "default", "web-hand")?;
@@ -174,6 +180,8 @@ fn a_health_check_that_one_node_cannot_serve_is_an_event_of_that_node_alone() ->
         "{note}"
     );
     assert_eq!(events[0]["regarding"]["name"], "checked");
+    let described = world.cluster.kubectl(&["describe", "service", "checked"])?;
+    assert!(described.contains(reason), "{described}");
     assert_eq!(events[0]["reportingInstance"], "tandem-node2");
     world.tandems.into_iter().try_for_each(Tandem::finish)
 }
@@ -181,7 +189,7 @@ fn a_health_check_that_one_node_cannot_serve_is_an_event_of_that_node_alone() ->
 #[test]
 fn without_the_right_to_write_events_it_is_said_once_and_everything_else_works() -> Result<()> {
     let world = World::new(|cluster| {
-        let role = path("ClusterRole", "", "tandem")?;
+        let role = path("ClusterRole", "", "system:node-proxier")?;
         let rules = cluster.api().get(&role)?["rules"].clone();
         let rules = rules.as_array().context("no rules")?.iter();
         let rules: Vec<&Value> = rules.filter(|rule| !rule.to_string().contains("\"events\"")).collect();
@@ -222,7 +230,11 @@ fn no_event_is_written_where_the_settings_say_so() -> Result<()> {
     let mut tandem = plan.own_setting("events", false).start()?;
     tandem.wait_ready()?;
     let slice = Slice::new("default", "bad", "web").port("http", Protocol::Tcp, TARGET);
-    let slice = slice.ready("239.1.2.3".parse()?, "node1").build();
+    // The good one makes this node near, so that its turn would come soon.
+    let slice = slice
+        .ready("239.1.2.3".parse()?, "node1")
+        .ready("10.244.1.9".parse()?, "node1")
+        .build();
     cluster.api().create(&slice)?;
     tandem.wait_log("EndpointSlice default/bad", PATIENCE)?;
     // Longer than a node's turn takes to come.

@@ -1,4 +1,4 @@
-//! Tandem against the real control plane: with its own role, with less, and with credentials that are wrong.
+//! Tandem against the real control plane: with kube-proxy's role, with less, and with credentials that are wrong.
 //! Needs root and the helper program that `make test` builds.
 
 use std::fs;
@@ -40,13 +40,13 @@ fn account(fleet: &Fleet, name: &str) -> Result<String> {
     Ok(answer["status"]["token"].as_str().context("no token")?.to_owned())
 }
 
-/// Gives a ServiceAccount Tandem's own role.
+/// Gives a ServiceAccount kube-proxy's role, as Tandem's user has it.
 fn bind(fleet: &Fleet, account: &str) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
         "metadata": { "name": account },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "tandem" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier" },
         "subjects": [{ "kind": "ServiceAccount", "namespace": "default", "name": account }],
     });
     fleet.cluster.api().create(&binding).map(drop)

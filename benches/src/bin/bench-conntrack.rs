@@ -61,11 +61,15 @@ fn measure(live: usize, changes: u32) -> Result<()> {
     let after: BTreeSet<Entry> = udp_here()?.into_iter().collect();
     let (kept, cut): (Vec<&Entry>, Vec<&Entry>) = before.iter().partition(|entry| after.contains(entry));
     let was_right = |entry: &&&Entry| !entry_is_stale(entry);
-    print("conntrack_live_cut", cut.iter().filter(was_right).count());
-    print("conntrack_stale_cut", cut.len() - cut.iter().filter(was_right).count());
-    print(
-        "conntrack_stale_left",
-        kept.len() - kept.iter().filter(was_right).count(),
+    let live_cut = cut.iter().filter(was_right).count();
+    let stale_left = kept.len() - kept.iter().filter(was_right).count();
+    print("conntrack_live_cut", live_cut);
+    print("conntrack_stale_cut", cut.len() - live_cut);
+    print("conntrack_stale_left", stale_left);
+    ensure!(live_cut == 0, "a restart cut {live_cut} flows that lead to endpoints");
+    ensure!(
+        stale_left == 0,
+        "a restart left {stale_left} flows that lead to no endpoint"
     );
     print_ms("conntrack_reconcile_ms", done - programmed);
     print_ms("conntrack_restart_ms", done - started);

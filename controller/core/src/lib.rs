@@ -13,6 +13,7 @@ pub mod object;
 pub mod plan;
 pub mod row;
 pub mod table;
+pub mod uid;
 
 #[cfg(test)]
 mod samples;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::family::IpFamily;
 use crate::row::{Port, Protocol};
+use crate::uid::Uid;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +77,8 @@ pub enum TrafficPolicy {
 pub struct Service {
     /// Namespace and name.
     pub key: ObjectKey,
+    /// `metadata.uid`; none in a manifest without one.
+    pub uid: Option<Uid>,
     /// `metadata.creationTimestamp` in seconds since 1970; where two Services claim one frontend, the older has it.
     pub created: i64,
     /// `spec.type`

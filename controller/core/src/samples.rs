@@ -36,6 +36,7 @@ pub(crate) fn closed(both: bool) -> Restricted {
 pub(crate) fn mk_service(name: &str) -> Service {
     Service {
         key: ObjectKey::new("ns", name),
+        uid: None,
         created: 0,
         kind: ServiceType::ClusterIp,
         cluster_ips: ips(&["10.96.0.1"]),

@@ -9,6 +9,7 @@ fn key(name: &str) -> ObjectKey {
 fn service(name: &str) -> Event {
     let service = Service {
         key: key(name),
+        uid: None,
         created: 0,
         kind: ServiceType::ClusterIp,
         cluster_ips: vec!["10.96.0.1".parse().unwrap()],
@@ -118,6 +119,7 @@ fn a_notice_is_new_once_and_goes_with_its_cause() {
         field: "spec.ports[0]".into(),
         value: "x".into(),
         problem: "y".into(),
+        uid: None,
     };
     let with = |notices| {
         let Event::Applied(object, _) = service("web") else {
@@ -158,6 +160,7 @@ fn an_object_that_cannot_be_read_stays_as_it_was_through_a_new_list() {
         field: "spec.ports".into(),
         value: String::new(),
         problem: "not a list".into(),
+        uid: None,
     };
     let mut index = index([service("web")]);
     index.take_changed();

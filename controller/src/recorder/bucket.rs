@@ -1,11 +1,11 @@
-//! How many Events one node may write. Pure: time is an argument.
+//! How many Events one node may write: thousands of nodes share one API server. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 /// So many at once.
-const MOST: u32 = 20;
+const MOST: u32 = 5;
 /// One more after this time.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(30);
 
 /// A token bucket.
 #[derive(Debug)]
@@ -37,6 +37,23 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thousand_faults_are_five_writes_at_once_and_two_a_minute() {
+        let start = Instant::now() + Duration::from_hours(1);
+        let mut bucket = Bucket::new(start);
+        let mut written = Vec::new();
+        let mut now = start;
+        for _ in 0..1000 {
+            now = now.max(bucket.ready());
+            bucket.take(now);
+            written.push(now);
+        }
+        let within = |time| written.iter().filter(|at| **at < start + time).count();
+        assert_eq!(within(Duration::from_secs(30)), 5);
+        assert_eq!(within(Duration::from_mins(1)), 6);
+        assert_eq!(within(Duration::from_mins(11)), 26);
+    }
 
     #[test]
     fn so_many_go_at_once_and_then_one_by_one() {

@@ -11,9 +11,11 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use tandem_core::object::ObjectKey;
+use tandem_core::uid::Uid;
 
 use crate::engine::Snapshot;
 use crate::event::Kind;
+use crate::index::{Entry, Services};
 
 /// Who writes Events.
 const CONTROLLER: &str = "tandem";
@@ -23,14 +25,18 @@ const NOTE: usize = 1024;
 const INSTANCE: usize = 128;
 /// What is kept of an object's name in its Event's name, which has 253 and ends in the fault's number.
 const NAME: usize = 200;
-/// Nodes that see the same fault at the same time write about it within this time, in an order of their own.
-const SPREAD: u64 = 10_000;
+/// Nodes that host what the fault is about write within so many milliseconds, in an order of their own.
+const NEAR: u64 = 10_000;
+/// All others write within these, and mostly find the Event there. A whole multiple: no node's late turn is before its early
+/// one.
+const FAR: u64 = 60 * NEAR;
 
 /// Something that the owner of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(super) kind: Kind,
     pub(super) key: ObjectKey,
+    uid: Option<Uid>,
     reason: &'static str,
     action: &'static str,
     note: String,
@@ -44,6 +50,7 @@ impl Fault {
         Self {
             kind: Kind::Service,
             key: service.clone(),
+            uid: None,
             reason,
             action,
             note,
@@ -53,27 +60,43 @@ impl Fault {
 
     /// Everything that is wrong with objects as they are now, by number.
     pub(super) fn all(snapshot: &Snapshot) -> HashMap<u64, Self> {
-        let fault = |kind, key: &ObjectKey, reason, action, note| Self {
+        let fault = |kind, key: &ObjectKey, uid, reason, action, note| Self {
             kind,
             key: key.clone(),
+            uid,
             reason,
             action,
             note,
             own: false,
         };
         let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
-            notices
-                .iter()
-                .map(move |notice| fault(*kind, key, "UnusableField", "ReadObject", notice.to_string()))
+            notices.iter().map(move |notice| {
+                fault(
+                    *kind,
+                    key,
+                    notice.uid,
+                    "UnusableField",
+                    "ReadObject",
+                    notice.to_string(),
+                )
+            })
         });
         let families = [("IPv4", &snapshot.v4), ("IPv6", &snapshot.v6)];
         let aside = families.into_iter().flat_map(|(family, status)| {
             status.set_aside.iter().map(move |aside| {
                 let note = format!("{family}: {}", aside.reason);
-                fault(Kind::Service, &aside.service, "NotProgrammed", "ProgramService", note)
+                let uid = uid_of(&snapshot.services, &aside.service);
+                fault(
+                    Kind::Service,
+                    &aside.service,
+                    uid,
+                    "NotProgrammed",
+                    "ProgramService",
+                    note,
+                )
             })
         });
-        notices.chain(aside).map(|fault| (fault.number(""), fault)).collect()
+        notices.chain(aside).map(|fault| (fault.identity(), fault)).collect()
     }
 
     /// The same on every node, for the same object (where its uid is known: this one, not a later one of its name).
@@ -82,12 +105,46 @@ impl Fault {
         hash(&[&kind, &self.key.namespace, &self.key.name, self.reason, &self.note, uid])
     }
 
-    /// How long this node waits, so that with thousands of nodes most find the Event there and few collide.
-    pub(super) fn delay(&self, node: &str) -> Duration {
+    /// What it is known by on this node from one snapshot to the next.
+    pub(super) fn identity(&self) -> u64 {
+        self.number(&self.uid.map(|uid| uid.to_string()).unwrap_or_default())
+    }
+
+    /// How long this node waits, so that with thousands of nodes few write at all while the Event is not there.
+    pub(super) fn delay(&self, node: &str, near: bool) -> Duration {
         if self.own {
             return Duration::ZERO;
         }
-        Duration::from_millis(hash(&[node, &format!("{:x}", self.number(""))]) % SPREAD)
+        let turn = hash(&[node, &format!("{:x}", self.number(""))]);
+        Duration::from_millis(turn % if near { NEAR } else { FAR })
+    }
+
+    /// Whether this node hosts what it is about: an endpoint of the Service concerned, or itself.
+    pub(super) fn near(&self, node: &str, services: &Services) -> bool {
+        match self.kind {
+            Kind::Node => *self.key.name == *node,
+            Kind::Service => services.get(&self.key).is_some_and(|entry| hosts(entry)),
+            Kind::EndpointSlice => {
+                let mut entries = services
+                    .iter()
+                    .filter(|(service, _)| service.namespace == self.key.namespace);
+                entries.any(|(_, entry)| entry.slices.iter().any(|slice| slice.key == self.key) && hosts(entry))
+            }
+            Kind::ServiceCidr => false,
+        }
+    }
+
+    /// The uid that makes `kubectl describe` show the Event. Nodes are asked for by name there, as kube-proxy and the
+    /// kubelet write it.
+    pub(super) fn regarded_uid(&self, services: &Services) -> Option<String> {
+        if self.kind == Kind::Node {
+            return Some(self.key.name.to_string());
+        }
+        let known = self.uid.or_else(|| match self.kind {
+            Kind::Service => uid_of(services, &self.key),
+            _ => None,
+        });
+        known.map(|uid| uid.to_string())
     }
 
     /// The Event that tells of it.
@@ -110,7 +167,8 @@ impl Fault {
 }
 
 /// What kube-proxy writes about its node when it starts.
-pub(super) fn birth(node: &str, uid: Option<String>, now: Timestamp) -> Event {
+pub(super) fn birth(node: &str, now: Timestamp) -> Event {
+    let uid = Some(node.to_owned());
     let mut event = event(Kind::Node, &ObjectKey::new("", node), uid, node, now);
     let name = cut(node, NAME).trim_end_matches(['.', '-']);
     event.metadata.name = Some(format!("{name}.{:x}", now.as_nanosecond()));
@@ -119,6 +177,16 @@ pub(super) fn birth(node: &str, uid: Option<String>, now: Timestamp) -> Event {
     event.action = Some("StartTandem".to_owned());
     event.note = Some(concat!("tandem ", env!("CARGO_PKG_VERSION")).to_owned());
     event
+}
+
+fn uid_of(services: &Services, service: &ObjectKey) -> Option<Uid> {
+    services.get(service)?.service.as_ref()?.uid
+}
+
+/// Whether an endpoint of a Service is on this node, in whatever state.
+fn hosts(entry: &Entry) -> bool {
+    let mut endpoints = entry.slices.iter().flat_map(|slice| &slice.endpoints);
+    endpoints.any(|endpoint| endpoint.local)
 }
 
 fn event(kind: Kind, key: &ObjectKey, uid: Option<String>, node: &str, now: Timestamp) -> Event {
@@ -166,11 +234,15 @@ fn hash(parts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::SetAside;
+    use crate::index::Index;
+    use crate::source::decode::Decoder;
 
     fn fault(name: &str, note: &str) -> Fault {
         Fault {
             kind: Kind::EndpointSlice,
             key: ObjectKey::new("shop", name),
+            uid: None,
             reason: "UnusableField",
             action: "ReadObject",
             note: note.to_owned(),
@@ -196,12 +268,94 @@ mod tests {
     }
 
     #[test]
-    fn nodes_take_their_turns() {
+    fn near_nodes_take_their_turns_within_ten_seconds_and_all_others_within_ten_minutes() {
         let bad = fault("web", "bad");
-        let delays: Vec<_> = (0..100).map(|node| bad.delay(&format!("node{node}"))).collect();
-        let early = delays.iter().filter(|delay| **delay < Duration::from_secs(2)).count();
-        assert!((5..40).contains(&early), "{early} of 100 in the first fifth");
-        assert!(delays.iter().all(|delay| *delay < Duration::from_secs(10)));
+        let delay = |node: u32, near| bad.delay(&format!("node{node}"), near);
+        let delays = |near| (0..5000).map(|node| delay(node, near)).collect::<Vec<_>>();
+        for (near, whole) in [(true, Duration::from_secs(10)), (false, Duration::from_mins(10))] {
+            let delays = delays(near);
+            assert!(delays.iter().all(|delay| *delay < whole));
+            for fifth in 0..5_u8 {
+                let begun = |delay: &&Duration| delay.as_millis() * 5 >= whole.as_millis() * u128::from(fifth);
+                let left = delays.iter().filter(begun).count();
+                assert!(
+                    left.abs_diff(1000 * usize::from(5 - fifth)) < 200,
+                    "{left} of 5000 after {fifth} fifths"
+                );
+            }
+        }
+        assert!(delays(true).iter().zip(delays(false)).all(|(near, far)| *near <= far));
+    }
+
+    #[test]
+    fn a_node_is_near_to_services_that_have_an_endpoint_on_it_to_their_slices_and_to_itself() {
+        let text = |service: &str, node: &str| {
+            format!(
+                r#"{{"metadata":{{"name":"{service}-1","namespace":"shop","uid":"0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9",
+                "labels":{{"kubernetes.io/service-name":"{service}"}}}},"addressType":"IPv4",
+                "endpoints":[{{"addresses":["10.0.0.1"],"nodeName":"{node}"}},{{"addresses":["239.1.2.3"]}}]}}"#
+            )
+        };
+        let mut index = Index::default();
+        for (service, node) in [("here", "node1"), ("there", "node2")] {
+            let decoded = Decoder::new("node1").decode_json(Kind::EndpointSlice, &text(service, node));
+            index.apply(decoded.unwrap().into_event());
+        }
+        let near = |kind, name: &str| {
+            let fault = Fault {
+                kind,
+                ..fault(name, "bad")
+            };
+            fault.near("node1", index.services())
+        };
+        assert!(near(Kind::Service, "here") && near(Kind::EndpointSlice, "here-1") && near(Kind::Node, "node1"));
+        assert!(!near(Kind::Service, "there") && !near(Kind::EndpointSlice, "there-1") && !near(Kind::Node, "node2"));
+        assert!(
+            !near(Kind::Service, "none") && !near(Kind::EndpointSlice, "none") && !near(Kind::ServiceCidr, "node1")
+        );
+    }
+
+    #[test]
+    fn a_fault_has_the_uid_that_its_object_was_read_with_and_a_node_its_name() {
+        const UID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+        let good = format!(
+            r#"{{"metadata":{{"name":"web","namespace":"shop","uid":"{UID}"}},"spec":{{"clusterIP":"10.0.0.1"}}}}"#
+        );
+        let slice = good.replace("\"spec\"", "\"addressType\":\"gopher\",\"spec\"").replace(
+            "\"name\"",
+            "\"labels\":{\"kubernetes.io/service-name\":\"web\"},\"name\"",
+        );
+        let decoder = Decoder::new("node1");
+        let mut snapshot = Snapshot::empty(std::time::UNIX_EPOCH);
+        let mut index = Index::default();
+        index.apply(decoder.decode_json(Kind::Service, &good).unwrap().into_event());
+        index.apply(decoder.decode_json(Kind::EndpointSlice, &slice).unwrap().into_event());
+        let unreadable = good.replace("\"spec\":", "\"spec\":7,\"x\":");
+        let unreadable = decoder.decode_json(Kind::ServiceCidr, &unreadable).unwrap_err();
+        index.apply(unreadable.into_event().unwrap());
+        snapshot.services = index.services().clone();
+        snapshot.notices = std::sync::Arc::clone(index.notices());
+        snapshot.v6.set_aside.push(SetAside {
+            service: ObjectKey::new("shop", "web"),
+            reason: "too many".to_owned(),
+        });
+        let faults = Fault::all(&snapshot);
+        let mut kinds: Vec<_> = faults.values().map(|fault| fault.kind).collect();
+        kinds.sort();
+        assert_eq!(kinds, [Kind::Service, Kind::EndpointSlice, Kind::ServiceCidr]);
+        let own = Fault::of_service(&ObjectKey::new("shop", "web"), "r", "a", String::new());
+        for fault in faults.values().chain([&own]) {
+            assert_eq!(
+                fault.regarded_uid(&snapshot.services).as_deref(),
+                Some(UID),
+                "{fault:?}"
+            );
+        }
+        let node = Fault {
+            kind: Kind::Node,
+            ..own
+        };
+        assert_eq!(node.regarded_uid(&snapshot.services).as_deref(), Some("web"));
     }
 
     #[test]
@@ -212,7 +366,7 @@ mod tests {
         assert_eq!(event.note.unwrap().len(), NOTE);
         assert_eq!(event.reporting_instance.unwrap().len(), INSTANCE);
         assert_eq!(event.metadata.namespace.as_deref(), Some("shop"));
-        let birth = birth("node1", None, Timestamp::UNIX_EPOCH);
+        let birth = birth("node1", Timestamp::UNIX_EPOCH);
         assert_eq!(birth.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(birth.regarding.unwrap().namespace, None);
     }

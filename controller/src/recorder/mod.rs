@@ -13,7 +13,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tandem_core::object::ObjectKey;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,7 +22,7 @@ use crate::event::Kind;
 use crate::index::Notices;
 use bucket::Bucket;
 pub use fault::Fault;
-use write::{Known, Outcome, create, look_up};
+use write::{Outcome, create};
 
 /// Events that may wait; what is more is in the log alone.
 const WAITING: usize = 1000;
@@ -81,13 +80,13 @@ pub async fn run(
     mut news: watch::Receiver<()>,
     published: Arc<ArcSwap<Snapshot>>,
 ) {
-    let mut book = Book::new(client, node);
+    let mut book = Book::new(client, node, published);
     book.note_birth();
     loop {
         let next = book.next();
         tokio::select! {
             Ok(()) = news.changed() => {
-                book.look(&published.load());
+                book.look();
                 tokio::time::sleep(TOGETHER).await;
             }
             Some(fault) = told.recv() => book.add(fault),
@@ -100,6 +99,7 @@ pub async fn run(
 struct Book {
     client: Client,
     node: String,
+    published: Arc<ArcSwap<Snapshot>>,
     /// What snapshots showed last, by number.
     seen: HashSet<u64>,
     notices: Arc<Notices>,
@@ -112,16 +112,20 @@ struct Book {
 
 struct Entry {
     due: Instant,
+    /// When it came, until it is known whether this node is near to it. That is asked at a near node's turn: a Service's
+    /// slices come a moment after it.
+    since: Option<Instant>,
     tries: u32,
     /// None is the node's start.
     fault: Option<Fault>,
 }
 
 impl Book {
-    fn new(client: Client, node: &str) -> Self {
+    fn new(client: Client, node: &str, published: Arc<ArcSwap<Snapshot>>) -> Self {
         Self {
             client,
             node: node.to_owned(),
+            published,
             seen: HashSet::new(),
             notices: Arc::default(),
             set_aside: [Vec::new(), Vec::new()],
@@ -134,28 +138,36 @@ impl Book {
     fn note_birth(&mut self) {
         self.push(Entry {
             due: Instant::now(),
+            since: None,
             tries: 0,
             fault: None,
         });
     }
 
     fn add(&mut self, fault: Fault) {
+        // One that came and went, and came again before its turn.
+        if self.queue.iter().any(|entry| entry.fault.as_ref() == Some(&fault)) {
+            return;
+        }
+        let now = Instant::now();
         self.push(Entry {
-            due: Instant::now() + fault.delay(&self.node),
+            due: now + fault.delay(&self.node, true),
+            since: Some(now),
             tries: 0,
             fault: Some(fault),
         });
     }
 
     /// Takes up what a snapshot shows for the first time.
-    fn look(&mut self, snapshot: &Snapshot) {
+    fn look(&mut self) {
+        let snapshot = self.published.load_full();
         let set_aside = [&snapshot.v4.set_aside, &snapshot.v6.set_aside];
         if Arc::ptr_eq(&self.notices, &snapshot.notices) && set_aside == self.set_aside.each_ref() {
             return;
         }
         self.notices = Arc::clone(&snapshot.notices);
         self.set_aside = set_aside.map(Clone::clone);
-        let faults = Fault::all(snapshot);
+        let faults = Fault::all(&snapshot);
         let before = std::mem::replace(&mut self.seen, faults.keys().copied().collect());
         for (_, fault) in faults.into_iter().filter(|(number, _)| !before.contains(number)) {
             self.add(fault);
@@ -180,24 +192,34 @@ impl Book {
         let Some(mut entry) = self.queue.pop_front() else {
             return;
         };
-        let (kind, key) = match &entry.fault {
-            Some(fault) => (fault.kind, fault.key.clone()),
-            None => (Kind::Node, ObjectKey::new("", self.node.as_str())),
+        let event = match &entry.fault {
+            None => fault::birth(&self.node, Timestamp::now()),
+            Some(fault) => {
+                let snapshot = self.published.load();
+                if !self.stands(fault, &snapshot) {
+                    return;
+                }
+                if let Some(since) = entry.since.take()
+                    && !fault.near(&self.node, &snapshot.services)
+                {
+                    entry.due = since + fault.delay(&self.node, false);
+                    drop(snapshot);
+                    self.push(entry);
+                    return;
+                }
+                let uid = fault.regarded_uid(&snapshot.services);
+                fault.event(&self.node, uid, Timestamp::now())
+            }
         };
         self.bucket.take(Instant::now().into_std());
-        let uid = match look_up(&self.client, kind, &key).await {
-            Known::As(uid) => uid,
-            Known::Gone => return,
-        };
-        let now = Timestamp::now();
-        let event = match &entry.fault {
-            Some(fault) => fault.event(&self.node, uid, now),
-            None => fault::birth(&self.node, uid, now),
-        };
         let name = event.metadata.name.as_deref().unwrap_or_default();
         match create(&self.client, &event).await {
             Outcome::Written => {
-                tracing::debug!(event = name, object = %format_args!("{kind} {key}"), "the Event is there");
+                let object = entry.fault.as_ref().map_or_else(
+                    || format!("{} {}", Kind::Node, self.node),
+                    |fault| format!("{} {}", fault.kind, fault.key),
+                );
+                tracing::debug!(event = name, object, "the Event is there");
                 self.said = false;
             }
             Outcome::Failed(reason) if entry.tries + 1 < TRIES => {
@@ -207,6 +229,16 @@ impl Book {
                 self.push(entry);
             }
             Outcome::Refused(reason) | Outcome::Failed(reason) => self.say(&reason),
+        }
+    }
+
+    /// Whether there is still something to tell: it may be mended, and the object gone, before its turn comes.
+    fn stands(&self, fault: &Fault, snapshot: &Snapshot) -> bool {
+        if fault.own {
+            let entry = snapshot.services.get(&fault.key);
+            entry.is_some_and(|entry| entry.service.is_some())
+        } else {
+            self.seen.contains(&fault.identity())
         }
     }
 

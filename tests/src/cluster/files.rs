@@ -88,28 +88,15 @@ fn kubeconfig(folder: &Path, token: &str) -> Value {
     })
 }
 
-/// The rights of Tandem's user: exactly what it needs.
-pub(super) fn permissions() -> [Value; 2] {
-    let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] });
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": { "name": "tandem" },
-        "rules": [
-            read("", &["services", "nodes"]),
-            read("discovery.k8s.io", &["endpointslices"]),
-            read("networking.k8s.io", &["servicecidrs"]),
-            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
-        ],
-    });
-    let binding = json!({
+/// The rights of Tandem's user: the role that every API server brings along for kube-proxy, and no others.
+pub(super) fn permission() -> Value {
+    json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
         "metadata": { "name": "tandem" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "tandem" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier" },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tandem" }],
-    });
-    [role, binding]
+    })
 }
 
 /// Completes a configuration of the real kube-proxy for one node. It may not change the limits of connection tracking there.

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use tandem_core::object::ObjectKey;
+use tandem_core::uid::Uid;
 
 use crate::event::{Event, Kind, Notice, Object};
 use intern::Interner;
@@ -96,8 +97,10 @@ pub struct DecodeError {
     pub kind: Kind,
     /// The object, if at least its name could be read.
     pub key: Option<ObjectKey>,
+    /// Its `metadata.uid`, likewise.
+    pub uid: Option<Uid>,
     /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
-    pub field: String,
+    pub field: Box<str>,
     /// What is there, and what is wrong with it.
     pub what: Complaint,
 }
@@ -113,9 +116,10 @@ impl DecodeError {
     pub fn notice(&self) -> Notice {
         let problem = &self.what.problem;
         Notice {
-            field: self.field.clone(),
+            field: self.field.to_string(),
             value: self.what.value.clone().unwrap_or_default(),
             problem: format!("{problem}; the object is not read, what was known of it before stays"),
+            uid: self.uid,
         }
     }
 
@@ -192,11 +196,13 @@ impl Decoder {
             self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track))
                 .map_err(|error| {
                     let header: Option<Header<'_>> = serde_json::from_str(text).ok();
-                    let key = header.and_then(|header| self.key(kind, &header.metadata.unwrap_or_default()).ok());
-                    let field = field_path(track);
+                    let meta = header.and_then(|header| header.metadata).unwrap_or_default();
+                    let key = self.key(kind, &meta).ok();
+                    let field = field_path(track).into();
                     DecodeError {
                         kind,
                         key,
+                        uid: meta.uid(),
                         field,
                         what: Complaint::of(&error.to_string()),
                     }
@@ -246,7 +252,7 @@ impl Decoder {
             .and_then(|meta| meta.resource_version.as_ref())
             .map(|version| version.as_str().into());
         let key = self.key(R::KIND, raw.meta().unwrap_or(&Meta::default()))?;
-        let mut notes = Notes::default();
+        let mut notes = Notes::of(raw.meta().and_then(Meta::uid));
         let decoded = raw.decode(self, key, &mut notes);
         Ok(Outcome {
             decoded,

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use tandem_core::uid::Uid;
+
 use crate::event::Notice;
 
 /// An object with more faults than this names no further ones: whoever wrote it has enough to read.
@@ -11,21 +13,33 @@ const MOST_CHARS: usize = 64;
 
 /// The notices of one object.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Vec<Notice>);
+pub(super) struct Notes {
+    uid: Option<Uid>,
+    notices: Vec<Notice>,
+}
 
 impl Notes {
+    /// Of the object with this uid.
+    pub(super) fn of(uid: Option<Uid>) -> Self {
+        Self {
+            uid,
+            notices: Vec::new(),
+        }
+    }
+
     pub(super) fn add(&mut self, field: impl Into<String>, value: impl AsRef<str>, problem: impl Into<String>) {
-        if self.0.len() < MOST_NOTICES {
-            self.0.push(Notice {
+        if self.notices.len() < MOST_NOTICES {
+            self.notices.push(Notice {
                 field: field.into(),
                 value: shorten(value.as_ref()),
                 problem: problem.into(),
+                uid: self.uid,
             });
         }
     }
 
     pub(super) fn into_vec(self) -> Vec<Notice> {
-        self.0
+        self.notices
     }
 }
 

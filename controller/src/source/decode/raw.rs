@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use tandem_core::uid::Uid;
 
 /// A string, borrowed where its text has no escapes, also inside `Option` and `Vec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +84,18 @@ pub(super) struct Header<'a> {
 pub(super) struct Meta<'a> {
     pub(super) name: Option<Text<'a>>,
     pub(super) namespace: Option<Text<'a>>,
+    pub(super) uid: Option<Text<'a>>,
     pub(super) resource_version: Option<Text<'a>>,
     pub(super) creation_timestamp: Option<Text<'a>>,
     pub(super) deletion_timestamp: Option<IgnoredAny>,
     pub(super) labels: Option<Labels<'a>>,
+}
+
+impl Meta<'_> {
+    /// Nothing that Tandem does depends on it, so one that is none is no fault.
+    pub(super) fn uid(&self) -> Option<Uid> {
+        self.uid.as_ref()?.as_str().parse().ok()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

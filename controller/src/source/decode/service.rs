@@ -43,6 +43,7 @@ impl<'a> Raw<'a> for raw::Service<'a> {
             ranges(notes, spec.load_balancer_source_ranges.as_deref().unwrap_or_default());
         Decoded::Apply(Object::Service(Service {
             key,
+            uid: meta.uid(),
             created: created(notes, meta.creation_timestamp.as_ref()),
             kind: service_type(notes, spec.kind.as_ref()),
             cluster_ips: cluster_addresses(notes, cluster_ips, spec.cluster_ip.as_ref()),

@@ -67,6 +67,7 @@ impl<'h> Cluster<'h> {
                     field: "spec".into(),
                     value: "7".into(),
                     problem: "not an object".into(),
+                    uid: None,
                 },
             ),
             (Version::Addresses(addresses), _) => {
