@@ -118,10 +118,11 @@ fn walk(
 ) -> Result<()> {
     let mut walk = Walk::new(twins, scenario, configuration);
     let walked = walk.walk();
-    let (rows, asked_again) = (std::mem::take(&mut walk.rows), walk.asked_again);
+    let rows = std::mem::take(&mut walk.rows);
+    report.steps += walk.steps;
+    report.asked_again += walk.asked_again;
     show(&report::table(&rows));
     report.rows.extend(rows);
-    report.asked_again += asked_again;
     if let Err(error) = walked {
         show(&format!("SCENARIO WRONG: {error:#}\n"));
         report.failures.push(format!("{error:#}"));

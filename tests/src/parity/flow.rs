@@ -34,6 +34,10 @@ pub struct Flow {
     /// The port that all of them come from.
     #[serde(default, rename = "source port")]
     pub source_port: Option<u16>,
+    /// How many bytes each request has, and its answer.
+    pub size: Option<usize>,
+    /// How many milliseconds pass between two requests; they are sent one after the other then.
+    pub rest: Option<u64>,
     /// What is compared of the sources that servers saw.
     #[serde(default)]
     pub sources: Sources,

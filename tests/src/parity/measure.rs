@@ -38,6 +38,7 @@ pub(super) struct Question {
     request: Request,
     requests: usize,
     one_at_a_time: bool,
+    rest: Option<Duration>,
     likely: Likely,
     names: BTreeSet<String>,
 }
@@ -57,8 +58,12 @@ impl Question {
         } else if let Some(address) = from {
             request = request.from(address);
         }
+        if let Some(size) = flow.size {
+            request = request.size(size);
+        }
         Self {
             request,
+            rest: flow.rest.map(Duration::from_millis),
             requests: match flow.expect {
                 Expect::Refused | Expect::Unreachable => flow.requests.min(REFUSED),
                 _ => flow.requests,
@@ -107,6 +112,9 @@ impl Question {
     /// Sends up to so many, one after the other; stops after one that was not answered. Gives their number.
     fn until_silence(&self, count: usize, answer: &mut Answer) -> usize {
         for number in 1..=count {
+            if let Some(rest) = self.rest {
+                thread::sleep(rest);
+            }
             answer.add(&self.request.send_here());
             if answer.count("timed out") > 0 {
                 return number;

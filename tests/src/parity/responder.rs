@@ -1,6 +1,6 @@
 //! A pod's servers, all on one thread: there are many pods, in two worlds. They take new names when pods do.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,14 @@ const PATIENCE: Timespec = Timespec {
 };
 /// How long a packet that was announced may take to be read.
 const MOMENT: Duration = Duration::from_millis(20);
+/// Where one listens, over TCP, that reads all that a client has to say and sends back as much.
+const BULK: u16 = 7070;
+/// The most bytes of a datagram: a socket's buffer must hold those of many clients.
+pub(super) const LARGEST_UDP: usize = 9000;
+/// The most bytes of a client that is read to its end.
+pub(super) const LARGEST_TCP: usize = 1 << 20;
+/// How long a client of that kind may keep all others waiting.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Servers on these addresses: TCP, UDP and SCTP, ports [`TARGET`] and [`OTHER`]. They end when it is dropped.
 #[derive(Debug)]
@@ -35,6 +43,7 @@ pub(super) struct Responder {
 
 enum Ear {
     Stream(Socket),
+    Bulk(Socket),
     Datagram(UdpSocket),
     Association(sctp::Listener),
 }
@@ -110,6 +119,8 @@ fn ears(addresses: [IpAddr; 2]) -> Result<Vec<(u16, Ear)>> {
             };
             ears.push((port, association.context("listen on SCTP")?));
         }
+        let bulk = listen(SocketAddr::new(address, BULK), socket2::Protocol::TCP);
+        ears.push((BULK, Ear::Bulk(bulk.context("listen on TCP")?)));
     }
     Ok(ears)
 }
@@ -152,20 +163,41 @@ impl Ear {
                 let source = source.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
                 let _ = connection.write_all(speak(source).as_bytes());
             },
+            Self::Bulk(listener) => loop {
+                let (connection, source) = listener.accept()?;
+                let source = source.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
+                let _ = echo(&connection, speak(source));
+            },
             Self::Datagram(socket) => loop {
-                let mut question = [0; 2048];
-                let (_, source) = socket.recv_from(&mut question)?;
-                let _ = socket.send_to(speak(source).as_bytes(), source);
+                let mut question = [0; LARGEST_UDP];
+                let (length, source) = socket.recv_from(&mut question)?;
+                let _ = socket.send_to(&padded(speak(source), length), source);
             },
             Self::Association(listener) => listener.answer(speak),
         }
     }
 }
 
+/// Reads to the end and sends back as much.
+fn echo(mut connection: &Socket, answer: String) -> io::Result<()> {
+    connection.set_read_timeout(Some(PAUSE))?;
+    connection.set_write_timeout(Some(PAUSE))?;
+    let mut question = Vec::new();
+    connection.take(LARGEST_TCP as u64).read_to_end(&mut question)?;
+    connection.write_all(&padded(answer, question.len()))
+}
+
+/// The answer, with blanks after it where the question was longer.
+fn padded(answer: String, length: usize) -> Vec<u8> {
+    let mut bytes = answer.into_bytes();
+    bytes.resize(length.max(bytes.len()), b'\n');
+    bytes
+}
+
 impl AsFd for Ear {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Stream(socket) => socket.as_fd(),
+            Self::Stream(socket) | Self::Bulk(socket) => socket.as_fd(),
             Self::Datagram(socket) => socket.as_fd(),
             Self::Association(listener) => listener.as_fd(),
         }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::action::{Action, PodPlan, SlicePlan};
 use super::configuration::Configuration;
 use super::flow::{Expect, Flow, Place, Target};
+use super::responder::{LARGEST_TCP, LARGEST_UDP};
 use crate::stage::Ip;
+use crate::traffic::Protocol;
 
 /// One file: objects, what is changed, and the flows that are sent.
 #[derive(Clone, Debug, Deserialize)]
@@ -212,6 +214,22 @@ fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) 
         "intended and tandem go together: the reason, and what Tandem does instead"
     );
     ensure!(flow.requests > 0, "requests: 0 would show nothing");
+    let largest = match flow.protocol {
+        Protocol::Tcp => LARGEST_TCP,
+        Protocol::Udp => LARGEST_UDP,
+        Protocol::Sctp => 0,
+    };
+    if let Some(size) = flow.size {
+        ensure!(
+            size <= largest,
+            "size: {size} is more than {largest}, the most over {}",
+            flow.protocol
+        );
+    }
+    ensure!(
+        flow.rest.is_none() || flow.source_port.is_none() && flow.expect.names().is_some(),
+        "rest: only where somebody answers, and not with `source port`"
+    );
     ensure!(
         flow.sticky.is_none() || matches!(flow.expect, Expect::OneOf(_)),
         "sticky: only with `expect: {{one of: …}}`"

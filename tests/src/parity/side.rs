@@ -18,7 +18,7 @@ use crate::topology::CLIENT;
 const HOST: u8 = 0;
 /// The number of `shell-N` among the pods of its node.
 const SHELL: u8 = 10;
-/// The first number of the pods of scenarios; 11 is a pod of the Service that nobody touches.
+/// The first number of the pods of scenarios; 11 is a pod of the Service that nobody touches, 9 its client.
 pub(super) const FIRST: u8 = 12;
 
 /// A place for a pod: its node and its number there.

@@ -88,6 +88,17 @@ fn a_scenario_that_says_nonsense_is_refused_by_the_field() -> Result<()> {
             "intended and tandem go together",
         ),
         (
+            with(
+                "",
+                "{from: client, to: node 1, port: 80, expect: any, protocol: UDP, size: 9001}",
+            ),
+            "size: 9001 is more than 9000",
+        ),
+        (
+            with("", "{from: client, to: node 1, port: 80, expect: refused, rest: 5}"),
+            "rest: only where somebody answers",
+        ),
+        (
             with("", "{from: node 1, to: node 1, port: 80, expect: any, sources: kept}"),
             "sources: of a node",
         ),

@@ -149,7 +149,7 @@ impl Twins {
         make_fixed(
             self.api(),
             MARKER,
-            &[(80, TARGET)],
+            &[(Protocol::Tcp, 80, TARGET)],
             &[pod.addresses().map(|address| (address, pod.node.as_str()))],
         )?;
         Ok(())
@@ -210,20 +210,20 @@ impl Drop for Twins {
 pub(super) fn make_fixed(
     api: &Api,
     name: &str,
-    ports: &[(u16, u16)],
+    ports: &[(Protocol, u16, u16)],
     endpoints: &[[(IpAddr, &str); 2]],
 ) -> Result<Value> {
     let service = Service::new(OWN, name).spec("ipFamilyPolicy", "RequireDualStack");
-    let service = ports.iter().fold(service, |service, (port, target)| {
-        service.port(&format!("p{port}"), Protocol::Tcp, *port, *target)
+    let service = ports.iter().fold(service, |service, (protocol, port, target)| {
+        service.port(&port_name(*protocol, *port), *protocol, *port, *target)
     });
     let mut service = service.build();
     service["spec"]["selector"] = Value::Null;
     let service = api.create(&service)?;
     for family in Ip::BOTH {
         let slice = Slice::new(OWN, &slice_name(name, family), name);
-        let slice = ports.iter().fold(slice, |slice, (port, target)| {
-            slice.port(&format!("p{port}"), Protocol::Tcp, *target)
+        let slice = ports.iter().fold(slice, |slice, (protocol, port, target)| {
+            slice.port(&port_name(*protocol, *port), *protocol, *target)
         });
         let slice = endpoints.iter().fold(slice, |slice, pair| {
             let (address, node) = family.of(*pair);
@@ -232,6 +232,10 @@ pub(super) fn make_fixed(
         api.create(&slice.build())?;
     }
     Ok(service)
+}
+
+fn port_name(protocol: Protocol, port: u16) -> String {
+    format!("{protocol}-{port}").to_lowercase()
 }
 
 fn slice_name(service: &str, family: Ip) -> String {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -13,7 +13,6 @@ use super::responder::Responder;
 use super::side::FIRST;
 use super::twins::{Twins, make_fixed};
 use crate::fleet::{TARGET, cluster_ips};
-use crate::netns::Namespace;
 use crate::node::Pod;
 use crate::traffic::{Protocol, Request, Server, Stream};
 
@@ -24,11 +23,21 @@ const NICE: i32 = 10;
 const ECHO: u16 = 7000;
 /// The loops get little of a busy machine's time.
 const WAIT: Duration = Duration::from_secs(4);
+/// The same for a datagram, which nobody sends again.
+const WAIT_UDP: Duration = Duration::from_secs(2);
+/// A lost first packet is sent again after a second: what took so long may have lost one.
+const SLOW: Duration = Duration::from_millis(900);
+/// Between two datagrams: a port may be used again only after connection tracking has forgotten it.
+const REST_UDP: Duration = Duration::from_millis(5);
+/// The client's number among the pods of node 3.
+const CLIENT: u8 = FIRST - 3;
 
 /// The Service and its servers.
 #[derive(Debug)]
 pub(super) struct Untouched {
     addresses: [IpAddr; 2],
+    /// Nobody else sends from there: what is sent again there was lost on the way to this Service.
+    client: Pod,
     running: Option<Running>,
     counts: Arc<Counts>,
     _servers: Vec<Responder>,
@@ -70,9 +79,19 @@ impl Untouched {
             .iter()
             .map(|pod| pod.addresses().map(|address| (address, pod.node.as_str())));
         let endpoints: Vec<_> = endpoints.collect();
-        let service = make_fixed(twins.api(), NAME, &[(80, TARGET), (81, ECHO)], &endpoints)?;
+        let service = make_fixed(
+            twins.api(),
+            NAME,
+            &[
+                (Protocol::Tcp, 80, TARGET),
+                (Protocol::Udp, 80, TARGET),
+                (Protocol::Tcp, 81, ECHO),
+            ],
+            &endpoints,
+        )?;
         Ok(Self {
             addresses: cluster_ips(&service)?,
+            client: twins.ours().node(3)?.add_pod("calm-client", CLIENT)?,
             running: None,
             counts: Arc::default(),
             _servers: servers,
@@ -81,7 +100,7 @@ impl Untouched {
         })
     }
 
-    /// Starts a stream and a loop of requests in each family.
+    /// Starts a stream and two loops of requests, TCP and UDP, in each family.
     pub(super) fn start(&mut self, twins: &Twins) -> Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
         let (mut loops, mut streams) = (Vec::new(), Vec::new());
@@ -91,25 +110,41 @@ impl Untouched {
                 busy.interval(Duration::from_millis(2))
                     .stream(&twins.ours().shell(1)?.namespace)?,
             );
-            loops.push(self.repeat(&twins.ours().shell(3)?.namespace, (address, 80).into(), &stop)?);
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                loops.push(self.repeat(protocol, (address, 80).into(), &stop)?);
+            }
         }
         self.running = Some(Running { stop, loops, streams });
         Ok(())
     }
 
-    /// Requests one after the other, without a rest.
-    fn repeat(&self, from: &Namespace, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
+    /// Requests one after the other. One over TCP that was answered only because a packet was sent again counts as lost.
+    fn repeat(&self, protocol: Protocol, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
         let (counts, stop) = (Arc::clone(&self.counts), Arc::clone(stop));
-        from.entrance().thread("untouched", move || {
+        let (wait, rest) = if protocol == Protocol::Udp {
+            (WAIT_UDP, REST_UDP)
+        } else {
+            (WAIT, Duration::ZERO)
+        };
+        let request = Request::new(protocol, to).timeout(wait);
+        let client = self.client.namespace.entrance();
+        client.thread("untouched", move || {
             let _ = setpriority_process(None, NICE); // of this thread
-            let request = Request::tcp(to).timeout(WAIT);
             while !stop.load(Ordering::Relaxed) {
+                let before = sent_again();
                 let outcome = request.send_here();
                 counts.sent.fetch_add(1, Ordering::Relaxed);
+                let fail = |how| counts.fail(&format!("a request to {to} over {protocol}: {outcome}{how}"));
                 match outcome.answer() {
-                    Some(answer) => drop(counts.slowest_us.fetch_max(micros(answer.elapsed), Ordering::Relaxed)),
-                    None => counts.fail(&format!("a request to {to}: {outcome}")),
+                    Some(answer) => {
+                        counts.slowest_us.fetch_max(micros(answer.elapsed), Ordering::Relaxed);
+                        if protocol == Protocol::Tcp && was_lost(answer.elapsed, before, sent_again) {
+                            fail(", and only after a packet was sent again");
+                        }
+                    }
+                    None => fail(""),
                 }
+                sleep(rest);
             }
         })
     }
@@ -150,6 +185,20 @@ impl Untouched {
     }
 }
 
+/// How often this namespace's TCP has sent a packet again, as far as it says.
+fn sent_again() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let mut fields = names.split(' ').zip(numbers.split(' '));
+    fields.find(|(name, _)| *name == "RetransSegs")?.1.parse().ok()
+}
+
+/// Whether a packet of an answered request was lost: slow alone is also who had to wait for a processor.
+fn was_lost(took: Duration, before: Option<u64>, after: impl Fn() -> Option<u64>) -> bool {
+    took >= SLOW && (before.is_none() || before != after())
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -167,5 +216,18 @@ impl Counts {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_lost_a_packet_only_where_it_was_slow_and_something_was_sent_again() {
+        let now = || Some(3);
+        assert!(sent_again().is_some());
+        assert!(was_lost(SLOW, Some(2), now) && was_lost(SLOW, None, now));
+        assert!(!was_lost(SLOW, Some(3), now) && !was_lost(SLOW / 2, Some(2), now));
     }
 }

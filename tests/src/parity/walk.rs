@@ -38,7 +38,9 @@ pub(super) struct Walk<'a> {
     stuck: [BTreeMap<(String, Ip), String>; 2],
     /// Lines of the table.
     pub(super) rows: Vec<Row>,
-    /// Steps after which Tandem was asked again.
+    /// Steps that were measured, for each node that clients enter by.
+    pub(super) steps: usize,
+    /// Those after which Tandem was asked again.
     pub(super) asked_again: usize,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Walk<'a> {
             objects: Objects::default(),
             stuck: Default::default(),
             rows: Vec::new(),
+            steps: 0,
             asked_again: 0,
         }
     }
@@ -212,6 +215,7 @@ impl<'a> Walk<'a> {
         }
         let mut verdicts = self.verdicts(asked, &theirs, &ours);
         let deadline = Instant::now() + GRACE;
+        self.steps += 1;
         if verdicts.iter().any(is_wrong) {
             self.asked_again += 1;
         }

@@ -1,7 +1,7 @@
 //! One request and how it ended.
 
-use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,13 @@ impl Request {
     /// Connects and reads the line that the server greets with.
     fn connection(&self) -> io::Result<String> {
         let mut socket = self.connect()?;
+        if let Some(size) = self.size {
+            socket.write_all(&question(size))?;
+            socket.shutdown(Shutdown::Write)?;
+            let mut answer = Vec::new();
+            socket.read_to_end(&mut answer)?;
+            return whole(&answer, size);
+        }
         let mut line = Vec::new();
         let mut chunk = [0; 128];
         while !line.ends_with(b"\n") {
@@ -67,6 +74,7 @@ impl Request {
             socket.set_tcp_nodelay(true)?;
         }
         socket.set_read_timeout(Some(self.timeout))?;
+        socket.set_write_timeout(Some(self.timeout))?;
         Ok(socket)
     }
 
@@ -74,11 +82,28 @@ impl Request {
         let socket = bind_fresh(self.from.unwrap_or_else(|| any(self.to)))?;
         socket.connect(self.to)?;
         socket.set_read_timeout(Some(self.timeout))?;
-        socket.send(b"who are you?\n")?;
-        let mut answer = [0; 512];
+        let size = self.size.unwrap_or_default();
+        socket.send(&question(size))?;
+        let mut answer = vec![0; size.max(512)];
         let length = socket.recv(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+        whole(&answer[..length], size)
     }
+}
+
+/// What a client says, with blanks after it up to this size.
+fn question(size: usize) -> Vec<u8> {
+    let mut bytes = b"who are you?\n".to_vec();
+    bytes.resize(size.max(bytes.len()), b'\n');
+    bytes
+}
+
+/// The answer as text, where it is as long as the question was.
+fn whole(answer: &[u8], size: usize) -> io::Result<String> {
+    if answer.len() < size {
+        let text = format!("an answer of {} bytes instead of {size}", answer.len());
+        return Err(io::Error::other(text));
+    }
+    Ok(String::from_utf8_lossy(answer).into_owned())
 }
 
 /// A socket on a port that no datagram of this process has used lately: one that is used again meets the conntrack entry

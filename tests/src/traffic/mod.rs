@@ -52,6 +52,7 @@ pub struct Request {
     from: Option<SocketAddr>,
     timeout: Duration,
     interval: Duration,
+    size: Option<usize>,
 }
 
 /// How a request ended.
@@ -116,6 +117,7 @@ impl Request {
             from: None,
             timeout: Duration::from_secs(2),
             interval: Duration::from_millis(1),
+            size: None,
         }
     }
 
@@ -158,6 +160,14 @@ impl Request {
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// Sends so many bytes, and takes no answer that is shorter: for servers that send as much as they got. Over TCP the
+    /// client speaks first then.
+    #[must_use]
+    pub fn size(mut self, size: usize) -> Self {
+        self.size = Some(size);
         self
     }
 }
