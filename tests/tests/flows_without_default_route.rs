@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use tandem_tests::eventually;
 use tandem_tests::netns::Namespace;
 use tandem_tests::stage::{Ip, Stage, service, slices};
+use tandem_tests::tandem::Plan;
 use tandem_tests::traffic::{Outcome, Protocol};
 
 const MANY: usize = 40;
@@ -125,7 +126,7 @@ fn routes_follow_the_service_ranges_and_stay_when_tandem_ends() -> Result<()> {
 fn routes_are_there_without_a_configuration_file_and_come_back_when_others_take_them_away() -> Result<()> {
     let mut objects = vec![service("web", 10).build()];
     objects.extend(slices("web", &["web-1", "web-3"]));
-    let stage = Stage::with(&objects, |plan| plan.without_a_file())?;
+    let stage = Stage::with(&objects, Plan::without_a_file)?;
     without_default_route(&stage)?;
     for family in Ip::BOTH {
         reaches(&stage, family)?;

@@ -227,7 +227,7 @@ fn each_writes_the_least(wanted: Vec<Change>) -> Result<()> {
     let mut stage = Stage::new(&[])?;
     stage.apply("keepers.yaml", &keepers)?;
     let changes = Changes::listen(stage.node())?;
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for change in wanted {
         stage.apply("web.yaml", &change.before)?;
         // The families are two transactions: the end of the next change is behind both.
@@ -249,11 +249,11 @@ fn each_writes_the_least(wanted: Vec<Change>) -> Result<()> {
                 .filter(|((of, set), _)| *of == family && !set.starts_with("__"))
                 .collect();
             if found != least {
-                wrong += &format!("{}: {found:?} instead of {least:?}\n", change.title);
+                wrong.push(format!("{}: {found:?} instead of {least:?}", change.title));
             }
         }
     }
-    ensure!(wrong.is_empty(), "{wrong}");
+    ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 

@@ -131,6 +131,12 @@ fn other_node_addresses_are_worth_a_look_at_everything_and_the_same_ones_are_not
     reconciler.stage_addresses(addresses(11));
     reconciler.commit();
     assert_eq!(probe.asked(), None);
+    reconciler.stage_addresses(addresses(13));
+    reconciler.commit();
+    assert_eq!(probe.asked(), None, "no Service has UDP");
+    reconciler.stage(&key(), &[plan(Protocol::Udp, &[1])]);
+    reconciler.commit();
+    probe.asked();
     reconciler.stage_addresses(addresses(12));
     reconciler.commit();
     assert!(probe.asked().unwrap().everything);
