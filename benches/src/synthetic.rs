@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tandem::event::{Event, Kind, Object, ServiceCidr};
-use tandem_core::family::IpFamily;
+use tandem_core::family::{Families, IpFamily};
 use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Restricted, Service, ServicePort, ServiceType, SliceEndpoint,
-    SlicePort, TrafficPolicy,
+    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TrafficPolicy,
 };
 use tandem_core::row::{Port, Protocol};
 
@@ -94,7 +94,7 @@ impl Shape {
             external_ips: Vec::new(),
             ingress_ips: Vec::new(),
             source_ranges: Vec::new(),
-            restricted: Restricted::NONE,
+            restricted: Families::NONE,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity: None,

@@ -51,6 +51,15 @@ fn clients(stage: &Stage) -> Vec<Client<'_>> {
     Ip::BOTH.into_iter().flat_map(of_family).collect()
 }
 
+/// Has all of them ask, and gives the kernel's numbers of their flows.
+fn answered_by_web_1(stage: &Stage) -> Result<Vec<u32>> {
+    let ask = |client: Client<'_>| {
+        assert_eq!(client.answered_by()?, "web-1");
+        Ok(client.must_have_entry(stage)?.id)
+    };
+    clients(stage).into_iter().map(ask).collect()
+}
+
 fn client(stage: &Stage, family: Ip, to: (IpAddr, u16)) -> Client<'_> {
     let port = 40_000 + to.1 % 1000 + u16::from(to.0 == family.external_ip(10));
     Client {
@@ -103,11 +112,7 @@ fn told(stage: &Stage, family: Ip, field: &str) -> Result<u64> {
 #[test]
 fn a_client_whose_endpoint_goes_is_answered_by_another_one() -> Result<()> {
     let mut stage = Stage::new(&with_pods(&["web-1"]))?;
-    let mut before = Vec::new();
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-        before.push(client.must_have_entry(&stage)?.id);
-    }
+    let before = answered_by_web_1(&stage)?;
     stage.apply("objects.yaml", &with_pods(&["web-3"]))?;
     for (client, id) in clients(&stage).iter().zip(before) {
         client.wait_cut(&stage, id)?;
@@ -131,11 +136,7 @@ fn one_frontend_alone_is_enough_to_find_its_flow_by() -> Result<()> {
         objects
     };
     let mut stage = Stage::new(&with_pod("web-1"))?;
-    let mut before = Vec::new();
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-        before.push(client.must_have_entry(&stage)?.id);
-    }
+    let before = answered_by_web_1(&stage)?;
     stage.apply("objects.yaml", &with_pod("web-3"))?;
     for (client, id) in clients(&stage).iter().zip(before) {
         client.wait_cut(&stage, id)?;
@@ -147,11 +148,7 @@ fn one_frontend_alone_is_enough_to_find_its_flow_by() -> Result<()> {
 #[test]
 fn clients_of_a_service_scaled_to_zero_are_refused_and_answered_when_an_endpoint_comes_back() -> Result<()> {
     let mut stage = Stage::new(&with_pods(&["web-1"]))?;
-    let mut before = Vec::new();
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-        before.push(client.must_have_entry(&stage)?.id);
-    }
+    let before = answered_by_web_1(&stage)?;
     stage.apply("objects.yaml", &with_pods(&[]))?;
     for (client, id) in clients(&stage).iter().zip(before) {
         client.wait_cut(&stage, id)?;
@@ -159,20 +156,14 @@ fn clients_of_a_service_scaled_to_zero_are_refused_and_answered_when_an_endpoint
         assert!(outcome.refused_at_once(), "{} -> {}: {outcome}", client.from, client.to);
     }
     stage.apply("objects.yaml", &with_pods(&["web-1"]))?;
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-    }
+    answered_by_web_1(&stage)?;
     Ok(())
 }
 
 #[test]
 fn a_deleted_service_leaves_no_flow_behind_whichever_way_it_came() -> Result<()> {
     let mut stage = Stage::new(&with_pods(&["web-1"]))?;
-    let mut before = Vec::new();
-    for client in clients(&stage) {
-        client.answered_by()?;
-        before.push(client.must_have_entry(&stage)?.id);
-    }
+    let before = answered_by_web_1(&stage)?;
     stage.remove("objects.yaml")?;
     for (client, id) in clients(&stage).iter().zip(before) {
         client.wait_cut(&stage, id)?;
@@ -271,11 +262,7 @@ fn a_finishing_endpoint_keeps_its_flows_until_it_is_gone() -> Result<()> {
     };
     let mut stage = Stage::new(&[])?;
     stage.apply("objects.yaml", &states(&stage, false))?;
-    let mut before = Vec::new();
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-        before.push(client.must_have_entry(&stage)?.id);
-    }
+    let before = answered_by_web_1(&stage)?;
     let looks = told(&stage, Ip::V4, "reconciliations")?;
     stage.apply("objects.yaml", &states(&stage, true))?;
     for (client, id) in clients(&stage).iter().zip(&before) {
@@ -321,9 +308,7 @@ fn a_client_that_sent_before_there_was_an_endpoint_is_answered_afterwards() -> R
         assert!(outcome.refused_at_once(), "{} -> {}: {outcome}", client.from, client.to);
     }
     stage.apply("objects.yaml", &with_pods(&["web-1"]))?;
-    for client in clients(&stage) {
-        assert_eq!(client.answered_by()?, "web-1");
-    }
+    answered_by_web_1(&stage)?;
     Ok(())
 }
 

@@ -32,6 +32,52 @@ impl Display for IpFamily {
     }
 }
 
+/// Some of the two families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    /// Whether IPv4 is among them.
+    pub v4: bool,
+    /// Whether IPv6 is.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Both.
+    pub const BOTH: Self = Self { v4: true, v6: true };
+    /// None.
+    pub const NONE: Self = Self { v4: false, v6: false };
+
+    /// This one alone.
+    pub fn only(family: IpFamily) -> Self {
+        Self {
+            v4: family == IpFamily::V4,
+            v6: family == IpFamily::V6,
+        }
+    }
+
+    /// Whether this family is among them.
+    pub fn contains(self, family: IpFamily) -> bool {
+        match family {
+            IpFamily::V4 => self.v4,
+            IpFamily::V6 => self.v6,
+        }
+    }
+
+    /// Whether any family is.
+    pub fn any(self) -> bool {
+        self.v4 || self.v6
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self {
+            v4: self.v4 || others.v4,
+            v6: self.v6 || others.v6,
+        }
+    }
+}
+
 /// An address family as a type: [`V4`] or [`V6`].
 pub trait Family: Copy + Debug + Default + Eq + Hash + Ord + Send + Sync + 'static {
     /// An address.

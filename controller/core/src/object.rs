@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::family::IpFamily;
+use crate::family::{Families, IpFamily};
 use crate::row::{Port, Protocol};
 use crate::uid::Uid;
 
@@ -93,7 +93,7 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// The families that `spec.loadBalancerSourceRanges` closes to everybody else: those of its entries, and both for an
     /// entry that could not be read and may be of either. A family that is closed and has no readable range lets nobody in.
-    pub restricted: Restricted,
+    pub restricted: Families,
     /// `spec.internalTrafficPolicy`
     pub internal_policy: TrafficPolicy,
     /// `spec.externalTrafficPolicy`
@@ -112,35 +112,6 @@ impl Service {
         !self.external_ips.is_empty()
             || !self.ingress_ips.is_empty()
             || self.ports.iter().any(|port| port.node_port.is_some())
-    }
-}
-
-/// Families whose LoadBalancer addresses are not for everyone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restricted {
-    /// IPv4 ones.
-    pub v4: bool,
-    /// IPv6 ones.
-    pub v6: bool,
-}
-
-impl Restricted {
-    /// Both families.
-    pub const BOTH: Self = Self { v4: true, v6: true };
-    /// No family.
-    pub const NONE: Self = Self { v4: false, v6: false };
-
-    /// Whether this family is among them.
-    pub fn contains(self, family: IpFamily) -> bool {
-        match family {
-            IpFamily::V4 => self.v4,
-            IpFamily::V6 => self.v6,
-        }
-    }
-
-    /// Whether any family is.
-    pub fn any(self) -> bool {
-        self.v4 || self.v6
     }
 }
 

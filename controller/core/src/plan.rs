@@ -276,13 +276,15 @@ fn candidates<'a, F: Family>(
 
 /// The endpoints that UDP flows may be with.
 fn answering<F: Family>(protocol: Protocol, candidates: &[Candidate<'_, F>]) -> Vec<Endpoint<F>> {
-    let mut answering: Vec<_> = candidates
+    if protocol != Protocol::Udp {
+        return Vec::new();
+    }
+    let answers = |candidate: &&Candidate<'_, F>| candidate.conditions.ready || candidate.conditions.serving;
+    candidates
         .iter()
-        .filter(|candidate| protocol == Protocol::Udp && (candidate.conditions.ready || candidate.conditions.serving))
+        .filter(answers)
         .map(|candidate| candidate.endpoint)
-        .collect();
-    answering.dedup();
-    answering
+        .collect()
 }
 
 struct Lists<F: Family> {

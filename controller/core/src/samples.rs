@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::delta::Delta;
+pub(crate) use crate::family::Families;
 use crate::family::{Family, IpFamily};
-pub(crate) use crate::object::Restricted;
 use crate::object::{
     Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
     TrafficPolicy,
@@ -28,8 +28,8 @@ pub(crate) fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 /// Both families closed, or none.
-pub(crate) fn closed(both: bool) -> Restricted {
-    if both { Restricted::BOTH } else { Restricted::NONE }
+pub(crate) fn closed(both: bool) -> Families {
+    if both { Families::BOTH } else { Families::NONE }
 }
 
 /// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP.
@@ -43,7 +43,7 @@ pub(crate) fn mk_service(name: &str) -> Service {
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
         source_ranges: Vec::new(),
-        restricted: Restricted::NONE,
+        restricted: Families::NONE,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,

@@ -79,7 +79,7 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Families;
+    use tandem_core::family::Families;
 
     fn keys(names: &[&str]) -> HashSet<ObjectKey> {
         names.iter().map(|name| ObjectKey::new("shop", *name)).collect()

@@ -109,7 +109,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
     pub fn mark(&mut self, changed: &ChangedServices, node_changed: bool, world: &World<'_>) {
-        let here = changed.iter().filter(|(_, families)| families.has(F::FAMILY));
+        let here = changed.iter().filter(|(_, families)| families.contains(F::FAMILY));
         self.pending.extend(here.map(|(key, _)| key.clone()));
         if node_changed {
             self.node_pending = true;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
-use tandem_core::family::{Family, IpFamily, V4, V6};
+use tandem_core::family::{Families, Family, IpFamily, V4, V6};
 use tandem_core::node::NodePortAddresses;
 use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Restricted, Service, ServicePort, ServiceType, SliceEndpoint,
-    SlicePort, TrafficPolicy,
+    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TrafficPolicy,
 };
 use tandem_core::row::{Pick, Port, Protocol, Row};
 
@@ -155,7 +155,7 @@ fn service(name: &str, n: u8) -> Event {
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
         source_ranges: Vec::new(),
-        restricted: Restricted::NONE,
+        restricted: Families::NONE,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,

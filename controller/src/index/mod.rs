@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
-use tandem_core::family::IpFamily;
+use tandem_core::family::Families;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 
 use crate::event::{Event, Kind, Notice, Object, Reach};
@@ -29,43 +29,9 @@ pub struct Entry {
 /// Everything that Tandem knows of the cluster.
 pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 
-/// The Services that changed, and the families in which they did.
+/// The Services that changed, and the families in which they did: a slice is of one, and its change is none of the other's
+/// business.
 pub type ChangedServices = HashMap<ObjectKey, Families>;
-
-/// Families of addresses: a slice is of one, and its change is none of the other's business.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Families {
-    v4: bool,
-    v6: bool,
-}
-
-impl Families {
-    /// Both.
-    pub const BOTH: Self = Self { v4: true, v6: true };
-
-    /// One.
-    pub fn one(family: IpFamily) -> Self {
-        Self {
-            v4: family == IpFamily::V4,
-            v6: family == IpFamily::V6,
-        }
-    }
-
-    /// Whether this one is among them.
-    pub fn has(self, family: IpFamily) -> bool {
-        match family {
-            IpFamily::V4 => self.v4,
-            IpFamily::V6 => self.v6,
-        }
-    }
-
-    fn and(self, others: Self) -> Self {
-        Self {
-            v4: self.v4 || others.v4,
-            v6: self.v6 || others.v6,
-        }
-    }
-}
 
 /// Notices per object.
 pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
@@ -232,11 +198,11 @@ impl Index {
         }
         self.slices.insert(slice.key.clone(), service.clone());
         self.update(service, |entry| {
-            let family = Families::one(slice.family);
+            let family = Families::only(slice.family);
             match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
                 Ok(at) => {
                     let before = std::mem::replace(&mut entry.slices[at], Arc::new(slice));
-                    family.and(Families::one(before.family))
+                    family.and(Families::only(before.family))
                 }
                 Err(at) => {
                     entry.slices.insert(at, Arc::new(slice));
@@ -265,7 +231,7 @@ impl Index {
         if let Some(service) = self.slices.remove(key) {
             self.update(service, |entry| {
                 match entry.slices.binary_search_by(|other| other.key.cmp(key)) {
-                    Ok(at) => Families::one(entry.slices.remove(at).family),
+                    Ok(at) => Families::only(entry.slices.remove(at).family),
                     Err(_) => Families::default(),
                 }
             });

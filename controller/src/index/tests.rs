@@ -1,6 +1,6 @@
 use super::*;
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, Restricted, ServiceType, SliceEndpoint, TrafficPolicy};
+use tandem_core::object::{Conditions, ServiceType, SliceEndpoint, TrafficPolicy};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
@@ -16,7 +16,7 @@ fn service(name: &str) -> Event {
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
         source_ranges: Vec::new(),
-        restricted: Restricted::NONE,
+        restricted: Families::NONE,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
@@ -182,7 +182,7 @@ fn a_slice_changes_its_own_family_and_a_service_both() {
     let mut index = index([service("web"), slice("web-1", "web", 1)]);
     let families = |index: &mut Index| {
         let changed = index.take_changed()[&key("web")];
-        [IpFamily::V4, IpFamily::V6].map(|family| changed.has(family))
+        [IpFamily::V4, IpFamily::V6].map(|family| changed.contains(family))
     };
     assert_eq!(families(&mut index), [true, true]);
     index.apply(slice("web-1", "web", 2));

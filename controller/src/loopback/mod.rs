@@ -149,7 +149,7 @@ mod tests {
             external_ips: Vec::new(),
             ingress_ips: Vec::new(),
             source_ranges: Vec::new(),
-            restricted: tandem_core::object::Restricted::NONE,
+            restricted: tandem_core::family::Families::NONE,
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             affinity: None,

@@ -44,8 +44,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Makes the routes as they are to be, and the rule of each family that has any. Tells whether that took a route or
-    /// took one away.
+    /// Makes the routes as they are to be, and the rule of each family that has any. Tells whether that took a route or a
+    /// rule that was not there, or took one away.
     pub fn bring(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
         let socket = self.socket.get_or_insert_with(NetlinkSocket::new);
         let there = match self.there.take() {
@@ -63,7 +63,7 @@ impl Kernel {
             changed = true;
         }
         for family in FAMILIES {
-            rule(socket, family, wanted.keys().any(|range| family_of(*range) == family))?;
+            changed |= rule(socket, family, wanted.keys().any(|range| family_of(*range) == family))?;
         }
         self.there = Some(wanted.keys().copied().collect());
         Ok(changed)
@@ -87,11 +87,11 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RoutesError {
     move |source| RoutesError { what, source }
 }
 
-/// An answer that says that there is nothing to do any more is as good as one that says it was done.
-fn settled(result: Result<(), ReplyError>, settled: &[i32]) -> io::Result<()> {
+/// An answer that says that there is nothing to do any more is as good as one that says it was done; false for the first.
+fn settled(result: Result<(), ReplyError>, settled: &[i32]) -> io::Result<bool> {
     match result.map_err(io::Error::from) {
-        Err(error) if error.raw_os_error().is_some_and(|errno| settled.contains(&errno)) => Ok(()),
-        result => result,
+        Err(error) if error.raw_os_error().is_some_and(|errno| settled.contains(&errno)) => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
@@ -141,7 +141,7 @@ fn add(socket: &mut NetlinkSocket, range: IpNet, source: Option<IpAddr>) -> Resu
         let _ = request.encode().push_prefsrc(source);
     }
     let result = acknowledged(socket, &request);
-    settled(result, &[]).map_err(failed(format!("adding route {range} dev lo table {TABLE}")))
+    result.map_err(|error| failed(format!("adding route {range} dev lo table {TABLE}"))(error.into()))
 }
 
 fn remove(socket: &mut NetlinkSocket, range: IpNet) -> Result<(), RoutesError> {
@@ -152,11 +152,13 @@ fn remove(socket: &mut NetlinkSocket, range: IpNet) -> Result<(), RoutesError> {
         .push_oif(LOOPBACK)
         .push_table(TABLE);
     let result = acknowledged(socket, &request);
-    settled(result, &[libc::ESRCH]).map_err(failed(format!("removing route {range} dev lo table {TABLE}")))
+    settled(result, &[libc::ESRCH])
+        .map(drop)
+        .map_err(failed(format!("removing route {range} dev lo table {TABLE}")))
 }
 
-/// Adds or removes the rule that leads a family's own packets to the table.
-fn rule(socket: &mut NetlinkSocket, family: IpFamily, there: bool) -> Result<(), RoutesError> {
+/// Adds or removes the rule that leads a family's own packets to the table; false where it was so before.
+fn rule(socket: &mut NetlinkSocket, family: IpFamily, there: bool) -> Result<bool, RoutesError> {
     const TO_TABLE: u8 = 1;
     let header = FibRuleHdr {
         family: number(family),

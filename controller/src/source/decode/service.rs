@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint, parse_net};
-use tandem_core::family::IpFamily;
-use tandem_core::object::{ObjectKey, Restricted, Service, ServicePort, ServiceType, TrafficPolicy};
+use tandem_core::family::{Families, IpFamily};
+use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy};
 
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
@@ -345,10 +345,10 @@ fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<
 ///
 /// Here Tandem is stricter than kube-proxy, which passes over what it cannot read and, where nothing is left, lets everyone
 /// in: a slip of the pen must not open what was to be closed.
-fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> (Vec<IpNet>, Restricted) {
+fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> (Vec<IpNet>, Families) {
     let field = |index: usize| format!("spec.loadBalancerSourceRanges[{index}]");
     let (mut kept, mut seen) = (Vec::with_capacity(list.len()), HashSet::new());
-    let mut restricted = Restricted::default();
+    let mut restricted = Families::default();
     for (index, text) in list.iter().enumerate() {
         let text = text.as_str();
         match parse_net(text) {
@@ -357,10 +357,7 @@ fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> (Vec<IpNet>, Restricted) {
                     let problem = format!("not how a range is written; read as {value}");
                     notes.add(field(index), text, problem);
                 }
-                match value {
-                    IpNet::V4(_) => restricted.v4 = true,
-                    IpNet::V6(_) => restricted.v6 = true,
-                }
+                restricted = restricted.and(Families::only(IpFamily::of(value.addr())));
                 if seen.insert(value) {
                     kept.push(value);
                 }

@@ -1,4 +1,5 @@
-use tandem_core::object::{Conditions, EndpointSlice, Node, Restricted, Service, SliceEndpoint, TrafficPolicy};
+use tandem_core::family::Families;
+use tandem_core::object::{Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
 
 mod topology;
 mod types;
@@ -76,7 +77,7 @@ fn a_whole_service_is_read() {
     assert_eq!(format!("{:?}", service.cluster_ips), "[10.96.0.1, fd00::1]");
     assert_eq!(format!("{:?}", service.ingress_ips), "[198.51.100.1, 2001:db8::1]");
     assert_eq!(service.source_ranges, ["203.0.113.0/24".parse().unwrap()]);
-    assert_eq!(service.restricted, Restricted { v4: true, v6: false });
+    assert_eq!(service.restricted, Families { v4: true, v6: false });
     assert_eq!(
         (service.internal_policy, service.external_policy),
         (TrafficPolicy::Local, TrafficPolicy::Local)
@@ -237,25 +238,25 @@ fn every_fault_costs_its_own_field_and_is_named() {
 fn a_service_whose_source_ranges_are_unreadable_stays_restricted() {
     for ranges in [r#"["nonsense"]"#, r#"[""]"#] {
         let service = service(&with_spec(&format!(r#""loadBalancerSourceRanges":{ranges}"#))).0;
-        assert_eq!(service.restricted, Restricted::BOTH, "{ranges}");
+        assert_eq!(service.restricted, Families::BOTH, "{ranges}");
         assert!(service.source_ranges.is_empty(), "{ranges}");
     }
     let open = service(&with_spec(r#""loadBalancerSourceRanges":[]"#)).0;
-    assert_eq!(open.restricted, Restricted::NONE);
+    assert_eq!(open.restricted, Families::NONE);
 }
 
 #[test]
 fn what_could_not_be_read_closes_the_families_that_it_may_have_meant() {
-    let (v4, v6) = (Restricted { v4: true, v6: false }, Restricted { v4: false, v6: true });
+    let (v4, v6) = (Families { v4: true, v6: false }, Families { v4: false, v6: true });
     for (ranges, closed) in [
         (r#"["2001:db8::/32"]"#, v6),
-        (r#"["2001:db8::/32","nonsense"]"#, Restricted::BOTH),
-        (r#"["2001:db8::/32","10.0.0.0/33"]"#, Restricted::BOTH),
+        (r#"["2001:db8::/32","nonsense"]"#, Families::BOTH),
+        (r#"["2001:db8::/32","10.0.0.0/33"]"#, Families::BOTH),
         (r#"["10.0.0.0/8","10.0.0.0/33"]"#, v4),
-        (r#"["10.0.0.0/8","2001:db8::/129"]"#, Restricted::BOTH),
+        (r#"["10.0.0.0/8","2001:db8::/129"]"#, Families::BOTH),
         (r#"["fe80::/129"]"#, v6),
-        (r#"["10.0.0.0/8,fd00::/8"]"#, Restricted::BOTH),
-        (r#"["::ffff:10.0.0.0/120"]"#, Restricted::BOTH),
+        (r#"["10.0.0.0/8,fd00::/8"]"#, Families::BOTH),
+        (r#"["::ffff:10.0.0.0/120"]"#, Families::BOTH),
     ] {
         let service = service(&with_spec(&format!(r#""loadBalancerSourceRanges":{ranges}"#))).0;
         assert_eq!(service.restricted, closed, "{ranges}");

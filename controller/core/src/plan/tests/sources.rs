@@ -6,8 +6,8 @@ use crate::plan::plan;
 use crate::samples::*;
 
 /// As the decoder says it: the families of the ranges, and both where none could be read.
-fn closed_by(ranges: &[&str]) -> Restricted {
-    Restricted {
+fn closed_by(ranges: &[&str]) -> Families {
+    Families {
         v4: ranges.is_empty() || ranges.iter().any(|range| range.contains('.')),
         v6: ranges.is_empty() || ranges.iter().any(|range| range.contains(':')),
     }
@@ -54,7 +54,7 @@ fn ranges_restrict_load_balancer_addresses_only() {
 #[test]
 fn without_ranges_everyone_may_come() {
     let service = Service {
-        restricted: Restricted::NONE,
+        restricted: Families::NONE,
         ..restricted_to(&[])
     };
     assert_eq!(restrictions::<V4>(&service), [""; 0]);
@@ -97,7 +97,7 @@ fn where_no_range_was_readable_nobody_may_come() {
 #[test]
 fn a_family_that_something_unreadable_was_meant_for_is_closed_whatever_the_other_has() {
     let service = Service {
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..restricted_to(&["2001:db8:5::/48"])
     };
     assert_eq!(
@@ -114,7 +114,7 @@ fn a_family_that_something_unreadable_was_meant_for_is_closed_whatever_the_other
 #[test]
 fn ranges_count_whatever_restricted_says() {
     let service = Service {
-        restricted: Restricted::NONE,
+        restricted: Families::NONE,
         ..restricted_to(&["198.51.100.0/24"])
     };
     assert_eq!(restrictions::<V4>(&service).len(), 2);

@@ -9,13 +9,13 @@ fn services() -> Vec<PortPlan<V4>> {
     let ports = vec![mk_port("http", Protocol::Tcp, 80), mk_port("http", Protocol::Udp, 80)];
     let plain = Service {
         source_ranges: nets(&["192.0.2.0/24", "100.64.0.0/10"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("plain")
     };
     let nobody = Service {
         cluster_ips: ips(&["10.96.0.2"]),
         ingress_ips: ips(&["203.0.113.2"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_service("nobody")
     };
     let sticky = Service {

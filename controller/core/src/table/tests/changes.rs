@@ -24,7 +24,7 @@ fn the_order_of_objects_entries_and_addresses_changes_nothing() {
     let service = Service {
         external_ips: ips(&["198.51.100.1", "198.51.100.2"]),
         source_ranges: nets(&["192.0.2.0/24", "100.64.0.0/10"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("web")
     };
     let mut table = table_of([mk_plan(&service, &[local(A), remote(B)])]);
@@ -322,7 +322,7 @@ fn a_removed_service_leaves_nothing_behind() {
         external_policy: TrafficPolicy::Local,
         affinity: Some(10),
         source_ranges: nets(&["192.0.2.0/24"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("web")
     };
     let mut table = table_of([mk_plan(&service, &[local(A), remote(B)])]);

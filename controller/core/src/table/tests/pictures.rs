@@ -29,7 +29,7 @@ fn a_load_balancer_that_keeps_to_local_endpoints() {
     let service = Service {
         external_policy: TrafficPolicy::Local,
         source_ranges: nets(&["192.0.2.0/24", "100.64.0.0/10"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("web")
     };
     assert_snapshot!(picture(&service, &[local(A), remote(B)]), @r"

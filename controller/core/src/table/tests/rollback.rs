@@ -15,7 +15,7 @@ fn services() -> Vec<PortPlan<V4>> {
     let plain = Service {
         created: 2,
         source_ranges: nets(&["192.0.2.0/24"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("plain")
     };
     vec![mk_plan(&sticky, &entries), mk_plan(&plain, &entries)]

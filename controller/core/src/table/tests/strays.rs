@@ -40,7 +40,7 @@ fn web(affinity: Option<u32>) -> PortPlan<V4> {
     let service = Service {
         affinity,
         source_ranges: nets(&["100.64.0.0/10"]),
-        restricted: Restricted::BOTH,
+        restricted: Families::BOTH,
         ..mk_exposed("web")
     };
     mk_plan(&service, &[remote("10.0.2.1"), remote("10.0.2.2")])
