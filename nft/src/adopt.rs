@@ -255,6 +255,7 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
     for set in Set::ALL {
         set.layout().encode(batch, family);
     }
+    rules::encode_counter(batch);
     for (chain, hook) in FIXED {
         rules::encode_chain(batch, chain, hook);
         rules::encode_flush(batch, chain);
@@ -289,7 +290,7 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
 }
 
 fn encode_table(batch: &mut Batch, flags: u32) {
-    let comment = udata::table(COMMENT);
+    let comment = udata::commented(COMMENT);
     batch.message(Command::NewTable, CREATE, |buf| {
         let _ = PushTableAttrs::new(buf)
             .push_name_bytes(TABLE.as_bytes())

@@ -41,7 +41,7 @@ struct Element<'a> {
     key: &'a [u8],
     key_end: Option<&'a [u8]>,
     value: &'a [u8],
-    goto: Option<&'a str>,
+    jump: Option<&'a str>,
     range_end: bool,
     comment: &'a str,
 }
@@ -135,7 +135,7 @@ pub(crate) fn picks(found: &mut HashMap<Number, String>, body: &[u8]) {
     for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
         let element = Element::parse(element);
         let number = Parts(element.key).number().unwrap_or_default();
-        found.insert(number, element.goto.unwrap_or_default().to_owned());
+        found.insert(number, element.jump.unwrap_or_default().to_owned());
     }
 }
 
@@ -146,7 +146,7 @@ impl<'a> Element<'a> {
             match kind {
                 KEY => element.key = value(bytes),
                 KEY_END => element.key_end = Some(value(bytes)),
-                DATA => (element.value, element.goto) = (value(bytes), goto(bytes)),
+                DATA => (element.value, element.jump) = (value(bytes), jump(bytes)),
                 FLAGS => element.range_end = bytes.try_into().map_or(0, u32::from_be_bytes) & RANGE_END != 0,
                 USERDATA => element.comment = udata::comment(bytes),
                 _ => {}
@@ -160,10 +160,10 @@ fn value(data: &[u8]) -> &[u8] {
     attribute(data, 1).unwrap_or_default()
 }
 
-fn goto(data: &[u8]) -> Option<&str> {
-    const GOTO: u32 = VerdictCode::Goto as u32;
+fn jump(data: &[u8]) -> Option<&str> {
+    const JUMP: u32 = VerdictCode::Jump as u32;
     let verdict = attribute(data, 2)?;
-    (attribute(verdict, 1)? == GOTO.to_be_bytes()).then_some(())?;
+    (attribute(verdict, 1)? == JUMP.to_be_bytes()).then_some(())?;
     CStr::from_bytes_with_nul(attribute(verdict, 2)?).ok()?.to_str().ok()
 }
 
@@ -239,7 +239,7 @@ fn row<F: Family>(set: Set, element: &Element<'_>, ways: &Ways) -> Option<Row<F>
             last.end()?;
             Row::AllowedSource { at, source }
         }
-        Set::Picks | Set::Affinity | Set::ServiceCidrs | Set::LocalPods => return None,
+        Set::Picks | Set::Affinity | Set::Priorities | Set::ServiceCidrs | Set::LocalPods => return None,
     };
     key.end()?;
     value.end()?;

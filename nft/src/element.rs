@@ -103,7 +103,7 @@ fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, way: Number) {
 pub(crate) fn add_way(batch: &mut Batch, number: Number, chain: &str) {
     batch.element(Command::NewSetElem, Set::Picks.name(), true, |buf| {
         bytes(buf, KEY, &Key::new().priority(number));
-        nested(buf, DATA, |buf| Verdict::Goto(chain).encode(buf));
+        nested(buf, DATA, |buf| Verdict::Jump(chain).encode(buf));
     });
 }
 

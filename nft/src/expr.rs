@@ -7,7 +7,7 @@ use netlink_bindings::nftables::{
 
 use crate::DetectLocal;
 use crate::family::Numbers;
-use crate::sets::{Field, Set};
+use crate::sets::{Field, SHARES, Set};
 use crate::wire::{nested, number, text, value};
 
 /// The expressions of one rule. Registers are counted in words of four bytes, from 0.
@@ -29,15 +29,16 @@ pub(crate) enum Reject {
 /// What a packet does to the memory of its client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Memorise {
-    /// `update @affinity { saddr . service timeout T : endpoint id }`, which keeps the value of an element that exists.
+    /// `update @affinity { service . share timeout T : endpoint id }`, which keeps the value of an element that exists.
     Remember { seconds: u32 },
-    /// `delete @affinity { saddr . service : endpoint id }`
+    /// `delete @affinity { service . share : endpoint id }`
     Forget,
 }
 
 /// Where a verdict leads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict<'c> {
+    Accept,
     Drop,
     Return,
     Jump(&'c str),
@@ -47,6 +48,7 @@ pub(crate) enum Verdict<'c> {
 impl Verdict<'_> {
     fn code(self) -> VerdictCode {
         match self {
+            Self::Accept => VerdictCode::Accept,
             Self::Drop => VerdictCode::Drop,
             Self::Return => VerdictCode::Return,
             Self::Jump(_) => VerdictCode::Jump,
@@ -123,6 +125,8 @@ impl<'b> ExprList<'b> {
             Field::Protocol => self.meta(MetaKeys::L4Proto, word),
             Field::Priority => self.meta(MetaKeys::Priority, word),
             Field::Slot => self.random(u32::from(u16::MAX) + 1, word),
+            Field::Share => self.share(word),
+            Field::Connection => self.ct(CtKeys::CtId, word),
         }
     }
 
@@ -161,22 +165,64 @@ impl<'b> ExprList<'b> {
         self.set_meta(MetaKeys::Priority)
     }
 
-    fn ct(&mut self, key: CtKeys) -> &mut Self {
+    /// Loads which share of clients the source is of. The seed is the same at every start: what is remembered outlives
+    /// them. Whoever finds sources of one share gets what anybody gets, an endpoint of the Service.
+    fn share(&mut self, word: u32) -> &mut Self {
+        const SEED: u32 = 0x7461_6e64;
+        const JENKINS: u32 = 0;
+        // Behind everything that a key of two words needs.
+        const SOURCE: u32 = 4;
+        let len = u32::from(self.family.addr_len);
+        self.load_at(Field::Saddr, SOURCE);
+        self.expression("hash", |buf| {
+            number(buf, 1, register(SOURCE));
+            number(buf, 2, register(word));
+            number(buf, 3, len);
+            number(buf, 4, SHARES);
+            number(buf, 5, SEED);
+            number(buf, 7, JENKINS);
+        });
+        self
+    }
+
+    fn ct(&mut self, key: CtKeys, word: u32) -> &mut Self {
         let _ = self
             .list()
             .nested_elem()
             .nested_data_ct()
-            .push_dreg(register(0))
+            .push_dreg(register(word))
             .push_key(key as u32);
         self
     }
 
     pub(crate) fn load_ct_state(&mut self) -> &mut Self {
-        self.ct(CtKeys::State)
+        self.ct(CtKeys::State, 0)
     }
 
     pub(crate) fn load_ct_status(&mut self) -> &mut Self {
-        self.ct(CtKeys::Status)
+        self.ct(CtKeys::Status, 0)
+    }
+
+    /// Requires that the packet goes the way of its connection's first one: what this host answers it with does not.
+    pub(crate) fn is_original(&mut self) -> &mut Self {
+        const ORIGINAL: u8 = 0;
+        self.ct(CtKeys::Direction, 0).compare(CmpOps::Eq, &[ORIGINAL])
+    }
+
+    /// Requires that the packet may be the first of its connection.
+    pub(crate) fn is_new(&mut self) -> &mut Self {
+        const NEW: u32 = 8;
+        self.load_ct_state().bits(NEW).is_not(0)
+    }
+
+    /// Counts by a counter of the table.
+    pub(crate) fn count(&mut self, counter: &str) -> &mut Self {
+        const COUNTER: u32 = 1;
+        self.expression("objref", |buf| {
+            number(buf, 1, COUNTER);
+            text(buf, 2, counter);
+        });
+        self
     }
 
     /// Loads what kind of address the source is to this host.
@@ -350,22 +396,32 @@ impl<'b> ExprList<'b> {
         });
     }
 
-    /// The builder does not have expressions that packets change sets with.
+    /// Has the packet change what is remembered of its share of clients; the builder does not have this expression.
     pub(crate) fn affinity(&mut self, what: Memorise) {
         let (op, timeout) = match what {
             Memorise::Remember { seconds } => (1, u64::from(seconds) * 1000),
             Memorise::Forget => (2, 0),
         };
-        let service = u32::from(self.family.addr_len) / 4;
-        let value_at = (service + 1).next_multiple_of(4);
-        self.load(&[Field::Saddr, Field::Priority])
-            .bits_at(0xffff_f000, 0, service)
-            .load_at(Field::Priority, value_at);
+        self.load(&[Field::Priority]).bits(0xffff_f000).load_at(Field::Share, 1);
+        self.update(Set::Affinity, op, timeout);
+    }
+
+    /// Remembers the packet's priority for as long as it takes to find its endpoint.
+    pub(crate) fn keep_priority(&mut self) {
+        self.load(&[Field::Connection]);
+        self.update(Set::Priorities, 1, 1000);
+    }
+
+    /// Has the packet change an element: its key is loaded, its value is the packet's priority.
+    fn update(&mut self, set: Set, op: u32, timeout: u64) {
+        // Behind the key.
+        const VALUE: u32 = 4;
+        self.load_at(Field::Priority, VALUE);
         self.expression("dynset", |buf| {
             number(buf, 4, register(0));
-            number(buf, 5, register(value_at));
+            number(buf, 5, register(VALUE));
             number(buf, 3, op);
-            text(buf, 1, Set::Affinity.name());
+            text(buf, 1, set.name());
             if timeout > 0 {
                 value(buf, 6, &timeout.to_be_bytes());
             }

@@ -6,6 +6,7 @@
 //! listed.
 
 mod adopt;
+mod affinity;
 mod answer;
 mod chain;
 mod decode;
@@ -30,6 +31,7 @@ mod udata;
 mod wire;
 
 pub use adopt::OpenError;
+pub use affinity::{REMEMBERED_MOST, UnreadError, unremembered};
 pub use kernel::{Kernel, TidyError};
 pub use lock::{LockError, NodeLock};
 pub use memory::Memory;

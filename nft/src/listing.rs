@@ -12,7 +12,7 @@ use crate::demand::{Number, Ways};
 use crate::family::numbers;
 use crate::sets::{Set, Shape};
 use crate::socket::{ListError, Socket};
-use crate::wire::{Command, DUMP, HEADERS, text};
+use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
 
 /// A table as it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +171,32 @@ pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Num
         HashMap::new,
         decode::picks,
     )
+}
+
+/// How many packets a counter of the table counted; none where the table or the counter is not there.
+pub(crate) fn counter(socket: &mut Socket, family: IpFamily, name: &str) -> Result<Option<u64>, ListError> {
+    const COUNTER: u32 = 1;
+    const DATA: u16 = 4;
+    const PACKETS: u16 = 2;
+    let found = socket.list(
+        Command::GetObject,
+        0,
+        numbers(family).nfproto,
+        |buf| {
+            text(buf, 1, crate::TABLE);
+            text(buf, 2, name);
+            number(buf, 3, COUNTER);
+        },
+        || None,
+        |packets, body| {
+            let data = attribute(attributes(body), DATA).and_then(|data| attribute(data, PACKETS));
+            *packets = data.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        },
+    );
+    match found {
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        found => found,
+    }
 }
 
 /// What a set holds.

@@ -11,8 +11,8 @@ use crate::element;
 use crate::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::family::numbers;
 use crate::sets::{Field, Set, encode_protocols};
-use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, text};
-use crate::{DetectLocal, Settings};
+use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, number, text, value};
+use crate::{DetectLocal, Settings, udata};
 
 /// Where a chain is called from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Hook {
 }
 
 const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
@@ -31,7 +33,8 @@ const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
 }
 
 /// The chains that are always there. A chain stands behind those that it leads to.
-pub(crate) static FIXED: [(&str, Option<Hook>); 14] = [
+pub(crate) static FIXED: [(&str, Option<Hook>); 22] = [
+    ("reject-connection", None),
     ("refuse", None),
     ("discard", None),
     ("mark-for-masquerade", None),
@@ -41,14 +44,26 @@ pub(crate) static FIXED: [(&str, Option<Hook>); 14] = [
     ("external-traffic", None),
     ("service-traffic", None),
     ("source-ranges", None),
-    ("prerouting-filter", Some(hook("filter", PREROUTING, -110))),
-    ("output-filter", Some(hook("filter", OUTPUT, -110))),
+    ("translated", None),
+    ("refused", None),
+    ("unassigned", None),
+    ("first-packet", None),
+    ("prerouting-ranges", Some(hook("filter", PREROUTING, -110))),
+    ("output-ranges", Some(hook("filter", OUTPUT, -110))),
     ("prerouting", Some(hook("nat", PREROUTING, -100))),
     ("output", Some(hook("nat", OUTPUT, -100))),
+    ("input-filter", Some(hook("filter", INPUT, 0))),
+    ("forward-filter", Some(hook("filter", FORWARD, 0))),
+    ("output-filter", Some(hook("filter", OUTPUT, 0))),
     ("postrouting", Some(hook("nat", POSTROUTING, 100))),
 ];
 
+/// Counts connections of clients that could not be remembered.
+pub(crate) const UNREMEMBERED: &str = "unremembered";
+
 const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+/// What a client is remembered by.
+const CLIENT: &[Field] = &[Field::Priority, Field::Share];
 /// Masks away the bit that selects the endpoints on this node.
 const ALL_ENDPOINTS: u32 = 0xf7ff_ffff;
 const LOCAL_ENDPOINTS: u32 = !ALL_ENDPOINTS;
@@ -58,6 +73,26 @@ const SERVICE: u32 = 0xffff_f000;
 const PICK: u32 = tandem_core::id::PICK_BITS;
 /// Every id of ours has these bits.
 const TAG: u32 = 0xf000_0000;
+/// The kernel's number of a kind of address: one of this host.
+const LOCAL: u32 = 2;
+/// The bit of a connection's status that says that its destination is translated.
+const DNAT: u32 = 0x20;
+
+/// Writes that there shall be the counter; one that is there goes on counting.
+pub(crate) fn encode_counter(batch: &mut Batch) {
+    const COUNTER: u32 = 1;
+    let comment = udata::commented("connections whose client could not be remembered: affinity was full");
+    batch.message(Command::NewObject, CREATE, |buf| {
+        text(buf, 1, crate::TABLE);
+        text(buf, 2, UNREMEMBERED);
+        number(buf, 3, COUNTER);
+        nested(buf, 4, |buf| {
+            value(buf, 1, &[0; 8]);
+            value(buf, 2, &[0; 8]);
+        });
+        value(buf, 8, &comment);
+    });
+}
 
 /// Writes a chain without rules, or that there shall be one.
 pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
@@ -143,9 +178,15 @@ impl Rules<'_, '_> {
 pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static str, settings: Settings) {
     let mut rules = Rules { batch, chain, family };
     match chain {
-        "refuse" => {
+        "reject-connection" => {
             rules.rule(|r| r.is_protocol(6).reject(Reject::Reset));
             rules.rule(|r| r.reject(Reject::Unreachable));
+        }
+        "refuse" => {
+            let bit = settings.mark();
+            rules.rule(|r| {
+                r.load_mark().bits_at(!bit, bit, 0).set_mark().verdict(Verdict::Accept);
+            });
         }
         "discard" => rules.rule(|r| r.verdict(Verdict::Drop)),
         "mark-for-masquerade" => {
@@ -166,24 +207,27 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
         "external-traffic" => external_traffic(&mut rules, settings),
         "service-traffic" => service_traffic(&mut rules),
         "source-ranges" => rules.rule(|r| {
-            const NEW: u32 = 8;
-            r.load_ct_state()
-                .bits(NEW)
-                .is_not(0)
-                .load(SOCKET)
-                .is_in(Set::RestrictedFrontends);
+            r.is_new().load(SOCKET).is_in(Set::RestrictedFrontends);
             r.load(Set::AllowedSources.layout().key)
                 .is_not_in(Set::AllowedSources)
                 .verdict(Verdict::Drop);
         }),
-        "prerouting-filter" => {
+        "translated" => translated(&mut rules),
+        "refused" => frontends(&mut rules, ["reject-connection"; 3]),
+        "unassigned" => unassigned(&mut rules),
+        "first-packet" => first_packet(&mut rules, settings),
+        "prerouting-ranges" => {
             if settings.drop_invalid {
                 drop_invalid(&mut rules);
             }
             rules.jump("source-ranges");
         }
-        "output-filter" => rules.jump("source-ranges"),
-        "prerouting" | "output" => rules.jump("service-traffic"),
+        "output-ranges" => rules.jump("source-ranges"),
+        // A reset that this host answers with passes here as well, and is nobody's first packet.
+        "prerouting" | "output" => rules.rule(|r| r.is_original().verdict(Verdict::Jump("service-traffic"))),
+        "input-filter" | "forward-filter" | "output-filter" => {
+            rules.rule(|r| r.is_new().verdict(Verdict::Jump("first-packet")));
+        }
         _ => postrouting(&mut rules, settings),
     }
 }
@@ -202,6 +246,10 @@ fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
 
 /// Notes the way in the packet's service id and takes it. Verdicts stand in a map of their own that changes only with a
 /// new way: for each element with a verdict the kernel walks everything that the rules can reach.
+///
+/// A packet may meet a change half way: each lookup sees the sets as they are at that moment. What has a frontend and
+/// comes back from its way without an endpoint is dropped; its sender tries again. Let through, it would go out
+/// untranslated, and so would everything after it from the same port.
 fn pick(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Priority]).map(Set::Services).set_priority();
@@ -209,10 +257,10 @@ fn pick(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Priority]).bits(PICK).vmap(Set::Picks);
     });
+    rules.rule(|r| r.verdict(Verdict::Drop));
 }
 
 fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
-    const LOCAL: u32 = 2;
     rules.rule(|r| {
         r.load(&[Field::Priority])
             .bits(LOCAL_ENDPOINTS)
@@ -238,7 +286,6 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
 /// own packets.
 fn drop_invalid(rules: &mut Rules<'_, '_>) {
     const INVALID: u32 = 1;
-    const LOCAL: u32 = 2;
     rules.rule(|r| {
         r.load_ct_state().bits(INVALID).is_not(0);
         r.load_destination_type().is_not(LOCAL).verdict(Verdict::Drop);
@@ -246,39 +293,77 @@ fn drop_invalid(rules: &mut Rules<'_, '_>) {
 }
 
 fn service_traffic(rules: &mut Rules<'_, '_>) {
-    for (set, chain) in [
-        (Set::ClusterFrontends, "cluster-traffic"),
-        (Set::ExternalFrontends, "external-traffic"),
-    ] {
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).is_not(0);
+        r.keep_priority();
+    });
+    frontends(rules, ["cluster-traffic", "external-traffic", "external-traffic"]);
+}
+
+/// Leads what is addressed to a Service to these chains: by its ClusterIP, by another address, by a nodePort.
+fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [&'static str; 3]) {
+    for (set, chain) in [(Set::ClusterFrontends, cluster), (Set::ExternalFrontends, external)] {
         rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(Verdict::Goto(chain)));
     }
     rules.rule(|r| {
         r.load(&[Field::Daddr])
             .is_in(Set::NodeAddresses)
             .load(&[Field::Protocol, Field::Port]);
-        r.map(Set::NodePorts)
-            .set_priority()
-            .verdict(Verdict::Goto("external-traffic"));
+        r.map(Set::NodePorts).set_priority().verdict(Verdict::Goto(node_port));
     });
-    rules.rule(|r| {
-        r.load(&[Field::Daddr])
-            .is_in(Set::ClusterIps)
-            .verdict(Verdict::Goto("refuse"));
-    });
-    rules.rule(|r| r.load(&[Field::Daddr]).is_in(Set::ServiceCidrs).verdict(Verdict::Drop));
 }
 
-fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
-    const DNAT: u32 = 0x20;
-    let bit = settings.mark();
-    rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
+/// Gives a packet that carried a service id its own priority back. What the kernel forwards over IPv4 has got a new one
+/// meanwhile, by its type of service.
+fn translated(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Priority])
             .bits(TAG)
-            .is(TAG)
-            .load_number(0)
-            .set_priority();
+            .is_not(TAG)
+            .verdict(Verdict::Return);
     });
+    rules.rule(|r| {
+        r.load_number(0).set_priority();
+    });
+    rules.rule(|r| {
+        r.load(&[Field::Connection]).map(Set::Priorities).set_priority();
+    });
+}
+
+/// Answers for the ranges that ClusterIPs are taken from. An address of this host is its own, whoever's range it is in.
+fn unassigned(rules: &mut Rules<'_, '_>) {
+    rules.rule(|r| r.load_destination_type().is(LOCAL).verdict(Verdict::Return));
+    rules.rule(|r| {
+        r.load(&[Field::Daddr])
+            .is_in(Set::ClusterIps)
+            .verdict(Verdict::Goto("reject-connection"));
+    });
+    rules.rule(|r| r.verdict(Verdict::Drop));
+}
+
+/// Behind the routing decision: here a way back is known for a refusal, also where rules choose routes by source.
+fn first_packet(rules: &mut Rules<'_, '_>, settings: Settings) {
+    rules.rule(|r| {
+        r.load_ct_status()
+            .bits(DNAT)
+            .is_not(0)
+            .verdict(Verdict::Goto("translated"));
+    });
+    // Others may use the bit too: only what is addressed to a Service was marked here.
+    rules.rule(|r| {
+        r.load_mark()
+            .bits(settings.mark())
+            .is_not(0)
+            .verdict(Verdict::Jump("refused"));
+    });
+    for set in [Set::ClusterIps, Set::ServiceCidrs] {
+        rules.rule(|r| r.load(&[Field::Daddr]).is_in(set).verdict(Verdict::Goto("unassigned")));
+    }
+}
+
+fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
+    let bit = settings.mark();
+    rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
     rules.rule(|r| {
         r.load_mark()
             .bits(bit)
@@ -326,17 +411,17 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
     match chain {
         Chain::Pick { count } => {
             rules.keep_bits(!PICK);
-            rules.dnat(|r| {
-                r.load(&[Field::Priority])
-                    .random(u32::from(count.get()), 1)
-                    .map(Set::Endpoints);
-            });
+            // A list that became shorter meanwhile has its first endpoint still, if it has any.
+            let draws = [u32::from(count.get()), 1];
+            for below in draws.into_iter().take(if count.get() == 1 { 1 } else { 2 }) {
+                rules.dnat(|r| {
+                    r.load(&[Field::Priority]).random(below, 1).map(Set::Endpoints);
+                });
+            }
         }
         Chain::Recall { seconds } => {
             rules.rule(|r| {
-                r.load(&[Field::Saddr, Field::Priority])
-                    .map(Set::Affinity)
-                    .set_priority();
+                r.load(CLIENT).map(Set::Affinity).set_priority();
             });
             rules.rule(|r| r.load(&[Field::Priority]).bits(!SERVICE).is(0).verdict(Verdict::Return));
             rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
@@ -348,28 +433,37 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
             rules.keep_bits(SERVICE);
             rules.rule(|r| {
-                r.load(&[Field::Saddr, Field::Priority])
-                    .map(Set::Affinity)
-                    .set_priority();
+                r.load(CLIENT).map(Set::Affinity).set_priority();
             });
             rules.dnat_to_id();
         }
         Chain::Stick { count, seconds } => {
-            let draw = |r: &mut ExprList<'_>| {
+            let draw = |r: &mut ExprList<'_>, below: u32| {
                 r.load(&[Field::Priority])
-                    .random(u32::from(count.get()), 1)
+                    .random(below, 1)
                     .map(Set::StickyEndpoints)
                     .set_priority();
             };
+            let count = u32::from(count.get());
             rules.keep_bits(SERVICE);
             rules.jump(&Chain::Recall { seconds }.to_string());
             let remember = Chain::Remember { seconds }.to_string();
             rules.rule(|r| {
-                draw(r);
+                draw(r, count);
                 r.verdict(Verdict::Jump(&remember));
             });
-            // Reached only when the affinity map is full: any endpoint, not remembered.
-            rules.rule(draw);
+            // Reached where the affinity map is full: any endpoint, not remembered.
+            rules.rule(|r| {
+                r.count(UNREMEMBERED)
+                    .load(&[Field::Priority])
+                    .bits(SERVICE)
+                    .set_priority();
+            });
+            rules.rule(|r| draw(r, count));
+            rules.dnat_to_id();
+            // Reached where the list became shorter meanwhile: its first endpoint.
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| draw(r, 1));
             rules.dnat_to_id();
         }
     }

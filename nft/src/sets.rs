@@ -21,6 +21,7 @@ pub(crate) enum Set {
     StickyEndpoints,
     EndpointIds,
     Affinity,
+    Priorities,
     ClusterIps,
     ServiceCidrs,
     LocalPods,
@@ -39,9 +40,16 @@ pub(crate) enum Field {
     Port,
     /// A service id or endpoint id.
     Priority,
-    /// `numgen random mod 65536`
+    /// A small number: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
     Slot,
+    /// The share of clients that the source is of: `jhash saddr mod 65536`, a number like a slot.
+    Share,
+    /// `ct id`, a number like a slot.
+    Connection,
 }
+
+/// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
+pub(crate) const SHARES: u32 = 65_536;
 
 /// What a map's elements point at.
 #[derive(Clone, Copy, Debug)]
@@ -144,12 +152,22 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
     ),
     map("endpoint-ids", "endpoint id : endpoint", &[Field::Priority], ENDPOINT),
     Layout {
-        size: Some(262_144),
+        size: Some(crate::affinity::REMEMBERED_MOST),
         flags: MAP | TIMEOUT | DYNAMIC,
         ..map(
             "affinity",
-            "client . service : endpoint id, written by the packets themselves",
-            &[Field::Saddr, Field::Priority],
+            "service . share of clients : endpoint id, written by the packets themselves",
+            &[Field::Priority, Field::Slot],
+            ID,
+        )
+    },
+    Layout {
+        size: Some(65_536),
+        flags: MAP | TIMEOUT | DYNAMIC,
+        ..map(
+            "priorities",
+            "connection : the priority that its first packet had, for a second",
+            &[Field::Slot],
             ID,
         )
     },
@@ -201,7 +219,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
 
 impl Set {
     /// Every set, in the order in which a table lists them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::ClusterFrontends,
         Self::ExternalFrontends,
         Self::NodePorts,
@@ -211,6 +229,7 @@ impl Set {
         Self::StickyEndpoints,
         Self::EndpointIds,
         Self::Affinity,
+        Self::Priorities,
         Self::ClusterIps,
         Self::ServiceCidrs,
         Self::LocalPods,
@@ -220,7 +239,7 @@ impl Set {
         Self::AllowedSources,
     ];
 
-    /// The sets that hold rows: not `picks`, which belongs to the rules, nor `affinity`, which packets write.
+    /// The sets that hold rows: not `picks`, which belongs to the rules, nor those that packets write.
     pub(crate) const ROWS: [Self; 14] = [
         Self::ClusterFrontends,
         Self::ExternalFrontends,
@@ -253,7 +272,7 @@ impl Field {
             Self::Saddr | Self::Daddr => u32::from(family.addr_len),
             Self::Protocol => 1,
             Self::Port => 2,
-            Self::Priority | Self::Slot => 4,
+            Self::Priority | Self::Slot | Self::Share | Self::Connection => 4,
         }
     }
 
@@ -263,7 +282,7 @@ impl Field {
             Self::Protocol => 12,
             Self::Port => 13,
             Self::Priority => 23,
-            Self::Slot => 4,
+            Self::Slot | Self::Share | Self::Connection => 4,
         }
     }
 }

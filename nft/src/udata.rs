@@ -60,8 +60,8 @@ pub(crate) fn protocols() -> Vec<u8> {
     out
 }
 
-/// What belongs beside the table.
-pub(crate) fn table(comment: &str) -> Vec<u8> {
+/// What belongs beside the table, or beside a counter.
+pub(crate) fn commented(comment: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     text(&mut out, COMMENT, comment);
     out
@@ -97,7 +97,7 @@ pub(crate) fn comment(mut bytes: &[u8]) -> &str {
 fn order(fields: &[Field]) -> u32 {
     match fields {
         [Field::Saddr | Field::Daddr | Field::Port] => NETWORK_ORDER,
-        [Field::Protocol | Field::Priority | Field::Slot] => HOST_ORDER,
+        [Field::Protocol | Field::Priority | Field::Slot | Field::Share | Field::Connection] => HOST_ORDER,
         _ => MIXED_ORDER,
     }
 }
@@ -123,7 +123,7 @@ fn field(out: &mut Vec<u8>, field: Field, family: &Numbers) {
         Field::Port => payload(out, TRANSPORT, DPORT),
         Field::Protocol => meta(out, 16),
         Field::Priority => meta(out, 2),
-        Field::Slot => expression(out, NUMGEN, |out| {
+        Field::Slot | Field::Share | Field::Connection => expression(out, NUMGEN, |out| {
             number(out, 0, 1); // random
             number(out, 1, 65_536);
             number(out, 2, 0);

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     NewSetElem = 12,
     GetSetElem = 13,
     DelSetElem = 14,
+    NewObject = 18,
+    GetObject = 19,
 }
 
 pub(crate) const REQUEST: u16 = 0x1;

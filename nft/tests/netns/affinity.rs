@@ -2,12 +2,12 @@
 //! on other addresses of it. Needs root and nft. MUST NOT test anything that a listing shows.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::time::Duration;
 
 use crate::rows::{addr, at, endpoint, frontend, port, service, sticky};
+use crate::fill::fill;
 use crate::support::{in_namespace, run};
 use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};
@@ -218,7 +218,7 @@ fn first_connections_of_a_client_at_the_same_moment_reach_one_endpoint() {
 fn a_client_is_forgotten_after_the_timeout_and_not_before() {
     in_namespace(|| {
         let scene = Scene::<V4>::new(50, 1);
-        let remembered = || run("nft", &["list", "map", "ip", "tandem", "affinity"]).contains("10.1.0.1");
+        let remembered = || run("nft", &["list", "map", "ip", "tandem", "affinity"]).contains("f400:0 . ");
         let first = scene.reaches(0);
         for _ in 0..4 {
             std::thread::sleep(Duration::from_millis(500));
@@ -232,23 +232,39 @@ fn a_client_is_forgotten_after_the_timeout_and_not_before() {
 }
 
 #[test]
-fn when_no_more_clients_can_be_remembered_connections_still_reach_endpoints() {
+fn a_service_flooded_by_ever_new_clients_leaves_room_for_the_clients_of_others() {
+    in_namespace(|| {
+        run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may fill its map
+        let scene = Scene::<V4>::new(2, 10_800);
+        // Every share that a client can be of: no source, whatever it sends, takes more.
+        fill::<V4>(sticky(1), 0..65_536);
+        let firsts: Vec<u16> = (0..60).map(|n| scene.reaches(n)).collect();
+        assert_eq!((0..60).map(|n| scene.reaches(n)).collect::<Vec<_>>(), firsts);
+        assert_eq!(unremembered(), 0);
+    });
+}
+
+#[test]
+fn when_no_more_clients_can_be_remembered_connections_still_reach_endpoints_and_are_counted() {
     in_namespace(|| {
         run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may fill its map
         let scene = Scene::<V4>::new(2, 10_800);
         let known = scene.reaches(0);
-        let mut elements = String::from("add element ip tandem affinity {");
-        for n in 0..262_143_u32 {
-            let addr = std::net::Ipv4Addr::from_bits(0x3000_0000 + n);
-            write!(elements, "{addr} . f400:0 timeout 1h : f400:1,").expect("text");
+        for service in 1..16 {
+            fill::<V4>(sticky(service), 0..65_536);
         }
-        elements.push('}');
-        let path = std::env::temp_dir().join(format!("tandem-nft-full-{}", std::process::id()));
-        std::fs::write(&path, elements).expect("a file");
-        run("nft", &["-f", path.to_str().expect("a path")]);
-        std::fs::remove_file(&path).expect("the file");
+        fill::<V4>(sticky(16), 0..65_535);
         assert_eq!(scene.reaches(0), known);
         let reached: HashSet<u16> = (0..40).map(|_| scene.reaches(1)).collect();
         assert_eq!(reached.len(), 2, "not remembered, so any endpoint");
+        assert_eq!(unremembered(), 40);
+        assert_eq!(tandem_nft::unremembered::<V4>().expect("a counter"), Some(40));
     });
+}
+
+/// What the table's counter says, as nft reads it.
+fn unremembered() -> u64 {
+    let counter = run("nft", &["list", "counter", "ip", "tandem", "unremembered"]);
+    let packets = counter.split_once("packets ").and_then(|(_, rest)| rest.split_once(' '));
+    packets.expect("a counter").0.parse().expect("a number")
 }

@@ -3,6 +3,7 @@
 
 mod affinity;
 mod dataplane;
+mod fill;
 mod kernel;
 mod remove;
 mod rows;
