@@ -7,7 +7,7 @@ use crate::rules::UNREMEMBERED;
 use crate::sets::SHARES;
 use crate::socket::Socket;
 
-/// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 65,536.
+/// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
 pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 
 /// Why the counter could not be read.

@@ -42,14 +42,14 @@ pub(crate) enum Field {
     Priority,
     /// A small number: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
     Slot,
-    /// The share of clients that the source is of: `jhash saddr mod 65536`, a number like a slot.
+    /// The share of clients that the source is of: `jhash saddr mod 16384`, a number like a slot.
     Share,
     /// `ct id`, a number like a slot.
     Connection,
 }
 
 /// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
-pub(crate) const SHARES: u32 = 65_536;
+pub(crate) const SHARES: u32 = 16_384;
 
 /// What a map's elements point at.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +162,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
         )
     },
     Layout {
-        size: Some(65_536),
+        size: Some(16_384),
         flags: MAP | TIMEOUT | DYNAMIC,
         ..map(
             "priorities",

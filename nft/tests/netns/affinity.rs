@@ -237,7 +237,7 @@ fn a_service_flooded_by_ever_new_clients_leaves_room_for_the_clients_of_others()
         run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may fill its map
         let scene = Scene::<V4>::new(2, 10_800);
         // Every share that a client can be of: no source, whatever it sends, takes more.
-        fill::<V4>(sticky(1), 0..65_536);
+        fill::<V4>(sticky(1), 0..16_384);
         let firsts: Vec<u16> = (0..60).map(|n| scene.reaches(n)).collect();
         assert_eq!((0..60).map(|n| scene.reaches(n)).collect::<Vec<_>>(), firsts);
         assert_eq!(unremembered(), 0);
@@ -251,20 +251,17 @@ fn when_no_more_clients_can_be_remembered_connections_still_reach_endpoints_and_
         let scene = Scene::<V4>::new(2, 10_800);
         let known = scene.reaches(0);
         for service in 1..16 {
-            fill::<V4>(sticky(service), 0..65_536);
+            fill::<V4>(sticky(service), 0..16_384);
         }
-        fill::<V4>(sticky(16), 0..65_535);
+        fill::<V4>(sticky(16), 0..16_383);
         assert_eq!(scene.reaches(0), known);
         let reached: HashSet<u16> = (0..40).map(|_| scene.reaches(1)).collect();
         assert_eq!(reached.len(), 2, "not remembered, so any endpoint");
         assert_eq!(unremembered(), 40);
-        assert_eq!(tandem_nft::unremembered::<V4>().expect("a counter"), Some(40));
     });
 }
 
-/// What the table's counter says, as nft reads it.
+/// What the table's counter says. Not by nft 1.0.6, which reads every element of every map before it prints a counter.
 fn unremembered() -> u64 {
-    let counter = run("nft", &["list", "counter", "ip", "tandem", "unremembered"]);
-    let packets = counter.split_once("packets ").and_then(|(_, rest)| rest.split_once(' '));
-    packets.expect("a counter").0.parse().expect("a number")
+    tandem_nft::unremembered::<V4>().expect("read").expect("a counter")
 }
