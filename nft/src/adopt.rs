@@ -13,7 +13,8 @@ use crate::demand::{self, Number};
 use crate::family::numbers;
 use crate::listing::{self, ChainFacts, TableFacts, words};
 use crate::owner::{self, Ownership};
-use crate::rules::{self, FIXED};
+use crate::rivals;
+use crate::rules::{self, FIXED, STAND_IN};
 use crate::sets::{Set, Shape};
 use crate::socket::Outcome;
 use crate::wire::{Batch, CREATE, Command, text};
@@ -49,6 +50,8 @@ struct Before<F: Family> {
     demanded: HashMap<Chain, Option<Number>>,
     /// The numbers that are to lead to these two chains and do not yet.
     refuse_and_discard: Vec<(Number, &'static str)>,
+    /// The nat chains that something stands in for: an earlier run ended while it registered them anew.
+    stood_in: Vec<&'static str>,
     /// The rows of a table that has to be made anew.
     carried: Option<Vec<Row<F>>>,
 }
@@ -76,7 +79,13 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
         },
         Err(refused) => return Err(failed(family, &refused.to_string())),
     };
-    kernel.count_chains().map_err(OpenError::Failed)
+    kernel.count_chains().map_err(OpenError::Failed)?;
+    if there.is_none() {
+        // Registered just now, and so before all others.
+        return kernel.note_rivals().map_err(OpenError::Failed);
+    }
+    // Whoever came while nobody ran is a rival that was never seen.
+    kernel.keep_first().map_err(OpenError::Failed).map(drop)
 }
 
 fn failed(family: IpFamily, reason: &str) -> OpenError {
@@ -92,6 +101,7 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
             facts: None,
             demanded: HashMap::new(),
             refuse_and_discard: demand::ALWAYS.to_vec(),
+            stood_in: Vec::new(),
             carried: None,
         });
     };
@@ -123,6 +133,10 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
                 facts: Some(facts),
                 demanded,
                 refuse_and_discard: refuse_and_discard.collect(),
+                stood_in: rivals::hooks()
+                    .map(|(name, _)| name)
+                    .filter(|name| chains.contains_key(&format!("{name}{STAND_IN}")))
+                    .collect(),
                 carried: None,
             });
         }
@@ -146,6 +160,7 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
         facts: Some(facts),
         demanded: HashMap::new(),
         refuse_and_discard: demand::ALWAYS.to_vec(),
+        stood_in: Vec::new(),
         carried: Some(rows),
     })
 }
@@ -197,7 +212,8 @@ fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<St
         }
     }
     for (name, chain) in chains {
-        let known = match FIXED.iter().find(|(fixed, _)| fixed == name) {
+        let fixed_name = name.strip_suffix(STAND_IN).unwrap_or(name);
+        let known = match FIXED.iter().find(|(fixed, _)| *fixed == fixed_name) {
             Some((_, None)) => !chain.hooked,
             Some((_, Some(hook))) => {
                 chain.kind.as_deref() == Some(hook.kind)
@@ -261,7 +277,7 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
         rules::encode_flush(batch, chain);
     }
     for (chain, _) in FIXED {
-        rules::encode_fixed(batch, family, chain, settings);
+        rules::encode_fixed(batch, family, chain, chain, settings);
     }
     for chain in before.demanded.keys() {
         rules::encode_demanded_chain(batch, *chain, false);
@@ -272,6 +288,9 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
     }
     for (number, chain) in &before.refuse_and_discard {
         element::add_way(batch, *number, chain);
+    }
+    for chain in &before.stood_in {
+        rules::encode_stand_in_goes(batch, chain);
     }
     let Some(rows) = &before.carried else { return message };
     kernel.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());

@@ -15,6 +15,7 @@ use crate::demand::{self, Demand, Number, UsedUp, Ways};
 use crate::family::numbers;
 use crate::listing::{self, words};
 use crate::owner::Ownership;
+use crate::rivals::{self, Seen};
 use crate::sets::Set;
 use crate::socket::{Outcome, Socket};
 use crate::wire::Batch;
@@ -28,6 +29,7 @@ pub struct Kernel<F: Family> {
     pub(crate) demand: Demand,
     pub(crate) settings: Settings,
     pub(crate) ownership: Ownership,
+    pub(crate) seen: Seen,
     /// For each row of the transaction in the order of writing, the message that holds it.
     pub(crate) messages: Vec<u32>,
     /// Rows of the transaction for whose way to pick an endpoint no number was left.
@@ -52,6 +54,7 @@ impl<F: Family> Kernel<F> {
             demand: Demand::default(),
             settings,
             ownership: Ownership::Shared("not opened yet".to_owned()),
+            seen: Seen::default(),
             messages: Vec::new(),
             unplaced: Vec::new(),
             family: PhantomData,
@@ -134,8 +137,13 @@ impl<F: Family> Kernel<F> {
     /// Sends the transaction that began with this message.
     pub(crate) fn commit(&mut self, first: u32) -> Outcome {
         self.batch.end();
-        self.socket
-            .transact(self.batch.bytes(), first, self.batch.last_sequence())
+        let outcome = self
+            .socket
+            .transact(self.batch.bytes(), first, self.batch.last_sequence());
+        if matches!(outcome, Outcome::Done) {
+            rivals::carried_out();
+        }
+        outcome
     }
 
     /// Counts anew which chains are there and used.

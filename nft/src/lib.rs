@@ -22,6 +22,7 @@ mod lock;
 mod memory;
 mod owner;
 mod remove;
+mod rivals;
 mod rules;
 mod sets;
 mod socket;

@@ -1,7 +1,7 @@
 //! What the kernel has: the table, its sets, its chains and their elements. Used when a table is opened or read back,
 //! and to explain a refusal; never changes anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
@@ -10,6 +10,7 @@ use tandem_core::family::{Family, IpFamily};
 use crate::decode::{self, Found, Reader};
 use crate::demand::{Number, Ways};
 use crate::family::numbers;
+use crate::rivals::{Rival, hooks};
 use crate::sets::{Set, Shape};
 use crate::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
@@ -98,6 +99,83 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
             }
             if ours && shape.flags & ANONYMOUS == 0 {
                 sets.insert(name, shape);
+            }
+        },
+    )
+}
+
+/// The number of the last transaction that the kernel carried out, whoever's it was.
+pub(crate) fn generation(socket: &mut Socket) -> Result<u32, ListError> {
+    const ID: u16 = 1;
+    socket.list(
+        Command::GetGeneration,
+        0,
+        0,
+        |_| (),
+        || 0,
+        |generation, body| {
+            let id = attribute(attributes(body), ID).and_then(|bytes| bytes.try_into().ok());
+            *generation = id.map_or(0, u32::from_be_bytes);
+        },
+    )
+}
+
+/// The chains of other tables that translate this family's packets where this table's chains do, with equal priority.
+pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Rival>, ListError> {
+    const ALL: u8 = 0;
+    const INET: u8 = 1;
+    let nfproto = numbers(family).nfproto;
+    let tables: HashMap<(u8, Vec<u8>), u64> = socket.list(
+        Command::GetTable,
+        DUMP,
+        ALL,
+        |_| (),
+        HashMap::new,
+        |tables, body| {
+            let (mut name, mut handle) = (Vec::new(), 0);
+            for attribute in TableAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    TableAttrs::Name(text) => name = text.to_bytes().to_vec(),
+                    TableAttrs::Handle(number) => handle = number,
+                    _ => {}
+                }
+            }
+            tables.insert((body.first().copied().unwrap_or_default(), name), handle);
+        },
+    )?;
+    socket.list(
+        Command::GetChain,
+        DUMP,
+        ALL,
+        |_| (),
+        HashSet::new,
+        |rivals, body| {
+            let of = body.first().copied().unwrap_or_default();
+            let (mut table, mut handle, mut nat, mut at) = (Vec::new(), 0, false, (0, 0));
+            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    ChainAttrs::Table(name) => table = name.to_bytes().to_vec(),
+                    ChainAttrs::Handle(number) => handle = number,
+                    ChainAttrs::Type(kind) => nat = kind.to_bytes() == b"nat",
+                    ChainAttrs::Hook(hook) => {
+                        for part in hook.flatten() {
+                            match part {
+                                NftHookAttrs::Num(number) => at.0 = number,
+                                NftHookAttrs::Priority(priority) => at.1 = priority,
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            let meets = hooks().any(|(_, hook)| (hook.number, hook.priority) == at);
+            if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
+                rivals.insert(Rival {
+                    nfproto: of,
+                    table: tables.get(&(of, table)).copied().unwrap_or_default(),
+                    chain: handle,
+                });
             }
         },
     )

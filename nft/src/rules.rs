@@ -58,6 +58,9 @@ pub(crate) static FIXED: [(&str, Option<Hook>); 22] = [
     ("postrouting", Some(hook("nat", POSTROUTING, 100))),
 ];
 
+/// Ends the name of a chain that stands in for another one while that is registered anew.
+pub(crate) const STAND_IN: &str = "-stand-in";
+
 /// Counts connections of clients that could not be remembered.
 pub(crate) const UNREMEMBERED: &str = "unremembered";
 
@@ -174,9 +177,20 @@ impl Rules<'_, '_> {
     }
 }
 
-/// Writes the rules of a fixed chain.
-pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static str, settings: Settings) {
-    let mut rules = Rules { batch, chain, family };
+/// Writes that the chain that stood in for this one shall go.
+pub(crate) fn encode_stand_in_goes(batch: &mut Batch, chain: &str) {
+    let stand_in = format!("{chain}{STAND_IN}");
+    encode_flush(batch, &stand_in);
+    encode_delete(batch, &stand_in);
+}
+
+/// Writes the rules of a fixed chain into the chain of this name.
+pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static str, name: &str, settings: Settings) {
+    let mut rules = Rules {
+        batch,
+        chain: name,
+        family,
+    };
     match chain {
         "reject-connection" => {
             rules.rule(|r| r.is_protocol(6).reject(Reject::Reset));

@@ -29,6 +29,7 @@ pub(crate) enum Command {
     NewSetElem = 12,
     GetSetElem = 13,
     DelSetElem = 14,
+    GetGeneration = 16,
     NewObject = 18,
     GetObject = 19,
 }

@@ -6,6 +6,7 @@ mod dataplane;
 mod fill;
 mod kernel;
 mod remove;
+mod rivals;
 mod rows;
 mod ruleset;
 mod support;

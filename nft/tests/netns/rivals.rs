@@ -1,0 +1,207 @@
+//! Who is asked first where several programs translate, with real packets: UDP from the loopback device, through the
+//! output hook, to a Service whose address another program's rules lead elsewhere. Needs root and nft. MUST NOT test
+//! what the rules of the table do.
+
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::rows::{addr, any, at, endpoint, frontend, plain, service};
+use crate::support::{check_loads, in_namespace, list, run};
+use tandem_core::delta::{DataPlane, Delta};
+use tandem_core::family::{Family, IpFamily, V4, V6};
+use tandem_core::row::{Class, Protocol, Row};
+use tandem_nft::{Kernel, Settings};
+
+/// A Service with one endpoint, and the rival's own idea of where its packets go.
+struct Scene {
+    service: SocketAddr,
+    ours: UdpSocket,
+    theirs: UdpSocket,
+}
+
+fn name<F: Family>() -> &'static str {
+    if F::FAMILY == IpFamily::V4 { "ip" } else { "ip6" }
+}
+
+fn feed(ruleset: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
+    nft.stdin.take().expect("piped").write_all(ruleset.as_bytes()).expect("nft reads");
+    assert!(nft.wait().expect("nft").success(), "{ruleset}");
+}
+
+impl Scene {
+    fn new<F: Family>() -> Self {
+        let flag = if F::FAMILY == IpFamily::V4 { "-4" } else { "-6" };
+        let services = if F::FAMILY == IpFamily::V4 { "10.96.0.0/16" } else { "fd00:96::/64" };
+        run("ip", &[flag, "route", "add", services, "dev", "lo"]);
+        let local = if F::FAMILY == IpFamily::V4 { "10.244.0.0/16" } else { "fd00:244::/64" };
+        run("ip", &[flag, "route", "add", "local", local, "dev", "lo"]);
+        std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("nonlocal");
+        let server = |v4, v6| {
+            let socket = UdpSocket::bind(SocketAddr::new(addr::<F>(v4, v6).into(), 53)).expect("a server");
+            socket.set_nonblocking(true).expect("nonblocking");
+            socket
+        };
+        Self {
+            service: SocketAddr::new(addr::<F>("10.96.0.1", "fd00:96::1").into(), 53),
+            ours: server("10.244.0.1", "fd00:244::1"),
+            theirs: server("10.244.0.2", "fd00:244::2"),
+        }
+    }
+
+    /// A table that redirects the Service's packets, in a family of its own choice.
+    fn rival<F: Family>(&self, table: &str) {
+        let to = match self.theirs.local_addr().expect("bound") {
+            SocketAddr::V4(to) => format!("dnat ip to {to}"),
+            SocketAddr::V6(to) => format!("dnat ip6 to {to}"),
+        };
+        feed(&format!(
+            "table {table} rival {{\n chain out {{\n  type nat hook output priority -100\n  {} daddr {} meta l4proto udp {to}\n }}\n}}\n",
+            name::<F>(),
+            self.service.ip()
+        ));
+    }
+
+    fn rows<F: Family>(&self) -> Vec<Row<F>> {
+        vec![
+            Row::Endpoint {
+                service: plain(1),
+                slot: 0,
+                endpoint: endpoint(addr::<F>("10.244.0.1", "fd00:244::1"), 53),
+            },
+            service(plain(1), any(1), "shop/web:dns"),
+            frontend(
+                Class::Cluster,
+                at(addr::<F>("10.96.0.1", "fd00:96::1"), Protocol::Udp, 53),
+                plain(1),
+                "shop/web:dns",
+            ),
+        ]
+    }
+
+    fn kernel<F: Family>(&self) -> Kernel<F> {
+        let mut kernel = Kernel::open(Settings::default()).expect("a table");
+        kernel
+            .apply(&Delta {
+                added: self.rows::<F>(),
+                ..Delta::default()
+            })
+            .expect("rows");
+        kernel
+    }
+
+    fn send(&self) {
+        let any = if self.service.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = UdpSocket::bind(any).expect("a client");
+        socket.send_to(b"?", self.service).expect("a packet");
+    }
+
+    /// How many packets arrived where they belong, and how many at the rival's.
+    fn arrived(&self) -> (usize, usize) {
+        let count = |socket: &UdpSocket| std::iter::from_fn(|| socket.recv(&mut [0; 4]).ok()).count();
+        (count(&self.ours), count(&self.theirs))
+    }
+
+    fn ask(&self) -> (usize, usize) {
+        self.send();
+        self.arrived()
+    }
+}
+
+fn both_orders<F: Family>(table: &str) {
+    in_namespace(|| {
+        let scene = Scene::new::<F>();
+        scene.rival::<F>(table);
+        assert_eq!(scene.ask(), (0, 1), "the rival works");
+        let mut kernel = scene.kernel::<F>();
+        assert_eq!(scene.ask(), (1, 0), "made later, asked first");
+        assert_eq!(kernel.keep_first(), Ok(false), "nothing new");
+        run("nft", &["delete", "table", table, "rival"]);
+        assert_eq!(kernel.keep_first(), Ok(false), "nobody came");
+        scene.rival::<F>(table);
+        assert_eq!(scene.ask(), (0, 1), "the rival was made later");
+        assert_eq!(kernel.keep_first(), Ok(true));
+        assert_eq!(scene.ask(), (1, 0), "asked first again");
+        assert_eq!(kernel.keep_first(), Ok(false), "once is enough");
+        let listing = list(name::<F>());
+        assert!(!listing.contains("stand-in"), "{listing}");
+        check_loads(&listing);
+        // The same names and numbers, in one transaction.
+        feed(&format!("delete table {table} rival\n{}", run("nft", &["list", "table", table, "rival"])));
+        assert_eq!(scene.ask(), (0, 1), "made anew, the rival is first");
+        assert_eq!(kernel.keep_first(), Ok(true));
+        assert_eq!(scene.ask(), (1, 0));
+    });
+}
+
+#[test]
+fn the_tables_chains_are_asked_before_those_that_came_earlier_and_those_that_came_later() {
+    both_orders::<V4>("ip");
+    both_orders::<V6>("ip6");
+    both_orders::<V4>("inet");
+    both_orders::<V6>("inet");
+}
+
+#[test]
+fn a_table_that_is_taken_over_is_put_first_and_one_that_nobody_keeps_is_not() {
+    in_namespace(|| {
+        let scene = Scene::new::<V4>();
+        drop(scene.kernel::<V4>());
+        // A Tandem that has ended does not stand in the way of whoever comes next.
+        scene.rival::<V4>("ip");
+        assert_eq!(scene.ask(), (0, 1));
+        std::thread::sleep(Duration::from_millis(20));
+        let kernel = Kernel::<V4>::open(Settings::default()).expect("the table");
+        assert_eq!(scene.ask(), (1, 0));
+        drop(kernel);
+    });
+}
+
+#[test]
+fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
+    in_namespace(|| {
+        run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may write into it
+        let scene = Scene::new::<V4>();
+        drop(scene.kernel::<V4>());
+        feed("table ip tandem {\n chain output-stand-in {\n  type nat hook output priority -100\n  jump service-traffic\n }\n}\n");
+        let mut kernel = Kernel::<V4>::open(Settings::default()).expect("the table");
+        let listing = list("ip");
+        assert!(!listing.contains("stand-in"), "{listing}");
+        assert_eq!(kernel.read().expect("rows").len(), 3, "it was not made anew for that");
+        assert_eq!(scene.ask(), (1, 0));
+    });
+}
+
+#[test]
+fn no_packet_is_missed_while_chains_are_registered_anew() {
+    const TIMES: usize = 60;
+    in_namespace(|| {
+        let scene = Scene::new::<V4>();
+        let mut kernel = scene.kernel::<V4>();
+        let over = AtomicBool::new(false);
+        let (sent, (ours, theirs)) = std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let (mut sent, mut arrived) = (0, (0, 0));
+                while !over.load(Ordering::Relaxed) {
+                    scene.send();
+                    sent += 1;
+                    let (ours, theirs) = scene.arrived();
+                    arrived = (arrived.0 + ours, arrived.1 + theirs);
+                }
+                (sent, arrived)
+            });
+            for n in 0..TIMES {
+                // It masquerades nothing and leads nowhere: its being there is enough.
+                feed(&format!("table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"));
+                assert_eq!(kernel.keep_first(), Ok(true));
+            }
+            over.store(true, Ordering::Relaxed);
+            flood.join().expect("a flood")
+        });
+        assert!(sent > TIMES, "{sent} packets");
+        assert_eq!((ours, theirs), (sent, 0));
+    });
+}
