@@ -72,13 +72,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "'de: 'a"))]
-pub(super) struct Header<'a> {
-    #[serde(default)]
-    pub(super) metadata: Option<Meta<'a>>,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct Meta<'a> {
@@ -91,7 +84,21 @@ pub(super) struct Meta<'a> {
     pub(super) labels: Option<Labels<'a>>,
 }
 
-impl Meta<'_> {
+impl<'a> Meta<'a> {
+    /// Only what tells the object, whatever else there is; none where a name or namespace has the wrong type.
+    pub(super) fn names(metadata: &'a serde_json::Value) -> Option<Self> {
+        let text = |field: &str| match &metadata[field] {
+            serde_json::Value::Null => Some(None),
+            other => other.as_str().map(|text| Some(Text(Cow::Borrowed(text)))),
+        };
+        Some(Self {
+            name: text("name")?,
+            namespace: text("namespace")?,
+            uid: text("uid").flatten(),
+            ..Self::default()
+        })
+    }
+
     /// Nothing that Tandem does depends on it, so one that is none is no fault.
     pub(super) fn uid(&self) -> Option<Uid> {
         self.uid.as_ref()?.as_str().parse().ok()
@@ -114,6 +121,7 @@ pub(super) struct Labels<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct Service<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<ServiceSpec<'a>>,
     pub(super) status: Option<ServiceStatus<'a>>,
@@ -182,6 +190,7 @@ pub(super) struct Ingress<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct EndpointSlice<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) address_type: Option<Text<'a>>,
     pub(super) endpoints: Option<Vec<Endpoint<'a>>>,
@@ -228,6 +237,7 @@ pub(super) struct SlicePort<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct Node<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<NodeSpec<'a>>,
     pub(super) status: Option<NodeStatus<'a>>,
@@ -266,6 +276,7 @@ pub(super) struct NodeAddress<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct ServiceCidr<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<ServiceCidrSpec<'a>>,
 }
