@@ -33,8 +33,8 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
             Some(complaint) if kind == wanted => {
                 return Failure::Garbage(format!("a broken {wanted}: {complaint}"));
             }
-            _ if api_version.is_empty() => format!("a {} of no apiVersion", printable(&kind)),
-            _ => format!("a {} of {}", printable(&kind), printable(&api_version)),
+            _ if api_version.is_empty() => format!("{} of no apiVersion", a(&kind)),
+            _ => format!("{} of {}", a(&kind), printable(&api_version)),
         },
         Err(error) => {
             let text = text.trim_ascii_start();
@@ -45,7 +45,17 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
             }
         }
     };
-    Failure::Garbage(format!("{came} instead of a {wanted}"))
+    Failure::Garbage(format!("{came} instead of {}", a(wanted)))
+}
+
+/// A noun with its article.
+pub(super) fn a(noun: &str) -> String {
+    let article = if noun.starts_with(['A', 'E', 'I', 'O']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {}", printable(noun))
 }
 
 /// A body's first words.

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::instead::instead;
+use super::instead::{a, instead};
 use super::wire::{Line, Versioned};
 use crate::event::{Event, Kind};
 use crate::source::decode::{DecodeError, Decoded, Decoder, Outcome, printable};
@@ -44,7 +44,7 @@ fn changed(
     kind: Kind,
     Line { what, object }: &Line<'_>,
 ) -> Result<(Option<Event>, Option<String>), Failure> {
-    match read(decoder, kind, object, &format!("{what} event"))? {
+    match read(decoder, kind, object, &format!("watch event {what}"))? {
         Ok(outcome) => {
             let version = outcome.version.as_deref().map(str::to_owned);
             let event = match *what {
@@ -90,12 +90,12 @@ fn read(
     let named = meta["name"].as_str().is_some_and(|name| !name.is_empty());
     let placed = meta["namespace"].is_string() || meta["namespace"].is_null();
     let problem = match &text["kind"] {
-        Value::String(other) if other != kind.name() && !other.is_empty() => format!("with a {}", printable(other)),
+        Value::String(other) if other != kind.name() && !other.is_empty() => format!("with {}", a(other)),
         // Names that are none are of objects that were never known.
-        _ if !named || !placed => format!("with a {kind} without a readable name"),
+        _ if !named || !placed => format!("with {} without a readable name", a(kind.name())),
         _ => return Ok(Err(error)),
     };
-    Err(Failure::Garbage(format!("a {holder} {problem}")))
+    Err(Failure::Garbage(format!("{} {problem}", a(holder))))
 }
 
 fn unreadable(error: DecodeError) -> Option<Event> {

@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::instead::instead;
+use super::instead::{a, instead};
 use super::query::Query;
 use super::wire::Page;
 use crate::source::decode::printable;
@@ -42,12 +42,13 @@ impl<'q> Pages<'q> {
             return Err(instead(text, &format!("{kind} of {version}"), None));
         }
         let Some(items) = page.items else {
-            return Err(Failure::Garbage(format!("a {kind} without items")));
+            return Err(Failure::Garbage(format!("{} without items", a(&kind))));
         };
         let meta = page.metadata;
         // 0 stands for any version when asking, and is none that a store has.
         if matches!(meta.resource_version.as_str(), "" | "0") {
-            return Err(Failure::Garbage(format!("a {kind} without metadata.resourceVersion")));
+            let problem = format!("{} without metadata.resourceVersion", a(&kind));
+            return Err(Failure::Garbage(problem));
         }
         self.count += 1;
         if self.count == 1 {

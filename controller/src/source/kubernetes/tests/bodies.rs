@@ -249,20 +249,29 @@ fn no_events() -> Vec<(String, &'static str)> {
             r#"{"type":"ADDED","obj"#.into(),
             "the server sent broken JSON (EOF while parsing",
         ),
-        (event("ADDED", &status()), "the server sent a ADDED event with a Status"),
-        (event("MODIFIED", pod), "the server sent a MODIFIED event with a Pod"),
-        (event("DELETED", pod), "the server sent a DELETED event with a Pod"),
+        (
+            event("ADDED", &status()),
+            "the server sent a watch event ADDED with a Status",
+        ),
+        (
+            event("MODIFIED", pod),
+            "the server sent a watch event MODIFIED with a Pod",
+        ),
+        (
+            event("DELETED", pod),
+            "the server sent a watch event DELETED with a Pod",
+        ),
         (
             event("ADDED", "{}"),
-            "the server sent a ADDED event with a Service without a readable name",
+            "the server sent a watch event ADDED with a Service without a readable name",
         ),
         (
             event("ADDED", "null"),
-            "the server sent a ADDED event with a Service without a readable name",
+            "the server sent a watch event ADDED with a Service without a readable name",
         ),
         (
             event("DELETED", "{}"),
-            "the server sent a DELETED event with a Service without a readable name",
+            "the server sent a watch event DELETED with a Service without a readable name",
         ),
         (
             event("DELETED", r#"{"metadata":{"resourceVersion":"9"}}"#),
