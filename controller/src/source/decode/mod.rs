@@ -25,7 +25,7 @@ use crate::event::{Event, Kind, Notice, Object};
 use intern::Interner;
 use notes::Notes;
 pub(crate) use notes::shorten;
-use raw::{Meta, Text};
+use raw::{Header, Meta, Text};
 pub use words::Complaint;
 pub(crate) use words::{field_path, printable};
 
@@ -99,10 +99,21 @@ pub struct DecodeError {
     pub key: Option<ObjectKey>,
     /// Its `metadata.uid`, likewise.
     pub uid: Option<Uid>,
+    /// Why it could be any object. A name that is none is of an object that was never known, and no reason.
+    pub stranger: Option<Stranger>,
     /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
     pub field: Box<str>,
     /// What is there, and what is wrong with it.
     pub what: Complaint,
+}
+
+/// Why something could be any object, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// It says that it is of this other kind.
+    Of(String),
+    /// It has no name or namespace that can be read.
+    Nameless,
 }
 
 impl DecodeError {
@@ -195,16 +206,21 @@ impl Decoder {
             let mut json = serde_json::Deserializer::from_str(text);
             self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track))
                 .map_err(|error| {
-                    // Whatever else has the wrong type: an object that has a name is told by it.
-                    let all: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-                    let meta = Meta::names(&all["metadata"]);
-                    let key = meta.as_ref().and_then(|meta| self.key(kind, meta).ok());
-                    let field = field_path(track).into();
+                    let header = Header::of(text);
+                    let meta = header.meta();
+                    let said = header
+                        .kind()
+                        .filter(|said| !said.as_str().is_empty() && said.as_str() != kind.name());
                     DecodeError {
                         kind,
-                        key,
+                        key: meta.as_ref().and_then(|meta| self.key(kind, meta).ok()),
                         uid: meta.as_ref().and_then(Meta::uid),
-                        field,
+                        stranger: match (said, &meta) {
+                            (Some(said), _) => Some(Stranger::Of(printable(said.as_str()))),
+                            (None, None) => Some(Stranger::Nameless),
+                            (None, Some(_)) => None,
+                        },
+                        field: field_path(track).into(),
                         what: Complaint::of(&error.to_string()),
                     }
                 })

@@ -1,15 +1,15 @@
 //! Objects in lists and in the lines of watches: what they tell, if they are of the kind that was asked for.
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::instead::{a, instead};
 use super::wire::{Line, Versioned};
 use crate::event::{Event, Kind};
-use crate::source::decode::{DecodeError, Decoded, Decoder, Outcome, printable};
+use crate::source::decode::{DecodeError, Decoded, Decoder, Outcome, Stranger, printable};
 
 /// What a line of a watch tells.
+#[expect(clippy::large_enum_variant, reason = "almost all are changes, and none is kept")]
 pub(super) enum Told {
     /// An object changed; the next watch begins after this version. No event where nothing can be known of the object.
     Change(Option<Event>, Option<String>),
@@ -85,17 +85,12 @@ fn read(
         Ok(outcome) => return Ok(Ok(outcome)),
         Err(error) => error,
     };
-    let text: Value = serde_json::from_str(object.get()).unwrap_or_default();
-    let meta = &text["metadata"];
-    let named = meta["name"].as_str().is_some_and(|name| !name.is_empty());
-    let placed = meta["namespace"].is_string() || meta["namespace"].is_null();
-    let problem = match &text["kind"] {
-        Value::String(other) if other != kind.name() && !other.is_empty() => format!("with {}", a(other)),
-        // Names that are none are of objects that were never known.
-        _ if !named || !placed => format!("with {} without a readable name", a(kind.name())),
-        _ => return Ok(Err(error)),
+    let stranger = match &error.stranger {
+        Some(Stranger::Of(other)) => a(other),
+        Some(Stranger::Nameless) => format!("{} without a readable name", a(kind.name())),
+        None => return Ok(Err(error)),
     };
-    Err(Failure::Garbage(format!("{} {problem}", a(holder))))
+    Err(Failure::Garbage(format!("{} with {stranger}", a(holder))))
 }
 
 fn unreadable(error: DecodeError) -> Option<Event> {

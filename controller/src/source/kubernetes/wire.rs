@@ -15,6 +15,7 @@ pub(super) struct Page<'a> {
     pub(super) metadata: PageMeta,
     /// `null` is how Go writes a list that nothing was ever put into, and not the same as nothing at all.
     #[serde(borrow, default, deserialize_with = "there")]
+    #[expect(clippy::option_option, reason = "absent and null differ")]
     pub(super) items: Option<Option<Vec<&'a RawValue>>>,
 }
 
