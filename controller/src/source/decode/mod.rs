@@ -108,10 +108,10 @@ pub struct DecodeError {
 }
 
 /// Why something could be any object, or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stranger {
-    /// It says that it is of this other kind.
-    Of(String),
+    /// It says that it is of another kind.
+    OtherKind,
     /// It has no name or namespace that can be read.
     Nameless,
 }
@@ -216,7 +216,7 @@ impl Decoder {
                         key: meta.as_ref().and_then(|meta| self.key(kind, meta).ok()),
                         uid: meta.as_ref().and_then(Meta::uid),
                         stranger: match (said, &meta) {
-                            (Some(said), _) => Some(Stranger::Of(printable(said.as_str()))),
+                            (Some(_), _) => Some(Stranger::OtherKind),
                             (None, None) => Some(Stranger::Nameless),
                             (None, Some(_)) => None,
                         },

@@ -48,6 +48,11 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
     Failure::Garbage(format!("{came} instead of {}", a(wanted)))
 }
 
+/// What an object says it is.
+pub(super) fn kind_of(object: &str) -> String {
+    serde_json::from_str::<Head>(object).unwrap_or_default().kind
+}
+
 /// A noun with its article.
 pub(super) fn a(noun: &str) -> String {
     let article = if noun.starts_with(['A', 'E', 'I', 'O']) {

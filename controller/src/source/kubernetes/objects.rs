@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::instead::{a, instead};
+use super::instead::{a, instead, kind_of};
 use super::wire::{Line, Versioned};
 use crate::event::{Event, Kind};
 use crate::source::decode::{DecodeError, Decoded, Decoder, Outcome, Stranger, printable};
@@ -86,7 +86,7 @@ fn read(
         Err(error) => error,
     };
     let stranger = match &error.stranger {
-        Some(Stranger::Of(other)) => a(other),
+        Some(Stranger::OtherKind) => a(&kind_of(object.get())),
         Some(Stranger::Nameless) => format!("{} without a readable name", a(kind.name())),
         None => return Ok(Err(error)),
     };
