@@ -70,6 +70,8 @@ impl Index {
                 return self.notice(kind, key, notices);
             }
             Event::Deleted(kind, key, notices) => {
+                // A list names what it says something about, although nothing is programmed for it.
+                self.named(kind, &key);
                 self.remove(kind, &key);
                 return self.notice(kind, key, notices);
             }
@@ -78,9 +80,11 @@ impl Index {
                 return self.notice(kind, key, vec![notice]);
             }
             Event::Listed(kind) => {
-                for key in self.unseen(kind) {
-                    self.remove(kind, &key);
-                    self.notice(kind, key, Vec::new());
+                if let Some(seen) = self.listing.remove(&kind) {
+                    for key in self.unseen(kind, &seen) {
+                        self.remove(kind, &key);
+                    }
+                    self.forget_notices(kind, &seen);
                 }
                 self.listed.insert(kind);
             }
@@ -256,10 +260,7 @@ impl Index {
     }
 
     /// The objects of a kind that the list which just ended did not name.
-    fn unseen(&mut self, kind: Kind) -> Vec<ObjectKey> {
-        let Some(seen) = self.listing.remove(&kind) else {
-            return Vec::new();
-        };
+    fn unseen(&self, kind: Kind, seen: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
         let unseen = |key: &&ObjectKey| !seen.contains(*key);
         match kind {
             Kind::Service => {
@@ -273,6 +274,16 @@ impl Index {
             Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
             Kind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
             Kind::Node => Vec::new(),
+        }
+    }
+
+    /// Forgets what was wrong with objects that the list which just ended did not name: also with those that could never be
+    /// read, and so are nowhere else.
+    fn forget_notices(&mut self, kind: Kind, seen: &HashSet<ObjectKey>) {
+        let gone = |(of, key): &&(Kind, ObjectKey)| *of == kind && !seen.contains(key);
+        let gone: Vec<_> = self.notices.keys().filter(gone).cloned().collect();
+        for (kind, key) in gone {
+            self.notice(kind, key, Vec::new());
         }
     }
 

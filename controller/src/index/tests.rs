@@ -177,6 +177,61 @@ fn an_object_that_cannot_be_read_stays_as_it_was_through_a_new_list() {
     assert_eq!(changed(&mut index), [] as [&str; 0]);
 }
 
+fn wrong(field: &str) -> Notice {
+    Notice {
+        field: field.into(),
+        value: String::new(),
+        problem: "not a list".into(),
+        uid: None,
+    }
+}
+
+/// The objects that something is said about.
+fn noticed(index: &Index) -> Vec<String> {
+    let objects = index.notices().keys();
+    objects.map(|(kind, key)| format!("{kind} {key}")).collect()
+}
+
+#[test]
+fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() {
+    for kind in Kind::ALL {
+        // Never readable; of no concern to Tandem, but not as it should be; and one that stays as it is.
+        let unreadable = || Event::Unreadable(kind, key("unreadable"), wrong("spec"));
+        let ignored = || Event::Deleted(kind, key("ignored"), vec![wrong("addressType")]);
+        let kept = || Event::Unreadable(kind, key("kept"), wrong("spec"));
+        let mut index = index([
+            Event::Listing(kind),
+            unreadable(),
+            ignored(),
+            kept(),
+            Event::Listed(kind),
+        ]);
+        assert_eq!(index.notices().len(), 3, "{kind}");
+        // A list that names them says so again, and one that breaks off says nothing.
+        for event in [
+            Event::Listing(kind),
+            Event::Listing(kind),
+            kept(),
+            ignored(),
+            unreadable(),
+        ] {
+            index.apply(event);
+        }
+        index.apply(Event::Listed(kind));
+        assert_eq!(index.notices().len(), 3, "{kind}");
+        // The lists of other kinds say nothing about this one.
+        for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
+            index.apply(Event::Listing(other));
+            index.apply(Event::Listed(other));
+        }
+        assert_eq!(index.notices().len(), 3, "{kind}");
+        for event in [Event::Listing(kind), kept(), Event::Listed(kind)] {
+            index.apply(event);
+        }
+        assert_eq!(noticed(&index), [format!("{kind} shop/kept")]);
+    }
+}
+
 #[test]
 fn a_slice_changes_its_own_family_and_a_service_both() {
     let mut index = index([service("web"), slice("web-1", "web", 1)]);

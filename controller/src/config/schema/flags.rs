@@ -58,7 +58,9 @@ flags! {
          there.";
     "source", Text, Own,
         "Where objects come from: `kubernetes` (the default), or `directory:PATH` for a folder of YAML or JSON manifests \
-         (Service, EndpointSlice, Node, ServiceCIDR), watched for changes.";
+         (Service, EndpointSlice, Node, ServiceCIDR), watched for changes. Where no manifest can be read at the start, or \
+         another folder without one is in its place, nothing is changed: a mount may be missing. An empty FILE.yaml says \
+         that there is to be nothing.";
     "socket", Text, Tandem("socket"), "Where `tandem services` and `tandem status` find this agent.";
     "log", Text, Tandem("log.level"),
         "What to log: error, warn, info, debug or trace, also per module (`info,tandem::engine=debug`). The variable \

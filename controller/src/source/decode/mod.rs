@@ -25,7 +25,7 @@ use crate::event::{Event, Kind, Notice, Object};
 use intern::Interner;
 use notes::Notes;
 pub(crate) use notes::shorten;
-use raw::{Header, Meta};
+use raw::{Header, Meta, Text};
 pub use words::Complaint;
 pub(crate) use words::{field_path, printable};
 
@@ -99,10 +99,21 @@ pub struct DecodeError {
     pub key: Option<ObjectKey>,
     /// Its `metadata.uid`, likewise.
     pub uid: Option<Uid>,
+    /// Why it could be any object. A name that is none is of an object that was never known, and no reason.
+    pub stranger: Option<Stranger>,
     /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
     pub field: Box<str>,
     /// What is there, and what is wrong with it.
     pub what: Complaint,
+}
+
+/// Why something could be any object, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// It says that it is of another kind.
+    OtherKind,
+    /// It has no name or namespace that can be read.
+    Nameless,
 }
 
 impl DecodeError {
@@ -195,15 +206,21 @@ impl Decoder {
             let mut json = serde_json::Deserializer::from_str(text);
             self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track))
                 .map_err(|error| {
-                    let header: Option<Header<'_>> = serde_json::from_str(text).ok();
-                    let meta = header.and_then(|header| header.metadata).unwrap_or_default();
-                    let key = self.key(kind, &meta).ok();
-                    let field = field_path(track).into();
+                    let header = Header::of(text);
+                    let meta = header.meta();
+                    let said = header
+                        .kind()
+                        .filter(|said| !said.as_str().is_empty() && said.as_str() != kind.name());
                     DecodeError {
                         kind,
-                        key,
-                        uid: meta.uid(),
-                        field,
+                        key: meta.as_ref().and_then(|meta| self.key(kind, meta).ok()),
+                        uid: meta.as_ref().and_then(Meta::uid),
+                        stranger: match (said, &meta) {
+                            (Some(_), _) => Some(Stranger::OtherKind),
+                            (None, None) => Some(Stranger::Nameless),
+                            (None, Some(_)) => None,
+                        },
+                        field: field_path(track).into(),
                         what: Complaint::of(&error.to_string()),
                     }
                 })
@@ -211,13 +228,13 @@ impl Decoder {
     }
 
     /// Namespace and name, as far as a badly typed object has them.
-    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, BadName> {
+    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, BadHead> {
         let name = meta
             .name
             .as_ref()
-            .map(raw::Text::as_str)
+            .map(Text::as_str)
             .filter(|name| !name.is_empty())
-            .ok_or(BadName::Missing)?;
+            .ok_or(BadHead::Missing)?;
         let namespace = match kind {
             Kind::Service | Kind::EndpointSlice => match &meta.namespace {
                 Some(namespace) if !namespace.as_str().is_empty() => namespace.as_str(),
@@ -227,7 +244,7 @@ impl Decoder {
         };
         for (field, text) in [("name", name), ("namespace", namespace)] {
             if !is_name(text) {
-                return Err(BadName::Invalid(field, shorten(text)));
+                return Err(BadHead::Invalid(field, shorten(text)));
             }
         }
         // Slices' names are their own; a Service's name is in each of its slices.
@@ -246,7 +263,12 @@ impl Decoder {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).name(name)
     }
 
-    fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, BadName> {
+    fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, BadHead> {
+        // Lists of one kind leave it out. One that is another would be read as an object without anything in it.
+        let kind = raw.kind().map_or("", Text::as_str);
+        if !kind.is_empty() && kind != R::KIND.name() {
+            return Err(BadHead::Kind(shorten(kind), R::KIND));
+        }
         let version = raw
             .meta()
             .and_then(|meta| meta.resource_version.as_ref())
@@ -262,9 +284,11 @@ impl Decoder {
     }
 }
 
-/// Why an object has no key.
+/// Why an object is none of its kind, or has no key.
 #[derive(Debug, thiserror::Error)]
-enum BadName {
+enum BadHead {
+    #[error("kind is {0:?}, not {1}")]
+    Kind(String, Kind),
     #[error("metadata.name is missing")]
     Missing,
     #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only, at most 253 of them")]
@@ -286,6 +310,8 @@ fn is_name(text: &str) -> bool {
 /// An object as the API writes it.
 trait Raw<'a> {
     const KIND: Kind;
+    /// What it says it is, where it says so.
+    fn kind(&self) -> Option<&Text<'a>>;
     fn meta(&self) -> Option<&Meta<'a>>;
     fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded;
 }

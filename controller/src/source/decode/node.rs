@@ -17,6 +17,10 @@ const DOWNSCALE_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 impl<'a> Raw<'a> for raw::Node<'a> {
     const KIND: Kind = Kind::Node;
 
+    fn kind(&self) -> Option<&Text<'a>> {
+        self.kind.as_ref()
+    }
+
     fn meta(&self) -> Option<&Meta<'a>> {
         self.metadata.as_ref()
     }
@@ -88,6 +92,10 @@ fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::
 
 impl<'a> Raw<'a> for raw::ServiceCidr<'a> {
     const KIND: Kind = Kind::ServiceCidr;
+
+    fn kind(&self) -> Option<&Text<'a>> {
+        self.kind.as_ref()
+    }
 
     fn meta(&self) -> Option<&Meta<'a>> {
         self.metadata.as_ref()

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use tandem_core::uid::Uid;
 
 /// A string, borrowed where its text has no escapes, also inside `Option` and `Vec`.
@@ -72,11 +73,57 @@ impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "'de: 'a"))]
+/// What tells an object, however badly all else of it is typed, and however deep.
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Header<'a> {
-    #[serde(default)]
-    pub(super) metadata: Option<Meta<'a>>,
+    #[serde(borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Names<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    namespace: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    uid: Option<&'a RawValue>,
+}
+
+impl<'a> Header<'a> {
+    pub(super) fn of(object: &'a str) -> Self {
+        fields(object).unwrap_or_default()
+    }
+
+    pub(super) fn kind(&self) -> Option<Text<'a>> {
+        text(self.kind)?
+    }
+
+    /// Name, namespace and uid; none where there is no name, or it or the namespace is no text.
+    pub(super) fn meta(&self) -> Option<Meta<'a>> {
+        let names: Names<'a> = fields(self.metadata?.get())?;
+        Some(Meta {
+            name: text(names.name)?.filter(|name| !name.as_str().is_empty()),
+            namespace: text(names.namespace)?,
+            uid: text(names.uid).flatten(),
+            ..Meta::default()
+        })
+        .filter(|meta| meta.name.is_some())
+    }
+}
+
+/// The fields of an object: a list would be taken for them in their order.
+fn fields<'a, T: Deserialize<'a>>(object: &'a str) -> Option<T> {
+    let object = object.trim_start();
+    object.starts_with('{').then(|| serde_json::from_str(object).ok())?
+}
+
+/// A text, or that there is none.
+#[expect(clippy::option_option, reason = "something that is no text is neither")]
+fn text(value: Option<&RawValue>) -> Option<Option<Text<'_>>> {
+    value.map_or(Some(None), |value| serde_json::from_str(value.get()).ok().map(Some))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,6 +161,7 @@ pub(super) struct Labels<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct Service<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<ServiceSpec<'a>>,
     pub(super) status: Option<ServiceStatus<'a>>,
@@ -182,6 +230,7 @@ pub(super) struct Ingress<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct EndpointSlice<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) address_type: Option<Text<'a>>,
     pub(super) endpoints: Option<Vec<Endpoint<'a>>>,
@@ -228,6 +277,7 @@ pub(super) struct SlicePort<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct Node<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<NodeSpec<'a>>,
     pub(super) status: Option<NodeStatus<'a>>,
@@ -266,6 +316,7 @@ pub(super) struct NodeAddress<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct ServiceCidr<'a> {
+    pub(super) kind: Option<Text<'a>>,
     pub(super) metadata: Option<Meta<'a>>,
     pub(super) spec: Option<ServiceCidrSpec<'a>>,
 }

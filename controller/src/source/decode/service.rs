@@ -24,6 +24,10 @@ const MOST_ADDRESSES: usize = 4096;
 impl<'a> Raw<'a> for raw::Service<'a> {
     const KIND: Kind = Kind::Service;
 
+    fn kind(&self) -> Option<&Text<'a>> {
+        self.kind.as_ref()
+    }
+
     fn meta(&self) -> Option<&Meta<'a>> {
         self.metadata.as_ref()
     }

@@ -15,6 +15,10 @@ use crate::event::{Kind, Object};
 impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
     const KIND: Kind = Kind::EndpointSlice;
 
+    fn kind(&self) -> Option<&Text<'a>> {
+        self.kind.as_ref()
+    }
+
     fn meta(&self) -> Option<&Meta<'a>> {
         self.metadata.as_ref()
     }

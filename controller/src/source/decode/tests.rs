@@ -330,6 +330,48 @@ fn endpoints_that_must_not_be_reached_are_left_out_and_said_once() {
 }
 
 #[test]
+fn an_object_that_says_it_is_of_another_kind_is_refused() {
+    for kind in Kind::ALL {
+        for said in ["Pod", "Status", "Service", "EndpointSlice", "Node", "ServiceCIDR"] {
+            let json = format!(r#"{{"kind":"{said}","metadata":{{"namespace":"shop","name":"web"}}}}"#);
+            let error = decoder()
+                .decode_json(kind, &json)
+                .err()
+                .map(|error| error.what.to_string());
+            let expected = (said != kind.name()).then(|| format!("kind is \"{said}\", not {kind}"));
+            assert_eq!(error, expected, "{json}");
+        }
+        for json in [
+            r#"{"metadata":{"name":"web"}}"#,
+            r#"{"kind":"","metadata":{"name":"web"}}"#,
+        ] {
+            assert!(decoder().decode_json(kind, json).is_ok(), "{json}");
+        }
+    }
+}
+
+#[test]
+fn an_object_is_told_by_its_name_whatever_else_is_wrong_with_it() {
+    for wrong in [
+        r#""labels":7"#,
+        r#""labels":{"kubernetes.io/service-name":7}"#,
+        r#""uid":7"#,
+        r#""creationTimestamp":{}"#,
+        r#""resourceVersion":7"#,
+    ] {
+        for kind in Kind::ALL {
+            let json = format!(r#"{{"metadata":{{"namespace":"shop","name":"web",{wrong}}}}}"#);
+            let error = decoder().decode_json(kind, &json).unwrap_err();
+            assert_eq!(
+                error.key.map(|key| key.name.to_string()).as_deref(),
+                Some("web"),
+                "{json}"
+            );
+        }
+    }
+}
+
+#[test]
 fn null_lists_are_empty_lists() {
     let (slice, notices) =
         slice(&with_endpoints("IPv6", "null").replace("[{\"name\":\"http\"", "null,\"x\":[{\"name\":\"http\""));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tandem_core::object::ObjectKey;
@@ -18,6 +19,9 @@ use crate::source::decode::{Decoder, Outcome};
 #[derive(Debug)]
 pub(super) struct Files {
     path: PathBuf,
+    /// Device and inode of the folder that was read: what goes from it is gone. What another one does not hold may only be
+    /// out of sight, as where a mount is missing.
+    home: Option<(u64, u64)>,
     decoder: Decoder,
     by_name: BTreeMap<OsString, File>,
     changed: bool,
@@ -39,6 +43,10 @@ struct File {
     faults: Vec<String>,
 }
 
+/// Why a folder without manifests is not taken for one that was emptied.
+const ANOTHER: &str = "another folder than was read before, and without a manifest (is a mount missing?); what was read \
+                       stays until there is one (an empty FILE.yaml, if there is to be nothing)";
+
 /// More kinds that are not read are not said one by one.
 const MOST_SKIPPED: usize = 64;
 
@@ -46,6 +54,7 @@ impl Files {
     pub(super) fn new(path: &Path, decoder: Decoder) -> Self {
         Self {
             path: path.to_owned(),
+            home: None,
             decoder,
             by_name: BTreeMap::new(),
             changed: false,
@@ -65,12 +74,37 @@ impl Files {
         std::mem::take(&mut self.changed)
     }
 
-    /// Reads the whole folder again. Where that is not possible, everything stays.
+    /// Whether the path leads to the folder that was read.
+    pub(super) fn is_home(&self) -> bool {
+        self.home.is_some() && self.place().ok() == self.home
+    }
+
+    /// Whether any manifest could be read, however little it holds.
+    pub(super) fn any(&self) -> bool {
+        self.by_name.values().any(|file| file.text.is_some())
+    }
+
+    fn place(&self) -> io::Result<(u64, u64)> {
+        let found = self.path.metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    /// Reads the whole folder again. Where that is not possible, or it is another one and without manifests, everything
+    /// stays.
     pub(super) fn read_all(&mut self) -> io::Result<()> {
+        let place = self.place()?;
         let mut names = BTreeSet::new();
         for entry in self.path.read_dir()? {
             names.insert(entry?.file_name());
         }
+        if self.place()? != place {
+            return Err(io::Error::other("replaced while it was read"));
+        }
+        let known = !self.by_name.is_empty() && self.home != Some(place);
+        if known && !names.iter().any(|name| Format::of(Path::new(name)).is_some()) {
+            return Err(io::Error::other(ANOTHER));
+        }
+        self.home = Some(place);
         names.extend(self.by_name.keys().cloned());
         for name in names {
             self.read_one(&name);
@@ -98,8 +132,12 @@ impl Files {
         let text = match read_file(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The folder itself may be what is gone: then everything stays.
-                if self.path.is_dir()
+                if let Ok(found) = path.symlink_metadata() {
+                    if found.is_symlink() {
+                        self.faulty(name, None, true, &["a link that leads nowhere".to_owned()]);
+                    }
+                    // Else it is there again, and an event tells when it is complete.
+                } else if self.is_home()
                     && let Some(file) = self.by_name.remove(name)
                 {
                     tracing::info!("{}: gone, its objects are removed", path.display());

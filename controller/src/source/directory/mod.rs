@@ -1,7 +1,10 @@
 //! Objects from a folder of manifests, watched with inotify: no cluster needed, the same events as from one. Folders inside
 //! it are not read.
 //!
-//! A file that cannot be read as a whole keeps its last good content; the folder going away keeps everything.
+//! A file that cannot be read as a whole keeps its last good content; the folder going away keeps everything. A folder
+//! whose files go one by one is emptied, and that is a change like any other. But one without any manifest says nothing where
+//! nobody saw them go: at the start, or in the place of the one that was read, a mount may be missing. An empty `FILE.yaml`
+//! says there that nothing is what there is to be.
 
 mod documents;
 mod files;
@@ -21,6 +24,7 @@ use std::time::Duration;
 use tandem_core::object::ObjectKey;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendError;
+use tokio::time::timeout;
 
 use crate::event::{Event, Kind, Notice, Object, Reach};
 use crate::source::decode::{Decoded, Decoder};
@@ -50,6 +54,11 @@ pub enum DirectoryError {
 
 /// How often a folder that went away is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often it is looked whether the path still leads to the folder that is watched: a mount tells nobody.
+const LOOK_WHERE: Duration = Duration::from_secs(2);
+/// Why a folder without manifests is not taken for an empty cluster at the start.
+const NOTHING: &str = "no manifest can be read there; nothing is changed before one can (an empty FILE.yaml, if there is to \
+                       be nothing)";
 
 /// What was said about an object last, and is again if asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +89,7 @@ pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<
         files,
         said: BTreeMap::new(),
         lost: None,
+        listed: false,
         events,
     };
     tokio::select! {
@@ -93,20 +103,24 @@ struct Folder {
     files: Files,
     said: BTreeMap<(Kind, ObjectKey), Said>,
     lost: Option<String>,
+    /// Whether the first list was told.
+    listed: bool,
     events: Sender<Event>,
 }
 
 impl Folder {
     async fn follow(&mut self, watch: &mut Watch) -> Result<(), SendError<Event>> {
-        self.list().await?;
+        let mut read = Ok(());
         loop {
-            let changes = if self.lost.is_some() {
+            let away = read.is_err();
+            self.tell(read.err()).await?;
+            let changes = if away {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 Changes::All
             } else {
-                watch.changes().await.unwrap_or(Changes::All)
+                self.changes(watch).await
             };
-            let read = match &changes {
+            read = match &changes {
                 Changes::Files(names) => {
                     for name in names {
                         self.files.read_one(name);
@@ -115,8 +129,36 @@ impl Folder {
                 }
                 Changes::All => watch.renew().and_then(|()| self.files.read_all()),
             };
-            self.reach(read.err()).await?;
-            self.tell_changes().await?;
+        }
+    }
+
+    /// Waits for what changes in the folder, or for the path to lead to another one.
+    async fn changes(&self, watch: &mut Watch) -> Changes {
+        loop {
+            let changes = timeout(LOOK_WHERE, watch.changes()).await;
+            match (changes, self.files.is_home()) {
+                (Err(_), true) => {}
+                (Ok(Ok(changes)), true) => return changes,
+                _ => return Changes::All,
+            }
+        }
+    }
+
+    /// Tells what came of reading: a list the first time, then changes.
+    async fn tell(&mut self, error: Option<io::Error>) -> Result<(), SendError<Event>> {
+        match error {
+            None if !self.listed && self.files.any() => {
+                self.listed = true;
+                self.list().await
+            }
+            None if !self.listed => {
+                self.reach(Some(io::Error::other(NOTHING))).await?;
+                self.tell_faults().await
+            }
+            error => {
+                self.reach(error).await?;
+                if self.listed { self.tell_changes().await } else { Ok(()) }
+            }
         }
     }
 
@@ -130,6 +172,7 @@ impl Folder {
             self.events.send(Event::Listed(kind)).await?;
             self.events.send(Event::Reach(kind, Reach::Watching)).await?;
         }
+        self.lost = None;
         Ok(())
     }
 
@@ -145,11 +188,16 @@ impl Folder {
         Ok(())
     }
 
-    /// Yields what differs from what was said before.
-    async fn tell_changes(&mut self) -> Result<(), SendError<Event>> {
+    async fn tell_faults(&mut self) -> Result<(), SendError<Event>> {
         for (file, faults) in self.files.take_faults() {
             self.events.send(Event::Faulty(file, faults)).await?;
         }
+        Ok(())
+    }
+
+    /// Yields what differs from what was said before.
+    async fn tell_changes(&mut self) -> Result<(), SendError<Event>> {
+        self.tell_faults().await?;
         if !self.files.take_changed() {
             return Ok(());
         }

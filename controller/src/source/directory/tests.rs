@@ -1,3 +1,4 @@
+mod emptiness;
 mod manifests;
 
 use std::fs;
@@ -311,6 +312,7 @@ async fn of_two_files_with_one_object_the_first_by_name_wins() {
 #[tokio::test]
 async fn files_on_their_way_are_not_read() {
     let folder = Folder::new();
+    folder.write("own.yaml", "");
     let mut events = folder.start();
     first(&mut events).await;
     for name in [".a.yaml.swp", "a.yaml~", "4913", "#a.yaml#"] {

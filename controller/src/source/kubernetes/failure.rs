@@ -6,8 +6,9 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 
+use super::instead::instead;
 use super::wire::Status;
-use crate::source::decode::shorten;
+use crate::source::decode::{printable, shorten};
 
 /// A request that failed, or a watch that broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub(super) enum Failure {
     Silence(Duration),
     /// What came is not what an API server sends.
     Garbage(String),
+    /// The pages of a list are not of one list.
+    Pages(String),
+    /// So many watches, one after the other, ended without anything in them.
+    Unheard(u32),
 }
 
 impl Failure {
@@ -55,13 +60,19 @@ impl Failure {
 
     /// An ERROR event inside a watch.
     pub(super) fn event(object: &str) -> Self {
-        let status: Status = serde_json::from_str(object).unwrap_or_default();
+        match serde_json::from_str::<Status>(object) {
+            Ok(status) if status.code > 0 => Self::status(status),
+            _ => instead(object.as_bytes(), "Status in an ERROR event", None),
+        }
+    }
+
+    /// What a Status says.
+    pub(super) fn status(status: Status) -> Self {
         let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
-        let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
         Self::Answer {
             code: status.code,
             message: status.message,
-            retry_after,
+            retry_after: (seconds > 0).then(|| Duration::from_secs(seconds)),
         }
     }
 
@@ -134,6 +145,15 @@ impl Failure {
         }
     }
 
+    /// Whether it says something about the watch that was asked for, not about the way there or about who asks.
+    pub(super) fn is_a_refusal(&self) -> bool {
+        match self {
+            Self::Answer { code, .. } => !matches!(code, 401 | 403 | 429 | 503),
+            Self::Garbage(_) | Self::Pages(_) | Self::Unheard(_) => true,
+            Self::Transport(_) | Self::Silence(_) => false,
+        }
+    }
+
     /// Why objects of a resource cannot be read at present.
     pub(super) fn reason(&self, verb: &str, resource: &str) -> String {
         match self {
@@ -157,6 +177,10 @@ impl Failure {
             Self::Transport(text) => format!("cannot {verb} {resource}: {text}"),
             Self::Silence(time) => format!("cannot {verb} {resource}: no answer for {} s", time.as_secs_f32()),
             Self::Garbage(text) => format!("cannot {verb} {resource}: the server sent {text}"),
+            Self::Pages(text) => format!("cannot {verb} {resource} page by page: the server sent {text}"),
+            Self::Unheard(count) => format!(
+                "cannot {verb} {resource}: {count} watches in a row ended without an event; everything is listed again instead"
+            ),
         }
     }
 }
@@ -172,11 +196,11 @@ fn first_words(message: &str) -> String {
         if !words.is_empty() {
             words.push(' ');
         }
-        words.push_str(&if word.len() > 200 {
+        words.push_str(&printable(&if word.len() > 200 {
             shorten(word)
         } else {
             word.to_owned()
-        });
+        }));
     }
     words
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame};
 
-use super::failure::Failure;
 use super::lines::Lines;
-use super::wire::{Line, Versioned};
+use super::objects::{self, Told};
 use crate::event::Kind;
 use crate::source::decode::Decoder;
 
@@ -40,21 +39,14 @@ pub async fn watch(decoder: &Decoder, kind: Kind, pieces: Vec<Vec<u8>>) -> Vec<S
                 return seen;
             }
         };
-        let line: Line<'_> = match serde_json::from_slice(line) {
-            Ok(line) => line,
-            Err(error) => {
-                seen.push(error.to_string());
+        seen.push(match objects::line(decoder, kind, line) {
+            Ok(Told::Bookmark(version)) => format!("bookmark {version:?}"),
+            Ok(Told::Change(Some(event), version)) => format!("{event:?} {version:?}"),
+            Ok(Told::Change(None, version)) => format!("nobody knows what {version:?}"),
+            Err(failure) => {
+                seen.push(failure.reason("watch", "objects"));
                 return seen;
             }
-        };
-        let version = || serde_json::from_str::<Versioned>(line.object.get()).unwrap_or_default();
-        seen.push(match line.what {
-            "BOOKMARK" => format!("bookmark {:?}", version().metadata.resource_version),
-            "ERROR" => Failure::event(line.object.get()).reason("watch", "objects"),
-            what => match decoder.decode_json(kind, line.object.get()) {
-                Ok(outcome) => format!("{what} {}", outcome.decoded.key()),
-                Err(error) => format!("{error} {:?}", version().metadata.resource_version),
-            },
         });
     }
 }

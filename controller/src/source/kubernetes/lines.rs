@@ -14,6 +14,8 @@ use super::failure::Failure;
 const LONGEST_LINE: usize = 16 << 20;
 /// No page is longer than this.
 const LONGEST_PAGE: usize = 512 << 20;
+/// Enough of a body that is none to tell what it is.
+const BEGINNING: usize = 4 << 10;
 
 /// The lines of a body as they arrive.
 pub(super) struct Lines<B> {
@@ -67,6 +69,28 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
             }
         }
     }
+}
+
+impl<B> Lines<B> {
+    /// What was read and is no line: where the body has ended, what was cut off.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+/// The beginning of a body, as far as it comes in time.
+pub(super) async fn beginning(mut body: Body, time: Duration) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = async {
+        while bytes.len() < BEGINNING
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    };
+    // Less than all of it will do.
+    let _ = timeout(time, read).await;
+    bytes
 }
 
 /// A whole body.

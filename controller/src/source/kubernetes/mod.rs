@@ -9,7 +9,10 @@ mod backoff;
 mod connect;
 mod failure;
 pub(crate) mod fuzzing;
+mod instead;
 mod lines;
+mod objects;
+mod pages;
 mod query;
 mod reflector;
 #[cfg(test)]

@@ -74,6 +74,18 @@ impl Query {
         }
     }
 
+    /// `kind` of a list.
+    pub(super) fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// `apiVersion` of a list: the path without its ends.
+    pub(super) fn api_version(&self) -> &'static str {
+        let version = self.path.rsplit_once('/').map_or("", |(version, _)| version);
+        let version = version.strip_prefix("/apis/").or_else(|| version.strip_prefix("/api/"));
+        version.unwrap_or_default()
+    }
+
     /// The resource as RBAC names it.
     pub(super) fn resource(&self) -> &'static str {
         self.path.rsplit('/').next().unwrap_or_default()

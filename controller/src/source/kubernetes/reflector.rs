@@ -5,22 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, StatusCode};
 use kube::Client;
 use kube::client::Body;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::{Backoff, jitter};
 use super::failure::Failure;
-use super::lines::{Lines, whole};
+use super::instead::{instead, words};
+use super::lines::{Lines, beginning, whole};
+use super::objects::{self, Told};
+use super::pages::Pages;
 use super::query::{Query, Timing};
-use super::wire::{Line, Page, Versioned};
 use crate::event::{Event, Kind, Reach};
-use crate::source::decode::{Decoded, Decoder};
+use crate::source::decode::{Decoder, printable};
 
-/// Watches without any event or bookmark before everything is listed again.
+/// Watches without any event or bookmark, one after the other, before everything is listed again.
 const SILENT_WATCHES: u32 = 3;
 /// Refused watches before everything is listed again.
 const REFUSED_WATCHES: u32 = 2;
@@ -41,14 +43,23 @@ pub(super) struct Reflector {
     reach: Option<Reach>,
     /// Whether a list was complete once.
     listed: bool,
-    /// Watches that the server refused, one after the other.
+    /// Watches that the server refused, or answered by something else, since one was heard.
     refused: u32,
-    /// Whether lists are asked for page by page: not after a page was too late to be had.
-    paged: bool,
+    /// Watches that ended without a word since one was heard.
+    silent: u32,
+    /// Whether what answered the last watches was none: then only an event tells that this one is.
+    doubted: bool,
     /// Whether the server let any kind be listed: before that, its refusals may be those of a server or of rights that
     /// are still being set up.
     admitted: Arc<AtomicBool>,
     version: String,
+}
+
+/// How a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pieces {
+    Pages,
+    One,
 }
 
 /// How a watch ended.
@@ -82,7 +93,8 @@ impl Reflector {
             reach: None,
             listed: false,
             refused: 0,
-            paged: true,
+            silent: 0,
+            doubted: false,
             admitted,
             version,
         }
@@ -106,46 +118,59 @@ impl Reflector {
             }
             self.admitted.store(true, Ordering::Release);
             self.listed = true;
-            self.paged = true;
             self.watch_while_trusted().await?;
         }
     }
 
+    /// Lists page by page; where the pages are of no use, all at once, this one time.
     async fn list(&mut self) -> Step<Result<(), Failure>> {
-        let mut after: Option<String> = None;
+        let Err(failure) = self.list_in(Pieces::Pages).await? else {
+            return Step::Continue(Ok(()));
+        };
+        if !matches!(failure, Failure::Pages(_)) {
+            return Step::Continue(Err(failure));
+        }
+        let reason = failure.reason("list", self.query.resource());
+        tracing::info!(kind = %self.query.kind, "{reason}: asking for all at once");
+        self.list_in(Pieces::One).await
+    }
+
+    async fn list_in(&mut self, pieces: Pieces) -> Step<Result<(), Failure>> {
+        let query = self.query.clone();
+        let mut pages = Pages::new(&query);
         let mut begun = false;
         loop {
-            let request = self.query.list(self.paged, after.as_deref());
+            let request = self.query.list(pieces == Pieces::Pages, pages.after());
             let body = match self.answer(request).await {
                 Ok(body) => whole(body, self.timing.answer).await,
                 Err(failure) => Err(failure),
             };
-            let text = match body {
-                Ok(text) => text,
-                Err(failure) => {
-                    // The pages took longer than the server remembers: the next list is asked for in one piece.
-                    self.paged &= !(after.is_some() && failure.code() == Some(410));
-                    return Step::Continue(Err(failure));
+            let after = pages.after().is_some();
+            let items = match body.as_deref().map_err(Clone::clone).and_then(|text| pages.take(text)) {
+                Ok(items) => items,
+                // The pages took longer than the server remembers.
+                Err(failure) if after && failure.code() == Some(410) => {
+                    return Step::Continue(Err(Failure::Pages(
+                        "no further page, as the list is too old (410)".to_owned(),
+                    )));
                 }
-            };
-            let page: Page<'_> = match serde_json::from_slice(&text) {
-                Ok(page) => page,
-                Err(error) => return Step::Continue(Err(Failure::Garbage(format!("a list that is none: {error}")))),
+                Err(failure) => return Step::Continue(Err(failure)),
             };
             if !std::mem::replace(&mut begun, true) {
                 self.send(Event::Listing(self.query.kind)).await?;
             }
-            for item in page.items.unwrap_or_default() {
-                if let Some(event) = self.decode(item) {
-                    self.send(event).await?;
+            for item in items {
+                match objects::item(&self.decoder, self.query.kind, item) {
+                    Ok(Some(event)) => self.send(event).await?,
+                    Ok(None) => {}
+                    Err(failure) => return Step::Continue(Err(failure)),
                 }
             }
-            self.version = page.metadata.resource_version;
-            after = page.metadata.after.filter(|after| !after.is_empty());
-            if after.is_none() {
+            if pages.after().is_none() {
                 break;
             }
         }
+        self.version = pages.into_version();
         self.send(Event::Listed(self.query.kind)).await?;
         Step::Continue(Ok(()))
     }
@@ -183,21 +208,24 @@ impl Reflector {
     /// Watches again and again from the last version seen, until it is time to list.
     async fn watch_while_trusted(&mut self) -> Step<()> {
         let relist = Instant::now() + jitter(self.timing.relist, 0.3);
-        let mut silent = 0;
         while Instant::now() < relist {
             let began = Instant::now();
             match self.watch().await? {
                 Ended::Quietly { heard } => {
-                    silent = if heard { 0 } else { silent + 1 };
-                    if silent >= SILENT_WATCHES {
-                        tracing::debug!(kind = %self.query.kind, "listing again: watches have been silent");
-                        return Step::Continue(());
+                    self.silent = if heard { 0 } else { self.silent + 1 };
+                    let listing = !heard && self.silent.is_multiple_of(SILENT_WATCHES);
+                    if listing {
+                        self.doubted = true;
+                        self.lost(&Failure::Unheard(SILENT_WATCHES), "watch").await?;
                     }
                     // A server that ends every watch at once is not to be asked in a tight loop.
                     if began.elapsed() < Duration::from_secs(1).min(self.timing.watch / 2) {
                         sleep(self.backoff.next(None)).await;
                     } else {
                         self.backoff.reset();
+                    }
+                    if listing {
+                        return Step::Continue(());
                     }
                 }
                 Ended::Backwards => {
@@ -209,14 +237,15 @@ impl Reflector {
                     if began.elapsed() >= self.timing.longest_wait {
                         self.backoff.reset();
                     }
-                    // Being asked to wait, or kept out, says nothing about the version.
-                    self.refused += u32::from(!matches!(failure.code(), None | Some(401 | 403 | 429 | 503)));
+                    let refusal = failure.is_a_refusal();
+                    self.refused += u32::from(refusal);
+                    self.doubted |= matches!(failure, Failure::Garbage(_));
                     // A version that expired while nothing else was wrong is an everyday matter, not a loss.
                     if !failure.is_about_version() || self.refused > 1 {
                         self.lost(&failure, "watch").await?;
                     }
                     sleep(self.backoff.next(failure.retry_after())).await;
-                    if failure.is_about_version() || self.refused >= REFUSED_WATCHES {
+                    if failure.is_about_version() || (refusal && self.refused >= REFUSED_WATCHES) {
                         return Step::Continue(());
                     }
                 }
@@ -232,8 +261,9 @@ impl Reflector {
             Ok(body) => body,
             Err(failure) => return Step::Continue(Ended::Failed(failure)),
         };
-        self.refused = 0;
-        self.say(Reach::Watching).await?;
+        if !self.doubted {
+            self.say(Reach::Watching).await?;
+        }
         // The server ends the watch itself; one that it does not end is dead.
         let deadline = lasting + self.timing.answer.min(Duration::from_secs(5));
         let began = Instant::now();
@@ -242,82 +272,45 @@ impl Reflector {
         loop {
             let left = deadline.saturating_sub(began.elapsed());
             let line = match lines.next(left).await {
-                Ok(Some([])) => continue,
-                Ok(Some(line)) => line,
-                Ok(None) => return Step::Continue(Ended::Quietly { heard }),
+                Ok(line) => line,
                 Err(failure) => return Step::Continue(Ended::Failed(failure)),
             };
-            let line: Line<'_> = match serde_json::from_slice(line) {
-                Ok(line) => line,
-                Err(error) => {
-                    let failure = Failure::Garbage(format!("an event that is none: {error}"));
-                    return Step::Continue(Ended::Failed(failure));
-                }
+            let Some(line) = line else {
+                // What is left without an end of line was cut off, or never was an event.
+                let rest = lines.rest().trim_ascii();
+                return Step::Continue(if heard || rest.is_empty() {
+                    Ended::Quietly { heard }
+                } else {
+                    Ended::Failed(instead(rest, "watch event", None))
+                });
             };
-            heard = true;
-            match line.what {
-                "ADDED" | "MODIFIED" | "DELETED" => {
-                    if let Some(event) = self.changed(line.what, line.object) {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let told = match objects::line(&self.decoder, self.query.kind, line) {
+                Ok(told) => told,
+                Err(failure) => return Step::Continue(Ended::Failed(failure)),
+            };
+            if !std::mem::replace(&mut heard, true) {
+                (self.refused, self.doubted) = (0, false);
+                self.say(Reach::Watching).await?;
+            }
+            match told {
+                Told::Change(event, version) => {
+                    self.version = version.unwrap_or_else(|| std::mem::take(&mut self.version));
+                    if let Some(event) = event {
                         self.send(event).await?;
                     }
                 }
-                "BOOKMARK" => {
-                    let bookmark: Versioned = serde_json::from_str(line.object.get()).unwrap_or_default();
-                    let version = bookmark.metadata.resource_version;
-                    if is_older(&version, &self.version) {
-                        return Step::Continue(Ended::Backwards);
-                    }
-                    if !version.is_empty() {
-                        self.version = version;
-                    }
+                Told::Bookmark(version) if is_older(&version, &self.version) => {
+                    return Step::Continue(Ended::Backwards);
                 }
-                "ERROR" => return Step::Continue(Ended::Failed(Failure::event(line.object.get()))),
-                other => tracing::debug!(kind = %self.query.kind, "watch event of unknown type {other:?}"),
+                Told::Bookmark(version) => self.version = version,
             }
         }
     }
 
-    /// The event of a change, and the version that the next watch begins after.
-    fn changed(&mut self, what: &str, object: &RawValue) -> Option<Event> {
-        match self.decoder.decode_json(self.query.kind, object.get()) {
-            Ok(outcome) => {
-                if let Some(version) = &outcome.version {
-                    version.as_ref().clone_into(&mut self.version);
-                }
-                Some(match what {
-                    "DELETED" => Event::Deleted(self.query.kind, outcome.decoded.key(), Vec::new()),
-                    _ => outcome.into_event(),
-                })
-            }
-            Err(error) => {
-                let versioned: Versioned = serde_json::from_str(object.get()).unwrap_or_default();
-                if !versioned.metadata.resource_version.is_empty() {
-                    self.version = versioned.metadata.resource_version;
-                }
-                if let ("DELETED", Some(key)) = (what, &error.key) {
-                    return Some(Event::Deleted(self.query.kind, key.clone(), Vec::new()));
-                }
-                tracing::error!("{error}; what was known of it stays");
-                error.into_event()
-            }
-        }
-    }
-
-    /// The event of an object in a list. What is not Tandem's business is no event here: the list does not name it.
-    fn decode(&self, object: &RawValue) -> Option<Event> {
-        match self.decoder.decode_json(self.query.kind, object.get()) {
-            Ok(outcome) => match outcome.decoded {
-                Decoded::Ignore(_, _, _) if outcome.notices.is_empty() => None,
-                _ => Some(outcome.into_event()),
-            },
-            Err(error) => {
-                tracing::error!("{error}; what was known of it stays");
-                error.into_event()
-            }
-        }
-    }
-
-    /// Asks, and returns the body of an answer 200.
+    /// Asks, and returns the body of an answer 200 that may be JSON.
     async fn answer(&self, request: Result<Request<Body>, http::Error>) -> Result<Body, Failure> {
         let request = request.map_err(|error| Failure::Garbage(format!("no usable address: {error}")))?;
         let answer = match timeout(self.timing.answer, self.client.send(request)).await {
@@ -327,7 +320,15 @@ impl Reflector {
         };
         let (head, body) = answer.into_parts();
         if head.status == StatusCode::OK {
-            return Ok(body);
+            let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+            return match kind.map(String::from_utf8_lossy) {
+                Some(kind) if !is_json(&kind) => {
+                    let text = beginning(body, self.timing.answer).await;
+                    let came = format!("{} instead of JSON ({})", printable(&kind), words(&text));
+                    Err(Failure::Garbage(came))
+                }
+                _ => Ok(body),
+            };
         }
         let body = whole(body, self.timing.answer).await.unwrap_or_default();
         Err(Failure::answer(head.status, &head.headers, &body))
@@ -352,6 +353,12 @@ impl Reflector {
             Err(_) => Step::Break(Closed),
         }
     }
+}
+
+/// Whether a media type is that of what was asked for.
+fn is_json(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
 }
 
 /// Whether a version is older than another: servers count up. Versions that are no numbers are not compared.

@@ -1,14 +1,26 @@
 //! The envelopes around objects: a list's page, a watch's line, a failure's status. Objects stay text until the decoder.
 
 use serde::Deserialize;
+use serde::de::Deserializer;
 use serde_json::value::RawValue;
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Page<'a> {
     #[serde(default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) api_version: String,
+    #[serde(default)]
     pub(super) metadata: PageMeta,
-    #[serde(borrow, default)]
-    pub(super) items: Option<Vec<&'a RawValue>>,
+    /// `null` is how Go writes a list that nothing was ever put into, and not the same as nothing at all.
+    #[serde(borrow, default, deserialize_with = "there")]
+    #[expect(clippy::option_option, reason = "absent and null differ")]
+    pub(super) items: Option<Option<Vec<&'a RawValue>>>,
+}
+
+fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 #[derive(Debug, Default, Deserialize)]

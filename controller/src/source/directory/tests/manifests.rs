@@ -101,6 +101,21 @@ fn what_is_broken_in_a_list_costs_nothing_beside_it() {
 }
 
 #[test]
+fn an_item_of_another_kind_than_its_list_is_a_fault_and_no_empty_object() {
+    let text = r#"{"apiVersion":"v1","kind":"ServiceList","items":[{"kind":"Pod","metadata":{"name":"web"}},
+        {"metadata":{"name":"api"},"spec":{"clusterIP":"10.96.0.1"}}]}"#;
+    for format in [Format::Yaml, Format::Json] {
+        let manifest = manifest::parse(&Decoder::new("node-a"), format, text);
+        assert_eq!(manifest.objects.len(), 1, "{format:?}");
+        let faults: Vec<String> = manifest.faults.iter().map(ToString::to_string).collect();
+        assert!(
+            matches!(&faults[..], [fault] if fault.contains(r#"kind is "Pod", not Service"#)),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
 fn nesting_and_aliases_have_an_end() {
     let decoder = Decoder::new("node-a");
     let bomb = (0..60).fold("a0: &a0 [x]\n".to_owned(), |text, n| {

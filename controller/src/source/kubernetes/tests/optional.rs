@@ -11,13 +11,14 @@ async fn refuse(answer: &'static str, count: usize, all: bool) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 4096];
             let length = stream.read(&mut head).await.unwrap_or(0);
-            let optional = String::from_utf8_lossy(&head[..length]).contains("/servicecidrs?");
+            let head = String::from_utf8_lossy(&head[..length]);
+            let optional = head.contains("/servicecidrs?");
             let refuse = (optional && refused < count) || (!optional && all);
             refused += usize::from(optional);
             let (answer, body) = if refuse {
                 (answer, String::new())
             } else {
-                ("200 OK", list("5", &[]))
+                ("200 OK", empty(head.split(' ').nth(1).unwrap_or_default()))
             };
             let head = format!(
                 "HTTP/1.1 {answer}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

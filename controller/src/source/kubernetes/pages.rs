@@ -1,0 +1,119 @@
+//! A list, page by page: what each of them has to be before the end of the list may mean that anything is gone. An answer
+//! 200 alone says nothing: a gateway's page, a Status or `{}` would read as a cluster without objects.
+
+use serde_json::value::RawValue;
+
+use super::failure::Failure;
+use super::instead::{a, instead};
+use super::query::Query;
+use super::wire::Page;
+use crate::source::decode::printable;
+
+/// No list has more pages: 5 million objects, where pages are full.
+const MOST_PAGES: usize = 10_000;
+
+/// The pages of one list that were read.
+#[derive(Debug)]
+pub(super) struct Pages<'q> {
+    query: &'q Query,
+    count: usize,
+    version: String,
+    after: Option<String>,
+}
+
+impl<'q> Pages<'q> {
+    pub(super) fn new(query: &'q Query) -> Self {
+        Self {
+            query,
+            count: 0,
+            version: String::new(),
+            after: None,
+        }
+    }
+
+    /// Takes the next page in, if it is one; gives what it lists.
+    pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, Failure> {
+        let (kind, version) = (self.query.list_kind(), self.query.api_version());
+        let page: Page<'t> = match serde_json::from_slice(text) {
+            Ok(page) => page,
+            Err(error) => return Err(instead(text, &kind, Some(&error))),
+        };
+        if (page.kind.as_str(), page.api_version.as_str()) != (&kind, version) {
+            return Err(instead(text, &format!("{kind} of {version}"), None));
+        }
+        let Some(items) = page.items else {
+            return Err(Failure::Garbage(format!("{} without items", a(&kind))));
+        };
+        let meta = page.metadata;
+        // 0 stands for any version when asking, and is none that a store has.
+        if matches!(meta.resource_version.as_str(), "" | "0") {
+            let problem = format!("{} without metadata.resourceVersion", a(&kind));
+            return Err(Failure::Garbage(problem));
+        }
+        self.count += 1;
+        if self.count == 1 {
+            self.version = meta.resource_version;
+        } else if self.version != meta.resource_version {
+            let (first, now) = (printable(&self.version), printable(&meta.resource_version));
+            let problem = format!("page {} of version {now} in a list of version {first}", self.count);
+            return Err(Failure::Pages(problem));
+        }
+        let after = meta.after.filter(|after| !after.is_empty());
+        if after.is_some() && (after == self.after || self.count == MOST_PAGES) {
+            return Err(Failure::Pages(format!("{} pages and no end of the list", self.count)));
+        }
+        self.after = after;
+        Ok(items.unwrap_or_default())
+    }
+
+    /// What to ask for the next page by; none behind the last one.
+    pub(super) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The version of the whole list.
+    pub(super) fn into_version(self) -> String {
+        self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+
+    fn page(version: &str, after: &str) -> String {
+        format!(
+            r#"{{"kind":"NodeList","apiVersion":"v1","metadata":{{"resourceVersion":"{version}","continue":"{after}"}},"items":[]}}"#
+        )
+    }
+
+    #[test]
+    fn a_list_without_end_ends() {
+        let query = Query::of(Kind::Node, "a");
+        let mut pages = Pages::new(&query);
+        let refused = (0..MOST_PAGES).find_map(|number| pages.take(page("5", &number.to_string()).as_bytes()).err());
+        let problem = "10000 pages and no end of the list".to_owned();
+        assert_eq!(refused, Some(Failure::Pages(problem)));
+    }
+
+    #[test]
+    fn each_kind_has_a_list_of_its_own() {
+        for kind in Kind::ALL {
+            let query = Query::of(kind, "a");
+            for other in Kind::ALL {
+                let other = Query::of(other, "a");
+                let text = format!(
+                    r#"{{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"5"}},"items":null}}"#,
+                    other.list_kind(),
+                    other.api_version()
+                );
+                assert_eq!(
+                    Pages::new(&query).take(text.as_bytes()).is_ok(),
+                    kind == other.kind,
+                    "{text}"
+                );
+            }
+        }
+    }
+}
