@@ -59,7 +59,10 @@ mod tests {
             let shares = Shares::of(files);
             let taken = shares.probes + 2 * shares.carried + 3 * shares.listeners;
             assert!(taken <= files - files / 4, "{files}: {shares:?}");
-            assert!(shares.probes > 0 && shares.carried > 0 && shares.listeners > 0, "{files}: {shares:?}");
+            assert!(
+                shares.probes > 0 && shares.carried > 0 && shares.listeners > 0,
+                "{files}: {shares:?}"
+            );
         }
         let usual = Shares::of(1 << 20);
         assert_eq!((usual.probes, usual.carried), (2048, 4096));

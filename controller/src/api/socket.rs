@@ -206,7 +206,14 @@ mod tests {
         fs::create_dir(folder.path("folder")).unwrap();
         symlink(folder.path("file"), folder.path("link")).unwrap();
         symlink(folder.path("nowhere"), folder.path("dangling")).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, folder.path("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.path("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
         drop(StdListener::bind(folder.path("dead")).unwrap());
         symlink(folder.path("dead"), folder.path("link-to-a-dead-socket")).unwrap();
         let _datagrams = UnixDatagram::bind(folder.path("datagrams")).unwrap();
@@ -230,7 +237,10 @@ mod tests {
             ("link", "a symbolic link is there, not a socket, so it stays"),
             ("dangling", "a symbolic link is there, not a socket, so it stays"),
             ("pipe", "a pipe is there, not a socket, so it stays"),
-            ("link-to-a-dead-socket", "a symbolic link is there, not a socket, so it stays"),
+            (
+                "link-to-a-dead-socket",
+                "a symbolic link is there, not a socket, so it stays",
+            ),
             ("datagrams", "another program answers on this socket"),
             ("living", "another program answers on this socket"),
             ("full", "another program answers on this socket"),

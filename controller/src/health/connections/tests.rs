@@ -186,7 +186,10 @@ async fn a_probe_that_stays_connected_and_asks_now_and_then_outlives_the_silent_
 async fn one_flooded_listener_costs_the_others_nothing_where_all_together_are_too_many() {
     files::shares();
     let connections = Connections::with(50, 60, ENDLESS);
-    let (flooded, other) = (Server::start(&connections, 1).await, Server::start(&connections, 1).await);
+    let (flooded, other) = (
+        Server::start(&connections, 1).await,
+        Server::start(&connections, 1).await,
+    );
     let mut quiet = other.visitor(Kind::KeptAlive).await;
     let mut held = Vec::new();
     for _ in 0..MANY {
