@@ -441,7 +441,7 @@ fn probes_are_answered_beside_six_hundred_silent_connections_also_where_no_file_
     let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let few = Rlimit {
-        current: Some(open as u64),
+        current: Some(u64::try_from(open)?),
         maximum: getrlimit(Resource::Nofile).maximum,
     };
     let before = prlimit(pid, Resource::Nofile, few)?;
