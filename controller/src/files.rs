@@ -39,7 +39,7 @@ pub(crate) fn shares() -> Shares {
             current: limit.maximum,
             maximum: limit.maximum,
         };
-        match setrlimit(Resource::Nofile, all.clone()) {
+        match setrlimit(Resource::Nofile, all) {
             Ok(()) => limit = all,
             Err(error) => tracing::debug!(?limit, "the limit of open files stays: {error}"),
         }
