@@ -48,7 +48,7 @@ pub enum Source {
 pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
     let (settings, files) = (live.settings(), live.state());
-    let server = Server::bind(&settings.socket).await?;
+    let server = Server::bind(&settings.socket)?;
     sysctl::apply(Path::new("/"), &settings);
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();

@@ -18,12 +18,16 @@ use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::engine::{Changed, Snapshot};
+use crate::files;
 use crate::index::Entry;
 
 /// How long until an address that could not be had is tried again; kube-proxy's time.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
 /// Changes that come closer together than this are followed in one go.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// How long until it is tried again to accept, and where one was closed for it.
+const PAUSE: Duration = Duration::from_secs(1);
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -141,6 +145,7 @@ impl<P: Purpose> Listeners<P> {
             // The socket is closed when the task is gone, not before.
             let _ = task.await;
         }
+        let mut room = self.room();
         for (service, wanted) in wanted {
             for (address, purpose) in wanted {
                 let standing = self
@@ -148,7 +153,7 @@ impl<P: Purpose> Listeners<P> {
                     .get(&service)
                     .and_then(|of_service| of_service.get(&address));
                 if standing.is_none() {
-                    let new = match self.open(&service, address, &purpose) {
+                    let new = match self.open(&service, address, &purpose, &mut room) {
                         Ok(task) => Standing::Served(task),
                         Err(error) => {
                             self.purpose.refused(&service, address, &error);
@@ -176,8 +181,9 @@ impl<P: Purpose> Listeners<P> {
             .filter(|(_, _, standing)| refused(standing))
             .map(|(service, address, (purpose, _))| (service.clone(), *address, purpose.clone()))
             .collect();
+        let mut room = self.room();
         for (service, address, purpose) in waiting {
-            if let Ok(task) = self.open(&service, address, &purpose) {
+            if let Ok(task) = self.open(&service, address, &purpose, &mut room) {
                 tracing::info!(%service, %address, "listening after all");
                 let of_service = self.standing.entry(service).or_default();
                 of_service.insert(address, (purpose, Standing::Served(task)));
@@ -190,8 +196,28 @@ impl<P: Purpose> Listeners<P> {
         all.any(|(_, standing)| matches!(standing, Standing::Refused))
     }
 
-    fn open(&self, service: &ObjectKey, address: SocketAddr, purpose: &P::For) -> io::Result<JoinHandle<()>> {
+    /// How many more there may be: a listener is a file, and others need some too.
+    fn room(&self) -> usize {
+        let all = self.standing.values().flat_map(BTreeMap::values);
+        let served = all.filter(|(_, standing)| matches!(standing, Standing::Served(_)));
+        files::shares().listeners.saturating_sub(served.count())
+    }
+
+    fn open(
+        &self,
+        service: &ObjectKey,
+        address: SocketAddr,
+        purpose: &P::For,
+        room: &mut usize,
+    ) -> io::Result<JoinHandle<()>> {
+        let Some(less) = room.checked_sub(1) else {
+            let most = files::shares().listeners;
+            return Err(io::Error::other(format!(
+                "there are {most} such listeners, which is all that the limit of open files (RLIMIT_NOFILE) leaves for them"
+            )));
+        };
         let listener = bind(address)?;
+        *room = less;
         tracing::debug!(%service, %address, "listening");
         Ok(self.purpose.serve(listener, service, purpose.clone()))
     }
@@ -235,19 +261,34 @@ fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Takes the next connection in. An error that is about the listener or the process, not about one connection, is told,
-/// and waited out: there is nobody who could do better.
-pub(crate) async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
+/// Takes the next connection in. Where there is no file left for it, `make_room` may close another. An error that is about
+/// the listener or the process, not about one connection, is told, and waited out: there is nobody who could do better.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    mut make_room: impl FnMut() -> bool,
+) -> (tokio::net::TcpStream, SocketAddr) {
+    let mut told = false;
     loop {
-        match listener.accept().await {
+        let error = match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(address = ?listener.local_addr(), "cannot accept connections, tried again in a second: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(address = ?listener.local_addr(), "cannot accept connections, tried again until it works: {error}");
         }
+        let pause = if is_for_want_of_files(&error) && make_room() {
+            // What goes is closed by its own task.
+            ROOM_PAUSE
+        } else {
+            PAUSE
+        };
+        tokio::time::sleep(pause).await;
     }
+}
+
+fn is_for_want_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -282,3 +282,49 @@ fn a_command_line_that_means_nothing_is_refused_by_name() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_wrong_socket_path_costs_nobody_a_file() -> Result<()> {
+    let (namespace, scratch) = (Namespace::new("socket")?, Scratch::new("socket")?);
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let manifests = format!("--source=directory:{}", path("manifests"));
+    fs::create_dir(path("manifests"))?;
+    fs::write(path("file"), "precious")?;
+    symlink(path("file"), path("link"))?;
+    let living = std::os::unix::net::UnixListener::bind(path("living"))?;
+    for (name, words) in [
+        ("file", "a file is there, not a socket"),
+        ("link", "a symbolic link is there, not a socket"),
+        ("manifests", "a folder is there, not a socket"),
+        ("living", "another program answers on this socket"),
+    ] {
+        let socket = format!("--socket={}", path(name));
+        for way in [manifests.as_str(), "--cleanup"] {
+            // It would run for ever if it took the path.
+            let mut command = Command::new("timeout");
+            command.arg("20").arg(binary()?);
+            let error = namespace.run(|| run_command(command.args(["run", way, "--hostname-override=a", &socket])))?;
+            let error = format!("{:#}", error.err().with_context(|| format!("{way} {socket} ran"))?);
+            ensure!(
+                error.contains(&path(name)) && error.contains(words),
+                "{way} {socket}: {error}"
+            );
+        }
+    }
+    assert_eq!(fs::read_to_string(path("file"))?, "precious");
+    assert_eq!(fs::read_link(path("link"))?.display().to_string(), path("file"));
+    std::os::unix::net::UnixStream::connect(path("living")).context("the other program's socket")?;
+    drop(living);
+    // Nobody answers there now.
+    tandem(
+        &namespace,
+        &[
+            "run",
+            "--cleanup",
+            "--hostname-override=a",
+            &format!("--socket={}", path("living")),
+        ],
+    )?;
+    assert!(!fs::exists(path("living"))?);
+    Ok(())
+}

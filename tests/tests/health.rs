@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::{Value, json};
 use tandem_tests::cluster::{Cluster, path};
 use tandem_tests::eventually;
@@ -382,4 +383,72 @@ fn an_address_of_its_own_that_cannot_be_had_is_tried_again_or_ends_it() -> Resul
         tandem.finish()?;
     }
     Ok(())
+}
+
+/// What strangers send who hold a connection open.
+const SILENT: [&str; 4] = [
+    "",
+    "GET /hea",
+    "GET /healthz HTTP/1.1\r\nHost: a\r\nX: ",
+    "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+];
+
+/// All files that this process may have, as a test needs hundreds of connections.
+fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, ..limit })?)
+}
+
+#[test]
+fn probes_are_answered_beside_six_hundred_silent_connections_also_where_no_file_is_left() -> Result<()> {
+    allow_many_files()?;
+    let mut objects = vec![checked("web", 10, 31_000).build()];
+    objects.extend(slices("web", &["web-1"]));
+    let stage = Stage::new(&objects)?;
+    let to = [10_256, 31_000].map(|port| SocketAddr::new(stage.node_address(1, Ip::V4), port));
+    let here = SocketAddr::from(([127, 0, 0, 1], 10_249));
+    expect_count(&stage, stage.client(), to[1], "1")?;
+    let probe = || -> Result<()> {
+        for (from, to) in [(stage.client(), to[0]), (stage.client(), to[1]), (stage.node(), here)] {
+            let answer = ask(from, to, &get("/healthz"))?;
+            ensure!(answer.status == "HTTP/1.1 200 OK", "{to}: {answer:?}");
+        }
+        Ok(())
+    };
+    let mut held = Vec::new();
+    let mut hold = |from: &Namespace, to: SocketAddr, number: usize| -> Result<()> {
+        let stream = from.run(|| {
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+            stream.write_all(SILENT[number % SILENT.len()].as_bytes())?;
+            Ok::<_, std::io::Error>(stream)
+        })?;
+        held.push(stream.with_context(|| format!("connection {number} to {to}"))?);
+        Ok(())
+    };
+    for number in 0..600 {
+        hold(stage.client(), to[0], number)?;
+        hold(stage.client(), to[1], number)?;
+        hold(stage.node(), here, number)?;
+        if number % 50 == 0 {
+            probe().with_context(|| format!("after {number} of each"))?;
+        }
+    }
+    probe().context("after all")?;
+
+    // Not one file more than it has open: each further connection needs the place of another.
+    let pid = stage.tandem.pid().context("it has ended")?;
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let few = Rlimit {
+        current: Some(u64::try_from(open)?),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let before = prlimit(pid, Resource::Nofile, few)?;
+    for round in 0..10 {
+        probe().with_context(|| format!("without a file left, round {round}"))?;
+    }
+    prlimit(pid, Resource::Nofile, before)?;
+    drop(held);
+    stage.tandem.finish()
 }

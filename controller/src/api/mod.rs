@@ -3,10 +3,12 @@
 
 mod client;
 mod server;
+mod socket;
 mod view;
 
 pub use client::{ApiError, get};
-pub use server::{ListenError, Server};
+pub use server::Server;
+pub use socket::{SocketError, remove_dead};
 pub use view::{
     ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView,
     UdpFlowsView,

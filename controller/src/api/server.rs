@@ -1,9 +1,7 @@
 //! The agent's side of the local API.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,42 +12,18 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use tandem_core::object::ObjectKey;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::config::FileState;
 use crate::engine::Snapshot;
 
+use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
-
-/// Why the agent cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// Somebody answers there already.
-    #[error("{0}: another tandem answers on this socket; give this one its own with --socket")]
-    Taken(PathBuf),
-    /// The socket or its folder cannot be made.
-    #[error("{path}: cannot listen: {source}")]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// The system's words.
-        source: io::Error,
-    },
-}
 
 /// A socket that is listened on; removed when dropped.
 pub struct Server {
     listener: UnixListener,
-    path: Cleanup,
-}
-
-struct Cleanup(PathBuf);
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        // Nothing is lost where it stays: the next agent replaces a socket that nobody answers on.
-        let _ = fs::remove_file(&self.0);
-    }
+    file: Own,
 }
 
 /// What all requests are answered from.
@@ -60,32 +34,11 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens at `path`, for root alone (mode 0600). A socket left behind by a dead agent is replaced.
-    pub async fn bind(path: &Path) -> Result<Self, ListenError> {
-        let error = |source| ListenError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(ListenError::Taken(path.to_owned()));
-        }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(error)?;
-        }
-        match fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(error)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(error)?;
-        Ok(Self {
-            listener,
-            path: Cleanup(path.to_owned()),
-        })
+    /// Listens at `path`, for root alone (mode 0600). A socket left behind by a dead agent is replaced; whatever else is there
+    /// stays, and is an error.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let (listener, file) = socket::listen(path)?;
+        Ok(Self { listener, file })
     }
 
     /// Answers until dropped.
@@ -94,7 +47,7 @@ impl Server {
             .route("/v1/status", get(status))
             .route("/v1/services", get(services))
             .with_state(Shared { published, files });
-        let _path = self.path;
+        let _file = self.file;
         axum::serve(self.listener, routes).await
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use tandem_core::family::{V4, V6};
 use tandem_nft::{NodeLock, RemoveError, remove};
 
+use crate::api::remove_dead;
 use crate::routes;
 
 use super::CommandError;
@@ -27,11 +28,7 @@ pub(super) fn run(socket: &Path) -> Result<(), CommandError> {
         "the routes of the Service ranges",
         routes.map_err(|error| error.to_string()),
     );
-    let gone = match std::fs::remove_file(socket) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(format!("removing {}: {error}", socket.display())),
-    };
+    let gone = remove_dead(socket).map_err(|error| error.to_string());
     note(&socket.display().to_string(), gone);
     if failures.is_empty() {
         Ok(())

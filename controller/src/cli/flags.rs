@@ -77,6 +77,7 @@ fn help(flag: &Flag) -> String {
 fn unused(flag: &Flag) -> Option<&'static str> {
     match flag.sets {
         Sets::Nothing(reason) => Some(reason),
+        Sets::Dropped(_) => Some("kube-proxy had it once"),
         Sets::KubeProxy(path) | Sets::Always(path) => {
             match SCHEMAS.iter().find_map(|schema| schema.field(path))?.fate {
                 Fate::Ignored(reason) => Some(reason),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::explain::fate;
 use super::schema::flags::{FLAGS, Sets};
-use super::schema::{Kind, SCHEMAS, Schema, kube_proxy, tandem};
+use super::schema::{Kind, SCHEMAS, Schema, Why, kube_proxy, tandem};
 
 fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")
@@ -49,6 +49,7 @@ fn flags(of_kube_proxy: bool) -> String {
             Sets::Itself if flag.name.ends_with("-port") => ("Honoured.".to_owned(), "ignored, with a warning"),
             Sets::Itself | Sets::Own => ("Honoured.".to_owned(), "counts"),
             Sets::Nothing(reason) => (format!("Ignored: {reason}."), ""),
+            Sets::Dropped(_) => continue,
         };
         let ignored = match flag.sets {
             Sets::KubeProxy(path) | Sets::Always(path) => field_fate(path)
@@ -67,6 +68,28 @@ fn flags(of_kube_proxy: bool) -> String {
     out
 }
 
+/// What kube-proxy once had, by the release that dropped it.
+fn dropped() -> String {
+    let mut rows: Vec<(&str, String, String)> = Vec::new();
+    for field in kube_proxy::SCHEMA.unused {
+        if let Why::Dropped(release) = field.why {
+            rows.push((release, format!("`{}`", field.path), format!("{}.", field.about)));
+        }
+    }
+    for flag in FLAGS {
+        if let Sets::Dropped(release) = flag.sets {
+            rows.push((release, format!("`--{}`", flag.name), flag.about.to_owned()));
+        }
+    }
+    let number = |release: &str| release.rsplit('.').next().and_then(|minor| minor.parse::<u32>().ok());
+    rows.sort_by_key(|(release, ..)| number(release));
+    let mut out = String::from("| dropped in Kubernetes | field or flag | what it was |\n|---|---|---|\n");
+    for (release, name, about) in rows {
+        let _ = writeln!(out, "| {release} | {name} | {} |", cell(&about));
+    }
+    out
+}
+
 /// The page with these tables in it.
 fn with_tables(page: &str) -> String {
     let tables = [
@@ -74,6 +97,7 @@ fn with_tables(page: &str) -> String {
         ("TandemConfiguration", fields(&tandem::SCHEMA)),
         ("kube-proxy's flags", flags(true)),
         ("Tandem's flags", flags(false)),
+        ("dropped by kube-proxy", dropped()),
     ];
     let mut page = page.to_owned();
     for (name, table) in tables {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::duration;
-use super::schema::{self, Default, Fate, Field, Kind, Schema};
+use super::flags;
+use super::schema::{self, Default, Fate, Field, Kind, Schema, Why};
 use super::yaml;
 
 /// A configuration of either kind, checked against its table.
@@ -19,6 +20,8 @@ pub(super) struct Document {
     /// Fields that flags set, each with the flag's name.
     flags: BTreeMap<&'static str, &'static str>,
     written: Value,
+    /// What has no effect besides fields, a line each.
+    notes: Vec<String>,
     /// The same with defaults: every field of the table is there.
     pub(super) values: Value,
 }
@@ -31,6 +34,7 @@ impl Document {
             file: None,
             flags: BTreeMap::new(),
             written: json!({}),
+            notes: Vec::new(),
             values: Value::Null,
         };
         document.complete();
@@ -39,10 +43,26 @@ impl Document {
 
     /// Reads a file's text, YAML or JSON.
     pub(super) fn parse(schema: &'static Schema, path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let written = yaml::value(text).map_err(|problem| ConfigError::Syntax {
+        let yaml::Read { mut value, more } = yaml::read(text).map_err(|problem| ConfigError::Syntax {
             path: path.to_owned(),
             problem,
         })?;
+        let mut notes = Vec::new();
+        if more {
+            notes.push(format!(
+                "{}: more than one document: the first one counts, as in kube-proxy, and the others have no effect",
+                path.display()
+            ));
+        }
+        if let Some(Value::String(text)) = value.get("featureGates") {
+            let place = format!("{}: featureGates", path.display());
+            let gates = gates_of_text(&place, text)?;
+            notes.push(format!(
+                "{place}: {text:?}: a text until Kubernetes 1.9, names with true or false since"
+            ));
+            put(&mut value, "featureGates", gates);
+        }
+        let written = value;
         let fail = |field: &str, problem: String| ConfigError::Field {
             path: path.to_owned(),
             field: field.to_owned(),
@@ -71,6 +91,7 @@ impl Document {
             file: Some(path.to_owned()),
             flags: BTreeMap::new(),
             written,
+            notes,
             values: Value::Null,
         };
         document.complete();
@@ -170,7 +191,16 @@ impl Document {
 
     /// A line for each field that says something and has no effect.
     pub(super) fn ignored(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.notes.clone();
+        for unused in self.schema.unused.iter().filter(|unused| self.is_written(unused.path)) {
+            let place = self.place(unused.path);
+            let value = match (unused.why, lookup(&self.written, unused.path)) {
+                (Why::Dropped(_), Some(value)) => format!("{:?}: ", schema::words(value)),
+                // What is in there is no setting.
+                _ => String::new(),
+            };
+            lines.push(format!("{place}: {value}ignored: {}", unused.reason()));
+        }
         for field in self.schema.fields {
             if let Fate::Ignored(reason) = field.fate
                 && self.is_set(field.path)
@@ -201,6 +231,15 @@ impl Document {
         }
         self.values = values;
     }
+}
+
+/// Gates as Kubernetes 1.9 wrote them in a file, and as the flag has them to this day.
+fn gates_of_text(place: &str, text: &str) -> Result<Value, ConfigError> {
+    flags::switches(text).ok_or_else(|| ConfigError::Value {
+        place: place.to_owned(),
+        value: schema::words(&json!(text)),
+        problem: flags::NO_SWITCHES.to_owned(),
+    })
 }
 
 /// What a field is where it is not set.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::schema::{Change, Fate, Field, Kind, SCHEMAS, Schema, nearest};
+use super::schema::{Change, Fate, Field, Kind, SCHEMAS, Schema, Unused, nearest};
 
 /// How wide a line may be.
 const WIDTH: usize = 80;
@@ -20,13 +20,18 @@ pub fn explain(path: &str, recursive: bool) -> Result<String, String> {
             "" => Ok(whole(schema, recursive)),
             rest => match schema.field(rest) {
                 Some(field) => Ok(one(schema, field, recursive)),
+                None if let Some(field) = schema.unused(rest) => Ok(unused(schema, field)),
                 None => Err(unknown(rest, &[schema])),
             },
         };
     }
     let found: Vec<String> = SCHEMAS
         .iter()
-        .filter_map(|schema| Some(one(schema, schema.field(path)?, recursive)))
+        .filter_map(|schema| match (schema.field(path), schema.unused(path)) {
+            (Some(field), _) => Some(one(schema, field, recursive)),
+            (None, Some(field)) => Some(unused(schema, field)),
+            (None, None) => None,
+        })
         .collect();
     if found.is_empty() {
         return Err(unknown(path, &SCHEMAS));
@@ -67,6 +72,12 @@ fn one(schema: &Schema, field: &Field, recursive: bool) -> String {
     }
     fields(&mut out, schema, field.path, recursive);
     out
+}
+
+/// A field that may be there and is not read.
+fn unused(schema: &Schema, field: &Unused) -> String {
+    let reason = wrapped(&format!("Ignored: {}.", field.reason()), 4);
+    format!("{}FIELD: {}\n\nTANDEM:\n{reason}\n", head(schema), field.path)
 }
 
 /// What is done with a field, as a sentence.

@@ -75,6 +75,11 @@ impl Flags {
                     }
                     document.set(field, name, value.clone())?;
                 }
+                Sets::Dropped(release) => {
+                    lines.push(format!(
+                        "--{name}: ignored: Kubernetes {release} dropped it, so it has no effect"
+                    ));
+                }
                 Sets::Nothing(reason) => lines.push(format!("--{name}: ignored: {reason}")),
                 Sets::Tandem(_) | Sets::Itself | Sets::Own => {}
             }
@@ -113,17 +118,22 @@ fn value(flag: &Flag, given: &[String]) -> Result<Value, ConfigError> {
             Value::Number(number.ok_or_else(|| wrong("not a number"))?)
         }
         Kind::Texts => pieces().filter(|text| !text.is_empty()).collect(),
-        Kind::Switches => {
-            let mut map = Map::new();
-            for piece in pieces().map(str::trim).filter(|text| !text.is_empty()) {
-                let switch = piece.split_once('=').and_then(|(name, on)| Some((name, boolean(on)?)));
-                let (name, on) = switch.ok_or_else(|| wrong("not names with true or false, like A=true,B=false"))?;
-                map.insert(name.trim().to_owned(), Value::Bool(on));
-            }
-            Value::Object(map)
-        }
+        Kind::Switches => switches(&given.join(",")).ok_or_else(|| wrong(NO_SWITCHES))?,
         _ => json!(last),
     })
+}
+
+/// What is wrong with a text that is no switches.
+pub(super) const NO_SWITCHES: &str = "not names with true or false, like A=true,B=false";
+
+/// Switches in one text: `A=true,B=false`.
+pub(super) fn switches(text: &str) -> Option<Value> {
+    let mut map = Map::new();
+    for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
+        let (name, on) = piece.split_once('=')?;
+        map.insert(name.trim().to_owned(), Value::Bool(boolean(on)?));
+    }
+    Some(Value::Object(map))
 }
 
 /// As Go's `strconv.ParseBool`.

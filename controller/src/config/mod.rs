@@ -25,7 +25,7 @@ pub use explain::explain;
 pub use flags::Flags;
 pub use live::{FileState, Live, Reread};
 pub use schema::flags::{FLAGS, Flag, Sets};
-pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema};
+pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema, Unused, Why};
 pub use settings::{Conntrack, ConntrackMax, DetectLocal, Loaded, LogFormat, Settings, Sources};
 
 /// Why there is no configuration.

@@ -22,13 +22,17 @@ pub(super) fn mode(config: &Document, warnings: &mut Vec<String>) -> Result<(), 
             "{}: {mode:?}: tandem programs nftables whatever the mode",
             config.place("mode")
         )),
+        "userspace" => warnings.push(format!(
+            "{}: {mode:?}: Kubernetes 1.26 dropped this mode: tandem programs nftables whatever the mode",
+            config.place("mode")
+        )),
         _ => {
             let problem = "not a mode that works here (nftables; iptables and ipvs mean it too)";
             return Err(config.wrong("mode", problem));
         }
     }
-    // No mode is iptables to kube-proxy, so a file for it means that.
-    let meant_iptables = mode == "iptables" || (mode.is_empty() && config.is_from_file());
+    // No mode is iptables to kube-proxy, so a file for it means that; userspace mode had nodePorts on all addresses too.
+    let meant_iptables = matches!(mode, "iptables" | "userspace") || (mode.is_empty() && config.is_from_file());
     if meant_iptables && config.texts("nodePortAddresses").is_empty() {
         warnings.push(format!(
             "{}: not set: nodePorts answer on the node's primary addresses, as in nftables mode; iptables mode has them on \

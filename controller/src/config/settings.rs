@@ -202,6 +202,7 @@ impl Sources {
         let mut warnings = self.flags.over(&mut kube_proxy, self.config.is_some())?;
         self.flags.over_tandem(&mut tandem)?;
         warnings.extend(kube_proxy.ignored());
+        warnings.extend(tandem.ignored());
         let settings = self.resolve(&kube_proxy, &tandem, &mut warnings)?;
         Ok(Loaded {
             settings,

@@ -2,6 +2,7 @@
 
 mod bad;
 mod fields;
+mod kubeadm;
 mod live;
 mod sources;
 

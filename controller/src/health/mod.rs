@@ -3,6 +3,7 @@
 //!
 //! Reads published snapshots only. [`verdict`] says what healthy means.
 
+mod connections;
 mod metrics;
 mod node_port;
 mod proxy;
@@ -23,6 +24,7 @@ use crate::config::Settings;
 use crate::engine::{Changed, Pulse, Snapshot};
 use crate::listeners::{Listeners, RETRY, bind_everywhere};
 use crate::recorder::Recorder;
+use connections::Connections;
 use node_port::HealthChecks;
 use verdict::{FamilyHealth, Health};
 
@@ -79,15 +81,17 @@ pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recor
         move |request: &Request<Incoming>| proxy::answer(&shared, request.uri().path())
     };
     let metrics = |request: &Request<Incoming>| metrics::answer(request.uri());
+    let connections = Connections::new();
     let checks = HealthChecks {
         shared: Arc::clone(&shared),
+        connections: Arc::clone(&connections),
         recorder,
     };
     tokio::spawn(watch_health(shared, engine.news.clone()));
     tokio::spawn(Listeners::new(checks).follow(engine.news, engine.changed, engine.published, settings));
     tokio::select! {
-        error = serve_at("healthzBindAddress", now.healthz_bind_address, hard_fail, proxy) => error,
-        error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, metrics) => error,
+        error = serve_at("healthzBindAddress", now.healthz_bind_address, hard_fail, &connections, proxy) => error,
+        error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, &connections, metrics) => error,
     }
 }
 
@@ -100,7 +104,13 @@ async fn watch_health(shared: Arc<Shared>, mut news: watch::Receiver<()>) {
 }
 
 /// Serves one of the agent's own addresses. It is told once that it cannot be had, and tried again until it can.
-async fn serve_at<A>(field: &'static str, address: Option<SocketAddr>, hard_fail: bool, answer: A) -> HardFail
+async fn serve_at<A>(
+    field: &'static str,
+    address: Option<SocketAddr>,
+    hard_fail: bool,
+    connections: &Arc<Connections>,
+    answer: A,
+) -> HardFail
 where
     A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
 {
@@ -112,7 +122,7 @@ where
         match bind_everywhere(address) {
             Ok(listener) => {
                 tracing::info!(%address, "{field}: listening");
-                server::serve(listener, answer.clone()).await;
+                server::serve(listener, connections.room(), answer.clone()).await;
             }
             Err(source) if hard_fail => {
                 return HardFail { field, address, source };

@@ -17,6 +17,7 @@ use tandem_core::row::Port;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::connections::Connections;
 use super::{Shared, server};
 use crate::config::Settings;
 use crate::engine::Snapshot;
@@ -27,6 +28,7 @@ use crate::recorder::{Fault, Recorder};
 /// The listeners of all health checks.
 pub(super) struct HealthChecks {
     pub(super) shared: Arc<Shared>,
+    pub(super) connections: Arc<Connections>,
     pub(super) recorder: Recorder,
 }
 
@@ -56,7 +58,7 @@ impl Purpose for HealthChecks {
 
     fn serve(&self, listener: TcpListener, service: &ObjectKey, family: IpFamily) -> JoinHandle<()> {
         let (shared, service) = (Arc::clone(&self.shared), service.clone());
-        tokio::spawn(server::serve(listener, move |_| {
+        tokio::spawn(server::serve(listener, self.connections.room(), move |_| {
             let snapshot = shared.published.load();
             let count = snapshot
                 .services

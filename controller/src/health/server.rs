@@ -1,8 +1,7 @@
-//! The HTTP server of health checks: small answers, ready at once, to anybody who can reach the node. So that strangers
-//! cannot use the agent up, it has a limit of connections and of patience.
+//! The HTTP server of health checks: small answers, ready at once, to anybody who can reach the node. What strangers may
+//! hold open, and for how long, is limited by [`super::connections`].
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -10,40 +9,42 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::connections::{Observed, Room};
 use crate::listeners::accept;
 
-/// Connections of one listener that are answered at the same time; more wait.
-const MOST: usize = 256;
-/// How long a connection may take for a request, or be idle.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest head of a request that is read. Go takes a megabyte; no probe's is a hundredth of this, and a stranger's are
+/// memory.
+const HEAD: usize = 16 << 10;
 
 /// Answers requests until it is dropped, and the connections with it.
-pub(super) async fn serve<A>(listener: TcpListener, answer: A)
+pub(super) async fn serve<A>(listener: TcpListener, room: Room, answer: A)
 where
     A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
 {
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
-            (stream, _) = accept(&listener), if connections.len() < MOST => {
-                let answer = answer.clone();
+            (stream, _) = accept(&listener, || room.make_room()) => {
+                let visit = room.enter();
+                let (answer, progress) = (answer.clone(), visit.progress());
                 let answer = service_fn(move |request: Request<Incoming>| {
+                    progress.asked();
                     let response = refusal(request.method(), request.version(), request.headers());
                     let response = response.unwrap_or_else(|| answer(&request));
                     std::future::ready(Ok::<_, Infallible>(response))
                 });
                 let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-                connections.spawn(async move {
-                    // Whoever hangs up before the end has a reason that is no concern of ours.
-                    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
-                });
+                // The visit's own times count.
+                http.header_read_timeout(None).max_buf_size(HEAD);
+                let stream = Observed::new(stream, &visit);
+                // Whoever hangs up before the end has a reason that is no concern of ours.
+                tasks.spawn(visit.during(http.serve_connection(TokioIo::new(stream), answer)));
             }
-            Some(_) = connections.join_next() => {}
+            Some(_) = tasks.join_next() => {}
         }
     }
 }

@@ -13,7 +13,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tandem_core::family::IpFamily;
 use tandem_core::object::{ObjectKey, Service};
 use tandem_core::row::Protocol;
@@ -23,11 +22,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::Settings;
 use crate::engine::{Changed, Snapshot};
+use crate::files;
 use crate::index::Entry;
 use crate::listeners::{Listeners, Purpose, Wanted, accept};
-
-/// Connections that are carried at the same time; more wait. Each takes two of the agent's file descriptors.
-const MOST: usize = 4096;
 
 /// Serves nodePorts on loopback addresses, for ever.
 pub async fn run(
@@ -36,8 +33,8 @@ pub async fn run(
     published: Arc<ArcSwap<Snapshot>>,
     settings: watch::Receiver<Arc<Settings>>,
 ) {
-    allow_many_files();
-    let carried = Arc::new(Semaphore::new(MOST));
+    // More wait, where they cost no file.
+    let carried = Arc::new(Semaphore::new(files::shares().carried));
     Listeners::new(Loopback { carried })
         .follow(news, changed, published, settings)
         .await;
@@ -73,7 +70,7 @@ impl Purpose for Loopback {
         let carried = Arc::clone(&self.carried);
         tokio::spawn(async move {
             loop {
-                let (client, _) = accept(&listener).await;
+                let (client, _) = accept(&listener, || false).await;
                 // Only what is carried counts: there may be more listeners than connections at a time. The semaphore is
                 // never closed.
                 let Ok(permit) = Arc::clone(&carried).acquire_owned().await else {
@@ -113,18 +110,6 @@ fn wanted(service: &Service, own: [Option<IpAddr>; 2]) -> Wanted<SocketAddr> {
         }
     }
     wanted
-}
-
-/// Thousands of nodePorts are thousands of sockets: raises the soft limit, which is made for `select`, to the hard one.
-fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::debug!(?limit, "the limit of open files stays: {error}");
-    }
 }
 
 #[cfg(test)]

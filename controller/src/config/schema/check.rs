@@ -35,6 +35,9 @@ fn section(schema: &Schema, value: &Value, path: &str, place: &str) -> Result<()
             before => format!("{before}.{name}"),
         };
         let (path, place) = (join(path), join(place));
+        if schema.unused(&path).is_some() {
+            continue;
+        }
         let Some(field) = schema.field(&path) else {
             return Err(unknown(schema, &path, place));
         };

@@ -1,8 +1,8 @@
-//! The flags of `tandem run`: those of kube-proxy 1.36 with the same meaning, and Tandem's own. The command line is
-//! made of this table.
+//! The flags of `tandem run`: those of kube-proxy 1.36 with the same meaning, those that kube-proxy once had, and
+//! Tandem's own. The command line is made of this table.
 
 use super::Kind::{self, Boolean, Duration, Integer, Number, Switches, Text, Texts, Unsigned};
-use Sets::{Always, Itself, KubeProxy, Nothing, Own, Tandem};
+use Sets::{Always, Dropped, Itself, KubeProxy, Nothing, Own, Tandem};
 
 /// One flag.
 #[derive(Debug)]
@@ -32,13 +32,15 @@ pub enum Sets {
     Own,
     /// Nothing, for this reason.
     Nothing(&'static str),
+    /// Nothing any more: kube-proxy had it before this release of Kubernetes.
+    Dropped(&'static str),
 }
 
 impl Flag {
-    /// Whether kube-proxy has it.
+    /// Whether kube-proxy 1.36 has it.
     pub fn of_kube_proxy(&self) -> bool {
         // The bit is a field of the file only, there.
-        !matches!(self.sets, Tandem(_) | Own) && self.name != "nftables-masquerade-bit"
+        !matches!(self.sets, Tandem(_) | Own | Dropped(_)) && self.name != "nftables-masquerade-bit"
     }
 }
 
@@ -177,4 +179,21 @@ flags! {
     "storage-driver-table", Text, Nothing(CADVISOR), "";
     "storage-driver-user", Text, Nothing(CADVISOR), "";
     "update-machine-info-interval", Duration, Nothing(CADVISOR), "";
+    "conntrack-max", Integer, Dropped("1.15"),
+        "Tracked connections; --conntrack-max-per-core and --conntrack-min take its place.";
+    "resource-container", Text, Dropped("1.16"), "The cgroup that kube-proxy moved itself into.";
+    "cleanup-ipvs", Boolean, Dropped("1.21"), "Whether --cleanup removes what ipvs mode left.";
+    "udp-timeout", Duration, Dropped("1.26"), "Timeout of UDP flows in userspace mode.";
+    "add-dir-header", Boolean, Dropped("1.26"), "Whether lines of the log name the folder of the source.";
+    "alsologtostderr", Boolean, Dropped("1.26"), "Whether the log goes to standard error as well as to files.";
+    "log-backtrace-at", Text, Dropped("1.26"), "Where in the source a stack is logged.";
+    "log-dir", Text, Dropped("1.26"), "The folder for files of the log; the log goes to standard error.";
+    "log-file", Text, Dropped("1.26"), "The file of the log; the log goes to standard error.";
+    "log-file-max-size", Unsigned, Dropped("1.26"), "The largest size of that file.";
+    "logtostderr", Boolean, Dropped("1.26"), "Whether the log goes to standard error; it always does.";
+    "one-output", Boolean, Dropped("1.26"), "Whether a line goes to one of several files only.";
+    "skip-headers", Boolean, Dropped("1.26"), "Whether lines of the log begin without time and place.";
+    "skip-log-headers", Boolean, Dropped("1.26"), "Whether files of the log begin without a header.";
+    "stderrthreshold", Text, Dropped("1.26"), "The least severity that goes to standard error as well.";
+    "proxy-port-range", Text, Dropped("1.31"), "Ports of the userspace proxy.";
 }

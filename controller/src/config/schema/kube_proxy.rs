@@ -6,7 +6,7 @@ use super::Fate::{Honoured, Ignored, Section};
 use super::Kind::{
     Boolean, Duration, DurationOrNanoseconds, Integer, Number, Quantity, Sections, Switches, Text, Texts, Unsigned,
 };
-use super::{Kind, Schema, fields};
+use super::{Kind, Schema, fields, unused};
 
 pub(crate) static SCHEMA: Schema = Schema {
     kind: "KubeProxyConfiguration",
@@ -14,6 +14,7 @@ pub(crate) static SCHEMA: Schema = Schema {
     about: "What kube-proxy reads with --config. Tandem reads the same file, so that going over to it and going back are \
             one change of the image.",
     fields: FIELDS,
+    unused: unused::KUBE_PROXY,
 };
 
 const NO_SYNC: &str =
@@ -87,7 +88,7 @@ fields! {
     "showHiddenMetricsForVersion", Text, Nothing, Ignored("Tandem hides no metrics"),
         "Shows metrics that this version hid.";
     "mode", Text, Nothing, Honoured(Live),
-        "nftables. With iptables, ipvs or nothing Tandem programs nftables all the same: the mode then only decides \
+        "nftables. With iptables, ipvs, userspace or nothing Tandem programs nftables all the same: the mode then only decides \
          which section's masqueradeBit and masqueradeAll count. kernelspace, which is Windows, is refused.";
     "iptables", OBJECT, Nothing, Section, "What counts where the mode is not nftables.";
     "iptables.masqueradeBit", Integer, Unset("14"), Honoured(Live),

@@ -7,9 +7,11 @@ pub(super) mod flags;
 mod gates;
 pub(super) mod kube_proxy;
 pub(super) mod tandem;
+mod unused;
 
 pub(super) use check::{check, nearest, words};
 pub(super) use gates::is_known as is_known_gate;
+pub use unused::{Unused, Why};
 
 /// A kind of file.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Schema {
     pub about: &'static str,
     /// Its fields, sections before what is in them.
     pub fields: &'static [Field],
+    /// Fields that may be there and are not read.
+    pub unused: &'static [Unused],
 }
 
 /// Both kinds.
@@ -141,6 +145,11 @@ impl Schema {
     /// The field with this path; inside a list of sections, indices do not count.
     pub fn field(&self, path: &str) -> Option<&'static Field> {
         self.fields.iter().find(|field| field.path == path)
+    }
+
+    /// The field with this path that may be there and is not read.
+    pub fn unused(&self, path: &str) -> Option<&'static Unused> {
+        self.unused.iter().find(|field| field.path == path)
     }
 
     /// The fields one level below this path; the empty path is the whole file.

@@ -4,7 +4,7 @@ use super::Change::{Live, Restart};
 use super::Default::{Empty, Nothing, Unset};
 use super::Fate::{Honoured, Section};
 use super::Kind::{Boolean, Section as OBJECT, Text};
-use super::{Schema, fields};
+use super::{Schema, fields, unused};
 
 pub(crate) static SCHEMA: Schema = Schema {
     kind: "TandemConfiguration",
@@ -13,6 +13,7 @@ pub(crate) static SCHEMA: Schema = Schema {
             --tandem-config; without it, a file tandem.conf beside the --config file is read if it is there, so that both \
             can be in one ConfigMap. Flags win over it.",
     fields: FIELDS,
+    unused: unused::TANDEM,
 };
 
 fields! {

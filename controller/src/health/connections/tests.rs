@@ -1,0 +1,287 @@
+//! Strangers of every kind, and probes that come among them. Real connections on loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::health::server;
+
+/// Nothing here takes so long, unless it hangs.
+const HANGS: Duration = Duration::from_secs(30);
+/// More than one listener holds, twice.
+const MANY: usize = 600;
+/// Never over.
+const ENDLESS: Patience = Patience {
+    head: Duration::from_hours(1),
+    idle: Duration::from_hours(1),
+    unread: Duration::from_hours(1),
+};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// What somebody does who holds a connection open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Silent,
+    /// Half of the first line, and no more.
+    HalfALine,
+    /// A byte of a header now and then.
+    Trickle,
+    /// A request whose answer is left where it is.
+    NeverReads,
+    /// Requests on and on, and no answer is read: what the kernel holds for the client fills.
+    AsksAndNeverReads,
+    /// A request that is answered, and nothing more.
+    KeptAlive,
+    /// A request that is answered, and the beginning of the next one.
+    HalfALineMore,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Silent,
+    Kind::HalfALine,
+    Kind::Trickle,
+    Kind::NeverReads,
+    Kind::AsksAndNeverReads,
+    Kind::KeptAlive,
+    Kind::HalfALineMore,
+];
+
+struct Server {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// A server whose answers have a body of this size.
+    async fn start(connections: &Arc<Connections>, size: usize) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let body = "x".repeat(size);
+        let answer = move |_: &Request<Incoming>| {
+            let mut response = Response::new(body.clone());
+            *response.status_mut() = StatusCode::OK;
+            response
+        };
+        let task = tokio::spawn(server::serve(listener, connections.room(), answer));
+        Self { address, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        timeout(HANGS, socket.connect(self.address)).await.unwrap().unwrap()
+    }
+
+    /// A connection of this kind, as far as it goes without waiting for time to pass.
+    async fn visitor(&self, kind: Kind) -> TcpStream {
+        let mut stream = self.connect().await;
+        // One that has been sent away already cannot be written to.
+        let _ = match kind {
+            Kind::Silent => Ok(()),
+            Kind::HalfALine => stream.write_all(b"GET /hea").await,
+            Kind::Trickle => stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").await,
+            Kind::NeverReads => stream.write_all(REQUEST).await,
+            Kind::AsksAndNeverReads => stream.write_all(&REQUEST.repeat(20)).await,
+            Kind::KeptAlive | Kind::HalfALineMore => {
+                let asked = self.ask(&mut stream).await;
+                if kind == Kind::HalfALineMore && asked.is_ok() {
+                    stream.write_all(b"GET /hea").await
+                } else {
+                    asked
+                }
+            }
+        };
+        stream
+    }
+
+    /// Asks once, and reads the answer.
+    async fn ask(&self, stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(REQUEST).await?;
+        let mut head = [0; 15];
+        timeout(HANGS, stream.read_exact(&mut head)).await??;
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        let mut rest = vec![0; 4096];
+        while !rest.ends_with(b"x") && !rest.ends_with(b"\r\n\r\n") {
+            let mut more = [0; 4096];
+            let length = timeout(HANGS, stream.read(&mut more)).await??;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest.extend_from_slice(&more[..length]);
+        }
+        Ok(())
+    }
+
+    /// What a load balancer does.
+    async fn probe(&self) {
+        let mut stream = self.connect().await;
+        self.ask(&mut stream).await.unwrap();
+    }
+}
+
+/// Whether the other end closes it: all that comes is read.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut buffer = [0; 4096];
+    let closed = async { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} };
+    timeout(HANGS, closed).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_are_answered_whoever_holds_six_hundred_connections_open() {
+    files::shares();
+    for kind in KINDS {
+        let connections = Connections::with(EACH, 2048, ENDLESS);
+        let server = Server::start(&connections, 1).await;
+        let mut held = Vec::new();
+        for number in 0..MANY {
+            held.push(server.visitor(kind).await);
+            // Before, while and after the limit is reached.
+            if number % 25 == 0 {
+                server.probe().await;
+            }
+        }
+        for _ in 0..25 {
+            server.probe().await;
+        }
+        let there = connections.rooms().total();
+        assert!(there <= EACH, "{kind:?}: {there}");
+        // Those that have been there for longest went.
+        assert!(is_closed(&mut held[0]).await, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_stays_connected_and_asks_now_and_then_outlives_the_silent_ones() {
+    files::shares();
+    let connections = Connections::with(EACH, 2048, ENDLESS);
+    let server = Server::start(&connections, 1).await;
+    let mut probe = server.connect().await;
+    server.ask(&mut probe).await.unwrap();
+    let mut held = Vec::new();
+    for number in 0..MANY {
+        held.push(server.visitor(Kind::Silent).await);
+        if number % 100 == 0 {
+            server.ask(&mut probe).await.unwrap();
+        }
+    }
+    server.ask(&mut probe).await.unwrap();
+    assert!(is_closed(&mut held[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_flooded_listener_costs_the_others_nothing_where_all_together_are_too_many() {
+    files::shares();
+    let connections = Connections::with(50, 60, ENDLESS);
+    let (flooded, other) = (
+        Server::start(&connections, 1).await,
+        Server::start(&connections, 1).await,
+    );
+    let mut quiet = other.visitor(Kind::KeptAlive).await;
+    let mut held = Vec::new();
+    for _ in 0..MANY {
+        held.push(flooded.visitor(Kind::Silent).await);
+    }
+    // More than there is room for beside the flood.
+    let mut probes = Vec::new();
+    for _ in 0..20 {
+        let mut probe = other.connect().await;
+        other.ask(&mut probe).await.unwrap();
+        probes.push(probe);
+    }
+    other.ask(&mut quiet).await.unwrap();
+    assert!(connections.rooms().total() <= 60);
+    drop((flooded, other, held, probes));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_not_prolong_it() {
+    let short = Duration::from_millis(200);
+    // Each time by itself: that of what is tried, while the others never are over.
+    for kind in KINDS {
+        let mut patience = ENDLESS;
+        match kind {
+            Kind::Silent | Kind::HalfALine | Kind::Trickle | Kind::HalfALineMore => patience.head = short,
+            Kind::NeverReads | Kind::KeptAlive => patience.idle = short,
+            Kind::AsksAndNeverReads => patience.unread = short,
+        }
+        let connections = Connections::with(EACH, 2048, patience);
+        let size = if kind == Kind::AsksAndNeverReads { 1 << 20 } else { 1 };
+        let server = Server::start(&connections, size).await;
+        let mut stream = server.visitor(kind).await;
+        let trickling = async {
+            loop {
+                if kind == Kind::Trickle {
+                    let _ = stream.write_all(b"x").await;
+                }
+                if connections.rooms().total() == 0 {
+                    break;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(15), trickling)
+            .await
+            .unwrap_or_else(|_| panic!("{kind:?} stays"));
+        assert!(is_closed(&mut stream).await, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_connections_end_with_their_server() {
+    let connections = Connections::with(EACH, 2048, ENDLESS);
+    let server = Server::start(&connections, 1).await;
+    let mut streams = JoinSet::new();
+    for kind in KINDS {
+        let mut stream = server.visitor(kind).await;
+        streams.spawn(async move { is_closed(&mut stream).await });
+    }
+    drop(server);
+    while let Some(closed) = streams.join_next().await {
+        assert!(closed.unwrap());
+    }
+    assert!(connections.rooms().of_listeners.is_empty());
+}
+
+#[tokio::test]
+async fn the_silent_go_by_age_and_never_one_that_is_being_answered() {
+    let connections = Connections::with(3, 4, ENDLESS);
+    let (one, other) = (connections.room(), connections.room());
+    let gone = async |visit: &Visit| {
+        let gone = visit.progress.gone.notified();
+        timeout(Duration::ZERO, gone).await.is_ok()
+    };
+    let visits: Vec<Visit> = (0..3).map(|_| one.enter()).collect();
+    visits[0].progress.asked();
+    let fourth = one.enter();
+    assert_eq!((gone(&visits[0]).await, gone(&visits[1]).await), (false, true));
+    // It has been answered since, and is younger than the third.
+    visits[0].progress.has_sent_all();
+    let fifth = one.enter();
+    assert_eq!((gone(&visits[0]).await, gone(&visits[2]).await), (false, true));
+    // An answer that nobody takes is silence too.
+    visits[0].progress.asked();
+    visits[0].progress.cannot_send();
+    fourth.progress.asked();
+    fifth.progress.asked();
+    let _sixth = one.enter();
+    assert!(gone(&visits[0]).await);
+    // Too many for all: the listener with the most gives one.
+    let (_first, _second) = (other.enter(), other.enter());
+    assert!(!gone(&fourth).await && !gone(&fifth).await);
+    // Where no file is left as well.
+    assert!(one.make_room());
+}
