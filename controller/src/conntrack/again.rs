@@ -70,7 +70,11 @@ impl<F: Family> Again<F> {
 
     fn put(&mut self, job: Job<F>, now: Instant) {
         let due = now + AFTER;
-        let waiting = if self.next.is_none() { &mut self.next } else { &mut self.later };
+        let waiting = if self.next.is_none() {
+            &mut self.next
+        } else {
+            &mut self.later
+        };
         match waiting {
             None => *waiting = Some((due, job)),
             Some((at, waiting)) => {
@@ -79,5 +83,59 @@ impl<F: Family> Again<F> {
                 waiting.look.add(job.look);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::family::V4;
+    use tandem_core::flows::Destination;
+    use tandem_core::row::Port;
+
+    use super::*;
+
+    fn job(port: u16) -> Job<V4> {
+        let changed = Port::new(port).map(Destination::NodePort);
+        Job {
+            look: Look {
+                changed: changed.into_iter().collect(),
+                arrivals: true,
+                ..Look::default()
+            },
+            round: port.into(),
+        }
+    }
+
+    #[test]
+    fn each_change_is_looked_at_again_a_second_later_at_least_and_two_at_most() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut again = Again::<V4>::default();
+        assert_eq!(again.due(), None);
+        again.add(job(1), at(0));
+        again.add(job(2), at(400));
+        again.add(job(3), at(900));
+        assert!(again.take(at(999)).is_none());
+        assert_eq!(again.take(at(1000)).unwrap().look, job(1).look);
+        assert_eq!(again.due(), Some(at(1900)), "both that came meanwhile");
+        again.add(job(4), at(1100));
+        let second = again.take(at(1900)).unwrap();
+        assert_eq!((second.look.changed.len(), second.round), (2, 3));
+        assert_eq!(again.take(at(2100)).unwrap().look, job(4).look);
+        assert_eq!(again.due(), None, "where nothing changes nothing is looked at");
+    }
+
+    #[test]
+    fn what_answers_begin_is_followed_for_a_few_looks_and_not_for_ever() {
+        let mut again = Again::<V4>::default();
+        let now = Instant::now();
+        again.add(job(1), now);
+        let mut looks = 0;
+        while let Some(job) = again.take(now + 2 * AFTER) {
+            looks += 1;
+            assert_eq!(job.look.arrivals, looks == 1);
+            again.once_more(job, now);
+        }
+        assert_eq!(looks, 1 + usize::from(TURNS));
     }
 }

@@ -95,7 +95,7 @@ fn flows_are_not_judged_while_rows_are_on_their_way_or_may_be_there_unknown() {
     let (mut reconciler, probe) = Reconciler::<V4>::probed();
     for (unknown, waits) in [(false, false), (true, true), (false, true)] {
         reconciler.stage(&key(), &[plan(Protocol::Udp, &[1])]);
-        reconciler.begin();
+        reconciler.begin(&Delta::default());
         assert!(probe.waits());
         reconciler.abandon(unknown);
         assert_eq!(probe.waits(), waits);

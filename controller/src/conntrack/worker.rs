@@ -160,7 +160,11 @@ impl<F: Family> Shared<F> {
 
     /// Which entries are to be read. Those that an answer began are read a second later only: until then answers come.
     fn udp_filters(&self, look: &Look<F>, second: bool) -> BTreeSet<Filter<F>> {
-        let servers = if second { look.servers.few(FEW) } else { Some(BTreeSet::new()) };
+        let servers = if second {
+            look.servers.few(FEW)
+        } else {
+            Some(BTreeSet::new())
+        };
         match (look.few(&self.lock().ledger, FEW), servers) {
             (Some(few), Some(servers)) => {
                 let to = few.iter().map(Filter::to);

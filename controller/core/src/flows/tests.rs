@@ -222,6 +222,391 @@ fn few_destinations_are_named_and_many_are_not() {
     assert_eq!(look(true, &[]).few(&ledger, 1), None);
 }
 
+fn at(addr: [u8; 4], number: u16) -> Endpoint<V4> {
+    Endpoint {
+        addr: addr.into(),
+        port: port(number),
+    }
+}
+
+/// Whether a flow is cut when this is looked at; nodePorts are taken on 192.0.2.11.
+fn cut(look: &Look<V4>, ledger: &Ledger<V4>, flow: Flow<V4>) -> Option<Wrong> {
+    look.wrong(&flow, ledger, &[[192, 0, 2, 11].into()].into())
+}
+
+#[test]
+fn whoever_has_an_address_has_it_before_a_node_port_of_the_same_number() {
+    let own = at([192, 0, 2, 11], 30_053);
+    let to_own = Destination::Address(own.addr, own.port);
+    let mut ledger = ledger([change("port", &[node_port()], &[1])]);
+    let with_port = flow(endpoint(9), own, endpoint(1));
+    let with_own = flow(endpoint(9), own, endpoint(2));
+    let judge = |ledger: &mut Ledger<V4>, changes: [Change; 1]| {
+        let look = Look {
+            changed: ledger.apply(changes).destinations.into_iter().collect(),
+            ..Look::default()
+        };
+        [with_port, with_own].map(|flow| cut(&look, ledger, flow).is_some())
+    };
+    assert_eq!(judge(&mut ledger, [change("own", &[to_own], &[2])]), [true, false]);
+    assert_eq!(judge(&mut ledger, [gone("own")]), [false, true]);
+}
+
+#[test]
+fn what_went_to_node_ports_of_an_address_that_is_left_is_cut_and_what_was_nobodys_is_not() {
+    let ledger = ledger([change("dns", &[node_port(), address(1)], &[1])]);
+    let look = Look {
+        everything: true,
+        left: [[192, 0, 2, 99].into()].into(),
+        ..Look::default()
+    };
+    let client = endpoint(9);
+    for (to, with, wrong) in [
+        (at([192, 0, 2, 99], 30_053), endpoint(1), true),
+        (at([192, 0, 2, 99], 30_053), endpoint(7), true),
+        // A program of the node, another port, an address that was never one, and one that still is.
+        (at([192, 0, 2, 99], 30_053), at([192, 0, 2, 99], 30_053), false),
+        (at([192, 0, 2, 99], 30_054), endpoint(1), false),
+        (at([192, 0, 2, 98], 30_053), endpoint(1), false),
+        (at([192, 0, 2, 11], 30_053), endpoint(1), false),
+    ] {
+        assert_eq!(
+            cut(&look, &ledger, flow(client, to, with)).is_some(),
+            wrong,
+            "{to:?} {with:?}"
+        );
+    }
+    // The nodePort went in the same change.
+    let look = Look {
+        everything: false,
+        changed: [Destination::NodePort(port(30_054))].into(),
+        ..look
+    };
+    let stale = flow(client, at([192, 0, 2, 99], 30_054), endpoint(1));
+    assert_eq!(cut(&look, &ledger, stale), Some(Wrong::Astray));
+}
+
+#[test]
+fn what_an_answer_began_is_told_from_what_a_program_of_the_node_began() {
+    let home = at([192, 0, 2, 11], 53);
+    let home_too = Destination::Address(home.addr, home.port);
+    let home_flows = |endpoints: &[Endpoint<V4>]| -> Change {
+        (
+            ObjectKey::new("ns", "dns"),
+            [PortFlows::new([home_too], endpoints)].into(),
+        )
+    };
+    let mut ledger = ledger([home_flows(&[home])]);
+    let [client, other, outside] = [
+        at([198, 51, 100, 2], 4000),
+        at([198, 51, 100, 3], 4000),
+        at([8, 8, 8, 8], 53),
+    ];
+    let answer = |to| flow(home, to, to);
+
+    // It served the destination itself until now.
+    let changes = ledger.apply([home_flows(&[endpoint(1)])]);
+    assert_eq!(changes.dismissed, [home]);
+    let dismissed = Look {
+        servers: changes.dismissed.into_iter().collect(),
+        ..Look::default()
+    };
+    assert_eq!(cut(&dismissed, &ledger, answer(client)), Some(Wrong::Turned));
+    let masqueraded = Flow {
+        back: at([192, 0, 2, 11], 54),
+        ..answer(client)
+    };
+    assert_eq!(cut(&dismissed, &ledger, masqueraded), None);
+    assert_eq!(
+        cut(&dismissed, &ledger, flow(home, client, endpoint(2))),
+        None,
+        "translated"
+    );
+    assert_eq!(
+        cut(&dismissed, &ledger, flow(at([192, 0, 2, 11], 54), client, client)),
+        None
+    );
+
+    // Nobody knows of it as a server.
+    let look = Look {
+        everything: true,
+        changed: [home_too].into(),
+        ..Look::default()
+    };
+    assert_eq!(cut(&look, &ledger, answer(client)), None);
+    // It was asked by one client, and its answer was not seen yet.
+    let asked = |answered| {
+        let mut look = look.clone();
+        look.servers.note(&Flow {
+            answered,
+            ..flow(client, home, home)
+        });
+        [client, other, outside].map(|to| cut(&look, &ledger, answer(to)).is_some())
+    };
+    assert_eq!(asked(false), [true, false, false]);
+    // It has answered: it is a server, whomever it speaks to.
+    assert_eq!(asked(true), [true, true, true]);
+
+    // It serves again, or nobody does.
+    ledger.apply([home_flows(&[home, endpoint(1)])]);
+    assert_eq!(cut(&dismissed, &ledger, answer(client)), None);
+    ledger.apply([home_flows(&[])]);
+    assert_eq!(
+        cut(&dismissed, &ledger, answer(client)),
+        Some(Wrong::Turned),
+        "refused from now on"
+    );
+    ledger.apply([gone("dns")]);
+    assert_eq!(cut(&dismissed, &ledger, answer(client)), None, "no Service's business");
+}
+
+#[test]
+fn whoever_is_asked_through_a_translation_is_no_server_whose_answers_begin_flows() {
+    let mut servers = Servers::default();
+    servers.note(&flow(endpoint(9), at([10, 96, 0, 1], 53), endpoint(1)));
+    servers.note(&Flow {
+        back: endpoint(8),
+        ..flow(endpoint(9), endpoint(1), endpoint(1))
+    });
+    assert!(servers.is_empty());
+    servers.note(&flow(endpoint(9), endpoint(1), endpoint(1)));
+    assert_eq!(servers.few(1), Some([endpoint(1)].into()));
+    servers.note(&flow(endpoint(9), endpoint(2), endpoint(2)));
+    assert_eq!(servers.few(1), None);
+}
+
+/// What becomes of a flow when one input of its translation goes, of everything that has a part in it.
+#[test]
+fn each_input_of_a_translation_goes_while_a_flow_lives() {
+    use crate::object::{EndpointSlice, Service, TrafficPolicy};
+
+    let mut service = mk_exposed("dns");
+    service.ports = vec![mk_port("udp", Protocol::Udp, 53)];
+    service.ports[0].node_port = Some(port(30_053));
+    let slice_of = |entries: &[SliceEndpoint]| {
+        let mut slice = mk_slice("dns", entries);
+        slice.ports = vec![mk_slice_port("udp", Protocol::Udp, 5353)].into();
+        slice
+    };
+    let slice = slice_of(&[local("10.244.0.1")]);
+    let node: std::net::Ipv4Addr = [192, 0, 2, 11].into();
+    let destinations = [
+        ("ClusterIP", at([10, 96, 0, 1], 53)),
+        ("externalIP", at([198, 51, 100, 1], 53)),
+        ("LoadBalancer", at([203, 0, 113, 1], 53)),
+        (
+            "nodePort",
+            Endpoint {
+                addr: node,
+                port: port(30_053),
+            },
+        ),
+    ];
+    let key = ObjectKey::new("ns", "dns");
+    let flows = |service: Option<&Service>, slices: &[EndpointSlice]| -> Box<[PortFlows<V4>]> {
+        let plans = service.map(|service| plans::<V4>(service, slices)).unwrap_or_default();
+        plans.iter().filter_map(PortFlows::of).collect()
+    };
+    let all = || BTreeSet::from(destinations.map(|(name, _)| name));
+    let none = BTreeSet::new;
+    type Input<'a> = (
+        &'a str,
+        BTreeSet<&'a str>,
+        Box<dyn Fn(&mut Service, &mut Vec<EndpointSlice>, &mut bool)>,
+    );
+    let inputs: Vec<Input<'_>> = vec![
+        ("nothing", none(), Box::new(|_, _, _| ())),
+        (
+            "the externalIP",
+            ["externalIP"].into(),
+            Box::new(|s, _, _| s.external_ips.clear()),
+        ),
+        (
+            "the LoadBalancer address",
+            ["LoadBalancer"].into(),
+            Box::new(|s, _, _| s.ingress_ips.clear()),
+        ),
+        (
+            "the nodePort",
+            ["nodePort"].into(),
+            Box::new(|s, _, _| s.ports[0].node_port = None),
+        ),
+        (
+            "its number",
+            ["nodePort"].into(),
+            Box::new(|s, _, _| s.ports[0].node_port = Some(port(30_054))),
+        ),
+        (
+            "the node's address",
+            ["nodePort"].into(),
+            Box::new(|_, _, on_node| *on_node = false),
+        ),
+        (
+            "the ClusterIP",
+            ["ClusterIP"].into(),
+            Box::new(|s, _, _| s.cluster_ips = ips(&["10.96.0.9"]).into()),
+        ),
+        (
+            "the family",
+            all(),
+            Box::new(|s, _, _| s.cluster_ips = ips(&["fd00:10:96::1"]).into()),
+        ),
+        ("the Service's port", all(), Box::new(|s, _, _| s.ports.clear())),
+        (
+            "its number",
+            ["ClusterIP", "externalIP", "LoadBalancer"].into(),
+            Box::new(|s, _, _| s.ports[0].port = port(54)),
+        ),
+        (
+            "its protocol",
+            all(),
+            Box::new(|s, _, _| s.ports[0].protocol = Protocol::Tcp),
+        ),
+        ("its name", all(), Box::new(|s, _, _| s.ports[0].name = "other".into())),
+        ("the slice", all(), Box::new(|_, slices, _| slices.clear())),
+        ("the endpoint", all(), {
+            let other = slice_of(&[local("10.244.0.2")]);
+            Box::new(move |_, slices, _| *slices = vec![other.clone()])
+        }),
+        (
+            "its port",
+            all(),
+            Box::new(|_, slices, _| {
+                slices[0].ports = vec![mk_slice_port("udp", Protocol::Udp, 5354)].into();
+            }),
+        ),
+        ("its readiness", all(), {
+            let other = slice_of(&[unready(local("10.244.0.1"))]);
+            Box::new(move |_, slices, _| *slices = vec![other.clone()])
+        }),
+        // It answers still: who is with it may stay, as with kube-proxy.
+        ("its readiness, and it still serves", none(), {
+            let other = slice_of(&[terminating(local("10.244.0.1")), local("10.244.0.2")]);
+            Box::new(move |_, slices, _| *slices = vec![other.clone()])
+        }),
+        ("its node, under the policy Local", none(), {
+            let other = slice_of(&[remote("10.244.0.1")]);
+            Box::new(move |s, slices, _| {
+                s.external_policy = TrafficPolicy::Local;
+                s.internal_policy = TrafficPolicy::Local;
+                *slices = vec![other.clone()];
+            })
+        }),
+        (
+            "the client's source range",
+            none(),
+            Box::new(|s, _, _| {
+                s.source_ranges = vec!["192.0.2.128/25".parse().unwrap()].into();
+            }),
+        ),
+    ];
+    for (input, expected, take) in inputs {
+        let mut ledger = ledger([(key.clone(), flows(Some(&service), std::slice::from_ref(&slice)))]);
+        let (mut service, mut slices, mut on_node) = (service.clone(), vec![slice.clone()], true);
+        take(&mut service, &mut slices, &mut on_node);
+        let changes = ledger.apply([(key.clone(), flows(Some(&service), &slices))]);
+        let look = Look {
+            everything: !on_node,
+            changed: changes.destinations.into_iter().collect(),
+            left: if on_node { BTreeSet::new() } else { [node].into() },
+            ..Look::default()
+        };
+        let node_addresses = if on_node { [node].into() } else { BTreeSet::new() };
+        let cut = destinations.iter().filter(|(_, to)| {
+            let flow = flow(at([198, 51, 100, 2], 4000), *to, endpoint(1));
+            look.wrong(&flow, &ledger, &node_addresses).is_some()
+        });
+        let cut: BTreeSet<&str> = cut.map(|(name, _)| *name).collect();
+        assert_eq!(cut, expected, "{input} goes");
+    }
+}
+
+#[test]
+fn only_connections_that_nobody_answered_or_translated_miss_a_frontend_that_came() {
+    let mut arrivals = Arrivals::<V4>::default();
+    let frontend = |protocol, addr: [u8; 4]| Frontend::Address {
+        class: crate::row::Class::External,
+        at: crate::row::Socket {
+            addr: addr.into(),
+            protocol,
+            port: port(80),
+        },
+    };
+    let came = [203, 0, 113, 1];
+    let node_port = Frontend::NodePort {
+        protocol: Protocol::Tcp,
+        port: port(30_080),
+    };
+    assert!(!arrivals.came(&frontend(Protocol::Udp, came)));
+    assert!(arrivals.is_empty(), "UDP is judged by endpoints");
+    assert!(arrivals.came(&frontend(Protocol::Tcp, came)));
+    assert!(arrivals.came(&node_port));
+    assert_eq!(arrivals.protocols(), [Protocol::Tcp].into());
+    let opening = Flow {
+        protocol: Protocol::Tcp,
+        answered: false,
+        opening: true,
+        ..flow(endpoint(9), at(came, 80), at(came, 80))
+    };
+    let to = |to| Flow {
+        to,
+        with: to,
+        ..opening
+    };
+    let missed = |arrivals: &Arrivals<V4>, flow: Flow<V4>| arrivals.missed_by(&flow, &[[192, 0, 2, 11].into()].into());
+    assert!(missed(&arrivals, opening));
+    let masqueraded = Flow {
+        back: endpoint(8),
+        ..opening
+    };
+    assert!(missed(&arrivals, masqueraded), "by somebody else");
+    assert!(missed(&arrivals, to(at([192, 0, 2, 11], 30_080))));
+    for (flow, why) in [
+        (
+            Flow {
+                answered: true,
+                ..opening
+            },
+            "answered",
+        ),
+        (
+            Flow {
+                opening: false,
+                ..opening
+            },
+            "it stands, and its answers go another way",
+        ),
+        (
+            Flow {
+                with: endpoint(1),
+                ..opening
+            },
+            "translated",
+        ),
+        (
+            Flow {
+                protocol: Protocol::Sctp,
+                ..opening
+            },
+            "another protocol",
+        ),
+        (to(at(came, 81)), "another port"),
+        (to(at([203, 0, 113, 2], 80)), "another address"),
+        (to(at([192, 0, 2, 12], 30_080)), "an address that takes no nodePorts"),
+    ] {
+        assert!(!missed(&arrivals, flow), "{why}");
+    }
+
+    let round = arrivals.next_round();
+    arrivals.came(&frontend(Protocol::Sctp, [203, 0, 113, 2]));
+    arrivals.went(&node_port);
+    assert!(!missed(&arrivals, to(at([192, 0, 2, 11], 30_080))));
+    assert!(missed(&arrivals, opening));
+    arrivals.forget(round);
+    assert!(!missed(&arrivals, opening), "looked at twice");
+    assert_eq!(arrivals.protocols(), [Protocol::Sctp].into());
+}
+
 type Ports = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;
 /// Services with their UDP ports: destinations and endpoints.
 type Services = BTreeMap<u8, Ports>;
