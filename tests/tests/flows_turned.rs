@@ -2,7 +2,7 @@
 //! answer begins an entry of its own, and what the client sends then counts as the answer to that.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +16,7 @@ use tandem_tests::topology::CLIENT;
 use tandem_tests::traffic::{Protocol, Request, Server};
 
 const NODE_PORT: u16 = 30_053;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A Service whose LoadBalancer address is the address of `node1`, with this endpoint there or with these pods.
 fn k3s(stage: &Stage, on_node: bool, pods: &[&str]) -> Vec<Value> {
@@ -58,6 +58,8 @@ struct HeldUp {
     heard: mpsc::Receiver<()>,
     go: mpsc::Sender<()>,
     answered: mpsc::Receiver<()>,
+    /// It ends when this does.
+    alive: Arc<()>,
 }
 
 impl HeldUp {
@@ -66,14 +68,18 @@ impl HeldUp {
         let (hears, heard) = mpsc::channel();
         let (go, told) = mpsc::channel();
         let (answers, answered) = mpsc::channel();
+        let alive = Arc::new(());
+        let still_wanted = Arc::downgrade(&alive);
         at.entrance().thread("held up", move || {
             let socket = UdpSocket::bind(address);
             let _ = ready.send(socket.is_ok());
             let Ok(socket) = socket else { return };
-            let _ = socket.set_read_timeout(Some(PATIENCE));
+            let _ = socket.set_read_timeout(Some(Duration::from_millis(20)));
             let mut question = [0; 512];
-            // It ends with its patience.
-            while let Ok((_, client)) = socket.recv_from(&mut question) {
+            while still_wanted.upgrade().is_some() {
+                let Ok((_, client)) = socket.recv_from(&mut question) else {
+                    continue;
+                };
                 if hears.send(()).is_ok() {
                     let _ = told.recv_timeout(PATIENCE);
                 }
@@ -82,11 +88,16 @@ impl HeldUp {
             }
         })?;
         ensure!(is_ready.recv()?, "no server on {address}");
-        Ok(Self { heard, go, answered })
+        Ok(Self {
+            heard,
+            go,
+            answered,
+            alive,
+        })
     }
 }
 
-/// Has a client send until this server answers it, a datagram now and then, from one port.
+/// Has a client send until this server answers it, a datagram now and then, from one port; gives up after some time.
 fn answered_in_the_end(from: &Namespace, source: SocketAddr, to: SocketAddr, by: &str) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -99,35 +110,46 @@ fn answered_in_the_end(from: &Namespace, source: SocketAddr, to: SocketAddr, by:
     }
 }
 
-/// The answer of a server on the node to a client is under way while objects become these; the client is moved to `web-1`.
-fn moved_while_an_answer_is_under_way(stage: &Stage, port: u16, objects: &[Value]) -> Result<()> {
-    let ends = Ip::BOTH.map(|family| {
-        let source = SocketAddr::new(family.of(CLIENT), 41_000);
-        (source, SocketAddr::new(stage.node_address(1, family), port))
-    });
-    let mut servers = Vec::new();
-    for (source, to) in ends {
-        let server = HeldUp::start(stage.node(), to)?;
-        stage.client().run(|| -> Result<()> {
-            UdpSocket::bind(source)?.send_to(b"who are you?\n", to)?;
-            Ok(())
-        })??;
-        server
-            .heard
-            .recv_timeout(PATIENCE)
-            .context("the server heard nothing")?;
-        servers.push(server);
+/// Where the machine is busy, what shall come between a first look and a second may come later. Then it is done again.
+fn soon_enough(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut result = attempt();
+    for _ in 0..2 {
+        if result.is_ok() {
+            break;
+        }
+        result = attempt();
     }
-    // Not one moment is lost: the answer must come between the first look and the second.
-    stage.folder.write("objects.yaml", objects)?;
-    for (HeldUp { heard, go, answered }, (source, to)) in servers.into_iter().zip(ends) {
-        wait_gone(stage, source, to)?;
-        drop(heard);
-        go.send(())?;
-        answered.recv_timeout(PATIENCE).context("the server sent nothing")?;
-    }
-    for (source, to) in ends {
-        answered_in_the_end(stage.client(), source, to, "web-1")?;
+    result
+}
+
+/// The answer of a server on the node to a client is under way while objects change; the client is moved to `web-1`.
+fn moved_while_an_answer_is_under_way(stage: &mut Stage, port: u16, before: &[Value], after: &[Value]) -> Result<()> {
+    for family in Ip::BOTH {
+        let to = SocketAddr::new(stage.node_address(1, family), port);
+        let mut source = SocketAddr::new(family.of(CLIENT), 41_000);
+        soon_enough(|| {
+            source.set_port(source.port() + 1);
+            stage.apply("objects.yaml", before)?;
+            let HeldUp {
+                heard,
+                go,
+                answered,
+                alive: _alive,
+            } = HeldUp::start(stage.node(), to)?;
+            stage.client().run(|| -> Result<()> {
+                UdpSocket::bind(source)?.send_to(b"who are you?\n", to)?;
+                Ok(())
+            })??;
+            heard.recv_timeout(PATIENCE).context("the server heard nothing")?;
+            stage.folder.write("objects.yaml", after)?;
+            // By then the first look is over.
+            wait_gone(stage, source, to)?;
+            drop(heard);
+            go.send(())?;
+            answered.recv_timeout(PATIENCE).context("the server sent nothing")?;
+            answered_in_the_end(stage.client(), source, to, "web-1")?;
+            stage.settle()
+        })?;
     }
     Ok(())
 }
@@ -135,14 +157,14 @@ fn moved_while_an_answer_is_under_way(stage: &Stage, port: u16, objects: &[Value
 #[test]
 fn a_client_is_moved_though_an_answer_of_the_node_itself_is_under_way() -> Result<()> {
     let mut stage = Stage::new(&[])?;
-    stage.apply("objects.yaml", &k3s(&stage, true, &[]))?;
-    moved_while_an_answer_is_under_way(&stage, TARGET, &k3s(&stage, false, &["web-1"]))
+    let (before, after) = (k3s(&stage, true, &[]), k3s(&stage, false, &["web-1"]));
+    moved_while_an_answer_is_under_way(&mut stage, TARGET, &before, &after)
 }
 
 #[test]
 fn a_node_port_takes_over_from_a_program_on_the_node_whose_answer_is_under_way() -> Result<()> {
-    let stage = Stage::new(&[])?;
-    moved_while_an_answer_is_under_way(&stage, NODE_PORT, &with_node_port(&["web-1"]))
+    let mut stage = Stage::new(&[])?;
+    moved_while_an_answer_is_under_way(&mut stage, NODE_PORT, &[], &with_node_port(&["web-1"]))
 }
 
 /// An entry that nobody translates.
@@ -188,28 +210,28 @@ fn what_a_server_said_by_itself_is_cut_too_once_it_serves_no_more() -> Result<()
 
 #[test]
 fn an_entry_that_is_made_late_by_what_was_before_is_found_a_second_later() -> Result<()> {
-    let before = with_node_port(&["web-1"]);
-    let mut stage = Stage::new(&before)?;
-    let looks = |stage: &Stage| -> Result<[u64; 2]> {
-        let status = stage.tandem.status()?;
-        let of = |family: usize| status["families"][family]["udpFlows"]["reconciliations"].as_u64();
-        Ok([of(0).context("no status")?, of(1).context("no status")?])
-    };
-    let at_first = looks(&stage)?;
-    stage.apply("objects.yaml", &with_node_port(&["web-2"]))?;
-    let looked = || looks(&stage).is_ok_and(|now| now[0] > at_first[0] && now[1] > at_first[1]);
-    eventually(PATIENCE, || looked().then_some(())).context("it did not look")?;
-    // As if a policy agent had held the datagram for some time.
+    let mut stage = Stage::new(&[])?;
     for family in Ip::BOTH {
-        let entry = Entry {
+        let client = |stage: &Stage, port| Entry {
             with: SocketAddr::new(stage.pod_address("web-1", family), TARGET),
             ..plain(
-                SocketAddr::new(family.of(CLIENT), 41_002),
+                SocketAddr::new(family.of(CLIENT), port),
                 SocketAddr::new(stage.node_address(1, family), NODE_PORT),
             )
         };
-        make(stage.node(), &[entry], 600)?;
-        wait_gone(&stage, entry.from, entry.to)?;
+        // One is cut by the first look; then the other comes, as if a policy agent had held its datagram for some time.
+        let mut port = 41_000;
+        soon_enough(|| {
+            port += 10;
+            let (first, late) = (client(&stage, port), client(&stage, port + 1));
+            stage.apply("objects.yaml", &with_node_port(&["web-1"]))?;
+            make(stage.node(), &[first], 600)?;
+            stage.folder.write("objects.yaml", &with_node_port(&["web-2"]))?;
+            wait_gone(&stage, first.from, first.to)?;
+            make(stage.node(), &[late], 600)?;
+            stage.settle()?;
+            wait_gone(&stage, late.from, late.to)
+        })?;
     }
     Ok(())
 }

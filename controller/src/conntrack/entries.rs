@@ -271,13 +271,17 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Whether it is a connection whose first packet alone was seen, sent once or more often.
+    /// Whether it is a connection whose first packet alone was seen, sent once or more often. An association that its client
+    /// gave up is one too: the next one from that port goes on with it.
     fn is_opening(&self) -> bool {
+        const COOKIE_WAIT: u8 = NfCtSctpState::CookieWait as u8;
+        // `SCTP_CONNTRACK_CLOSED`, whatever the specification calls it.
+        const CLOSED: u8 = NfCtSctpState::Cloned as u8;
         let Some(state) = self.state else { return false };
         let tcp = || state.get_protoinfo_tcp().ok()?.get_tcp_state().ok();
         let sctp = || state.get_protoinfo_sctp().ok()?.get_sctp_state().ok();
         tcp().is_some_and(|state| state == NfCtTcpState::SynSent as u8)
-            || sctp().is_some_and(|state| state == NfCtSctpState::CookieWait as u8)
+            || sctp().is_some_and(|state| matches!(state, COOKIE_WAIT | CLOSED))
     }
 
     fn name<F: Family>(&self) -> Name {
