@@ -139,6 +139,7 @@ fn a_restart_looks_at_what_went_meanwhile_too() {
     let look = Look {
         everything: true,
         changed: [address(2), node_port()].into(),
+        ..Look::default()
     };
     assert_eq!(probe.asked(), Some(look));
 }
