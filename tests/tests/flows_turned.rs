@@ -65,7 +65,7 @@ struct HeldUp {
 impl HeldUp {
     fn start(at: &Namespace, address: SocketAddr) -> Result<Self> {
         let (ready, is_ready) = mpsc::channel();
-        let (hears, heard) = mpsc::channel();
+        let (tell, heard) = mpsc::channel();
         let (go, told) = mpsc::channel();
         let (answers, answered) = mpsc::channel();
         let alive = Arc::new(());
@@ -80,7 +80,7 @@ impl HeldUp {
                 let Ok((_, client)) = socket.recv_from(&mut question) else {
                     continue;
                 };
-                if hears.send(()).is_ok() {
+                if tell.send(()).is_ok() {
                     let _ = told.recv_timeout(PATIENCE);
                 }
                 let _ = socket.send_to(format!("host {client}\n").as_bytes(), client);
