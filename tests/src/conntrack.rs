@@ -1,4 +1,4 @@
-//! The UDP entries of a namespace's connection tracking, listed and made over netlink: no other tool is needed.
+//! The entries of a namespace's connection tracking, listed and made over netlink: no other tool is needed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,8 +11,8 @@ use netlink_bindings::traits::{NetlinkRequest, Protocol, Pusher};
 use netlink_socket2::NetlinkSocket;
 
 use crate::netns::Namespace;
+use crate::traffic;
 
-const UDP: u8 = 17;
 const FAMILIES: [u8; 2] = [2, 10];
 /// `NLM_F_CREATE | NLM_F_EXCL`
 const CREATE: u16 = 0x400 | 0x200;
@@ -43,6 +43,16 @@ pub fn udp(namespace: &Namespace) -> Result<Vec<Entry>> {
 
 /// The same in the namespace of the calling thread.
 pub fn udp_here() -> Result<Vec<Entry>> {
+    here(traffic::Protocol::Udp)
+}
+
+/// Every entry of this transport, both families, sorted.
+pub fn of(namespace: &Namespace, protocol: traffic::Protocol) -> Result<Vec<Entry>> {
+    namespace.run(|| here(protocol))?
+}
+
+fn here(protocol: traffic::Protocol) -> Result<Vec<Entry>> {
+    let protocol = number(protocol);
     let mut socket = NetlinkSocket::new();
     let mut entries = Vec::new();
     for family in FAMILIES {
@@ -50,8 +60,11 @@ pub fn udp_here() -> Result<Vec<Entry>> {
         let mut reply = socket.request(&request).context("ask for connection tracking")?;
         while let Some((_, attributes)) = reply.recv().transpose().context("read connection tracking")? {
             let (Some((from, to)), Some((with, _))) = (
-                attributes.get_tuple_orig().ok().and_then(ends),
-                attributes.get_tuple_reply().ok().and_then(ends),
+                attributes.get_tuple_orig().ok().and_then(|tuple| ends(tuple, protocol)),
+                attributes
+                    .get_tuple_reply()
+                    .ok()
+                    .and_then(|tuple| ends(tuple, protocol)),
             ) else {
                 continue;
             };
@@ -63,7 +76,12 @@ pub fn udp_here() -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Makes entries in the namespace of the calling thread, as if these flows had been answered; their ids are not looked at.
+/// Makes UDP entries in a namespace; see [`make_here`].
+pub fn make(namespace: &Namespace, entries: &[Entry], seconds: u32) -> Result<()> {
+    namespace.run(|| make_here(entries.iter().copied(), seconds))?
+}
+
+/// Makes UDP entries in the namespace of the calling thread, as if these flows had been answered; their ids are not looked at.
 pub fn make_here(entries: impl IntoIterator<Item = Entry>, seconds: u32) -> Result<()> {
     let mut socket = NetlinkSocket::new();
     for entry in entries {
@@ -88,8 +106,16 @@ fn header(family: u8) -> Nfgenmsg {
     header
 }
 
-/// Source and destination of a UDP tuple.
-fn ends(tuple: IterableTupleAttrs<'_>) -> Option<(SocketAddr, SocketAddr)> {
+fn number(protocol: traffic::Protocol) -> u8 {
+    match protocol {
+        traffic::Protocol::Tcp => 6,
+        traffic::Protocol::Udp => 17,
+        traffic::Protocol::Sctp => 132,
+    }
+}
+
+/// Source and destination of a tuple, where it is of this protocol.
+fn ends(tuple: IterableTupleAttrs<'_>, wanted: u8) -> Option<(SocketAddr, SocketAddr)> {
     let (mut source, mut destination, mut ports, mut protocol) = (None, None, (None, None), 0);
     for attribute in tuple.flatten() {
         match attribute {
@@ -120,7 +146,7 @@ fn ends(tuple: IterableTupleAttrs<'_>) -> Option<(SocketAddr, SocketAddr)> {
         SocketAddr::new(source?, ports.0?),
         SocketAddr::new(destination?, ports.1?),
     );
-    (protocol == UDP).then_some(ends)
+    (protocol == wanted).then_some(ends)
 }
 
 fn write<P: Pusher>(tuple: PushTupleAttrs<P>, from: SocketAddr, to: SocketAddr) -> PushTupleAttrs<P> {
@@ -133,7 +159,10 @@ fn write<P: Pusher>(tuple: PushTupleAttrs<P>, from: SocketAddr, to: SocketAddr) 
         IpAddr::V4(addr) => ip.push_ip_v4_dst(addr),
         IpAddr::V6(addr) => ip.push_ip_v6_dst(addr),
     };
-    let proto = ip.end_nested().nested_tuple_proto().push_proto_num(UDP);
+    let proto = ip
+        .end_nested()
+        .nested_tuple_proto()
+        .push_proto_num(number(traffic::Protocol::Udp));
     proto
         .push_proto_src_port(from.port())
         .push_proto_dst_port(to.port())

@@ -53,11 +53,15 @@ fn clients(stage: &Stage) -> Vec<Client<'_>> {
 
 /// Has all of them ask, and gives the kernel's numbers of their flows.
 fn answered_by_web_1(stage: &Stage) -> Result<Vec<u32>> {
+    ids_answered_by_web_1(stage, clients(stage))
+}
+
+fn ids_answered_by_web_1<'a>(stage: &'a Stage, clients: impl IntoIterator<Item = Client<'a>>) -> Result<Vec<u32>> {
     let ask = |client: Client<'_>| {
         assert_eq!(client.answered_by()?, "web-1");
         Ok(client.must_have_entry(stage)?.id)
     };
-    clients(stage).into_iter().map(ask).collect()
+    clients.into_iter().map(ask).collect()
 }
 
 fn client(stage: &Stage, family: Ip, to: (IpAddr, u16)) -> Client<'_> {
@@ -136,7 +140,7 @@ fn one_frontend_alone_is_enough_to_find_its_flow_by() -> Result<()> {
         objects
     };
     let mut stage = Stage::new(&with_pod("web-1"))?;
-    let before = answered_by_web_1(&stage)?;
+    let before = ids_answered_by_web_1(&stage, clients(&stage))?;
     stage.apply("objects.yaml", &with_pod("web-3"))?;
     for (client, id) in clients(&stage).iter().zip(before) {
         client.wait_cut(&stage, id)?;

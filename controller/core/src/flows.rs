@@ -2,9 +2,9 @@
 //!
 //! The kernel translates the first datagram of a flow and remembers the result for as long as datagrams come, whatever
 //! the tables say by then. A flow whose endpoint is gone must be forgotten, or the client is never heard again; a flow
-//! that is still right must not be touched. TCP and SCTP end by themselves and are nobody's business here.
+//! that is still right must not be touched. TCP and SCTP end by themselves, but for what [`Arrivals`] are about.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::family::Family;
@@ -12,7 +12,13 @@ use crate::object::ObjectKey;
 use crate::plan::PortPlan;
 use crate::row::{Endpoint, Frontend, Port, Protocol};
 
-/// What UDP datagrams are addressed to: a frontend, whatever class its address has.
+pub use arrivals::Arrivals;
+pub use look::{Flow, Look, Servers, Wrong};
+
+mod arrivals;
+mod look;
+
+/// What packets are addressed to: a frontend, whatever class its address has. Of UDP unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination<F: Family> {
     /// A ClusterIP, an externalIP or a LoadBalancer address, and the port.
@@ -24,9 +30,23 @@ pub enum Destination<F: Family> {
 impl<F: Family> Destination<F> {
     /// Where datagrams to a frontend go; none for other protocols.
     pub fn of(frontend: &Frontend<F>) -> Option<Self> {
+        let (protocol, destination) = Self::of_any(frontend);
+        (protocol == Protocol::Udp).then_some(destination)
+    }
+
+    /// Where packets to a frontend go, whatever its protocol.
+    pub fn of_any(frontend: &Frontend<F>) -> (Protocol, Self) {
         match *frontend {
-            Frontend::Address { at, .. } => (at.protocol == Protocol::Udp).then_some(Self::Address(at.addr, at.port)),
-            Frontend::NodePort { protocol, port } => (protocol == Protocol::Udp).then_some(Self::NodePort(port)),
+            Frontend::Address { at, .. } => (at.protocol, Self::Address(at.addr, at.port)),
+            Frontend::NodePort { protocol, port } => (protocol, Self::NodePort(port)),
+        }
+    }
+
+    /// Whether an endpoint is this very destination: the node itself answers there, and nothing is translated.
+    fn is_at_home(&self, endpoint: &Endpoint<F>) -> bool {
+        match *self {
+            Self::Address(addr, port) => *endpoint == Endpoint { addr, port },
+            Self::NodePort(port) => endpoint.port == port,
         }
     }
 }
@@ -74,6 +94,24 @@ pub struct Ledger<F: Family> {
 /// The endpoints of each port that claims a destination: almost always one list. Shared with the port, and known by that.
 type Claims<F> = Vec<Arc<[Endpoint<F>]>>;
 
+/// What a change makes worth a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes<F: Family> {
+    /// Destinations that may have wrong flows now.
+    pub destinations: Vec<Destination<F>>,
+    /// Endpoints that were one of these destinations themselves, and serve it no more.
+    pub dismissed: Vec<Endpoint<F>>,
+}
+
+impl<F: Family> Default for Changes<F> {
+    fn default() -> Self {
+        Self {
+            destinations: Vec::new(),
+            dismissed: Vec::new(),
+        }
+    }
+}
+
 impl<F: Family> Default for Ledger<F> {
     fn default() -> Self {
         Self {
@@ -86,10 +124,7 @@ impl<F: Family> Default for Ledger<F> {
 impl<F: Family> Ledger<F> {
     /// Makes these all the UDP ports of their Services, and tells which destinations may have wrong flows now: those that
     /// came or went, lost an endpoint, or have their first one. An endpoint more makes no flow wrong.
-    pub fn apply(
-        &mut self,
-        changes: impl IntoIterator<Item = (ObjectKey, Box<[PortFlows<F>]>)>,
-    ) -> Vec<Destination<F>> {
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Box<[PortFlows<F>]>)>) -> Changes<F> {
         let mut before: HashMap<Destination<F>, Option<Claims<F>>> = HashMap::new();
         for (service, ports) in changes {
             let old = self.services.get(&service).map_or(&[][..], |ports| ports);
@@ -103,26 +138,29 @@ impl<F: Family> Ledger<F> {
             }
             self.replace(service, ports);
         }
-        let looks_wrong = |(destination, before): (Destination<F>, Option<Claims<F>>)| {
+        let mut changes = Changes::default();
+        for (destination, before) in before {
             let after = self.claims.get(&destination);
             let wrong = match (&before, after) {
                 (None, None) => false,
                 (Some(before), Some(after)) => wrong_flows(before, after),
                 (None, Some(_)) | (Some(_), None) => true,
             };
-            wrong.then_some(destination)
-        };
-        before.into_iter().filter_map(looks_wrong).collect()
+            if !wrong {
+                continue;
+            }
+            changes.destinations.push(destination);
+            let endpoints = before.iter().flatten().flat_map(|list| &**list);
+            let dismissed = endpoints.filter(|endpoint| destination.is_at_home(endpoint));
+            let gone = dismissed.filter(|endpoint| after.is_some_and(|after| !has(after, endpoint)));
+            changes.dismissed.extend(gone);
+        }
+        changes
     }
 
     /// Whether a flow to this destination may be with this endpoint; none where no Service has the destination.
     pub fn allows(&self, destination: &Destination<F>, endpoint: Endpoint<F>) -> Option<bool> {
-        let claims = self.claims.get(destination)?;
-        Some(
-            claims
-                .iter()
-                .any(|endpoints| endpoints.binary_search(&endpoint).is_ok()),
-        )
+        Some(has(self.claims.get(destination)?, &endpoint))
     }
 
     /// Every destination that a Service has.
@@ -154,84 +192,18 @@ impl<F: Family> Ledger<F> {
     }
 }
 
+fn has<F: Family>(claims: &Claims<F>, endpoint: &Endpoint<F>) -> bool {
+    claims.iter().any(|list| list.binary_search(endpoint).is_ok())
+}
+
 /// Whether flows that were right, or that began before there was anybody to answer, are wrong now.
 fn wrong_flows<F: Family>(before: &Claims<F>, after: &Claims<F>) -> bool {
-    let has = |claims: &Claims<F>, endpoint| claims.iter().any(|list| list.binary_search(endpoint).is_ok());
     let nobody = |claims: &Claims<F>| claims.iter().all(|list| list.is_empty());
     let lost = before
         .iter()
         .flat_map(|list| &**list)
         .any(|endpoint| !has(after, endpoint));
     lost || (nobody(before) && !nobody(after))
-}
-
-/// Which destinations' flows are to be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look<F: Family> {
-    /// All that Services have.
-    pub everything: bool,
-    /// These too, whether a Service has them still or not.
-    pub changed: HashSet<Destination<F>>,
-}
-
-impl<F: Family> Default for Look<F> {
-    fn default() -> Self {
-        Self {
-            everything: false,
-            changed: HashSet::new(),
-        }
-    }
-}
-
-impl<F: Family> Look<F> {
-    /// Whether there is nothing to look at.
-    pub fn is_empty(&self) -> bool {
-        !self.everything && self.changed.is_empty()
-    }
-
-    /// Looks at what the other one asks for, too.
-    pub fn add(&mut self, other: Self) {
-        self.everything |= other.everything;
-        self.changed.extend(other.changed);
-    }
-
-    /// The destinations, each once; none where there are more than `limit`.
-    pub fn few(&self, ledger: &Ledger<F>, limit: usize) -> Option<BTreeSet<Destination<F>>> {
-        let known = self.everything.then(|| ledger.destinations());
-        if known.as_ref().map_or(0, ExactSizeIterator::len).max(self.changed.len()) > limit {
-            return None;
-        }
-        let all: BTreeSet<_> = known.into_iter().flatten().chain(&self.changed).copied().collect();
-        (all.len() <= limit).then_some(all)
-    }
-
-    /// Whether a flow is to be cut: it is to a destination that is looked at, and nobody whom its datagrams may go to
-    /// is the one that they go to. `node_addresses` are those that take nodePort traffic.
-    pub fn wrong(&self, flow: &Flow<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> bool {
-        let to = flow.to;
-        let address = Destination::Address(to.addr, to.port);
-        let node_port = node_addresses
-            .contains(&to.addr)
-            .then_some(Destination::NodePort(to.port));
-        let mut looked_at = false;
-        for destination in [Some(address), node_port].into_iter().flatten() {
-            let allowed = ledger.allows(&destination, flow.with);
-            if allowed == Some(true) {
-                return false;
-            }
-            looked_at |= (self.everything && allowed.is_some()) || self.changed.contains(&destination);
-        }
-        looked_at
-    }
-}
-
-/// A UDP flow as the kernel remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow<F: Family> {
-    /// What its datagrams are addressed to.
-    pub to: Endpoint<F>,
-    /// Where answers come from: the endpoint that datagrams are sent to; the same as `to` where nothing is translated.
-    pub with: Endpoint<F>,
 }
 
 #[cfg(test)]

@@ -150,19 +150,28 @@ pub struct FamilyStatusView {
     pub failures: u64,
     /// Services that are not, or not wholly, programmed.
     pub set_aside: usize,
-    /// UDP flows that changes made wrong; none before the first change.
+    /// Flows that changes made wrong; none before the first change.
     #[serde(default)]
     pub udp_flows: Option<UdpFlowsView>,
 }
 
-/// What became of UDP flows whose endpoints or Services are gone.
+/// What became of flows whose endpoints, addresses or Services are gone, or came too late for them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UdpFlowsView {
     /// Flows that were cut.
     pub cut: u64,
-    /// How often flows were looked at.
+    /// Of them: UDP flows that an endpoint's last answer had begun.
+    #[serde(default)]
+    pub cut_turned: u64,
+    /// Of them: TCP and SCTP connections that began before their frontend was there.
+    #[serde(default)]
+    pub cut_connecting: u64,
+    /// How often flows were looked at after changes.
     pub reconciliations: u64,
+    /// How often they were looked at once more.
+    #[serde(default)]
+    pub second_looks: u64,
     /// Seconds since the last time.
     pub last_seconds_ago: Option<f64>,
     /// How long that took.
@@ -392,7 +401,10 @@ impl UdpFlowsView {
     fn new(status: &Flows) -> Self {
         Self {
             cut: status.cut,
+            cut_turned: status.turned,
+            cut_connecting: status.connecting,
             reconciliations: status.reconciliations,
+            second_looks: status.second_looks,
             last_seconds_ago: status.last.map(|then| seconds_since(then).as_secs_f64()),
             last_microseconds: u64::try_from(status.last_took.as_micros()).unwrap_or(u64::MAX),
             last_read: status.last_read,

@@ -124,7 +124,7 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
     });
     line("  Last change:", last.as_deref().unwrap_or(""));
     line(
-        "  UDP flows:",
+        "  Flows:",
         &family.udp_flows.as_ref().map(udp_flows).unwrap_or_default(),
     );
     let error = family
@@ -135,7 +135,20 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
 }
 
 fn udp_flows(flows: &UdpFlowsView) -> String {
-    let mut text = format!("{} cut in {} reconciliations", flows.cut, flows.reconciliations);
+    let mut text = format!("{} cut", flows.cut);
+    let kinds = [
+        (flows.cut_turned, "begun by an answer"),
+        (flows.cut_connecting, "connecting too early"),
+    ];
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect();
+    if !kinds.is_empty() {
+        let _ = write!(text, " ({})", kinds.join(", "));
+    }
+    let _ = write!(text, " in {} reconciliations", flows.reconciliations);
     if let Some(seconds) = flows.last_seconds_ago {
         let (took, read) = (Duration::from_micros(flows.last_microseconds), flows.last_read);
         // Writing to a String cannot fail.

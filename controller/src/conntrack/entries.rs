@@ -1,12 +1,12 @@
-//! The kernel's connection tracking over netlink: UDP entries of one family are read and deleted here, and nowhere else.
+//! The kernel's connection tracking over netlink: entries of one family are read and deleted here, and nowhere else.
 
 use std::io;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use netlink_bindings::conntrack::{
-    ConntrackAttrs, IterableConntrackAttrs, IterableTupleAttrs, Nfgenmsg, OpGetDump, PushConntrackAttrs, Request,
-    TupleAttrs, TupleIpAttrs, TupleProtoAttrs,
+    ConntrackAttrs, IterableConntrackAttrs, IterableProtoinfoAttrs, IterableTupleAttrs, NfCtSctpState, NfCtTcpState,
+    Nfgenmsg, OpGetDump, PushConntrackAttrs, Request, TupleAttrs, TupleIpAttrs, TupleProtoAttrs,
 };
 use netlink_bindings::traits::{NetlinkRequest, Protocol as Netlink, Pusher};
 use netlink_socket2::{NetlinkSocket, ReplyError};
@@ -19,9 +19,13 @@ const NETFILTER: u16 = 12;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`
 const DELETE: u16 = 1 << 8 | 2;
 /// `CTA_FILTER_F_…` of the kernel's nf_conntrack_netlink.c: which parts of a tuple `CTA_FILTER` compares.
+const BY_SOURCE: u32 = 1 << 0;
 const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
+const BY_SOURCE_PORT: u32 = 1 << 4;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
+/// `IPS_SEEN_REPLY`
+const ANSWERED: u32 = 1 << 1;
 /// How often entries are read again because some were lost on the way.
 const ATTEMPTS: usize = 3;
 
@@ -36,34 +40,46 @@ pub(super) enum EntriesError {
     Delete(io::Error),
 }
 
-/// Which UDP entries are asked for. The kernel leaves out the others since Linux 5.8; older ones hand out all, so that
+/// Which entries are asked for. The kernel leaves out the others since Linux 5.8; older ones hand out all, so that
 /// whoever asks still looks at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Filter<F: Family> {
-    /// Only those whose first datagram went to this address.
-    addr: Option<F::Addr>,
-    /// Only those whose first datagram went to this port.
-    port: Option<Port>,
+pub(super) enum Filter<F: Family> {
+    /// All of UDP.
+    Udp,
+    /// Those of UDP whose first datagram went there; to any address where there is none.
+    To(Option<F::Addr>, Port),
+    /// Those of UDP whose first datagram came from there; from any address where there is none.
+    From(Option<F::Addr>, Port),
+    /// Those of this protocol that nobody answered.
+    Unanswered(Protocol),
 }
 
 impl<F: Family> Filter<F> {
-    /// All of them.
-    pub(super) const ALL: Self = Self { addr: None, port: None };
-
-    /// Those that went there, and as few others as the kernel can be made to leave out. Where IPv6 addresses are to be
-    /// compared it hands out exactly those that differ (seen with Linux 6.18), so that only ports are of use there.
+    /// Those that went there, and as few others as the kernel can be made to leave out.
     pub(super) fn to(destination: &Destination<F>) -> Self {
         match *destination {
-            Destination::Address(addr, port) => Self {
-                addr: (F::FAMILY == IpFamily::V4).then_some(addr),
-                port: Some(port),
-            },
-            Destination::NodePort(port) => Self {
-                addr: None,
-                port: Some(port),
-            },
+            Destination::Address(addr, port) => Self::To(comparable::<F>(addr), port),
+            Destination::NodePort(port) => Self::To(None, port),
         }
     }
+
+    /// Those that came from there, and as few others as the kernel can be made to leave out.
+    pub(super) fn from(server: &Endpoint<F>) -> Self {
+        Self::From(comparable::<F>(server.addr), server.port)
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Udp | Self::To(..) | Self::From(..) => Protocol::Udp,
+            Self::Unanswered(protocol) => *protocol,
+        }
+    }
+}
+
+/// The address, where the kernel can compare it. Where IPv6 addresses are to be compared it hands out exactly those that
+/// differ (seen with Linux 6.18), so that only ports are of use there.
+fn comparable<F: Family>(addr: F::Addr) -> Option<F::Addr> {
+    (F::FAMILY == IpFamily::V4).then_some(addr)
 }
 
 /// What the kernel knows an entry by: its addresses, zone and number, so that never a later one is meant.
@@ -86,12 +102,18 @@ impl<F: Family> Default for Entries<F> {
 }
 
 impl<F: Family> Entries<F> {
-    /// Calls `each` with every UDP entry that matches, and with what gives its name. After a loss some come again.
+    /// Calls `each` with every entry that matches, and with what gives its name. After a loss some come again.
     pub(super) fn read(
         &mut self,
         filter: &Filter<F>,
         mut each: impl FnMut(&Flow<F>, &dyn Fn() -> Name),
     ) -> Result<(), EntriesError> {
+        let protocol = filter.protocol();
+        let mut each = |flow: &Flow<F>, name: &dyn Fn() -> Name| {
+            if flow.protocol == protocol {
+                each(flow, name);
+            }
+        };
         let mut filter = Some(filter);
         let mut attempt = 1;
         loop {
@@ -155,11 +177,14 @@ fn header<F: Family>() -> Nfgenmsg {
 fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
     let mut request = Request::new().op_get_dump(&header::<F>());
     let Some(filter) = filter else { return request };
-    let tuple = request.encode().nested_tuple_orig();
     let mut flags = BY_PROTOCOL;
-    let tuple = match filter.addr {
-        None => tuple,
-        Some(addr) => {
+    let mut attributes = request.encode();
+    if let Filter::Unanswered(_) = filter {
+        attributes = attributes.push_status(0).push_status_mask(ANSWERED);
+    }
+    let tuple = attributes.nested_tuple_orig();
+    let tuple = match *filter {
+        Filter::To(Some(addr), _) => {
             flags |= BY_DESTINATION;
             let ip = tuple.nested_tuple_ip();
             match addr.into() {
@@ -168,11 +193,28 @@ fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
             }
             .end_nested()
         }
+        Filter::From(Some(addr), _) => {
+            flags |= BY_SOURCE;
+            let ip = tuple.nested_tuple_ip();
+            match addr.into() {
+                IpAddr::V4(addr) => ip.push_ip_v4_src(addr),
+                IpAddr::V6(addr) => ip.push_ip_v6_src(addr),
+            }
+            .end_nested()
+        }
+        Filter::Udp | Filter::To(None, _) | Filter::From(None, _) | Filter::Unanswered(_) => tuple,
     };
-    let mut proto = tuple.nested_tuple_proto().push_proto_num(Protocol::Udp.number());
-    if let Some(port) = filter.port {
-        flags |= BY_DESTINATION_PORT;
-        proto = proto.push_proto_dst_port(port.get());
+    let mut proto = tuple.nested_tuple_proto().push_proto_num(filter.protocol().number());
+    match *filter {
+        Filter::To(_, port) => {
+            flags |= BY_DESTINATION_PORT;
+            proto = proto.push_proto_dst_port(port.get());
+        }
+        Filter::From(_, port) => {
+            flags |= BY_SOURCE_PORT;
+            proto = proto.push_proto_src_port(port.get());
+        }
+        Filter::Udp | Filter::Unanswered(_) => {}
     }
     let tuple = proto.end_nested();
     tuple.end_nested().nested_filter().push_orig_flags(flags).end_nested();
@@ -183,6 +225,8 @@ fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
 struct Entry<'a> {
     original: IterableTupleAttrs<'a>,
     reply: IterableTupleAttrs<'a>,
+    status: u32,
+    state: Option<IterableProtoinfoAttrs<'a>>,
     zone: Option<u16>,
     id: u32,
 }
@@ -190,10 +234,13 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn of(attributes: IterableConntrackAttrs<'a>) -> Option<Self> {
         let (mut original, mut reply, mut zone, mut id) = (None, None, None, None);
+        let (mut status, mut state) = (0, None);
         for attribute in attributes.flatten() {
             match attribute {
                 ConntrackAttrs::TupleOrig(tuple) => original = Some(tuple),
                 ConntrackAttrs::TupleReply(tuple) => reply = Some(tuple),
+                ConntrackAttrs::Status(value) => status = value,
+                ConntrackAttrs::Protoinfo(value) => state = Some(value),
                 ConntrackAttrs::Zone(value) => zone = Some(value),
                 ConntrackAttrs::Id(value) => id = Some(value),
                 _ => {}
@@ -202,17 +249,39 @@ impl<'a> Entry<'a> {
         Some(Self {
             original: original?,
             reply: reply?,
+            status,
+            state,
             zone,
             id: id?,
         })
     }
 
-    /// Where it leads; none where it is not UDP of this family.
+    /// Where it leads; none where it is not of this family, or of a protocol without ports.
     fn flow<F: Family>(&self) -> Option<Flow<F>> {
+        let (protocol, from, to) = ends(self.original)?;
+        let (_, with, back) = ends::<F>(self.reply)?;
         Some(Flow {
-            to: end(self.original, End::Destination)?,
-            with: end(self.reply, End::Source)?,
+            protocol,
+            from,
+            to,
+            with,
+            back,
+            answered: self.status & ANSWERED != 0,
+            opening: self.is_opening(),
         })
+    }
+
+    /// Whether it is a connection whose first packet alone was seen, sent once or more often. An association that its client
+    /// gave up is one too: the next one from that port goes on with it.
+    fn is_opening(&self) -> bool {
+        const COOKIE_WAIT: u8 = NfCtSctpState::CookieWait as u8;
+        // `SCTP_CONNTRACK_CLOSED`, whatever the specification calls it.
+        const CLOSED: u8 = NfCtSctpState::Cloned as u8;
+        let Some(state) = self.state else { return false };
+        let tcp = || state.get_protoinfo_tcp().ok()?.get_tcp_state().ok();
+        let sctp = || state.get_protoinfo_sctp().ok()?.get_sctp_state().ok();
+        tcp().is_some_and(|state| state == NfCtTcpState::SynSent as u8)
+            || sctp().is_some_and(|state| matches!(state, COOKIE_WAIT | CLOSED))
     }
 
     fn name<F: Family>(&self) -> Name {
@@ -229,36 +298,27 @@ impl<'a> Entry<'a> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Source,
-    Destination,
-}
-
-/// One end of a UDP tuple.
-fn end<F: Family>(tuple: IterableTupleAttrs<'_>, which: End) -> Option<Endpoint<F>> {
-    let (mut addr, mut port, mut udp) = (None, None, false);
+/// Protocol, source and destination of a tuple.
+fn ends<F: Family>(tuple: IterableTupleAttrs<'_>) -> Option<(Protocol, Endpoint<F>, Endpoint<F>)> {
+    let (mut protocol, mut addrs, mut ports) = (None, (None, None), (None, None));
     for attribute in tuple.flatten() {
         match attribute {
             TupleAttrs::TupleIp(ip) => {
                 for attribute in ip.flatten() {
-                    let (end, value) = match attribute {
-                        TupleIpAttrs::IpV4Src(value) => (End::Source, IpAddr::V4(value)),
-                        TupleIpAttrs::IpV4Dst(value) => (End::Destination, IpAddr::V4(value)),
-                        TupleIpAttrs::IpV6Src(value) => (End::Source, IpAddr::V6(value)),
-                        TupleIpAttrs::IpV6Dst(value) => (End::Destination, IpAddr::V6(value)),
-                    };
-                    if end == which {
-                        addr = F::addr(value);
+                    match attribute {
+                        TupleIpAttrs::IpV4Src(value) => addrs.0 = F::addr(IpAddr::V4(value)),
+                        TupleIpAttrs::IpV4Dst(value) => addrs.1 = F::addr(IpAddr::V4(value)),
+                        TupleIpAttrs::IpV6Src(value) => addrs.0 = F::addr(IpAddr::V6(value)),
+                        TupleIpAttrs::IpV6Dst(value) => addrs.1 = F::addr(IpAddr::V6(value)),
                     }
                 }
             }
             TupleAttrs::TupleProto(proto) => {
                 for attribute in proto.flatten() {
                     match attribute {
-                        TupleProtoAttrs::ProtoNum(number) => udp = number == Protocol::Udp.number(),
-                        TupleProtoAttrs::ProtoSrcPort(value) if which == End::Source => port = Port::new(value),
-                        TupleProtoAttrs::ProtoDstPort(value) if which == End::Destination => port = Port::new(value),
+                        TupleProtoAttrs::ProtoNum(number) => protocol = Protocol::from_number(number),
+                        TupleProtoAttrs::ProtoSrcPort(value) => ports.0 = Port::new(value),
+                        TupleProtoAttrs::ProtoDstPort(value) => ports.1 = Port::new(value),
                         _ => {}
                     }
                 }
@@ -266,10 +326,13 @@ fn end<F: Family>(tuple: IterableTupleAttrs<'_>, which: End) -> Option<Endpoint<
             TupleAttrs::TupleZone(_) => {}
         }
     }
-    Some(Endpoint {
-        addr: addr?,
-        port: port.filter(|_| udp)?,
-    })
+    let end = |addr: Option<F::Addr>, port: Option<Port>| {
+        Some(Endpoint {
+            addr: addr?,
+            port: port?,
+        })
+    };
+    Some((protocol?, end(addrs.0, ports.0)?, end(addrs.1, ports.1)?))
 }
 
 impl NetlinkRequest for Name {

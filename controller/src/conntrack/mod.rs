@@ -1,14 +1,18 @@
-//! Cuts UDP flows that a change made wrong, and no others: entries of the kernel's connection tracking that still lead to
-//! endpoints that are gone, to Services that are gone, or nowhere because they are older than the rules.
+//! Cuts flows that a change made wrong, and no others: UDP entries of the kernel's connection tracking that still lead to
+//! endpoints that are gone, to Services that are gone, or nowhere because they are older than the rules; UDP entries that
+//! were begun by the answer of such an endpoint; and TCP and SCTP connections that nobody answered and that are older than
+//! their frontend.
 //!
 //! The engine tells a [`Reconciler`] what it is about to program; once the kernel has acknowledged the rows, a thread of
 //! the reconciler's own looks at the flows of the destinations that changed ([`tandem_core::flows`] says which). The
-//! engine never waits for it.
+//! engine never waits for it. A second or two later it looks at the same once more: a packet may have been held up on its
+//! way (in a policy agent's queue, or while a server made its answer) and be remembered by the old rules only then.
 //!
 //! Invariant: a flow is judged by the ledger as it is after the flow was read, never by an older one. A flow can only have
 //! begun by rows that were in the kernel, and while rows are on their way there the worker waits for the ledger that goes
 //! with them. So no flow is cut because it is newer than what it is compared with.
 
+mod again;
 mod entries;
 mod worker;
 
@@ -23,18 +27,24 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tandem_core::delta::Delta;
 use tandem_core::family::Family;
-use tandem_core::flows::{Destination, Ledger, Look, PortFlows};
+use tandem_core::flows::{Arrivals, Destination, Ledger, Look, PortFlows};
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::PortPlan;
-use tandem_core::row::{Protocol, Row};
+use tandem_core::row::{Frontend, Protocol, Row};
 
-/// What became of UDP flows so far.
+/// What became of flows so far.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     /// Flows that were cut.
     pub cut: u64,
-    /// How often flows were looked at, to the end.
+    /// How many of them were UDP flows that an answer had begun.
+    pub turned: u64,
+    /// How many of them were connections that began before their frontend was there, and that nobody had answered.
+    pub connecting: u64,
+    /// How often flows were looked at after changes, to the end.
     pub reconciliations: u64,
+    /// How often they were looked at once more.
+    pub second_looks: u64,
     /// When that was the last time.
     pub last: Option<SystemTime>,
     /// How long it took.
@@ -68,10 +78,20 @@ pub struct Reconciler<F: Family> {
     staged_addresses: Option<BTreeSet<F::Addr>>,
     /// Whether all Services were programmed since the tables were opened. Before that the ledger is no measure.
     loaded: bool,
+    /// Frontends that come and go with the next change.
+    staged_frontends: Vec<(Frontend<F>, Coming)>,
     /// What an earlier run left in the tables and nobody claimed.
     gone: HashSet<Destination<F>>,
+    /// Addresses that took nodePort traffic in an earlier run and do no more.
+    left: BTreeSet<F::Addr>,
     /// Whether the kernel may have rows that the ledger does not know of.
     unsure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coming {
+    Comes,
+    Goes,
 }
 
 #[derive(Debug)]
@@ -85,6 +105,7 @@ struct Shared<F: Family> {
 #[derive(Debug)]
 struct State<F: Family> {
     ledger: Ledger<F>,
+    arrivals: Arrivals<F>,
     /// The node's addresses that take nodePort traffic.
     node_addresses: BTreeSet<F::Addr>,
     look: Look<F>,
@@ -111,6 +132,7 @@ impl<F: Family> Reconciler<F> {
     fn without_worker() -> Self {
         let state = State {
             ledger: Ledger::default(),
+            arrivals: Arrivals::default(),
             node_addresses: BTreeSet::new(),
             look: Look::default(),
             asked: false,
@@ -128,7 +150,9 @@ impl<F: Family> Reconciler<F> {
             staged: Vec::new(),
             staged_addresses: None,
             loaded: false,
+            staged_frontends: Vec::new(),
             gone: HashSet::new(),
+            left: BTreeSet::new(),
             unsure: false,
         }
     }
@@ -158,8 +182,17 @@ impl<F: Family> Reconciler<F> {
     }
 
     /// The change goes to the kernel now.
-    pub(crate) fn begin(&mut self) {
-        if !self.staged.is_empty() {
+    pub(crate) fn begin(&mut self, delta: &Delta<F>) {
+        let frontends = |rows: &[Row<F>], coming| -> Vec<_> {
+            let of = |row: &Row<F>| match row {
+                Row::Frontend { frontend, .. } => Some((*frontend, coming)),
+                _ => None,
+            };
+            rows.iter().filter_map(of).collect()
+        };
+        self.staged_frontends.extend(frontends(&delta.removed, Coming::Goes));
+        self.staged_frontends.extend(frontends(&delta.added, Coming::Comes));
+        if !self.is_idle() {
             self.shared.lock().applying = true;
         }
     }
@@ -167,26 +200,38 @@ impl<F: Family> Reconciler<F> {
     /// The kernel did not take the change; or nobody knows, and then it may have what the ledger lacks: no flow is judged
     /// before a change went through.
     pub(crate) fn abandon(&mut self, unknown: bool) {
-        if !self.staged.is_empty() {
+        if !self.is_idle() {
             self.unsure |= unknown;
             self.shared.lock().applying = self.unsure;
             self.shared.wake.notify_one();
         }
         self.staged.clear();
         self.staged_addresses = None;
+        // Where the kernel has the change all the same, no later one says that they came.
+        if !unknown {
+            self.staged_frontends.clear();
+        }
     }
 
     /// Rows of an earlier run that no Service claims were removed.
     pub(crate) fn orphaned(&mut self, delta: &Delta<F>) {
-        self.gone.extend(delta.removed.iter().filter_map(|row| match row {
-            Row::Frontend { frontend, .. } => Destination::of(frontend),
-            _ => None,
-        }));
+        for row in &delta.removed {
+            match row {
+                Row::Frontend { frontend, .. } => self.gone.extend(Destination::of(frontend)),
+                Row::NodeAddress { addr } => drop(self.left.insert(*addr)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the next change has nothing that flows depend on.
+    fn is_idle(&self) -> bool {
+        self.staged.is_empty() && self.staged_frontends.is_empty()
     }
 
     /// The kernel has the change. Until all is loaded, nothing is looked at.
     pub(crate) fn commit(&mut self) {
-        if self.staged.is_empty() && self.staged_addresses.is_none() && !self.unsure {
+        if self.is_idle() && self.staged_addresses.is_none() && !self.unsure {
             return;
         }
         for (service, ports) in &self.staged {
@@ -199,17 +244,30 @@ impl<F: Family> Reconciler<F> {
         self.unsure = false;
         let mut state = self.shared.lock();
         state.applying = false;
-        let changed = state.ledger.apply(self.staged.drain(..));
-        // What was sent to an address before it took nodePort traffic went elsewhere.
-        let moved = self.staged_addresses.take().is_some_and(|addresses| {
+        let mut arrivals = false;
+        for (frontend, coming) in self.staged_frontends.drain(..) {
+            match coming {
+                Coming::Goes => state.arrivals.went(&frontend),
+                Coming::Comes => arrivals |= state.arrivals.came(&frontend),
+            }
+        }
+        let changes = state.ledger.apply(self.staged.drain(..));
+        let mut look = Look {
+            changed: changes.destinations.into_iter().collect(),
+            servers: changes.dismissed.into_iter().collect(),
+            arrivals,
+            ..Look::default()
+        };
+        if let Some(addresses) = self.staged_addresses.take()
+            && addresses != state.node_addresses
+        {
             let before = std::mem::replace(&mut state.node_addresses, addresses);
-            before != state.node_addresses && state.ledger.destinations().len() > 0
-        });
+            look.left = before.difference(&state.node_addresses).copied().collect();
+            // What was sent to an address before it took nodePort traffic went elsewhere.
+            look.everything = state.ledger.destinations().len() > 0;
+        }
         if self.loaded {
-            state.ask(Look {
-                everything: moved,
-                changed: changed.into_iter().collect(),
-            });
+            state.ask(look);
         }
         drop(state);
         self.shared.wake.notify_one();
@@ -222,11 +280,14 @@ impl<F: Family> Reconciler<F> {
             return;
         }
         let mut state = self.shared.lock();
-        let everything = first && state.ledger.destinations().len() > 0;
-        state.ask(Look {
-            everything,
+        let look = Look {
+            everything: first && state.ledger.destinations().len() > 0,
             changed: std::mem::take(&mut self.gone),
-        });
+            left: std::mem::take(&mut self.left),
+            arrivals: first && !state.arrivals.is_empty(),
+            ..Look::default()
+        };
+        state.ask(look);
         drop(state);
         self.shared.wake.notify_one();
     }

@@ -95,7 +95,7 @@ fn flows_are_not_judged_while_rows_are_on_their_way_or_may_be_there_unknown() {
     let (mut reconciler, probe) = Reconciler::<V4>::probed();
     for (unknown, waits) in [(false, false), (true, true), (false, true)] {
         reconciler.stage(&key(), &[plan(Protocol::Udp, &[1])]);
-        reconciler.begin();
+        reconciler.begin(&Delta::default());
         assert!(probe.waits());
         reconciler.abandon(unknown);
         assert_eq!(probe.waits(), waits);
@@ -149,4 +149,52 @@ fn the_worker_ends_with_the_reconciler() {
     let worker = std::thread::spawn(move || worker::run(&shared));
     drop(reconciler);
     worker.join().unwrap();
+}
+
+#[test]
+fn addresses_that_take_node_ports_no_more_are_told_also_those_of_an_earlier_run() {
+    let (mut reconciler, probe) = Reconciler::<V4>::probed();
+    let addresses = |last: &[u8]| last.iter().map(|last| Ipv4Addr::new(192, 0, 2, *last)).collect();
+    let left = |last: u8| BTreeSet::from([Ipv4Addr::new(192, 0, 2, last)]);
+    let removed = Row::NodeAddress {
+        addr: Ipv4Addr::new(192, 0, 2, 10),
+    };
+    reconciler.stage(&key(), &[plan(Protocol::Udp, &[1])]);
+    reconciler.stage_addresses(addresses(&[11, 12]));
+    reconciler.orphaned(&Delta {
+        removed: vec![removed],
+        ..Delta::default()
+    });
+    reconciler.commit();
+    reconciler.all_loaded();
+    assert_eq!(probe.asked().unwrap().left, left(10));
+    reconciler.stage_addresses(addresses(&[12]));
+    reconciler.commit();
+    assert_eq!(probe.asked().unwrap().left, left(11));
+}
+
+#[test]
+fn frontends_that_may_have_come_with_a_change_of_which_nobody_knows_come_with_the_next() {
+    let (mut reconciler, probe) = Reconciler::<V4>::probed();
+    reconciler.all_loaded();
+    let frontend = Frontend::NodePort {
+        protocol: Protocol::Tcp,
+        port: port(30_080),
+    };
+    let delta = Delta {
+        added: vec![Row::Frontend {
+            frontend,
+            service: tandem_core::id::ServiceId::plain(1).unwrap(),
+            label: "shop/web".into(),
+        }],
+        ..Delta::default()
+    };
+    for (unknown, comes) in [(false, false), (true, true)] {
+        reconciler.begin(&delta);
+        assert!(probe.waits());
+        reconciler.abandon(unknown);
+        reconciler.commit();
+        assert_eq!(probe.asked().is_some_and(|look| look.arrivals), comes);
+        assert!(!probe.waits());
+    }
 }

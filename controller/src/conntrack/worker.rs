@@ -1,4 +1,5 @@
-//! The reconciler's thread: waits until it is asked, reads the flows in question, cuts the wrong ones.
+//! The reconciler's thread: waits until it is asked, reads the flows in question, cuts the wrong ones, and does so once more
+//! a second later.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -6,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::Family;
-use tandem_core::flows::{Flow, Look};
+use tandem_core::flows::{Flow, Look, Servers, Wrong};
 
+use super::again::{Again, Job};
 use super::entries::{Entries, EntriesError, Filter, Name};
 use super::{Shared, State, Status};
 
@@ -27,48 +29,95 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// What one look came to.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) read: u64,
-    pub(super) cut: u64,
+struct Tally {
+    read: u64,
+    astray: u64,
+    turned: u64,
+    connecting: u64,
+}
+
+/// Why the thread goes on.
+enum Wake {
+    /// The engine is gone.
+    Over,
+    /// There is something new to look at.
+    Asked,
+    /// It is time.
+    Due,
 }
 
 /// Works until the engine is gone.
 pub(super) fn run<F: Family>(shared: &Shared<F>) {
     let mut entries = Entries::<F>::default();
-    let mut failed = false;
-    while shared.wait(failed.then_some(RETRY)) {
-        thread::sleep(GRACE);
-        let look = shared.take();
+    let mut again = Again::default();
+    let mut retry: Option<Instant> = None;
+    loop {
+        let until = again.due().into_iter().chain(retry).min();
+        let due = match shared.wait(until) {
+            Wake::Over => return,
+            Wake::Asked => None,
+            Wake::Due => again.take(Instant::now()),
+        };
+        let second = due.is_some();
+        let mut job = due.unwrap_or_else(|| {
+            thread::sleep(GRACE);
+            shared.take()
+        });
         let started = Instant::now();
         let mut tally = Tally::default();
-        let result = shared.reconcile(&look, &mut entries, &mut tally);
-        failed = result.is_err();
-        shared.note(&tally, started.elapsed(), look, result);
+        let result = shared.reconcile(&mut job.look, second, &mut entries, &mut tally);
+        shared.note(&tally, started.elapsed(), &job.look, second, &result);
+        if result.is_err() {
+            retry = Some(Instant::now() + RETRY);
+            // Not asked: the next change, or time, comes first.
+            shared.lock().look.add(job.look);
+        } else if second {
+            if job.look.arrivals {
+                shared.lock().arrivals.forget(job.round);
+            }
+            if tally.turned > 0 {
+                again.once_more(job, Instant::now());
+            }
+        } else {
+            retry = None;
+            again.add(job, Instant::now());
+        }
     }
 }
 
 impl<F: Family> Shared<F> {
-    /// Waits until there is something to look at; false where there never will be.
-    fn wait(&self, retry: Option<Duration>) -> bool {
-        let idle = |state: &mut State<F>| !state.asked && !state.over;
-        let state = self.lock();
-        let state = match retry {
-            None => self
-                .wake
-                .wait_while(state, idle)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(retry) => {
-                let waited = self.wake.wait_timeout_while(state, retry, idle);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+    /// Waits until there is something to look at, or until then.
+    fn wait(&self, until: Option<Instant>) -> Wake {
+        let mut state = self.lock();
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if state.over {
+                return Wake::Over;
             }
-        };
-        !state.over
+            if left == Some(Duration::ZERO) {
+                return Wake::Due;
+            }
+            if state.asked {
+                return Wake::Asked;
+            }
+            state = match left {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.wake.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 
-    fn take(&self) -> Look<F> {
+    fn take(&self) -> Job<F> {
         let mut state = self.lock();
         state.asked = false;
-        std::mem::take(&mut state.look)
+        let look = std::mem::take(&mut state.look);
+        Job {
+            round: state.arrivals.next_round(),
+            look,
+        }
     }
 
     /// The state while no rows are on their way to the kernel.
@@ -77,73 +126,149 @@ impl<F: Family> Shared<F> {
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reconcile(&self, look: &Look<F>, entries: &mut Entries<F>, tally: &mut Tally) -> Result<(), EntriesError> {
-        loop {
-            let few = look.few(&self.lock().ledger, FEW);
-            let filters: BTreeSet<Filter<F>> = match few {
-                Some(few) => few.iter().map(Filter::to).collect(),
-                None => [Filter::ALL].into(),
-            };
-            let mut wrong: Vec<Name> = Vec::new();
-            for filter in &filters {
-                entries.read(filter, |flow: &Flow<F>, name| {
-                    tally.read += 1;
-                    if wrong.len() < AT_ONCE && self.is_wrong(look, flow) {
-                        wrong.push(name());
-                    }
-                })?;
+    fn reconcile(
+        &self,
+        look: &mut Look<F>,
+        second: bool,
+        entries: &mut Entries<F>,
+        tally: &mut Tally,
+    ) -> Result<(), EntriesError> {
+        if look.has_udp() {
+            let filters = self.udp_filters(look, second);
+            // Known only once their flows are judged, and of use in the next look.
+            let mut servers = Servers::default();
+            cut_all(entries, &filters, tally, |flow| {
+                let state = self.settled();
+                let wrong = look.wrong(flow, &state.ledger, &state.node_addresses)?;
+                if wrong == Wrong::Astray {
+                    servers.note(flow);
+                }
+                Some(wrong.into())
+            })?;
+            look.servers.add(servers);
+        }
+        if look.arrivals {
+            let filters = self.lock().arrivals.protocols().into_iter().map(Filter::Unanswered);
+            cut_all(entries, &filters.collect(), tally, |flow| {
+                let state = self.settled();
+                let missed = state.arrivals.missed_by(flow, &state.node_addresses);
+                missed.then_some(Cut::Connecting)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Which entries are to be read. Those that an answer began are read a second later only: until then answers come.
+    fn udp_filters(&self, look: &Look<F>, second: bool) -> BTreeSet<Filter<F>> {
+        let servers = if second {
+            look.servers.few(FEW)
+        } else {
+            Some(BTreeSet::new())
+        };
+        match (look.few(&self.lock().ledger, FEW), servers) {
+            (Some(few), Some(servers)) => {
+                let to = few.iter().map(Filter::to);
+                to.chain(servers.iter().map(Filter::from)).collect()
             }
-            let mut cut = 0;
-            for name in &wrong {
-                cut += u64::from(entries.delete(name)?);
-            }
-            tally.cut += cut;
-            // Entries that went by themselves leave nothing more to do either.
-            if wrong.len() < AT_ONCE || cut == 0 {
-                return Ok(());
-            }
+            _ => [Filter::Udp].into(),
         }
     }
 
-    fn is_wrong(&self, look: &Look<F>, flow: &Flow<F>) -> bool {
-        let state = self.settled();
-        look.wrong(flow, &state.ledger, &state.node_addresses)
-    }
-
-    fn note(&self, tally: &Tally, took: Duration, look: Look<F>, result: Result<(), EntriesError>) {
+    fn note(&self, tally: &Tally, took: Duration, look: &Look<F>, second: bool, result: &Result<(), EntriesError>) {
         let before = self.report.load();
+        let cut = tally.astray + tally.turned + tally.connecting;
         let mut status = Status {
-            cut: before.cut + tally.cut,
-            last: Some(SystemTime::now()),
-            last_took: took,
-            last_read: tally.read,
+            cut: before.cut + cut,
+            turned: before.turned + tally.turned,
+            connecting: before.connecting + tally.connecting,
             last_error: None,
             ..(*before).clone()
         };
-        let (family, destinations) = (F::FAMILY, look.changed.len());
+        if !second {
+            status.last = Some(SystemTime::now());
+            status.last_took = took;
+            status.last_read = tally.read;
+        }
+        let (family, destinations, read) = (F::FAMILY, look.changed.len(), tally.read);
         match result {
             Ok(()) => {
-                status.reconciliations += 1;
-                if before.last_error.is_some() {
-                    tracing::info!(%family, "UDP flows are looked at again");
-                }
-                if look.everything {
-                    tracing::info!(%family, read = tally.read, cut = tally.cut, ?took, "all UDP flows were looked at");
+                if second {
+                    status.second_looks += 1;
                 } else {
-                    tracing::debug!(%family, destinations, read = tally.read, cut = tally.cut, ?took, "UDP flows were looked at");
+                    status.reconciliations += 1;
+                }
+                if before.last_error.is_some() {
+                    tracing::info!(%family, "flows are looked at again");
+                }
+                if look.everything && !second {
+                    tracing::info!(%family, read, cut, ?took, "all UDP flows were looked at");
+                } else {
+                    tracing::debug!(%family, destinations, second, read, cut, ?took, "flows were looked at");
                 }
             }
             Err(error) => {
                 let reason = error.to_string();
                 if before.last_error.as_ref() != Some(&reason) {
-                    tracing::warn!(%family, reason, "UDP flows may still be with endpoints that are gone; it is tried again");
+                    tracing::warn!(%family, reason, "flows may still be with endpoints that are gone; it is tried again");
                 }
                 status.failures += 1;
                 status.last_error = Some(reason);
-                // Not asked: the next change, or time, comes first.
-                self.lock().look.add(look);
             }
         }
         self.report.0.store(status.into());
+    }
+}
+
+/// What is cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    Astray,
+    Turned,
+    Connecting,
+}
+
+impl From<Wrong> for Cut {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Astray => Self::Astray,
+            Wrong::Turned => Self::Turned,
+        }
+    }
+}
+
+/// Reads entries and deletes those that are to be cut.
+fn cut_all<F: Family>(
+    entries: &mut Entries<F>,
+    filters: &BTreeSet<Filter<F>>,
+    tally: &mut Tally,
+    mut judge: impl FnMut(&Flow<F>) -> Option<Cut>,
+) -> Result<(), EntriesError> {
+    loop {
+        let mut wrong: Vec<(Name, Cut)> = Vec::new();
+        for filter in filters {
+            entries.read(filter, |flow: &Flow<F>, name| {
+                tally.read += 1;
+                if wrong.len() < AT_ONCE
+                    && let Some(cut) = judge(flow)
+                {
+                    wrong.push((name(), cut));
+                }
+            })?;
+        }
+        let mut gone = 0_u64;
+        for (name, cut) in &wrong {
+            if entries.delete(name)? {
+                gone += 1;
+                match cut {
+                    Cut::Astray => tally.astray += 1,
+                    Cut::Turned => tally.turned += 1,
+                    Cut::Connecting => tally.connecting += 1,
+                }
+            }
+        }
+        // Entries that went by themselves leave nothing more to do either.
+        if wrong.len() < AT_ONCE || gone == 0 {
+            return Ok(());
+        }
     }
 }

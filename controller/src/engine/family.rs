@@ -344,7 +344,7 @@ impl<F: Family> FamilyEngine<F> {
         let delta = self.table.take();
         if !delta.is_empty() {
             if let Some(flows) = &mut self.flows {
-                flows.begin();
+                flows.begin(&delta);
             }
             let (result, took) = self.apply(&delta);
             if let Err(error) = result {

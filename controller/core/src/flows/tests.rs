@@ -1,6 +1,6 @@
 //! Which destinations a change makes worth a look, and which flows are wrong; then any history against the definition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -11,6 +11,10 @@ use crate::object::SliceEndpoint;
 use crate::samples::{
     ips, local, mk_exposed, mk_port, mk_service, mk_slice, mk_slice_port, plans, port, remote, terminating, unready,
 };
+
+mod arrivals;
+mod inputs;
+mod turned;
 
 type Change = (ObjectKey, Box<[PortFlows<V4>]>);
 
@@ -27,6 +31,19 @@ fn address(last: u8) -> Destination<V4> {
 
 fn node_port() -> Destination<V4> {
     Destination::NodePort(port(30_053))
+}
+
+/// A flow that was answered; only what it is addressed to is translated.
+fn flow(from: Endpoint<V4>, to: Endpoint<V4>, with: Endpoint<V4>) -> Flow<V4> {
+    Flow {
+        protocol: Protocol::Udp,
+        from,
+        to,
+        with,
+        back: from,
+        answered: true,
+        opening: false,
+    }
 }
 
 fn change(service: &str, destinations: &[Destination<V4>], endpoints: &[u8]) -> Change {
@@ -46,7 +63,7 @@ fn ledger(changes: impl IntoIterator<Item = Change>) -> Ledger<V4> {
 }
 
 fn look(ledger: &mut Ledger<V4>, changes: impl IntoIterator<Item = Change>) -> Vec<Destination<V4>> {
-    let mut found = ledger.apply(changes);
+    let mut found = ledger.apply(changes).destinations;
     found.sort_unstable();
     found
 }
@@ -148,6 +165,7 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
     let look = Look {
         everything: false,
         changed: [address(1), address(2), node_port()].into(),
+        ..Look::default()
     };
     let node = Endpoint {
         addr: [192, 0, 2, 11].into(),
@@ -158,7 +176,7 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
         Destination::NodePort(_) => node,
     };
     let wrong = |look: &Look<V4>, to: Endpoint<V4>, with: Endpoint<V4>| {
-        look.wrong(&Flow { to, with }, &ledger, &[node.addr].into())
+        look.wrong(&flow(endpoint(9), to, with), &ledger, &[node.addr].into()) == Some(Wrong::Astray)
     };
     for here in [address(1), node_port()].map(to) {
         assert!(!wrong(&look, here, endpoint(1)));
@@ -179,7 +197,7 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
 
     let everything = Look {
         everything: true,
-        changed: HashSet::new(),
+        ..Look::default()
     };
     assert!(wrong(&everything, to(address(1)), endpoint(2)));
     assert!(!wrong(&everything, to(address(1)), endpoint(1)));
@@ -195,6 +213,7 @@ fn few_destinations_are_named_and_many_are_not() {
     let look = |everything, changed: &[Destination<V4>]| Look {
         everything,
         changed: changed.iter().copied().collect(),
+        ..Look::default()
     };
     let some = |destinations: &[Destination<V4>]| Some(destinations.iter().copied().collect());
     assert_eq!(look(false, &[address(2)]).few(&ledger, 2), some(&[address(2)]));
@@ -205,6 +224,70 @@ fn few_destinations_are_named_and_many_are_not() {
     );
     assert_eq!(look(true, &[address(2)]).few(&ledger, 2), None);
     assert_eq!(look(true, &[]).few(&ledger, 1), None);
+}
+
+fn at(addr: [u8; 4], number: u16) -> Endpoint<V4> {
+    Endpoint {
+        addr: addr.into(),
+        port: port(number),
+    }
+}
+
+/// Whether a flow is cut when this is looked at; nodePorts are taken on 192.0.2.11.
+fn cut(look: &Look<V4>, ledger: &Ledger<V4>, flow: Flow<V4>) -> Option<Wrong> {
+    look.wrong(&flow, ledger, &[[192, 0, 2, 11].into()].into())
+}
+
+#[test]
+fn whoever_has_an_address_has_it_before_a_node_port_of_the_same_number() {
+    let own = at([192, 0, 2, 11], 30_053);
+    let to_own = Destination::Address(own.addr, own.port);
+    let mut ledger = ledger([change("port", &[node_port()], &[1])]);
+    let with_port = flow(endpoint(9), own, endpoint(1));
+    let with_own = flow(endpoint(9), own, endpoint(2));
+    let judge = |ledger: &mut Ledger<V4>, changes: [Change; 1]| {
+        let look = Look {
+            changed: ledger.apply(changes).destinations.into_iter().collect(),
+            ..Look::default()
+        };
+        [with_port, with_own].map(|flow| cut(&look, ledger, flow).is_some())
+    };
+    assert_eq!(judge(&mut ledger, [change("own", &[to_own], &[2])]), [true, false]);
+    assert_eq!(judge(&mut ledger, [gone("own")]), [false, true]);
+}
+
+#[test]
+fn what_went_to_node_ports_of_an_address_that_is_left_is_cut_and_what_was_nobodys_is_not() {
+    let ledger = ledger([change("dns", &[node_port(), address(1)], &[1])]);
+    let look = Look {
+        everything: true,
+        left: [[192, 0, 2, 99].into()].into(),
+        ..Look::default()
+    };
+    let client = endpoint(9);
+    for (to, with, wrong) in [
+        (at([192, 0, 2, 99], 30_053), endpoint(1), true),
+        (at([192, 0, 2, 99], 30_053), endpoint(7), true),
+        // A program of the node, another port, an address that was never one, and one that still is.
+        (at([192, 0, 2, 99], 30_053), at([192, 0, 2, 99], 30_053), false),
+        (at([192, 0, 2, 99], 30_054), endpoint(1), false),
+        (at([192, 0, 2, 98], 30_053), endpoint(1), false),
+        (at([192, 0, 2, 11], 30_053), endpoint(1), false),
+    ] {
+        assert_eq!(
+            cut(&look, &ledger, flow(client, to, with)).is_some(),
+            wrong,
+            "{to:?} {with:?}"
+        );
+    }
+    // The nodePort went in the same change.
+    let look = Look {
+        everything: false,
+        changed: [Destination::NodePort(port(30_054))].into(),
+        ..look
+    };
+    let stale = flow(client, at([192, 0, 2, 99], 30_054), endpoint(1));
+    assert_eq!(cut(&look, &ledger, stale), Some(Wrong::Astray));
 }
 
 type Ports = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;

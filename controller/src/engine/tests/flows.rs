@@ -60,6 +60,7 @@ fn changed(destinations: &[Destination<V4>]) -> Look<V4> {
     Look {
         everything: false,
         changed: destinations.iter().copied().collect(),
+        ..Look::default()
     }
 }
 
@@ -77,6 +78,8 @@ fn everything_is_looked_at_once_at_the_start_and_then_what_changes_make_wrong() 
     );
     let everything = Look {
         everything: true,
+        // web's
+        arrivals: true,
         ..Look::default()
     };
     assert_eq!(probe.asked(), Some(everything));
@@ -91,9 +94,37 @@ fn everything_is_looked_at_once_at_the_start_and_then_what_changes_make_wrong() 
 }
 
 #[test]
-fn a_start_without_udp_asks_for_nothing() {
-    let (_, probe) = probed(&Host::default(), [service("web", 1), slice("web", &[1])]);
+fn without_udp_only_frontends_that_come_are_asked_about() {
+    let node = Host::default();
+    let (mut engine, probe) = probed(&node, [service("web", 1), slice("web", &[1])]);
+    let arrivals = Look {
+        arrivals: true,
+        ..Look::default()
+    };
+    assert_eq!(probe.asked(), Some(arrivals.clone()), "clients may have connected before");
+    bring(&mut engine, slice("web", &[2]));
+    assert_eq!(probe.asked(), None, "an endpoint is no frontend");
+    bring(&mut engine, service("shop", 2));
+    assert_eq!(probe.asked(), Some(arrivals));
+    bring(&mut engine, gone("shop"));
     assert_eq!(probe.asked(), None);
+    drop(engine);
+    let (_, probe) = probed(&node, [service("web", 1), slice("web", &[1])]);
+    assert_eq!(probe.asked(), None, "they were there before the restart");
+}
+
+#[test]
+fn frontends_that_the_kernel_refused_have_not_come() {
+    let node = Host::default();
+    let (mut engine, probe) = probed(&node, []);
+    node.v4.lock().unwrap().refuse = Some("bad");
+    bring(&mut engine, service("bad", 1));
+    assert_eq!(engine.v4().status().set_aside.len(), 1);
+    assert_eq!(probe.asked(), None);
+    assert!(!probe.waits());
+    node.v4.lock().unwrap().refuse = None;
+    engine.sync(Instant::now() + Duration::from_secs(1));
+    assert!(probe.asked().unwrap().arrivals);
 }
 
 #[test]
@@ -108,6 +139,7 @@ fn a_restart_looks_at_what_went_meanwhile_too() {
     let look = Look {
         everything: true,
         changed: [address(2), node_port()].into(),
+        ..Look::default()
     };
     assert_eq!(probe.asked(), Some(look));
 }
