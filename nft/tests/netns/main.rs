@@ -2,8 +2,10 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod affinity;
+mod buffers;
 mod dataplane;
 mod kernel;
+mod lock;
 mod remove;
 mod rows;
 mod ruleset;
