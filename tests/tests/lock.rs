@@ -199,7 +199,7 @@ fn a_killed_tandem_leaves_no_lock_and_the_next_one_starts_at_once() -> Result<()
 #[test]
 fn a_table_of_that_name_from_a_file_keeps_nobody_from_starting_and_cleanup_takes_it_away() -> Result<()> {
     let node = Empty::new()?;
-    let plain = "table ip tandem-node-lock { comment \"from a file\"; chain a { }; }\n";
+    let plain = "table ip tandem-node-lock {\ncomment \"from a file\"\nchain a { }\n}\n";
     node.nft(plain)?;
     let mut tandem = node.start()?;
     tandem.wait_ready()?;

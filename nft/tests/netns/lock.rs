@@ -129,7 +129,7 @@ fn squat_ports() -> Vec<OwnedFd> {
 #[test]
 fn a_table_of_that_name_that_nobody_owns_is_no_lock() {
     in_namespace(|| {
-        let made = format!("table ip {TABLE} {{ comment \"mine\"; chain a {{ }} }}\n");
+        let made = format!("table ip {TABLE} {{\ncomment \"mine\"\nchain a {{ }}\n}}\n");
         assert!(nft(&[], &made));
         let lock = acquire();
         let listing = run("nft", &["list", "table", "ip", TABLE]);
