@@ -48,7 +48,7 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("waited for 2 s");
+    assert!(condition(), "waited for 2 s");
 }
 
 /// What `nft list table` prints.
