@@ -122,6 +122,7 @@ fn follow(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::net::IpAddr;
 
     use super::{AGAIN, InterfacesError, follow};
@@ -139,15 +140,15 @@ mod tests {
             Ok(address(3)),
         ]
         .into_iter();
-        let (mut told, mut waits, mut slept) = (Vec::new(), 0, Vec::new());
+        let (mut told, waits, mut slept) = (Vec::new(), Cell::new(0), Vec::new());
         follow(
             || answers.next().unwrap(),
             || {
-                waits += 1;
+                waits.set(waits.get() + 1);
                 Ok(())
             },
             |addresses| {
-                told.push((addresses, waits));
+                told.push((addresses, waits.get()));
                 told.len() < 3
             },
             |time| slept.push(time),
