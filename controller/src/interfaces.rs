@@ -1,6 +1,7 @@
 //! The addresses that this node's interfaces have, followed through rtnetlink. Told to the engine when they change.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netlink_bindings::rt_addr::{Ifaddrmsg, Request};
 use netlink_socket2::{MulticastSocketRaw, NetlinkSocket};
@@ -12,6 +13,11 @@ use crate::event::Event;
 const ROUTE: u16 = 0;
 /// `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h
 const GROUPS: [u32; 2] = [5, 9];
+
+/// The wait before what could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The wait after a loss: more changes are likely to come.
+const AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// Why the node's addresses cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,41 +46,114 @@ impl Interfaces {
 
     /// The addresses as they are, sorted.
     pub fn read(&mut self) -> Result<Vec<IpAddr>, InterfacesError> {
-        let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
-        let error = |error: netlink_socket2::ReplyError| InterfacesError(error.to_string());
-        let mut reply = self
-            .socket
-            .request(&request)
-            .map_err(|error| InterfacesError(error.to_string()))?;
-        let mut addresses = Vec::new();
-        while let Some((_, attributes)) = reply.recv().transpose().map_err(error)? {
-            // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.
-            addresses.extend(attributes.get_local().or_else(|_| attributes.get_address()).ok());
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        Ok(addresses)
+        read(&mut self.socket).inspect_err(|_| {
+            // Whatever of the answer is still to come goes with its socket.
+            self.socket = NetlinkSocket::new();
+        })
     }
 
     /// Follows changes until the engine is gone. Blocks: give it a thread of its own.
-    pub fn follow(mut self, events: &Sender<Event>) {
-        let mut known = Vec::new();
-        loop {
-            match self.read() {
-                Ok(addresses) if addresses != known => {
+    pub fn follow(self, events: &Sender<Event>) {
+        let Self {
+            mut socket,
+            mut changes,
+        } = self;
+        follow(
+            || read(&mut socket).inspect_err(|_| socket = NetlinkSocket::new()),
+            || changes.recv().map(drop).map_err(|error| error.to_string()),
+            |addresses| events.blocking_send(Event::Interfaces(addresses)).is_ok(),
+            std::thread::sleep,
+        );
+    }
+}
+
+fn read(socket: &mut NetlinkSocket) -> Result<Vec<IpAddr>, InterfacesError> {
+    let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
+    let mut reply = socket
+        .request(&request)
+        .map_err(|error| InterfacesError(error.to_string()))?;
+    let mut addresses = Vec::new();
+    while let Some(answer) = reply.recv() {
+        let (_, attributes) = answer.map_err(|error| InterfacesError(error.to_string()))?;
+        // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.
+        addresses.extend(attributes.get_local().or_else(|_| attributes.get_address()).ok());
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// Reads, tells what is new, and waits for the next change, until nobody listens any more. What could not be read is
+/// read again: no other change may come for a long time.
+fn follow(
+    mut read: impl FnMut() -> Result<Vec<IpAddr>, InterfacesError>,
+    mut wait: impl FnMut() -> Result<(), String>,
+    mut tell: impl FnMut(Vec<IpAddr>) -> bool,
+    mut sleep: impl FnMut(Duration),
+) {
+    let (mut known, mut complaint) = (Vec::new(), None);
+    loop {
+        match read() {
+            Ok(addresses) => {
+                complaint = None;
+                if addresses != known {
                     known.clone_from(&addresses);
-                    if events.blocking_send(Event::Interfaces(addresses)).is_err() {
+                    if !tell(addresses) {
                         return;
                     }
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!("{error}; the addresses known last are used"),
             }
-            // A notification that was lost (ENOBUFS) is answered like one that came: by reading all again.
-            if let Err(error) = self.changes.recv() {
-                tracing::debug!("a change of addresses was lost: {error}");
-                std::thread::sleep(std::time::Duration::from_millis(100));
+            Err(InterfacesError(error)) => {
+                if complaint.as_ref() != Some(&error) {
+                    tracing::warn!("{}; the addresses known last are used", InterfacesError(error.clone()));
+                }
+                complaint = Some(error);
+                sleep(AGAIN);
+                continue;
             }
         }
+        // A notification that was lost (ENOBUFS) is answered like one that came: by reading all again.
+        if let Err(error) = wait() {
+            tracing::debug!("a change of addresses was lost: {error}");
+            sleep(AFTER_LOSS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::IpAddr;
+
+    use super::{AGAIN, InterfacesError, follow};
+
+    #[test]
+    fn addresses_that_could_not_be_read_are_read_again_without_another_change() {
+        let address = |n: u8| vec![IpAddr::from([192, 0, 2, n])];
+        let lost = || Err(InterfacesError("no buffer space".to_owned()));
+        let mut answers = vec![
+            Ok(address(1)),
+            lost(),
+            lost(),
+            Ok(address(2)),
+            Ok(address(2)),
+            Ok(address(3)),
+        ]
+        .into_iter();
+        let (mut told, waits, mut slept) = (Vec::new(), Cell::new(0), Vec::new());
+        follow(
+            || answers.next().unwrap(),
+            || {
+                waits.set(waits.get() + 1);
+                Ok(())
+            },
+            |addresses| {
+                told.push((addresses, waits.get()));
+                told.len() < 3
+            },
+            |time| slept.push(time),
+        );
+        assert_eq!(told, [(address(1), 0), (address(2), 1), (address(3), 3)]);
+        assert_eq!(slept, [AGAIN, AGAIN]);
     }
 }

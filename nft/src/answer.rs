@@ -40,7 +40,7 @@ pub(crate) struct Refusal {
     pub(crate) words: Option<String>,
 }
 
-/// The messages of one datagram; ends at the first that is not whole.
+/// The messages of one datagram; ends at the first that is not whole, with what is left of the datagram.
 pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -51,7 +51,7 @@ impl<'a> Iterator for Messages<'a> {
         let length = usize::try_from(u32_at(header, 0)?).ok()?;
         let (kind, flags, sequence) = (u16_at(header, 4)?, u16_at(header, 6)?, u32_at(header, 8)?);
         let body = self.0.get(HEADER..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let rest = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         let content = match kind {
             DONE | ERROR => match i32::from_ne_bytes(body.get(..4)?.try_into().ok()?) {
                 0 if kind == DONE => Content::End,
@@ -66,6 +66,7 @@ impl<'a> Iterator for Messages<'a> {
             },
             kind => Content::Data { kind, body },
         };
+        self.0 = rest;
         Some(Message {
             sequence,
             interrupted: flags & INTERRUPTED != 0,

@@ -17,9 +17,9 @@ use crate::listing::{self, words};
 use crate::owner::Ownership;
 use crate::rivals::{self, Seen};
 use crate::sets::Set;
-use crate::socket::{Outcome, Socket};
+use crate::socket::{Buffers, Outcome, Socket};
 use crate::wire::Batch;
-use crate::{Settings, element, explain, rules};
+use crate::{Settings, element, explain, parts, rules};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
@@ -48,8 +48,13 @@ pub struct TidyError {
 impl<F: Family> Kernel<F> {
     /// Opens the table: makes it, or takes over the one that is there with its rows, without a moment without rules.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with(settings, Buffers::LARGE)
+    }
+
+    /// The same, over a socket that holds no more than this.
+    pub fn open_with(settings: Settings, buffers: Buffers) -> Result<Self, OpenError> {
         let mut kernel = Self {
-            socket: Socket::open().map_err(OpenError::Socket)?,
+            socket: Socket::with(buffers).map_err(OpenError::Socket)?,
             batch: Batch::default(),
             demand: Demand::default(),
             settings,
@@ -234,24 +239,14 @@ impl<F: Family> Kernel<F> {
         first
     }
 
-    /// Applies a change that is too large for one transaction in two halves, the first of which holds what the second
-    /// points at.
+    /// Applies a change that is too large for one transaction in two halves. After the first one nothing points at what
+    /// is not there.
     fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
-        let (removed, rest) = delta.removed.split_at(delta.removed.len() / 2);
-        let (changed, changed_rest) = delta.changed.split_at(delta.changed.len() / 2);
-        let (added, added_rest) = delta.added.split_at(delta.added.len() / 2);
-        let half = |added: &[Row<F>], changed: &[(Row<F>, Row<F>)], removed: &[Row<F>]| Delta {
-            added: added.to_vec(),
-            changed: changed.to_vec(),
-            removed: removed.to_vec(),
-        };
-        let halves = [half(added, changed, removed), half(added_rest, changed_rest, rest)];
-        if halves.iter().any(|half| half.len() == delta.len()) {
+        let Some([first, second]) = parts::halves(delta) else {
             return Err(ApplyError::Failed(
                 "one row does not fit into the socket's buffer".to_owned(),
             ));
-        }
-        let [first, second] = halves;
+        };
         self.apply(&first)?;
         self.apply(&second)
             .map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}")))

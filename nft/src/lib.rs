@@ -15,12 +15,15 @@ mod element;
 mod explain;
 mod expr;
 mod family;
+mod holder;
 mod kernel;
 mod key;
 mod listing;
 mod lock;
 mod memory;
+mod outcome;
 mod owner;
+mod parts;
 mod remove;
 mod rivals;
 mod rules;
@@ -38,6 +41,7 @@ pub use lock::{LockError, NodeLock};
 pub use memory::Memory;
 pub use owner::Ownership;
 pub use remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
+pub use socket::Buffers;
 
 /// The name of both tables.
 const TABLE: &str = "tandem";

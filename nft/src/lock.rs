@@ -1,17 +1,28 @@
-//! One Tandem per node. The lock is an abstract unix socket: there is one of that name in each network namespace, and
-//! it vanishes with its process, however that ends. Taken by the program before it opens the tables.
+//! One Tandem per node. The lock is an empty nftables table that its socket owns: there is one of that name in each
+//! network namespace, whatever else the programs in it share; only who may change nftables there can make it; its comment
+//! names who made it; and the kernel removes it with the socket, however the process ends. Taken by the program before it
+//! opens the tables.
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
-use crate::{owner, socket};
+use crate::explain;
+use crate::holder::Holder;
+use crate::owner;
+use crate::socket::{Buffers, ListError, Outcome, Socket};
+use crate::udata;
+use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, HEADERS, text};
 
-const NAME: &str = "tandem-node-agent";
+const NAME: &str = "tandem-node-lock";
+/// NFPROTO_IPV4: the family that is always there.
+const NFPROTO: u8 = 2;
+const OWNER: u32 = 0x2;
+/// How often it is tried again because a holder went while it was being looked at.
+const ATTEMPTS: usize = 20;
 
 /// Held as long as this program programs the node.
 #[derive(Debug)]
 pub struct NodeLock {
-    _socket: UnixListener,
+    _socket: Socket,
 }
 
 /// Why the lock was not taken.
@@ -20,27 +31,126 @@ pub enum LockError {
     /// Another Tandem holds it.
     #[error("another tandem runs on this node: {0}")]
     Held(String),
+    /// A program that is no Tandem holds it.
+    #[error("the node's lock, nftables table ip {NAME}, belongs to another program: {0}")]
+    Taken(String),
     /// The lock itself failed.
-    #[error("taking the node's lock @{NAME}: {0}")]
-    Io(#[from] std::io::Error),
+    #[error("taking the node's lock, nftables table ip {NAME}: {0}")]
+    Failed(String),
+}
+
+/// The table as it is there.
+#[derive(Debug, Default)]
+struct Facts {
+    /// The port id of the socket that owns it; 0 if none does.
+    owner: u32,
+    comment: String,
 }
 
 impl NodeLock {
     /// Takes the lock of this thread's network namespace.
     pub fn acquire() -> Result<Self, LockError> {
-        let name = SocketAddr::from_abstract_name(NAME)?;
-        match UnixListener::bind_addr(&name) {
-            Ok(socket) => Ok(Self { _socket: socket }),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(LockError::Held(holder(&name))),
-            Err(error) => Err(error.into()),
+        let mut socket = Socket::with(Buffers::SMALL).map_err(|error| LockError::Failed(error.to_string()))?;
+        let mut leftover = false;
+        for _ in 0..ATTEMPTS {
+            let outcome = make(&mut socket, leftover);
+            if let Outcome::Done = outcome {
+                return Ok(Self { _socket: socket });
+            }
+            match look(&mut socket).map_err(LockError::Failed)? {
+                Some(facts) if facts.owner == socket.port() => return Ok(Self { _socket: socket }),
+                Some(facts) if facts.owner != 0 => return Err(held(&facts)),
+                // A table without an owner is nobody's: it came from a file.
+                Some(_) => leftover = true,
+                // Whoever was in the way is gone.
+                None if in_the_way(&outcome) => leftover = false,
+                None => return Err(LockError::Failed(why(outcome))),
+            }
         }
+        Err(LockError::Failed(format!(
+            "{ATTEMPTS} times it was there, and gone when it was looked at"
+        )))
     }
 }
 
-fn holder(name: &SocketAddr) -> String {
-    match UnixStream::connect_addr(name).and_then(|stream| socket::peer_pid(&stream)) {
-        Ok(0) => "in a pid namespace that cannot be seen from here".to_owned(),
-        Ok(pid) => owner::process_with_arguments(pid),
-        Err(error) => format!("it cannot be named: {error}"),
+/// Makes the table, in the place of one that nobody owns if there is one.
+fn make(socket: &mut Socket, leftover: bool) -> Outcome {
+    let comment = udata::table(udata::cut(&Holder::this_process().to_string()));
+    let mut batch = Batch::default();
+    let first = socket.sequence();
+    batch.begin(NFPROTO, first);
+    if leftover {
+        tracing::warn!("table ip {NAME} is there and belongs to nobody: it is made anew");
+        batch.message(Command::DelTable, 0, |buf| text(buf, 1, NAME));
+    }
+    batch.message(Command::NewTable, CREATE | EXCLUSIVE, |buf| {
+        let _ = PushTableAttrs::new(buf)
+            .push_name_bytes(NAME.as_bytes())
+            .push_flags(OWNER)
+            .push_userdata(&comment);
+    });
+    batch.end();
+    socket.transact(batch.bytes(), first, batch.last_sequence())
+}
+
+/// Whether another table of this name, or that it is gone, explains this.
+fn in_the_way(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Done | Outcome::NotSent(_) => false,
+        Outcome::Lost(_) => true,
+        // EPERM: it has an owner. That this process may change nftables at all is known once the table was looked for.
+        Outcome::Refused(refusals) => refusals
+            .iter()
+            .all(|refusal| matches!(refusal.errno, libc::EEXIST | libc::EPERM | libc::ENOENT)),
+    }
+}
+
+fn why(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Done => String::new(),
+        Outcome::Refused(refusals) => explain::reason(refusals.first()),
+        Outcome::NotSent(error) => error.to_string(),
+        Outcome::Lost(reason) => reason,
+    }
+}
+
+/// Looks at the table, if it is there.
+fn look(socket: &mut Socket) -> Result<Option<Facts>, String> {
+    let found = socket.list(
+        Command::GetTable,
+        0,
+        NFPROTO,
+        |buf| text(buf, 1, NAME),
+        Facts::default,
+        |facts, body| {
+            let mut flags = 0;
+            for attribute in TableAttrs::new(body.get(HEADERS - 16..).unwrap_or_default()).flatten() {
+                match attribute {
+                    TableAttrs::Flags(value) => flags = value,
+                    TableAttrs::Owner(owner) => facts.owner = owner,
+                    TableAttrs::Userdata(data) => udata::comment(data).clone_into(&mut facts.comment),
+                    _ => {}
+                }
+            }
+            if flags & OWNER == 0 {
+                facts.owner = 0;
+            }
+        },
+    );
+    match found {
+        Ok(facts) => Ok(Some(facts)),
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::EPERM) => {
+            Err("not permitted (CAP_NET_ADMIN is missing)".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Who holds it. A saved ruleset may hold a Tandem's comment, so the owner has to be who the comment names.
+fn held(facts: &Facts) -> LockError {
+    match facts.comment.parse::<Holder>() {
+        Ok(holder) if owner::may_be(facts.owner, holder.pid()) => LockError::Held(holder.words()),
+        _ => LockError::Taken(owner::port(facts.owner)),
     }
 }

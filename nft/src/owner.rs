@@ -35,6 +35,11 @@ pub(crate) fn process_with_arguments(pid: u32) -> String {
     }
 }
 
+/// Whether a netlink port id can be that of a socket of this process, by the pid that the process itself sees.
+pub(crate) fn may_be(port: u32, pid: u32) -> bool {
+    port >> 31 != 0 || port & PID == pid & PID
+}
+
 /// Names the process behind a netlink port id.
 pub(crate) fn port(port: u32) -> String {
     match port & PID {

@@ -79,6 +79,10 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
         Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::ENOENT) => Ok(false),
         Outcome::Refused(refusals) => Err(failed(explain::reason(refusals.first()))),
         Outcome::NotSent(error) => Err(failed(error.to_string())),
-        Outcome::Lost(reason) => Err(failed(reason)),
+        // Without the answer, only the table itself can tell.
+        Outcome::Lost(reason) => match listing::table_named(&mut socket, F::FAMILY, name) {
+            Ok(None) => Ok(true),
+            Ok(Some(_)) | Err(_) => Err(failed(reason)),
+        },
     }
 }

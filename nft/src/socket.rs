@@ -10,20 +10,42 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, recv, send, socket_with, sockopt,
 };
 
-use crate::answer::{Content, Messages, Refusal};
+use crate::answer::{Content, Messages};
+use crate::outcome::Answers;
+pub(crate) use crate::outcome::Outcome;
 use crate::wire::{Command, request};
 
-/// Holds 250,000 rows with their comments in one transaction, twice over.
-const SEND_BUFFER: usize = 128 << 20;
-/// Holds one refusal for each of 100,000 rows.
-const RECEIVE_BUFFER: usize = 64 << 20;
 /// Listings come in datagrams of 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 /// How often a listing is begun again because the tables changed under it.
 const ATTEMPTS: usize = 20;
+
+/// How much a socket can hold, in bytes. The kernel grants small ones to everybody, and others where the first user
+/// namespace gave this process CAP_NET_ADMIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// The largest transaction that goes out in one piece.
+    pub send: usize,
+    /// What refusals of one transaction may take up.
+    pub receive: usize,
+}
+
+impl Buffers {
+    /// Holds 250,000 rows with their comments in one transaction, twice over, and one refusal for each of 100,000 rows.
+    pub const LARGE: Self = Self {
+        send: 128 << 20,
+        receive: 64 << 20,
+    };
+
+    /// Holds a handful of messages.
+    pub(crate) const SMALL: Self = Self {
+        send: 64 << 10,
+        receive: 64 << 10,
+    };
+}
 
 /// An open socket.
 #[derive(Debug)]
@@ -35,19 +57,9 @@ pub(crate) struct Socket {
     request: Vec<u8>,
     /// The largest transaction that can be sent in one piece.
     limit: usize,
-}
-
-/// How a transaction ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// All of it was carried out.
-    Done,
-    /// None of it was carried out, for these reasons.
-    Refused(Vec<Refusal>),
-    /// None of it was carried out: it could not be sent.
-    NotSent(io::Error),
-    /// Nobody knows: the answer was lost.
-    Lost(String),
+    /// Something of an earlier answer may wait in the socket. The kernel drops answers without a word until a socket that
+    /// was too full has been emptied.
+    unsettled: bool,
 }
 
 /// Why a listing failed.
@@ -59,8 +71,23 @@ pub(crate) enum ListError {
     Restless,
 }
 
+/// What the socket had.
+enum Received<'a> {
+    Datagram(&'a [u8]),
+    /// A datagram without its end, for which there was no room.
+    Cut(&'a [u8]),
+    /// The kernel could not deliver something.
+    Overrun,
+    Nothing,
+    Failed(io::Error),
+}
+
 impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
+        Self::with(Buffers::LARGE)
+    }
+
+    pub(crate) fn with(buffers: Buffers) -> io::Result<Self> {
         let fd = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -70,15 +97,15 @@ impl Socket {
         let port = bind_to_pid(&fd)?;
         netlink_option(&fd, libc::NETLINK_EXT_ACK)?;
         netlink_option(&fd, libc::NETLINK_CAP_ACK)?;
-        if sockopt::set_socket_send_buffer_size_force(&fd, SEND_BUFFER).is_err() {
-            sockopt::set_socket_send_buffer_size(&fd, SEND_BUFFER)?;
+        if sockopt::set_socket_send_buffer_size_force(&fd, buffers.send).is_err() {
+            sockopt::set_socket_send_buffer_size(&fd, buffers.send)?;
         }
-        if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
-            sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER)?;
+        if sockopt::set_socket_recv_buffer_size_force(&fd, buffers.receive).is_err() {
+            sockopt::set_socket_recv_buffer_size(&fd, buffers.receive)?;
         }
         // The kernel doubles what it is asked for, to pay for its own bookkeeping, and reports the double.
         let limit = sockopt::socket_send_buffer_size(&fd)? / 2;
-        if limit < SEND_BUFFER {
+        if limit < buffers.send {
             tracing::warn!(
                 bytes = limit,
                 "the kernel grants no large socket buffer (CAP_NET_ADMIN in the first user namespace is missing): \
@@ -92,6 +119,7 @@ impl Socket {
             datagram: vec![0; DATAGRAM],
             request: Vec::new(),
             limit,
+            unsettled: false,
         })
     }
 
@@ -112,45 +140,52 @@ impl Socket {
 
     /// Sends a transaction whose messages are numbered from `first`, and gathers the answers up to that for `last`.
     pub(crate) fn transact(&mut self, bytes: &[u8], first: u32, last: u32) -> Outcome {
+        self.settle();
         self.sequence = last.wrapping_add(2); // the end marker has a number too
         match send(&self.fd, bytes, SendFlags::empty()) {
             Ok(sent) if sent == bytes.len() => {}
-            Ok(sent) => return Outcome::Lost(format!("{sent} of {} bytes were sent", bytes.len())),
-            Err(rustix::io::Errno::INTR) => return Outcome::Lost("sending was interrupted".to_owned()),
+            Ok(sent) => return self.lost(format!("{sent} of {} bytes were sent", bytes.len())),
+            Err(rustix::io::Errno::INTR) => return self.lost("sending was interrupted".to_owned()),
             Err(error) => return Outcome::NotSent(error.into()),
         }
-        let mut refusals = Vec::new();
-        let mut overrun = false;
+        let mut answers = Answers::new(first, last);
+        self.unsettled = true;
         loop {
-            let received = match recv(&self.fd, &mut self.datagram[..], RecvFlags::DONTWAIT) {
-                Ok((_, received)) => received,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::NOBUFS) => {
-                    overrun = true;
-                    continue;
+            match receive(&self.fd, &mut self.datagram) {
+                Received::Datagram(datagram) => {
+                    if answers.take(datagram) {
+                        break;
+                    }
                 }
-                Err(_) if !refusals.is_empty() => return Outcome::Refused(refusals),
-                Err(rustix::io::Errno::AGAIN) if overrun => {
-                    return Outcome::Lost("the kernel's answer did not fit into the socket's buffer".to_owned());
+                Received::Cut(datagram) => {
+                    answers.lose("the kernel's answer was cut off");
+                    answers.take(datagram);
                 }
-                Err(rustix::io::Errno::AGAIN) => return Outcome::Lost("the kernel did not answer".to_owned()),
-                Err(error) => return Outcome::Lost(format!("receiving the kernel's answer: {error}")),
-            };
-            for message in Messages(self.datagram.get(..received).unwrap_or_default()) {
-                if message.sequence.wrapping_sub(first) > last.wrapping_sub(first) {
-                    continue; // an answer to something earlier, left behind by an overrun
-                }
-                if let Content::Refused(refusal) = message.content {
-                    refusals.push(refusal);
-                }
-                if message.sequence == last {
-                    return if refusals.is_empty() {
-                        Outcome::Done
-                    } else {
-                        Outcome::Refused(refusals)
-                    };
+                Received::Overrun => answers.lose("the kernel's answer did not fit into the socket's buffer"),
+                Received::Nothing => break,
+                Received::Failed(error) => {
+                    answers.lose(format!("receiving the kernel's answer: {error}"));
+                    break;
                 }
             }
+        }
+        let outcome = answers.end();
+        self.unsettled = !matches!(outcome, Outcome::Done);
+        outcome
+    }
+
+    fn lost(&mut self, why: String) -> Outcome {
+        self.unsettled = true;
+        Outcome::Lost(why)
+    }
+
+    /// Throws away what an earlier answer left behind.
+    fn settle(&mut self) {
+        while self.unsettled {
+            self.unsettled = !matches!(
+                receive(&self.fd, &mut self.datagram),
+                Received::Nothing | Received::Failed(_)
+            );
         }
     }
 
@@ -166,35 +201,46 @@ impl Socket {
         answer: impl Fn(&mut S, &[u8]),
     ) -> Result<S, ListError> {
         for _ in 0..ATTEMPTS {
+            self.settle();
             let mut state = start();
             let sequence = self.sequence;
             self.sequence = self.sequence.wrapping_add(1);
             request(&mut self.request, command, flags, sequence, nfproto, &attributes);
-            send(&self.fd, &self.request, SendFlags::empty()).map_err(io::Error::from)?;
-            if self.receive(sequence, flags & crate::wire::DUMP != 0, |body| {
+            self.unsettled = true;
+            match send(&self.fd, &self.request, SendFlags::empty()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            if self.gather(sequence, flags & crate::wire::DUMP != 0, |body| {
                 answer(&mut state, body);
             })? {
+                self.unsettled = false;
                 return Ok(state);
             }
         }
         Err(ListError::Restless)
     }
 
-    /// Receives the answers to one question; false if they contradict each other.
-    fn receive(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
+    /// Receives the answers to one question; false if they contradict each other or some are missing.
+    fn gather(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut whole = true;
         loop {
-            let received = match recv(&self.fd, &mut self.datagram[..], RecvFlags::DONTWAIT) {
-                Ok((_, received)) => received,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::NOBUFS) => {
+            let datagram = match receive(&self.fd, &mut self.datagram) {
+                Received::Datagram(datagram) => datagram,
+                Received::Cut(datagram) => {
+                    whole = false;
+                    datagram
+                }
+                Received::Overrun => {
                     whole = false;
                     continue;
                 }
-                Err(rustix::io::Errno::AGAIN) => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Received::Nothing => return Ok(false),
+                Received::Failed(error) => return Err(error),
             };
-            for message in Messages(self.datagram.get(..received).unwrap_or_default()) {
+            let mut messages = Messages(datagram);
+            for message in &mut messages {
                 if message.sequence != sequence {
                     continue;
                 }
@@ -209,11 +255,31 @@ impl Socket {
                     return Ok(whole);
                 }
             }
+            whole &= messages.0.is_empty();
         }
     }
 }
 
-/// Binds to a port id that names this process: its pid, or, as libnl does, the pid with a number above it.
+/// One datagram, if there is one.
+fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
+    // With TRUNC the length is that of the datagram, also where the buffer is shorter.
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    loop {
+        return match recv(fd, &mut *buffer, flags) {
+            Ok((_, length)) => match buffer.get(..length) {
+                Some(datagram) => Received::Datagram(datagram),
+                None => Received::Cut(buffer),
+            },
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::NOBUFS) => Received::Overrun,
+            Err(rustix::io::Errno::AGAIN) => Received::Nothing,
+            Err(error) => Received::Failed(error.into()),
+        };
+    }
+}
+
+/// Binds to a port id that names this process: its pid, or, as libnl does, the pid with a number above it. Anybody may
+/// bind to these, so where all of them are taken, any other one does.
 fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
     const TRIES: u32 = 1024;
     let pid = std::process::id() & crate::owner::PID;
@@ -224,7 +290,9 @@ fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
             result => return result.map(|()| port).map_err(io::Error::from),
         }
     }
-    Err(io::Error::from(rustix::io::Errno::ADDRINUSE))
+    bind(fd, &SocketAddrNetlink::new(0, 0))?;
+    let bound = SocketAddrNetlink::try_from(getsockname(fd)?)?;
+    Ok(bound.pid())
 }
 
 #[expect(
@@ -239,34 +307,6 @@ fn netlink_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
     if result == 0 {
         Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// The process at the other end of a unix socket; 0 if it is in a pid namespace that this process does not see.
-#[expect(
-    unsafe_code,
-    reason = "the safe wrapper in use takes a pid of 0, which it declares impossible, for valid"
-)]
-pub(crate) fn peer_pid(stream: &std::os::unix::net::UnixStream) -> io::Result<u32> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    // Three words.
-    let mut size: libc::socklen_t = 12;
-    // SAFETY: the descriptor is open, and both pointers lead to values that live until the call has returned; the
-    // kernel writes at most `size` bytes, which is what an ucred has.
-    let result = unsafe {
-        let peer = (&raw mut peer).cast();
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            peer,
-            &raw mut size,
-        )
-    };
-    if result == 0 {
-        Ok(peer.pid.unsigned_abs())
     } else {
         Err(io::Error::last_os_error())
     }

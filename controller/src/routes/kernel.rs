@@ -47,6 +47,15 @@ impl Kernel {
     /// Makes the routes as they are to be, and the rule of each family that has any. Tells whether that took a route or a
     /// rule that was not there, or took one away.
     pub fn bring(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
+        let result = self.attempt(wanted);
+        if result.is_err() {
+            // Whatever of an answer is still to come goes with its socket.
+            self.socket = None;
+        }
+        result
+    }
+
+    fn attempt(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
         let socket = self.socket.get_or_insert_with(NetlinkSocket::new);
         let there = match self.there.take() {
             Some(there) => there,

@@ -2,15 +2,14 @@
 //! test runs in a network namespace of its own. MUST NOT send packets.
 
 use std::process::Command;
-use std::time::Duration;
 
 use crate::ruleset::made_by_nft;
 use crate::rows::{any, nth, plain, port, reference, service, sticky};
-use crate::support::{check_loads, in_namespace, list, run, without_lines, without_owner};
+use crate::support::{check_loads, in_namespace, list, run, until, without_lines, without_owner};
 use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::row::{Pick, Row};
-use tandem_nft::{DetectLocal, Kernel, LockError, NodeLock, OpenError, Ownership, Settings};
+use tandem_nft::{DetectLocal, Kernel, OpenError, Ownership, Settings};
 
 fn open<F: Family>() -> Kernel<F> {
     open_with(Settings::default())
@@ -26,16 +25,6 @@ fn close<F: Family>(kernel: Kernel<F>) {
     drop(kernel);
     let family = if F::FAMILY == IpFamily::V4 { "ip" } else { "ip6" };
     until(|| !list(family).contains("flags owner"));
-}
-
-fn until(condition: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("waited for 2 s");
 }
 
 fn add<F: Family>(kernel: &mut Kernel<F>, added: Vec<Row<F>>) {
@@ -340,21 +329,6 @@ fn a_refused_change_makes_no_chain_and_the_next_one_does() {
         assert!(chains("ip").is_empty());
         add(&mut kernel, vec![row(2)]);
         assert_eq!(chains("ip"), ["pick-2"]);
-    });
-}
-
-#[test]
-fn one_tandem_per_node() {
-    in_namespace(|| {
-        let lock = NodeLock::acquire().expect("the lock");
-        match NodeLock::acquire() {
-            Err(LockError::Held(holder)) => {
-                assert!(holder.starts_with(&format!("pid {} (", std::process::id())), "{holder}");
-            }
-            other => panic!("{other:?}"),
-        }
-        drop(lock);
-        until(|| NodeLock::acquire().is_ok());
     });
 }
 

@@ -2,9 +2,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod affinity;
+mod buffers;
 mod dataplane;
 mod fill;
 mod kernel;
+mod lock;
 mod remove;
 mod rivals;
 mod rows;

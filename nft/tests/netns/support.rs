@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -37,6 +38,17 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Waits until this is so.
+pub(crate) fn until(condition: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(condition(), "waited for 2 s");
 }
 
 /// What `nft list table` prints.

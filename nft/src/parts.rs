@@ -1,0 +1,146 @@
+//! A change that does not fit into one transaction, in two. After the first one no packet meets a row that points at
+//! nothing: what others point at comes first, then what points at it changes, and what nothing points at any more goes
+//! last. Used by `Kernel`; pure.
+
+use std::collections::BTreeSet;
+
+use tandem_core::delta::Delta;
+use tandem_core::family::Family;
+use tandem_core::row::{Kind, Row};
+
+use crate::key::{Key, Keys, keys_of};
+
+/// One row of a change.
+#[derive(Clone, Copy, Debug)]
+enum Change<'a, F: Family> {
+    Add(&'a Row<F>),
+    Replace(&'a (Row<F>, Row<F>)),
+    Remove(&'a Row<F>),
+}
+
+/// When a row's turn comes. Rows of one turn may come in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Endpoints, which no count reaches yet.
+    Comes(Kind),
+    /// Endpoints take the place of others.
+    SlotChanges,
+    /// What stands by itself.
+    Alone(Kind),
+    /// Counts, for which all endpoints are there now; none that goes is within one from here on.
+    Counts,
+    /// What frontends need, then they themselves.
+    Front(Kind),
+    /// Frontends lead to other lists.
+    FrontendChanges,
+    FrontendComes,
+    FrontendGoes,
+    /// The one that is pointed at goes after the one that points at it.
+    Goes(std::cmp::Reverse<Kind>),
+}
+
+impl<'a, F: Family> Change<'a, F> {
+    fn row(self) -> &'a Row<F> {
+        match self {
+            Self::Add(row) | Self::Remove(row) => row,
+            Self::Replace((_, new)) => new,
+        }
+    }
+
+    /// `replaced`: the restricted frontends that get sources, by the start of their keys.
+    fn turn(self, replaced: &BTreeSet<Key>) -> Turn {
+        let row = self.row();
+        let kind = row.kind();
+        match (kind, self) {
+            // Ranges may not overlap, so the new ones come with the old ones going.
+            (Kind::ServiceCidr | Kind::LocalPods, _) => Turn::Alone(kind),
+            (Kind::AllowedSource, _) if frontend_of(row).is_some_and(|at| replaced.contains(&at)) => Turn::Front(kind),
+            (Kind::Frontend, Self::Replace(_)) => Turn::FrontendChanges,
+            (Kind::Frontend, Self::Add(_)) => Turn::FrontendComes,
+            (Kind::Frontend, Self::Remove(_)) => Turn::FrontendGoes,
+            (_, Self::Remove(_)) => Turn::Goes(std::cmp::Reverse(kind)),
+            (Kind::EndpointId | Kind::StickyEndpoint | Kind::Endpoint, Self::Add(_)) => Turn::Comes(kind),
+            (Kind::EndpointId | Kind::StickyEndpoint | Kind::Endpoint, Self::Replace(_)) => Turn::SlotChanges,
+            (Kind::Hairpin | Kind::NodeAddress, _) => Turn::Alone(kind),
+            (Kind::Service, _) => Turn::Counts,
+            (Kind::ClusterIp | Kind::AllowedSource | Kind::Restricted, _) => Turn::Front(kind),
+        }
+    }
+
+    /// What has to change in one transaction with its neighbours of the same turn, if that can be had.
+    fn together(self, turn: Turn) -> Option<Key> {
+        match turn {
+            Turn::Alone(Kind::ServiceCidr | Kind::LocalPods) => Some(Key::new()),
+            Turn::Front(Kind::AllowedSource) => frontend_of(self.row()),
+            _ => None,
+        }
+    }
+}
+
+/// The frontend of an allowed source, as bytes.
+fn frontend_of<F: Family>(row: &Row<F>) -> Option<Key> {
+    let Row::AllowedSource { at, .. } = row else {
+        return None;
+    };
+    match keys_of(&Row::Restricted { at: *at }) {
+        Keys::One(key) => Some(key),
+        Keys::Range(..) | Keys::Until(..) => None,
+    }
+}
+
+/// A change in two halves, which are to be applied in this order; none if it is one row.
+pub(crate) fn halves<F: Family>(delta: &Delta<F>) -> Option<[Delta<F>; 2]> {
+    let steps = steps(delta);
+    let middle = middle(&steps)?;
+    let (first, second) = steps.split_at(middle);
+    Some([first, second].map(|half| {
+        let mut delta = Delta::default();
+        for (_, _, change) in half {
+            match *change {
+                Change::Add(row) => delta.added.push(row.clone()),
+                Change::Replace(rows) => delta.changed.push(rows.clone()),
+                Change::Remove(row) => delta.removed.push(row.clone()),
+            }
+        }
+        delta.added.sort_by_key(Row::kind);
+        delta
+    }))
+}
+
+type Step<'a, F> = (Turn, Option<Key>, Change<'a, F>);
+
+/// The rows of a change in the order in which each can go by itself.
+fn steps<F: Family>(delta: &Delta<F>) -> Vec<Step<'_, F>> {
+    let replaced: BTreeSet<Key> = delta.added.iter().filter_map(frontend_of).collect();
+    let removed = delta.removed.iter().map(Change::Remove);
+    let changed = delta.changed.iter().map(Change::Replace);
+    let added = delta.added.iter().map(Change::Add);
+    // What goes is before what comes, should the two be torn apart all the same.
+    let mut steps: Vec<Step<'_, F>> = removed
+        .chain(changed)
+        .chain(added)
+        .map(|change| {
+            let turn = change.turn(&replaced);
+            (turn, change.together(turn), change)
+        })
+        .collect();
+    steps.sort_by_key(|(turn, together, _)| (*turn, *together));
+    steps
+}
+
+/// Where to cut: near the middle, and between rows that need not change together if there is such a place.
+fn middle<F: Family>(steps: &[Step<'_, F>]) -> Option<usize> {
+    let half = steps.len() / 2;
+    let free = |at: &usize| {
+        let (before, after) = (&steps[at - 1], &steps[*at]);
+        before.1.is_none() || (before.0, before.1) != (after.0, after.1)
+    };
+    let places = 1..steps.len();
+    let later = places.clone().skip_while(|at| *at < half).find(free);
+    let earlier = places.clone().take_while(|at| *at < half).filter(free).last();
+    let nearest = later.into_iter().chain(earlier).min_by_key(|at| at.abs_diff(half));
+    nearest.or((steps.len() > 1).then_some(half))
+}
+
+#[cfg(test)]
+mod tests;
