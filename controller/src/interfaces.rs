@@ -1,12 +1,16 @@
 //! The addresses that this node's interfaces have, followed through rtnetlink. Told to the engine when they change.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
 
 use netlink_bindings::rt_addr::{Ifaddrmsg, Request};
 use netlink_socket2::{MulticastSocketRaw, NetlinkSocket};
+use rustix::net::netdevice::index_to_name;
+use tandem_core::node::InterfaceName;
 use tokio::sync::mpsc::Sender;
 
-use crate::event::Event;
+use crate::event::{Around, Event};
 
 /// rtnetlink's number among the netlink protocols.
 const ROUTE: u16 = 0;
@@ -21,7 +25,28 @@ pub struct InterfacesError(String);
 /// A subscription that was made before the first reading, so that no change is missed in between.
 pub struct Interfaces {
     socket: NetlinkSocket,
+    /// Asked for the names of interfaces, which any socket tells.
+    names: UnixDatagram,
     changes: MulticastSocketRaw,
+}
+
+/// The addresses at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Sorted, each once.
+    pub addresses: Vec<IpAddr>,
+    /// Sorted, each with the interface that has it.
+    pub named: Vec<(IpAddr, InterfaceName)>,
+}
+
+impl Found {
+    /// What the engine is told.
+    pub fn into_events(self) -> [Event; 2] {
+        [
+            Event::Interfaces(self.addresses),
+            Event::Around(Around::Addresses(self.named)),
+        ]
+    }
 }
 
 impl Interfaces {
@@ -34,37 +59,59 @@ impl Interfaces {
         }
         Ok(Self {
             socket: NetlinkSocket::new(),
+            names: UnixDatagram::unbound().map_err(error)?,
             changes,
         })
     }
 
-    /// The addresses as they are, sorted.
-    pub fn read(&mut self) -> Result<Vec<IpAddr>, InterfacesError> {
+    /// The addresses as they are.
+    pub fn read(&mut self) -> Result<Found, InterfacesError> {
         let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
         let error = |error: netlink_socket2::ReplyError| InterfacesError(error.to_string());
         let mut reply = self
             .socket
             .request(&request)
             .map_err(|error| InterfacesError(error.to_string()))?;
-        let mut addresses = Vec::new();
-        while let Some((_, attributes)) = reply.recv().transpose().map_err(error)? {
+        let mut found = Vec::new();
+        while let Some((header, attributes)) = reply.recv().transpose().map_err(error)? {
             // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.
-            addresses.extend(attributes.get_local().or_else(|_| attributes.get_address()).ok());
+            let address = attributes.get_local().or_else(|_| attributes.get_address());
+            found.extend(address.ok().map(|address| (address, header.ifa_index)));
         }
+        Ok(self.named(found))
+    }
+
+    fn named(&self, found: Vec<(IpAddr, u32)>) -> Found {
+        let mut names: HashMap<u32, Option<InterfaceName>> = HashMap::new();
+        let mut name = |index| {
+            // An interface may be gone by now: then its addresses are, too, and that is told next.
+            *names.entry(index).or_insert_with(|| {
+                let name = index_to_name(&self.names, index).ok()?;
+                InterfaceName::parse(&name).ok()
+            })
+        };
+        let mut addresses: Vec<IpAddr> = found.iter().map(|(address, _)| *address).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        Ok(addresses)
+        let named = found
+            .into_iter()
+            .filter_map(|(address, index)| Some((address, name(index)?)));
+        let mut named: Vec<_> = named.collect();
+        named.sort_unstable_by_key(|(address, name)| (*address, *name.padded()));
+        Found { addresses, named }
     }
 
     /// Follows changes until the engine is gone. Blocks: give it a thread of its own.
     pub fn follow(mut self, events: &Sender<Event>) {
-        let mut known = Vec::new();
+        let mut known = Found::default();
         loop {
             match self.read() {
-                Ok(addresses) if addresses != known => {
-                    known.clone_from(&addresses);
-                    if events.blocking_send(Event::Interfaces(addresses)).is_err() {
-                        return;
+                Ok(found) if found != known => {
+                    known.clone_from(&found);
+                    for event in found.into_events() {
+                        if events.blocking_send(event).is_err() {
+                            return;
+                        }
                     }
                 }
                 Ok(_) => {}

@@ -7,6 +7,7 @@ pub mod config;
 pub mod conntrack;
 pub mod engine;
 pub mod event;
+mod firewalls;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;

@@ -14,6 +14,7 @@ mod element;
 mod explain;
 mod expr;
 mod family;
+mod forward;
 mod kernel;
 mod key;
 mod listing;
@@ -30,6 +31,7 @@ mod udata;
 mod wire;
 
 pub use adopt::OpenError;
+pub use forward::{ForwardDrop, ForwardError, forward_drops};
 pub use kernel::{Kernel, TidyError};
 pub use lock::{LockError, NodeLock};
 pub use memory::Memory;

@@ -2,6 +2,7 @@
 //! may open. Readers load the last published snapshot; they never wait for the engine, nor it for them.
 
 mod client;
+mod problems;
 mod server;
 mod view;
 
@@ -9,7 +10,7 @@ pub use client::{ApiError, get};
 pub use server::{ListenError, Server};
 pub use view::{
     ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView,
-    UdpFlowsView,
+    TakenView, UdpFlowsView,
 };
 
 /// Where the agent listens unless told otherwise.

@@ -120,6 +120,7 @@ fn opener<F: Family>(kernel: &Arc<Mutex<Kernel<F>>>) -> Open<F> {
 impl Host {
     fn settings() -> NodeSettings {
         NodeSettings {
+            node_name: "node1".into(),
             local_pods: LocalPods::NodeCidrs,
             node_port_addresses: NodePortAddresses::Primary,
             masquerade_all: false,
