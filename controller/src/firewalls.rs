@@ -12,7 +12,7 @@ use crate::event::{Around, Event};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Goes on until the engine is gone. Blocks: give it a thread of its own.
-pub fn follow(events: &Sender<Event>) {
+pub(crate) fn follow(events: &Sender<Event>) {
     let (mut known, mut complaint) = (Vec::new(), None);
     while !events.is_closed() {
         match forward_drops() {

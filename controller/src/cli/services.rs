@@ -246,7 +246,12 @@ mod tests {
         both.ports[1].families[0].frontends = vec!["203.0.113.1:443".into()];
         let mut old = service();
         old.ports[0].families[0].set_aside = true;
-        insta::assert_snapshot!(table(&[web, both, old], false, false), @"");
+        insta::assert_snapshot!(table(&[web, both, old], false, false), @r"
+        NAME   TYPE       CLUSTER-IP     EXTERNAL-IP                 PORT(S)                       IPV4                 IPV6   AGE
+        web    NodePort   10.96.0.1 +1   203.0.113.1(taken)          80:30080(taken)/TCP           2, local discarded   -      60s
+        web    NodePort   10.96.0.1 +1   203.0.113.1(taken:80/TCP)   80:30080(taken)/TCP,443/TCP   2, local discarded   -      60s
+        web    NodePort   10.96.0.1 +1   203.0.113.1                 80:30080/TCP                  set aside            -      60s
+        ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod affinity;
 mod dataplane;
+mod forward;
 mod kernel;
 mod remove;
 mod rows;

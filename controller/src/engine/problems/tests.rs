@@ -90,7 +90,9 @@ fn a_node_with_everything_has_no_problem() {
 #[test]
 fn a_node_without_an_object_is_named_once_the_lists_are_complete() {
     let mut case = Case::of(Vec::new());
-    insta::assert_snapshot!(case.text(), @"");
+    insta::assert_snapshot!(case.text(), @r#"
+    Node node1: no Node object named "node1" was read: the node's own rows stay as an earlier run left them, endpoints on this node are not known as such, and hints for zones do not count. If this node's object has another name, give it with --hostname-override (names are compared in lower case, dots and all)
+    "#);
     assert!(case.problems().iter().all(NodeProblem::is_fatal));
     case.complete = false;
     assert_eq!(case.problems(), []);
@@ -100,7 +102,9 @@ fn a_node_without_an_object_is_named_once_the_lists_are_complete() {
 fn a_node_whose_object_is_gone_is_named() {
     let mut case = Case::of(vec![whole()]);
     case.gone = true;
-    insta::assert_snapshot!(case.text(), @"");
+    insta::assert_snapshot!(case.text(), @r#"
+    Node node1: the object is gone: what it said last still counts
+    "#);
 }
 
 #[test]
@@ -129,12 +133,20 @@ fn what_a_node_does_not_say_any_more_is_named_by_family() {
             assert_eq!((!addresses, !pods), has(family, &missing), "{missing:?} {family}");
         }
     }
-    insta::assert_snapshot!(Case::of(vec![whole(), node(&[], &[])]).text(), @"");
+    insta::assert_snapshot!(Case::of(vec![whole(), node(&[], &[])]).text(), @r#"
+    this node: the Node object lists no IPv4 address: 192.0.2.11 still takes nodePort traffic, as an interface has it
+    this node: the Node object lists no IPv6 address: 2001:db8:2::11 still takes nodePort traffic, as an interface has it
+    this node: the Node object has no IPv4 range in spec.podCIDRs: sources in 10.244.1.0/24 still count as pods
+    this node: the Node object has no IPv6 range in spec.podCIDRs: sources in fd00:10:244:1::/64 still count as pods
+    "#);
 }
 
 #[test]
 fn a_node_that_never_said_anything_is_named() {
-    insta::assert_snapshot!(Case::of(vec![node(&[], &[])]).text(), @"");
+    insta::assert_snapshot!(Case::of(vec![node(&[], &[])]).text(), @r#"
+    this node: the Node object lists no address, and none is known from before that an interface has: nothing takes nodePort traffic
+    this node: the Node object has no spec.podCIDRs, which detectLocalMode NodeCIDR asks for: no source counts as a pod
+    "#);
 }
 
 #[test]
@@ -172,7 +184,11 @@ fn addresses_inside_a_service_range_are_named_by_interface() {
         ("10.96.0.10", "kube-ipvs0"),
         ("10.96.0.11", "kube-ipvs0"),
     ]);
-    insta::assert_snapshot!(case.text(), @"");
+    insta::assert_snapshot!(case.text(), @r#"
+    interface eth0: 10.100.0.5 lies inside the Service range 10.96.0.0/12: it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the Service. Give the interface other addresses, or the Services another range
+    interface kube-ipvs0: 10.96.0.1 and 2 more lie inside the Service range 10.96.0.0/12: kube-proxy's ipvs mode left them; ports of a ClusterIP that no Service has reach this node's own programs. Run `kube-proxy --cleanup` once on this node
+    interface eth0: fd00:10:96::5 lies inside the Service range fd00:10:96::/112: it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the Service. Give the interface other addresses, or the Services another range
+    "#);
 }
 
 #[test]
@@ -196,7 +212,11 @@ fn chains_that_drop_what_is_forwarded_are_named_with_what_helps() {
         chain("ip6", "filter", "FORWARD"),
     ];
     case.around.take(Around::ForwardDrops(chains));
-    insta::assert_snapshot!(case.text(), @"");
+    insta::assert_snapshot!(case.text(), @r#"
+    chain inet fw fwd: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `nft insert rule inet fw fwd ct status dnat accept`; or all that is forwarded: `nft chain inet fw fwd '{ policy accept; }'`
+    chain ip filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `iptables -P FORWARD ACCEPT`
+    chain ip6 filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `ip6tables -P FORWARD ACCEPT`
+    "#);
     case.around.take(Around::ForwardDrops(Vec::new()));
     assert_eq!(case.problems(), []);
 }
