@@ -90,11 +90,11 @@ fn a_chain_that_drops_what_is_forwarded_is_named_and_what_the_status_advises_hel
     wait_for_none(&stage)?;
     let nft = |command: &str| stage.node().exec(&["nft", command]);
     nft("add table inet fw")?;
-    nft("add chain inet fw fwd { type filter hook forward priority 0; policy drop; }")?;
+    nft("add chain inet fw guard { type filter hook forward priority 0; policy drop; }")?;
     for to in node_ports(&stage) {
         ensure!(!answers(&stage, to)?, "{to:?}: the chain does not drop");
     }
-    let problem = wait_for(&stage, "chain inet fw fwd: policy drop")?;
+    let problem = wait_for(&stage, "chain inet fw guard: policy drop")?;
     let advice: Vec<&str> = problem.split('`').skip(1).step_by(2).collect();
     let [translated, all] = advice[..] else {
         anyhow::bail!("{problem}")
@@ -103,7 +103,7 @@ fn a_chain_that_drops_what_is_forwarded_is_named_and_what_the_status_advises_hel
     for to in node_ports(&stage) {
         ensure!(answers(&stage, to)?, "{translated} does not help {to:?}");
     }
-    nft("flush chain inet fw fwd")?;
+    nft("flush chain inet fw guard")?;
     stage.node().exec(&["sh", "-c", all])?;
     for to in node_ports(&stage) {
         ensure!(answers(&stage, to)?, "{all} does not help {to:?}");
@@ -116,13 +116,13 @@ fn an_address_inside_a_service_range_is_named_as_long_as_an_interface_has_it() -
     let stage = Stage::new(&web())?;
     wait_for_none(&stage)?;
     for (link, begin) in [
-        ("dummy0", "interface dummy0: "),
+        ("docker0", "interface docker0: "),
         ("kube-ipvs0", "interface kube-ipvs0: "),
     ] {
         for family in Ip::BOTH {
             let address = family.cluster_ip(200);
             let bits = if address.is_ipv4() { 32 } else { 128 };
-            stage.node().ip(&format!("link add {link} type dummy"))?;
+            stage.node().ip(&format!("link add {link} type bridge"))?;
             stage.node().address(link, &[&format!("{address}/{bits}")])?;
             let problem = wait_for(&stage, &format!("{begin}{address} lies inside the Service range "))?;
             ensure!(
@@ -133,10 +133,10 @@ fn an_address_inside_a_service_range_is_named_as_long_as_an_interface_has_it() -
             wait_for_none(&stage)?;
         }
     }
-    stage.node().ip("link add nodelocaldns type dummy")?;
+    stage.node().ip("link add nodelocaldns type bridge")?;
     let own = Ip::V4.cluster_ip(10);
     stage.node().address("nodelocaldns", &[&format!("{own}/32")])?;
-    stage.node().ip("link add last type dummy")?;
+    stage.node().ip("link add last type bridge")?;
     stage
         .node()
         .address("last", &[&format!("{}/32", Ip::V4.cluster_ip(201))])?;

@@ -90,9 +90,7 @@ fn a_node_with_everything_has_no_problem() {
 #[test]
 fn a_node_without_an_object_is_named_once_the_lists_are_complete() {
     let mut case = Case::of(Vec::new());
-    insta::assert_snapshot!(case.text(), @r#"
-    Node node1: no Node object named "node1" was read: the node's own rows stay as an earlier run left them, endpoints on this node are not known as such, and hints for zones do not count. If this node's object has another name, give it with --hostname-override (names are compared in lower case, dots and all)
-    "#);
+    insta::assert_snapshot!(case.text(), @r#"Node node1: no Node object named "node1" was read: the node's own rows stay as an earlier run left them, endpoints on this node are not known as such, and hints for zones do not count. If this node's object has another name, give it with --hostname-override (names are compared in lower case, dots and all)"#);
     assert!(case.problems().iter().all(NodeProblem::is_fatal));
     case.complete = false;
     assert_eq!(case.problems(), []);
@@ -102,9 +100,7 @@ fn a_node_without_an_object_is_named_once_the_lists_are_complete() {
 fn a_node_whose_object_is_gone_is_named() {
     let mut case = Case::of(vec![whole()]);
     case.gone = true;
-    insta::assert_snapshot!(case.text(), @r#"
-    Node node1: the object is gone: what it said last still counts
-    "#);
+    insta::assert_snapshot!(case.text(), @"Node node1: the object is gone: what it said last still counts");
 }
 
 #[test]
@@ -207,13 +203,13 @@ fn chains_that_drop_what_is_forwarded_are_named_with_what_helps() {
     };
     let mut case = Case::of(vec![whole()]);
     let chains = vec![
-        chain("inet", "fw", "fwd"),
+        chain("inet", "fw", "guard"),
         chain("ip", "filter", "FORWARD"),
         chain("ip6", "filter", "FORWARD"),
     ];
     case.around.take(Around::ForwardDrops(chains));
     insta::assert_snapshot!(case.text(), @r#"
-    chain inet fw fwd: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `nft insert rule inet fw fwd ct status dnat accept`; or all that is forwarded: `nft chain inet fw fwd '{ policy accept; }'`
+    chain inet fw guard: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `nft insert rule inet fw guard ct status dnat accept`; or all that is forwarded: `nft chain inet fw guard '{ policy accept; }'`
     chain ip filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `iptables -P FORWARD ACCEPT`
     chain ip6 filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `ip6tables -P FORWARD ACCEPT`
     "#);
