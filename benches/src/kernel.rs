@@ -39,6 +39,7 @@ pub fn engine_without_kernel() -> Engine {
 /// What configuration says about a node of [`synthetic`].
 pub fn settings() -> NodeSettings {
     NodeSettings {
+        node_name: "node-a".into(),
         local_pods: LocalPods::Ranges(synthetic::pod_ranges()),
         node_port_addresses: NodePortAddresses::Primary,
         masquerade_all: SETTINGS.masquerade_all,

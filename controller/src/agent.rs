@@ -1,7 +1,6 @@
 //! All parts of the running agent, wired together: sources and interfaces tell the engine, which owns the tables and
 //! publishes what the local API answers from.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +17,7 @@ use crate::config::{DetectLocal, Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Open};
 use crate::event::Event;
+use crate::firewalls;
 use crate::interfaces::Interfaces;
 use crate::node_settings::{LocalPods, NodeSettings};
 use crate::readers::{Readers, Reporter};
@@ -74,6 +74,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
         })?
     };
     follow_interfaces(&events).await?;
+    follow_firewalls(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     tokio::spawn(keeping_routes);
     succeeding.map(tokio::spawn);
@@ -120,11 +121,21 @@ async fn read(
     Err("the source of objects ended".into())
 }
 
+/// Tells the engine which chains of other programs drop what is forwarded, on a thread of its own: nobody waits for it.
+fn follow_firewalls(events: &Sender<Event>) -> Result<(), AgentError> {
+    let events = events.clone();
+    thread::Builder::new()
+        .name("firewalls".into())
+        .spawn(move || firewalls::follow(&events))?;
+    Ok(())
+}
+
 /// Tells the engine the node's addresses before anything else, then follows them on a thread of its own.
 async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
     let mut interfaces = Interfaces::open()?;
-    let first: Vec<IpAddr> = interfaces.read()?;
-    events.send(Event::Interfaces(first)).await?;
+    for event in interfaces.read()?.into_events() {
+        events.send(event).await?;
+    }
     let events = events.clone();
     thread::Builder::new()
         .name("interfaces".into())
@@ -167,6 +178,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         DetectLocal::None => LocalPods::Unknown,
     };
     NodeSettings {
+        node_name: settings.node_name.clone(),
         local_pods,
         node_port_addresses: settings.node_port_addresses.clone(),
         masquerade_all: settings.masquerade_all,

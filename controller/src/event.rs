@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use tandem_core::node::InterfaceName;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 use tandem_core::uid::Uid;
+use tandem_nft::ForwardDrop;
 
 use ipnet::IpNet;
 
@@ -127,10 +129,21 @@ pub enum Event {
     Interfaces(Vec<IpAddr>),
     /// The configuration changed, as far as the node's own rows and rules go.
     Configured(Box<NodeSettings>),
+    /// What else was found on the node; it changes no row.
+    Around(Around),
     /// What of this file cannot be read; nothing once it is mended or gone.
     Faulty(Box<str>, Vec<String>),
     /// The source lost or found its way to objects of this kind.
     Reach(Kind, Reach),
+}
+
+/// Something on this node that is not Tandem's, and that may be in the way of Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Around {
+    /// All addresses of this node, sorted, each with the interface that has it.
+    Addresses(Vec<(IpAddr, InterfaceName)>),
+    /// Chains that drop what is forwarded, sorted.
+    ForwardDrops(Vec<ForwardDrop>),
 }
 
 /// Whether objects of a kind can be read at present.

@@ -1,13 +1,17 @@
 //! The addresses that this node's interfaces have, followed through rtnetlink. Told to the engine when they change.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use netlink_bindings::rt_addr::{Ifaddrmsg, Request};
 use netlink_socket2::{MulticastSocketRaw, NetlinkSocket};
+use rustix::net::netdevice::index_to_name;
+use tandem_core::node::InterfaceName;
 use tokio::sync::mpsc::Sender;
 
-use crate::event::Event;
+use crate::event::{Around, Event};
 
 /// rtnetlink's number among the netlink protocols.
 const ROUTE: u16 = 0;
@@ -27,7 +31,28 @@ pub struct InterfacesError(String);
 /// A subscription that was made before the first reading, so that no change is missed in between.
 pub struct Interfaces {
     socket: NetlinkSocket,
+    /// Asked for the names of interfaces, which any socket tells.
+    names: UnixDatagram,
     changes: MulticastSocketRaw,
+}
+
+/// The addresses at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Sorted, each once.
+    pub addresses: Vec<IpAddr>,
+    /// Sorted, each with the interface that has it.
+    pub named: Vec<(IpAddr, InterfaceName)>,
+}
+
+impl Found {
+    /// What the engine is told.
+    pub fn into_events(self) -> [Event; 2] {
+        [
+            Event::Interfaces(self.addresses),
+            Event::Around(Around::Addresses(self.named)),
+        ]
+    }
 }
 
 impl Interfaces {
@@ -40,58 +65,84 @@ impl Interfaces {
         }
         Ok(Self {
             socket: NetlinkSocket::new(),
+            names: UnixDatagram::unbound().map_err(error)?,
             changes,
         })
     }
 
-    /// The addresses as they are, sorted.
-    pub fn read(&mut self) -> Result<Vec<IpAddr>, InterfacesError> {
-        read(&mut self.socket).inspect_err(|_| {
-            // Whatever of the answer is still to come goes with its socket.
-            self.socket = NetlinkSocket::new();
-        })
+    /// The addresses as they are.
+    pub fn read(&mut self) -> Result<Found, InterfacesError> {
+        read(&mut self.socket, &self.names)
     }
 
     /// Follows changes until the engine is gone. Blocks: give it a thread of its own.
     pub fn follow(self, events: &Sender<Event>) {
         let Self {
             mut socket,
+            names,
             mut changes,
         } = self;
         follow(
-            || read(&mut socket).inspect_err(|_| socket = NetlinkSocket::new()),
+            || read(&mut socket, &names),
             || changes.recv().map(drop).map_err(|error| error.to_string()),
-            |addresses| events.blocking_send(Event::Interfaces(addresses)).is_ok(),
+            |found: Found| found.into_events().into_iter().all(|event| events.blocking_send(event).is_ok()),
             std::thread::sleep,
         );
     }
 }
 
-fn read(socket: &mut NetlinkSocket) -> Result<Vec<IpAddr>, InterfacesError> {
+fn read(socket: &mut NetlinkSocket, names: &UnixDatagram) -> Result<Found, InterfacesError> {
+    let listed = list(socket).inspect_err(|_| {
+        // Whatever of the answer is still to come goes with its socket.
+        *socket = NetlinkSocket::new();
+    })?;
+    Ok(named(names, listed))
+}
+
+fn list(socket: &mut NetlinkSocket) -> Result<Vec<(IpAddr, u32)>, InterfacesError> {
     let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
     let mut reply = socket
         .request(&request)
         .map_err(|error| InterfacesError(error.to_string()))?;
-    let mut addresses = Vec::new();
+    let mut found = Vec::new();
     while let Some(answer) = reply.recv() {
-        let (_, attributes) = answer.map_err(|error| InterfacesError(error.to_string()))?;
+        let (header, attributes) = answer.map_err(|error| InterfacesError(error.to_string()))?;
         // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.
-        addresses.extend(attributes.get_local().or_else(|_| attributes.get_address()).ok());
+        let address = attributes.get_local().or_else(|_| attributes.get_address());
+        found.extend(address.ok().map(|address| (address, header.ifa_index)));
     }
+    Ok(found)
+}
+
+fn named(names_of: &UnixDatagram, found: Vec<(IpAddr, u32)>) -> Found {
+    let mut names: HashMap<u32, Option<InterfaceName>> = HashMap::new();
+    let mut name = |index| {
+        // An interface may be gone by now: then its addresses are, too, and that is told next.
+        *names.entry(index).or_insert_with(|| {
+            let name = index_to_name(names_of, index).ok()?;
+            InterfaceName::parse(&name).ok()
+        })
+    };
+    let mut addresses: Vec<IpAddr> = found.iter().map(|(address, _)| *address).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    Ok(addresses)
+    let named = found
+        .into_iter()
+        .filter_map(|(address, index)| Some((address, name(index)?)));
+    let mut named: Vec<_> = named.collect();
+    named.sort_unstable_by_key(|(address, name)| (*address, *name.padded()));
+    Found { addresses, named }
 }
 
 /// Reads, tells what is new, and waits for the next change, until nobody listens any more. What could not be read is
 /// read again: no other change may come for a long time.
-fn follow(
-    mut read: impl FnMut() -> Result<Vec<IpAddr>, InterfacesError>,
+fn follow<A: Clone + Default + PartialEq>(
+    mut read: impl FnMut() -> Result<A, InterfacesError>,
     mut wait: impl FnMut() -> Result<(), String>,
-    mut tell: impl FnMut(Vec<IpAddr>) -> bool,
+    mut tell: impl FnMut(A) -> bool,
     mut sleep: impl FnMut(Duration),
 ) {
-    let (mut known, mut complaint) = (Vec::new(), None);
+    let (mut known, mut complaint) = (A::default(), None);
     loop {
         match read() {
             Ok(addresses) => {

@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod engine;
 pub mod event;
 mod files;
+mod firewalls;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;

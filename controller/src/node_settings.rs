@@ -21,6 +21,8 @@ pub enum LocalPods {
 /// What configuration says about the node's own rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
+    /// The name of this node's object.
+    pub node_name: String,
     /// Which sources count as pods.
     pub local_pods: LocalPods,
     /// Which addresses take nodePort traffic.

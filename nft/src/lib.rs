@@ -16,6 +16,7 @@ mod explain;
 mod expr;
 mod family;
 mod holder;
+mod forward;
 mod kernel;
 mod key;
 mod listing;
@@ -36,6 +37,7 @@ mod wire;
 
 pub use adopt::OpenError;
 pub use affinity::{REMEMBERED_MOST, UnreadError, unremembered};
+pub use forward::{ForwardDrop, ForwardError, forward_drops};
 pub use kernel::{Kernel, TidyError};
 pub use lock::{LockError, NodeLock};
 pub use memory::Memory;

@@ -11,6 +11,7 @@ use crate::decode::{self, Found, Reader};
 use crate::demand::{Number, Ways};
 use crate::family::numbers;
 use crate::rivals::{Rival, hooks};
+use crate::forward::ForwardDrop;
 use crate::sets::{Set, Shape};
 use crate::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
@@ -231,6 +232,56 @@ pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<St
             }
             if ours {
                 chains.insert(name, chain);
+            }
+        },
+    )
+}
+
+/// Every table's filter chains of hook `forward` whose policy is `drop`, but for those of bridges.
+pub(crate) fn forward_drops(socket: &mut Socket) -> Result<Vec<ForwardDrop>, ListError> {
+    /// `NFPROTO_UNSPEC`: all families.
+    const ALL: u8 = 0;
+    /// `NF_INET_FORWARD`
+    const FORWARD: u32 = 2;
+    /// `NF_DROP`
+    const DROP: u32 = 0;
+    socket.list(
+        Command::GetChain,
+        DUMP,
+        ALL,
+        |_| (),
+        Vec::new,
+        |found, body| {
+            let family = match body.first() {
+                Some(1) => "inet",
+                Some(2) => "ip",
+                Some(10) => "ip6",
+                // Bridges have frames to forward, not packets; netdev has no such hook.
+                _ => return,
+            };
+            let mut chain = ForwardDrop {
+                family,
+                table: String::new(),
+                chain: String::new(),
+            };
+            let (mut filter, mut hook, mut policy) = (false, None, None);
+            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+                match attribute {
+                    ChainAttrs::Table(name) => chain.table = name.to_string_lossy().into_owned(),
+                    ChainAttrs::Name(name) => chain.chain = name.to_string_lossy().into_owned(),
+                    ChainAttrs::Type(kind) => filter = kind == c"filter",
+                    ChainAttrs::Policy(number) => policy = Some(number),
+                    ChainAttrs::Hook(parts) => {
+                        hook = parts.flatten().find_map(|part| match part {
+                            NftHookAttrs::Num(number) => Some(number),
+                            _ => None,
+                        });
+                    }
+                    _ => {}
+                }
+            }
+            if filter && (hook, policy) == (Some(FORWARD), Some(DROP)) {
+                found.push(chain);
             }
         },
     )

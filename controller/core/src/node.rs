@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::addr;
-use crate::family::Family;
+use crate::family::{Family, IpFamily};
 use crate::object::Node;
 use crate::plan::aggregate;
 
@@ -99,6 +99,64 @@ impl<F: Family> Default for NodeRows<F> {
     }
 }
 
+/// What a Node object said last of each family, whatever it says now. An object may come back without what it had: a kubelet
+/// with an external cloud provider registers its node without addresses, and one that is made anew has no `podCIDRs` yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    addresses: Vec<IpAddr>,
+    pod_cidrs: Vec<IpNet>,
+}
+
+impl Heard {
+    /// Takes in what the object says. Of a family that it says nothing of, what it said before stays.
+    pub fn hear(&mut self, node: &Node) {
+        renew(&mut self.addresses, &node.addresses, |addr| IpFamily::of(*addr));
+        renew(&mut self.pod_cidrs, &node.pod_cidrs, |net| IpFamily::of(net.addr()));
+    }
+
+    /// This node as it counts in one family. What the object leaves out is as it was said last; before anything was said it
+    /// is as `found`, which are the rows of an earlier run.
+    ///
+    /// An object without addresses keeps those that an interface still has. While there is no object at all, nobody said
+    /// that anything changed: all stays.
+    pub fn node<F: Family>(&self, said: Option<&Node>, found: &NodeRows<F>, interfaces: &[IpAddr]) -> Node {
+        let addresses = |list: &[IpAddr]| -> Vec<IpAddr> {
+            let of_family = list.iter().copied().filter(|addr| IpFamily::of(*addr) == F::FAMILY);
+            of_family.collect()
+        };
+        let ranges = |list: &[IpNet]| -> Vec<IpNet> {
+            let of_family = list.iter().copied().filter(|net| F::net(*net).is_some());
+            of_family.collect()
+        };
+        let node = said.cloned().unwrap_or_default();
+        let kept = || {
+            let found = || found.node_addresses.iter().copied().map(Into::into).collect();
+            let last = otherwise(addresses(&self.addresses), found).into_iter();
+            last.filter(|addr| said.is_none() || interfaces.contains(addr))
+                .collect()
+        };
+        let kept_ranges = || {
+            let found = || found.local_pods.iter().copied().map(Into::into).collect();
+            otherwise(ranges(&self.pod_cidrs), found)
+        };
+        Node {
+            addresses: otherwise(addresses(&node.addresses), kept),
+            pod_cidrs: otherwise(ranges(&node.pod_cidrs), kept_ranges),
+            ..node
+        }
+    }
+}
+
+/// Puts what is said of each family in the place of what was known of it, where anything is said.
+fn renew<T: Copy>(known: &mut Vec<T>, said: &[T], family: impl Fn(&T) -> IpFamily) {
+    known.retain(|item| said.iter().all(|other| family(other) != family(item)));
+    known.extend(said);
+}
+
+fn otherwise<T>(list: Vec<T>, other: impl FnOnce() -> Vec<T>) -> Vec<T> {
+    if list.is_empty() { other() } else { list }
+}
+
 impl<F: Family> NodeRows<F> {
     /// Out of configuration, the Node object and the addresses that the node's interfaces have.
     pub fn new(
@@ -185,6 +243,119 @@ mod tests {
     fn loopback_never_takes_node_port_traffic() {
         let choice = NodePortAddresses::Ranges(vec!["0.0.0.0/0".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
         assert_eq!(addresses::<V4>(&choice), ["192.0.2.11", "198.51.100.7"]);
+    }
+
+    fn parse<T: std::str::FromStr<Err: fmt::Debug>>(texts: &[&str]) -> Vec<T> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn said(addresses: &[&str], pod_cidrs: &[&str]) -> Node {
+        Node {
+            addresses: parse(addresses),
+            pod_cidrs: parse(pod_cidrs),
+            ..Node::default()
+        }
+    }
+
+    /// What counts of both families: addresses, then pods' ranges.
+    fn counts(heard: &Heard, node: Option<&Node>, interfaces: &[&str]) -> (Vec<String>, Vec<String>) {
+        let interfaces: Vec<IpAddr> = parse(interfaces);
+        let v4 = heard.node::<V4>(node, &NodeRows::default(), &interfaces);
+        let v6 = heard.node::<V6>(node, &NodeRows::default(), &interfaces);
+        let addresses = v4.addresses.iter().chain(&v6.addresses);
+        let ranges = v4.pod_cidrs.iter().chain(&v6.pod_cidrs);
+        (
+            addresses.map(ToString::to_string).collect(),
+            ranges.map(ToString::to_string).collect(),
+        )
+    }
+
+    const OWN: [&str; 2] = ["192.0.2.11", "2001:db8:2::11"];
+    const PODS: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
+
+    #[test]
+    fn a_family_that_a_node_says_nothing_of_keeps_its_addresses_while_an_interface_has_them() {
+        let mut heard = Heard::default();
+        heard.hear(&said(&OWN, &[]));
+        for addresses in [&[][..], &OWN[..1], &OWN[1..], &OWN] {
+            let node = said(addresses, &[]);
+            heard.hear(&node);
+            assert_eq!(counts(&heard, Some(&node), &OWN).0, OWN, "{addresses:?}");
+        }
+        let silent = said(&[], &[]);
+        assert_eq!(
+            counts(&heard, Some(&silent), &OWN[..1]).0,
+            OWN[..1],
+            "gone from the interface"
+        );
+        assert_eq!(counts(&heard, Some(&silent), &OWN).0, OWN, "and back");
+        let moved = said(&["192.0.2.99"], &[]);
+        heard.hear(&moved);
+        assert_eq!(
+            counts(&heard, Some(&moved), &OWN).0,
+            ["192.0.2.99", OWN[1]],
+            "what is said counts at once"
+        );
+    }
+
+    #[test]
+    fn pod_ranges_stay_until_the_family_has_others() {
+        let mut heard = Heard::default();
+        heard.hear(&said(&[], &PODS));
+        for ranges in [&[][..], &PODS[..1], &PODS[1..]] {
+            let node = said(&[], ranges);
+            heard.hear(&node);
+            assert_eq!(counts(&heard, Some(&node), &[]).1, PODS, "{ranges:?}");
+        }
+        let other = said(&[], &["10.244.9.0/24"]);
+        heard.hear(&other);
+        assert_eq!(counts(&heard, Some(&other), &[]).1, ["10.244.9.0/24", PODS[1]]);
+    }
+
+    #[test]
+    fn zone_and_leaving_are_what_the_node_says_now() {
+        let mut heard = Heard::default();
+        let before = Node {
+            zone: Some("a".into()),
+            leaving: true,
+            ..said(&OWN, &PODS)
+        };
+        heard.hear(&before);
+        let now = said(&[], &[]);
+        heard.hear(&now);
+        let node = heard.node::<V4>(Some(&now), &NodeRows::default(), &[]);
+        assert_eq!((node.zone, node.leaving), (None, false));
+    }
+
+    #[test]
+    fn rows_of_an_earlier_run_stand_for_what_nobody_said_yet() {
+        let found = NodeRows::<V4> {
+            node_addresses: parse(&OWN[..1]).into_iter().collect(),
+            local_pods: parse(&PODS[..1]).into_iter().collect(),
+            ..NodeRows::default()
+        };
+        let counts = |heard: &Heard, node: Option<&Node>, interfaces: &[&str]| {
+            let node = heard.node::<V4>(node, &found, &parse::<IpAddr>(interfaces));
+            let pods: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();
+            (node.primary(IpFamily::V4).map(|addr| addr.to_string()), pods)
+        };
+        let all = (Some(OWN[0].to_owned()), vec![PODS[0].to_owned()]);
+        let nothing = Heard::default();
+        assert_eq!(counts(&nothing, None, &[]), all, "no Node object: all as it was");
+        assert_eq!(
+            counts(&nothing, Some(&said(&[], &[])), &OWN),
+            all,
+            "one that says nothing"
+        );
+        assert_eq!(
+            counts(&nothing, Some(&said(&[], &[])), &[]).0,
+            None,
+            "and no interface has it"
+        );
+        let mut heard = Heard::default();
+        heard.hear(&said(&["192.0.2.99"], &["10.244.9.0/24"]));
+        let last = (Some("192.0.2.99".to_owned()), vec!["10.244.9.0/24".to_owned()]);
+        assert_eq!(counts(&heard, None, &[]), last, "what was said counts more");
     }
 
     #[test]

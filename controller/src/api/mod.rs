@@ -2,6 +2,7 @@
 //! may open. Readers load the last published snapshot; they never wait for the engine, nor it for them.
 
 mod client;
+mod problems;
 mod server;
 mod socket;
 mod view;
@@ -11,7 +12,7 @@ pub use server::Server;
 pub use socket::{SocketError, remove_dead};
 pub use view::{
     ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView,
-    UdpFlowsView,
+    TakenView, UdpFlowsView,
 };
 
 /// Where the agent listens unless told otherwise.

@@ -6,14 +6,16 @@ use serde::{Deserialize, Serialize};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
-use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
+use tandem_core::plan::{FrontendPlan, NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
 use crate::config::FileState;
 use crate::conntrack::Status as Flows;
-use crate::engine::{FamilyStatus, Snapshot};
-use crate::event::{Kind, Reach};
+use crate::engine::{FamilyStatus, Place, Snapshot};
+use crate::event::Reach;
 use crate::index::Entry;
+
+use super::problems::{of_agent, of_service};
 
 /// A Service as Tandem makes it work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,12 +60,28 @@ pub struct PortView {
 pub struct FamilyPortView {
     /// `IPv4` or `IPv6`
     pub family: String,
-    /// `address:port`, or `nodePort N`
+    /// What leads here: `address:port`, or `nodePort N`
     pub frontends: Vec<String>,
+    /// What the Service asks for, and another one has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<TakenView>,
+    /// The last change was refused: the rows in the kernel are those from before it, and not what stands here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_aside: bool,
     /// What frontends of traffic policy Cluster, pods and the node itself may use; none where nothing uses it.
     pub all: Option<EndpointsView>,
     /// What frontends of traffic policy Local may use; none where nothing uses it.
     pub local: Option<EndpointsView>,
+}
+
+/// A frontend that an older Service has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakenView {
+    /// `address:port`, or `nodePort N`
+    pub frontend: String,
+    /// The Service port that has it: `namespace/name:port`
+    pub by: String,
 }
 
 /// A list of endpoints, and what a client sees where it is empty.
@@ -83,8 +101,11 @@ pub struct EndpointsView {
 pub struct StatusView {
     /// The agent's version.
     pub version: String,
-    /// The node's name; empty while it is not known.
+    /// The node's name; empty while its object was not read.
     pub node: String,
+    /// The name of the object that is looked for.
+    #[serde(default)]
+    pub node_looked_for: String,
     /// The node's addresses.
     pub node_addresses: Vec<String>,
     /// Seconds since the start.
@@ -99,7 +120,7 @@ pub struct StatusView {
     pub sources: Vec<(String, String)>,
     /// IPv4, then IPv6.
     pub families: Vec<FamilyStatusView>,
-    /// What is wrong with objects, and with the configuration.
+    /// What is wrong with the node, with objects, and with the configuration.
     pub problems: Vec<ProblemView>,
     /// What of the configuration files is not in effect.
     #[serde(default)]
@@ -184,14 +205,17 @@ pub struct UdpFlowsView {
     pub last_error: Option<String>,
 }
 
-/// Something wrong with an object.
+/// Something wrong with the node or an object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
-    /// `Kind namespace/name`, `file name`, or `configuration`
+    /// `Kind namespace/name`, `file name`, `configuration`, or a part of the node: `interface name`, `chain …`
     pub object: String,
     /// Where, what, and what happens instead.
     pub problem: String,
+    /// Whether `tandem status` fails for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fatal: bool,
 }
 
 fn text<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -216,6 +240,7 @@ impl ServiceView {
         let service = entry.service.as_deref()?;
         let created = u64::try_from(service.created).ok().filter(|created| *created > 0);
         let age = created.map(|created| seconds_since(SystemTime::UNIX_EPOCH + Duration::from_secs(created)).as_secs());
+        let ports = ports(snapshot, service, entry);
         Some(Self {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -228,8 +253,8 @@ impl ServiceView {
             external_traffic_policy: policy(service.external_policy),
             session_affinity_seconds: service.affinity,
             age_seconds: age,
-            ports: ports(snapshot, service, entry),
-            problems: problems(snapshot, key),
+            problems: of_service(snapshot, key, &ports),
+            ports,
         })
     }
 }
@@ -244,8 +269,8 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     let view = |at: usize| {
         let port = &service.ports[at];
         let one = |family: &IpFamily| match family {
-            IpFamily::V4 => v4.get(at).map(family_port),
-            IpFamily::V6 => v6.get(at).map(family_port),
+            IpFamily::V4 => v4.get(at).map(|plan| family_port(plan, &snapshot.v4)),
+            IpFamily::V6 => v6.get(at).map(|plan| family_port(plan, &snapshot.v6)),
         };
         PortView {
             name: port.name.to_string(),
@@ -258,7 +283,7 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     (0..service.ports.len()).map(view).collect()
 }
 
-fn family_port<F: Family>(plan: &PortPlan<F>) -> FamilyPortView {
+fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPortView {
     let socket = |addr: std::net::IpAddr, port: u16| std::net::SocketAddr::new(addr, port).to_string();
     let frontend = |frontend: &Frontend<F>| match frontend {
         Frontend::Address {
@@ -280,30 +305,26 @@ fn family_port<F: Family>(plan: &PortPlan<F>) -> FamilyPortView {
             }),
         },
     };
+    let holder = |frontend: &Frontend<F>| status.disputes.holder(&Place::from(*frontend), &plan.key);
+    let (mut frontends, mut taken) = (Vec::new(), Vec::new());
+    for FrontendPlan { frontend: wanted, .. } in &plan.frontends {
+        let frontend = frontend(wanted);
+        match holder(wanted) {
+            Some(by) => taken.push(TakenView {
+                frontend,
+                by: by.to_string(),
+            }),
+            None => frontends.push(frontend),
+        }
+    }
     FamilyPortView {
         family: F::FAMILY.to_string(),
-        frontends: plan.frontends.iter().map(|plan| frontend(&plan.frontend)).collect(),
+        frontends,
+        taken,
+        set_aside: status.kept.contains(&plan.key.service),
         all: plan.all.as_ref().map(list),
         local: plan.local.as_ref().map(list),
     }
-}
-
-fn problems(snapshot: &Snapshot, key: &ObjectKey) -> Vec<String> {
-    let notices = snapshot
-        .notices
-        .get(&(Kind::Service, key.clone()))
-        .into_iter()
-        .flatten()
-        .map(ToString::to_string);
-    let aside = |status: &FamilyStatus, family: IpFamily| {
-        let mine = status.set_aside.iter().filter(|aside| aside.service == *key);
-        mine.map(|aside| format!("{family}: {}", aside.reason))
-            .collect::<Vec<_>>()
-    };
-    notices
-        .chain(aside(&snapshot.v4, IpFamily::V4))
-        .chain(aside(&snapshot.v6, IpFamily::V6))
-        .collect()
 }
 
 impl StatusView {
@@ -312,29 +333,6 @@ impl StatusView {
             Reach::Watching => "watching".to_owned(),
             Reach::Lost(reason) => reason.clone(),
         };
-        let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
-            notices
-                .iter()
-                .map(move |notice| (format!("{kind} {key}"), notice.to_string()))
-        });
-        let manifests = snapshot.faults.iter().flat_map(|(file, faults)| {
-            let named = move |fault: &String| (format!("file {file}"), fault.clone());
-            faults.iter().map(named)
-        });
-        let rejected = files.rejected.iter();
-        let rejected = rejected.map(|reason| {
-            let problem = format!("{reason}: the configuration in use stays");
-            ("configuration".to_owned(), problem)
-        });
-        let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)]
-            .into_iter()
-            .flat_map(|(status, family)| {
-                let problem = move |reason: &str| format!("{family}: {reason}");
-                status
-                    .set_aside
-                    .iter()
-                    .map(move |aside| (format!("Service {}", aside.service), problem(&aside.reason)))
-            });
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             node: snapshot
@@ -342,6 +340,7 @@ impl StatusView {
                 .as_ref()
                 .map(|node| node.name.to_string())
                 .unwrap_or_default(),
+            node_looked_for: snapshot.node_name.to_string(),
             node_addresses: text(snapshot.node.iter().flat_map(|node| &node.addresses)),
             uptime_seconds: seconds_since(snapshot.started).as_secs(),
             complete: snapshot.complete,
@@ -360,12 +359,7 @@ impl StatusView {
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
             ],
-            problems: rejected
-                .chain(manifests)
-                .chain(notices)
-                .chain(aside)
-                .map(|(object, problem)| ProblemView { object, problem })
-                .collect(),
+            problems: of_agent(snapshot, files),
             configuration: ConfigurationView {
                 rejected: files.rejected.clone(),
                 waiting: files.waiting.clone(),

@@ -1,8 +1,10 @@
 //! `tandem services`
 
+use std::net::SocketAddr;
+
 use clap::Args;
 
-use crate::api::{EndpointsView, PortView, ServiceView, get};
+use crate::api::{EndpointsView, PortView, ServiceView, TakenView, get};
 
 use super::format::{Table, age, print, structured};
 use super::{Agent, CommandError, Output, block_on};
@@ -10,8 +12,9 @@ use super::{Agent, CommandError, Output, block_on};
 /// List the Services that this node makes work, with the endpoints they have here.
 ///
 /// The columns IPV4 and IPV6 say how many endpoints a new connection may be sent to in that family ("3", or "3, local 1"
-/// where a traffic policy is Local), "refused" or "discarded" where there are none, and "-" where the Service has no
-/// ClusterIP of that family. Of several addresses the first is shown, and how many more there are ("+1"). `-o wide` has all
+/// where a traffic policy is Local), "refused" or "discarded" where there are none, "-" where the Service has no
+/// ClusterIP of that family, and "set aside" where its last change was refused and what stood before still stands. An address
+/// or nodePort that an older Service has is marked "(taken)", or "(taken:80/TCP)" where it is for some ports only. Of several addresses the first is shown, and how many more there are ("+1"). `-o wide` has all
 /// of them, and adds the policies, affinity and problems; `-o json` has every endpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
@@ -91,13 +94,10 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
     }
     let mut table = Table::new(&headings);
     for service in services {
-        let cluster: Vec<&str> = service.cluster_ips.iter().map(String::as_str).collect();
-        let external: Vec<&str> = service
-            .load_balancer_ips
-            .iter()
-            .chain(&service.external_ips)
-            .map(String::as_str)
-            .collect();
+        let marked = |address: &String| format!("{address}{}", mark(service, address));
+        let cluster: Vec<String> = service.cluster_ips.iter().map(marked).collect();
+        let external = service.load_balancer_ips.iter().chain(&service.external_ips);
+        let external: Vec<String> = external.map(marked).collect();
         let mut row = vec![
             service.name.clone(),
             service.kind.clone(),
@@ -128,17 +128,50 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
 }
 
 /// As kubectl does: the first one, and how many more there are; all of them in the wide table.
-fn addresses(list: &[&str], wide: bool) -> String {
+fn addresses(list: &[String], wide: bool) -> String {
     match list {
         [first, more @ ..] if !wide && !more.is_empty() => format!("{first} +{}", more.len()),
         _ => list.join(","),
     }
 }
 
+/// What stands behind an address whose ports lead to other Services, all of them or these.
+fn mark(service: &ServiceView, address: &str) -> String {
+    let at = |frontend: &str| {
+        let socket = frontend.parse::<SocketAddr>();
+        socket.is_ok_and(|socket| socket.ip().to_string() == address)
+    };
+    let has = |port: &PortView| {
+        port.families
+            .iter()
+            .any(|family| family.frontends.iter().any(|it| at(it)))
+    };
+    let lacks = |port: &&PortView| {
+        let mut families = port.families.iter();
+        families.any(|family| family.taken.iter().any(|taken| at(&taken.frontend)))
+    };
+    let taken: Vec<String> = service
+        .ports
+        .iter()
+        .filter(lacks)
+        .map(|port| format!("{}/{}", port.port, port.protocol))
+        .collect();
+    match taken.is_empty() {
+        true => String::new(),
+        false if service.ports.iter().any(has) => format!("(taken:{})", taken.join(",")),
+        false => "(taken)".into(),
+    }
+}
+
 /// As kubectl writes it: `80:30080/TCP`.
 fn port(port: &PortView) -> String {
     match port.node_port {
-        Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
+        Some(node_port) => {
+            let is = |taken: &TakenView| taken.frontend == format!("nodePort {node_port}");
+            let taken = port.families.iter().any(|family| family.taken.iter().any(is));
+            let mark = if taken { "(taken)" } else { "" };
+            format!("{}:{node_port}{mark}/{}", port.port, port.protocol)
+        }
         None => format!("{}/{}", port.port, port.protocol),
     }
 }
@@ -156,6 +189,7 @@ fn endpoints(service: &ServiceView, family: &str) -> String {
         .filter(|port| port.family == family);
     let mut cells: Vec<String> = families
         .filter_map(|port| match (&port.all, &port.local) {
+            _ if port.set_aside => Some("set aside".to_owned()),
             (Some(all), Some(local)) => Some(format!("{}, local {}", count(all), count(local))),
             (Some(all), None) => Some(count(all)),
             (None, Some(local)) => Some(format!("local {}", count(local))),
@@ -192,6 +226,31 @@ mod tests {
         insta::assert_snapshot!(table(&[service()], true, false), @r"
         NAMESPACE   NAME   TYPE       CLUSTER-IP     EXTERNAL-IP   PORT(S)        IPV4                 IPV6   AGE
         shop        web    NodePort   10.96.0.1 +1   203.0.113.1   80:30080/TCP   2, local discarded   -      60s
+        ");
+    }
+
+    #[test]
+    fn what_an_older_service_has_is_marked() {
+        let mut web = service();
+        let taken = |frontend: &str| TakenView {
+            frontend: frontend.into(),
+            by: "shop/old:http".into(),
+        };
+        web.ports[0].families[0].frontends = vec!["10.96.0.1:80".into()];
+        web.ports[0].families[0].taken = vec![taken("203.0.113.1:80"), taken("nodePort 30080")];
+        let mut both = web.clone();
+        both.ports.push(both.ports[0].clone());
+        both.ports[1].port = 443;
+        both.ports[1].node_port = None;
+        both.ports[1].families[0].taken.clear();
+        both.ports[1].families[0].frontends = vec!["203.0.113.1:443".into()];
+        let mut old = service();
+        old.ports[0].families[0].set_aside = true;
+        insta::assert_snapshot!(table(&[web, both, old], false, false), @r"
+        NAME   TYPE       CLUSTER-IP     EXTERNAL-IP                 PORT(S)                       IPV4                 IPV6   AGE
+        web    NodePort   10.96.0.1 +1   203.0.113.1(taken)          80:30080(taken)/TCP           2, local discarded   -      60s
+        web    NodePort   10.96.0.1 +1   203.0.113.1(taken:80/TCP)   80:30080(taken)/TCP,443/TCP   2, local discarded   -      60s
+        web    NodePort   10.96.0.1 +1   203.0.113.1                 80:30080/TCP                  set aside            -      60s
         ");
     }
 

@@ -12,8 +12,8 @@ use super::{Agent, CommandError, Output, block_on};
 
 /// Show how the running agent is: what it reads, what stands in the kernel, what went wrong.
 ///
-/// Exits with 0 where everything known is programmed, with 1 where changes wait, lists are not complete, or no agent
-/// answers.
+/// Exits with 0 where everything known is programmed, with 1 where changes wait, lists are not complete, this node's object
+/// was not found, or no agent answers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem status\n  tandem status -o json")]
 pub(super) struct Status {
@@ -36,6 +36,9 @@ impl Status {
         if let Some(family) = status.families.iter().find(|family| family.last_error.is_some()) {
             return Err(format!("changes of {} wait", family.family).into());
         }
+        if let Some(problem) = status.problems.iter().find(|problem| problem.fatal) {
+            return Err(format!("{}: {}", problem.object, problem.problem).into());
+        }
         match status.families.iter().find(|family| family.set_aside > 0) {
             Some(family) => Err(format!(
                 "{}: {} Service(s) set aside, see Problems",
@@ -55,10 +58,7 @@ fn text(status: &StatusView) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}", line.trim_end());
     };
-    line(
-        "Node:",
-        &format!("{} ({})", or_none(&status.node), status.node_addresses.join(", ")),
-    );
+    line("Node:", &node(status));
     line(
         "Agent:",
         &format!("tandem {}, up {}", status.version, age(status.uptime_seconds)),
@@ -102,8 +102,12 @@ fn text(status: &StatusView) -> String {
     out
 }
 
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "<not known yet>" } else { text }
+fn node(status: &StatusView) -> String {
+    if !status.node.is_empty() {
+        return format!("{} ({})", status.node, status.node_addresses.join(", "));
+    }
+    let yet = if status.complete { "" } else { " yet" };
+    format!("{} (no such Node object{yet})", status.node_looked_for)
 }
 
 fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
 use tandem_core::family::Family;
-use tandem_core::object::ObjectKey;
+use tandem_core::node::NodeRows;
+use tandem_core::object::{Node, ObjectKey};
 use tandem_core::plan::{PortKey, plan};
 use tandem_core::table::Table;
-use tandem_nft::Settings as Rules;
+use tandem_nft::{DetectLocal, Settings as Rules};
 
 use super::backoff::Backoff;
+use super::disputes::Disputes;
 use super::snapshot::{FamilyStatus, SetAside};
 use super::world::World;
 use crate::conntrack::Reconciler;
@@ -40,6 +42,11 @@ pub struct FamilyEngine<F: Family> {
     rules: Rules,
     /// The node's zone, as Services were last planned with.
     zone: Option<Arc<str>>,
+    /// The node's own rows that the first opening found.
+    found: NodeRows<F>,
+    /// The node as it counts here.
+    node: Node,
+    node_rows: Arc<NodeRows<F>>,
     table: Table<F>,
     pending: BTreeSet<ObjectKey>,
     node_pending: bool,
@@ -85,6 +92,9 @@ impl<F: Family> FamilyEngine<F> {
             plane: None,
             rules: Rules::default(),
             zone: None,
+            found: NodeRows::default(),
+            node: Node::default(),
+            node_rows: Arc::default(),
             table: Table::default(),
             pending: BTreeSet::new(),
             node_pending: false,
@@ -113,12 +123,13 @@ impl<F: Family> FamilyEngine<F> {
         self.pending.extend(here.map(|(key, _)| key.clone()));
         if node_changed {
             self.node_pending = true;
-            if self.rules != world.rules::<F>() {
+            self.know(world);
+            if self.rules != world.rules(&self.node_rows) {
                 // They are replaced where the tables are opened.
                 self.plane = None;
             }
-            if self.zone != world.node.zone {
-                self.zone.clone_from(&world.node.zone);
+            if self.zone != self.node.zone {
+                self.zone.clone_from(&self.node.zone);
                 let hinted = world
                     .services
                     .iter()
@@ -169,6 +180,8 @@ impl<F: Family> FamilyEngine<F> {
             Err(reason) => self.fail(reason, now),
         }
         self.status.set_aside = self.set_aside_status();
+        self.status.kept = self.set_aside.keys().cloned().collect();
+        self.status.disputes.follow(&mut self.table);
         if self.plane.is_none() {
             self.status.ownership = None;
         }
@@ -210,12 +223,44 @@ impl<F: Family> FamilyEngine<F> {
         &self.table
     }
 
+    /// This node as it counts here.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The node's own rows as they are to be.
+    pub fn node_rows(&self) -> &Arc<NodeRows<F>> {
+        &self.node_rows
+    }
+
+    fn know(&mut self, world: &World<'_>) {
+        self.node = world.node(&self.found);
+        self.node_rows = Arc::new(world.node_rows(&self.node));
+    }
+
     /// Opens the data plane and takes over what it holds, where that is still to be done.
     fn start(&mut self, world: &World<'_>) -> Result<(), String> {
         if self.plane.is_some() {
             return Ok(());
         }
-        self.rules = world.rules::<F>();
+        let mut rules = world.rules(&self.node_rows);
+        if !self.opened && world.asks_the_tables(&self.node_rows) {
+            // The tables themselves know, and are asked by opening them: until then their rules tell pods as before.
+            rules.detect_local = DetectLocal::Sources;
+        }
+        self.open(rules, world)?;
+        let rules = world.rules(&self.node_rows);
+        if rules != self.rules {
+            self.plane = None;
+            self.open(rules, world)?;
+        }
+        self.node_pending = true;
+        self.pending.extend(world.services.keys().cloned());
+        Ok(())
+    }
+
+    fn open(&mut self, rules: Rules, world: &World<'_>) -> Result<(), String> {
+        self.rules = rules;
         let mut plane = (self.open)(self.rules)?;
         let rows = plane.read().map_err(|error| error.to_string())?;
         let found = rows.len();
@@ -233,13 +278,14 @@ impl<F: Family> FamilyEngine<F> {
         // Opening it again, for other rules or after a failure, finds what this run wrote.
         if !std::mem::replace(&mut self.opened, true) {
             self.status.adopted = found;
+            self.found = table.node().clone();
+            self.know(world);
         }
         self.table = table;
+        self.status.disputes = Disputes::default();
         self.status.ownership = Some(plane.ownership().into());
         self.plane = Some(plane);
         self.phase = if found == 0 { Phase::Loading } else { Phase::Adopting };
-        self.node_pending = true;
-        self.pending.extend(world.services.keys().cloned());
         Ok(())
     }
 
@@ -251,7 +297,7 @@ impl<F: Family> FamilyEngine<F> {
         loop {
             let node = std::mem::take(&mut self.node_pending);
             if node {
-                let rows = world.node_rows::<F>();
+                let rows = NodeRows::clone(&self.node_rows);
                 if let Some(flows) = &mut self.flows {
                     flows.stage_addresses(rows.node_addresses.clone());
                 }
@@ -312,7 +358,7 @@ impl<F: Family> FamilyEngine<F> {
         let entry = world.services.get(key);
         let plans = entry.and_then(|entry| {
             let slices = entry.slices.iter().map(|slice| &**slice);
-            Some(plan::<F>(entry.service.as_deref()?, &slices, world.node))
+            Some(plan::<F>(entry.service.as_deref()?, &slices, &self.node))
         });
         let plans = plans.unwrap_or_default();
         if let Some(flows) = &mut self.flows {

@@ -7,8 +7,10 @@
 
 mod backoff;
 mod changed;
+mod disputes;
 mod family;
 mod plane;
+mod problems;
 mod snapshot;
 mod world;
 
@@ -20,21 +22,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
-use tandem_core::node::NodeRows;
+use tandem_core::object::Node;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use changed::{Changed, Pulse};
+pub use disputes::{Disputes, Place};
 pub use family::{FamilyEngine, Open, Plane};
+pub use problems::NodeProblem;
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 pub use world::World;
 
 use crate::conntrack::Reconciler;
-use crate::event::{Event, Reach};
+use crate::event::{Event, Kind, Object, Reach};
 use crate::index::{ChangedServices, Index};
 use crate::node_settings::NodeSettings;
 use changed::Followers;
+use problems::{Facts, Surroundings};
 
 /// How many events are taken in before they are applied.
 const BATCH: usize = 4096;
@@ -49,8 +54,12 @@ pub struct Engine {
     index: Index,
     v4: FamilyEngine<V4>,
     v6: FamilyEngine<V6>,
-    node_v4: Arc<NodeRows<V4>>,
-    node_v6: Arc<NodeRows<V6>>,
+    /// This node's object with the addresses that count.
+    node: Option<Arc<Node>>,
+    around: Surroundings,
+    /// Something that problems are gathered from may have changed.
+    look: bool,
+    problems: Arc<[NodeProblem]>,
     started: SystemTime,
     published: Arc<ArcSwap<Snapshot>>,
     changes: watch::Sender<()>,
@@ -71,8 +80,10 @@ impl Engine {
             index,
             v4,
             v6,
-            node_v4: Arc::default(),
-            node_v6: Arc::default(),
+            node: None,
+            around: Surroundings::default(),
+            look: true,
+            problems: Arc::default(),
             started,
             published,
             changes: watch::Sender::new(()),
@@ -131,7 +142,15 @@ impl Engine {
                     self.reconfigured |= self.settings != **settings;
                     self.settings.clone_from(settings);
                 }
+                Event::Listed(_) | Event::Deleted(Kind::Node, ..) | Event::Applied(Object::Node(_), _) => {
+                    self.look = true;
+                }
                 _ => {}
+            }
+            if let Event::Around(around) = event {
+                self.around.take(around);
+                self.look = true;
+                continue;
             }
             for (kind, key, notice) in self.index.apply(event) {
                 tracing::warn!(object = %format_args!("{kind} {key}"), "{notice}");
@@ -145,25 +164,64 @@ impl Engine {
         if self.index.complete() {
             changed = self.index.take_changed();
             let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
-            let nobody = tandem_core::object::Node::default();
             let world = World {
                 services: self.index.services(),
-                node: self.index.node().map_or(&nobody, |node| node),
+                node: self.index.node().map(|node| &**node),
+                heard: self.index.heard(),
                 settings: &self.settings,
                 service_cidrs: self.index.service_cidrs(),
                 interfaces: self.index.interfaces(),
                 time: SystemTime::now(),
             };
-            if node_changed {
-                self.node_v4 = Arc::new(world.node_rows());
-                self.node_v6 = Arc::new(world.node_rows());
-            }
             self.v4.mark(&changed, node_changed, &world);
             self.v6.mark(&changed, node_changed, &world);
             self.v4.sync(&world, now);
             self.v6.sync(&world, now);
+            if node_changed {
+                self.node = self.index.node().map(|node| self.as_it_counts(node));
+                self.look = true;
+            }
+        } else {
+            self.node = self.index.node().cloned();
+        }
+        if std::mem::take(&mut self.look) {
+            self.look_for_problems();
         }
         self.publish(&changed);
+    }
+
+    /// The node's object with the addresses that count although it does not list them any more.
+    fn as_it_counts(&self, node: &Arc<Node>) -> Arc<Node> {
+        let counted = self.v4.node().addresses.iter().chain(&self.v6.node().addresses);
+        let kept: Vec<_> = counted.filter(|addr| !node.addresses.contains(addr)).copied().collect();
+        if kept.is_empty() {
+            return node.clone();
+        }
+        let mut node = Node::clone(node);
+        node.addresses.extend(kept);
+        Arc::new(node)
+    }
+
+    /// Says each problem of the node once, when it begins.
+    fn look_for_problems(&mut self) {
+        let facts = Facts {
+            settings: &self.settings,
+            complete: self.index.complete(),
+            node: self.index.node().map(|node| &**node),
+            gone: self.index.node_gone(),
+            around: &self.around,
+        };
+        let problems = facts.problems(
+            (self.v4.node(), self.v4.node_rows()),
+            (self.v6.node(), self.v6.node_rows()),
+        );
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!(object = problem.object(), "{problem}");
+        }
+        for problem in self.problems.iter().filter(|problem| !problems.contains(problem)) {
+            tracing::info!(object = problem.object(), "no longer so: {problem}");
+        }
+        self.problems = problems.into();
     }
 
     /// When [`Self::sync`] has something to do although no event came.
@@ -177,10 +235,12 @@ impl Engine {
             complete: self.index.complete(),
             services: self.index.services().clone(),
             slices: self.index.slice_count(),
-            node: self.index.node().cloned(),
+            node: self.node.clone(),
+            problems: self.problems.clone(),
+            node_name: self.settings.node_name.as_str().into(),
             interfaces: self.index.interfaces().clone(),
-            node_v4: self.node_v4.clone(),
-            node_v6: self.node_v6.clone(),
+            node_v4: self.v4.node_rows().clone(),
+            node_v6: self.v6.node_rows().clone(),
             reach: self.index.reach().clone(),
             notices: self.index.notices().clone(),
             faults: self.index.faults().clone(),

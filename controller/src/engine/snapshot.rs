@@ -1,6 +1,6 @@
 //! What readers see: the last published state, whole and never locked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +9,8 @@ use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
 
+use super::disputes::Disputes;
+use super::problems::NodeProblem;
 use crate::conntrack::Report;
 use crate::event::{Kind, Reach};
 use crate::index::{Faults, Notices, Services};
@@ -24,8 +26,12 @@ pub struct Snapshot {
     pub services: Services,
     /// How many slices there are.
     pub slices: usize,
-    /// This node, once known.
+    /// The name of the Node object that is this node's.
+    pub node_name: Arc<str>,
+    /// This node's object, once known, with the addresses that count although it does not list them any more.
     pub node: Option<Arc<Node>>,
+    /// What is wrong with the node itself.
+    pub problems: Arc<[NodeProblem]>,
     /// The addresses that the node's interfaces have.
     pub interfaces: Arc<[IpAddr]>,
     /// The node's own rows, IPv4.
@@ -52,7 +58,9 @@ impl Snapshot {
             complete: false,
             services: Services::default(),
             slices: 0,
+            node_name: Arc::default(),
             node: None,
+            problems: Arc::default(),
             interfaces: Arc::default(),
             node_v4: Arc::default(),
             node_v6: Arc::default(),
@@ -86,6 +94,10 @@ pub struct FamilyStatus {
     pub failures: u64,
     /// Services that are not, or not wholly, programmed.
     pub set_aside: Vec<SetAside>,
+    /// Those of them whose rows are all as they were before the change that was refused.
+    pub kept: BTreeSet<ObjectKey>,
+    /// What several Services want.
+    pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.
     pub ownership: Option<Arc<str>>,
     /// What became of UDP flows; none where nobody cuts them.

@@ -2,6 +2,7 @@
 
 mod flows;
 mod live;
+mod node;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,8 @@ struct Kernel<F: Family> {
     /// The next calls fail as a whole.
     broken: Option<&'static str>,
     opened: usize,
+    /// What it was opened with last.
+    rules: Option<tandem_nft::Settings>,
 }
 
 impl<F: Family> Default for Kernel<F> {
@@ -40,6 +43,7 @@ impl<F: Family> Default for Kernel<F> {
             refuse: None,
             broken: None,
             opened: 0,
+            rules: None,
         }
     }
 }
@@ -111,8 +115,9 @@ struct Host {
 
 fn opener<F: Family>(kernel: &Arc<Mutex<Kernel<F>>>) -> Open<F> {
     let kernel = kernel.clone();
-    Box::new(move |_| {
+    Box::new(move |rules| {
         kernel.lock().unwrap().opened += 1;
+        kernel.lock().unwrap().rules = Some(rules);
         Ok(Box::new(Handle(kernel.clone())) as _)
     })
 }
@@ -120,6 +125,7 @@ fn opener<F: Family>(kernel: &Arc<Mutex<Kernel<F>>>) -> Open<F> {
 impl Host {
     fn settings() -> NodeSettings {
         NodeSettings {
+            node_name: "node1".into(),
             local_pods: LocalPods::NodeCidrs,
             node_port_addresses: NodePortAddresses::Primary,
             masquerade_all: false,

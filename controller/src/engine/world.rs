@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tandem_core::family::Family;
-use tandem_core::node::NodeRows;
+use tandem_core::node::{Heard, NodeRows};
 use tandem_core::object::{Node, ObjectKey};
 use tandem_nft::{DetectLocal, Settings as Rules};
 
@@ -17,8 +17,10 @@ use crate::node_settings::{LocalPods, NodeSettings};
 pub struct World<'a> {
     /// Services and slices.
     pub services: &'a Services,
-    /// This node.
-    pub node: &'a Node,
+    /// This node's object, once known.
+    pub node: Option<&'a Node>,
+    /// What it said last of each family.
+    pub heard: &'a Heard,
     /// Configuration.
     pub settings: &'a NodeSettings,
     /// Ranges that ClusterIPs are taken from, by ServiceCIDR.
@@ -30,25 +32,30 @@ pub struct World<'a> {
 }
 
 impl World<'_> {
+    /// This node as it counts in one family. `found` are the rows that the first opening found.
+    pub fn node<F: Family>(&self, found: &NodeRows<F>) -> Node {
+        self.heard.node(self.node, found, self.interfaces)
+    }
+
     /// The node's own rows of one family.
-    pub fn node_rows<F: Family>(&self) -> NodeRows<F> {
+    pub fn node_rows<F: Family>(&self, node: &Node) -> NodeRows<F> {
         let local_pods = match &self.settings.local_pods {
             LocalPods::Ranges(ranges) => ranges.as_slice(),
-            LocalPods::NodeCidrs => &self.node.pod_cidrs,
+            LocalPods::NodeCidrs => &node.pod_cidrs,
             LocalPods::Interface(_) | LocalPods::InterfacePrefix(_) | LocalPods::Unknown => &[],
         };
         let choice = &self.settings.node_port_addresses;
         let cidrs: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
-        NodeRows::new(&cidrs, local_pods, choice, self.node, self.interfaces)
+        NodeRows::new(&cidrs, local_pods, choice, node, self.interfaces)
     }
 
     /// What the fixed rules of one family depend on.
-    pub fn rules<F: Family>(&self) -> Rules {
+    pub fn rules<F: Family>(&self, rows: &NodeRows<F>) -> Rules {
         let detect_local = match self.settings.local_pods {
             LocalPods::Interface(name) => DetectLocal::Interface(name),
             LocalPods::InterfacePrefix(name) => DetectLocal::InterfacePrefix(name),
             // Without a range of this family nobody is a pod: then nobody is told apart either.
-            _ if self.node_rows::<F>().local_pods.is_empty() => DetectLocal::Nothing,
+            _ if rows.local_pods.is_empty() => DetectLocal::Nothing,
             _ => DetectLocal::Sources,
         };
         Rules {
@@ -57,5 +64,10 @@ impl World<'_> {
             detect_local,
             drop_invalid: self.settings.drop_invalid,
         }
+    }
+
+    /// Whether rows of an earlier run may tell who is a pod: the node's object should, and does not.
+    pub fn asks_the_tables<F: Family>(&self, rows: &NodeRows<F>) -> bool {
+        self.settings.local_pods == LocalPods::NodeCidrs && rows.local_pods.is_empty()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
 use tandem_core::family::Families;
+use tandem_core::node::Heard;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 
 use crate::event::{Event, Kind, Notice, Object, Reach};
@@ -46,6 +47,10 @@ pub struct Index {
     /// Which Service each slice was last seen to belong to.
     slices: HashMap<ObjectKey, ObjectKey>,
     node: Option<Arc<Node>>,
+    /// What this node's object said last of each family.
+    heard: Heard,
+    /// The node's object was there and is gone.
+    node_gone: bool,
     cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     interfaces: Arc<[IpAddr]>,
     /// The objects that a list under way has named.
@@ -95,7 +100,7 @@ impl Index {
             Event::Faulty(file, faults) => self.fault(file, faults),
             Event::Reach(kind, reach) => drop(Arc::make_mut(&mut self.reach).insert(kind, reach)),
             // The engine's own business.
-            Event::Configured(_) => {}
+            Event::Configured(_) | Event::Around(_) => {}
         }
         Vec::new()
     }
@@ -123,6 +128,16 @@ impl Index {
     /// This node, once known.
     pub fn node(&self) -> Option<&Arc<Node>> {
         self.node.as_ref()
+    }
+
+    /// What this node's object said last of each family, also where it says nothing now.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    /// Whether the node's object, once known, is not there any more.
+    pub fn node_gone(&self) -> bool {
+        self.node_gone
     }
 
     /// The ranges that ClusterIPs are taken from, by ServiceCIDR.
@@ -176,7 +191,9 @@ impl Index {
             }
             Object::EndpointSlice(slice) => self.insert_slice(slice),
             Object::Node(node) => {
+                self.node_gone = false;
                 if self.node.as_deref() != Some(&node) {
+                    self.heard.hear(&node);
                     self.node = Some(Arc::new(node));
                     self.node_changed = true;
                 }
@@ -225,8 +242,10 @@ impl Index {
                 });
             }
             Kind::EndpointSlice => self.remove_slice(key),
+            Kind::Service => {}
             // A node without its object still serves what it knows: the last one stays.
-            Kind::Service | Kind::Node => {}
+            // In a folder there may be other nodes, too.
+            Kind::Node => self.node_gone |= self.node.as_ref().is_some_and(|node| node.name == key.name),
             Kind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
         }
     }
@@ -273,7 +292,10 @@ impl Index {
             }
             Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
             Kind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
-            Kind::Node => Vec::new(),
+            Kind::Node => {
+                let known = self.node.iter().map(|node| ObjectKey::new("", node.name.clone()));
+                known.filter(|key| unseen(&key)).collect()
+            }
         }
     }
 

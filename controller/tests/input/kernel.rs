@@ -125,6 +125,7 @@ impl Host {
             Box::new(move |_| Ok(Box::new(Handle(Arc::clone(&kernel))) as _))
         }
         let settings = NodeSettings {
+            node_name: "node-a".into(),
             local_pods: LocalPods::NodeCidrs,
             node_port_addresses: NodePortAddresses::Primary,
             masquerade_all: false,

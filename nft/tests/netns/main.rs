@@ -5,6 +5,7 @@ mod affinity;
 mod buffers;
 mod dataplane;
 mod fill;
+mod forward;
 mod kernel;
 mod lock;
 mod remove;

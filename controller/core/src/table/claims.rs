@@ -43,6 +43,16 @@ impl Claims {
         self.0.first().map(|(_, id)| *id)
     }
 
+    /// All of them, the holder first.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.0.iter().map(|(_, id)| *id)
+    }
+
+    /// Whether several want it.
+    pub(super) fn disputed(&self) -> bool {
+        self.0.len() > 1
+    }
+
     pub(super) fn insert(&mut self, rank: Rank, id: ServiceId) {
         let at = self.0.partition_point(|(other, _)| *other <= rank);
         self.0.insert(at, (rank, id));

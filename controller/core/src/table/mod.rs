@@ -37,6 +37,8 @@ pub struct Table<F: Family> {
     programmed: HashMap<ServiceId, Programmed<F>>,
     names: BTreeMap<PortKey, ServiceId>,
     claims: HashMap<Frontend<F>, Claims>,
+    /// Frontends that several wanted before or after a change that nobody asked about yet.
+    disputed: BTreeSet<Frontend<F>>,
     cluster_ips: Counted<F::Addr>,
     hairpin: Counted<F::Addr>,
     node: NodeRows<F>,
@@ -76,6 +78,7 @@ impl<F: Family> Default for Table<F> {
             programmed: HashMap::new(),
             names: BTreeMap::new(),
             claims: HashMap::new(),
+            disputed: BTreeSet::new(),
             cluster_ips: Counted::default(),
             hairpin: Counted::default(),
             node: NodeRows::default(),
@@ -142,6 +145,11 @@ impl<F: Family> Table<F> {
         write_node(&self.node, &node, &mut self.journal);
         let old = std::mem::replace(&mut self.node, node);
         self.undo.push(Undo::Node(old));
+    }
+
+    /// The node's own rows.
+    pub fn node(&self) -> &NodeRows<F> {
+        &self.node
     }
 
     /// The net change since the last [`Self::commit`] or [`Self::rollback`].
@@ -225,6 +233,17 @@ impl<F: Family> Table<F> {
         })
     }
 
+    /// The frontends that several Service ports wanted, before or after what changed since the last call.
+    pub fn take_disputed(&mut self) -> BTreeSet<Frontend<F>> {
+        std::mem::take(&mut self.disputed)
+    }
+
+    /// The Service ports that want a frontend, the one that has it first. Rows of an earlier run want nothing.
+    pub fn claimants(&self, frontend: &Frontend<F>) -> impl Iterator<Item = &PortKey> {
+        let ids = self.claims.get(frontend).into_iter().flat_map(Claims::ids);
+        ids.filter_map(|id| self.owner(id))
+    }
+
     /// Every row that stands, in no particular order.
     pub fn rows(&self) -> Vec<Row<F>> {
         let mut journal = Journal::default();
@@ -303,9 +322,13 @@ impl<F: Family> Table<F> {
             None => None,
         };
         let claims = self.claims.entry(frontend).or_default();
+        let disputed = claims.disputed();
         claims.remove(id);
         if let Some(rank) = rank {
             claims.insert(rank, id);
+        }
+        if disputed || claims.disputed() {
+            self.disputed.insert(frontend);
         }
         let holder = claims.holder();
         if holder.is_none() {

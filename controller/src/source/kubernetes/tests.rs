@@ -176,7 +176,7 @@ async fn next(events: &mut Receiver<Event>) -> String {
             Event::Reach(kind, Reach::Watching) => (kind, "watching".to_owned()),
             Event::Reach(kind, Reach::Lost(reason)) => (kind, format!("lost: {reason}")),
             Event::Unreadable(kind, key, _) => (kind, format!("unreadable {key}")),
-            Event::Interfaces(_) | Event::Configured(_) | Event::Faulty(..) => continue,
+            Event::Interfaces(_) | Event::Configured(_) | Event::Around(_) | Event::Faulty(..) => continue,
         };
         if kind == Kind::Service {
             return text;

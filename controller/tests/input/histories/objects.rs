@@ -193,10 +193,19 @@ fn slice(n: usize) -> impl Strategy<Value = Version> {
     ]
 }
 
+/// A node that says something of each family: of what it leaves out, what it said before stays, and then the tables depend on
+/// more than the last objects.
 fn node() -> impl Strategy<Value = Version> {
-    let addresses = subsequence(vec!["192.0.2.11", "198.51.100.11", "2001:db8:5::11"], 0..=3);
-    let pods = subsequence(vec!["10.0.0.0/24", "fd00::/64"], 0..=2);
+    let addresses = (
+        select(vec!["192.0.2.11", "198.51.100.11"]),
+        select(vec!["2001:db8:5::11", "2001:db8:5::12"]),
+    );
+    let pods = (
+        select(vec!["10.0.0.0/24", "10.0.1.0/24"]),
+        select(vec!["fd00::/64", "fd00:1::/64"]),
+    );
     (addresses, pods, option::of(select(vec!["a", "b"]))).prop_map(|(addresses, pods, zone)| {
+        let (addresses, pods) = ([addresses.0, addresses.1], [pods.0, pods.1]);
         let addresses: Vec<Value> = addresses
             .iter()
             .map(|address| json!({"type": "InternalIP", "address": address}))

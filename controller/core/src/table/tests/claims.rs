@@ -148,6 +148,51 @@ fn shadowed_names_the_frontends_that_another_has_and_who() {
 }
 
 #[test]
+fn what_is_disputed_is_told_once_a_change_with_all_who_want_it() {
+    let mut table = Table::default();
+    let told = |table: &mut Table<V4>| -> Vec<String> {
+        let disputed = table.take_disputed();
+        let line = |frontend: &Frontend<V4>| {
+            let names: Vec<String> = table
+                .claimants(frontend)
+                .map(|key| key.service.name.to_string())
+                .collect();
+            format!("{}: {}", frontend_text(frontend), names.join(" "))
+        };
+        disputed.iter().map(line).collect()
+    };
+    let at = |names: &str| vec![format!("external 203.0.113.1 80/TCP: {names}")];
+    change(&mut table, claimant("b", 2, &[]));
+    assert_eq!(told(&mut table), NOTHING, "one alone");
+    change(&mut table, claimant("c", 3, &[]));
+    assert_eq!(told(&mut table), at("b c"));
+    assert_eq!(told(&mut table), NOTHING, "told already");
+    change(&mut table, claimant("a", 1, &[]));
+    assert_eq!(told(&mut table), at("a b c"));
+    change(&mut table, mk_plan(&mk_service("other"), &[]));
+    assert_eq!(told(&mut table), NOTHING, "nobody else's business");
+    table.remove(&http("b"));
+    assert_eq!(told(&mut table), at("a c"));
+    table.rollback();
+    assert_eq!(told(&mut table), at("a b c"), "it was not carried out");
+    for name in ["a", "b"] {
+        table.remove(&http(name));
+    }
+    settle(&mut table);
+    assert_eq!(told(&mut table), at("c"), "the dispute is over");
+}
+
+#[test]
+fn rows_of_an_earlier_run_dispute_nothing() {
+    let rows = table_of([claimant("a", 1, &[])]).rows();
+    let (mut table, _) = Table::adopt(rows);
+    change(&mut table, claimant("b", 2, &[]));
+    for frontend in table.take_disputed() {
+        assert!(table.claimants(&frontend).count() < 2, "{}", frontend_text(&frontend));
+    }
+}
+
+#[test]
 fn ids_and_owners_name_each_other() {
     let mut table = table_of([claimant("a", 1, &[]), claimant("b", 2, &[])]);
     for name in ["a", "b"] {

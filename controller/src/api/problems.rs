@@ -1,0 +1,114 @@
+//! What is wrong, in the words of the local API. Made out of a snapshot when somebody asks.
+
+use tandem_core::family::IpFamily;
+use tandem_core::object::ObjectKey;
+
+use crate::config::FileState;
+use crate::engine::{FamilyStatus, Place, Snapshot};
+use crate::event::Kind;
+
+use super::view::{PortView, ProblemView};
+
+/// Everything that is wrong: with the node, the configuration, the objects.
+pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemView> {
+    let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
+        notices
+            .iter()
+            .map(move |notice| (format!("{kind} {key}"), notice.to_string()))
+    });
+    let manifests = snapshot.faults.iter().flat_map(|(file, faults)| {
+        let named = move |fault: &String| (format!("file {file}"), fault.clone());
+        faults.iter().map(named)
+    });
+    let rejected = files.rejected.iter();
+    let rejected = rejected.map(|reason| {
+        let problem = format!("{reason}: the configuration in use stays");
+        ("configuration".to_owned(), problem)
+    });
+    let aside = [(&snapshot.v4, IpFamily::V4), (&snapshot.v6, IpFamily::V6)]
+        .into_iter()
+        .flat_map(|(status, family)| {
+            let problem = move |reason: &str| format!("{family}: {reason}");
+            status
+                .set_aside
+                .iter()
+                .map(move |aside| (format!("Service {}", aside.service), problem(&aside.reason)))
+        });
+    let disputed = disputes(&snapshot.v4, IpFamily::V4)
+        .into_iter()
+        .chain(disputes(&snapshot.v6, IpFamily::V6));
+    let plain = |(object, problem)| ProblemView {
+        object,
+        problem,
+        fatal: false,
+    };
+    let own = snapshot.problems.iter().map(|problem| ProblemView {
+        object: problem.object(),
+        problem: problem.to_string(),
+        fatal: problem.is_fatal(),
+    });
+    own.chain(
+        rejected
+            .chain(manifests)
+            .chain(notices)
+            .chain(aside)
+            .chain(disputed)
+            .map(plain),
+    )
+    .collect()
+}
+
+/// What is wrong with a Service whose ports are these.
+pub(super) fn of_service(snapshot: &Snapshot, key: &ObjectKey, ports: &[PortView]) -> Vec<String> {
+    let notices = snapshot
+        .notices
+        .get(&(Kind::Service, key.clone()))
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string);
+    let aside = |status: &FamilyStatus, family: IpFamily| {
+        let mine = status.set_aside.iter().filter(|aside| aside.service == *key);
+        mine.map(|aside| format!("{family}: {}", aside.reason))
+            .collect::<Vec<_>>()
+    };
+    notices
+        .chain(aside(&snapshot.v4, IpFamily::V4))
+        .chain(aside(&snapshot.v6, IpFamily::V6))
+        .chain(taken(ports))
+        .collect()
+}
+
+/// What others have of what a Service asks for, in words.
+fn taken(ports: &[PortView]) -> Vec<String> {
+    let families = ports.iter().flat_map(|port| &port.families);
+    let taken = families.flat_map(|port| port.taken.iter().map(|taken| (&port.family, taken)));
+    taken
+        .map(|(family, taken)| format!("{family}: {} leads to {}, which is older", taken.frontend, taken.by))
+        .collect()
+}
+
+/// Per Service that waits and Service that it waits for: what it waits for.
+fn disputes(status: &FamilyStatus, family: IpFamily) -> Vec<(String, String)> {
+    let mut told: Vec<(&ObjectKey, &ObjectKey, Place, usize)> = Vec::new();
+    let mut waiting = status.disputes.waiting();
+    waiting.sort_by(|a, b| (&a.0.service, &a.1.service, a.2).cmp(&(&b.0.service, &b.1.service, b.2)));
+    for (waits, holder, place) in waiting {
+        match told.last_mut() {
+            Some((before, has, _, more)) if (*before, *has) == (&waits.service, &holder.service) => *more += 1,
+            _ => told.push((&waits.service, &holder.service, place, 0)),
+        }
+    }
+    let words = |(waits, holder, place, more): (&ObjectKey, &ObjectKey, Place, usize)| {
+        let others = if more == 0 {
+            String::new()
+        } else {
+            format!(" and {more} more")
+        };
+        let problem = format!(
+            "{family}: {place}{others}: Service {holder} claims the same and has it, as it is older (or of the same age, and \
+             first by name); this one gets it when that one gives it up"
+        );
+        (format!("Service {waits}"), problem)
+    };
+    told.into_iter().map(words).collect()
+}

@@ -1,0 +1,292 @@
+//! What is wrong with this node itself: with its object, with its addresses, with other programs' rules. Gathered when one
+//! of these changes, never when a Service does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tandem_core::family::{Family, IpFamily};
+use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
+use tandem_core::object::Node;
+use tandem_nft::ForwardDrop;
+
+use crate::event::Around;
+use crate::node_settings::{LocalPods, NodeSettings};
+
+/// Something wrong with this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeProblem {
+    /// No object of this name was read since the start.
+    NoNode {
+        /// The name that was looked for.
+        name: String,
+    },
+    /// The object was there and is gone.
+    NodeGone {
+        /// The node's name.
+        name: String,
+    },
+    /// The object lists no address of this family, and what it listed before still counts.
+    AddressesKept {
+        /// The family.
+        family: IpFamily,
+        /// What counts.
+        addresses: Vec<IpAddr>,
+    },
+    /// The object lists no address, and none is known that an interface has.
+    NoAddresses,
+    /// The object has no pods' range of this family, and those that it had before still count.
+    PodRangesKept {
+        /// The family.
+        family: IpFamily,
+        /// What counts.
+        ranges: Vec<IpNet>,
+    },
+    /// The object has no pods' ranges, which are to tell pods from others.
+    NoPodRanges,
+    /// An interface has addresses inside a range that ClusterIPs are taken from.
+    Overlap {
+        /// The interface.
+        interface: InterfaceName,
+        /// The range.
+        range: IpNet,
+        /// The first of these addresses.
+        address: IpAddr,
+        /// How many more there are.
+        more: usize,
+    },
+    /// Another program's chain drops what is forwarded.
+    ForwardDrop(ForwardDrop),
+}
+
+/// The device that kube-proxy's ipvs mode gives every ClusterIP.
+const IPVS: &str = "kube-ipvs0";
+
+/// The device of NodeLocal DNSCache, which takes the ClusterIP of the cluster's DNS on purpose.
+const LOCAL_DNS: &str = "nodelocaldns";
+
+impl NodeProblem {
+    /// What has it: `Node name`, an interface, a chain.
+    pub fn object(&self) -> String {
+        match self {
+            Self::NoNode { name } | Self::NodeGone { name } => format!("Node {name}"),
+            Self::AddressesKept { .. } | Self::NoAddresses | Self::PodRangesKept { .. } | Self::NoPodRanges => {
+                "this node".into()
+            }
+            Self::Overlap { interface, .. } => format!("interface {interface}"),
+            Self::ForwardDrop(chain) => format!("chain {chain}"),
+        }
+    }
+
+    /// Whether nothing that depends on the node's own object can be right: `tandem status` then fails.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::NoNode { .. })
+    }
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for NodeProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNode { name } => write!(
+                f,
+                "no Node object named {name:?} was read: the node's own rows stay as an earlier run left them, endpoints on \
+                 this node are not known as such, and hints for zones do not count. If this node's object has another name, \
+                 give it with --hostname-override (names are compared in lower case, dots and all)"
+            ),
+            Self::NodeGone { .. } => f.write_str("the object is gone: what it said last still counts"),
+            Self::AddressesKept { family, addresses } => write!(
+                f,
+                "the Node object lists no {family} address: {} still takes nodePort traffic, as an interface has it",
+                list(addresses)
+            ),
+            Self::NoAddresses => f.write_str(
+                "the Node object lists no address, and none is known from before that an interface has: nothing takes \
+                 nodePort traffic",
+            ),
+            Self::PodRangesKept { family, ranges } => write!(
+                f,
+                "the Node object has no {family} range in spec.podCIDRs: sources in {} still count as pods",
+                list(ranges)
+            ),
+            Self::NoPodRanges => f.write_str(
+                "the Node object has no spec.podCIDRs, which detectLocalMode NodeCIDR asks for: no source counts as a pod",
+            ),
+            Self::Overlap {
+                interface,
+                range,
+                address,
+                more,
+            } => {
+                let addresses = match more {
+                    0 => format!("{address} lies"),
+                    more => format!("{address} and {more} more lie"),
+                };
+                write!(f, "{addresses} inside the Service range {range}: ")?;
+                if interface.as_str() == IPVS {
+                    return f.write_str(
+                        "kube-proxy's ipvs mode left them; ports of a ClusterIP that no Service has reach this node's own \
+                         programs. Run `kube-proxy --cleanup` once on this node",
+                    );
+                }
+                f.write_str(
+                    "it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the \
+                     Service. Give the interface other addresses, or the Services another range",
+                )
+            }
+            Self::ForwardDrop(chain) => write!(
+                f,
+                "policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule \
+                 there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was \
+                 translated: {}; or all that is forwarded: {}",
+                accept_translated(chain),
+                accept_all(chain),
+            ),
+        }
+    }
+}
+
+/// Whether `iptables` or `ip6tables` wrote the chain, and which.
+fn iptables(chain: &ForwardDrop) -> Option<&'static str> {
+    let standard = chain.table == "filter" && chain.chain == "FORWARD";
+    match chain.family {
+        "ip" if standard => Some("iptables"),
+        "ip6" if standard => Some("ip6tables"),
+        _ => None,
+    }
+}
+
+fn accept_translated(chain: &ForwardDrop) -> String {
+    match iptables(chain) {
+        Some(program) => format!("`{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`"),
+        None => format!("`nft insert rule {chain} ct status dnat accept`"),
+    }
+}
+
+fn accept_all(chain: &ForwardDrop) -> String {
+    match iptables(chain) {
+        Some(program) => format!("`{program} -P FORWARD ACCEPT`"),
+        None => format!("`nft chain {chain} '{{ policy accept; }}'`"),
+    }
+}
+
+/// What is on the node beside Tandem, as it was told last.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    addresses: Vec<(IpAddr, InterfaceName)>,
+    forward_drops: Vec<ForwardDrop>,
+}
+
+impl Surroundings {
+    pub(super) fn take(&mut self, around: Around) {
+        match around {
+            Around::Addresses(addresses) => self.addresses = addresses,
+            Around::ForwardDrops(chains) => self.forward_drops = chains,
+        }
+    }
+}
+
+/// What problems are gathered from.
+pub(super) struct Facts<'a> {
+    pub(super) settings: &'a NodeSettings,
+    /// Whether every list was complete once: before that nothing is missing.
+    pub(super) complete: bool,
+    /// This node's object as it is.
+    pub(super) node: Option<&'a Node>,
+    pub(super) gone: bool,
+    pub(super) around: &'a Surroundings,
+}
+
+impl Facts<'_> {
+    /// What is wrong, of both families.
+    pub(super) fn problems<V4: Family, V6: Family>(
+        &self,
+        v4: (&Node, &NodeRows<V4>),
+        v6: (&Node, &NodeRows<V6>),
+    ) -> Vec<NodeProblem> {
+        let mut problems = Vec::new();
+        match self.node {
+            _ if !self.complete => {}
+            None => problems.push(NodeProblem::NoNode {
+                name: self.settings.node_name.clone(),
+            }),
+            Some(node) => {
+                if self.gone {
+                    let name = node.name.to_string();
+                    problems.push(NodeProblem::NodeGone { name });
+                }
+                problems.extend(self.addresses(node, [v4.0, v6.0]));
+                problems.extend(self.pod_ranges(node, [v4.0, v6.0]));
+            }
+        }
+        problems.extend(self.overlaps(v4.1));
+        problems.extend(self.overlaps(v6.1));
+        problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
+        problems
+    }
+
+    fn addresses(&self, said: &Node, counts: [&Node; 2]) -> Vec<NodeProblem> {
+        if self.settings.node_port_addresses != NodePortAddresses::Primary {
+            return Vec::new();
+        }
+        if counts.iter().all(|node| node.addresses.is_empty()) {
+            return vec![NodeProblem::NoAddresses];
+        }
+        let kept = [IpFamily::V4, IpFamily::V6].into_iter().zip(counts);
+        let kept = kept.filter(|(family, _)| said.primary(*family).is_none());
+        kept.filter_map(|(family, node)| {
+            let addresses = vec![node.primary(family)?];
+            Some(NodeProblem::AddressesKept { family, addresses })
+        })
+        .collect()
+    }
+
+    fn pod_ranges(&self, said: &Node, counts: [&Node; 2]) -> Vec<NodeProblem> {
+        if self.settings.local_pods != LocalPods::NodeCidrs {
+            return Vec::new();
+        }
+        if counts.iter().all(|node| node.pod_cidrs.is_empty()) {
+            return vec![NodeProblem::NoPodRanges];
+        }
+        let has = |family| said.pod_cidrs.iter().any(|net| IpFamily::of(net.addr()) == family);
+        let kept = [IpFamily::V4, IpFamily::V6].into_iter().zip(counts);
+        let kept = kept.filter(|(family, node)| !has(*family) && !node.pod_cidrs.is_empty());
+        kept.map(|(family, node)| {
+            let ranges = node.pod_cidrs.clone();
+            NodeProblem::PodRangesKept { family, ranges }
+        })
+        .collect()
+    }
+
+    /// Addresses of interfaces inside the ranges that ClusterIPs are taken from, by interface and range.
+    fn overlaps<F: Family>(&self, rows: &NodeRows<F>) -> Vec<NodeProblem> {
+        let mut found: BTreeMap<(&str, IpNet), (InterfaceName, IpAddr, usize)> = BTreeMap::new();
+        for (address, interface) in &self.around.addresses {
+            let ranges = rows.service_cidrs.iter().map(|range| (*range).into());
+            let Some(range) = ranges.into_iter().find(|range: &IpNet| range.contains(address)) else {
+                continue;
+            };
+            if interface.as_str() != LOCAL_DNS {
+                let first = (*interface, *address, 0);
+                found
+                    .entry((interface.as_str(), range))
+                    .and_modify(|(_, _, more)| *more += 1)
+                    .or_insert(first);
+            }
+        }
+        let overlap = |((_, range), (interface, address, more))| NodeProblem::Overlap {
+            interface,
+            range,
+            address,
+            more,
+        };
+        found.into_iter().map(overlap).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
