@@ -111,6 +111,12 @@ impl Demand {
         }
     }
 
+    /// The ways that are there.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = Pick> + '_ {
+        let numbered = self.chains.iter().filter(|(_, there)| there.number.is_some());
+        numbered.filter_map(|(chain, _)| chain.pick())
+    }
+
     /// The lowest number that nothing has.
     fn free(&self) -> Option<Number> {
         let taken: BTreeSet<Number> = self

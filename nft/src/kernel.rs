@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
 use tandem_core::family::Family;
-use tandem_core::row::Row;
+use tandem_core::row::{Pick, Row};
 
 use crate::adopt::{self, OpenError};
 use crate::decode::Found;
@@ -258,6 +258,10 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
         self.read_all().map_err(ReadError)
     }
 
+    fn ways(&self) -> Vec<Pick> {
+        self.demand.ways().collect()
+    }
+
     fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         if delta.is_empty() {
             return Ok(());
@@ -274,7 +278,7 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
                 row,
                 reason: reason.to_owned(),
             };
-            return Err(ApplyError::Rejected(self.unplaced.drain(..).map(reject).collect()));
+            return Err(ApplyError::UsedUp(self.unplaced.drain(..).map(reject).collect()));
         }
         if self.batch.bytes().len() > self.socket.limit() && delta.len() > 1 {
             return self.apply_halves(delta);

@@ -75,7 +75,7 @@ impl NodeLock {
 
 /// Makes the table, in the place of one that nobody owns if there is one.
 fn make(socket: &mut Socket, leftover: bool) -> Outcome {
-    let comment = udata::table(udata::cut(&Holder::this_process().to_string()));
+    let comment = udata::commented(udata::cut(&Holder::this_process().to_string()));
     let mut batch = Batch::default();
     let first = socket.sequence();
     batch.begin(NFPROTO, first);

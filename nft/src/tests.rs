@@ -328,7 +328,7 @@ fn the_same_settings_give_the_same_rules() {
         let mut batch = Batch::default();
         batch.begin(2, 1);
         for (chain, _) in rules::FIXED {
-            rules::encode_fixed(&mut batch, IpFamily::V4, chain, settings);
+            rules::encode_fixed(&mut batch, IpFamily::V4, chain, chain, settings);
         }
         rules::encode_demanded(&mut batch, IpFamily::V4, Chain::Recall { seconds: 1 });
         batch.end();

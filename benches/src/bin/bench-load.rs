@@ -81,7 +81,7 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
         &node.addresses,
     ));
     for (service, slice) in &objects {
-        for plan in plan::<F>(service, &std::iter::once(slice), &node) {
+        for plan in plan::<F>(service, &std::iter::once(slice), &node)? {
             table.set(plan);
         }
         if table.waiting() >= CHUNK {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::family::Family;
-use crate::row::Row;
+use crate::row::{Pick, Row};
 
 /// The rows that one change adds, removes and gives another value. Applied whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub trait DataPlane<F: Family> {
 
     /// Applies a change whole or not at all.
     fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>>;
+
+    /// The ways to pick an endpoint that are there: rows with these never meet [`ApplyError::UsedUp`].
+    fn ways(&self) -> Vec<Pick> {
+        Vec::new()
+    }
 }
 
 /// Why the rows could not be read back.
@@ -58,6 +63,10 @@ pub enum ApplyError<F: Family> {
     /// The data plane refused these rows; nothing of the change was applied.
     #[error("{} row(s) were refused, the first: {}", .0.len(), FirstRejection(.0))]
     Rejected(Vec<Rejection<F>>),
+    /// Room for ways to pick an endpoint is used up, and these rows need one that is not there; nothing of the change was
+    /// applied.
+    #[error("no way to pick an endpoint was left for {} row(s), the first: {}", .0.len(), FirstRejection(.0))]
+    UsedUp(Vec<Rejection<F>>),
     /// Nothing of the change was applied, for a reason that is not one row's.
     #[error("{0}")]
     Failed(String),

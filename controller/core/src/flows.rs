@@ -42,12 +42,17 @@ impl<F: Family> Destination<F> {
         }
     }
 
-    /// Whether an endpoint is this very destination: the node itself answers there, and nothing is translated.
-    fn is_at_home(&self, endpoint: &Endpoint<F>) -> bool {
-        match *self {
-            Self::Address(addr, port) => *endpoint == Endpoint { addr, port },
-            Self::NodePort(port) => endpoint.port == port,
-        }
+    /// Which of these endpoints, which are sorted, are this very destination: the node itself answers there, and nothing
+    /// is translated.
+    fn at_home<'e>(&self, endpoints: &'e [Endpoint<F>]) -> impl Iterator<Item = &'e Endpoint<F>> {
+        let (candidates, port) = match *self {
+            Self::Address(addr, port) => {
+                let at = endpoints.binary_search(&Endpoint { addr, port });
+                (at.map_or(&[][..], |at| &endpoints[at..=at]), port)
+            }
+            Self::NodePort(port) => (endpoints, port),
+        };
+        candidates.iter().filter(move |endpoint| endpoint.port == port)
     }
 }
 
@@ -138,20 +143,24 @@ impl<F: Family> Ledger<F> {
             }
             self.replace(service, ports);
         }
+        // The destinations of one port have the same lists: those are compared once.
+        let mut judged: HashMap<[Vec<*const Endpoint<F>>; 2], bool> = HashMap::new();
         let mut changes = Changes::default();
         for (destination, before) in before {
             let after = self.claims.get(&destination);
             let wrong = match (&before, after) {
                 (None, None) => false,
-                (Some(before), Some(after)) => wrong_flows(before, after),
+                (Some(before), Some(after)) => {
+                    let lists = [before, after].map(|claims| claims.iter().map(|list| list.as_ptr()).collect());
+                    *judged.entry(lists).or_insert_with(|| wrong_flows(before, after))
+                }
                 (None, Some(_)) | (Some(_), None) => true,
             };
             if !wrong {
                 continue;
             }
             changes.destinations.push(destination);
-            let endpoints = before.iter().flatten().flat_map(|list| &**list);
-            let dismissed = endpoints.filter(|endpoint| destination.is_at_home(endpoint));
+            let dismissed = before.iter().flatten().flat_map(|list| destination.at_home(list));
             let gone = dismissed.filter(|endpoint| after.is_some_and(|after| !has(after, endpoint)));
             changes.dismissed.extend(gone);
         }

@@ -28,6 +28,11 @@ pub const PICK_BITS: u32 = PLAIN_STEP - 1;
 pub struct ServiceId(u32);
 
 impl ServiceId {
+    /// How many ids without affinity there are.
+    pub const PLAIN: u32 = (STICKY_FIRST - TAG) / PLAIN_STEP - 1;
+    /// How many ids with affinity there are.
+    pub const STICKY: u32 = ((TAG | LOCAL) - STICKY_FIRST) / STICKY_STEP;
+
     /// The `n`th id without affinity, from 0; none past the last.
     pub fn plain(n: u32) -> Option<Self> {
         let id = TAG.checked_add(n.checked_add(1)?.checked_mul(PLAIN_STEP)?)?;
@@ -170,6 +175,17 @@ mod tests {
         assert_eq!(ServiceId::from_raw(0xf000_0000), None);
         assert_eq!(ServiceId::from_raw(0xf400_0001), None);
         assert_eq!(ServiceId::from_raw(0x1000_0001), None);
+    }
+
+    #[test]
+    fn the_counts_of_ids_are_the_ends_of_their_ranges() {
+        for (count, make) in [
+            (ServiceId::PLAIN, ServiceId::plain as fn(u32) -> Option<ServiceId>),
+            (ServiceId::STICKY, ServiceId::sticky),
+        ] {
+            assert!(make(count - 1).is_some());
+            assert_eq!(make(count), None);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! These are kube-proxy's rules: which addresses lead to a Service, which endpoints each of them may use under
 //! `internalTrafficPolicy` and `externalTrafficPolicy`, and what happens where there are none.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,9 +13,17 @@ use crate::family::Family;
 use crate::object::{Conditions, EndpointSlice, Hints, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
 use crate::row::{Class, Endpoint, Frontend, Label, Protocol, Socket};
 
+use served::Served;
 use topology::Topology;
 
+pub use limits::{MOST_ENDPOINTS, MOST_FRONTENDS, MOST_SOURCES, TooLarge};
+pub use own::OwnFrontends;
+
+mod limits;
+mod own;
+mod served;
 mod topology;
+mod ways;
 
 /// A Service port across all families: what kube-proxy calls a service port name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,12 +42,16 @@ const LABEL: usize = 127;
 impl PortKey {
     /// "namespace/name:port", or "namespace/name" where the port has no name; as much of it as the kernel keeps.
     pub fn label(&self) -> Label {
-        let name = self.to_string();
-        let end = (0..=LABEL.min(name.len()))
-            .rev()
-            .find(|end| name.is_char_boundary(*end));
-        name[..end.unwrap_or(0)].into()
+        label(&self.to_string())
     }
+}
+
+/// As much of a name as the kernel keeps with an element.
+pub(crate) fn label(name: &str) -> Label {
+    let end = (0..=LABEL.min(name.len()))
+        .rev()
+        .find(|end| name.is_char_boundary(*end));
+    name[..end.unwrap_or(0)].into()
 }
 
 impl fmt::Display for PortKey {
@@ -111,19 +124,23 @@ struct Candidate<'a, F: Family> {
     hints: Option<&'a Hints>,
 }
 
-/// Plans every port of a Service in family `F`. Empty where the Service has no ClusterIP of this family.
+/// Plans every port of a Service in family `F`. Empty where the Service has no ClusterIP of this family. A Service that is
+/// too large is told from others before anything is made of it.
 pub fn plan<'a, F: Family>(
     service: &Service,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
     node: &Node,
-) -> Vec<PortPlan<F>> {
+) -> Result<Vec<PortPlan<F>>, TooLarge> {
     let Some(cluster_ip) = first::<F>(&service.cluster_ips) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let sources = allowed_sources::<F>(service, node);
+    let addresses = outside::<F>(service, sources.as_ref());
+    let served = Served::new::<F>(slices.clone());
+    limits::check::<F>(service, &addresses, &served)?;
     let plan_port = |port: &ServicePort| {
-        let frontends = frontends(service, port, cluster_ip, sources.as_ref());
-        let candidates = candidates(port, slices.clone());
+        let frontends = frontends(service, port, cluster_ip, &addresses);
+        let candidates = candidates(port, &served);
         let lists = Lists::choose(service, &frontends, &candidates, node.zone.as_deref());
         PortPlan {
             key: PortKey {
@@ -140,7 +157,33 @@ pub fn plan<'a, F: Family>(
             answering: answering(port.protocol, &candidates),
         }
     };
-    service.ports.iter().map(plan_port).collect()
+    Ok(service.ports.iter().map(plan_port).collect())
+}
+
+/// An address that leads to a Service from outside, and who may use it.
+struct Outside<F: Family> {
+    addr: F::Addr,
+    sources: Option<Arc<[F::Net]>>,
+}
+
+/// The addresses that lead to a Service from outside, each once.
+fn outside<F: Family>(service: &Service, sources: Option<&Arc<[F::Net]>>) -> Vec<Outside<F>> {
+    let ingress = service
+        .ingress_ips
+        .iter()
+        .filter_map(|addr| F::addr(*addr))
+        .map(|addr| (addr, sources.cloned()));
+    let external_ips = service
+        .external_ips
+        .iter()
+        .filter_map(|addr| F::addr(*addr))
+        .map(|addr| (addr, None));
+    let mut seen = HashSet::new();
+    ingress
+        .chain(external_ips)
+        .filter(|(addr, _)| seen.insert(*addr))
+        .map(|(addr, sources)| Outside { addr, sources })
+        .collect()
 }
 
 fn first<F: Family>(addrs: &[std::net::IpAddr]) -> Option<F::Addr> {
@@ -151,7 +194,7 @@ fn frontends<F: Family>(
     service: &Service,
     port: &ServicePort,
     cluster_ip: F::Addr,
-    sources: Option<&Arc<[F::Net]>>,
+    outside: &[Outside<F>],
 ) -> Vec<FrontendPlan<F>> {
     let address = |class, addr| Frontend::Address {
         class,
@@ -167,26 +210,11 @@ fn frontends<F: Family>(
         local: service.internal_policy == TrafficPolicy::Local,
         sources: None,
     }];
-    let ingress = service
-        .ingress_ips
-        .iter()
-        .filter_map(|addr| F::addr(*addr))
-        .map(|addr| (addr, sources.cloned()));
-    let external_ips = service
-        .external_ips
-        .iter()
-        .filter_map(|addr| F::addr(*addr))
-        .map(|addr| (addr, None));
-    for (addr, sources) in ingress.chain(external_ips) {
-        let frontend = address(Class::External, addr);
-        if !plans.iter().any(|plan| plan.frontend == frontend) {
-            plans.push(FrontendPlan {
-                frontend,
-                local: external,
-                sources,
-            });
-        }
-    }
+    plans.extend(outside.iter().map(|outside| FrontendPlan {
+        frontend: address(Class::External, outside.addr),
+        local: external,
+        sources: outside.sources.clone(),
+    }));
     plans.extend(port.node_port.map(|node_port| FrontendPlan {
         frontend: Frontend::NodePort {
             protocol: port.protocol,
@@ -239,30 +267,21 @@ pub(crate) fn aggregate<F: Family>(ranges: &[IpNet]) -> Vec<F::Net> {
 
 /// The endpoints of a port out of all slices, sorted, each once. Of two entries for one address and port the ready one
 /// counts, else the one that may be fallen back to; it is on this node if either says so.
-fn candidates<'a, F: Family>(
-    port: &ServicePort,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-) -> Vec<Candidate<'a, F>> {
+fn candidates<'a, F: Family>(port: &ServicePort, served: &Served<'a>) -> Vec<Candidate<'a, F>> {
     let mut found = Vec::new();
-    for slice in slices.filter(|slice| slice.family == F::FAMILY) {
-        let wanted = slice
-            .ports
-            .iter()
-            .filter(|other| other.name == port.name && other.protocol == port.protocol);
-        for slice_port in wanted {
-            found.extend(slice.endpoints.iter().enumerate().filter_map(|(index, entry)| {
-                let endpoint = Endpoint {
-                    addr: F::addr(entry.addr)?,
-                    port: slice_port.port,
-                };
-                Some(Candidate {
-                    endpoint,
-                    conditions: entry.conditions,
-                    local: entry.local,
-                    hints: slice.hints.get(index),
-                })
-            }));
-        }
+    for (slice, number) in served.by(port) {
+        found.extend(slice.endpoints.iter().enumerate().filter_map(|(index, entry)| {
+            let endpoint = Endpoint {
+                addr: F::addr(entry.addr)?,
+                port: number,
+            };
+            Some(Candidate {
+                endpoint,
+                conditions: entry.conditions,
+                local: entry.local,
+                hints: slice.hints.get(index),
+            })
+        }));
     }
     let worth = |conditions: Conditions| (conditions.ready, conditions.fallback());
     found.sort_by_key(|candidate| (candidate.endpoint, std::cmp::Reverse(worth(candidate.conditions))));

@@ -140,7 +140,7 @@ pub(crate) fn mk_node() -> Node {
 }
 
 pub(crate) fn plans<F: Family>(service: &Service, slices: &[EndpointSlice]) -> Vec<PortPlan<F>> {
-    plan::<F>(service, &slices.iter(), &mk_node())
+    plan::<F>(service, &slices.iter(), &mk_node()).unwrap()
 }
 
 /// The plan of a Service with one port.

@@ -263,7 +263,9 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     let nobody = tandem_core::object::Node::default();
     let node = snapshot.node.as_deref().unwrap_or(&nobody);
     let slices = entry.slices.iter().map(|slice| &**slice);
+    // Of a Service that is too large there is nothing to show but the problem.
     let (v4, v6) = (plan::<V4>(service, &slices, node), plan::<V6>(service, &slices, node));
+    let (v4, v6) = (v4.unwrap_or_default(), v6.unwrap_or_default());
     let families = service.cluster_ips.iter().map(|addr| IpFamily::of(*addr));
     let families: Vec<IpFamily> = families.collect();
     let view = |at: usize| {

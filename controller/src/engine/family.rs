@@ -1,6 +1,8 @@
 //! One family's table and data plane, kept equal. A failure here stays here: the other family has its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod asked;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,9 +10,10 @@ use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
 use tandem_core::family::Family;
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
-use tandem_core::plan::{PortKey, plan};
 use tandem_core::table::Table;
 use tandem_nft::{DetectLocal, Settings as Rules};
+
+use asked::Lack;
 
 use super::backoff::Backoff;
 use super::disputes::Disputes;
@@ -52,7 +55,7 @@ pub struct FamilyEngine<F: Family> {
     node_pending: bool,
     phase: Phase,
     set_aside: BTreeMap<ObjectKey, Aside>,
-    limits: BTreeMap<ObjectKey, String>,
+    lacks: BTreeMap<ObjectKey, Lack>,
     failure: Option<Backoff>,
     status: FamilyStatus,
     untidy: bool,
@@ -66,9 +69,7 @@ pub struct FamilyEngine<F: Family> {
 enum Phase {
     /// The data plane was empty: several transactions leave no moment without rules.
     Loading,
-    /// The table still holds rows of an earlier run that no Service has claimed: all goes in one transaction.
-    Adopting,
-    /// Only changes are to come.
+    /// Everything goes in one transaction: changes, and what replaces rows of an earlier run.
     Settled,
 }
 
@@ -78,8 +79,11 @@ struct Aside {
 }
 
 enum Refusal {
-    /// Rows of these Services; everything else can go through.
-    Of(BTreeMap<ObjectKey, String>),
+    /// Rows of these Services; everything else can go through. `used_up`: for want of a way to pick an endpoint.
+    Of {
+        services: BTreeMap<ObjectKey, String>,
+        used_up: bool,
+    },
     /// The data plane as a whole.
     Whole(String),
 }
@@ -100,7 +104,7 @@ impl<F: Family> FamilyEngine<F> {
             node_pending: false,
             phase: Phase::Settled,
             set_aside: BTreeMap::new(),
-            limits: BTreeMap::new(),
+            lacks: BTreeMap::new(),
             failure: None,
             status: FamilyStatus::default(),
             untidy: false,
@@ -165,10 +169,10 @@ impl<F: Family> FamilyEngine<F> {
             let pending = std::mem::take(&mut self.pending);
             self.bring(pending.into_iter().collect(), world, now)?;
             due.into_iter().try_for_each(|key| self.bring(vec![key], world, now))?;
-            if self.phase == Phase::Adopting && self.set_aside.is_empty() {
-                self.bring(Vec::new(), world, now)?;
+            match self.served_by_free_ids() {
+                waiting if waiting.is_empty() => Ok(()),
+                waiting => self.bring(waiting, world, now),
             }
-            Ok(())
         });
         match result {
             Ok(()) => {
@@ -264,7 +268,7 @@ impl<F: Family> FamilyEngine<F> {
         let mut plane = (self.open)(self.rules)?;
         let rows = plane.read().map_err(|error| error.to_string())?;
         let found = rows.len();
-        let (table, strays) = Table::adopt(rows);
+        let (table, strays) = Table::adopt_again(rows, &self.table);
         if !strays.is_empty() {
             tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
             plane.apply(&strays).map_err(|error| error.to_string())?;
@@ -285,7 +289,7 @@ impl<F: Family> FamilyEngine<F> {
         self.status.disputes = Disputes::default();
         self.status.ownership = Some(plane.ownership().into());
         self.plane = Some(plane);
-        self.phase = if found == 0 { Phase::Loading } else { Phase::Adopting };
+        self.phase = if found == 0 { Phase::Loading } else { Phase::Settled };
         Ok(())
     }
 
@@ -294,6 +298,7 @@ impl<F: Family> FamilyEngine<F> {
     fn bring(&mut self, services: Vec<ObjectKey>, world: &World<'_>, now: Instant) -> Result<(), String> {
         let mut queue = services;
         queue.reverse();
+        let mut without_way = Vec::new();
         loop {
             let node = std::mem::take(&mut self.node_pending);
             if node {
@@ -312,81 +317,51 @@ impl<F: Family> FamilyEngine<F> {
                 }
             }
             let last = queue.is_empty();
-            // A Service that is set aside may be served by rows that it could not claim: they stay as long as it is.
-            let orphans = last && self.phase == Phase::Adopting && self.set_aside.is_empty();
+            let orphans = last && self.table.has_orphans();
             if orphans {
-                self.table.drop_orphans();
+                self.drop_orphans(&batch, world);
             }
-            match self.flush(world) {
+            match self.flush(world, orphans) {
                 Ok(()) => {
                     for key in &batch {
                         self.set_aside.remove(key);
                     }
                     if last {
-                        if orphans || self.phase == Phase::Loading {
-                            self.phase = Phase::Settled;
-                        }
+                        self.phase = Phase::Settled;
+                        self.make_do(without_way, world)?;
                         if let Some(flows) = &mut self.flows {
                             flows.all_loaded();
                         }
                         return Ok(());
                     }
                 }
-                Err(Refusal::Of(refused)) if batch.iter().any(|key| refused.contains_key(key)) => {
+                Err(Refusal::Of { services, used_up }) if batch.iter().any(|key| services.contains_key(key)) => {
                     self.node_pending |= node;
-                    queue.extend(batch.into_iter().rev().filter(|key| !refused.contains_key(key)));
-                    self.put_aside(refused, now);
-                    if queue.is_empty() && !self.node_pending && self.phase != Phase::Adopting {
-                        return Ok(());
+                    let (refused, others): (Vec<_>, Vec<_>) =
+                        batch.into_iter().partition(|key| services.contains_key(key));
+                    queue.extend(others.into_iter().rev());
+                    if used_up {
+                        without_way.extend(refused);
                     }
+                    self.put_aside(services, used_up, now);
                 }
                 Err(refusal) => {
                     let reason = match refusal {
                         Refusal::Whole(reason) => reason,
                         // Somebody else's rows, so that leaving out this batch's Services would lead nowhere.
-                        Refusal::Of(refused) => refused.into_values().next().unwrap_or_default(),
+                        Refusal::Of { services, .. } => services.into_values().next().unwrap_or_default(),
                     };
                     self.node_pending |= node;
-                    self.pending.extend(batch.into_iter().chain(queue));
+                    self.pending.extend(batch.into_iter().chain(queue).chain(without_way));
                     return Err(reason);
                 }
             }
         }
     }
 
-    fn plan(&mut self, key: &ObjectKey, world: &World<'_>) {
-        let entry = world.services.get(key);
-        let plans = entry.and_then(|entry| {
-            let slices = entry.slices.iter().map(|slice| &**slice);
-            Some(plan::<F>(entry.service.as_deref()?, &slices, &self.node))
-        });
-        let plans = plans.unwrap_or_default();
-        if let Some(flows) = &mut self.flows {
-            flows.stage(key, &plans);
-        }
-        let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
-        for port in self.table.ports(key) {
-            if !wanted.contains(&port) {
-                self.table.remove(&port);
-            }
-        }
-        let mut limit = None;
-        for plan in plans {
-            let port = plan.key.to_string();
-            limit = limit.or(self.table.set(plan).map(|limit| format!("{port} {limit}")));
-        }
-        match limit {
-            Some(limit) if self.limits.get(key) != Some(&limit) => {
-                tracing::warn!(family = %F::FAMILY, service = %key, "{limit}");
-                self.limits.insert(key.clone(), limit);
-            }
-            Some(_) => {}
-            None => drop(self.limits.remove(key)),
-        }
-    }
-
     /// Applies what the table has waiting; the table is as before where the data plane does not take it.
-    fn flush(&mut self, world: &World<'_>) -> Result<(), Refusal> {
+    /// `orphans`: rows that nobody claimed are among what goes.
+    fn flush(&mut self, world: &World<'_>, orphans: bool) -> Result<(), Refusal> {
         let delta = self.table.take();
         if !delta.is_empty() {
             if let Some(flows) = &mut self.flows {
@@ -400,7 +375,7 @@ impl<F: Family> FamilyEngine<F> {
         }
         self.table.commit();
         if let Some(flows) = &mut self.flows {
-            if self.phase == Phase::Adopting {
+            if orphans {
                 flows.orphaned(&delta);
             }
             flows.commit();
@@ -422,13 +397,14 @@ impl<F: Family> FamilyEngine<F> {
         if let Some(flows) = &mut self.flows {
             flows.abandon(matches!(error, ApplyError::Unknown(_)));
         }
+        let used_up = matches!(error, ApplyError::UsedUp(_));
         let refusal = match error {
-            ApplyError::Rejected(rejections) => {
-                let refused = self.owners(&rejections);
-                if refused.is_empty() {
+            ApplyError::Rejected(rejections) | ApplyError::UsedUp(rejections) => {
+                let services = self.owners(&rejections);
+                if services.is_empty() {
                     Refusal::Whole(ApplyError::Rejected(rejections).to_string())
                 } else {
-                    Refusal::Of(refused)
+                    Refusal::Of { services, used_up }
                 }
             }
             ApplyError::Failed(reason) | ApplyError::Unknown(reason) => Refusal::Whole(reason),
@@ -446,13 +422,21 @@ impl<F: Family> FamilyEngine<F> {
         rejections.iter().filter_map(owner).collect()
     }
 
-    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, now: Instant) {
+    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, used_up: bool, now: Instant) {
         for (key, reason) in refused {
             let known = self.set_aside.remove(&key);
-            if known.as_ref().is_none_or(|known| known.reason != reason) {
-                tracing::error!(family = %F::FAMILY, service = %key, reason, "set aside: the kernel refused its rows; it stays as it was");
-            }
-            let backoff = known.map(|known| known.backoff).unwrap_or_default().failed(now);
+            let news = known.as_ref().is_none_or(|known| known.reason != reason);
+            let (reason, backoff) = match known {
+                // What serves it meanwhile is more to say than why it is set aside.
+                Some(known) if used_up => (known.reason, known.backoff),
+                known => {
+                    if news {
+                        tracing::error!(family = %F::FAMILY, service = %key, reason, "set aside: the kernel refused its rows; it stays as it was");
+                    }
+                    (reason, known.map(|known| known.backoff).unwrap_or_default())
+                }
+            };
+            let backoff = backoff.failed(now);
             self.set_aside.insert(key, Aside { reason, backoff });
         }
     }
@@ -487,9 +471,9 @@ impl<F: Family> FamilyEngine<F> {
 
     fn set_aside_status(&self) -> Vec<SetAside> {
         let aside = self.set_aside.iter().map(|(key, aside)| (key, &aside.reason));
-        let limits = self.limits.iter();
+        let lacks = self.lacks.iter().map(|(key, lack)| (key, &lack.reason));
         aside
-            .chain(limits)
+            .chain(lacks)
             .map(|(key, reason)| SetAside {
                 service: key.clone(),
                 reason: reason.clone(),

@@ -214,7 +214,8 @@ impl Index {
             self.remove_slice(&slice.key);
         }
         let known = self.services.get(&service).map_or(&[][..], |entry| &entry.slices);
-        if known.iter().any(|other| **other == slice) {
+        let place = known.binary_search_by(|other| other.key.cmp(&slice.key));
+        if place.is_ok_and(|at| *known[at] == slice) {
             return;
         }
         self.slices.insert(slice.key.clone(), service.clone());
@@ -263,16 +264,17 @@ impl Index {
 
     /// Changes an entry; `change` tells in which families.
     fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry) -> Families) {
-        let mut entry = self
-            .services
-            .get(&key)
-            .map(|entry| (**entry).clone())
-            .unwrap_or_default();
-        let families = change(&mut entry);
-        if entry.service.is_none() && entry.slices.is_empty() {
+        // What a reader holds is copied; what was copied since the last snapshot is changed in place.
+        let mut fresh = Arc::default();
+        let entry = self.services.get_mut(&key);
+        let known = entry.is_some();
+        let entry = Arc::make_mut(entry.unwrap_or(&mut fresh));
+        let families = change(entry);
+        let empty = entry.service.is_none() && entry.slices.is_empty();
+        if empty {
             self.services.remove_mut(&key);
-        } else {
-            self.services.insert_mut(key.clone(), Arc::new(entry));
+        } else if !known {
+            self.services.insert_mut(key.clone(), fresh);
         }
         let changed = self.changed.entry(key).or_default();
         *changed = changed.and(families);

@@ -166,7 +166,7 @@ fn a_change_with_more_refusals_than_the_socket_holds_never_passes_for_done() {
                     wanted.retain(|row| rejections.iter().all(|rejection| rejection.row != *row));
                 }
                 Err(ApplyError::Unknown(_)) => {}
-                Err(ApplyError::Failed(reason)) => panic!("{reason}"),
+                Err(error @ (ApplyError::Failed(_) | ApplyError::UsedUp(_))) => panic!("{error}"),
             }
             assert_eq!(sorted(kernel.read().expect("rows")), sorted(there.clone()));
         }

@@ -363,9 +363,14 @@ fn a_service_that_needs_one_way_too_many_is_named_and_the_others_stay() {
             ..Delta::default()
         };
         match kernel.apply(&delta) {
-            Err(ApplyError::Rejected(rejections)) => assert_eq!(rejections[0].row, row(510)),
+            Err(ApplyError::UsedUp(rejections)) => assert_eq!(rejections[0].row, row(510)),
             other => panic!("{other:?}"),
         }
-        check(&mut kernel, rows);
+        let ways = kernel.ways();
+        assert_eq!(ways.len(), 509);
+        assert!((1..=509).all(|count| ways.contains(&any(count))));
+        let narrower = service::<V4>(plain(510), any(509), "a/b:c");
+        add(&mut kernel, vec![narrower.clone()]);
+        check(&mut kernel, rows.into_iter().chain([narrower]).collect());
     });
 }

@@ -68,6 +68,25 @@ fn look(ledger: &mut Ledger<V4>, changes: impl IntoIterator<Item = Change>) -> V
     found
 }
 
+/// Takes minutes where every destination's endpoints are compared.
+#[test]
+fn a_port_with_very_many_destinations_and_endpoints_is_judged_in_a_moment() {
+    let nth = |n: u32| Destination::Address((0x0a60_0000 + n).into(), port(53));
+    let destinations: Vec<Destination<V4>> = (0..30_000).map(nth).collect();
+    let endpoint = |n: u32| Endpoint {
+        addr: (0x0af4_0000 + n).into(),
+        port: port(5353),
+    };
+    let endpoints: Vec<Endpoint<V4>> = (0..30_000).map(endpoint).collect();
+    let dns = |endpoints: &[Endpoint<V4>]| -> Change {
+        let ports = [PortFlows::new(destinations.iter().copied(), endpoints)];
+        (ObjectKey::new("ns", "dns"), ports.into())
+    };
+    let mut ledger = ledger([dns(&endpoints[1..])]);
+    assert_eq!(ledger.apply([dns(&endpoints)]).destinations.len(), 0);
+    assert_eq!(ledger.apply([dns(&endpoints[..29_999])]).destinations.len(), 30_000);
+}
+
 #[test]
 fn an_endpoint_that_goes_is_worth_a_look_at_every_destination_and_one_that_comes_is_not() {
     let both = [address(1), node_port()];

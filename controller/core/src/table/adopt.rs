@@ -1,7 +1,8 @@
 //! Rows that a data plane holds already, from an earlier run: kept under their ids until a Service claims them.
 //!
-//! A Service port recognises its rows by its frontends, so that names may be cut or changed; what nobody claims goes
-//! with [`Table::drop_orphans`], once every object is known. Rows that make no sense (a slot behind a gap, a list that
+//! A Service port recognises its rows by its frontends and its name: what an older Service left under the same address
+//! keeps its id to itself, so that nobody who is under way meets another Service. What nobody claims goes with
+//! [`Table::drop_orphans`], once every object is known. Rows that make no sense (a slot behind a gap, a list that
 //! nothing picks from) do not count, and the change that sets them right is handed back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -9,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::delta::Delta;
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
-use crate::plan::FrontendPlan;
+use crate::plan::{FrontendPlan, PortPlan};
 use crate::row::{Class, Endpoint, Frontend, Label, Pick, Row, Socket};
 
 use super::Table;
+use super::ids::Ids;
 use super::journal::Journal;
 use super::programmed::{List, Programmed};
 use super::slots::Slots;
@@ -48,6 +50,15 @@ impl<F: Family> Table<F> {
         let table = Self::out_of(rows);
         table.write(&mut difference);
         (table, difference.take())
+    }
+
+    /// The same where this process had opened the data plane `before`: ids that were in use then, and are not now, are
+    /// handed out no sooner than if they were freed just now.
+    pub fn adopt_again(rows: Vec<Row<F>>, before: &Self) -> (Self, Delta<F>) {
+        let (mut table, difference) = Self::adopt(rows);
+        let known = before.programmed.keys().copied().chain(before.ids.resting());
+        table.ids = Ids::new(table.programmed.keys().copied(), known);
+        (table, difference)
     }
 
     fn out_of(rows: Vec<Row<F>>) -> Self {
@@ -122,6 +133,7 @@ impl<F: Family> Table<F> {
             let label = labels.chain(lists().map(|(_, label)| label)).next().cloned();
             let addrs = lists().flat_map(|(list, _)| list.slots.endpoints().map(|endpoint| endpoint.addr));
             let hairpin: BTreeSet<F::Addr> = addrs.filter(|addr| hairpin.contains(addr)).collect();
+            found.sort_unstable_by_key(|(plan, _)| plan.frontend);
             let orphan = Programmed {
                 key: None,
                 created: 0,
@@ -134,27 +146,41 @@ impl<F: Family> Table<F> {
             table.install(id, Some(orphan));
         }
         table.journal.take();
+        table.ids = Ids::new(table.programmed.keys().copied(), []);
         table
     }
 
-    /// Removes everything that was adopted and not claimed. Only right once every object is known.
-    pub fn drop_orphans(&mut self) {
-        let orphans: Vec<ServiceId> = self
-            .programmed
-            .iter()
-            .filter(|(_, port)| port.key.is_none())
-            .map(|(id, _)| *id)
-            .collect();
+    /// Removes what was adopted and not claimed, but for what serves somebody: `serves` is asked with the Service's name that
+    /// rows carry and with each frontend. Only right once every object is known.
+    pub fn drop_orphans(&mut self, serves: impl Fn(&str, &Frontend<F>) -> bool) {
+        let of_use = |port: &Programmed<F>| {
+            let service = port.label.split(':').next().unwrap_or_default();
+            port.frontends.iter().any(|plan| serves(service, &plan.frontend))
+        };
+        let mut orphans: Vec<ServiceId> = self.orphans.iter().copied().collect();
+        orphans.sort_unstable();
         for id in orphans {
-            self.change(id, None);
+            if !self.programmed.get(&id).is_some_and(of_use) {
+                self.change(id, None);
+            }
         }
     }
 
-    /// Adopted rows that lead where this plan leads and are not claimed yet.
-    pub(super) fn orphan(&self, frontends: &[FrontendPlan<F>], sticky: bool) -> Option<ServiceId> {
-        frontends.iter().find_map(|plan| {
+    /// Whether anything was adopted and not claimed.
+    pub fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Adopted rows that lead where this plan leads, under the same name, and are not claimed yet.
+    pub(super) fn orphan(&self, plan: &PortPlan<F>, sticky: bool) -> Option<ServiceId> {
+        if self.orphans.is_empty() {
+            return None;
+        }
+        let label = plan.key.label();
+        plan.frontends.iter().find_map(|plan| {
             let holder = self.claims.get(&plan.frontend)?.holder()?;
-            (holder.is_sticky() == sticky && self.programmed.get(&holder)?.key.is_none()).then_some(holder)
+            let port = self.programmed.get(&holder)?;
+            (holder.is_sticky() == sticky && port.key.is_none() && port.label == label).then_some(holder)
         })
     }
 }

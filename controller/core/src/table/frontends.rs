@@ -46,10 +46,11 @@ impl<F: Family> Held<F> {
             _ => {}
         }
         let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        for source in before.iter().filter(|source| !after.contains(source)) {
+        // Both are sorted.
+        for source in before.iter().filter(|source| after.binary_search(source).is_err()) {
             journal.remove(Row::AllowedSource { at, source: *source });
         }
-        for source in after.iter().filter(|source| !before.contains(source)) {
+        for source in after.iter().filter(|source| before.binary_search(source).is_err()) {
             journal.add(Row::AllowedSource { at, source: *source });
         }
     }

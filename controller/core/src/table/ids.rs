@@ -1,83 +1,183 @@
-//! Hands out service ids, lowest first, and takes them back.
+//! Hands out service ids, the longest free first, and takes them back.
+//!
+//! A packet may read one set before a change and the next set after it. An id that went from one Service port to another
+//! meanwhile would lead it to the other one. So an id that a change frees rests until the next change is in the data plane,
+//! too; only where no other id is left is it handed out in that next change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use crate::id::ServiceId;
 
-/// The ids of one range that are in use.
-#[derive(Debug, Default)]
-struct Range {
-    /// All numbers from here on are free, but for those in `ahead`.
-    end: u32,
-    /// Free numbers below `end`.
-    free: BTreeSet<u32>,
-    /// Numbers from `end` on that were adopted.
-    ahead: BTreeSet<u32>,
+/// The numbers of one kind of id that are free, and since when.
+#[derive(Debug)]
+struct Numbers {
+    /// May be handed out, from the front: the longest free first. Neighbours are one entry, so that a range of which
+    /// nothing was ever used is one, too.
+    free: VecDeque<Range<u32>>,
+    /// Freed by the last change that the data plane took.
+    resting: Vec<u32>,
+    /// Freed by the change that is being made.
+    freed: Vec<u32>,
+    /// Handed out by the change that is being made.
+    taken: Vec<u32>,
 }
 
-impl Range {
-    fn take(&mut self) -> u32 {
-        if let Some(number) = self.free.pop_first() {
-            return number;
+impl Numbers {
+    /// The numbers below `end` without those in `used`; of these, those in `resting` were in use until now.
+    fn new(end: u32, used: &BTreeSet<u32>, resting: Vec<u32>) -> Self {
+        let known: BTreeSet<u32> = used.iter().chain(&resting).copied().collect();
+        let mut free = VecDeque::new();
+        let mut first = 0;
+        for number in known {
+            if first < number {
+                free.push_back(first..number);
+            }
+            first = number + 1;
         }
-        while self.ahead.remove(&self.end) {
-            self.end += 1;
+        // Numbers are handed out from the lowest on: those behind the highest are likely to be the longest free. What an
+        // earlier run freed last is not known, and was long ago: a start takes longer than any packet is under way.
+        if first < end {
+            free.push_front(first..end);
         }
-        self.end += 1;
-        self.end - 1
+        Self {
+            free,
+            resting,
+            freed: Vec::new(),
+            taken: Vec::new(),
+        }
     }
 
-    fn claim(&mut self, number: u32) {
-        if number >= self.end {
-            self.ahead.insert(number);
-        } else {
-            self.free.remove(&number);
+    fn take(&mut self) -> Option<u32> {
+        if self.free.is_empty() {
+            self.wake();
+        }
+        let front = self.free.front_mut()?;
+        let number = front.start;
+        front.start += 1;
+        if front.start == front.end {
+            self.free.pop_front();
+        }
+        self.taken.push(number);
+        Some(number)
+    }
+
+    fn commit(&mut self, changed: bool) {
+        self.taken.clear();
+        if changed {
+            self.wake();
+        }
+        self.resting.append(&mut self.freed);
+    }
+
+    fn rollback(&mut self) {
+        self.freed.clear();
+        for number in self.taken.drain(..).rev() {
+            match self.free.front_mut() {
+                Some(front) if front.start == number + 1 => front.start = number,
+                _ => self.free.push_front(number..number + 1),
+            }
         }
     }
 
-    fn release(&mut self, number: u32) {
-        if number >= self.end {
-            self.ahead.remove(&number);
-        } else {
-            self.free.insert(number);
+    /// What rested is free.
+    fn wake(&mut self) {
+        self.resting.sort_unstable();
+        for number in self.resting.drain(..) {
+            match self.free.back_mut() {
+                Some(back) if back.end == number => back.end = number + 1,
+                _ => self.free.push_back(number..number + 1),
+            }
         }
+        self.resting.shrink_to(64);
+    }
+
+    /// How many can be handed out now.
+    fn left(&self) -> usize {
+        self.free.iter().map(Range::len).sum::<usize>() + self.resting.len()
     }
 }
 
-/// The ids in use, without affinity and with.
-#[derive(Debug, Default)]
+/// The ids that are free, without affinity and with.
+#[derive(Debug)]
 pub(super) struct Ids {
-    plain: Range,
-    sticky: Range,
+    plain: Numbers,
+    sticky: Numbers,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self::new([], [])
+    }
 }
 
 impl Ids {
+    /// All ids but those in `used`, which the data plane holds. Those that were in use `before` are handed out as late as
+    /// those that were freed just now.
+    pub(super) fn new(used: impl IntoIterator<Item = ServiceId>, before: impl IntoIterator<Item = ServiceId>) -> Self {
+        let (mut plain, mut sticky) = (BTreeSet::new(), BTreeSet::new());
+        for id in used {
+            let of_kind = if id.is_sticky() { &mut sticky } else { &mut plain };
+            of_kind.insert(id.number());
+        }
+        let (mut plain_before, mut sticky_before) = (BTreeSet::new(), BTreeSet::new());
+        for id in before {
+            let (used, before) = if id.is_sticky() {
+                (&sticky, &mut sticky_before)
+            } else {
+                (&plain, &mut plain_before)
+            };
+            if !used.contains(&id.number()) {
+                before.insert(id.number());
+            }
+        }
+        Self {
+            plain: Numbers::new(ServiceId::PLAIN, &plain, plain_before.into_iter().collect()),
+            sticky: Numbers::new(ServiceId::STICKY, &sticky, sticky_before.into_iter().collect()),
+        }
+    }
+
     /// A free id; none where the range is used up.
     pub(super) fn take(&mut self, sticky: bool) -> Option<ServiceId> {
-        let (range, make): (_, fn(u32) -> Option<ServiceId>) = if sticky {
-            (&mut self.sticky, ServiceId::sticky)
+        if sticky {
+            self.sticky.take().and_then(ServiceId::sticky)
         } else {
-            (&mut self.plain, ServiceId::plain)
-        };
-        let number = range.take();
-        let id = make(number);
-        if id.is_none() {
-            range.release(number);
+            self.plain.take().and_then(ServiceId::plain)
         }
-        id
     }
 
-    /// Marks an id that the kernel holds as in use.
-    pub(super) fn claim(&mut self, id: ServiceId) {
-        self.range(id).claim(id.number());
-    }
-
-    /// Takes an id back.
+    /// Takes an id back that the change which is being made frees.
     pub(super) fn release(&mut self, id: ServiceId) {
-        self.range(id).release(id.number());
+        self.numbers(id).freed.push(id.number());
     }
 
-    fn range(&mut self, id: ServiceId) -> &mut Range {
+    /// The data plane took what was made; `changed`: it was a change at all.
+    pub(super) fn commit(&mut self, changed: bool) {
+        self.plain.commit(changed);
+        self.sticky.commit(changed);
+    }
+
+    /// Ids are as they were before the change that was being made.
+    pub(super) fn rollback(&mut self) {
+        self.plain.rollback();
+        self.sticky.rollback();
+    }
+
+    /// How many ids can be handed out now.
+    pub(super) fn left(&self, sticky: bool) -> usize {
+        if sticky { self.sticky.left() } else { self.plain.left() }
+    }
+
+    /// Ids that were freed lately.
+    pub(super) fn resting(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        fn lately(numbers: &Numbers) -> impl Iterator<Item = u32> + '_ {
+            numbers.resting.iter().chain(&numbers.freed).copied()
+        }
+        let plain = lately(&self.plain).filter_map(ServiceId::plain);
+        plain.chain(lately(&self.sticky).filter_map(ServiceId::sticky))
+    }
+
+    fn numbers(&mut self, id: ServiceId) -> &mut Numbers {
         if id.is_sticky() {
             &mut self.sticky
         } else {
@@ -90,48 +190,129 @@ impl Ids {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_lowest_free_id_is_handed_out() {
-        let mut ids = Ids::default();
-        let [first, second] = [ids.take(false), ids.take(false)].map(Option::unwrap);
-        ids.release(first);
-        assert_eq!(ids.take(false), Some(first));
-        assert_ne!(first, second);
+    fn plain(number: u32) -> ServiceId {
+        ServiceId::plain(number).unwrap()
+    }
+
+    fn take(ids: &mut Ids, count: usize) -> Vec<u32> {
+        (0..count).map(|_| ids.take(false).unwrap().number()).collect()
+    }
+
+    /// Ids of which only those below `count` can be handed out.
+    fn few(count: u32) -> Ids {
+        Ids {
+            plain: Numbers::new(count, &BTreeSet::new(), Vec::new()),
+            ..Ids::default()
+        }
     }
 
     #[test]
-    fn an_adopted_id_is_not_handed_out_again() {
-        let mut ids = Ids::default();
-        ids.claim(ServiceId::plain(2).unwrap());
-        ids.claim(ServiceId::sticky(0).unwrap());
-        let taken: Vec<u32> = (0..3).map(|_| ids.take(false).unwrap().number()).collect();
-        assert_eq!(taken, [0, 1, 3]);
+    fn an_id_is_handed_out_again_two_changes_after_it_was_freed_and_the_longest_free_comes_first() {
+        let mut ids = few(6);
+        assert_eq!(take(&mut ids, 4), [0, 1, 2, 3]);
+        ids.commit(true);
+        ids.release(plain(2));
+        ids.commit(true);
+        ids.release(plain(1));
+        assert_eq!(take(&mut ids, 1), [4]);
+        ids.commit(true);
+        assert_eq!(take(&mut ids, 2), [5, 2]);
+        ids.commit(true);
+        ids.release(plain(0));
+        assert_eq!(take(&mut ids, 1), [1]);
+    }
+
+    #[test]
+    fn a_commit_that_changed_nothing_lets_nothing_be_used_again() {
+        let mut ids = few(4);
+        take(&mut ids, 2);
+        ids.commit(true);
+        ids.release(plain(0));
+        ids.commit(true);
+        for _ in 0..3 {
+            ids.commit(false);
+        }
+        assert_eq!(ids.plain.resting, [0]);
+    }
+
+    #[test]
+    fn where_no_other_is_left_an_id_is_handed_out_one_change_after_it_was_freed_and_never_in_the_same() {
+        let mut ids = few(3);
+        take(&mut ids, 3);
+        ids.commit(true);
+        ids.release(plain(1));
+        assert_eq!((ids.left(false), ids.take(false)), (0, None));
+        ids.commit(true);
+        assert_eq!((ids.left(false), ids.take(false)), (1, Some(plain(1))));
+        assert_eq!(ids.take(false), None);
+    }
+
+    #[test]
+    fn a_change_that_is_rolled_back_gives_the_ids_back_as_they_were() {
+        let mut ids = few(5);
+        take(&mut ids, 4);
+        ids.commit(true);
+        for number in [3, 0] {
+            ids.release(plain(number));
+            ids.commit(true);
+        }
+        for _ in 0..3 {
+            ids.release(plain(1));
+            assert_eq!(take(&mut ids, 3), [4, 3, 0]);
+            assert_eq!(ids.take(false), None, "1 was freed just now");
+            ids.rollback();
+        }
+        ids.commit(true);
+        assert_eq!(take(&mut ids, 3), [4, 3, 0], "1 is in use still");
+        assert_eq!(ids.take(false), None);
+    }
+
+    #[test]
+    fn an_id_that_is_taken_and_freed_in_one_change_rests_too_and_is_free_at_once_where_the_change_fails() {
+        let mut ids = few(2);
+        assert_eq!(take(&mut ids, 1), [0]);
+        ids.release(plain(0));
+        assert_eq!(take(&mut ids, 1), [1]);
+        ids.rollback();
+        assert_eq!(take(&mut ids, 2), [0, 1]);
+    }
+
+    #[test]
+    fn an_adopted_id_is_not_handed_out_again_and_those_behind_the_highest_come_first() {
+        let mut ids = Ids::new([plain(1), plain(3), ServiceId::sticky(0).unwrap()], []);
+        assert_eq!(take(&mut ids, 2), [4, 5]);
         assert_eq!(ids.take(true).unwrap().number(), 1);
+        ids.plain.free.pop_front();
+        assert_eq!(take(&mut ids, 2), [0, 2], "the gaps at the end");
+    }
+
+    #[test]
+    fn ids_of_before_a_reopening_rest_unless_they_are_in_use() {
+        let mut ids = Ids::new([plain(0)], [plain(0), plain(1), plain(4)]);
+        assert_eq!(take(&mut ids, 1), [5]);
+        assert_eq!(ids.plain.resting, [1, 4]);
+        assert_eq!(ids.resting().map(ServiceId::number).collect::<Vec<_>>(), [1, 4]);
     }
 
     #[test]
     fn an_adopted_id_far_ahead_costs_one_entry() {
-        let mut ids = Ids::default();
-        let last = ServiceId::plain(131_070).unwrap();
+        let last = plain(131_070);
         assert_eq!(last.to_string(), "f3ff:fe00");
-        ids.claim(last);
-        assert_eq!(ids.plain.free.len() + ids.plain.ahead.len(), 1);
-        ids.release(last);
-        assert!(ids.plain.ahead.is_empty());
+        let mut ids = Ids::new([last], []);
+        assert_eq!(ids.plain.free.len(), 1);
         assert_eq!(ids.take(false), ServiceId::plain(0));
     }
 
     #[test]
-    fn a_released_id_that_was_adopted_is_handed_out_in_its_turn() {
+    fn ids_freed_together_cost_one_entry() {
         let mut ids = Ids::default();
-        for number in [1, 3] {
-            ids.claim(ServiceId::plain(number).unwrap());
-        }
-        let taken: Vec<u32> = (0..2).map(|_| ids.take(false).unwrap().number()).collect();
-        ids.release(ServiceId::plain(1).unwrap());
-        ids.release(ServiceId::plain(3).unwrap());
-        let later: Vec<u32> = (0..3).map(|_| ids.take(false).unwrap().number()).collect();
-        assert_eq!((taken, later), (vec![0, 2], vec![1, 3, 4]));
+        take(&mut ids, 100_000);
+        ids.commit(true);
+        (0..100_000).rev().for_each(|number| ids.release(plain(number)));
+        ids.commit(true);
+        ids.commit(true);
+        assert_eq!(ids.plain.free.len(), 2);
+        assert_eq!(ids.left(false), 131_071);
     }
 
     #[test]
@@ -140,7 +321,10 @@ mod tests {
         let all: Vec<ServiceId> = std::iter::from_fn(|| ids.take(true)).collect();
         assert_eq!(all.len(), 16_384);
         assert_eq!(ids.take(true), None);
+        ids.commit(true);
         ids.release(all[9]);
+        ids.commit(true);
         assert_eq!(ids.take(true), Some(all[9]));
+        assert_eq!(std::iter::from_fn(|| ids.take(false)).count(), 131_071);
     }
 }

@@ -4,6 +4,8 @@
 //! net change; then [`Table::commit`], or [`Table::rollback`] where the data plane did not take it.
 //!
 //! Invariant: the rows of a committed table are exactly those that the data plane holds.
+//!
+//! Invariant: an id that a change frees stands for no other Service port in that change, nor in the next one.
 
 mod adopt;
 mod claims;
@@ -14,15 +16,15 @@ mod journal;
 mod programmed;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::delta::Delta;
 use crate::family::Family;
-use crate::id::ServiceId;
+use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::node::NodeRows;
 use crate::object::ObjectKey;
 use crate::plan::{PortKey, PortPlan, Usable};
-use crate::row::{Class, Frontend, Protocol, Row};
+use crate::row::{Class, Frontend, Pick, Protocol, Row};
 
 use claims::{Claims, Rank};
 use counted::Counted;
@@ -43,8 +45,12 @@ pub struct Table<F: Family> {
     hairpin: Counted<F::Addr>,
     node: NodeRows<F>,
     ids: Ids,
+    /// What was adopted and not claimed yet.
+    orphans: HashSet<ServiceId>,
     journal: Journal<F>,
     undo: Vec<Undo<F>>,
+    /// Whether anything was taken since the last commit.
+    taken: bool,
 }
 
 #[derive(Debug)]
@@ -67,9 +73,44 @@ pub enum Limit {
     /// All ids with affinity are in use: programmed without affinity.
     #[error("has no session affinity: all 16,384 ids for Service ports with affinity are in use")]
     Affinity,
+    /// No number is left for the way to pick that it needs; one that is there serves it meanwhile
+    /// ([`PortPlan::within`]).
+    #[error(
+        "uses {used} of its {found} endpoints{}: all 509 numbers for ways to pick an endpoint are in use",
+        remembered(*wanted, *got)
+    )]
+    Ways {
+        /// How many there are.
+        found: usize,
+        /// How many stand.
+        used: usize,
+        /// Seconds a client is to be remembered.
+        wanted: Option<u32>,
+        /// Seconds a client is remembered.
+        got: Option<u32>,
+    },
     /// All ids are in use: not programmed.
     #[error("is not programmed: all 131,071 ids for Service ports are in use")]
     Ids,
+}
+
+fn remembered(wanted: Option<u32>, got: Option<u32>) -> String {
+    match (wanted, got) {
+        (Some(wanted), Some(got)) if wanted != got => {
+            format!(" and remembers clients for {got} s instead of {wanted} s")
+        }
+        (Some(_), None) => " and remembers no clients".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// How many endpoints a list can hold, with affinity or without.
+pub(crate) fn capacity(sticky: bool) -> usize {
+    if sticky {
+        STICKY_ENDPOINTS
+    } else {
+        usize::from(u16::MAX)
+    }
 }
 
 impl<F: Family> Default for Table<F> {
@@ -83,20 +124,24 @@ impl<F: Family> Default for Table<F> {
             hairpin: Counted::default(),
             node: NodeRows::default(),
             ids: Ids::default(),
+            orphans: HashSet::new(),
             journal: Journal::default(),
             undo: Vec::new(),
+            taken: false,
         }
     }
 }
 
 impl<F: Family> Table<F> {
     /// Makes the table hold `plan`, and nothing else, for its Service port.
-    pub fn set(&mut self, plan: PortPlan<F>) -> Option<Limit> {
+    pub fn set(&mut self, mut plan: PortPlan<F>) -> Option<Limit> {
         let mut limit = None;
+        plan.frontends.sort_unstable_by_key(|plan| plan.frontend);
+        plan.frontends.dedup_by_key(|plan| plan.frontend);
         let wanted = plan.affinity.is_some();
         let known = self.names.get(&plan.key).copied().filter(|id| id.is_sticky() == wanted);
         let found = known
-            .or_else(|| self.orphan(&plan.frontends, wanted))
+            .or_else(|| self.orphan(&plan, wanted))
             .or_else(|| self.ids.take(wanted));
         let id = found.or_else(|| {
             limit = Some(Limit::Affinity);
@@ -104,6 +149,7 @@ impl<F: Family> Table<F> {
                 .get(&plan.key)
                 .copied()
                 .filter(|id| !id.is_sticky())
+                .or_else(|| self.orphan(&plan, false))
                 .or_else(|| self.ids.take(false))
         });
         let Some(id) = id else { return Some(Limit::Ids) };
@@ -152,9 +198,46 @@ impl<F: Family> Table<F> {
         &self.node
     }
 
+    /// Takes from the ports of a Service the frontends that are not its own any more; all else stays as it is.
+    pub fn keep(&mut self, service: &ObjectKey, is_own: impl Fn(&Frontend<F>) -> bool) {
+        for key in self.ports(service) {
+            let id = self.names.get(&key).copied();
+            let Some((id, port)) = id.and_then(|id| Some((id, self.programmed.get(&id)?))) else {
+                continue;
+            };
+            if port.frontends.iter().all(|plan| is_own(&plan.frontend)) {
+                continue;
+            }
+            let mut port = port.clone();
+            port.frontends.retain(|plan| is_own(&plan.frontend));
+            self.change(id, (!port.frontends.is_empty()).then_some(port));
+        }
+    }
+
+    /// How the lists of a Service pick an endpoint, and whether lists of other Services pick like that.
+    pub fn ways(&self, service: &ObjectKey) -> Vec<(Pick, bool)> {
+        let (mut own, mut others) = (Vec::new(), HashSet::new());
+        for port in self.programmed.values() {
+            let picks = [&port.all, &port.local].into_iter().flatten().map(|list| list.pick);
+            if port.key.as_ref().is_some_and(|key| key.service == *service) {
+                own.extend(picks);
+            } else {
+                others.extend(picks);
+            }
+        }
+        own.into_iter().map(|pick| (pick, others.contains(&pick))).collect()
+    }
+
+    /// How many Service ports can come to stand under new ids now, with affinity or without.
+    pub fn ids_left(&self, sticky: bool) -> usize {
+        self.ids.left(sticky)
+    }
+
     /// The net change since the last [`Self::commit`] or [`Self::rollback`].
     pub fn take(&mut self) -> Delta<F> {
-        self.journal.take()
+        let delta = self.journal.take();
+        self.taken |= !delta.is_empty();
+        delta
     }
 
     /// How many rows were written since the last [`Self::take`].
@@ -165,6 +248,7 @@ impl<F: Family> Table<F> {
     /// The data plane holds what was taken.
     pub fn commit(&mut self) {
         self.undo.clear();
+        self.ids.commit(std::mem::take(&mut self.taken));
     }
 
     /// The data plane does not hold what was taken: the table is again as it was before.
@@ -177,6 +261,8 @@ impl<F: Family> Table<F> {
             }
         }
         self.journal.take();
+        self.taken = false;
+        self.ids.rollback();
     }
 
     /// Whose list an id is.
@@ -269,7 +355,11 @@ impl<F: Family> Table<F> {
 
     /// Installs what is to stand under an id, and notes how to undo it.
     fn change(&mut self, id: ServiceId, new: Option<Programmed<F>>) {
+        let goes = new.is_none();
         let old = self.install(id, new);
+        if goes && old.is_some() {
+            self.ids.release(id);
+        }
         self.undo.push(Undo::Port(id, old.map(Box::new)));
     }
 
@@ -278,11 +368,6 @@ impl<F: Family> Table<F> {
         let old = self.programmed.remove(&id);
         Programmed::write(id, old.as_ref(), new.as_ref(), &mut self.journal);
         self.count_hairpin(old.as_ref(), new.as_ref());
-        match (&old, &new) {
-            (None, Some(_)) => self.ids.claim(id),
-            (Some(_), None) => self.ids.release(id),
-            _ => {}
-        }
         let unmoved = old
             .as_ref()
             .zip(new.as_ref())
@@ -291,26 +376,47 @@ impl<F: Family> Table<F> {
             self.programmed.extend(new.map(|new| (id, new)));
             return old;
         }
-        if let Some(key) = old.as_ref().and_then(|old| old.key.as_ref()) {
-            self.names.remove(key);
-        }
-        if let Some(key) = new.as_ref().and_then(|new| new.key.as_ref()) {
-            self.names.insert(key.clone(), id);
-        }
+        self.name(id, old.as_ref(), new.as_ref());
         let frontends = |port: Option<&Programmed<F>>| -> Vec<Frontend<F>> {
             let plans = port.map_or(&[][..], |port| &port.frontends);
             plans.iter().map(|plan| plan.frontend).collect()
         };
         let (before, after) = (frontends(old.as_ref()), frontends(new.as_ref()));
         let rank = new.as_ref().map(Programmed::rank);
+        let like = |new: &Programmed<F>, frontend: &Frontend<F>| {
+            let old = old.as_ref().filter(|old| old.is_owned_like(new));
+            old.is_some_and(|old| old.plan(*frontend) == new.plan(*frontend))
+        };
+        let stays: Vec<bool> = after
+            .iter()
+            .map(|frontend| new.as_ref().is_some_and(|new| like(new, frontend)))
+            .collect();
         self.programmed.extend(new.map(|new| (id, new)));
-        for frontend in before.into_iter().filter(|frontend| !after.contains(frontend)) {
+        for frontend in before
+            .into_iter()
+            .filter(|frontend| after.binary_search(frontend).is_err())
+        {
             self.claim(id, frontend, old.as_ref(), None);
         }
-        for frontend in after {
+        for (frontend, _) in after.into_iter().zip(stays).filter(|(_, stays)| !stays) {
             self.claim(id, frontend, old.as_ref(), rank.clone());
         }
         old
+    }
+
+    /// Notes whose an id is.
+    fn name(&mut self, id: ServiceId, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {
+        if let Some(key) = old.and_then(|old| old.key.as_ref()) {
+            self.names.remove(key);
+        }
+        if let Some(key) = new.and_then(|new| new.key.as_ref()) {
+            self.names.insert(key.clone(), id);
+        }
+        if new.is_some_and(|new| new.key.is_none()) {
+            self.orphans.insert(id);
+        } else {
+            self.orphans.remove(&id);
+        }
     }
 
     /// Gives `id` a claim on a frontend (`rank`) or takes it away, and writes the rows of whoever has it then.

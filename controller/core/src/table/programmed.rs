@@ -5,11 +5,11 @@ use crate::id::ServiceId;
 use crate::plan::{FrontendPlan, NoEndpoints, PortKey, Usable};
 use crate::row::{Frontend, Label, Pick, Port, Row};
 
-use super::Limit;
 use super::claims::Rank;
 use super::frontends::Held;
 use super::journal::Journal;
 use super::slots::Slots;
+use super::{Limit, capacity};
 
 /// What stands for one Service port, under its id for all endpoints.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Programmed<F: Family> {
     pub(super) key: Option<PortKey>,
     pub(super) created: i64,
     pub(super) label: Label,
+    /// Sorted by frontend, each once.
     pub(super) frontends: Vec<FrontendPlan<F>>,
     pub(super) all: Option<List<F>>,
     pub(super) local: Option<List<F>>,
@@ -32,9 +33,17 @@ impl<F: Family> Programmed<F> {
         }
     }
 
+    pub(super) fn plan(&self, frontend: Frontend<F>) -> Option<&FrontendPlan<F>> {
+        let at = self
+            .frontends
+            .binary_search_by_key(&frontend, |plan| plan.frontend)
+            .ok()?;
+        self.frontends.get(at)
+    }
+
     /// What this port has planned for a frontend.
     pub(super) fn held(&self, id: ServiceId, frontend: Frontend<F>) -> Option<Held<F>> {
-        let plan = self.frontends.iter().find(|plan| plan.frontend == frontend)?.clone();
+        let plan = self.plan(frontend)?.clone();
         Some(Held {
             id,
             plan,
@@ -65,10 +74,12 @@ impl<F: Family> Programmed<F> {
 
     /// Whether this state claims and holds the same frontends under the same name.
     pub(super) fn claims_like(&self, other: &Self) -> bool {
-        self.created == other.created
-            && self.label == other.label
-            && self.key == other.key
-            && self.frontends == other.frontends
+        self.is_owned_like(other) && self.frontends == other.frontends
+    }
+
+    /// Whether this state has the same name and age.
+    pub(super) fn is_owned_like(&self, other: &Self) -> bool {
+        self.created == other.created && self.label == other.label && self.key == other.key
     }
 }
 
@@ -92,7 +103,7 @@ impl<F: Family> List<F> {
             Usable::None(NoEndpoints::Anywhere) => (Vec::new(), Pick::Refuse),
             Usable::None(NoEndpoints::OnThisNode) => (Vec::new(), Pick::Discard),
         };
-        let (found, used) = (wanted.len(), wanted.len().min(Slots::<F>::capacity(sticky)));
+        let (found, used) = (wanted.len(), wanted.len().min(capacity(sticky)));
         wanted.truncate(used);
         let slots = old.map_or_else(|| Slots::empty(sticky).with(&wanted), |old| old.slots.with(&wanted));
         let pick = match (u16::try_from(used).ok().and_then(Port::new), affinity) {

@@ -51,15 +51,6 @@ impl<F: Family> Slots<F> {
             .chain(sticky.iter().map(|(_, endpoint)| *endpoint))
     }
 
-    /// How many endpoints such a list can hold.
-    pub(super) fn capacity(sticky: bool) -> usize {
-        if sticky {
-            STICKY_ENDPOINTS
-        } else {
-            usize::from(u16::MAX)
-        }
-    }
-
     /// The same list with exactly the endpoints in `wanted` (sorted, each once, not more than the capacity).
     pub(super) fn with(&self, wanted: &[Endpoint<F>]) -> Self {
         match self {
@@ -190,13 +181,15 @@ struct Numbers<'a, F: Family> {
 }
 
 impl<F: Family> Numbers<'_, F> {
-    /// The capacity is kept by the caller, so that one is always free.
+    /// The capacity is kept by the caller, so that one is always free. A number is not given to another endpoint in the
+    /// change in which it becomes free, unless there might be too few: clients that remember it get one of all endpoints.
     fn take(&mut self) -> u16 {
         if self.taken.is_empty() {
             self.taken.resize(STICKY_ENDPOINTS + 1, false);
+            let enough = self.entries.len() + self.wanted.len() <= STICKY_ENDPOINTS;
             let stays = positions(self.wanted, self.entries.iter().map(|(_, endpoint)| *endpoint));
             for ((number, _), stays) in self.entries.iter().zip(stays) {
-                self.taken[usize::from(*number)] |= stays.is_some();
+                self.taken[usize::from(*number)] |= enough || stays.is_some();
             }
         }
         loop {
@@ -266,6 +259,34 @@ mod tests {
         };
         let numbers: Vec<(u16, u8)> = entries.iter().map(|(n, e)| (*n, e.addr.octets()[3])).collect();
         assert_eq!(numbers, [(2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn a_number_is_not_given_to_another_endpoint_in_the_change_in_which_it_becomes_free() {
+        let list = Slots::<V4>::Sticky {
+            entries: [4094, 1, 2].into_iter().zip(endpoints(&[7, 8, 9])).collect(),
+            next: 4095,
+        };
+        let Slots::Sticky { entries, .. } = list.with(&endpoints(&[1, 2, 3])) else {
+            panic!("affinity was lost")
+        };
+        let numbers: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [4095, 3, 4]);
+    }
+
+    #[test]
+    fn every_number_can_be_used_where_all_endpoints_are_replaced_at_once() {
+        let many = |first: u32| -> Vec<Endpoint<V4>> {
+            (first..)
+                .take(STICKY_ENDPOINTS)
+                .map(|n| Endpoint {
+                    addr: n.into(),
+                    port: Port::new(80).unwrap(),
+                })
+                .collect()
+        };
+        let list = Slots::<V4>::empty(true).with(&many(0)).with(&many(5000));
+        assert_eq!(list.endpoints().collect::<Vec<_>>(), many(5000));
     }
 
     #[test]

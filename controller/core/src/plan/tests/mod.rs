@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod frontends;
+mod limits;
 mod policies;
 mod sources;
 mod topology;

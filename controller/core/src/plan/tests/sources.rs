@@ -25,7 +25,7 @@ fn restricted_to(ranges: &[&str]) -> Service {
 
 /// The frontends that only some may reach, each with its sources.
 fn restrictions_on<F: Family>(service: &Service, node: &Node) -> Vec<String> {
-    let plans = plan::<F>(service, &[].iter(), node);
+    let plans = plan::<F>(service, &[].iter(), node).unwrap();
     let frontends = plans.iter().flat_map(|plan| &plan.frontends);
     let restricted = frontends.filter_map(|plan| Some((frontend_text(&plan.frontend), plan.sources.as_ref()?)));
     restricted

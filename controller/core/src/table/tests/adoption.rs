@@ -84,7 +84,7 @@ fn the_same_plans_after_a_restart_change_nothing_and_keep_their_ids() {
             assert_eq!(after.id(&key), before.id(&key), "{key}");
         }
         after.set_node(before.node.clone());
-        after.drop_orphans();
+        after.drop_orphans(nobody);
         assert_eq!(settle(&mut after), NOTHING);
         assert_eq!(rows_text(&after.rows()), rows_text(&before.rows()));
     }
@@ -128,6 +128,55 @@ fn an_adopted_id_is_not_given_to_another_service() {
 }
 
 #[test]
+fn what_another_service_left_under_the_same_address_keeps_its_id_to_itself() {
+    let before = table_of([mk_plan(&mk_exposed("old"), &[remote("10.0.2.1")])]);
+    let id = before.id(&http("old"));
+    let (mut table, _) = Table::adopt(before.rows());
+    set_all(&mut table, [mk_plan(&mk_service("new"), &[remote("10.0.2.2")])]);
+    table.drop_orphans(nobody);
+    assert_ne!(table.id(&http("new")), id);
+    let delta = table.take();
+    let list = |row: &Row<V4>| row.service().map(ServiceId::all);
+    assert!(delta.added.iter().all(|row| list(row) != id));
+    assert!(delta.removed.iter().filter(|row| list(row) == id).count() > 2);
+}
+
+#[test]
+fn an_id_freed_before_the_data_plane_is_opened_again_rests() {
+    let mut before = table_of(services());
+    let id = before.id(&http("nobody")).unwrap();
+    before.remove(&http("nobody"));
+    before.take();
+    before.commit();
+    let (table, _) = Table::adopt_again(before.rows(), &before);
+    assert_eq!(table.ids.resting().collect::<Vec<_>>(), [id]);
+}
+
+#[test]
+fn orphans_stay_that_serve_somebody() {
+    let (mut table, _) = Table::adopt(grown().rows());
+    let own = crate::plan::OwnFrontends::<V4>::of(&Service {
+        cluster_ips: ips(&["10.96.0.3"]),
+        ..mk_service("sticky")
+    });
+    let other = crate::plan::OwnFrontends::<V4>::of(&mk_service("other"));
+    table.drop_orphans(|service, frontend| *service == **other.name() && other.contains(frontend));
+    table.rollback();
+    table.drop_orphans(|service, frontend| *service == **own.name() && own.contains(frontend));
+    assert!(table.has_orphans());
+    table.take();
+    let labels: BTreeSet<String> = table
+        .rows()
+        .iter()
+        .filter_map(|row| match row {
+            Row::Service { label, .. } => Some(label.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["ns/sticky:http"]);
+}
+
+#[test]
 fn what_no_service_claims_goes_exactly() {
     let gone = http("sticky");
     let (mut table, _) = Table::adopt(grown().rows());
@@ -137,7 +186,7 @@ fn what_no_service_claims_goes_exactly() {
         NOTHING,
         "nothing goes before it is known to be gone"
     );
-    table.drop_orphans();
+    table.drop_orphans(nobody);
     let dropped = settle(&mut table);
     let mut expected = grown();
     expected.remove(&gone);
@@ -146,7 +195,7 @@ fn what_no_service_claims_goes_exactly() {
     sorted.sort_unstable();
     expected.sort_unstable();
     assert_eq!(sorted, expected);
-    table.drop_orphans();
+    table.drop_orphans(nobody);
     assert_eq!(settle(&mut table), NOTHING);
 }
 
@@ -154,7 +203,7 @@ fn what_no_service_claims_goes_exactly() {
 fn everything_goes_where_no_service_is_left() {
     let (mut table, _) = Table::adopt(grown().rows());
     table.set_node(NodeRows::default());
-    table.drop_orphans();
+    table.drop_orphans(nobody);
     assert_eq!(table.take().removed.len(), grown().rows().len());
     assert_eq!(table.rows(), []);
 }
@@ -190,7 +239,7 @@ fn a_service_that_got_affinity_meanwhile_takes_its_frontends_along() {
         lines.contains(&"~ frontend cluster 10.96.0.1 80/TCP : f000:0200 -> f400:0000".to_owned()),
         "{lines:#?}"
     );
-    table.drop_orphans();
+    table.drop_orphans(nobody);
     assert_eq!(
         settle(&mut table),
         [

@@ -30,12 +30,12 @@ fn affinity_on_and_off_moves_the_port_to_an_id_of_the_other_kind() {
     assert_eq!(
         change(&mut table, web(None, &[remote(A)])),
         [
-            "+ endpoint f000:0200 . 0 : 10.0.1.1:8080",
-            "+ service f000:0200 : any of 1",
+            "+ endpoint f000:0400 . 0 : 10.0.1.1:8080",
+            "+ service f000:0400 : any of 1",
             "- service f400:0000 : sticky of 1 for 60s",
             "- sticky-endpoint f400:0000 . 0 : f400:0001",
             "- endpoint-id f400:0001 : 10.0.1.1:8080",
-            "~ frontend cluster 10.96.0.1 80/TCP : f400:0000 -> f000:0200",
+            "~ frontend cluster 10.96.0.1 80/TCP : f400:0000 -> f000:0400",
         ]
     );
 }
@@ -110,6 +110,14 @@ fn where_the_ids_with_affinity_are_used_up_a_port_goes_without_until_one_is_free
     assert_eq!(table.set(nth(16_384)), Some(Limit::Affinity));
     assert!(table.take().is_empty(), "the same plan again changes nothing");
     table.remove(&http("s7"));
+    assert_eq!(
+        table.set(nth(16_384)),
+        Some(Limit::Affinity),
+        "not in the change that frees one"
+    );
+    table.take();
+    table.commit();
+    assert_eq!(table.ids_left(true), 1);
     assert_eq!(table.set(nth(16_384)), None);
     assert_eq!(table.id(&http("s16384")), ServiceId::sticky(7));
 }

@@ -234,8 +234,8 @@ fn another_external_policy_points_the_outside_frontends_to_the_other_list() {
     let to_local = [
         "+ endpoint f800:0200 . 0 : 10.0.1.1:8080",
         "+ service f800:0200 : any of 1",
-        "~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f800:0200",
         "~ frontend external 198.51.100.1 80/TCP : f000:0200 -> f800:0200",
+        "~ frontend external 203.0.113.1 80/TCP : f000:0200 -> f800:0200",
         "~ frontend node-port 30080/TCP : f000:0200 -> f800:0200",
     ];
     assert_eq!(
@@ -401,7 +401,8 @@ fn node_rows_change_one_by_one() {
 fn changes_that_undo_each_other_before_they_are_taken_are_no_change() {
     let mut table = table_of([web(&[remote(A)])]);
     table.set(web(&[remote(B), remote(C)]));
-    table.remove(&http("web"));
+    table.set(mk_plan(&mk_service("other"), &[remote(B)]));
+    table.remove(&http("other"));
     table.set(web(&[remote(A)]));
     assert_eq!(settle(&mut table), NOTHING);
 }

@@ -1,5 +1,6 @@
 //! Random histories of a small cluster, with changes that fail and restarts in between. After every step the data plane
-//! holds exactly the table's rows, and they are what the objects ask for.
+//! holds exactly the table's rows, they are what the objects ask for, and no id stands for another Service port than it did
+//! a change before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -8,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::model::Model;
+use super::model::{Model, Uses};
 use super::*;
 use crate::object::{Conditions, EndpointSlice, ServicePort, TrafficPolicy};
 use crate::plan::FrontendPlan;
@@ -29,7 +30,7 @@ enum Fate {
     Applied,
     /// The data plane refuses it once.
     Refused,
-    /// Tandem is restarted afterwards.
+    /// The data plane is opened again afterwards, as at a restart.
     Restarted,
 }
 
@@ -248,14 +249,15 @@ fn expected(world: &World) -> BTreeSet<String> {
     lines
 }
 
-/// A restart: the table is made of what the data plane holds, and every object is new.
-fn restart(world: &World, model: &mut Model, before: &Table<V4>) -> Table<V4> {
-    let (mut table, strays) = Table::adopt(model.rows());
+/// The data plane is opened again: the table is made of what it holds, and every object is new.
+fn restart(world: &World, model: &mut Model, uses: &mut Uses, before: &Table<V4>) -> Table<V4> {
+    let (mut table, strays) = Table::adopt_again(model.rows(), before);
     assert!(strays.is_empty(), "{strays:#?}");
     world.program(&BTreeMap::new(), &mut table);
-    table.drop_orphans();
+    table.drop_orphans(nobody);
     let delta = table.take();
     assert!(delta.is_empty() || has_rivals(world), "{:#?}", delta_text(&delta));
+    uses.assert_apart(model, &delta);
     model.apply(&delta);
     table.commit();
     if !has_rivals(world) {
@@ -285,6 +287,7 @@ proptest! {
     #[test]
     fn whatever_happens_the_data_plane_holds_what_the_objects_ask_for(history in vec(step(), 1..14)) {
         let (mut world, mut table, mut model) = (World::default(), Table::<V4>::default(), Model::default());
+        let mut uses = Uses::default();
         for (changes, fate) in &history {
             let before = world.plans();
             for change in changes {
@@ -297,10 +300,12 @@ proptest! {
                 assert_eq!(rows_text(&table.rows()), model.text(), "after a rollback");
             }
             world.program(&before, &mut table);
-            model.apply(&table.take());
+            let delta = table.take();
+            uses.assert_apart(&model, &delta);
+            model.apply(&delta);
             table.commit();
             if let Fate::Restarted = fate {
-                table = restart(&world, &mut model, &table);
+                table = restart(&world, &mut model, &mut uses, &table);
             }
             assert_eq!(rows_text(&table.rows()), model.text());
             model.assert_sound();

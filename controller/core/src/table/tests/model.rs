@@ -5,7 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 #[derive(Default)]
-pub(super) struct Model(BTreeMap<String, Row<V4>>);
+pub(super) struct Model {
+    rows: BTreeMap<String, Row<V4>>,
+}
+
+/// Which Service port each id stood for before the last change, and before the one at hand.
+#[derive(Default)]
+pub(super) struct Uses([BTreeMap<ServiceId, String>; 2]);
+
+impl Uses {
+    /// A packet may have read one set before a change, or before the two last ones, and read the next one after it: no id
+    /// that was there then stands for another Service port in what comes with the change that `model` is about to take.
+    pub(super) fn assert_apart(&mut self, model: &Model, delta: &Delta<V4>) {
+        if delta.is_empty() {
+            return;
+        }
+        let label = |row: &Row<V4>| match row {
+            Row::Service { service, label, .. } | Row::Frontend { service, label, .. } => {
+                Some((service.all(), label.to_string()))
+            }
+            _ => None,
+        };
+        let [_, last] = std::mem::take(&mut self.0);
+        self.0 = [last, model.rows.values().filter_map(label).collect()];
+        let comes = delta.added.iter().chain(delta.changed.iter().map(|(_, new)| new));
+        for (id, label) in comes.filter_map(label) {
+            for known in &self.0 {
+                assert_eq!(known.get(&id).unwrap_or(&label), &label, "{id} changes hands");
+            }
+        }
+    }
+}
 
 /// The part of a row's text that no other row may share.
 fn key(row: &Row<V4>) -> String {
@@ -23,12 +53,12 @@ impl Model {
     }
 
     fn add(&mut self, row: &Row<V4>) {
-        let before = self.0.insert(key(row), row.clone());
+        let before = self.rows.insert(key(row), row.clone());
         assert_eq!(before, None, "added where a row stands");
     }
 
     fn remove(&mut self, row: &Row<V4>) {
-        let before = self.0.remove(&key(row));
+        let before = self.rows.remove(&key(row));
         assert_eq!(before.as_ref(), Some(row), "removed what does not stand");
     }
 
@@ -44,11 +74,11 @@ impl Model {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
     }
 
     pub(super) fn rows(&self) -> Vec<Row<V4>> {
-        self.0.values().cloned().collect()
+        self.rows.values().cloned().collect()
     }
 
     pub(super) fn text(&self) -> String {
@@ -62,8 +92,8 @@ impl Model {
         let mut endpoints = BTreeSet::new();
         let mut pointed = BTreeSet::new();
         let mut numbers = BTreeSet::new();
-        let stands = |key: String| assert!(self.0.contains_key(&key), "{key} is missing");
-        for row in self.0.values() {
+        let stands = |key: String| assert!(self.rows.contains_key(&key), "{key} is missing");
+        for row in self.rows.values() {
             match row {
                 Row::Frontend { service, .. } => stands(format!("service {service}")),
                 Row::Endpoint {
@@ -106,18 +136,18 @@ impl Model {
             }
         }
         assert_eq!(pointed, numbers, "every endpoint id has its slot");
-        for row in self.0.values() {
+        for row in self.rows.values() {
             let Row::Service { service, pick, .. } = row else {
                 continue;
             };
             let taken = slots.remove(service).unwrap_or_default();
             let count = match pick {
-                crate::row::Pick::Any { count } => count.get(),
-                crate::row::Pick::Sticky { count, .. } => {
+                Pick::Any { count } => count.get(),
+                Pick::Sticky { count, .. } => {
                     assert!(service.is_sticky());
                     count.get()
                 }
-                crate::row::Pick::Refuse | crate::row::Pick::Discard => 0,
+                Pick::Refuse | Pick::Discard => 0,
             };
             assert!(taken.into_iter().eq(0..count), "slots of {}", row_text(row));
         }

@@ -74,11 +74,11 @@ fn any_change_can_be_rolled_back() {
         table.set_node(node);
     });
     let (adopted, _) = Table::adopt(table_of(services()).rows());
-    assert_leaves_no_trace(adopted, "orphans dropped", Table::drop_orphans);
+    assert_leaves_no_trace(adopted, "orphans dropped", |table| table.drop_orphans(nobody));
     let (adopted, _) = Table::adopt(table_of(services()).rows());
     assert_leaves_no_trace(adopted, "orphans claimed", |table| {
         table.set(services().remove(1));
-        table.drop_orphans();
+        table.drop_orphans(nobody);
     });
 }
 

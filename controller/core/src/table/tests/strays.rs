@@ -60,7 +60,7 @@ fn adopt(rows: &[Row<V4>]) -> Vec<String> {
         );
         strays = delta_text(&delta);
         table.set(web(affinity));
-        table.drop_orphans();
+        table.drop_orphans(nobody);
         model.apply(&table.take());
         table.commit();
         model.assert_sound();

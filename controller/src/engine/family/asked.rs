@@ -1,0 +1,244 @@
+//! What Services ask for, as far as limits allow: what is too large, lacks an id, or has to make do with ways to pick an
+//! endpoint that are there.
+
+use std::collections::{HashMap, HashSet};
+
+use tandem_core::family::Family;
+use tandem_core::object::{Node, ObjectKey, Service};
+use tandem_core::plan::{OwnFrontends, PortKey, PortPlan, TooLarge, plan};
+use tandem_core::row::Pick;
+use tandem_core::table::Limit;
+
+use super::{FamilyEngine, Refusal};
+use crate::engine::world::World;
+
+/// What a Service lacks that is planned as far as limits allow.
+pub(super) struct Lack {
+    pub(super) reason: String,
+    kind: Lacks,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lacks {
+    /// All: it is too large, and stays as it was.
+    Everything,
+    /// An id, with affinity or without.
+    Id { sticky: bool },
+    /// Affinity, for want of an id.
+    Affinity,
+    /// Something that only another version of it can mend.
+    Other,
+}
+
+impl<F: Family> FamilyEngine<F> {
+    /// Serves Services for whose way to pick an endpoint no room was left by the ways that are there. They stay set aside,
+    /// to be tried again.
+    pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, world: &World<'_>) -> Result<(), String> {
+        for key in services {
+            let Ok(plans) = plans::<F>(&key, world, &self.node) else { continue };
+            if let Err(reason) = self.make_one_do(&key, &plans, world) {
+                self.pending.insert(key);
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn make_one_do(&mut self, key: &ObjectKey, plans: &[PortPlan<F>], world: &World<'_>) -> Result<(), String> {
+        let own = self.table.ways(key);
+        let mut ways = self.ways();
+        if own.iter().any(|(_, shared)| !shared) {
+            // It has a way to itself: what it needs has room where it leaves that one.
+            let shared: Vec<Pick> = ways
+                .iter()
+                .copied()
+                .filter(|way| !own.contains(&(*way, false)))
+                .collect();
+            if let Some(narrow) = within(plans, &shared) {
+                self.set(key, narrow.plans);
+                if self.accepts(world)? {
+                    self.set(key, plans.to_vec());
+                    if self.accepts(world)? {
+                        self.set_aside.remove(key);
+                        return Ok(());
+                    }
+                }
+            }
+            // The number of the way that it left is free still.
+            ways = self.ways();
+            ways.extend(own.into_iter().map(|(way, _)| way));
+        }
+        let Some(Narrow { plans, lack }) = within(plans, &ways) else {
+            return Ok(());
+        };
+        self.set(key, plans);
+        if !self.accepts(world)? {
+            return Ok(());
+        }
+        let (Some((port, limit)), Some(aside)) = (lack, self.set_aside.get_mut(key)) else {
+            self.set_aside.remove(key);
+            return Ok(());
+        };
+        let reason = format!("port {port} {limit}");
+        if aside.reason != reason {
+            tracing::warn!(family = %F::FAMILY, service = %key, "{reason}");
+            aside.reason = reason;
+        }
+        Ok(())
+    }
+
+    /// Whether the data plane takes what waits; where it refuses rows, all is as before.
+    fn accepts(&mut self, world: &World<'_>) -> Result<bool, String> {
+        match self.flush(world, false) {
+            Ok(()) => Ok(true),
+            Err(Refusal::Of { .. }) => Ok(false),
+            Err(Refusal::Whole(reason)) => Err(reason),
+        }
+    }
+
+    fn ways(&self) -> Vec<Pick> {
+        self.plane.as_ref().map(|plane| plane.ways()).unwrap_or_default()
+    }
+
+    /// Removes what an earlier run left and nobody claims. A Service that is set aside or too large may be served by rows
+    /// that it could not claim: they stay as long as it is, and no others.
+    pub(super) fn drop_orphans(&mut self, batch: &[ObjectKey], world: &World<'_>) {
+        let batch: HashSet<&ObjectKey> = batch.iter().collect();
+        let aside = self.set_aside.keys().filter(|key| !batch.contains(key));
+        let too_large = self.lacks.iter().filter(|(_, lack)| lack.kind == Lacks::Everything);
+        let own = aside.chain(too_large.map(|(key, _)| key)).filter_map(|key| {
+            let own = OwnFrontends::<F>::of(world.services.get(key)?.service.as_deref()?);
+            Some((own.name().clone(), own))
+        });
+        let own: HashMap<_, _> = own.collect();
+        self.table
+            .drop_orphans(|service, frontend| own.get(service).is_some_and(|own| own.contains(frontend)));
+    }
+
+    /// The Services that lack an id of which one has become free.
+    pub(super) fn served_by_free_ids(&self) -> Vec<ObjectKey> {
+        if self.lacks.is_empty() {
+            return Vec::new();
+        }
+        let [mut plain, mut sticky] = [false, true].map(|sticky| self.table.ids_left(sticky));
+        let mut one_of = |kind| {
+            let left = match kind {
+                Lacks::Id { sticky: true } if sticky > 0 => &mut sticky,
+                Lacks::Id { .. } => &mut plain,
+                Lacks::Affinity => &mut sticky,
+                Lacks::Everything | Lacks::Other => return false,
+            };
+            let some = *left > 0;
+            *left = left.saturating_sub(1);
+            some
+        };
+        let lacks = self.lacks.iter();
+        lacks
+            .filter(|(_, lack)| one_of(lack.kind))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Makes the table hold what a Service asks for, as far as limits allow.
+    pub(super) fn plan(&mut self, key: &ObjectKey, world: &World<'_>) {
+        let lack = match plans::<F>(key, world, &self.node) {
+            Ok(plans) => {
+                let sticky = plans.iter().any(|plan| plan.affinity.is_some());
+                self.set(key, plans).map(|(port, limit)| Lack {
+                    reason: format!("{port} {limit}"),
+                    kind: match limit {
+                        Limit::Ids => Lacks::Id { sticky },
+                        Limit::Affinity => Lacks::Affinity,
+                        Limit::Endpoints { .. } | Limit::Ways { .. } => Lacks::Other,
+                    },
+                })
+            }
+            Err((service, too_large)) => {
+                // What it does not have any more may be somebody else's by now.
+                let own = OwnFrontends::<F>::of(service);
+                self.table.keep(key, |frontend| own.contains(frontend));
+                Some(Lack {
+                    reason: format!("is too large: {too_large}; it stays as it was"),
+                    kind: Lacks::Everything,
+                })
+            }
+        };
+        let known = self.lacks.remove(key);
+        if let Some(lack) = lack {
+            if known.is_none_or(|known| known.reason != lack.reason) {
+                tracing::warn!(family = %F::FAMILY, service = %key, "{}", lack.reason);
+            }
+            self.lacks.insert(key.clone(), lack);
+        }
+    }
+
+    /// Makes the table hold these plans for a Service. Gives the port that does not stand as it was planned, and why.
+    fn set(&mut self, key: &ObjectKey, plans: Vec<PortPlan<F>>) -> Option<(String, Limit)> {
+        if let Some(flows) = &mut self.flows {
+            flows.stage(key, &plans);
+        }
+        let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
+        for port in self.table.ports(key) {
+            if !wanted.contains(&port) {
+                self.table.remove(&port);
+            }
+        }
+        let mut worst: Option<(String, Limit)> = None;
+        for plan in plans {
+            let port = plan.key.to_string();
+            if let Some(limit) = self.table.set(plan)
+                && worst.as_ref().is_none_or(|(_, worst)| rank(*worst) < rank(limit))
+            {
+                worst = Some((port, limit));
+            }
+        }
+        worst
+    }
+}
+
+/// What is to stand for a Service in one family, or the Service where it is too large.
+fn plans<'w, F: Family>(
+    key: &ObjectKey,
+    world: &World<'w>,
+    node: &Node,
+) -> Result<Vec<PortPlan<F>>, (&'w Service, TooLarge)> {
+    let Some(entry) = world.services.get(key) else {
+        return Ok(Vec::new());
+    };
+    let Some(service) = entry.service.as_deref() else {
+        return Ok(Vec::new());
+    };
+    let slices = entry.slices.iter().map(|slice| &**slice);
+    plan::<F>(service, &slices, node).map_err(|too_large| (service, too_large))
+}
+
+/// Which of two limits says more about what a Service lacks.
+fn rank(limit: Limit) -> u8 {
+    match limit {
+        Limit::Endpoints { .. } => 0,
+        Limit::Ways { .. } => 1,
+        Limit::Affinity => 2,
+        Limit::Ids => 3,
+    }
+}
+
+/// Plans that make do with ways to pick an endpoint that are there.
+struct Narrow<F: Family> {
+    plans: Vec<PortPlan<F>>,
+    /// What the first port that lacks something lacks.
+    lack: Option<(String, Limit)>,
+}
+
+/// Plans that make do with these ways; none where a port would not be served at all.
+fn within<F: Family>(plans: &[PortPlan<F>], ways: &[Pick]) -> Option<Narrow<F>> {
+    let mut narrow = Narrow {
+        plans: Vec::with_capacity(plans.len()),
+        lack: None,
+    };
+    for plan in plans {
+        let (plan, limit) = plan.clone().within(ways)?;
+        narrow.lack = narrow.lack.or_else(|| Some((plan.key.to_string(), limit?)));
+        narrow.plans.push(plan);
+    }
+    Some(narrow)
+}
