@@ -99,7 +99,9 @@ impl Tests {
             let list = Command::new(program).arg("--list").current_dir(&folder).output();
             let list = list.with_context(|| format!("run {program}"))?;
             for line in String::from_utf8_lossy(&list.stdout).lines() {
-                let Some(path) = line.strip_suffix(": test") else { continue };
+                let Some(path) = line.strip_suffix(": test") else {
+                    continue;
+                };
                 let name = path.rsplit("::").next().unwrap_or(path);
                 tests.entry(name.to_owned()).or_default().push(Place {
                     program: program.into(),
@@ -195,7 +197,10 @@ mod tests {
         let text = "# Title\n| # | what | seen | does | tests |\n|---|---|---|---|---|\n| | **Part** | | | |\n\
             | 1.1 | It `hangs`. | here | goes on | `one`, `two` |\n| 1.2 | It stops. | there | goes on | — |\n";
         let cases = parse(text)?;
-        let all: Vec<(&str, usize)> = cases.iter().map(|case| (case.number.as_str(), case.tests.len())).collect();
+        let all: Vec<(&str, usize)> = cases
+            .iter()
+            .map(|case| (case.number.as_str(), case.tests.len()))
+            .collect();
         assert_eq!(all, [("1.1", 2), ("1.2", 0)]);
         Ok(())
     }

@@ -45,7 +45,8 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Asks every few milliseconds until there is an answer; none where there is none in time.
 pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
@@ -70,4 +71,14 @@ pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
             Err(_) => bail!("{name}={text:?} is not a number that this can use"),
         },
     }
+}
+
+/// Allows this process as many open files as it may have: connections that wait are such.
+pub(crate) fn allow_open_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, all).context("allow more open files")
 }

@@ -25,7 +25,7 @@ fn a_probe_is_answered_beside_connections_that_say_nothing() -> Result<()> {
 #[test]
 fn changes_go_through_beside_objects_as_large_as_they_can_be() -> Result<()> {
     let load = Load {
-        services: 100,
+        services: 20,
         step: Duration::from_millis(200),
         patience: Duration::from_secs(20),
     };

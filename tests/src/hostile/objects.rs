@@ -13,20 +13,45 @@ const NAME: &str = "crowd";
 /// What is written in turn, with a word for it: made, changed, deleted.
 pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
     let externals = |first: u32| addresses(Ipv4Addr::new(203, 0, 113, 0).to_bits() + first, 4096);
-    let ranges = |first: u32| -> Vec<String> { addresses(first << 12, 4096).map(|address| format!("{address}/32")).collect() };
+    let ranges = |first: u32| -> Vec<String> {
+        addresses(first << 12, 4096)
+            .map(|address| format!("{address}/32"))
+            .collect()
+    };
     let ingress = || addresses(Ipv4Addr::new(198, 18, 0, 0).to_bits(), 64);
     vec![
-        ("64 externalIPs x 100 ports", crowd(externals(1).take(64), [].into(), 100, 8)),
-        ("the same, one address and one port fewer", crowd(externals(1).take(63), [].into(), 99, 8)),
+        (
+            "64 externalIPs x 100 ports",
+            crowd(externals(1).take(64), [].into(), 100, 8),
+        ),
+        (
+            "the same, one address and one port fewer",
+            crowd(externals(1).take(63), [].into(), 99, 8),
+        ),
         ("deleted", Vec::new()),
-        ("4,096 externalIPs x 1,000 ports", crowd(externals(1), [].into(), 1000, 8)),
+        (
+            "4,096 externalIPs x 1,000 ports",
+            crowd(externals(1), [].into(), 1000, 8),
+        ),
         ("the same, other addresses", crowd(externals(2), [].into(), 1000, 8)),
         ("deleted", Vec::new()),
-        ("4,096 source ranges x 64 addresses x 200 ports", load_balancer(ingress(), ranges(11 << 8), 200)),
-        ("the same, other ranges", load_balancer(ingress(), ranges(11 << 8 | 1), 200)),
+        (
+            "4,096 source ranges x 64 addresses x 200 ports",
+            load_balancer(ingress(), ranges(11 << 8), 200),
+        ),
+        (
+            "the same, other ranges",
+            load_balancer(ingress(), ranges(11 << 8 | 1), 200),
+        ),
         ("deleted", Vec::new()),
-        ("10,000 endpoints x 100 ports", crowd(externals(1).take(1), [].into(), 100, 10_000)),
-        ("the same, 1,000 endpoints fewer", crowd(externals(1).take(1), [].into(), 100, 9_000)),
+        (
+            "10,000 endpoints x 100 ports",
+            crowd(externals(1).take(1), [].into(), 100, 10_000),
+        ),
+        (
+            "the same, 1,000 endpoints fewer",
+            crowd(externals(1).take(1), [].into(), 100, 9_000),
+        ),
         ("deleted", Vec::new()),
     ]
 }
@@ -67,7 +92,9 @@ fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: Vec<String>, ports: u1
 fn load_balancer(ingress: impl Iterator<Item = IpAddr>, ranges: Vec<String>, ports: u16) -> Vec<Value> {
     let mut objects = crowd([].into_iter(), ranges, ports, 8);
     objects[0]["spec"]["type"] = json!("LoadBalancer");
-    let ingress: Value = ingress.map(|address| json!({ "ip": address, "ipMode": "VIP" })).collect();
+    let ingress: Value = ingress
+        .map(|address| json!({ "ip": address, "ipMode": "VIP" }))
+        .collect();
     objects[0]["status"] = json!({ "loadBalancer": { "ingress": ingress } });
     objects
 }

@@ -81,7 +81,7 @@ pub fn pauses(load: &Load, mut tell: impl FnMut(&str, Duration) + Send) -> Resul
     }
     let mut probe = Probe::new(&folder, &world.client)?;
     let mut tandem = Tandem::on(world.node(1)?).directory(&folder).start()?;
-    tandem.wait_ready()?;
+    wait_loaded(&mut tandem)?;
     probe.change(load.patience)?;
     let mut pauses = Pauses::default();
     for _ in 0..50 {
@@ -114,6 +114,15 @@ pub fn pauses(load: &Load, mut tell: impl FnMut(&str, Duration) + Send) -> Resul
     }
     tandem.finish()?;
     Ok(pauses)
+}
+
+/// Many manifests take their time.
+fn wait_loaded(tandem: &mut Tandem) -> Result<()> {
+    const ATTEMPTS: usize = 8;
+    (1..ATTEMPTS)
+        .any(|_| tandem.wait_ready().is_ok())
+        .then_some(())
+        .map_or_else(|| tandem.wait_ready(), Ok)
 }
 
 fn write(folder: &Folder, objects: &[Value]) -> Result<()> {
@@ -178,7 +187,12 @@ fn other(number: u32) -> [Value; 2] {
     let name = format!("other-{number}");
     let [high, low] = [number / 250, number % 250 + 1];
     let service = Service::new("others", &name).cluster_ips(&[&format!("10.97.{high}.{low}")]);
-    let endpoint = IpAddr::from([10, 201, u8::try_from(high).unwrap_or(u8::MAX), u8::try_from(low).unwrap_or(u8::MAX)]);
+    let endpoint = IpAddr::from([
+        10,
+        201,
+        u8::try_from(high).unwrap_or(u8::MAX),
+        u8::try_from(low).unwrap_or(u8::MAX),
+    ]);
     [
         service.port("http", Protocol::Tcp, PORT, TARGET).build(),
         Slice::new("others", &name, &name)

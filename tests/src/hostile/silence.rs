@@ -1,14 +1,16 @@
 //! Connections to a node's health checks that say nothing, too little, or do not listen: a load balancer's probe must be
 //! answered all the same.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use socket2::{Domain, Socket, Type};
 
 use super::Outcome;
 use crate::manifests::Policy;
@@ -20,8 +22,6 @@ const HEALTHZ: u16 = 10_256;
 const NODE_PORT: u16 = 32_123;
 /// What a load balancer waits for at most.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it may take until all connections stand.
-const BUILD_UP: Duration = Duration::from_secs(10);
 
 /// How the health checks are besieged.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +72,7 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
     for (to, path) in targets {
         probe(stage.client(), to, path).with_context(|| format!("{path} of {to} is not answered in peace"))?;
     }
+    crate::allow_open_files()?;
     let mut failures = Vec::new();
     for siege in sieges {
         let ports = [HEALTHZ, NODE_PORT].map(|port| SocketAddr::new(node, port));
@@ -102,10 +103,13 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
 
 /// Asks as a load balancer does; an error if no good answer comes in time.
 fn probe(from: &Namespace, to: SocketAddr, path: &str) -> Result<()> {
-    let answer = from.run(|| -> std::io::Result<String> {
+    let answer = from.run(|| -> io::Result<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: lb.example\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: lb.example\r\nConnection: close\r\n\r\n"
+        )?;
         let (mut text, mut part) = (Vec::new(), [0; 2048]);
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
@@ -117,7 +121,7 @@ fn probe(from: &Namespace, to: SocketAddr, path: &str) -> Result<()> {
         }
     })??;
     let status = answer.lines().next().unwrap_or_default().to_owned();
-    anyhow::ensure!(status.starts_with("HTTP/1.1 200"), "answered with {status:?}");
+    ensure!(status.starts_with("HTTP/1.1 200"), "answered with {status:?}");
     Ok(())
 }
 
@@ -127,41 +131,39 @@ struct Besiegers {
     thread: thread::JoinHandle<Result<Result<()>>>,
 }
 
+/// One connection.
+struct Besieger {
+    manner: Manner,
+    stream: Option<TcpStream>,
+    /// How often it had its turn.
+    turn: usize,
+}
+
 impl Besiegers {
-    /// Returns when all of them stand, or have tried for a while.
+    /// Returns when all of them have come.
     fn start(from: &Namespace, to: SocketAddr, count: usize) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, (ready, is_ready)) = (Arc::clone(&stop), std::sync::mpsc::channel());
+        let (stopped, (ready, is_ready)) = (Arc::clone(&stop), channel());
         let thread = from.entrance().thread("besiegers", move || -> Result<()> {
-            let mut connections: Vec<(Manner, Option<TcpStream>, usize)> =
-                (0..count).map(|n| (MANNERS[n % MANNERS.len()], None, 0)).collect();
-            let began = Instant::now();
+            let besieger = |number: usize| Besieger {
+                manner: MANNERS[number % MANNERS.len()],
+                stream: None,
+                turn: 0,
+            };
+            let mut all: Vec<Besieger> = (0..count).map(besieger).collect();
             while !stopped.load(Ordering::Relaxed) {
-                let mut stand = 0;
-                for (manner, connection, turn) in &mut connections {
-                    if stopped.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    if connection.is_none() {
-                        *connection = connect(to);
-                        *turn = 0;
-                    }
-                    if let Some(stream) = connection {
-                        stand += 1;
-                        if pester(*manner, stream, *turn).is_err() {
-                            *connection = None;
-                        }
-                        *turn += 1;
-                    }
-                }
-                if stand == count || began.elapsed() > BUILD_UP {
-                    let _ = ready.send(());
-                }
+                all.iter_mut().try_for_each(|besieger| besieger.go_on(to))?;
+                let _ = ready.send(()); // nobody listens after the first
                 thread::sleep(Duration::from_millis(50));
             }
             Ok(())
         })?;
-        let _ = is_ready.recv_timeout(BUILD_UP * 3);
+        if is_ready.recv().is_err() {
+            thread.join().map_err(|_| anyhow!("a besieger panicked"))???;
+            bail!("the siege of {to} has ended");
+        }
+        // Their first words are read by now.
+        thread::sleep(Duration::from_millis(500));
         Ok(Self { stop, thread })
     }
 
@@ -171,33 +173,59 @@ impl Besiegers {
     }
 }
 
-/// A connection; none if it is not taken soon.
-fn connect(to: SocketAddr) -> Option<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, Duration::from_millis(200)).ok()?;
-    stream.set_nonblocking(true).ok()?;
-    Some(stream)
+impl Besieger {
+    fn go_on(&mut self, to: SocketAddr) -> Result<()> {
+        match &mut self.stream {
+            None => {
+                self.stream = Some(begin_to_connect(to)?);
+                self.turn = 0;
+            }
+            Some(stream) => match pester(self.manner, stream, self.turn) {
+                Ok(()) => self.turn += 1,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
+                Err(_) => self.stream = None,
+            },
+        }
+        Ok(())
+    }
 }
 
-/// What a connection does in its turn; an error if it was closed.
-fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> std::io::Result<()> {
-    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: lb.example\r\n";
-    let waits = |result: std::io::Result<usize>| match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(1),
-        result => result,
-    };
-    match manner {
-        Manner::Silent => {}
-        Manner::Unfinished if turn == 0 => drop(waits(stream.write(REQUEST))?),
-        Manner::Slow if turn == 0 => drop(waits(stream.write(&[REQUEST, b"X-Slow: "].concat()))?),
-        Manner::Slow if turn.is_multiple_of(10) => drop(waits(stream.write(b"x"))?),
-        Manner::Kept if turn == 0 => drop(waits(stream.write(&[REQUEST, b"\r\n"].concat()))?),
-        Manner::Deaf => {
-            return waits(stream.write(&[REQUEST, b"\r\n"].concat().repeat(4))).map(drop);
+/// Does not wait until the connection stands: a server that takes none would hold all others up.
+fn begin_to_connect(to: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None).context("make a socket")?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error).with_context(|| format!("connect to {to}"))
         }
-        _ => {}
+        _ => Ok(socket.into()),
     }
-    match waits(stream.read(&mut [0; 1024]))? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
+}
+
+/// What a connection does in its turn; an error if it was closed, or does not stand yet.
+fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> io::Result<()> {
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: lb.example\r\n";
+    let whole = [REQUEST, b"\r\n"].concat();
+    let words = match manner {
+        Manner::Unfinished if turn == 0 => REQUEST.to_vec(),
+        Manner::Slow if turn == 0 => [REQUEST, b"X-Slow: "].concat(),
+        Manner::Slow if turn.is_multiple_of(10) => b"x".to_vec(),
+        Manner::Kept if turn == 0 => whole,
+        Manner::Deaf => whole.repeat(4),
+        _ => Vec::new(),
+    };
+    if !words.is_empty() {
+        match stream.write(&words) {
+            // It has said as much as the other side takes, which is what it wants.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && turn > 0 => {}
+            written => drop(written?),
+        }
+    }
+    if matches!(manner, Manner::Deaf) {
+        return Ok(());
+    }
+    match stream.read(&mut [0; 1024]) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ => Ok(()),
     }
 }

@@ -75,7 +75,7 @@ impl Flood {
     /// Starts it on so many threads.
     pub(super) fn start(inside: &Namespace, plan: &Plan, threads: usize) -> Result<Self> {
         ensure!(!plan.to.is_empty(), "nothing to connect to");
-        make_room()?;
+        crate::allow_open_files()?;
         let control = Arc::new(Control::default());
         let start = |number: usize| {
             let (plan, control) = (plan.clone(), Arc::clone(&control));
@@ -106,7 +106,9 @@ impl Flood {
         self.stop();
         let mut sum = Tally::default();
         for thread in self.threads.drain(..) {
-            let tally = thread.join().map_err(|_| anyhow!("a thread of the flood panicked"))???;
+            let tally = thread
+                .join()
+                .map_err(|_| anyhow!("a thread of the flood panicked"))???;
             sum.add(tally);
         }
         Ok(sum)
@@ -202,7 +204,10 @@ impl<'a> Client<'a> {
         socket.set_linger(Some(Duration::ZERO)).context("set SO_LINGER")?;
         let mut sources = self.plan.from.iter().filter(|from| from.is_ipv4() == to.is_ipv4());
         let count = sources.clone().count();
-        if let Some(source) = (count > 0).then(|| sources.nth(turn / self.plan.to.len() % count)).flatten() {
+        if let Some(source) = (count > 0)
+            .then(|| sources.nth(turn / self.plan.to.len() % count))
+            .flatten()
+        {
             match socket.bind(&SocketAddr::new(*source, 0).into()) {
                 Err(error) if error.kind() == ErrorKind::AddrInUse => return Ok(false),
                 bound => bound.with_context(|| format!("send from {source}"))?,
@@ -285,7 +290,9 @@ impl<'a> Client<'a> {
         }
         while let Some(Some((_, began))) = self.pending.front() {
             let limit = if self.plan.away_at_times {
-                let Some(stopped) = self.control.stopped.get() else { return };
+                let Some(stopped) = self.control.stopped.get() else {
+                    return;
+                };
                 *began.max(stopped) + PATIENCE_IN_CALM
             } else {
                 *began + PATIENCE
@@ -298,22 +305,6 @@ impl<'a> Client<'a> {
             }
         }
     }
-}
-
-/// Connections that wait are open files.
-fn make_room() -> Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    const FILES: u64 = 65_536;
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_some_and(|current| current < FILES) {
-        let maximum = now.maximum.map(|maximum| maximum.max(FILES));
-        let more = Rlimit {
-            current: Some(FILES),
-            maximum,
-        };
-        setrlimit(Resource::Nofile, more).context("allow more open files")?;
-    }
-    Ok(())
 }
 
 /// Accepts connections on this port of every address and resets them, on so many threads for each family, as long as the

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::flood::{Plan, serve};
 use super::{Figures, Options, flood};
-use crate::manifests::{Folder, Policy, Service};
 use crate::eventually;
+use crate::manifests::{Folder, Policy, Service};
 use crate::netns::{Namespace, feed_command};
 use crate::node::PodRanges;
 use crate::scratch::Scratch;
@@ -56,10 +56,7 @@ impl Scenario {
             from_outside: false,
             frontends: to.iter().copied().collect(),
             right: pairs(&to, &["web-1", "web-2"]),
-            plan: Plan {
-                to,
-                ..Plan::default()
-            },
+            plan: Plan { to, ..Plan::default() },
             turns: Vec::new(),
             shrinks: |turn| turn == 1,
         }
@@ -186,7 +183,10 @@ fn one_becomes_none() -> Scenario {
 
 fn service_goes() -> Scenario {
     let mut scenario = Scenario::inside("a Service is removed and comes back", 10, 12);
-    scenario.turns = vec![with_slices(&plain_service("fickle", 12), "fickle", &["web-1", "web-2"]), Vec::new()];
+    scenario.turns = vec![
+        with_slices(&plain_service("fickle", 12), "fickle", &["web-1", "web-2"]),
+        Vec::new(),
+    ];
     scenario.plan.away_at_times = true;
     scenario
 }
@@ -210,10 +210,7 @@ fn policies(outside: &[IpAddr; 2], node: &[IpAddr; 2]) -> Scenario {
         from_outside: true,
         frontends: to.iter().copied().collect(),
         right: pairs(&to, &["web-1", "web-3"]),
-        plan: Plan {
-            to,
-            ..Plan::default()
-        },
+        plan: Plan { to, ..Plan::default() },
         turns: vec![service(Policy::Cluster), service(Policy::Local)],
         shrinks: |turn| turn == 1,
     }
@@ -271,9 +268,7 @@ fn refuse_strays(world: &World) -> Result<()> {
     let text = lines.join("\n") + "\n";
     let mut command = Command::new("nft");
     command.args(["-f", "-"]);
-    world
-        .router()
-        .run(|| feed_command(&mut command, &text))??;
+    world.router().run(|| feed_command(&mut command, &text))??;
     Ok(())
 }
 
@@ -282,10 +277,7 @@ fn pairs(to: &[SocketAddr], pods: &[&str]) -> BTreeSet<(IpAddr, IpAddr)> {
         let (_, node, number) = PODS.into_iter().find(|(name, ..)| name == pod)?;
         let ranges = PodRanges::of_node(node);
         let family = if to.is_ipv4() { Ip::V4 } else { Ip::V6 };
-        Some((
-            to.ip(),
-            family.of([ranges.v4(number).into(), ranges.v6(number).into()]),
-        ))
+        Some((to.ip(), family.of([ranges.v4(number).into(), ranges.v6(number).into()])))
     };
     to.iter()
         .flat_map(|to| pods.iter().filter_map(move |pod| of(to, pod)))
