@@ -12,16 +12,17 @@ mod scenario;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::generations::Generations;
+use crate::interrupt;
 use crate::netns::Namespace;
 use flood::{Flood, Tally};
 use judge::{Judge, Verdict};
 use scenario::Scenario;
 
 pub use proxy::run as run_kube_proxy;
-pub use scenario::run;
+pub use scenario::{run, run_without_rules};
 
 /// How long a change may take to reach the kernel. A program that takes longer is met by the next change.
 const CHANGE: Duration = Duration::from_millis(200);
@@ -76,6 +77,17 @@ impl Figures {
     /// Whether nothing happened that must not.
     pub fn is_good(&self) -> bool {
         self.untranslated() == 0 && self.dead() == 0 && self.wrong_service() == 0
+    }
+
+    /// An error if nobody was reached: what was counted then says nothing.
+    fn ensure_meaningful(&self) -> Result<()> {
+        let tally = &self.tally;
+        let unanswered = tally.refused + tally.unreachable + tally.dead;
+        ensure!(
+            unanswered < tally.connections,
+            "no connection of the flood was answered: {self}"
+        );
+        Ok(())
     }
 
     /// Adds those of another flood.
@@ -142,6 +154,7 @@ fn flood(
         || ((flood.begun() < options.connections || shrinks < options.shrinks) && Instant::now() < deadline)
     {
         flood.check()?;
+        ensure!(!interrupt::came(), "interrupted");
         step += 1;
         generations.forget();
         shrinks += u64::from(change(step)?);
@@ -152,7 +165,6 @@ fn flood(
         }
     }
     let tally = flood.end()?;
-    flood::ensure_meaningful(&tally)?;
     Ok(Figures {
         tally,
         verdict: judge.verdict()?,

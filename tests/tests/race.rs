@@ -1,4 +1,4 @@
-//! A short form of `make race`.
+//! A short form of `make race`, and that it sees what it looks for.
 
 use std::time::Duration;
 
@@ -18,5 +18,18 @@ fn no_connection_that_meets_a_change_leaves_untranslated_or_dies() -> Result<()>
         figures.connections() > 0 && figures.shrinks() > 0,
         "nothing was made or changed"
     );
+    Ok(())
+}
+
+#[test]
+fn what_nobody_translates_is_counted() -> Result<()> {
+    let options = Options {
+        connections: 100,
+        shrinks: 0,
+        lasting: Duration::from_secs(1),
+    };
+    let figures = race::run_without_rules(&options)?;
+    ensure!(!figures.is_good(), "{figures}");
+    ensure!(figures.untranslated() > 0, "{figures}");
     Ok(())
 }

@@ -20,37 +20,31 @@ pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
     };
     let ingress = || addresses(Ipv4Addr::new(198, 18, 0, 0).to_bits(), 64);
     vec![
-        (
-            "64 externalIPs x 100 ports",
-            crowd(externals(1).take(64), [].into(), 100, 8),
-        ),
+        ("64 externalIPs x 100 ports", crowd(externals(1).take(64), &[], 100, 8)),
         (
             "the same, one address and one port fewer",
-            crowd(externals(1).take(63), [].into(), 99, 8),
+            crowd(externals(1).take(63), &[], 99, 8),
         ),
         ("deleted", Vec::new()),
-        (
-            "4,096 externalIPs x 1,000 ports",
-            crowd(externals(1), [].into(), 1000, 8),
-        ),
-        ("the same, other addresses", crowd(externals(2), [].into(), 1000, 8)),
+        ("4,096 externalIPs x 1,000 ports", crowd(externals(1), &[], 1000, 8)),
+        ("the same, other addresses", crowd(externals(2), &[], 1000, 8)),
         ("deleted", Vec::new()),
         (
             "4,096 source ranges x 64 addresses x 200 ports",
-            load_balancer(ingress(), ranges(11 << 8), 200),
+            load_balancer(ingress(), &ranges(11 << 8), 200),
         ),
         (
             "the same, other ranges",
-            load_balancer(ingress(), ranges(11 << 8 | 1), 200),
+            load_balancer(ingress(), &ranges(11 << 8 | 1), 200),
         ),
         ("deleted", Vec::new()),
         (
             "10,000 endpoints x 100 ports",
-            crowd(externals(1).take(1), [].into(), 100, 10_000),
+            crowd(externals(1).take(1), &[], 100, 10_000),
         ),
         (
             "the same, 1,000 endpoints fewer",
-            crowd(externals(1).take(1), [].into(), 100, 9_000),
+            crowd(externals(1).take(1), &[], 100, 9_000),
         ),
         ("deleted", Vec::new()),
     ]
@@ -61,7 +55,7 @@ fn addresses(first: u32, count: u32) -> impl Iterator<Item = IpAddr> {
 }
 
 /// A Service with these externalIPs, so many ports and so many endpoints.
-fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: Vec<String>, ports: u16, endpoints: u32) -> Vec<Value> {
+fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16, endpoints: u32) -> Vec<Value> {
     let service = Service::new(NAMESPACE, NAME).cluster_ips(&["10.111.0.1"]);
     let mut service = service.build();
     service["spec"]["externalIPs"] = externals.map(|address| json!(address)).collect();
@@ -89,7 +83,7 @@ fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: Vec<String>, ports: u1
 }
 
 /// A LoadBalancer with these addresses that only these ranges may use.
-fn load_balancer(ingress: impl Iterator<Item = IpAddr>, ranges: Vec<String>, ports: u16) -> Vec<Value> {
+fn load_balancer(ingress: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16) -> Vec<Value> {
     let mut objects = crowd([].into_iter(), ranges, ports, 8);
     objects[0]["spec"]["type"] = json!("LoadBalancer");
     let ingress: Value = ingress

@@ -23,6 +23,10 @@ const NODE_PORT: u16 = 32_123;
 /// What a load balancer waits for at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often a connection has its turn.
+const TURNS_A_SECOND: usize = 20;
+const TURN: Duration = Duration::from_millis(50);
+
 /// How the health checks are besieged.
 #[derive(Clone, Copy, Debug)]
 pub struct Siege {
@@ -39,11 +43,11 @@ enum Manner {
     Silent,
     /// Begins a request and never ends it.
     Unfinished,
-    /// Sends a header, one letter a turn.
+    /// Sends a header, one letter a second.
     Slow,
     /// Asks properly and keeps the connection.
     Kept,
-    /// Asks again and again and reads no answer.
+    /// Asks five hundred times and reads no answer.
     Deaf,
 }
 
@@ -137,6 +141,8 @@ struct Besieger {
     stream: Option<TcpStream>,
     /// How often it had its turn.
     turn: usize,
+    /// So many turns it rests before it comes again.
+    rest: usize,
 }
 
 impl Besiegers {
@@ -149,12 +155,13 @@ impl Besiegers {
                 manner: MANNERS[number % MANNERS.len()],
                 stream: None,
                 turn: 0,
+                rest: 0,
             };
             let mut all: Vec<Besieger> = (0..count).map(besieger).collect();
             while !stopped.load(Ordering::Relaxed) {
                 all.iter_mut().try_for_each(|besieger| besieger.go_on(to))?;
                 let _ = ready.send(()); // nobody listens after the first
-                thread::sleep(Duration::from_millis(50));
+                thread::sleep(TURN);
             }
             Ok(())
         })?;
@@ -176,14 +183,15 @@ impl Besiegers {
 impl Besieger {
     fn go_on(&mut self, to: SocketAddr) -> Result<()> {
         match &mut self.stream {
+            None if self.rest > 0 => self.rest -= 1,
             None => {
-                self.stream = Some(begin_to_connect(to)?);
+                self.stream = Some(begin_to_connect(to, self.manner)?);
                 self.turn = 0;
             }
             Some(stream) => match pester(self.manner, stream, self.turn) {
                 Ok(()) => self.turn += 1,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
-                Err(_) => self.stream = None,
+                Err(_) => (self.stream, self.rest) = (None, TURNS_A_SECOND),
             },
         }
         Ok(())
@@ -191,8 +199,12 @@ impl Besieger {
 }
 
 /// Does not wait until the connection stands: a server that takes none would hold all others up.
-fn begin_to_connect(to: SocketAddr) -> Result<TcpStream> {
+fn begin_to_connect(to: SocketAddr, manner: Manner) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None).context("make a socket")?;
+    if let Manner::Deaf = manner {
+        // What it does not read is soon too much for the way.
+        socket.set_recv_buffer_size(4096).context("make a small buffer")?;
+    }
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
             Err(error).with_context(|| format!("connect to {to}"))
@@ -208,9 +220,9 @@ fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> io::Result<()>
     let words = match manner {
         Manner::Unfinished if turn == 0 => REQUEST.to_vec(),
         Manner::Slow if turn == 0 => [REQUEST, b"X-Slow: "].concat(),
-        Manner::Slow if turn.is_multiple_of(10) => b"x".to_vec(),
+        Manner::Slow if turn.is_multiple_of(TURNS_A_SECOND) => b"x".to_vec(),
         Manner::Kept if turn == 0 => whole,
-        Manner::Deaf => whole.repeat(4),
+        Manner::Deaf if turn == 0 => whole.repeat(500),
         _ => Vec::new(),
     };
     if !words.is_empty() {
@@ -220,8 +232,9 @@ fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> io::Result<()>
             written => drop(written?),
         }
     }
-    if matches!(manner, Manner::Deaf) {
-        return Ok(());
+    if let Manner::Deaf = manner {
+        // Whether it was closed shows without reading.
+        return stream.take_error()?.map_or(Ok(()), Err);
     }
     match stream.read(&mut [0; 1024]) {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),

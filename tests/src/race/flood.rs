@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use socket2::{Domain, Socket, Type};
@@ -169,6 +169,8 @@ impl<'a> Client<'a> {
     }
 
     fn run(mut self) -> Result<Tally> {
+        // Changes shall not wait for the flood: the more there are, the more is met.
+        rustix::process::nice(10).context("let others go first")?;
         let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
         loop {
             let stopping = self.control.stop.load(Ordering::Acquire);
@@ -279,7 +281,7 @@ impl<'a> Client<'a> {
     /// Lets slow ones leave the window, and gives up on dead ones.
     fn look_at_time(&mut self) {
         let now = Instant::now();
-        while let Some(index) = usize::try_from(self.young - self.first).ok() {
+        while let Ok(index) = usize::try_from(self.young - self.first) {
             match self.pending.get(index) {
                 Some(Some((_, began))) if now.duration_since(*began) < SLOW => break,
                 Some(Some(_)) => self.slow += 1,
@@ -346,12 +348,4 @@ fn accept(listener: &Socket) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// An error if a flood did not reach anybody: what then was counted says nothing.
-pub(super) fn ensure_meaningful(tally: &Tally) -> Result<()> {
-    if tally.connections == 0 || tally.refused + tally.unreachable + tally.dead == tally.connections {
-        bail!("no connection of the flood was answered: {tally:?}");
-    }
-    Ok(())
 }

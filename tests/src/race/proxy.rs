@@ -15,7 +15,7 @@ use crate::manifests;
 use crate::node::Pod;
 use crate::stage::{Ip, NAMESPACE, TARGET, slice};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A Service and the lists of its endpoints that take turns.
 struct Lists {
@@ -67,6 +67,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
         };
         let figures = flood(&scenario, &node.namespace, &client.namespace, &part, change)?;
         proxy.check()?;
+        figures.ensure_meaningful()?;
         tell(lists.title, &figures);
         sum.add(&figures);
     }

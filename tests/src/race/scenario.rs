@@ -104,10 +104,19 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
         };
         let figures = flood(&scenario, node, client, &part, change)?;
         tell(scenario.title, &figures);
+        figures.ensure_meaningful()?;
         sum.add(&figures);
     }
     tandem.finish()?;
     Ok(sum)
+}
+
+/// Floods a ClusterIP on a node that has no rules: what every figure must show.
+pub fn run_without_rules(options: &Options) -> Result<Figures> {
+    let world = World::with_pods(&PODS[3..])?;
+    let scenario = Scenario::inside("a node without rules", 100, 10);
+    let client = &world.pod("client")?.namespace;
+    flood(&scenario, &world.node(1)?.namespace, client, options, |_| Ok(false))
 }
 
 /// Waits until the node's rules know the scenario's addresses.
@@ -134,15 +143,10 @@ fn scenarios(world: &World) -> Vec<Scenario> {
     let outside = Ip::BOTH.map(|family| family.external_ip(30));
     let node = world.nodes[0].addresses();
     vec![
-        two_become_one("two endpoints become one", 25, plain_service("web", 10), Vec::new()),
+        two_become_one(),
         one_becomes_none(),
         service_goes(),
-        two_become_one(
-            "two endpoints become one, ClientIP affinity",
-            15,
-            plain_service("sticky", 13).affinity(60),
-            sources(),
-        ),
+        two_become_one_with_affinity(),
         policies(&outside, &node),
         swaps(),
     ]
@@ -153,28 +157,38 @@ pub(super) fn plain_service(name: &str, number: u8) -> Service {
     bare_service(name, number).port("tcp", Protocol::Tcp, PORT, TARGET)
 }
 
-fn with_slices(service: &Service, name: &str, pods: &[&str]) -> Vec<Value> {
-    let mut objects = vec![service.clone().build()];
+fn with_slices(service: Service, name: &str, pods: &[&str]) -> Vec<Value> {
+    let mut objects = vec![service.build()];
     objects.extend(slices(name, pods));
     objects
 }
 
-fn two_become_one(title: &'static str, share: u64, service: Service, from: Vec<IpAddr>) -> Scenario {
-    let object = service.clone().build();
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let number = if from.is_empty() { 10 } else { 13 };
-    let turn = |pods: &[&str]| with_slices(&service, &name, pods);
-    let both = turn(&["web-1", "web-2"]);
-    let mut scenario = Scenario::inside(title, share, number);
-    scenario.plan.from = from;
-    scenario.turns = vec![both.clone(), turn(&["web-1"]), both, turn(&["web-2"])];
-    scenario.shrinks = |turn| turn % 2 == 1;
+fn two_become_one() -> Scenario {
+    shrinking("two endpoints become one", 25, 10, |number| {
+        plain_service("web", number)
+    })
+}
+
+fn two_become_one_with_affinity() -> Scenario {
+    let title = "two endpoints become one, ClientIP affinity";
+    let mut scenario = shrinking(title, 15, 13, |number| plain_service("web", number).affinity(60));
+    scenario.plan.from = sources();
     scenario
 }
 
+/// A Service with this last number of its ClusterIPs that loses one endpoint of two, in turns.
+fn shrinking(title: &'static str, share: u64, number: u8, service: fn(u8) -> Service) -> Scenario {
+    let turn = |pods: &[&str]| with_slices(service(number), "web", pods);
+    let both = turn(&["web-1", "web-2"]);
+    Scenario {
+        turns: vec![both.clone(), turn(&["web-1"]), both, turn(&["web-2"])],
+        shrinks: |turn| turn % 2 == 1,
+        ..Scenario::inside(title, share, number)
+    }
+}
+
 fn one_becomes_none() -> Scenario {
-    let service = plain_service("lonely", 11);
-    let turn = |pods: &[&str]| with_slices(&service, "lonely", pods);
+    let turn = |pods: &[&str]| with_slices(plain_service("lonely", 11), "lonely", pods);
     Scenario {
         turns: vec![turn(&["web-1"]), turn(&[])],
         ..Scenario::inside("one endpoint becomes none", 20, 11)
@@ -184,7 +198,7 @@ fn one_becomes_none() -> Scenario {
 fn service_goes() -> Scenario {
     let mut scenario = Scenario::inside("a Service is removed and comes back", 10, 12);
     scenario.turns = vec![
-        with_slices(&plain_service("fickle", 12), "fickle", &["web-1", "web-2"]),
+        with_slices(plain_service("fickle", 12), "fickle", &["web-1", "web-2"]),
         Vec::new(),
     ];
     scenario.plan.away_at_times = true;
@@ -197,7 +211,7 @@ fn policies(outside: &[IpAddr; 2], node: &[IpAddr; 2]) -> Scenario {
         let service = bare_service("edge", 30).node_port("tcp", Protocol::Tcp, PORT, TARGET, NODE_PORT);
         let addresses = Ip::external_ips(30);
         let service = service.external_ips(&addresses.each_ref().map(String::as_str));
-        with_slices(&service.external_policy(policy), "edge", &["web-1", "web-3"])
+        with_slices(service.external_policy(policy), "edge", &["web-1", "web-3"])
     };
     let to: Vec<SocketAddr> = outside
         .iter()
@@ -222,7 +236,7 @@ fn swaps() -> Scenario {
     let service = |name: &str, number: u8, pod: &str| {
         let addresses = Ip::external_ips(number);
         let service = plain_service(name, number).external_ips(&addresses.each_ref().map(String::as_str));
-        with_slices(&service, name, &[pod])
+        with_slices(service, name, &[pod])
     };
     let to = |number: u8| Ip::BOTH.map(|family| SocketAddr::new(family.external_ip(number), PORT));
     let (right, left) = (to(STRAYS[0]), to(STRAYS[1]));
