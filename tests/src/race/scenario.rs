@@ -18,7 +18,7 @@ use crate::node::PodRanges;
 use crate::scratch::Scratch;
 use crate::stage::{self, Ip, TARGET, bare_service, slices};
 use crate::tandem::Tandem;
-use crate::topology::World;
+use crate::topology::{EXTERNAL_RANGES, SERVICE_RANGES, World};
 use crate::traffic::Protocol;
 
 const FILE: &str = "race.yaml";
@@ -123,8 +123,12 @@ pub fn run_without_rules(options: &Options) -> Result<Figures> {
 fn settle(node: &Namespace, scenario: &Scenario) -> Result<()> {
     let known = || {
         let text = node.exec(&["nft", "list", "ruleset"]).ok()?;
-        let has = |to: &SocketAddr| text.contains(&to.ip().to_string());
-        scenario.plan.to.iter().any(has).then_some(())
+        let has = |to: &SocketAddr| {
+            let (address, port) = (to.ip().to_string(), to.port().to_string());
+            text.contains(&address) && text.contains(&port)
+        };
+        let all = scenario.frontends.iter().all(has);
+        (all && scenario.plan.to.iter().any(has)).then_some(())
     };
     eventually(Duration::from_secs(20), known).context("the first objects were not programmed")
 }
@@ -263,7 +267,7 @@ fn swaps() -> Scenario {
 /// The external addresses of [`swaps`], by their last numbers.
 const STRAYS: [u8; 2] = [21, 22];
 
-/// Resets what comes back to the router for a Service that is away, and lets the node forget it at once.
+/// Resets what comes back to the router for a Service that is away, as soon as it comes.
 fn refuse_strays(world: &World) -> Result<()> {
     let mut lines = vec![
         "add table inet strays".to_owned(),
@@ -278,6 +282,15 @@ fn refuse_strays(world: &World) -> Result<()> {
             family.table(),
             family.external_ip(number)
         ));
+    }
+    // Whatever else a node lets out untranslated hears nothing, as in a network that does not know the address.
+    for family in Ip::BOTH {
+        for range in [family.of(SERVICE_RANGES), family.of(EXTERNAL_RANGES)] {
+            lines.push(format!(
+                "add rule inet strays prerouting iifname gateway {} daddr {range} drop",
+                family.table()
+            ));
+        }
     }
     let text = lines.join("\n") + "\n";
     let mut command = Command::new("nft");
