@@ -10,7 +10,7 @@ fn no_connection_that_meets_a_change_leaves_untranslated_or_dies() -> Result<()>
     let options = Options {
         connections: 20_000,
         shrinks: 40,
-        lasting: Duration::from_secs(15),
+        lasting: Duration::from_secs(10),
     };
     let figures = race::run(&options, |title, figures| println!("{title}: {figures}"))?;
     ensure!(figures.is_good(), "{}", figures.lines("race"));
