@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity
+	setup-rust setup-net setup-go setup-lint parity race field hostile
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -44,6 +44,18 @@ test: setup-net controlplane ## everything, also against a real kube-apiserver; 
 parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side
 	@$(BUILD) --bin parity
 	@$(WITH) $$RELEASE/parity
+
+race: setup-net controlplane ## a million connections against lists that shrink, beside kube-proxy's; RACE_CONNECTIONS=1000000
+	@$(BUILD) --bin race
+	@$(WITH) $$RELEASE/race
+
+field: setup-net controlplane ## every case of docs/field.md, one after the other
+	@$(BUILD) --bin field
+	@$(WITH) $$RELEASE/field
+
+hostile: setup-net ## the largest objects, silent connections, a lock that others take; HOSTILE_SERVICES=10000
+	@$(BUILD) --bin hostile
+	@$(WITH) $$RELEASE/hostile
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test purity --test input

@@ -11,6 +11,10 @@
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
 //! | [`nft`] | what the installed nft says of a node's tables |
 //! | [`parity`] | the same flows through the real kube-proxy and through Tandem |
+//! | [`field`] | the cases of docs/field.md and their tests, for `make field` |
+//! | [`race`] | floods of connections against lists that shrink, for `make race` |
+//! | [`hostile`] | what others do to stop a node's Services, for `make hostile` |
+//! | [`generations`] | when the kernel's ruleset changes |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
 //! | [`netns`], [`node`], [`scratch`] | what these are made of |
@@ -20,21 +24,29 @@
 pub mod cluster;
 pub mod conntrack;
 mod fabric;
+pub mod field;
 pub mod fleet;
+pub mod generations;
+pub mod hostile;
 pub mod interrupt;
 pub mod manifests;
 pub mod netns;
 pub mod nft;
 pub mod node;
 pub mod parity;
+pub mod race;
 pub mod scratch;
 pub mod stage;
 pub mod tandem;
 pub mod topology;
 pub mod traffic;
 
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Asks every few milliseconds until there is an answer; none where there is none in time.
 pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
@@ -48,4 +60,25 @@ pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> O
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A number that the environment may set, such as `RACE_SECONDS=60`.
+pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
+    match std::env::var(name) {
+        Err(_) => Ok(usual),
+        Ok(text) => match text.parse() {
+            Ok(value) => Ok(value),
+            Err(_) => bail!("{name}={text:?} is not a number that this can use"),
+        },
+    }
+}
+
+/// Allows this process as many open files as it may have: connections that wait are such.
+pub(crate) fn allow_open_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, all).context("allow more open files")
 }

@@ -113,6 +113,11 @@ impl World {
             .with_context(|| format!("there is no pod {name}"))
     }
 
+    /// The router between the nodes and the client.
+    pub(crate) fn router(&self) -> &Namespace {
+        &self.fabric.namespace
+    }
+
     /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
     pub fn enter_by(&self, number: u8) -> Result<()> {
         self.fabric.enter_by(self.node(number)?)

@@ -1,0 +1,65 @@
+//! `make hostile`: what others may do to stop a node's Services. Prints one line a figure, and fails if one is not right.
+//!
+//! `HOSTILE_SERVICES` (10000) other Services stand beside the hostile objects, each of which stays for `HOSTILE_STEP_MS`
+//! (3000).
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tandem_tests::hostile::{self, Load, Siege};
+use tandem_tests::{interrupt, setting, tandem};
+
+/// The longest pause that is right.
+const LIMIT: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    match run() {
+        _ if interrupt::came() => {
+            eprintln!("\ninterrupted; everything that was made is removed");
+            ExitCode::from(interrupt::INTERRUPTED)
+        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hostile: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "needs root, to make network namespaces: run it with sudo"
+    );
+    tandem::binary()?;
+    let load = Load {
+        services: setting("HOSTILE_SERVICES", 10_000)?,
+        step: Duration::from_millis(setting("HOSTILE_STEP_MS", 3000)?),
+        patience: Duration::from_secs(20),
+    };
+    interrupt::watch()?;
+    let locked = hostile::lock_squatted()?;
+    println!("lock_squatted: {}", locked.or_say("refused"));
+
+    let sieges = [256, 1000, 2000].map(|connections| Siege {
+        connections,
+        probes: 10,
+    });
+    let healthz = hostile::healthz_under_flood(&sieges, |siege, slowest, failed| {
+        println!(
+            "# {} connections to each port: slowest probe {} ms, {failed} not answered",
+            siege.connections,
+            slowest.as_millis()
+        );
+    })?;
+    println!("healthz_under_flood: {}", healthz.or_say("ok"));
+
+    let pauses = hostile::pauses(&load, |what, longest| {
+        println!("# {what}: at most {} ms", longest.as_millis());
+    })?;
+    println!("hostile_change_ms_p50: {}", pauses.usual().as_millis());
+    println!("hostile_pause_ms_max: {}", pauses.longest().as_millis());
+    Ok(locked.is_good() && healthz.is_good() && pauses.longest() <= LIMIT && !pauses.given_up)
+}

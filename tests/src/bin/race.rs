@@ -1,0 +1,57 @@
+//! `make race`: floods of new connections against Services whose lists shrink and grow, through Tandem and through the real
+//! kube-proxy. Fails if a connection through Tandem left untranslated, was dead, or reached another Service's endpoint.
+//!
+//! `RACE_CONNECTIONS` (1000000), `RACE_SECONDS` (600; fewer connections if the time is over), `RACE_KUBE_PROXY_SECONDS`
+//! (40; 0 for none).
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tandem_tests::race::{self, Figures, Options};
+use tandem_tests::{cluster, interrupt, setting, tandem};
+
+fn main() -> ExitCode {
+    match run() {
+        _ if interrupt::came() => {
+            eprintln!("\ninterrupted; everything that was made is removed");
+            ExitCode::from(interrupt::INTERRUPTED)
+        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("race: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "needs root, to make network namespaces: run it with sudo"
+    );
+    let proxy_seconds = setting("RACE_KUBE_PROXY_SECONDS", 40)?;
+    let options = Options {
+        connections: setting("RACE_CONNECTIONS", 1_000_000)?,
+        shrinks: 0,
+        lasting: Duration::from_secs(setting("RACE_SECONDS", 600)?),
+    };
+    tandem::binary()?;
+    if proxy_seconds > 0 {
+        cluster::binary()?;
+    }
+    interrupt::watch()?;
+    let tell = |title: &str, figures: &Figures| println!("# {title}: {figures}");
+    let ours = race::run(&options, tell)?;
+    if proxy_seconds > 0 {
+        let theirs = Options {
+            lasting: Duration::from_secs(proxy_seconds),
+            ..options
+        };
+        let theirs = race::run_kube_proxy(&theirs, tell)?;
+        print!("{}", theirs.lines("race_kube_proxy"));
+    }
+    print!("{}", ours.lines("race"));
+    Ok(ours.is_good())
+}

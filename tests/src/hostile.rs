@@ -1,0 +1,37 @@
+//! What others may do to stop a node's Services: objects as large as the API server takes them, connections that say
+//! nothing, and a lock taken before Tandem takes it.
+
+mod objects;
+mod pause;
+mod silence;
+mod squatter;
+
+use std::fmt;
+
+pub use pause::{Load, Pauses, pauses};
+pub use silence::{Siege, healthz_under_flood};
+pub use squatter::lock_squatted;
+
+/// How an attack ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it must.
+    Good,
+    /// It worked; what then happened.
+    Bad(String),
+}
+
+impl Outcome {
+    /// Whether the attack came to nothing.
+    pub fn is_good(&self) -> bool {
+        *self == Self::Good
+    }
+
+    /// `word` if it came to nothing, else what happened.
+    pub fn or_say<'a>(&'a self, word: &'a str) -> impl fmt::Display + 'a {
+        match self {
+            Self::Good => word,
+            Self::Bad(what) => what,
+        }
+    }
+}
