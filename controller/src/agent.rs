@@ -17,8 +17,8 @@ use crate::config::{DetectLocal, Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Open};
 use crate::event::Event;
-use crate::firewalls;
 use crate::interfaces::Interfaces;
+use crate::lookout;
 use crate::node_settings::{LocalPods, NodeSettings};
 use crate::readers::{Readers, Reporter};
 use crate::routes;
@@ -74,7 +74,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
         })?
     };
     follow_interfaces(&events).await?;
-    follow_firewalls(&events)?;
+    look_around(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     tokio::spawn(keeping_routes);
     succeeding.map(tokio::spawn);
@@ -122,11 +122,11 @@ async fn read(
 }
 
 /// Tells the engine which chains of other programs drop what is forwarded, on a thread of its own: nobody waits for it.
-fn follow_firewalls(events: &Sender<Event>) -> Result<(), AgentError> {
+fn look_around(events: &Sender<Event>) -> Result<(), AgentError> {
     let events = events.clone();
     thread::Builder::new()
-        .name("firewalls".into())
-        .spawn(move || firewalls::follow(&events))?;
+        .name("lookout".into())
+        .spawn(move || lookout::follow(&events))?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use tandem_core::family::IpFamily;
 use tandem_core::node::InterfaceName;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 use tandem_core::uid::Uid;
@@ -144,6 +145,15 @@ pub enum Around {
     Addresses(Vec<(IpAddr, InterfaceName)>),
     /// Chains that drop what is forwarded, sorted.
     ForwardDrops(Vec<ForwardDrop>),
+    /// New connections whose client could not be remembered for session affinity.
+    Unremembered {
+        /// Of which family.
+        family: IpFamily,
+        /// How many there were since the table was made.
+        connections: u64,
+        /// Whether there were any lately.
+        lately: bool,
+    },
 }
 
 /// Whether objects of a kind can be read at present.

@@ -8,13 +8,13 @@ pub mod conntrack;
 pub mod engine;
 pub mod event;
 mod files;
-mod firewalls;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
 pub mod index;
 pub mod interfaces;
 mod listeners;
+mod lookout;
 pub mod loopback;
 mod memory;
 pub mod node_settings;

@@ -19,7 +19,7 @@ use crate::rivals::{self, Seen};
 use crate::sets::Set;
 use crate::socket::{Buffers, Outcome, Socket};
 use crate::wire::Batch;
-use crate::{Settings, element, explain, parts, rules};
+use crate::{change, Settings, element, explain, parts, rules};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
@@ -218,24 +218,8 @@ impl<F: Family> Kernel<F> {
     /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
     pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
         let first = self.begin();
-        self.messages.clear();
-        self.unplaced.clear();
-        for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-            match self.demand.require(row) {
-                Ok(chains) => rules::encode_chains(&mut self.batch, F::FAMILY, chains),
-                Err(UsedUp) => self.unplaced.push(row.clone()),
-            }
-        }
-        for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
-            self.messages.push(element::remove(&mut self.batch, row, alone));
-        }
-        for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-            let Some(way) = self.demand.way_of(row) else {
-                // Named as unplaced above; the transaction is not sent.
-                continue;
-            };
-            self.messages.push(element::add(&mut self.batch, row, way, alone));
-        }
+        let (messages, unplaced) = (&mut self.messages, &mut self.unplaced);
+        change::write(&mut self.batch, &mut self.demand, delta, alone, messages, unplaced);
         first
     }
 

@@ -9,6 +9,7 @@ mod adopt;
 mod affinity;
 mod answer;
 mod chain;
+mod change;
 mod decode;
 mod demand;
 mod element;

@@ -1,5 +1,8 @@
 //! Bytes: what is written can be read, and nothing that comes in can do harm. Pure; MUST NOT open sockets.
 
+mod machine;
+mod walk;
+
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::num::NonZeroU16;

@@ -171,6 +171,9 @@ pub struct FamilyStatusView {
     pub failures: u64,
     /// Services that are not, or not wholly, programmed.
     pub set_aside: usize,
+    /// New connections whose client could not be remembered for session affinity, since the table was made.
+    #[serde(default)]
+    pub unremembered: u64,
     /// Flows that changes made wrong; none before the first change.
     #[serde(default)]
     pub udp_flows: Option<UdpFlowsView>,
@@ -388,6 +391,7 @@ impl FamilyStatusView {
             last_error: status.last_error.as_ref().map(|(_, reason)| reason.clone()),
             failures: status.failures,
             set_aside: status.set_aside.len(),
+            unremembered: status.unremembered,
             udp_flows: status.flows.as_ref().map(|report| UdpFlowsView::new(&report.load())),
         }
     }

@@ -131,6 +131,10 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
         "  Flows:",
         &family.udp_flows.as_ref().map(udp_flows).unwrap_or_default(),
     );
+    if family.unremembered > 0 {
+        let count = family.unremembered;
+        line("  Affinity:", &format!("{count} connections of clients that could not be remembered"));
+    }
     let error = family
         .last_error
         .as_ref()

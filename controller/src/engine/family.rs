@@ -20,6 +20,7 @@ use super::disputes::Disputes;
 use super::snapshot::{FamilyStatus, SetAside};
 use super::world::World;
 use crate::conntrack::Reconciler;
+use crate::event::Around;
 use crate::index::ChangedServices;
 
 /// From this many rows on, what is waiting on a first load goes out in a transaction of its own: a netlink message has
@@ -32,6 +33,10 @@ pub trait Plane<F: Family>: DataPlane<F> + Send {
     fn ownership(&self) -> String;
     /// Removes what nothing uses any more. Called when nothing else is to do.
     fn tidy(&mut self) -> Result<(), String>;
+    /// Sees to it that the rules are asked before those that other programs made meanwhile; whether that took anything.
+    fn keep_first(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
 }
 
 /// Opens a data plane with these fixed rules; called again after a failure, and when the rules are to be others.
@@ -209,6 +214,27 @@ impl<F: Family> FamilyEngine<F> {
         }
         if let Some(Err(reason)) = self.plane.as_mut().map(|plane| plane.tidy()) {
             tracing::debug!(family = %F::FAMILY, reason, "unused chains stay for now");
+        }
+    }
+
+    /// Sees to it that the rules are asked before those of other programs.
+    pub fn keep_first(&mut self, now: Instant) {
+        match self.plane.as_mut().map(|plane| plane.keep_first()) {
+            Some(Ok(true)) => tracing::info!(
+                family = %F::FAMILY,
+                "another program made nat chains: Tandem's are registered anew, so that they are asked first"
+            ),
+            Some(Err(reason)) => self.fail(reason, now),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Takes in what was seen beside the tables.
+    pub fn look_around(&mut self, around: &Around) {
+        if let Around::Unremembered { family, connections, .. } = around
+            && *family == F::FAMILY
+        {
+            self.status.unremembered = *connections;
         }
     }
 

@@ -44,6 +44,9 @@ use problems::{Facts, Surroundings};
 /// How many events are taken in before they are applied.
 const BATCH: usize = 4096;
 
+/// How often it looks whether another program's rules are asked before Tandem's: one question to the kernel.
+const FIRST_EVERY: Duration = Duration::from_secs(1);
+
 /// How long after a change unused chains are removed. What was used once is likely to be used again.
 const TIDY_AFTER: Duration = Duration::from_secs(5);
 
@@ -148,6 +151,8 @@ impl Engine {
                 _ => {}
             }
             if let Event::Around(around) = event {
+                self.v4.look_around(&around);
+                self.v6.look_around(&around);
                 self.around.take(around);
                 self.look = true;
                 continue;
@@ -256,11 +261,13 @@ impl Engine {
     pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         let (mut tidy_at, mut loaded) = (None, false);
+        let mut first_at = Instant::now() + FIRST_EVERY;
         loop {
             if self.v4.untidy() || self.v6.untidy() {
                 tidy_at = tidy_at.or_else(|| Some(Instant::now() + TIDY_AFTER));
             }
-            let wake = self.next_try().into_iter().chain(tidy_at).min();
+            let wake = self.next_try().into_iter().chain(tidy_at).chain([first_at]).min();
+            let mut told = false;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -269,10 +276,20 @@ impl Engine {
                         break;
                     }
                     self.take(batch.drain(..));
+                    told = true;
                 }
                 () = until(wake) => {}
             }
             let now = Instant::now();
+            if first_at <= now {
+                first_at = now + FIRST_EVERY;
+                self.v4.keep_first(now);
+                self.v6.keep_first(now);
+            }
+            let due = self.next_try().into_iter().chain(tidy_at).any(|at| at <= now);
+            if !told && !due {
+                continue;
+            }
             self.pulse.begin(now);
             self.sync(now);
             self.pulse.end();

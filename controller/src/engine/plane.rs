@@ -15,6 +15,10 @@ impl<F: Family> Plane<F> for Kernel<F> {
         }
     }
 
+    fn keep_first(&mut self) -> Result<bool, String> {
+        Kernel::keep_first(self)
+    }
+
     fn tidy(&mut self) -> Result<(), String> {
         Kernel::tidy(self).map(drop).map_err(|error| error.to_string())
     }

@@ -6,10 +6,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tandem_core::family::{Family, IpFamily};
+use tandem_core::family::{Families, Family, IpFamily};
 use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
-use tandem_nft::ForwardDrop;
+use tandem_nft::{ForwardDrop, REMEMBERED_MOST};
 
 use crate::event::Around;
 use crate::node_settings::{LocalPods, NodeSettings};
@@ -58,6 +58,8 @@ pub enum NodeProblem {
     },
     /// Another program's chain drops what is forwarded.
     ForwardDrop(ForwardDrop),
+    /// New clients of Services with session affinity are not remembered.
+    AffinityFull(IpFamily),
 }
 
 /// The device that kube-proxy's ipvs mode gives every ClusterIP.
@@ -76,12 +78,20 @@ impl NodeProblem {
             }
             Self::Overlap { interface, .. } => format!("interface {interface}"),
             Self::ForwardDrop(chain) => format!("chain {chain}"),
+            Self::AffinityFull(family) => format!("map {} tandem affinity", table(*family)),
         }
     }
 
     /// Whether nothing that depends on the node's own object can be right: `tandem status` then fails.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::NoNode { .. })
+    }
+}
+
+fn table(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "ip",
+        IpFamily::V6 => "ip6",
     }
 }
 
@@ -146,6 +156,12 @@ impl fmt::Display for NodeProblem {
                 accept_translated(chain),
                 accept_all(chain),
             ),
+            Self::AffinityFull(_) => write!(
+                f,
+                "it is full: {REMEMBERED_MOST} clients of Services with sessionAffinity ClientIP are remembered, and no more \
+                 can be. New clients reach any endpoint each time, until the timeouts of others have passed. One Service \
+                 alone cannot fill it: look for sources that are not what they seem"
+            ),
         }
     }
 }
@@ -179,6 +195,7 @@ fn accept_all(chain: &ForwardDrop) -> String {
 pub(super) struct Surroundings {
     addresses: Vec<(IpAddr, InterfaceName)>,
     forward_drops: Vec<ForwardDrop>,
+    full: Families,
 }
 
 impl Surroundings {
@@ -186,6 +203,10 @@ impl Surroundings {
         match around {
             Around::Addresses(addresses) => self.addresses = addresses,
             Around::ForwardDrops(chains) => self.forward_drops = chains,
+            Around::Unremembered { family, lately, .. } => match family {
+                IpFamily::V4 => self.full.v4 = lately,
+                IpFamily::V6 => self.full.v6 = lately,
+            },
         }
     }
 }
@@ -226,6 +247,8 @@ impl Facts<'_> {
         problems.extend(self.overlaps(v4.1));
         problems.extend(self.overlaps(v6.1));
         problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
+        let full = [IpFamily::V4, IpFamily::V6].into_iter().filter(|family| self.around.full.contains(*family));
+        problems.extend(full.map(NodeProblem::AffinityFull));
         problems
     }
 

@@ -96,6 +96,8 @@ pub struct FamilyStatus {
     pub set_aside: Vec<SetAside>,
     /// Those of them whose rows are all as they were before the change that was refused.
     pub kept: BTreeSet<ObjectKey>,
+    /// New connections whose client could not be remembered, since the table was made.
+    pub unremembered: u64,
     /// What several Services want.
     pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.

@@ -1,0 +1,110 @@
+//! Looks now and then at what nobody is told of: whether another program's chain drops what is forwarded, and whether
+//! clients could not be remembered. Tells the engine when that changes.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tandem_core::family::{Family, V4, V6};
+use tandem_nft::{forward_drops, unremembered};
+use tokio::sync::mpsc::Sender;
+
+use crate::event::{Around, Event};
+
+/// How often it looks. Being told by the kernel would mean to be woken by each change of any table, Tandem's own first.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How long after the last client that could not be remembered the memory still counts as full.
+const LATELY: Duration = Duration::from_mins(10);
+
+/// Goes on until the engine is gone. Blocks: give it a thread of its own.
+pub(crate) fn follow(events: &Sender<Event>) {
+    let mut told = Told::default();
+    let (mut chains, mut v4, mut v6) = (None, Memory::default(), Memory::default());
+    while !events.is_closed() {
+        let now = Instant::now();
+        let found = [
+            forward_drops()
+                .map(Around::ForwardDrops)
+                .map_err(|error| format!("{error}; whether one drops what is forwarded is not known")),
+            v4.look::<V4>(now),
+            v6.look::<V6>(now),
+        ];
+        for (found, before) in found.into_iter().zip([&mut chains, &mut v4.told, &mut v6.told]) {
+            match found {
+                Ok(around) if before.as_ref() != Some(&around) => {
+                    *before = Some(around.clone());
+                    if events.blocking_send(Event::Around(around)).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(complaint) => told.once(complaint),
+            }
+        }
+        sleep(EVERY);
+    }
+}
+
+/// What was complained of last.
+#[derive(Default)]
+struct Told(Option<String>);
+
+impl Told {
+    fn once(&mut self, complaint: String) {
+        if self.0.as_ref() != Some(&complaint) {
+            tracing::warn!("{complaint}");
+            self.0 = Some(complaint);
+        }
+    }
+}
+
+/// One family's counter of clients that could not be remembered.
+#[derive(Default)]
+struct Memory {
+    count: Option<u64>,
+    grew: Option<Instant>,
+    told: Option<Around>,
+}
+
+impl Memory {
+    fn look<F: Family>(&mut self, now: Instant) -> Result<Around, String> {
+        let count = unremembered::<F>().map_err(|error| format!("{error}; whether clients are remembered is not known"))?;
+        Ok(self.seen::<F>(count.unwrap_or_default(), now))
+    }
+
+    /// The counter outlives the agent: what it had at the first look says nothing about now.
+    fn seen<F: Family>(&mut self, count: u64, now: Instant) -> Around {
+        if self.count.replace(count).is_some_and(|before| before < count) {
+            self.grew = Some(now);
+        }
+        Around::Unremembered {
+            family: F::FAMILY,
+            connections: count,
+            lately: self.grew.is_some_and(|grew| now.duration_since(grew) < LATELY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_is_full_for_some_minutes_after_the_counter_has_grown_and_not_for_what_it_had_before() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let mut look = |count, minutes: u64| {
+            let around = memory.seen::<V6>(count, start + Duration::from_mins(minutes));
+            let Around::Unremembered { connections, lately, .. } = around else {
+                panic!("{around:?}");
+            };
+            assert_eq!(connections, count);
+            lately
+        };
+        assert!(!look(7, 0));
+        assert!(look(8, 1));
+        assert!(look(8, 10));
+        assert!(!look(8, 11));
+        assert!(!look(0, 12), "the table was made anew");
+        assert!(look(1, 13));
+    }
+}

@@ -1,0 +1,534 @@
+//! The rules as the kernel walks them, in memory: what a transaction's messages make of a table, and every way that a
+//! packet can take through it while the table changes. It reads the very bytes that are sent, and knows what an
+//! expression does, not what any rule is for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::wire::{Batch, HEADERS, attribute, attributes};
+
+const NEW_CHAIN: u16 = 3;
+const DEL_CHAIN: u16 = 5;
+const NEW_RULE: u16 = 6;
+const DEL_RULE: u16 = 8;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const DEL_ELEMENT: u16 = 14;
+
+/// A name or a key.
+type Bytes = Vec<u8>;
+
+/// One generation of a table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    chains: BTreeMap<Bytes, Vec<Rule>>,
+    sets: BTreeMap<Bytes, BTreeMap<Bytes, Element>>,
+    /// Sets whose elements are ranges.
+    intervals: BTreeSet<Bytes>,
+    anonymous: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Element {
+    value: Bytes,
+    jump: Option<Bytes>,
+    /// The last key of a range that is one element.
+    last: Option<Bytes>,
+    range_end: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Rule(Vec<(Bytes, Bytes)>);
+
+fn number(bytes: &[u8], kind: u16) -> Option<u32> {
+    attribute(bytes, kind)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn text(bytes: &[u8], kind: u16) -> Bytes {
+    let text = attribute(bytes, kind).unwrap_or_default();
+    text.strip_suffix(&[0]).unwrap_or(text).to_vec()
+}
+
+fn data(bytes: &[u8], kind: u16) -> Bytes {
+    attribute(bytes, kind).and_then(|data| attribute(data, 1)).unwrap_or_default().to_vec()
+}
+
+/// The chain that a verdict's data jumps to, and the verdict's code.
+fn verdict(data: &[u8]) -> Option<(i32, Bytes)> {
+    let verdict = attribute(data, 2)?;
+    Some((number(verdict, 1)?.cast_signed(), text(verdict, 2)))
+}
+
+impl Image {
+    /// What the table is once these messages were carried out.
+    pub(crate) fn apply(&mut self, batch: &Batch) {
+        let mut rest = batch.bytes();
+        while let Some(head) = rest.get(..HEADERS) {
+            let length = u32::from_ne_bytes(head[..4].try_into().unwrap()) as usize;
+            let kind = u16::from_ne_bytes(head[4..6].try_into().unwrap());
+            if kind >> 8 == 10 {
+                self.message(kind & 0xff, &rest[HEADERS..length]);
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+
+    fn message(&mut self, kind: u16, body: &[u8]) {
+        match kind {
+            NEW_CHAIN => drop(self.chains.entry(text(body, 3)).or_default()),
+            DEL_CHAIN => drop(self.chains.remove(&text(body, 3))),
+            DEL_RULE => self.chains.entry(text(body, 2)).or_default().clear(),
+            NEW_RULE => {
+                let list = attribute(body, 4).unwrap();
+                let expressions = attributes(list).map(|(_, expression)| {
+                    let mut data = attribute(expression, 2).unwrap_or_default().to_vec();
+                    // Lookups in the transaction's last anonymous set are to find it under its own name.
+                    if text(expression, 1) == b"lookup" && text(&data, 1) == b"__set%d" {
+                        data = [anonymous_name(self.anonymous), after_name(&data)].concat();
+                    }
+                    (text(expression, 1), data)
+                });
+                let rule = Rule(expressions.collect());
+                self.chains.get_mut(&text(body, 2)).unwrap().push(rule);
+            }
+            NEW_SET => {
+                const INTERVAL: u32 = 4;
+                let mut name = text(body, 2);
+                if name == b"__set%d" {
+                    self.anonymous += 1;
+                    name = format!("__set{}", self.anonymous).into_bytes();
+                }
+                if number(body, 3).unwrap_or_default() & INTERVAL != 0 {
+                    self.intervals.insert(name.clone());
+                }
+                self.sets.entry(name).or_default();
+            }
+            NEW_ELEMENT | DEL_ELEMENT => {
+                let mut name = text(body, 2);
+                if name == b"__set%d" {
+                    name = format!("__set{}", self.anonymous).into_bytes();
+                }
+                let set = self.sets.get_mut(&name).unwrap();
+                for (_, element) in attributes(attribute(body, 3).unwrap_or_default()) {
+                    let range_end = number(element, 3).is_some_and(|flags| flags & 1 != 0);
+                    // A range's end may stand where the next one begins.
+                    let key = [data(element, 1), vec![u8::from(!range_end)]].concat();
+                    if kind == NEW_ELEMENT {
+                        let last = attribute(element, 10).map(|_| data(element, 10));
+                        let value = attribute(element, 2).unwrap_or_default();
+                        let jump = verdict(value).map(|(_, chain)| chain);
+                        let value = data(element, 2);
+                        let new = Element { value, jump, last, range_end };
+                        assert!(set.insert(key, new).is_none(), "an element is added twice");
+                    } else {
+                        assert!(set.remove(&key).is_some(), "an element is removed that is not there");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn find(&self, set: &[u8], key: &[u8]) -> Option<&Element> {
+        let elements = self.sets.get(set)?;
+        if !self.intervals.contains(set) {
+            return elements.get(&[key, &[1]].concat());
+        }
+        let concatenated = elements.values().any(|element| element.last.is_some());
+        if concatenated {
+            return elements.iter().find_map(|(first, element)| {
+                let last = element.last.as_deref().unwrap_or(first);
+                // Fields are compared one by one; ours are ranges in the last one alone.
+                (first[..first.len() - 1] <= *key && *key <= *last).then_some(element)
+            });
+        }
+        let below = elements.range(..=[key, &[2]].concat()).next_back()?;
+        (!below.1.range_end).then_some(below.1)
+    }
+}
+
+fn anonymous_name(number: u32) -> Bytes {
+    let name = format!("__set{number}\0").into_bytes();
+    let mut bytes = u16::try_from(name.len() + 4).unwrap().to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&1_u16.to_ne_bytes());
+    bytes.extend_from_slice(&name);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Attributes behind the first one.
+fn after_name(data: &[u8]) -> Bytes {
+    let length = usize::from(u16::from_ne_bytes([data[0], data[1]]));
+    data[length.next_multiple_of(4)..].to_vec()
+}
+
+/// A new connection's first packet, as far as rules look at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) saddr: Bytes,
+    pub(crate) daddr: Bytes,
+    pub(crate) protocol: u8,
+    pub(crate) port: u16,
+    /// Whether the source is an address of this node, and whether the destination is.
+    pub(crate) local: [bool; 2],
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum End {
+    Accept,
+    Drop,
+    Reject,
+    Translated(Bytes),
+}
+
+/// One packet on its way: registers, what it carries, and what was decided so far.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct State {
+    registers: [u8; 64],
+    priority: u32,
+    mark: u32,
+    /// The affinity that it wrote itself.
+    remembered: BTreeMap<Bytes, Bytes>,
+    /// Whether it has seen the new generation, and can see the old one no more.
+    newer: bool,
+}
+
+/// Where in which chain.
+type Place = (Bytes, usize);
+
+/// Every way that a packet can take through a table that changes from `old` to `new` meanwhile.
+pub(crate) struct Walk<'a> {
+    pub(crate) old: &'a Image,
+    pub(crate) new: &'a Image,
+    /// What was remembered of clients before.
+    pub(crate) affinity: BTreeMap<Bytes, Bytes>,
+    /// Whether clients can be remembered at all: the map may be full.
+    pub(crate) room: bool,
+    pub(crate) packet: Packet,
+    /// Whether lookups see the generations in the order of time, as a real packet's do; else each sees either.
+    pub(crate) in_order: bool,
+}
+
+enum Step {
+    Next,
+    Break,
+    Jump(Bytes),
+    Goto(Bytes),
+    Return,
+    End(End),
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(old: &'a Image, new: &'a Image, packet: Packet) -> Self {
+        Self {
+            old,
+            new,
+            affinity: BTreeMap::new(),
+            room: true,
+            packet,
+            in_order: false,
+        }
+    }
+
+    /// All ends, over all hooks that a forwarded packet meets, whichever lookup sees which generation.
+    pub(crate) fn ends(&self) -> BTreeSet<End> {
+        let start = State {
+            registers: [0; 64],
+            priority: 0,
+            mark: 0,
+            remembered: BTreeMap::new(),
+            newer: false,
+        };
+        let mut states = BTreeSet::from([start]);
+        let mut ends = BTreeSet::new();
+        let local = self.packet.local[1];
+        let last = if local { "input-filter" } else { "forward-filter" };
+        for chain in ["prerouting-ranges", "prerouting", last] {
+            let mut passed = BTreeSet::new();
+            for state in states {
+                // A chain is walked in the generation that it had when the packet came to it.
+                for (rules, newer) in self.generations(state.newer) {
+                    let state = State { newer, ..state.clone() };
+                    self.chain(rules, chain, state, &mut passed, &mut ends);
+                }
+            }
+            states = passed;
+        }
+        if !states.is_empty() {
+            ends.insert(End::Accept);
+        }
+        ends
+    }
+
+    /// What can still be seen, and whether that is the new one.
+    fn generations(&self, newer: bool) -> Vec<(&'a Image, bool)> {
+        match (self.in_order, newer) {
+            (true, true) => vec![(self.new, true)],
+            (in_order, _) => vec![(self.old, false), (self.new, in_order)],
+        }
+    }
+
+    fn chain(&self, rules: &Image, chain: &str, state: State, passed: &mut BTreeSet<State>, ends: &mut BTreeSet<End>) {
+        let mut waiting: Vec<(State, Vec<Place>)> = vec![(state, vec![(chain.into(), 0)])];
+        let mut seen = BTreeSet::new();
+        while let Some((state, mut stack)) = waiting.pop() {
+            if !seen.insert((state.clone(), stack.clone())) {
+                continue;
+            }
+            let Some((chain, at)) = stack.pop() else {
+                passed.insert(state);
+                continue;
+            };
+            let Some(rule) = rules.chains.get(&chain).and_then(|rules| rules.get(at)) else {
+                // The chain's end, also that of one which has no rules yet in this generation.
+                waiting.push((state, stack));
+                continue;
+            };
+            for (state, step) in self.rule(rule, state) {
+                let mut stack = stack.clone();
+                match step {
+                    Step::Next | Step::Break => stack.push((chain.clone(), at + 1)),
+                    Step::Jump(to) => stack.extend([(chain.clone(), at + 1), (to, 0)]),
+                    Step::Goto(to) => stack.push((to, 0)),
+                    Step::Return => {}
+                    Step::End(End::Accept) => {
+                        passed.insert(state);
+                        continue;
+                    }
+                    Step::End(end) => {
+                        ends.insert(end);
+                        continue;
+                    }
+                }
+                waiting.push((state, stack));
+            }
+        }
+    }
+
+    /// All outcomes of one rule.
+    fn rule(&self, rule: &Rule, state: State) -> Vec<(State, Step)> {
+        let mut running = vec![state];
+        let mut done = Vec::new();
+        for (name, data) in &rule.0 {
+            let mut next = Vec::new();
+            for state in running {
+                for (state, step) in self.expression(name, data, state) {
+                    match step {
+                        Step::Next => next.push(state),
+                        step => done.push((state, step)),
+                    }
+                }
+            }
+            running = next;
+        }
+        done.extend(running.into_iter().map(|state| (state, Step::Next)));
+        done
+    }
+
+    fn expression(&self, name: &[u8], data: &[u8], mut state: State) -> Vec<(State, Step)> {
+        let register = |kind| number(data, kind).map(|register| (register as usize - 8) * 4);
+        let load = |state: &mut State, at: usize, bytes: &[u8]| {
+            state.registers[at..at + bytes.len().next_multiple_of(4)].fill(0);
+            state.registers[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        let word = |state: &State, at: usize| u32::from_ne_bytes(state.registers[at..at + 4].try_into().unwrap());
+        let step = match name {
+            b"meta" => {
+                let key = number(data, 2).unwrap();
+                if let Some(at) = register(1) {
+                    let bytes = match key {
+                        2 => state.priority.to_ne_bytes().to_vec(),
+                        3 => state.mark.to_ne_bytes().to_vec(),
+                        16 => vec![self.packet.protocol],
+                        _ => panic!("meta {key}"),
+                    };
+                    load(&mut state, at, &bytes);
+                } else {
+                    let value = word(&state, register(3).unwrap());
+                    match key {
+                        2 => state.priority = value,
+                        3 => state.mark = value,
+                        _ => panic!("meta set {key}"),
+                    }
+                }
+                Step::Next
+            }
+            b"payload" => {
+                let (base, offset) = (number(data, 2).unwrap(), number(data, 3).unwrap());
+                let v4 = self.packet.saddr.len() == 4;
+                let bytes = match (base, offset) {
+                    (2, _) => self.packet.port.to_be_bytes().to_vec(),
+                    (_, 12) if v4 => self.packet.saddr.clone(),
+                    (_, 8) if !v4 => self.packet.saddr.clone(),
+                    _ => self.packet.daddr.clone(),
+                };
+                load(&mut state, register(1).unwrap(), &bytes);
+                Step::Next
+            }
+            b"ct" => {
+                let bytes = match number(data, 2).unwrap() {
+                    0 => 8_u32.to_ne_bytes().to_vec(),
+                    1 => vec![0],
+                    // What was translated has come to an end before it is asked.
+                    2 => vec![0; 4],
+                    23 => 4711_u32.to_ne_bytes().to_vec(),
+                    key => panic!("ct {key}"),
+                };
+                load(&mut state, register(1).unwrap(), &bytes);
+                Step::Next
+            }
+            b"fib" => {
+                const SADDR: u32 = 1;
+                let local = self.packet.local[usize::from(number(data, 3).unwrap() & SADDR == 0)];
+                let kind = if local { 2_u32 } else { 1 };
+                load(&mut state, register(1).unwrap(), &kind.to_ne_bytes());
+                Step::Next
+            }
+            b"hash" => {
+                load(&mut state, register(2).unwrap(), &99_u32.to_ne_bytes());
+                Step::Next
+            }
+            b"bitwise" => {
+                let (from, to) = (register(1).unwrap(), register(2).unwrap());
+                let mask = |kind| u32::from_ne_bytes(self::data(data, kind).try_into().unwrap());
+                let value = word(&state, from) & mask(4) ^ mask(5);
+                load(&mut state, to, &value.to_ne_bytes());
+                Step::Next
+            }
+            b"cmp" => {
+                const EQ: u32 = 0;
+                let wanted = self::data(data, 3);
+                let at = register(1).unwrap();
+                let equal = state.registers[at..at + wanted.len()] == wanted[..];
+                if equal == (number(data, 2).unwrap() == EQ) { Step::Next } else { Step::Break }
+            }
+            b"numgen" => {
+                let modulus = number(data, 2).unwrap();
+                let at = register(1).unwrap();
+                return (0..modulus)
+                    .map(|drawn| {
+                        let mut state = state.clone();
+                        load(&mut state, at, &drawn.to_ne_bytes());
+                        (state, Step::Next)
+                    })
+                    .collect();
+            }
+            b"immediate" => match verdict(attribute(data, 2).unwrap()) {
+                Some((code, chain)) => match code {
+                    1 => Step::End(End::Accept),
+                    0 => Step::End(End::Drop),
+                    -3 => Step::Jump(chain),
+                    -4 => Step::Goto(chain),
+                    -5 => Step::Return,
+                    code => panic!("verdict {code}"),
+                },
+                None => {
+                    let bytes = self::data(data, 2);
+                    load(&mut state, register(1).unwrap(), &bytes);
+                    Step::Next
+                }
+            },
+            b"lookup" => return self.lookup(data, state),
+            b"dynset" => {
+                self.dynset(data, &mut state);
+                Step::Next
+            }
+            b"nat" => {
+                let (address, port) = (register(3).unwrap(), register(5).unwrap());
+                let len = self.packet.daddr.len();
+                let mut to = state.registers[address..address + len].to_vec();
+                to.extend_from_slice(&state.registers[port..port + 2]);
+                Step::End(End::Translated(to))
+            }
+            b"reject" => Step::End(End::Reject),
+            b"objref" | b"counter" => Step::Next,
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        };
+        vec![(state, step)]
+    }
+
+    fn lookup(&self, data: &[u8], state: State) -> Vec<(State, Step)> {
+        let set = text(data, 1);
+        let at = (number(data, 2).unwrap() as usize - 8) * 4;
+        let inverted = number(data, 5).is_some_and(|flags| flags & 1 != 0);
+        let to = number(data, 3);
+        let key_len = self.key_len(&set);
+        let key = state.registers[at..at + key_len].to_vec();
+        if set == b"affinity" || set == b"priorities" {
+            let value = state.remembered.get(&key).or_else(|| self.affinity.get(&key)).cloned();
+            return vec![take(state, to, value.map(|value| Element { value, ..Element::default() }), false)];
+        }
+        let mut found: Vec<(Option<Element>, bool)> = Vec::new();
+        for (image, newer) in self.generations(state.newer) {
+            let element = image.find(&set, &key).cloned();
+            let same = |(other, _): &(Option<Element>, bool)| match (other, &element) {
+                (None, None) => true,
+                (Some(a), Some(b)) => (&a.value, &a.jump) == (&b.value, &b.jump),
+                _ => false,
+            };
+            // Found the same in the old one, it has seen nothing of the new one yet.
+            if !found.iter().any(same) {
+                found.push((element, newer));
+            }
+        }
+        let seen = found.into_iter().map(|(element, newer)| {
+            let (mut state, step) = take(state.clone(), to, element, inverted);
+            state.newer = newer;
+            (state, step)
+        });
+        seen.collect()
+    }
+
+    fn dynset(&self, data: &[u8], state: &mut State) {
+        const DELETE: u32 = 2;
+        let at = |kind| number(data, kind).map(|register| (register as usize - 8) * 4);
+        let key_len = self.key_len(&text(data, 1));
+        let key = state.registers[at(4).unwrap()..][..key_len].to_vec();
+        if number(data, 3) == Some(DELETE) {
+            state.remembered.remove(&key);
+        } else if self.room && !state.remembered.contains_key(&key) && !self.affinity.contains_key(&key) {
+            let value = state.registers[at(5).unwrap()..][..4].to_vec();
+            state.remembered.insert(key, value);
+        }
+    }
+
+    fn key_len(&self, set: &[u8]) -> usize {
+        let address = self.packet.daddr.len();
+        let lengths: HashMap<&[u8], usize> = HashMap::from([
+            (&b"cluster-frontends"[..], address + 8),
+            (b"external-frontends", address + 8),
+            (b"restricted-frontends", address + 8),
+            (b"allowed-sources", 2 * address + 8),
+            (b"node-ports", 8),
+            (b"endpoints", 8),
+            (b"sticky-endpoints", 8),
+            (b"affinity", 8),
+            (b"cluster-ips", address),
+            (b"service-cidrs", address),
+            (b"local-pods", address),
+            (b"node-addresses", address),
+        ]);
+        match lengths.get(set) {
+            Some(length) => *length,
+            None if set.starts_with(b"__set") => 1,
+            None => 4,
+        }
+    }
+}
+
+/// What a lookup does with what it found.
+fn take(mut state: State, to: Option<u32>, element: Option<Element>, inverted: bool) -> (State, Step) {
+    let step = match (element, to) {
+        (None, _) if inverted => Step::Next,
+        (None, _) => Step::Break,
+        (Some(_), _) if inverted => Step::Break,
+        (Some(element), Some(0)) => Step::Jump(element.jump.unwrap_or_default()),
+        (Some(element), Some(to)) => {
+            let at = (to as usize - 8) * 4;
+            state.registers[at..at + element.value.len()].copy_from_slice(&element.value);
+            Step::Next
+        }
+        (Some(_), None) => Step::Next,
+    };
+    (state, step)
+}

@@ -1,0 +1,280 @@
+//! Whatever a packet meets of a change, it ends where the table before or after the change leads it, or is refused or
+//! dropped: each lookup of a rule sees the sets as they are at that moment, so that a packet may see some of them before
+//! a change and some after it. Random changes, every way through the very rules and elements that are sent. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use tandem_core::delta::Delta;
+use tandem_core::family::{Family, IpFamily, V4};
+use tandem_core::id::ServiceId;
+use tandem_core::node::NodeRows;
+use tandem_core::object::ObjectKey;
+use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
+use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
+use tandem_core::table::Table;
+
+use super::machine::{End, Image, Packet, Walk};
+use crate::demand::{self, Demand};
+use crate::rules::FIXED;
+use crate::sets::Set;
+use crate::wire::Batch;
+use crate::{DetectLocal, Settings, change, element, rules};
+
+/// A random number generator whose runs can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+const SERVICES: u8 = 4;
+const NODE: [u8; 4] = [192, 0, 2, 11];
+const OUTSIDE: [u8; 4] = [198, 51, 100, 2];
+const POD: [u8; 4] = [10, 244, 0, 9];
+
+fn addr(bytes: [u8; 4]) -> <V4 as Family>::Addr {
+    V4::addr(Ipv4Addr::from(bytes).into()).unwrap()
+}
+
+fn port(number: u16) -> Port {
+    Port::new(number).unwrap()
+}
+
+fn at(class: Class, bytes: [u8; 4]) -> Frontend<V4> {
+    let at = Socket {
+        addr: addr(bytes),
+        protocol: Protocol::Tcp,
+        port: port(80),
+    };
+    Frontend::Address { class, at }
+}
+
+/// What one Service may be asked to be: its addresses are partly those that others want, too.
+fn plan(service: u8, dice: &mut Dice) -> PortPlan<V4> {
+    let list = |count: u64, first: u8| {
+        let endpoints = (0..count).map(|n| Endpoint {
+            addr: addr([10, 244, service + 1, first + u8::try_from(n).unwrap()]),
+            port: port(8080),
+        });
+        Usable::Endpoints(endpoints.collect())
+    };
+    let local = dice.once_in(2);
+    let mut frontends = vec![(at(Class::Cluster, [10, 96, 0, service + 1]), dice.once_in(4))];
+    for contested in 0..2 {
+        if dice.once_in(3) {
+            frontends.push((at(Class::External, [203, 0, 113, contested]), local));
+        }
+    }
+    if dice.once_in(2) {
+        let node_port = Frontend::NodePort {
+            protocol: Protocol::Tcp,
+            port: port(30_000 + u16::from(service) / 2),
+        };
+        frontends.push((node_port, local));
+    }
+    let all = match dice.below(4) {
+        0 => Usable::None(NoEndpoints::Anywhere),
+        count => list(count, 1 + u8::try_from(dice.below(2)).unwrap()),
+    };
+    let here = match (&all, dice.below(3)) {
+        (Usable::None(_), _) => Usable::None(NoEndpoints::Anywhere),
+        (_, 0) => Usable::None(NoEndpoints::OnThisNode),
+        (_, count) => list(count, 1),
+    };
+    let uses_local = frontends.iter().any(|(_, local)| *local);
+    PortPlan {
+        key: PortKey {
+            service: ObjectKey::new("shop", format!("s{service}")),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+        },
+        created: i64::from(service),
+        frontends: frontends
+            .into_iter()
+            .map(|(frontend, local)| FrontendPlan {
+                frontend,
+                local,
+                sources: None,
+            })
+            .collect(),
+        all: Some(all),
+        local: uses_local.then_some(here),
+        hairpin: Vec::new(),
+        affinity: dice.once_in(3).then_some(10),
+        answering: Vec::new(),
+    }
+}
+
+/// A table in rows and in messages, side by side.
+struct World {
+    table: Table<V4>,
+    demand: Demand,
+    image: Image,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let (mut batch, mut image) = (Batch::default(), Image::default());
+        batch.begin(2, 1);
+        for set in Set::ALL {
+            set.layout().encode(&mut batch, IpFamily::V4);
+        }
+        for (chain, hook) in FIXED {
+            rules::encode_chain(&mut batch, chain, hook);
+        }
+        for (chain, _) in FIXED {
+            rules::encode_fixed(&mut batch, IpFamily::V4, chain, chain, settings);
+        }
+        for (number, chain) in demand::ALWAYS {
+            element::add_way(&mut batch, number, chain);
+        }
+        batch.end();
+        image.apply(&batch);
+        let mut table = Table::default();
+        table.set_node(NodeRows {
+            service_cidrs: ["10.96.0.0/16"].map(net).into(),
+            local_pods: ["10.244.0.0/16"].map(net).into(),
+            node_addresses: [addr(NODE)].into(),
+        });
+        let mut world = Self {
+            table,
+            demand: Demand::default(),
+            image,
+        };
+        world.carry_out();
+        world
+    }
+
+    /// Carries out what waits; gives the image before.
+    fn carry_out(&mut self) -> Image {
+        let delta: Delta<V4> = self.table.take();
+        let (mut batch, before) = (Batch::default(), self.image.clone());
+        batch.begin(2, 1);
+        self.demand.begin();
+        let (mut messages, mut unplaced) = (Vec::new(), Vec::new());
+        change::write(&mut batch, &mut self.demand, &delta, false, &mut messages, &mut unplaced);
+        assert!(unplaced.is_empty());
+        batch.end();
+        self.image.apply(&batch);
+        self.demand.commit(&delta);
+        self.table.commit();
+        before
+    }
+
+    /// By frontend, the list that it leads to.
+    fn frontends(&self) -> BTreeMap<Frontend<V4>, ServiceId> {
+        let frontend = |row| match row {
+            Row::Frontend { frontend, service, .. } => Some((frontend, service.all())),
+            _ => None,
+        };
+        self.table.rows().into_iter().filter_map(frontend).collect()
+    }
+
+    /// By list, its endpoints.
+    fn endpoints(&self) -> BTreeMap<ServiceId, BTreeSet<Vec<u8>>> {
+        let mut endpoints: BTreeMap<_, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for row in self.table.rows() {
+            let (service, endpoint) = match row {
+                Row::Endpoint { service, endpoint, .. } => (service, endpoint),
+                Row::EndpointId { id, endpoint } => (id.service(), endpoint),
+                _ => continue,
+            };
+            let bytes = [V4::octets(&endpoint.addr).as_ref(), &endpoint.port.get().to_be_bytes()].concat();
+            endpoints.entry(service.all()).or_default().insert(bytes);
+        }
+        endpoints
+    }
+}
+
+fn net(text: &str) -> <V4 as Family>::Net {
+    V4::net(text.parse().unwrap()).unwrap()
+}
+
+fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
+    let (daddr, number, to_node) = match frontend {
+        Frontend::Address { at, .. } => (V4::octets(&at.addr).as_ref().to_vec(), at.port, false),
+        Frontend::NodePort { port, .. } => (NODE.to_vec(), *port, true),
+    };
+    [(OUTSIDE, false), (POD, false), (NODE, true)].into_iter().map(move |(saddr, from_node)| Packet {
+        saddr: saddr.to_vec(),
+        daddr: daddr.clone(),
+        protocol: 6,
+        port: number.get(),
+        local: [from_node, to_node],
+    })
+}
+
+/// Random changes; for each, every packet to a frontend that was there before or is there after it.
+fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usize> {
+    let settings = Settings {
+        detect_local: DetectLocal::Sources,
+        ..Settings::default()
+    };
+    let mut dice = Dice(seed);
+    let mut world = World::new(settings);
+    let mut seen: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for step in 0..changes {
+        let (old_frontends, old_endpoints) = (world.frontends(), world.endpoints());
+        for service in 0..SERVICES {
+            if !dice.once_in(2) {
+                continue;
+            }
+            let plan = plan(service, &mut dice);
+            if dice.once_in(4) {
+                world.table.remove(&plan.key);
+            } else {
+                world.table.set(plan);
+            }
+        }
+        let before = world.carry_out();
+        let (new_frontends, new_endpoints) = (world.frontends(), world.endpoints());
+        let frontends: BTreeSet<_> = old_frontends.keys().chain(new_frontends.keys()).copied().collect();
+        for frontend in frontends {
+            let (old, new) = (old_frontends.get(&frontend), new_frontends.get(&frontend));
+            let lists = [&old_endpoints, &new_endpoints];
+            let targets = old.into_iter().chain(new).flat_map(|id| lists.map(|lists| lists.get(id)));
+            let targets: BTreeSet<_> = targets.flatten().flatten().collect();
+            for packet in packets(&frontend) {
+                let mut walk = Walk::new(&before, &world.image, packet);
+                walk.in_order = in_order;
+                walk.room = !dice.once_in(4);
+                for end in walk.ends() {
+                    let (right, name) = match &end {
+                        End::Translated(to) => (targets.contains(to), "translated"),
+                        End::Drop => (true, "dropped"),
+                        End::Reject => (true, "refused"),
+                        // Only if it is nobody's before or after.
+                        End::Accept => (old.is_none() || new.is_none(), "accepted"),
+                    };
+                    assert!(
+                        right,
+                        "seed {seed}, change {step}: {:?} ends as {end:?}; before {old:?}, after {new:?}: {targets:?}",
+                        walk.packet
+                    );
+                    *seen.entry(name).or_default() += 1;
+                }
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_packet_that_meets_a_change_ends_where_it_belongs_before_or_after_it_or_nowhere() {
+    for (seed, in_order) in [(0x7a3d, false), (0x51f2, true), (0x0c0f_fee1, false)] {
+        let seen = walk(seed, 60, in_order);
+        for end in ["translated", "dropped", "refused", "accepted"] {
+            assert!(seen.get(end).is_some_and(|times| *times > 20), "{end}: {seen:?}");
+        }
+    }
+}
