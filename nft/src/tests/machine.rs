@@ -30,7 +30,7 @@ pub(crate) struct Image {
 #[derive(Clone, Debug, Default)]
 struct Element {
     value: Bytes,
-    jump: Option<Bytes>,
+    verdict: Option<(i32, Bytes)>,
     /// The last key of a range that is one element.
     last: Option<Bytes>,
     range_end: bool,
@@ -115,9 +115,9 @@ impl Image {
                     if kind == NEW_ELEMENT {
                         let last = attribute(element, 10).map(|_| data(element, 10));
                         let value = attribute(element, 2).unwrap_or_default();
-                        let jump = verdict(value).map(|(_, chain)| chain);
+                        let verdict = verdict(value);
                         let value = data(element, 2);
-                        let new = Element { value, jump, last, range_end };
+                        let new = Element { value, verdict, last, range_end };
                         assert!(set.insert(key, new).is_none(), "an element is added twice");
                     } else {
                         assert!(set.remove(&key).is_some(), "an element is removed that is not there");
@@ -216,6 +216,19 @@ enum Step {
     Goto(Bytes),
     Return,
     End(End),
+}
+
+impl Step {
+    fn of((code, chain): (i32, Bytes)) -> Self {
+        match code {
+            1 => Self::End(End::Accept),
+            0 => Self::End(End::Drop),
+            -3 => Self::Jump(chain),
+            -4 => Self::Goto(chain),
+            -5 => Self::Return,
+            code => panic!("verdict {code}"),
+        }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -414,14 +427,7 @@ impl<'a> Walk<'a> {
                     .collect();
             }
             b"immediate" => match verdict(attribute(data, 2).unwrap()) {
-                Some((code, chain)) => match code {
-                    1 => Step::End(End::Accept),
-                    0 => Step::End(End::Drop),
-                    -3 => Step::Jump(chain),
-                    -4 => Step::Goto(chain),
-                    -5 => Step::Return,
-                    code => panic!("verdict {code}"),
-                },
+                Some(verdict) => Step::of(verdict),
                 None => {
                     let bytes = self::data(data, 2);
                     load(&mut state, register(1).unwrap(), &bytes);
@@ -463,7 +469,7 @@ impl<'a> Walk<'a> {
             let element = image.find(&set, &key).cloned();
             let same = |(other, _): &(Option<Element>, bool)| match (other, &element) {
                 (None, None) => true,
-                (Some(a), Some(b)) => (&a.value, &a.jump) == (&b.value, &b.jump),
+                (Some(a), Some(b)) => (&a.value, &a.verdict) == (&b.value, &b.verdict),
                 _ => false,
             };
             // Found the same in the old one, it has seen nothing of the new one yet.
@@ -522,7 +528,7 @@ fn take(mut state: State, to: Option<u32>, element: Option<Element>, inverted: b
         (None, _) if inverted => Step::Next,
         (None, _) => Step::Break,
         (Some(_), _) if inverted => Step::Break,
-        (Some(element), Some(0)) => Step::Jump(element.jump.unwrap_or_default()),
+        (Some(element), Some(0)) => element.verdict.map_or(Step::Break, Step::of),
         (Some(element), Some(to)) => {
             let at = (to as usize - 8) * 4;
             state.registers[at..at + element.value.len()].copy_from_slice(&element.value);
