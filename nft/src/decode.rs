@@ -1,7 +1,7 @@
 //! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not
 //! exactly a row of ours is handed back as foreign.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 
 use crate::demand::{Number, Ways};
 use crate::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
+use crate::key::{Keys, keys_of};
 use crate::sets::Set;
 use crate::udata;
 use crate::wire::{HEADERS, attribute, attributes};
@@ -23,6 +24,21 @@ use crate::wire::{HEADERS, attribute, attributes};
 pub(crate) struct Found<F: Family> {
     pub(crate) rows: Vec<Row<F>>,
     pub(crate) foreign: Vec<Foreign>,
+}
+
+impl<F: Family> Found<F> {
+    /// Whether an element was listed twice, which says that another one was left out.
+    pub(crate) fn repeats_itself(&self) -> bool {
+        let (mut rows, mut foreign) = (HashSet::with_capacity(self.rows.len()), HashSet::new());
+        let first = |row| match keys_of::<F>(row) {
+            Keys::One(key) | Keys::Range(key, _) | Keys::Until(key, _) => key,
+        };
+        self.rows.iter().any(|row| !rows.insert(first(row)))
+            || self
+                .foreign
+                .iter()
+                .any(|element| !foreign.insert((&element.key, element.range_end)))
+    }
 }
 
 /// Gathers the answers to a listing of one set.

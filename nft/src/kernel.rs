@@ -11,7 +11,7 @@ use tandem_core::row::{Pick, Row};
 
 use crate::adopt::{self, OpenError};
 use crate::decode::Found;
-use crate::demand::{self, Demand, Number, UsedUp, Ways};
+use crate::demand::{self, Demand, Number, Ways};
 use crate::family::numbers;
 use crate::listing::{self, words};
 use crate::owner::Ownership;

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::time::Duration;
 
 use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
 use tandem_core::family::{Family, IpFamily};
@@ -328,20 +329,30 @@ pub(crate) fn counter(socket: &mut Socket, family: IpFamily, name: &str) -> Resu
     }
 }
 
-/// What a set holds.
+/// What a set holds. While a hash table grows, the kernel lists some elements twice and leaves as many out, without a
+/// word: it is asked again then.
 pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) -> Result<Found<F>, ListError> {
-    let reader = socket.list(
-        Command::GetSetElem,
-        DUMP,
-        numbers(F::FAMILY).nfproto,
-        |buf| {
-            text(buf, 1, crate::TABLE);
-            text(buf, 2, set.name());
-        },
-        || Reader::<F>::new(set, ways),
-        Reader::message,
-    )?;
-    Ok(reader.finish())
+    const ATTEMPTS: usize = 20;
+    const GROWING: Duration = Duration::from_millis(5);
+    for _ in 0..ATTEMPTS {
+        let reader = socket.list(
+            Command::GetSetElem,
+            DUMP,
+            numbers(F::FAMILY).nfproto,
+            |buf| {
+                text(buf, 1, crate::TABLE);
+                text(buf, 2, set.name());
+            },
+            || Reader::<F>::new(set, ways),
+            Reader::message,
+        )?;
+        let found = reader.finish();
+        if !found.repeats_itself() {
+            return Ok(found);
+        }
+        std::thread::sleep(GROWING);
+    }
+    Err(ListError::Restless)
 }
 
 /// What a failed listing means for the table.

@@ -1,7 +1,10 @@
 //! One Tandem per node. The lock is an empty nftables table that its socket owns: there is one of that name in each
 //! network namespace, whatever else the programs in it share; only who may change nftables there can make it; its comment
-//! names who made it; and the kernel removes it with the socket, however the process ends. Taken by the program before it
-//! opens the tables.
+//! names who made it; and with the socket it loses its owner, however the process ends: it is no lock then. Taken by the
+//! program before it opens the tables, and removed when that ends in peace.
+//!
+//! It persists where the kernel can (6.9), for the sake of nft 1.0.6: that ends its listings in JSON at a table that has
+//! exactly one flag.
 
 use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
@@ -16,13 +19,14 @@ const NAME: &str = "tandem-node-lock";
 /// NFPROTO_IPV4: the family that is always there.
 const NFPROTO: u8 = 2;
 const OWNER: u32 = 0x2;
+const PERSIST: u32 = 0x4;
 /// How often it is tried again because a holder went while it was being looked at.
 const ATTEMPTS: usize = 20;
 
 /// Held as long as this program programs the node.
 #[derive(Debug)]
 pub struct NodeLock {
-    _socket: Socket,
+    socket: Socket,
 }
 
 /// Why the lock was not taken.
@@ -51,16 +55,20 @@ impl NodeLock {
     /// Takes the lock of this thread's network namespace.
     pub fn acquire() -> Result<Self, LockError> {
         let mut socket = Socket::with(Buffers::SMALL).map_err(|error| LockError::Failed(error.to_string()))?;
-        let mut leftover = false;
+        let (mut leftover, mut flags) = (false, OWNER | PERSIST);
         for _ in 0..ATTEMPTS {
-            let outcome = make(&mut socket, leftover);
+            let outcome = make(&mut socket, leftover, flags);
             if let Outcome::Done = outcome {
-                return Ok(Self { _socket: socket });
+                return Ok(Self { socket });
+            }
+            if flags & PERSIST != 0 && is_about_flags(&outcome) {
+                flags = OWNER;
+                continue;
             }
             match look(&mut socket).map_err(LockError::Failed)? {
-                Some(facts) if facts.owner == socket.port() => return Ok(Self { _socket: socket }),
+                Some(facts) if facts.owner == socket.port() => return Ok(Self { socket }),
                 Some(facts) if facts.owner != 0 => return Err(held(&facts)),
-                // A table without an owner is nobody's: it came from a file.
+                // A table without an owner is nobody's: whoever made it was killed, or it came from a file.
                 Some(_) => leftover = true,
                 // Whoever was in the way is gone.
                 None if in_the_way(&outcome) => leftover = false,
@@ -73,20 +81,40 @@ impl NodeLock {
     }
 }
 
+impl Drop for NodeLock {
+    /// Nothing depends on it: without its owner it is no lock.
+    fn drop(&mut self) {
+        let mut batch = Batch::default();
+        let first = self.socket.sequence();
+        batch.begin(NFPROTO, first);
+        batch.message(Command::DelTable, 0, |buf| text(buf, 1, NAME));
+        batch.end();
+        let _ = self.socket.transact(batch.bytes(), first, batch.last_sequence());
+    }
+}
+
+/// Whether the kernel does not know a flag.
+fn is_about_flags(outcome: &Outcome) -> bool {
+    let Outcome::Refused(refusals) = outcome else { return false };
+    refusals
+        .iter()
+        .any(|refusal| matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP))
+}
+
 /// Makes the table, in the place of one that nobody owns if there is one.
-fn make(socket: &mut Socket, leftover: bool) -> Outcome {
+fn make(socket: &mut Socket, leftover: bool, flags: u32) -> Outcome {
     let comment = udata::commented(udata::cut(&Holder::this_process().to_string()));
     let mut batch = Batch::default();
     let first = socket.sequence();
     batch.begin(NFPROTO, first);
     if leftover {
-        tracing::warn!("table ip {NAME} is there and belongs to nobody: it is made anew");
+        tracing::info!("table ip {NAME} is there and belongs to nobody any more: it is made anew");
         batch.message(Command::DelTable, 0, |buf| text(buf, 1, NAME));
     }
     batch.message(Command::NewTable, CREATE | EXCLUSIVE, |buf| {
         let _ = PushTableAttrs::new(buf)
             .push_name_bytes(NAME.as_bytes())
-            .push_flags(OWNER)
+            .push_flags(flags)
             .push_userdata(&comment);
     });
     batch.end();

@@ -5,9 +5,9 @@
 //! or masquerade what is addressed to a Service before its rules see it. So this table's chains are registered anew when
 //! a rival appears. Called between changes; a change never waits for it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use tandem_core::family::{Family, IpFamily};
 
@@ -18,8 +18,11 @@ use crate::listing::{self, words};
 use crate::rules::{self, FIXED, Hook, STAND_IN};
 use crate::socket::Outcome;
 
-/// Transactions that this process carried out, of both families: the kernel numbers them all in one row.
-static CARRIED_OUT: AtomicU32 = AtomicU32::new(0);
+thread_local! {
+    /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
+    /// thread owns both tables; whatever another one does counts as another program's, and costs one more look.
+    static CARRIED_OUT: Cell<u32> = const { Cell::new(0) };
+}
 
 /// A chain of another program, however often its table is made anew under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,13 +38,13 @@ pub(crate) struct Seen {
     rivals: HashSet<Rival>,
     /// Whether the old iptables, which nftables does not list, had a nat table.
     legacy: bool,
-    /// The kernel's generation then, and how many transactions were this process's.
+    /// The kernel's generation then, and how many transactions were this thread's.
     at: Option<(u32, u32)>,
 }
 
 /// One transaction was carried out.
 pub(crate) fn carried_out() {
-    CARRIED_OUT.fetch_add(1, Ordering::Relaxed);
+    CARRIED_OUT.set(CARRIED_OUT.get().wrapping_add(1));
 }
 
 /// This table's hooks of type nat.
@@ -58,7 +61,7 @@ impl<F: Family> Kernel<F> {
     pub fn keep_first(&mut self) -> Result<bool, String> {
         let unread = |error| words(F::FAMILY, &error);
         let generation = listing::generation(&mut self.socket).map_err(unread)?;
-        let at = (generation, CARRIED_OUT.load(Ordering::Relaxed));
+        let at = (generation, CARRIED_OUT.get());
         let legacy = legacy_nat(F::FAMILY);
         let undisturbed = self.seen.at.is_some_and(|(generation, carried_out)| {
             at.0.wrapping_sub(generation) == at.1.wrapping_sub(carried_out)

@@ -180,14 +180,13 @@ fn a_tandem_that_may_not_change_nftables_says_what_it_lacks() -> Result<()> {
 }
 
 #[test]
-fn a_killed_tandem_leaves_no_lock_and_the_next_one_starts_at_once() -> Result<()> {
+fn a_killed_tandem_holds_no_lock_and_the_next_one_starts_at_once() -> Result<()> {
     let node = Empty::new()?;
     let mut tandem = node.start()?;
     tandem.wait_ready()?;
     for _ in 0..3 {
         ensure!(node.tables()?.contains(TABLE), "{}", node.tables()?);
         tandem.kill()?;
-        ensure!(!node.tables()?.contains(TABLE), "{}", node.tables()?);
         tandem.restart()?;
         tandem.wait_ready()?;
     }

@@ -236,3 +236,15 @@ fn many_that_come_and_go_never_hold_it_together_and_each_is_told_why() {
         assert!(taken.into_inner() > 0);
     });
 }
+
+#[test]
+fn nft_lists_all_that_stands_beside_the_lock_as_json() {
+    in_namespace(|| {
+        let lock = acquire();
+        assert!(nft(&[], "table inet admins { }\n"));
+        let listing = run("nft", &["-j", "list", "ruleset"]);
+        assert!(listing.contains("admins") && listing.trim_end().ends_with("]}"), "{listing}");
+        drop(lock);
+        assert_eq!(run("nft", &["list", "tables"]), "table inet admins\n");
+    });
+}

@@ -175,17 +175,28 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
     });
 }
 
+struct Over(AtomicBool);
+
+/// Ends the flood, also where the test fails.
+struct Ends<'a>(&'a Over);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_packet_is_missed_while_chains_are_registered_anew() {
     const TIMES: usize = 60;
     in_namespace(|| {
         let scene = Scene::new::<V4>();
         let mut kernel = scene.kernel::<V4>();
-        let over = AtomicBool::new(false);
+        let over = Over(AtomicBool::new(false));
         let (sent, (ours, theirs)) = std::thread::scope(|scope| {
             let flood = scope.spawn(|| {
                 let (mut sent, mut arrived) = (0, (0, 0));
-                while !over.load(Ordering::Relaxed) {
+                while !over.0.load(Ordering::Relaxed) {
                     scene.send();
                     sent += 1;
                     let (ours, theirs) = scene.arrived();
@@ -193,12 +204,13 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
                 }
                 (sent, arrived)
             });
+            let ends = Ends(&over);
             for n in 0..TIMES {
                 // It masquerades nothing and leads nowhere: its being there is enough.
                 feed(&format!("table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"));
                 assert_eq!(kernel.keep_first(), Ok(true));
             }
-            over.store(true, Ordering::Relaxed);
+            drop(ends);
             flood.join().expect("a flood")
         });
         assert!(sent > TIMES, "{sent} packets");
