@@ -85,7 +85,12 @@ impl Interfaces {
         follow(
             || read(&mut socket, &names),
             || changes.recv().map(drop).map_err(|error| error.to_string()),
-            |found: Found| found.into_events().into_iter().all(|event| events.blocking_send(event).is_ok()),
+            |found: Found| {
+                found
+                    .into_events()
+                    .into_iter()
+                    .all(|event| events.blocking_send(event).is_ok())
+            },
             std::thread::sleep,
         );
     }
@@ -126,12 +131,15 @@ fn named(names_of: &UnixDatagram, found: Vec<(IpAddr, u32)>) -> Found {
     let mut addresses: Vec<IpAddr> = found.iter().map(|(address, _)| *address).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let named = found
+    let pairs = found
         .into_iter()
         .filter_map(|(address, index)| Some((address, name(index)?)));
-    let mut named: Vec<_> = named.collect();
-    named.sort_unstable_by_key(|(address, name)| (*address, *name.padded()));
-    Found { addresses, named }
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_unstable_by_key(|(address, name)| (*address, *name.padded()));
+    Found {
+        addresses,
+        named: pairs,
+    }
 }
 
 /// Reads, tells what is new, and waits for the next change, until nobody listens any more. What could not be read is

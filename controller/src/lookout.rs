@@ -68,7 +68,8 @@ struct Memory {
 
 impl Memory {
     fn look<F: Family>(&mut self, now: Instant) -> Result<Around, String> {
-        let count = unremembered::<F>().map_err(|error| format!("{error}; whether clients are remembered is not known"))?;
+        let count =
+            unremembered::<F>().map_err(|error| format!("{error}; whether clients are remembered is not known"))?;
         Ok(self.seen::<F>(count.unwrap_or_default(), now))
     }
 
@@ -94,7 +95,10 @@ mod tests {
         let (mut memory, start) = (Memory::default(), Instant::now());
         let mut look = |count, minutes: u64| {
             let around = memory.seen::<V6>(count, start + Duration::from_mins(minutes));
-            let Around::Unremembered { connections, lately, .. } = around else {
+            let Around::Unremembered {
+                connections, lately, ..
+            } = around
+            else {
                 panic!("{around:?}");
             };
             assert_eq!(connections, count);

@@ -19,7 +19,7 @@ use crate::rivals::{self, Seen};
 use crate::sets::Set;
 use crate::socket::{Buffers, Outcome, Socket};
 use crate::wire::Batch;
-use crate::{change, Settings, element, explain, parts, rules};
+use crate::{Settings, change, element, explain, parts, rules};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]

@@ -95,7 +95,9 @@ impl Drop for NodeLock {
 
 /// Whether the kernel does not know a flag.
 fn is_about_flags(outcome: &Outcome) -> bool {
-    let Outcome::Refused(refusals) = outcome else { return false };
+    let Outcome::Refused(refusals) = outcome else {
+        return false;
+    };
     refusals
         .iter()
         .any(|refusal| matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP))

@@ -63,9 +63,10 @@ impl<F: Family> Kernel<F> {
         let generation = listing::generation(&mut self.socket).map_err(unread)?;
         let at = (generation, CARRIED_OUT.get());
         let legacy = legacy_nat(F::FAMILY);
-        let undisturbed = self.seen.at.is_some_and(|(generation, carried_out)| {
-            at.0.wrapping_sub(generation) == at.1.wrapping_sub(carried_out)
-        });
+        let undisturbed = self
+            .seen
+            .at
+            .is_some_and(|(generation, carried_out)| at.0.wrapping_sub(generation) == at.1.wrapping_sub(carried_out));
         let mut came = legacy && !self.seen.legacy;
         if !undisturbed {
             let rivals = listing::rivals(&mut self.socket, F::FAMILY).map_err(unread)?;
@@ -120,7 +121,12 @@ impl<F: Family> Kernel<F> {
             Outcome::NotSent(error) => Err(error.to_string()),
             Outcome::Lost(reason) => Err(reason),
         }
-        .map_err(|reason| format!("putting the nat chains of table {} first: {reason}", numbers(F::FAMILY).name))
+        .map_err(|reason| {
+            format!(
+                "putting the nat chains of table {} first: {reason}",
+                numbers(F::FAMILY).name
+            )
+        })
     }
 }
 

@@ -417,7 +417,7 @@ fn probes_are_answered_beside_six_hundred_silent_connections_also_where_no_file_
         Ok(())
     };
     let mut held = Vec::new();
-    let mut hold = |from: &Namespace, to: SocketAddr, number: usize| -> Result<()> {
+    let mut besiege = |from: &Namespace, to: SocketAddr, number: usize| -> Result<()> {
         let stream = from.run(|| {
             let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
             stream.write_all(SILENT[number % SILENT.len()].as_bytes())?;
@@ -427,9 +427,9 @@ fn probes_are_answered_beside_six_hundred_silent_connections_also_where_no_file_
         Ok(())
     };
     for number in 0..600 {
-        hold(stage.client(), to[0], number)?;
-        hold(stage.client(), to[1], number)?;
-        hold(stage.node(), here, number)?;
+        besiege(stage.client(), to[0], number)?;
+        besiege(stage.client(), to[1], number)?;
+        besiege(stage.node(), here, number)?;
         if number % 50 == 0 {
             probe().with_context(|| format!("after {number} of each"))?;
         }

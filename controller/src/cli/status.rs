@@ -133,7 +133,10 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
     );
     if family.unremembered > 0 {
         let count = family.unremembered;
-        line("  Affinity:", &format!("{count} connections of clients that could not be remembered"));
+        line(
+            "  Affinity:",
+            &format!("{count} connections of clients that could not be remembered"),
+        );
     }
     let error = family
         .last_error

@@ -224,6 +224,11 @@ impl<F: Family> Reconciler<F> {
         }
     }
 
+    /// Whether all Services were programmed since the tables were opened.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
     /// Whether the next change has nothing that flows depend on.
     fn is_idle(&self) -> bool {
         self.staged.is_empty() && self.staged_frontends.is_empty()

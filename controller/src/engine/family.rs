@@ -231,7 +231,9 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Takes in what was seen beside the tables.
     pub fn look_around(&mut self, around: &Around) {
-        if let Around::Unremembered { family, connections, .. } = around
+        if let Around::Unremembered {
+            family, connections, ..
+        } = around
             && *family == F::FAMILY
         {
             self.status.unremembered = *connections;
@@ -401,7 +403,8 @@ impl<F: Family> FamilyEngine<F> {
         }
         self.table.commit();
         if let Some(flows) = &mut self.flows {
-            if orphans {
+            // Before all was loaded, whatever goes is an earlier run's.
+            if orphans || !flows.is_loaded() {
                 flows.orphaned(&delta);
             }
             flows.commit();

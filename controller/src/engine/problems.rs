@@ -247,7 +247,9 @@ impl Facts<'_> {
         problems.extend(self.overlaps(v4.1));
         problems.extend(self.overlaps(v6.1));
         problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
-        let full = [IpFamily::V4, IpFamily::V6].into_iter().filter(|family| self.around.full.contains(*family));
+        let full = [IpFamily::V4, IpFamily::V6]
+            .into_iter()
+            .filter(|family| self.around.full.contains(*family));
         problems.extend(full.map(NodeProblem::AffinityFull));
         problems
     }

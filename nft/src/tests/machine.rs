@@ -49,7 +49,10 @@ fn text(bytes: &[u8], kind: u16) -> Bytes {
 }
 
 fn data(bytes: &[u8], kind: u16) -> Bytes {
-    attribute(bytes, kind).and_then(|data| attribute(data, 1)).unwrap_or_default().to_vec()
+    attribute(bytes, kind)
+        .and_then(|data| attribute(data, 1))
+        .unwrap_or_default()
+        .to_vec()
 }
 
 /// The chain that a verdict's data jumps to, and the verdict's code.
@@ -117,7 +120,12 @@ impl Image {
                         let value = attribute(element, 2).unwrap_or_default();
                         let verdict = verdict(value);
                         let value = data(element, 2);
-                        let new = Element { value, verdict, last, range_end };
+                        let new = Element {
+                            value,
+                            verdict,
+                            last,
+                            range_end,
+                        };
                         assert!(set.insert(key, new).is_none(), "an element is added twice");
                     } else {
                         assert!(set.remove(&key).is_some(), "an element is removed that is not there");
@@ -338,6 +346,7 @@ impl<'a> Walk<'a> {
         done
     }
 
+    #[expect(clippy::too_many_lines, reason = "a line or two for each kind of expression")]
     fn expression(&self, name: &[u8], data: &[u8], mut state: State) -> Vec<(State, Step)> {
         let register = |kind| number(data, kind).map(|register| (register as usize - 8) * 4);
         let load = |state: &mut State, at: usize, bytes: &[u8]| {
@@ -413,7 +422,11 @@ impl<'a> Walk<'a> {
                 let wanted = self::data(data, 3);
                 let at = register(1).unwrap();
                 let equal = state.registers[at..at + wanted.len()] == wanted[..];
-                if equal == (number(data, 2).unwrap() == EQ) { Step::Next } else { Step::Break }
+                if equal == (number(data, 2).unwrap() == EQ) {
+                    Step::Next
+                } else {
+                    Step::Break
+                }
             }
             b"numgen" => {
                 let modulus = number(data, 2).unwrap();
@@ -426,14 +439,13 @@ impl<'a> Walk<'a> {
                     })
                     .collect();
             }
-            b"immediate" => match verdict(attribute(data, 2).unwrap()) {
-                Some(verdict) => Step::of(verdict),
-                None => {
-                    let bytes = self::data(data, 2);
-                    load(&mut state, register(1).unwrap(), &bytes);
+            b"immediate" => verdict(attribute(data, 2).unwrap()).map_or_else(
+                || {
+                    load(&mut state, register(1).unwrap(), &self::data(data, 2));
                     Step::Next
-                }
-            },
+                },
+                Step::of,
+            ),
             b"lookup" => return self.lookup(data, state),
             b"dynset" => {
                 self.dynset(data, &mut state);
@@ -462,7 +474,15 @@ impl<'a> Walk<'a> {
         let key = state.registers[at..at + key_len].to_vec();
         if set == b"affinity" || set == b"priorities" {
             let value = state.remembered.get(&key).or_else(|| self.affinity.get(&key)).cloned();
-            return vec![take(state, to, value.map(|value| Element { value, ..Element::default() }), false)];
+            return vec![take(
+                state,
+                to,
+                value.map(|value| Element {
+                    value,
+                    ..Element::default()
+                }),
+                false,
+            )];
         }
         let mut found: Vec<(Option<Element>, bool)> = Vec::new();
         for (image, newer) in self.generations(state.newer) {

@@ -162,7 +162,14 @@ impl World {
         batch.begin(2, 1);
         self.demand.begin();
         let (mut messages, mut unplaced) = (Vec::new(), Vec::new());
-        change::write(&mut batch, &mut self.demand, &delta, false, &mut messages, &mut unplaced);
+        change::write(
+            &mut batch,
+            &mut self.demand,
+            &delta,
+            false,
+            &mut messages,
+            &mut unplaced,
+        );
         assert!(unplaced.is_empty());
         batch.end();
         self.image.apply(&batch);
@@ -205,13 +212,15 @@ fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
         Frontend::Address { at, .. } => (V4::octets(&at.addr).as_ref().to_vec(), at.port, false),
         Frontend::NodePort { port, .. } => (NODE.to_vec(), *port, true),
     };
-    [(OUTSIDE, false), (POD, false), (NODE, true)].into_iter().map(move |(saddr, from_node)| Packet {
-        saddr: saddr.to_vec(),
-        daddr: daddr.clone(),
-        protocol: 6,
-        port: number.get(),
-        local: [from_node, to_node],
-    })
+    [(OUTSIDE, false), (POD, false), (NODE, true)]
+        .into_iter()
+        .map(move |(saddr, from_node)| Packet {
+            saddr: saddr.to_vec(),
+            daddr: daddr.clone(),
+            protocol: 6,
+            port: number.get(),
+            local: [from_node, to_node],
+        })
 }
 
 /// Random changes; for each, every packet to a frontend that was there before or is there after it.
@@ -222,7 +231,7 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
     };
     let mut dice = Dice(seed);
     let mut world = World::new(settings);
-    let mut seen: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut tally: BTreeMap<&'static str, usize> = BTreeMap::new();
     for step in 0..changes {
         let (old_frontends, old_endpoints) = (world.frontends(), world.endpoints());
         for service in 0..SERVICES {
@@ -242,7 +251,10 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
         for frontend in frontends {
             let (old, new) = (old_frontends.get(&frontend), new_frontends.get(&frontend));
             let lists = [&old_endpoints, &new_endpoints];
-            let targets = old.into_iter().chain(new).flat_map(|id| lists.map(|lists| lists.get(id)));
+            let targets = old
+                .into_iter()
+                .chain(new)
+                .flat_map(|id| lists.map(|lists| lists.get(id)));
             let targets: BTreeSet<_> = targets.flatten().flatten().collect();
             for packet in packets(&frontend) {
                 let mut walk = Walk::new(&before, &world.image, packet);
@@ -261,12 +273,12 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
                         "seed {seed}, change {step}: {:?} ends as {end:?}; before {old:?}, after {new:?}: {targets:?}",
                         walk.packet
                     );
-                    *seen.entry(name).or_default() += 1;
+                    *tally.entry(name).or_default() += 1;
                 }
             }
         }
     }
-    seen
+    tally
 }
 
 #[test]

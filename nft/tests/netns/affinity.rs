@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::time::Duration;
 
-use crate::rows::{addr, at, endpoint, frontend, port, service, sticky};
 use crate::fill::fill;
+use crate::rows::{addr, at, endpoint, frontend, port, service, sticky};
 use crate::support::{in_namespace, run};
 use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};

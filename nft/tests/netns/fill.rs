@@ -4,11 +4,13 @@
 use std::ops::Range;
 
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
+};
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::ServiceId;
 
-const NEW_ELEMENT: u16 = 10 << 8 | 12;
+const NEW_ELEMENT: u16 = 0x0a0c;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const REQUEST: u16 = 1;
@@ -51,14 +53,31 @@ pub(crate) fn fill<F: Family>(service: ServiceId, shares: Range<u32>) {
     for part in shares.chunks(AT_ONCE as usize) {
         let element = |share: &u32| {
             let key = attribute(1, &[service.raw().to_ne_bytes(), share.to_ne_bytes()].concat());
-            nested(1, &[nested(1, &[key]), nested(2, &[value.clone()]), attribute(4, &3_600_000_u64.to_be_bytes())])
+            nested(
+                1,
+                &[
+                    nested(1, &[key]),
+                    nested(2, std::slice::from_ref(&value)),
+                    attribute(4, &3_600_000_u64.to_be_bytes()),
+                ],
+            )
         };
         let elements: Vec<_> = part.iter().map(element).collect();
-        let content = [attribute(1, b"tandem\0"), attribute(2, b"affinity\0"), nested(3, &elements)].concat();
+        let content = [
+            attribute(1, b"tandem\0"),
+            attribute(2, b"affinity\0"),
+            nested(3, &elements),
+        ]
+        .concat();
         batch.extend(message(NEW_ELEMENT, CREATE | ACK, nfproto, 0, &content));
     }
     batch.extend(message(BATCH_END, 0, 0, 10, &[]));
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER));
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(NETFILTER),
+    );
     let socket = socket.expect("a socket");
     bind(&socket, &SocketAddrNetlink::new(0, 0)).expect("bound");
     sockopt::set_socket_send_buffer_size_force(&socket, 16 << 20).expect("a buffer");

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use crate::ruleset::made_by_nft;
 use crate::rows::{any, nth, plain, port, reference, service, sticky};
+use crate::ruleset::made_by_nft;
 use crate::support::{check_loads, in_namespace, list, run, until, without_lines, without_owner};
 use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};

@@ -243,7 +243,10 @@ fn nft_lists_all_that_stands_beside_the_lock_as_json() {
         let lock = acquire();
         assert!(nft(&[], "table inet admins { }\n"));
         let listing = run("nft", &["-j", "list", "ruleset"]);
-        assert!(listing.contains("admins") && listing.trim_end().ends_with("]}"), "{listing}");
+        assert!(
+            listing.contains("admins") && listing.trim_end().ends_with("]}"),
+            "{listing}"
+        );
         drop(lock);
         assert_eq!(run("nft", &["list", "tables"]), "table inet admins\n");
     });

@@ -27,17 +27,33 @@ fn name<F: Family>() -> &'static str {
 }
 
 fn feed(ruleset: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
-    nft.stdin.take().expect("piped").write_all(ruleset.as_bytes()).expect("nft reads");
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft");
+    nft.stdin
+        .take()
+        .expect("piped")
+        .write_all(ruleset.as_bytes())
+        .expect("nft reads");
     assert!(nft.wait().expect("nft").success(), "{ruleset}");
 }
 
 impl Scene {
     fn new<F: Family>() -> Self {
         let flag = if F::FAMILY == IpFamily::V4 { "-4" } else { "-6" };
-        let services = if F::FAMILY == IpFamily::V4 { "10.96.0.0/16" } else { "fd00:96::/64" };
+        let services = if F::FAMILY == IpFamily::V4 {
+            "10.96.0.0/16"
+        } else {
+            "fd00:96::/64"
+        };
         run("ip", &[flag, "route", "add", services, "dev", "lo"]);
-        let local = if F::FAMILY == IpFamily::V4 { "10.244.0.0/16" } else { "fd00:244::/64" };
+        let local = if F::FAMILY == IpFamily::V4 {
+            "10.244.0.0/16"
+        } else {
+            "fd00:244::/64"
+        };
         run("ip", &[flag, "route", "add", "local", local, "dev", "lo"]);
         std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("nonlocal");
         let server = |v4, v6| {
@@ -65,7 +81,7 @@ impl Scene {
         ));
     }
 
-    fn rows<F: Family>(&self) -> Vec<Row<F>> {
+    fn rows<F: Family>() -> Vec<Row<F>> {
         vec![
             Row::Endpoint {
                 service: plain(1),
@@ -82,11 +98,11 @@ impl Scene {
         ]
     }
 
-    fn kernel<F: Family>(&self) -> Kernel<F> {
+    fn kernel<F: Family>() -> Kernel<F> {
         let mut kernel = Kernel::open(Settings::default()).expect("a table");
         kernel
             .apply(&Delta {
-                added: self.rows::<F>(),
+                added: Self::rows::<F>(),
                 ..Delta::default()
             })
             .expect("rows");
@@ -94,7 +110,11 @@ impl Scene {
     }
 
     fn send(&self) {
-        let any = if self.service.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let any = if self.service.is_ipv4() {
+            "127.0.0.1:0"
+        } else {
+            "[::1]:0"
+        };
         let socket = UdpSocket::bind(any).expect("a client");
         socket.send_to(b"?", self.service).expect("a packet");
     }
@@ -116,7 +136,7 @@ fn both_orders<F: Family>(table: &str) {
         let scene = Scene::new::<F>();
         scene.rival::<F>(table);
         assert_eq!(scene.ask(), (0, 1), "the rival works");
-        let mut kernel = scene.kernel::<F>();
+        let mut kernel = Scene::kernel::<F>();
         assert_eq!(scene.ask(), (1, 0), "made later, asked first");
         assert_eq!(kernel.keep_first(), Ok(false), "nothing new");
         run("nft", &["delete", "table", table, "rival"]);
@@ -130,7 +150,10 @@ fn both_orders<F: Family>(table: &str) {
         assert!(!listing.contains("stand-in"), "{listing}");
         check_loads(&listing);
         // The same names and numbers, in one transaction.
-        feed(&format!("delete table {table} rival\n{}", run("nft", &["list", "table", table, "rival"])));
+        feed(&format!(
+            "delete table {table} rival\n{}",
+            run("nft", &["list", "table", table, "rival"])
+        ));
         assert_eq!(scene.ask(), (0, 1), "made anew, the rival is first");
         assert_eq!(kernel.keep_first(), Ok(true));
         assert_eq!(scene.ask(), (1, 0));
@@ -149,7 +172,7 @@ fn the_tables_chains_are_asked_before_those_that_came_earlier_and_those_that_cam
 fn a_table_that_is_taken_over_is_put_first_and_one_that_nobody_keeps_is_not() {
     in_namespace(|| {
         let scene = Scene::new::<V4>();
-        drop(scene.kernel::<V4>());
+        drop(Scene::kernel::<V4>());
         // A Tandem that has ended does not stand in the way of whoever comes next.
         scene.rival::<V4>("ip");
         assert_eq!(scene.ask(), (0, 1));
@@ -165,8 +188,10 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
     in_namespace(|| {
         run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may write into it
         let scene = Scene::new::<V4>();
-        drop(scene.kernel::<V4>());
-        feed("table ip tandem {\n chain output-stand-in {\n  type nat hook output priority -100\n  jump service-traffic\n }\n}\n");
+        drop(Scene::kernel::<V4>());
+        feed(
+            "table ip tandem {\n chain output-stand-in {\n  type nat hook output priority -100\n  jump service-traffic\n }\n}\n",
+        );
         let mut kernel = Kernel::<V4>::open(Settings::default()).expect("the table");
         let listing = list("ip");
         assert!(!listing.contains("stand-in"), "{listing}");
@@ -191,7 +216,7 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
     const TIMES: usize = 60;
     in_namespace(|| {
         let scene = Scene::new::<V4>();
-        let mut kernel = scene.kernel::<V4>();
+        let mut kernel = Scene::kernel::<V4>();
         let over = Over(AtomicBool::new(false));
         let (sent, (ours, theirs)) = std::thread::scope(|scope| {
             let flood = scope.spawn(|| {
@@ -207,7 +232,9 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
             let ends = Ends(&over);
             for n in 0..TIMES {
                 // It masquerades nothing and leads nowhere: its being there is enough.
-                feed(&format!("table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"));
+                feed(&format!(
+                    "table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"
+                ));
                 assert_eq!(kernel.keep_first(), Ok(true));
             }
             drop(ends);

@@ -35,7 +35,9 @@ impl<F: Family> FamilyEngine<F> {
     /// to be tried again.
     pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, world: &World<'_>) -> Result<(), String> {
         for key in services {
-            let Ok(plans) = plans::<F>(&key, world, &self.node) else { continue };
+            let Ok(plans) = plans::<F>(&key, world, &self.node) else {
+                continue;
+            };
             if let Err(reason) = self.make_one_do(&key, &plans, world) {
                 self.pending.insert(key);
                 return Err(reason);

@@ -101,7 +101,11 @@ fn without_udp_only_frontends_that_come_are_asked_about() {
         arrivals: true,
         ..Look::default()
     };
-    assert_eq!(probe.asked(), Some(arrivals.clone()), "clients may have connected before");
+    assert_eq!(
+        probe.asked(),
+        Some(arrivals.clone()),
+        "clients may have connected before"
+    );
     bring(&mut engine, slice("web", &[2]));
     assert_eq!(probe.asked(), None, "an endpoint is no frontend");
     bring(&mut engine, service("shop", 2));

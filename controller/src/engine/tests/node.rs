@@ -85,7 +85,8 @@ const WHOLE: [[&str; 2]; 2] = [
 
 #[test]
 fn whatever_field_of_the_node_goes_empty_its_rows_stay_and_it_is_said() {
-    let emptied: [(fn(&mut Node), usize); 6] = [
+    type Emptied = (fn(&mut Node), usize);
+    let emptied: [Emptied; 6] = [
         (|node| node.addresses.clear(), 2),
         (|node| node.addresses.truncate(1), 1),
         (|node| node.pod_cidrs.clear(), 2),

@@ -91,7 +91,9 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
             // More ports than there are ids with affinity are served without; what is too large stays as it was.
             for aside in snapshot.v4.set_aside.iter().chain(&snapshot.v6.set_aside) {
                 assert!(
-                    ["has no session affinity", "is too large"].iter().any(|why| aside.reason.contains(why)),
+                    ["has no session affinity", "is too large"]
+                        .iter()
+                        .any(|why| aside.reason.contains(why)),
                     "{name}: {}",
                     aside.reason
                 );
