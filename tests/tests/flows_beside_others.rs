@@ -33,7 +33,7 @@ fn a_nat_table_made_while_tandem_runs_does_not_come_before_it() -> Result<()> {
     let stage = Stage::new(&web())?;
     for family in Ip::BOTH {
         let (name, word, service) = (family.table(), header(family), family.cluster_ip(10));
-        let ask = || stage.ask(stage.pod("web-3"), 3, Protocol::Tcp, (service, 80));
+        let ask = || stage.ask(stage.client(), 3, Protocol::Tcp, (service, 80));
         let before = ask()?;
         ensure!(before.names() == ["web-1"], "{before:?}");
         // As a hostPort or a redirection would, and then masquerades what it leads to.

@@ -27,9 +27,12 @@ struct Empty {
 impl Empty {
     fn new() -> Result<Self> {
         let scratch = Scratch::new("lock")?;
+        let folder = Folder::new(scratch.path().join("manifests"))?;
+        // A file without objects says that there are none; a folder without files says nothing.
+        folder.write("none.yaml", &[])?;
         Ok(Self {
             namespace: Namespace::new("lock")?,
-            folder: Folder::new(scratch.path().join("manifests"))?,
+            folder,
             scratch,
         })
     }
@@ -125,6 +128,9 @@ fn a_tandem_of_another_pod_is_named_by_what_the_lock_says_of_it() -> Result<()> 
     }
     second.finish()?;
     drop(first);
+    // It ends with its pid namespace, a moment after the program that made that.
+    let free = || (!node.namespace.exec(&["nft", "list", "ruleset"]).ok()?.contains("flags owner")).then_some(());
+    eventually(PATIENCE, free).context("the first one does not end")?;
     node.start()?.wait_ready()
 }
 
@@ -205,6 +211,7 @@ fn a_table_of_that_name_from_a_file_keeps_nobody_from_starting_and_cleanup_takes
     let listing = node.namespace.exec(&["nft", "list", "ruleset"])?;
     ensure!(!listing.contains("from a file"), "{listing}");
     tandem.kill()?;
+    node.nft("delete table ip tandem-node-lock\n")?;
     node.nft(plain)?;
     cleanup(&node.namespace, &tandem.socket())?;
     ensure!(node.tables()?.is_empty(), "{}", node.tables()?);
