@@ -16,7 +16,7 @@ pub(crate) fn excerpt(setting: &Setting, paper: &Paper) -> Result<()> {
     let service = element("services", id)?;
     let (_, noted) = service.rsplit_once(" : ").context("a service that leads nowhere")?;
     let pick = element("picks", &way(noted)?)?;
-    let (_, chain) = pick.rsplit_once(" goto ").context("a number that leads nowhere")?;
+    let (_, chain) = pick.rsplit_once(" jump ").context("a number that leads nowhere")?;
     let rule = rule(setting, chain)?;
     let count: usize = chain
         .trim_start_matches("pick-")
