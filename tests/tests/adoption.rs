@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -84,8 +84,12 @@ fn killed_in_the_middle_of_500_changes_it_takes_over_and_traffic_notices_nothing
     let folder = stage.folder.clone();
     let done = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&done);
+    let back = Arc::new(AtomicBool::new(false));
+    let is_back = Arc::clone(&back);
     let changes = thread::spawn(move || {
-        (0..CHANGES).try_for_each(|n| {
+        // More of them where a start takes long: they go on until it is back for good.
+        let goes_on = |n: &usize| *n < CHANGES || (!is_back.load(Ordering::Relaxed) && *n < 20 * CHANGES);
+        (0..).take_while(goes_on).try_for_each(|n| {
             thread::sleep(Duration::from_millis(4));
             count.fetch_add(1, Ordering::Relaxed);
             change(&folder, n)
@@ -107,7 +111,8 @@ fn killed_in_the_middle_of_500_changes_it_takes_over_and_traffic_notices_nothing
             assert!(status["rowsAdopted"].as_u64().unwrap_or_default() > 30, "{status:#}");
         }
     }
-    assert!(done.load(Ordering::Relaxed) < CHANGES, "the changes were over too soon");
+    assert!(done.load(Ordering::Relaxed) < 20 * CHANGES, "the changes were over too soon");
+    back.store(true, Ordering::Relaxed);
     changes
         .join()
         .map_err(|_| anyhow::anyhow!("the thread that changes panicked"))??;

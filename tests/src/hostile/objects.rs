@@ -26,6 +26,15 @@ pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
             crowd(externals(1).take(63), &[], 99, 8),
         ),
         ("deleted", Vec::new()),
+        // Just below what a Service may have.
+        ("256 externalIPs x 120 ports", crowd(externals(1).take(256), &[], 120, 8)),
+        ("the same, other addresses", crowd(externals(9).take(256), &[], 120, 8)),
+        ("deleted", Vec::new()),
+        (
+            "40 source ranges x 4 addresses x 50 ports",
+            load_balancer(ingress().take(4), &ranges(11 << 8)[..40], 50),
+        ),
+        ("deleted", Vec::new()),
         ("4,096 externalIPs x 1,000 ports", crowd(externals(1), &[], 1000, 8)),
         ("the same, other addresses", crowd(externals(2), &[], 1000, 8)),
         ("deleted", Vec::new()),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::objects;
 use crate::interrupt;
@@ -22,7 +22,7 @@ use crate::topology::World;
 use crate::traffic::{Protocol, Request};
 
 const PROBE: &str = "probe.yaml";
-const HOSTILE: &str = "hostile.yaml";
+const HOSTILE: &str = "hostile.json";
 /// The Service that is changed: its ClusterIP's last number, and its port.
 const NUMBER: u8 = 200;
 const PORT: u16 = 80;
@@ -129,7 +129,9 @@ fn write(folder: &Folder, objects: &[Value]) -> Result<()> {
     if objects.is_empty() {
         folder.remove(HOSTILE)
     } else {
-        folder.write(HOSTILE, objects)
+        // As the API server writes them: what YAML costs is nobody's concern here.
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        folder.write_text(HOSTILE, &list.to_string())
     }
 }
 
