@@ -238,8 +238,16 @@ impl Reflector {
                         self.backoff.reset();
                     }
                     let refusal = failure.is_a_refusal();
+                    if began.elapsed() >= self.timing.first_wait && !matches!(failure, Failure::Garbage(_)) {
+                        // It stood for a while, if without a word: what was refused before it is no row with this.
+                        self.refused = 0;
+                    }
                     self.refused += u32::from(refusal);
                     self.doubted |= matches!(failure, Failure::Garbage(_));
+                    if failure.is_about_version() && self.refused <= 1 {
+                        // The server is there, whatever was before: no long wait for the new list.
+                        self.backoff.reset();
+                    }
                     // A version that expired while nothing else was wrong is an everyday matter, not a loss.
                     if !failure.is_about_version() || self.refused > 1 {
                         self.lost(&failure, "watch").await?;
