@@ -18,7 +18,7 @@ const LATELY: Duration = Duration::from_mins(10);
 
 /// Goes on until the engine is gone. Blocks: give it a thread of its own.
 pub(crate) fn follow(events: &Sender<Event>) {
-    let mut told = Told::default();
+    let mut told: [Told; 3] = Default::default();
     let (mut chains, mut v4, mut v6) = (None, Memory::default(), Memory::default());
     while !events.is_closed() {
         let now = Instant::now();
@@ -29,7 +29,9 @@ pub(crate) fn follow(events: &Sender<Event>) {
             v4.look::<V4>(now),
             v6.look::<V6>(now),
         ];
-        for (found, before) in found.into_iter().zip([&mut chains, &mut v4.told, &mut v6.told]) {
+        let before = [&mut chains, &mut v4.told, &mut v6.told];
+        for ((found, before), told) in found.into_iter().zip(before).zip(&mut told) {
+            told.clear_unless(found.is_err());
             match found {
                 Ok(around) if before.as_ref() != Some(&around) => {
                     *before = Some(around.clone());
@@ -50,6 +52,10 @@ pub(crate) fn follow(events: &Sender<Event>) {
 struct Told(Option<String>);
 
 impl Told {
+    fn clear_unless(&mut self, failed: bool) {
+        self.0 = self.0.take().filter(|_| failed);
+    }
+
     fn once(&mut self, complaint: String) {
         if self.0.as_ref() != Some(&complaint) {
             tracing::warn!("{complaint}");

@@ -5,7 +5,7 @@ use tandem_core::family::Family;
 use crate::listing::{self, words};
 use crate::rules::UNREMEMBERED;
 use crate::sets::SHARES;
-use crate::socket::Socket;
+use crate::socket::{Buffers, Socket};
 
 /// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
 pub const REMEMBERED_MOST: u32 = 16 * SHARES;
@@ -18,7 +18,7 @@ pub struct UnreadError(String);
 /// How many new connections had a client that could not be remembered because the map was full; none where there is no
 /// table.
 pub fn unremembered<F: Family>() -> Result<Option<u64>, UnreadError> {
-    let mut socket =
-        Socket::open().map_err(|error| UnreadError(format!("opening a netlink socket for nftables: {error}")))?;
+    let mut socket = Socket::with(Buffers::SMALL)
+        .map_err(|error| UnreadError(format!("opening a netlink socket for nftables: {error}")))?;
     listing::counter(&mut socket, F::FAMILY, UNREMEMBERED).map_err(|error| UnreadError(words(F::FAMILY, &error)))
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::listing;
-use crate::socket::{ListError, Socket};
+use crate::socket::{Buffers, ListError, Socket};
 
 /// A filter chain of hook `forward` whose policy is `drop`. Written as nft names it: `ip filter FORWARD`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ impl From<std::io::Error> for ForwardError {
 /// All of them in this network namespace, sorted. Chains that iptables keeps outside of nftables (`iptables-legacy`) are
 /// not seen.
 pub fn forward_drops() -> Result<Vec<ForwardDrop>, ForwardError> {
-    let mut found = listing::forward_drops(&mut Socket::open()?)?;
+    let mut found = listing::forward_drops(&mut Socket::with(Buffers::SMALL)?)?;
     found.sort_unstable();
     Ok(found)
 }

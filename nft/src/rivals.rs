@@ -3,7 +3,8 @@
 //! The kernel asks nat chains of equal priority in the order of their registration, the youngest first, and once one of
 //! them has translated a connection no other is asked. A table of iptables that is made after this one would mark, redirect
 //! or masquerade what is addressed to a Service before its rules see it. So this table's chains are registered anew when
-//! a rival appears. Called between changes; a change never waits for it.
+//! a rival appears. Called between changes, by the thread that makes them: a change
+//! that comes meanwhile waits for one listing, and for three small transactions if a rival came.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -40,6 +41,8 @@ pub(crate) struct Seen {
     legacy: bool,
     /// The kernel's generation then, and how many transactions were this thread's.
     at: Option<(u32, u32)>,
+    /// Whether the last look failed.
+    failed: bool,
 }
 
 /// One transaction was carried out.
@@ -57,27 +60,45 @@ pub(crate) fn hooks() -> impl Iterator<Item = (&'static str, Hook)> {
 
 impl<F: Family> Kernel<F> {
     /// Looks whether another program's nat chain came before this table's, and if so puts these first again; tells whether
-    /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel.
+    /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel. An error says
+    /// that the chains may be in between; where looking fails, nothing is wrong with them, and it is looked again next time.
     pub fn keep_first(&mut self) -> Result<bool, String> {
+        let seen = match self.look_for_rivals() {
+            Ok(seen) => seen,
+            Err(reason) => {
+                if !std::mem::replace(&mut self.seen.failed, true) {
+                    tracing::warn!("{reason}; whether others are asked first is not known");
+                }
+                return Ok(false);
+            }
+        };
+        let came = seen.legacy && !self.seen.legacy || !seen.rivals.is_subset(&self.seen.rivals);
+        if came {
+            self.lead()?;
+        }
+        self.seen = seen;
+        Ok(came)
+    }
+
+    fn look_for_rivals(&mut self) -> Result<Seen, String> {
         let unread = |error| words(F::FAMILY, &error);
         let generation = listing::generation(&mut self.socket).map_err(unread)?;
         let at = (generation, CARRIED_OUT.get());
-        let legacy = legacy_nat(F::FAMILY);
         let undisturbed = self
             .seen
             .at
             .is_some_and(|(generation, carried_out)| at.0.wrapping_sub(generation) == at.1.wrapping_sub(carried_out));
-        let mut came = legacy && !self.seen.legacy;
-        if !undisturbed {
-            let rivals = listing::rivals(&mut self.socket, F::FAMILY).map_err(unread)?;
-            came |= rivals.iter().any(|rival| !self.seen.rivals.contains(rival));
-            self.seen.rivals = rivals;
-        }
-        (self.seen.legacy, self.seen.at) = (legacy, Some(at));
-        if came {
-            self.lead()?;
-        }
-        Ok(came)
+        let rivals = if undisturbed {
+            self.seen.rivals.clone()
+        } else {
+            listing::rivals(&mut self.socket, F::FAMILY).map_err(unread)?
+        };
+        Ok(Seen {
+            rivals,
+            legacy: legacy_nat(F::FAMILY),
+            at: Some(at),
+            failed: false,
+        })
     }
 
     /// Notes the rivals that are there; to be called when this table's chains were just registered.

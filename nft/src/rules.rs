@@ -466,16 +466,19 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
                 draw(r, count);
                 r.verdict(Verdict::Jump(&remember));
             });
-            // Reached where the affinity map is full: any endpoint, not remembered.
-            rules.rule(|r| {
-                r.count(UNREMEMBERED)
-                    .load(&[Field::Priority])
-                    .bits(SERVICE)
-                    .set_priority();
-            });
-            rules.rule(|r| draw(r, count));
-            rules.dnat_to_id();
             // Reached where the list became shorter meanwhile: its first endpoint.
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| {
+                draw(r, 1);
+                r.verdict(Verdict::Jump(&remember));
+            });
+            // Reached where the affinity map is full: any endpoint, not remembered.
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| draw(r, count));
+            rules.rule(|r| {
+                r.load(&[Field::Priority]).bits(!SERVICE).is_not(0).count(UNREMEMBERED);
+            });
+            rules.dnat_to_id();
             rules.keep_bits(SERVICE);
             rules.rule(|r| draw(r, 1));
             rules.dnat_to_id();

@@ -111,7 +111,10 @@ fn killed_in_the_middle_of_500_changes_it_takes_over_and_traffic_notices_nothing
             assert!(status["rowsAdopted"].as_u64().unwrap_or_default() > 30, "{status:#}");
         }
     }
-    assert!(done.load(Ordering::Relaxed) < 20 * CHANGES, "the changes were over too soon");
+    assert!(
+        done.load(Ordering::Relaxed) < 20 * CHANGES,
+        "the changes were over too soon"
+    );
     back.store(true, Ordering::Relaxed);
     changes
         .join()

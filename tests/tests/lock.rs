@@ -129,7 +129,14 @@ fn a_tandem_of_another_pod_is_named_by_what_the_lock_says_of_it() -> Result<()> 
     second.finish()?;
     drop(first);
     // It ends with its pid namespace, a moment after the program that made that.
-    let free = || (!node.namespace.exec(&["nft", "list", "ruleset"]).ok()?.contains("flags owner")).then_some(());
+    let free = || {
+        (!node
+            .namespace
+            .exec(&["nft", "list", "ruleset"])
+            .ok()?
+            .contains("flags owner"))
+        .then_some(())
+    };
     eventually(PATIENCE, free).context("the first one does not end")?;
     node.start()?.wait_ready()
 }

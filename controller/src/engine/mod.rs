@@ -283,8 +283,10 @@ impl Engine {
             let now = Instant::now();
             if first_at <= now {
                 first_at = now + FIRST_EVERY;
+                self.pulse.begin(now);
                 self.v4.keep_first(now);
                 self.v6.keep_first(now);
+                self.pulse.end();
             }
             let due = self.next_try().into_iter().chain(tidy_at).any(|at| at <= now);
             if !told && !due {

@@ -144,8 +144,8 @@ impl fmt::Display for NodeProblem {
                     );
                 }
                 f.write_str(
-                    "it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the \
-                     Service. Give the interface other addresses, or the Services another range",
+                    "give the interface other addresses, or the Services another range. For now this node answers there; once a \
+                     Service has such an address as ClusterIP, the Service's ports lead to the Service",
                 )
             }
             Self::ForwardDrop(chain) => write!(

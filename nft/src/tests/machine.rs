@@ -183,7 +183,10 @@ pub(crate) struct Packet {
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum End {
-    Accept,
+    /// Let through; whether a frontend was found for it on the way.
+    Accept {
+        matched: bool,
+    },
     Drop,
     Reject,
     Translated(Bytes),
@@ -199,6 +202,8 @@ struct State {
     remembered: BTreeMap<Bytes, Bytes>,
     /// Whether it has seen the new generation, and can see the old one no more.
     newer: bool,
+    /// Whether a frontend was found for it.
+    matched: bool,
 }
 
 /// Where in which chain.
@@ -229,7 +234,7 @@ enum Step {
 impl Step {
     fn of((code, chain): (i32, Bytes)) -> Self {
         match code {
-            1 => Self::End(End::Accept),
+            1 => Self::End(End::Accept { matched: false }),
             0 => Self::End(End::Drop),
             -3 => Self::Jump(chain),
             -4 => Self::Goto(chain),
@@ -259,6 +264,7 @@ impl<'a> Walk<'a> {
             mark: 0,
             remembered: BTreeMap::new(),
             newer: false,
+            matched: false,
         };
         let mut states = BTreeSet::from([start]);
         let mut ends = BTreeSet::new();
@@ -275,9 +281,7 @@ impl<'a> Walk<'a> {
             }
             states = passed;
         }
-        if !states.is_empty() {
-            ends.insert(End::Accept);
-        }
+        ends.extend(states.iter().map(|state| End::Accept { matched: state.matched }));
         ends
     }
 
@@ -312,7 +316,7 @@ impl<'a> Walk<'a> {
                     Step::Jump(to) => stack.extend([(chain.clone(), at + 1), (to, 0)]),
                     Step::Goto(to) => stack.push((to, 0)),
                     Step::Return => {}
-                    Step::End(End::Accept) => {
+                    Step::End(End::Accept { .. }) => {
                         passed.insert(state);
                         continue;
                     }
@@ -497,9 +501,12 @@ impl<'a> Walk<'a> {
                 found.push((element, newer));
             }
         }
+        let frontends: [&[u8]; 3] = [b"cluster-frontends", b"external-frontends", b"node-ports"];
+        let is_frontend = frontends.contains(&&set[..]);
         let seen = found.into_iter().map(|(element, newer)| {
+            let matched = state.matched || is_frontend && element.is_some();
             let (mut state, step) = take(state.clone(), to, element, inverted);
-            state.newer = newer;
+            (state.newer, state.matched) = (newer, matched);
             (state, step)
         });
         seen.collect()

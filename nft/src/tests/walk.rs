@@ -265,8 +265,12 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
                         End::Translated(to) => (targets.contains(to), "translated"),
                         End::Drop => (true, "dropped"),
                         End::Reject => (true, "refused"),
-                        // Only if it is nobody's before or after.
-                        End::Accept => (old.is_none() || new.is_none(), "accepted"),
+                        // Only if it is nobody's before or after; and where it was somebody's on the way, only if it was
+                        // to be refused and is nobody's now (or was nobody's, where time does not count).
+                        End::Accept { matched: false } => (old.is_none() || new.is_none(), "accepted"),
+                        End::Accept { matched: true } => {
+                            (new.is_none() || !in_order && old.is_none(), "refused too late")
+                        }
                     };
                     assert!(
                         right,

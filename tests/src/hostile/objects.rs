@@ -27,7 +27,10 @@ pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("deleted", Vec::new()),
         // Just below what a Service may have.
-        ("256 externalIPs x 120 ports", crowd(externals(1).take(256), &[], 120, 8)),
+        (
+            "256 externalIPs x 120 ports",
+            crowd(externals(1).take(256), &[], 120, 8),
+        ),
         ("the same, other addresses", crowd(externals(9).take(256), &[], 120, 8)),
         ("deleted", Vec::new()),
         (
