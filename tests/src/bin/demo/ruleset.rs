@@ -73,7 +73,7 @@ fn rule(setting: &Setting, chain: &str) -> Result<String> {
     let text = node.exec(&["nft", "list", "chain", "ip", "tandem", chain])?;
     let rule = text
         .lines()
-        .rfind(|line| line.contains("dnat"))
+        .find(|line| line.contains("dnat"))
         .with_context(|| format!("no rule in {text}"))?;
     Ok(rule
         .trim()
