@@ -138,12 +138,16 @@ impl<P: Purpose> Listeners<P> {
                 }
             }
         }
+        let ended = !ending.is_empty();
         for task in &ending {
             task.abort();
         }
         for task in ending {
             // The socket is closed when the task is gone, not before.
             let _ = task.await;
+        }
+        if ended && self.any_refused() {
+            self.retry();
         }
         let mut room = self.room();
         for (service, wanted) in wanted {
@@ -156,7 +160,9 @@ impl<P: Purpose> Listeners<P> {
                     let new = match self.open(&service, address, &purpose, &mut room) {
                         Ok(task) => Standing::Served(task),
                         Err(error) => {
-                            self.purpose.refused(&service, address, &error);
+                            if !(error.kind() == io::ErrorKind::AddrInUse && self.is_ours(address)) {
+                                self.purpose.refused(&service, address, &error);
+                            }
                             Standing::Refused
                         }
                     };
@@ -165,6 +171,14 @@ impl<P: Purpose> Listeners<P> {
                 }
             }
         }
+    }
+
+    /// Whether another Service has it still: it is likely to be told to go in a moment.
+    fn is_ours(&self, address: SocketAddr) -> bool {
+        let served = |standing: Option<&(P::For, Standing)>| matches!(standing, Some((_, Standing::Served(_))));
+        self.standing
+            .values()
+            .any(|of_service| served(of_service.get(&address)))
     }
 
     /// Tries again what could not be had. Nobody is told again.
