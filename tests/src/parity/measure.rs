@@ -14,6 +14,9 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// The same where the answer may be an ICMPv6 error to a TCP socket that is still in its call to connect: the kernel
 /// passes that over, and the first packet is sent again after a second.
 const LATE: Duration = Duration::from_millis(1400);
+/// The same for a request with a size. Many that carry much at once on a slow machine take each other's time: one that was
+/// given up soon would be followed by more, and none would come to its end.
+const BULKY: Duration = Duration::from_secs(4);
 /// So many requests are enough to see that all end with the same error.
 const REFUSED: usize = 8;
 /// So many requests without an answer are enough to call it silence.
@@ -38,6 +41,7 @@ pub(super) struct Question {
     request: Request,
     requests: usize,
     one_at_a_time: bool,
+    bulky: bool,
     rest: Option<Duration>,
     likely: Likely,
     names: BTreeSet<String>,
@@ -59,7 +63,7 @@ impl Question {
             request = request.from(address);
         }
         if let Some(size) = flow.size {
-            request = request.size(size);
+            request = request.size(size).timeout(BULKY);
         }
         Self {
             request,
@@ -69,6 +73,7 @@ impl Question {
                 _ => flow.requests,
             },
             one_at_a_time: flow.source_port.is_some(),
+            bulky: flow.size.is_some(),
             likely: match flow.expect {
                 Expect::Dropped => Likely::Silence,
                 Expect::Partly(_) | Expect::Refused | Expect::Unreachable => Likely::Delays,
@@ -132,8 +137,11 @@ impl Question {
         }
     }
 
-    /// Threads begin in the namespace of the one that starts them.
+    /// Threads begin in the namespace of the one that starts them. Those that carry much go one after the other.
     fn all_at_once(&self, count: usize, answer: &mut Answer) {
+        if self.bulky {
+            return self.one_by_one(count, answer);
+        }
         let outcomes: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| self.request.send_here())).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

@@ -181,9 +181,9 @@ fn addresses_inside_a_service_range_are_named_by_interface() {
         ("10.96.0.11", "kube-ipvs0"),
     ]);
     insta::assert_snapshot!(case.text(), @r#"
-    interface eth0: 10.100.0.5 lies inside the Service range 10.96.0.0/12: it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the Service. Give the interface other addresses, or the Services another range
+    interface eth0: 10.100.0.5 lies inside the Service range 10.96.0.0/12: give the interface other addresses, or the Services another range. For now this node answers there; once a Service has such an address as ClusterIP, the Service's ports lead to the Service
     interface kube-ipvs0: 10.96.0.1 and 2 more lie inside the Service range 10.96.0.0/12: kube-proxy's ipvs mode left them; ports of a ClusterIP that no Service has reach this node's own programs. Run `kube-proxy --cleanup` once on this node
-    interface eth0: fd00:10:96::5 lies inside the Service range fd00:10:96::/112: it reaches this node for now, but once a Service has it as ClusterIP, the Service's ports lead to the Service. Give the interface other addresses, or the Services another range
+    interface eth0: fd00:10:96::5 lies inside the Service range fd00:10:96::/112: give the interface other addresses, or the Services another range. For now this node answers there; once a Service has such an address as ClusterIP, the Service's ports lead to the Service
     "#);
 }
 
