@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tandem_core::family::Family;
+use tandem_core::plane::{Open, OpenError};
 use tandem_nft::Kernel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
@@ -13,13 +14,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Server;
-use crate::config::{DetectLocal, Live, Loaded, Settings, Sources};
+use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
-use crate::engine::{Engine, Open};
+use crate::engine::{Engine, Now};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
 use crate::lookout;
-use crate::node_settings::{LocalPods, NodeSettings};
+use crate::node_settings::NodeSettings;
 use crate::readers::{Readers, Reporter};
 use crate::routes;
 use crate::source::{directory, kubernetes};
@@ -53,8 +54,10 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let mut engine =
-        Engine::new(node_settings(&settings), open(), open()).with_flows(Reconciler::start()?, Reconciler::start()?);
+    let mut engine = Engine::new(node_settings(&settings), open(), open(), Now::read());
+    let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
+    let flows = [flows_v4.report(), flows_v6.report()];
+    engine.observe(flows_v4, flows_v6);
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
@@ -78,7 +81,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     tokio::spawn(keeping_routes);
     succeeding.map(tokio::spawn);
-    let answering = tokio::spawn(server.run(published, files));
+    let answering = tokio::spawn(server.run(published, files, flows));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -170,16 +173,9 @@ fn follow_configuration(
 }
 
 fn node_settings(settings: &Settings) -> NodeSettings {
-    let local_pods = match &settings.detect_local {
-        DetectLocal::ClusterCidr(ranges) => LocalPods::Ranges(ranges.clone()),
-        DetectLocal::NodeCidr => LocalPods::NodeCidrs,
-        DetectLocal::BridgeInterface(name) => LocalPods::Interface(*name),
-        DetectLocal::InterfaceNamePrefix(prefix) => LocalPods::InterfacePrefix(*prefix),
-        DetectLocal::None => LocalPods::Unknown,
-    };
     NodeSettings {
         node_name: settings.node_name.clone(),
-        local_pods,
+        detect_local: settings.detect_local.clone(),
         node_port_addresses: settings.node_port_addresses.clone(),
         masquerade_all: settings.masquerade_all,
         masquerade_bit: settings.masquerade_bit,
@@ -188,8 +184,8 @@ fn node_settings(settings: &Settings) -> NodeSettings {
 }
 
 fn open<F: Family>() -> Open<F> {
-    Box::new(|rules| {
-        let kernel = Kernel::<F>::open(rules).map_err(|error| error.to_string())?;
-        Ok(Box::new(kernel) as _)
+    Box::new(|rules| match Kernel::<F>::open(rules) {
+        Ok(kernel) => Ok(Box::new(kernel) as _),
+        Err(error) => Err(OpenError::from(Box::from(error))),
     })
 }

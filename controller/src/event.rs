@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use tandem_core::family::IpFamily;
 use tandem_core::node::InterfaceName;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
+use tandem_core::plane::ForwardDrop;
 use tandem_core::uid::Uid;
-use tandem_nft::ForwardDrop;
 
 use ipnet::IpNet;
 
@@ -153,6 +153,8 @@ pub enum Around {
         connections: u64,
         /// Whether there were any lately.
         lately: bool,
+        /// How many clients are remembered at most.
+        most: u32,
     },
 }
 

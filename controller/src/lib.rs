@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod conntrack;
@@ -24,3 +25,4 @@ pub mod routes;
 pub mod source;
 mod succession;
 pub mod sysctl;
+mod wait;

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::engine::{Changed, Snapshot};
 use crate::files;
 use crate::index::Entry;
+use crate::wait::until;
 
 /// How long until an address that could not be had is tried again; kube-proxy's time.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
@@ -234,13 +235,6 @@ impl<P: Purpose> Listeners<P> {
         *room = less;
         tracing::debug!(%service, %address, "listening");
         Ok(self.purpose.serve(listener, service, purpose.clone()))
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tandem_core::family::{Family, V4, V6};
-use tandem_nft::{forward_drops, unremembered};
+use tandem_nft::{REMEMBERED_MOST, forward_drops, unremembered};
 use tokio::sync::mpsc::Sender;
 
 use crate::event::{Around, Event};
@@ -88,6 +88,7 @@ impl Memory {
             family: F::FAMILY,
             connections: count,
             lately: self.grew.is_some_and(|grew| now.duration_since(grew) < LATELY),
+            most: REMEMBERED_MOST,
         }
     }
 }

@@ -1,21 +1,19 @@
 //! What configuration says about the node's own rows and the fixed rules. Sources of it tell the engine by an event.
 
 use ipnet::IpNet;
-use tandem_core::node::{InterfaceName, NodePortAddresses};
+use tandem_core::node::NodePortAddresses;
+use tandem_core::plane;
+
+/// How pods are told from other sources, as configuration says it.
+pub type DetectLocal = plane::DetectLocal<PodRanges>;
 
 /// Where the ranges come from whose sources count as pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalPods {
+pub enum PodRanges {
     /// These ranges (`detectLocalMode: ClusterCIDR`).
-    Ranges(Vec<IpNet>),
+    Listed(Vec<IpNet>),
     /// `spec.podCIDRs` of the node (`detectLocalMode: NodeCIDR`).
-    NodeCidrs,
-    /// Not ranges but the interface that pods' packets come in by (`detectLocalMode: BridgeInterface`).
-    Interface(InterfaceName),
-    /// The same, for interfaces whose names begin so (`detectLocalMode: InterfaceNamePrefix`).
-    InterfacePrefix(InterfaceName),
-    /// Nobody knows: sources are never told apart.
-    Unknown,
+    OfNode,
 }
 
 /// What configuration says about the node's own rows.
@@ -24,7 +22,7 @@ pub struct NodeSettings {
     /// The name of this node's object.
     pub node_name: String,
     /// Which sources count as pods.
-    pub local_pods: LocalPods,
+    pub detect_local: DetectLocal,
     /// Which addresses take nodePort traffic.
     pub node_port_addresses: NodePortAddresses,
     /// Whether everything that is sent to ClusterIPs is masqueraded.

@@ -12,10 +12,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use rows::{any, at, endpoint, frontend, nth, plain, service};
-use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
+use tandem_core::plane::{DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
-use tandem_nft::{Kernel, Settings};
+use tandem_nft::Kernel;
 
 fn main() {
     support::in_namespace(|| {
@@ -61,7 +61,7 @@ fn label(n: u32) -> String {
 
 fn fresh<F: Family>() -> Kernel<F> {
     support::enter_new_namespace();
-    Kernel::open(Settings::default()).expect("a table")
+    Kernel::open(RuleSettings::default()).expect("a table")
 }
 
 fn load<F: Family>(services: u32, endpoints: u16) -> (usize, Duration) {

@@ -6,13 +6,14 @@ use std::collections::{HashMap, HashSet};
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::PICK_BITS;
+use tandem_core::plane::{Ownership, WhyShared};
 use tandem_core::row::Row;
 
 use crate::chain::Chain;
 use crate::demand::{self, Number};
 use crate::family::numbers;
 use crate::listing::{self, ChainFacts, TableFacts, words};
-use crate::owner::{self, Ownership};
+use crate::owner;
 use crate::rivals;
 use crate::rules::{self, FIXED, STAND_IN};
 use crate::sets::{Set, Shape};
@@ -70,11 +71,9 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
     let flags = if owned { OWNER | PERSIST } else { 0 };
     kernel.ownership = match attempt(kernel, &before, flags)? {
         Ok(()) if owned => Ownership::Owned,
-        Ok(()) => Ownership::Shared("the table was there before, made without an owner".to_owned()),
+        Ok(()) => Ownership::Shared(WhyShared::MadeWithoutOwner),
         Err(refused) if owned => match attempt(kernel, &before, there.unwrap_or_default() & PERSIST)? {
-            Ok(()) => Ownership::Shared(format!(
-                "this kernel has no owned tables that persist, before 6.9 ({refused})"
-            )),
+            Ok(()) => Ownership::Shared(WhyShared::OldKernel(refused.to_string())),
             Err(refused) => return Err(failed(family, &refused.to_string())),
         },
         Err(refused) => return Err(failed(family, &refused.to_string())),

@@ -1,7 +1,7 @@
 //! A change as the messages of one transaction. Used by `Kernel` for every change; pure bytes.
 
-use tandem_core::delta::Delta;
 use tandem_core::family::Family;
+use tandem_core::plane::Delta;
 use tandem_core::row::Row;
 
 use crate::demand::{Demand, UsedUp};

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tandem_core::delta::Delta;
 use tandem_core::family::Family;
 use tandem_core::id::PICK_BITS;
+use tandem_core::plane::Delta;
 use tandem_core::row::{Pick, Row};
 
 use crate::chain::Chain;

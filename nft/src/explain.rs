@@ -1,20 +1,16 @@
 //! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by
 //! `Kernel` after a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
 
-use tandem_core::delta::{ApplyError, Delta, Rejection};
 use tandem_core::family::Family;
+use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};
 use tandem_core::row::Row;
 
 use crate::Kernel;
 use crate::answer::Refusal;
 use crate::family::numbers;
-use crate::key::{Keys, keys_of};
 use crate::listing;
 use crate::owner;
 use crate::socket::Outcome;
-
-/// Why a row cannot go.
-pub(crate) const NOT_THERE: &str = "it is not there";
 
 /// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
 /// possible after all.
@@ -25,7 +21,7 @@ pub(crate) fn explain<F: Family>(
     refusals: &[Refusal],
 ) -> Result<(), ApplyError<F>> {
     if let Some(reason) = table_trouble(kernel, refusals) {
-        return Err(ApplyError::Failed(reason));
+        return Err(ApplyError::Failed(reason.into()));
     }
     if !is_about_rows(kernel, first, refusals) {
         return Err(failed::<F>(refusals.first()));
@@ -47,8 +43,8 @@ pub(crate) fn explain<F: Family>(
         Outcome::Refused(refusals) => Err(failed::<F>(refusals.first())),
         // One message for each row takes more room than the change itself did.
         Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(kernel, delta, refusals),
-        Outcome::NotSent(error) => Err(ApplyError::Failed(error.to_string())),
-        Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
+        Outcome::NotSent(error) => Err(ApplyError::Failed(error.into())),
+        Outcome::Lost(reason) => Err(ApplyError::Unknown(reason.into())),
     }
 }
 
@@ -105,12 +101,8 @@ fn is_about_rows<F: Family>(kernel: &Kernel<F>, first: u32, refusals: &[Refusal]
 }
 
 fn failed<F: Family>(refusal: Option<&Refusal>) -> ApplyError<F> {
-    ApplyError::Failed(format!(
-        "table {} {}: {}",
-        numbers(F::FAMILY).name,
-        crate::TABLE,
-        reason(refusal)
-    ))
+    let (table, reason) = (numbers(F::FAMILY).name, reason(refusal));
+    ApplyError::Failed(format!("table {table} {}: {reason}", crate::TABLE).into())
 }
 
 fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
@@ -141,21 +133,22 @@ fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal
 }
 
 /// What the kernel's number means for a row that comes or goes.
-fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> String {
+fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> Reason {
     match (refusal.errno, comes) {
         // Which of the two it says depends on which end of a range it meets first.
-        (libc::EEXIST | libc::ENOTEMPTY, true) => taken(row).to_owned(),
-        (libc::ENOENT, false) => NOT_THERE.to_owned(),
-        (libc::ENFILE, true) => "the set is full".to_owned(),
-        _ => reason(Some(refusal)),
+        (libc::EEXIST | libc::ENOTEMPTY, true) => taken(row),
+        (libc::ENOENT, false) => Reason::NotThere,
+        (libc::ENFILE, true) => Reason::Full,
+        _ => Reason::Other(reason(Some(refusal))),
     }
 }
 
 /// Why a row cannot come when another stands in its way.
-pub(crate) fn taken<F: Family>(row: &Row<F>) -> &'static str {
-    match keys_of(row) {
-        Keys::One(_) => "its key is there already",
-        Keys::Range(..) | Keys::Until(..) => "it overlaps a row that is there",
+fn taken<F: Family>(row: &Row<F>) -> Reason {
+    if row.key().is_range() {
+        Reason::Overlaps
+    } else {
+        Reason::Taken
     }
 }
 

@@ -5,7 +5,8 @@ use netlink_bindings::nftables::{
     CmpOps, CtKeys, MetaKeys, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs, VerdictCode,
 };
 
-use crate::DetectLocal;
+use tandem_core::plane::DetectLocal;
+
 use crate::family::Numbers;
 use crate::sets::{Field, SHARES, Set};
 use crate::wire::{nested, number, text, value};
@@ -329,8 +330,8 @@ impl<'b> ExprList<'b> {
         let op = if yes { CmpOps::Eq } else { CmpOps::Neq };
         match detect {
             DetectLocal::Nothing => self,
-            DetectLocal::Sources if yes => self.load(&[Field::Saddr]).is_in(Set::LocalPods),
-            DetectLocal::Sources => self.load(&[Field::Saddr]).is_not_in(Set::LocalPods),
+            DetectLocal::Sources(()) if yes => self.load(&[Field::Saddr]).is_in(Set::LocalPods),
+            DetectLocal::Sources(()) => self.load(&[Field::Saddr]).is_not_in(Set::LocalPods),
             DetectLocal::Interface(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.padded()),
             // Fewer bytes than a name has: nft's form of `name*`.
             DetectLocal::InterfacePrefix(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.as_str().as_bytes()),

@@ -4,9 +4,12 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
-use tandem_core::delta::{ApplyError, DataPlane, Delta, ReadError, Rejection};
 use tandem_core::family::Family;
+use tandem_core::plane::{
+    self, ApplyError, DataPlane, Delta, IdleError, Ownership, ReadError, Reason, Rejection, RuleSettings, WhyShared,
+};
 use tandem_core::row::{Pick, Row};
 
 use crate::adopt::{self, OpenError};
@@ -14,12 +17,11 @@ use crate::decode::Found;
 use crate::demand::{self, Demand, Number, Ways};
 use crate::family::numbers;
 use crate::listing::{self, words};
-use crate::owner::Ownership;
 use crate::rivals::{self, Seen};
 use crate::sets::Set;
 use crate::socket::{Buffers, Outcome, Socket};
 use crate::wire::Batch;
-use crate::{Settings, change, element, explain, parts, rules};
+use crate::{change, element, explain, parts, rules};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
@@ -27,13 +29,15 @@ pub struct Kernel<F: Family> {
     pub(crate) socket: Socket,
     pub(crate) batch: Batch,
     pub(crate) demand: Demand,
-    pub(crate) settings: Settings,
+    pub(crate) settings: RuleSettings,
     pub(crate) ownership: Ownership,
     pub(crate) seen: Seen,
     /// For each row of the transaction in the order of writing, the message that holds it.
     pub(crate) messages: Vec<u32>,
     /// Rows of the transaction for whose way to pick an endpoint no number was left.
     unplaced: Vec<Row<F>>,
+    /// How long the last change took.
+    took: Duration,
     family: PhantomData<F>,
 }
 
@@ -47,21 +51,22 @@ pub struct TidyError {
 
 impl<F: Family> Kernel<F> {
     /// Opens the table: makes it, or takes over the one that is there with its rows, without a moment without rules.
-    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+    pub fn open(settings: RuleSettings) -> Result<Self, OpenError> {
         Self::open_with(settings, Buffers::LARGE)
     }
 
     /// The same, over a socket that holds no more than this.
-    pub fn open_with(settings: Settings, buffers: Buffers) -> Result<Self, OpenError> {
+    pub fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
         let mut kernel = Self {
             socket: Socket::with(buffers).map_err(OpenError::Socket)?,
             batch: Batch::default(),
             demand: Demand::default(),
             settings,
-            ownership: Ownership::Shared("not opened yet".to_owned()),
+            ownership: Ownership::Shared(WhyShared::MadeWithoutOwner),
             seen: Seen::default(),
             messages: Vec::new(),
             unplaced: Vec::new(),
+            took: Duration::ZERO,
             family: PhantomData,
         };
         kernel.repair()?;
@@ -72,11 +77,6 @@ impl<F: Family> Kernel<F> {
     /// Rows that are gone stay gone: read them back and apply the difference.
     pub fn repair(&mut self) -> Result<(), OpenError> {
         adopt::adopt(self)
-    }
-
-    /// Whether other programs can change the table.
-    pub fn ownership(&self) -> &Ownership {
-        &self.ownership
     }
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
@@ -222,31 +222,46 @@ impl<F: Family> Kernel<F> {
         change::write(&mut self.batch, &mut self.demand, delta, alone, messages, unplaced);
         first
     }
-
-    /// Applies a change that is too large for one transaction in two halves. After the first one nothing points at what
-    /// is not there.
-    fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
-        let Some([first, second]) = parts::halves(delta) else {
-            return Err(ApplyError::Failed(
-                "one row does not fit into the socket's buffer".to_owned(),
-            ));
-        };
-        self.apply(&first)?;
-        self.apply(&second)
-            .map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}")))
-    }
 }
 
 impl<F: Family> DataPlane<F> for Kernel<F> {
     fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
-        self.read_all().map_err(ReadError)
+        self.read_all().map_err(|error| ReadError::from(Box::from(error)))
     }
 
     fn ways(&self) -> Vec<Pick> {
         self.demand.ways().collect()
     }
 
+    fn ownership(&self) -> Ownership {
+        self.ownership.clone()
+    }
+
+    fn idle(&mut self) -> Result<(), IdleError> {
+        match self.tidy() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(IdleError::from(Box::from(error))),
+        }
+    }
+
+    fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
+        Kernel::keep_first(self).map_err(|error| plane::OpenError::from(Box::from(error)))
+    }
+
+    fn took(&self) -> Duration {
+        self.took
+    }
+
     fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        let started = Instant::now();
+        let result = self.apply_whole(delta);
+        self.took = started.elapsed();
+        result
+    }
+}
+
+impl<F: Family> Kernel<F> {
+    fn apply_whole(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         if delta.is_empty() {
             return Ok(());
         }
@@ -256,11 +271,9 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
             first = self.encode(delta, false);
         }
         if !self.unplaced.is_empty() {
-            let reason = "every number for a way to pick an endpoint is in use: there are more than 509 different \
-                          combinations of endpoint count and affinity timeout";
             let reject = |row| Rejection {
                 row,
-                reason: reason.to_owned(),
+                reason: Reason::NoWayLeft,
             };
             return Err(ApplyError::UsedUp(self.unplaced.drain(..).map(reject).collect()));
         }
@@ -273,12 +286,25 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
                 Ok(())
             }
             Outcome::Refused(refusals) => explain::explain(self, delta, first, &refusals),
-            Outcome::NotSent(error) => Err(ApplyError::Failed(format!(
-                "sending a change of {} rows to table {}: {error}",
-                delta.len(),
-                numbers(F::FAMILY).name
-            ))),
-            Outcome::Lost(reason) => Err(ApplyError::Unknown(reason)),
+            Outcome::NotSent(error) => {
+                let (rows, table) = (delta.len(), numbers(F::FAMILY).name);
+                let reason = format!("sending a change of {rows} rows to table {table}: {error}");
+                Err(ApplyError::Failed(reason.into()))
+            }
+            Outcome::Lost(reason) => Err(ApplyError::Unknown(reason.into())),
         }
+    }
+
+    /// Applies a change that is too large for one transaction in two halves. After the first one nothing points at what
+    /// is not there.
+    fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        let Some([first, second]) = parts::halves(delta) else {
+            return Err(ApplyError::Failed(
+                "one row does not fit into the socket's buffer".into(),
+            ));
+        };
+        self.apply(&first)?;
+        self.apply(&second)
+            .map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}").into()))
     }
 }

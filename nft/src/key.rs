@@ -1,5 +1,5 @@
 //! The keys of rows as bytes, as the kernel compares them. Two rows that may not stand beside each other have the same
-//! set and the same key. Used to write elements and by [`Memory`](crate::Memory); never reads what a kernel answered.
+//! set and the same key. Used to write elements; never reads what a kernel answered.
 
 use std::net::IpAddr;
 

@@ -11,11 +11,11 @@ use tandem_core::family::{Family, IpFamily};
 use crate::decode::{self, Found, Reader};
 use crate::demand::{Number, Ways};
 use crate::family::numbers;
-use crate::forward::ForwardDrop;
 use crate::rivals::{Rival, hooks};
 use crate::sets::{Set, Shape};
 use crate::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
+use tandem_core::plane::ForwardDrop;
 
 /// A table as it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,15 +4,6 @@
 /// it.
 pub(crate) const PID: u32 = 0x003f_ffff;
 
-/// Whether nobody else can change the tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// The kernel refuses changes by others, and keeps the table when this process ends.
-    Owned,
-    /// Others can change the table, for this reason.
-    Shared(String),
-}
-
 /// Names a process: `pid 1234 (kube-proxy)`.
 pub(crate) fn process(pid: u32) -> String {
     match std::fs::read_to_string(format!("/proc/{pid}/comm")) {

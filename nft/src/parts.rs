@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use tandem_core::delta::Delta;
 use tandem_core::family::Family;
+use tandem_core::plane::Delta;
 use tandem_core::row::{Kind, Row};
 
 use crate::key::{Key, Keys, keys_of};

@@ -4,6 +4,7 @@
 
 use netlink_bindings::nftables::{PushChainAttrs, PushRuleAttrs};
 use tandem_core::family::IpFamily;
+use tandem_core::plane::{DetectLocal, RuleSettings};
 
 use crate::chain::Chain;
 use crate::demand::Number;
@@ -11,8 +12,8 @@ use crate::element;
 use crate::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::family::numbers;
 use crate::sets::{Field, Set, encode_protocols};
+use crate::udata;
 use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, number, text, value};
-use crate::{DetectLocal, Settings, udata};
 
 /// Where a chain is called from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +186,13 @@ pub(crate) fn encode_stand_in_goes(batch: &mut Batch, chain: &str) {
 }
 
 /// Writes the rules of a fixed chain into the chain of this name.
-pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static str, name: &str, settings: Settings) {
+pub(crate) fn encode_fixed(
+    batch: &mut Batch,
+    family: IpFamily,
+    chain: &'static str,
+    name: &str,
+    settings: RuleSettings,
+) {
     let mut rules = Rules {
         batch,
         chain: name,
@@ -197,14 +204,14 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
             rules.rule(|r| r.reject(Reject::Unreachable));
         }
         "refuse" => {
-            let bit = settings.mark();
+            let bit = settings.masquerade_mark();
             rules.rule(|r| {
                 r.load_mark().bits_at(!bit, bit, 0).set_mark().verdict(Verdict::Accept);
             });
         }
         "discard" => rules.rule(|r| r.verdict(Verdict::Drop)),
         "mark-for-masquerade" => {
-            let bit = settings.mark();
+            let bit = settings.masquerade_mark();
             rules.rule(|r| {
                 r.load_mark().bits_at(!bit, bit, 0).set_mark();
             });
@@ -246,7 +253,7 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: &'static 
     }
 }
 
-fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
+fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     if settings.masquerade_all {
         rules.jump("mark-for-masquerade");
     } else if settings.detect_local != DetectLocal::Nothing {
@@ -274,7 +281,7 @@ fn pick(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| r.verdict(Verdict::Drop));
 }
 
-fn external_traffic(rules: &mut Rules<'_, '_>, settings: Settings) {
+fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     rules.rule(|r| {
         r.load(&[Field::Priority])
             .bits(LOCAL_ENDPOINTS)
@@ -356,7 +363,7 @@ fn unassigned(rules: &mut Rules<'_, '_>) {
 }
 
 /// Behind the routing decision: here a way back is known for a refusal, also where rules choose routes by source.
-fn first_packet(rules: &mut Rules<'_, '_>, settings: Settings) {
+fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     rules.rule(|r| {
         r.load_ct_status()
             .bits(DNAT)
@@ -366,7 +373,7 @@ fn first_packet(rules: &mut Rules<'_, '_>, settings: Settings) {
     // Others may use the bit too: only what is addressed to a Service was marked here.
     rules.rule(|r| {
         r.load_mark()
-            .bits(settings.mark())
+            .bits(settings.masquerade_mark())
             .is_not(0)
             .verdict(Verdict::Jump("refused"));
     });
@@ -375,8 +382,8 @@ fn first_packet(rules: &mut Rules<'_, '_>, settings: Settings) {
     }
 }
 
-fn postrouting(rules: &mut Rules<'_, '_>, settings: Settings) {
-    let bit = settings.mark();
+fn postrouting(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
+    let bit = settings.masquerade_mark();
     rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
     rules.rule(|r| {
         r.load_mark()

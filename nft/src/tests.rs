@@ -10,6 +10,7 @@ use std::num::NonZeroU16;
 use ipnet::IpNet;
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
+use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
 
 use crate::answer::{Content, Messages, Refusal};
@@ -21,7 +22,7 @@ use crate::family::numbers;
 use crate::key::set_of;
 use crate::sets::Set;
 use crate::wire::Batch;
-use crate::{Settings, rules, udata};
+use crate::{rules, udata};
 
 fn addr<F: Family>(n: u8) -> F::Addr {
     let v4 = IpAddr::from([10, 0, n, 255]);
@@ -337,11 +338,11 @@ fn the_same_settings_give_the_same_rules() {
         batch.end();
         batch.bytes().to_vec()
     };
-    let settings = Settings::default();
+    let settings = RuleSettings::default();
     assert_eq!(written(settings), written(settings));
     assert_ne!(
         written(settings),
-        written(Settings {
+        written(RuleSettings {
             masquerade_bit: 15,
             ..settings
         })

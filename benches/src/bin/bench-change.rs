@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tandem::conntrack::Reconciler;
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
-use tandem_benches::kernel;
+use tandem_benches::kernel::{self, NOW};
 use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
 use tandem_benches::report::{Samples, note, print, print_us, setting};
 use tandem_benches::synthetic::{DUAL_STACK, Shape};
@@ -56,7 +56,8 @@ fn main() -> Result<()> {
 
 fn measure(shape: Shape, changes: u32) -> Result<Figures> {
     // As the agent has it: UDP flows are watched over, and somebody follows what changes.
-    let mut engine = kernel::engine().with_flows(Reconciler::start()?, Reconciler::start()?);
+    let mut engine = kernel::engine();
+    engine.observe(Reconciler::start()?, Reconciler::start()?);
     let (_followed, _news) = (engine.follow(), engine.changes());
     kernel::bring(&mut engine, shape.events())?;
 
@@ -106,8 +107,7 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
 fn timed(engine: &mut Engine, event: Event) -> Result<Duration> {
     let before = transactions(engine);
     let started = Instant::now();
-    engine.take([event]);
-    engine.sync(started);
+    engine.step([event], *NOW);
     let took = started.elapsed();
     ensure!(transactions(engine) == before + 1, "one change was not one transaction");
     Ok(took)

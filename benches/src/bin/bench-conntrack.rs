@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tandem::conntrack::{Reconciler, Report};
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
-use tandem_benches::kernel;
+use tandem_benches::kernel::{self, NOW};
 use tandem_benches::report::{Samples, note, print, print_ms, setting};
 use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET};
 use tandem_core::family::IpFamily;
@@ -50,10 +50,10 @@ fn measure(live: usize, changes: u32) -> Result<()> {
     ensure!(before.len() == live + live / STALE, "entries were not made");
 
     let started = Instant::now();
-    let mut engine = kernel::engine().with_flows(Reconciler::start()?, Reconciler::start()?);
+    let mut engine = kernel::engine();
+    let reports = observe(&mut engine)?;
     kernel::bring(&mut engine, SHAPE.events().map(udp))?;
     let programmed = Instant::now();
-    let reports = reports(&engine)?;
     for report in &reports {
         wait(report, 1)?;
     }
@@ -82,8 +82,7 @@ fn measure(live: usize, changes: u32) -> Result<()> {
         let (looks, cut) = (reports.load().reconciliations, reports.load().cut);
         let gone = Event::Applied(Object::EndpointSlice(one_less(service, DUAL_STACK[at])), Vec::new());
         let started = Instant::now();
-        engine.take([udp(gone)]);
-        engine.sync(started);
+        engine.step([udp(gone)], *NOW);
         wait(reports, looks + 1)?;
         samples.push(started.elapsed());
         ensure!(reports.load().cut > cut, "an endpoint went and no flow was cut");
@@ -144,12 +143,12 @@ fn entry_is_stale(entry: &Entry) -> bool {
     })
 }
 
-fn reports(engine: &Engine) -> Result<[Report; 2]> {
-    let report = |flows: Option<Report>| flows.context("the engine has no reconciler");
-    Ok([
-        report(engine.v4().status().flows.clone())?,
-        report(engine.v6().status().flows.clone())?,
-    ])
+/// Has UDP flows watched over, as the agent does.
+fn observe(engine: &mut Engine) -> Result<[Report; 2]> {
+    let (v4, v6) = (Reconciler::start()?, Reconciler::start()?);
+    let reports = [v4.report(), v6.report()];
+    engine.observe(v4, v6);
+    Ok(reports)
 }
 
 /// Waits until flows were looked at so often.

@@ -106,13 +106,16 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
 }
 
-impl Service {
-    /// Whether anything but the ClusterIP leads to it.
-    pub fn externally_accessible(&self) -> bool {
-        !self.external_ips.is_empty()
-            || !self.ingress_ips.is_empty()
-            || self.ports.iter().any(|port| port.node_port.is_some())
-    }
+/// What a name in the API can be at most, in bytes.
+const LONGEST_NAME: usize = 253;
+
+/// Whether a text is no longer than names in the API are, and has no characters but theirs. Names are printed as they are:
+/// into the log, tables for people, and the comments that nft lists without escapes.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= LONGEST_NAME
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }
 
 /// One of `spec.ports`.

@@ -48,10 +48,7 @@ impl PortKey {
 
 /// As much of a name as the kernel keeps with an element.
 pub(crate) fn label(name: &str) -> Label {
-    let end = (0..=LABEL.min(name.len()))
-        .rev()
-        .find(|end| name.is_char_boundary(*end));
-    name[..end.unwrap_or(0)].into()
+    name[..name.floor_char_boundary(LABEL)].into()
 }
 
 impl fmt::Display for PortKey {

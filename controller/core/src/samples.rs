@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::delta::Delta;
 pub(crate) use crate::family::Families;
 use crate::family::{Family, IpFamily};
 use crate::object::{
@@ -13,7 +12,8 @@ use crate::object::{
     TrafficPolicy,
 };
 use crate::plan::{PortKey, PortPlan, Usable, plan};
-use crate::row::{Class, Frontend, Pick, Port, Protocol, Row, Socket};
+use crate::plane::Delta;
+use crate::row::{Frontend, Port, Protocol, Row};
 
 pub(crate) fn port(number: u16) -> Port {
     Port::new(number).unwrap()
@@ -195,77 +195,19 @@ pub(crate) fn frontend_texts<F: Family>(plan: &PortPlan<F>) -> Vec<String> {
         .collect()
 }
 
-fn socket_text<F: Family>(at: &Socket<F>) -> String {
-    format!("{} {}/{}", at.addr, at.port, at.protocol)
-}
-
 pub(crate) fn frontend_text<F: Family>(frontend: &Frontend<F>) -> String {
-    match frontend {
-        Frontend::Address { class, at } => {
-            let class = match class {
-                Class::Cluster => "cluster",
-                Class::External => "external",
-            };
-            format!("{class} {}", socket_text(at))
-        }
-        Frontend::NodePort { protocol, port } => format!("node-port {port}/{protocol}"),
-    }
-}
-
-fn pick_text(pick: Pick) -> String {
-    match pick {
-        Pick::Any { count } => format!("any of {count}"),
-        Pick::Sticky { count, seconds } => format!("sticky of {count} for {seconds}s"),
-        Pick::Refuse => "refuse".to_owned(),
-        Pick::Discard => "discard".to_owned(),
-    }
-}
-
-/// A row as `key : value`, without its label.
-pub(crate) fn row_text<F: Family>(row: &Row<F>) -> String {
-    match row {
-        Row::Frontend { frontend, service, .. } => format!("frontend {} : {service}", frontend_text(frontend)),
-        Row::Service { service, pick, .. } => format!("service {service} : {}", pick_text(*pick)),
-        Row::Endpoint {
-            service,
-            slot,
-            endpoint,
-        } => format!("endpoint {service} . {slot} : {}:{}", endpoint.addr, endpoint.port),
-        Row::StickyEndpoint { service, slot, id } => format!("sticky-endpoint {service} . {slot} : {id}"),
-        Row::EndpointId { id, endpoint } => format!("endpoint-id {id} : {}:{}", endpoint.addr, endpoint.port),
-        Row::ClusterIp { addr } => format!("cluster-ip {addr}"),
-        Row::ServiceCidr { net } => format!("service-cidr {net}"),
-        Row::LocalPods { net } => format!("local-pods {net}"),
-        Row::NodeAddress { addr } => format!("node-address {addr}"),
-        Row::Hairpin { addr } => format!("hairpin {addr}"),
-        Row::Restricted { at } => format!("restricted {}", socket_text(at)),
-        Row::AllowedSource { at, source } => format!("allowed-source {} . {source}", socket_text(at)),
-    }
+    frontend.to_string()
 }
 
 /// Rows in a fixed order, with their labels, one a line.
 pub(crate) fn rows_text<F: Family>(rows: &[Row<F>]) -> String {
-    let label = |row: &Row<F>| match row {
-        Row::Frontend { label, .. } | Row::Service { label, .. } => format!("  # {label}"),
-        _ => String::new(),
-    };
-    let mut lines: Vec<String> = rows.iter().map(|row| row_text(row) + &label(row)).collect();
+    let label = |row: &Row<F>| row.label().map_or(String::new(), |label| format!("  # {label}"));
+    let mut lines: Vec<String> = rows.iter().map(|row| row.to_string() + &label(row)).collect();
     lines.sort_unstable();
     lines.join("\n")
 }
 
 /// A change: `+ row`, `- row`, `~ old -> new value`, in its order.
 pub(crate) fn delta_text<F: Family>(delta: &Delta<F>) -> Vec<String> {
-    let value = |row: &Row<F>| {
-        row_text(row)
-            .split_once(" : ")
-            .map_or(String::new(), |(_, v)| v.to_owned())
-    };
-    let added = delta.added.iter().map(|row| format!("+ {}", row_text(row)));
-    let removed = delta.removed.iter().map(|row| format!("- {}", row_text(row)));
-    let changed = delta
-        .changed
-        .iter()
-        .map(|(old, new)| format!("~ {} -> {}", row_text(old), value(new)));
-    added.chain(removed).chain(changed).collect()
+    delta.to_string().lines().map(str::to_owned).collect()
 }

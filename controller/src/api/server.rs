@@ -15,6 +15,7 @@ use tandem_core::object::ObjectKey;
 use tokio::net::UnixListener;
 
 use crate::config::FileState;
+use crate::conntrack::Report;
 use crate::engine::Snapshot;
 
 use super::socket::{self, Own, SocketError};
@@ -31,6 +32,8 @@ pub struct Server {
 struct Shared {
     published: Arc<ArcSwap<Snapshot>>,
     files: Arc<ArcSwap<FileState>>,
+    /// Of IPv4 and IPv6.
+    flows: [Report; 2],
 }
 
 impl Server {
@@ -42,18 +45,29 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn run(self, published: Arc<ArcSwap<Snapshot>>, files: Arc<ArcSwap<FileState>>) -> io::Result<()> {
+    pub async fn run(
+        self,
+        published: Arc<ArcSwap<Snapshot>>,
+        files: Arc<ArcSwap<FileState>>,
+        flows: [Report; 2],
+    ) -> io::Result<()> {
+        let shared = Shared {
+            published,
+            files,
+            flows,
+        };
         let routes = Router::new()
             .route("/v1/status", get(status))
             .route("/v1/services", get(services))
-            .with_state(Shared { published, files });
+            .with_state(shared);
         let _file = self.file;
         axum::serve(self.listener, routes).await
     }
 }
 
 async fn status(State(shared): State<Shared>) -> Json<StatusView> {
-    Json(StatusView::new(&shared.published.load(), &shared.files.load()))
+    let flows = shared.flows.each_ref().map(Report::load);
+    Json(StatusView::new(&shared.published.load(), &shared.files.load(), &flows))
 }
 
 /// Which Services are asked for.

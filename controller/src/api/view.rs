@@ -1,5 +1,6 @@
 //! What the local API says, as it is written in JSON and YAML. Made out of a snapshot when somebody asks.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -333,7 +334,9 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPo
 }
 
 impl StatusView {
-    pub(super) fn new(snapshot: &Snapshot, files: &FileState) -> Self {
+    /// `flows`: of IPv4 and IPv6.
+    pub(super) fn new(snapshot: &Snapshot, files: &FileState, flows: &[Arc<Flows>; 2]) -> Self {
+        let [flows_v4, flows_v6] = flows;
         let reach = |reach: &Reach| match reach {
             Reach::Watching => "watching".to_owned(),
             Reach::Lost(reason) => reason.clone(),
@@ -361,8 +364,8 @@ impl StatusView {
                 .map(|(kind, state)| (kind.to_string(), reach(state)))
                 .collect(),
             families: vec![
-                FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4),
-                FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6),
+                FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4, flows_v4),
+                FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6, flows_v6),
             ],
             problems: of_agent(snapshot, files),
             configuration: ConfigurationView {
@@ -374,11 +377,11 @@ impl StatusView {
 }
 
 impl FamilyStatusView {
-    fn new<F: Family>(table: &str, status: &FamilyStatus, node: &NodeRows<F>) -> Self {
+    fn new<F: Family>(table: &str, status: &FamilyStatus, node: &NodeRows<F>, flows: &Flows) -> Self {
         Self {
             family: F::FAMILY.to_string(),
             table: table.into(),
-            ownership: status.ownership.as_deref().map(str::to_owned),
+            ownership: status.ownership.as_ref().map(ToString::to_string),
             rows: status.rows,
             rows_adopted: status.adopted,
             service_ranges: text(&node.service_cidrs),
@@ -392,7 +395,7 @@ impl FamilyStatusView {
             failures: status.failures,
             set_aside: status.set_aside.len(),
             unremembered: status.unremembered,
-            udp_flows: status.flows.as_ref().map(|report| UdpFlowsView::new(&report.load())),
+            udp_flows: Some(UdpFlowsView::new(flows)),
         }
     }
 }
@@ -422,8 +425,8 @@ mod tests {
     fn files_with_faults_are_problems_like_those_of_objects() {
         let mut snapshot = Snapshot::empty(SystemTime::now());
         let faults = [("a.yaml".into(), vec!["line 3: no".to_owned(), "line 9: no".to_owned()])];
-        snapshot.faults = std::sync::Arc::new(faults.into());
-        let problems = StatusView::new(&snapshot, &FileState::default()).problems;
+        snapshot.faults = Arc::new(faults.into());
+        let problems = StatusView::new(&snapshot, &FileState::default(), &Default::default()).problems;
         let said: Vec<String> = problems
             .iter()
             .map(|p| format!("{}: {}", p.object, p.problem))
@@ -436,7 +439,7 @@ mod tests {
             rejected: Some("f: mode: wrong".into()),
             waiting: vec!["events: true becomes false".into()],
         };
-        let status = StatusView::new(&Snapshot::empty(SystemTime::now()), &files);
+        let status = StatusView::new(&Snapshot::empty(SystemTime::now()), &files, &Default::default());
         let [problem] = &status.problems[..] else {
             panic!("{:?}", status.problems);
         };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use tandem_core::object::is_name;
 
 use crate::api::{EndpointsView, PortView, ServiceView, TakenView, get};
 
@@ -37,14 +38,10 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let namespace = self.namespace.as_deref().unwrap_or("default");
-        let valid = |text: &str| {
-            text.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-        };
         if let Some(text) = [Some(namespace), self.name.as_deref()]
             .into_iter()
             .flatten()
-            .find(|text| !valid(text))
+            .find(|text| !is_name(text))
         {
             return Err(format!("{text:?} is not a name: letters, digits, - and . only").into());
         }

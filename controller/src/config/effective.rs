@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::document::{lookup, put};
 use super::schema::Change;
 use super::schema::{Fate, Kind, SCHEMAS, Schema, kube_proxy, tandem};
-use super::settings::{DetectLocal, Settings};
+use super::settings::Settings;
+use crate::node_settings::{DetectLocal, PodRanges};
 
 /// Fields that kube-proxy leaves out where they are empty.
 const LEFT_OUT: [&str; 5] = [
@@ -27,7 +28,7 @@ pub(super) fn fill(settings: &mut Settings) {
     );
     let (bit, all) = (settings.masquerade_bit, settings.masquerade_all);
     let values = &mut settings.effective.kube_proxy;
-    if let DetectLocal::ClusterCidr(ranges) = &settings.detect_local {
+    if let DetectLocal::Sources(PodRanges::Listed(ranges)) = &settings.detect_local {
         // kube-proxy takes neither blanks nor a range twice.
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         put(values, "clusterCIDR", json!(ranges.join(",")));
@@ -74,7 +75,7 @@ impl Settings {
 
     /// A line for what Tandem takes and kube-proxy refuses in the file that [`Self::to_yaml`] makes.
     pub fn refused_by_kube_proxy(&self) -> Option<String> {
-        let DetectLocal::ClusterCidr(ranges) = &self.detect_local else {
+        let DetectLocal::Sources(PodRanges::Listed(ranges)) = &self.detect_local else {
             return None;
         };
         let v6 = ranges.iter().filter(|range| range.addr().is_ipv6()).count();

@@ -26,7 +26,7 @@ pub use flags::Flags;
 pub use live::{FileState, Live, Reread};
 pub use schema::flags::{FLAGS, Flag, Sets};
 pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema, Unused, Why};
-pub use settings::{Conntrack, ConntrackMax, DetectLocal, Loaded, LogFormat, Settings, Sources};
+pub use settings::{Conntrack, ConntrackMax, Loaded, LogFormat, Settings, Sources};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]

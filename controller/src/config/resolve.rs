@@ -8,11 +8,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tandem_core::addr::{self, parse_net};
 use tandem_core::node::{InterfaceName, NodePortAddresses};
+use tandem_core::object::is_name;
 
 use super::ConfigError;
 use super::document::Document;
 use super::flags::Flags;
-use super::settings::{Conntrack, ConntrackMax, DetectLocal, LogFormat};
+use super::settings::{Conntrack, ConntrackMax, LogFormat};
+use crate::node_settings::{DetectLocal, PodRanges};
 
 pub(super) fn mode(config: &Document, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
     let mode = config.text("mode");
@@ -127,9 +129,8 @@ pub(super) fn unbracketed(text: &str) -> &str {
 pub(super) fn node_name(config: &Document) -> Result<String, ConfigError> {
     let given = config.text("hostnameOverride").trim().to_lowercase();
     if !given.is_empty() {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
         let ends = given.starts_with(['-', '.']) || given.ends_with(['-', '.']);
-        if given.len() > 253 || ends || !given.bytes().all(plain) {
+        if ends || !is_name(&given) {
             return Err(config.wrong("hostnameOverride", "not a name that a Node can have"));
         }
         return Ok(given);
@@ -163,14 +164,14 @@ pub(super) fn detect_local(config: &Document, warnings: &mut Vec<String>) -> Res
             warnings.push(format!(
                 "{place}: not given: traffic from outside the cluster is not masqueraded"
             ));
-            Ok(DetectLocal::None)
+            Ok(DetectLocal::Nothing)
         }
-        "ClusterCIDR" => Ok(DetectLocal::ClusterCidr(cidrs)),
-        "NodeCIDR" => Ok(DetectLocal::NodeCidr),
-        "BridgeInterface" => Ok(DetectLocal::BridgeInterface(interface("detectLocal.bridgeInterface")?)),
+        "ClusterCIDR" => Ok(DetectLocal::Sources(PodRanges::Listed(cidrs))),
+        "NodeCIDR" => Ok(DetectLocal::Sources(PodRanges::OfNode)),
+        "BridgeInterface" => Ok(DetectLocal::Interface(interface("detectLocal.bridgeInterface")?)),
         "InterfaceNamePrefix" => {
             let prefix = interface("detectLocal.interfaceNamePrefix")?;
-            Ok(DetectLocal::InterfaceNamePrefix(prefix))
+            Ok(DetectLocal::InterfacePrefix(prefix))
         }
         _ => Err(config.wrong(
             "detectLocalMode",

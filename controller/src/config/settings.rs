@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_json::Value;
-use tandem_core::node::{InterfaceName, NodePortAddresses};
+use tandem_core::node::NodePortAddresses;
+
+use crate::node_settings::DetectLocal;
 
 use super::document::Document;
 use super::flags::Flags;
@@ -60,21 +61,6 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Both configurations with their defaults: what changes are told by.
     pub(super) effective: Effective,
-}
-
-/// How a pod's traffic is told from outside traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DetectLocal {
-    /// By these ranges.
-    ClusterCidr(Vec<IpNet>),
-    /// By this node's `spec.podCIDRs`.
-    NodeCidr,
-    /// By the interface that packets come in by.
-    BridgeInterface(InterfaceName),
-    /// By the first letters of the interface that packets come in by.
-    InterfaceNamePrefix(InterfaceName),
-    /// Not at all: nothing is masqueraded for coming from outside.
-    None,
 }
 
 /// The `conntrack` section. None leaves a setting as it is.

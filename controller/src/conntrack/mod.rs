@@ -14,6 +14,7 @@
 
 mod again;
 mod entries;
+mod observer;
 mod worker;
 
 #[cfg(test)]
@@ -25,11 +26,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tandem_core::delta::Delta;
 use tandem_core::family::Family;
 use tandem_core::flows::{Arrivals, Destination, Ledger, Look, PortFlows};
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::PortPlan;
+use tandem_core::plane::Delta;
 use tandem_core::row::{Frontend, Protocol, Row};
 
 /// What became of flows so far.
@@ -163,12 +164,12 @@ impl<F: Family> Reconciler<F> {
     }
 
     /// The tables were opened: all Services are to be programmed again.
-    pub(crate) fn opened(&mut self) {
+    fn opened(&mut self) {
         self.loaded = false;
     }
 
     /// These are the plans that the next change brings for a Service; none where it is gone.
-    pub(crate) fn stage(&mut self, service: &ObjectKey, plans: &[PortPlan<F>]) {
+    fn stage(&mut self, service: &ObjectKey, plans: &[PortPlan<F>]) {
         let udp = plans.iter().any(|plan| plan.key.protocol == Protocol::Udp);
         if udp || self.known.contains(service) {
             let ports = plans.iter().filter_map(PortFlows::of).collect();
@@ -177,12 +178,12 @@ impl<F: Family> Reconciler<F> {
     }
 
     /// These are the node's addresses that take nodePort traffic from the next change on.
-    pub(crate) fn stage_addresses(&mut self, addresses: BTreeSet<F::Addr>) {
+    fn stage_addresses(&mut self, addresses: BTreeSet<F::Addr>) {
         self.staged_addresses = Some(addresses);
     }
 
     /// The change goes to the kernel now.
-    pub(crate) fn begin(&mut self, delta: &Delta<F>) {
+    fn begin(&mut self, delta: &Delta<F>) {
         let frontends = |rows: &[Row<F>], coming| -> Vec<_> {
             let of = |row: &Row<F>| match row {
                 Row::Frontend { frontend, .. } => Some((*frontend, coming)),
@@ -199,7 +200,7 @@ impl<F: Family> Reconciler<F> {
 
     /// The kernel did not take the change; or nobody knows, and then it may have what the ledger lacks: no flow is judged
     /// before a change went through.
-    pub(crate) fn abandon(&mut self, unknown: bool) {
+    fn abandon(&mut self, unknown: bool) {
         if !self.is_idle() {
             self.unsure |= unknown;
             self.shared.lock().applying = self.unsure;
@@ -214,7 +215,7 @@ impl<F: Family> Reconciler<F> {
     }
 
     /// Rows of an earlier run that no Service claims were removed.
-    pub(crate) fn orphaned(&mut self, delta: &Delta<F>) {
+    fn orphaned(&mut self, delta: &Delta<F>) {
         for row in &delta.removed {
             match row {
                 Row::Frontend { frontend, .. } => self.gone.extend(Destination::of(frontend)),
@@ -224,18 +225,13 @@ impl<F: Family> Reconciler<F> {
         }
     }
 
-    /// Whether all Services were programmed since the tables were opened.
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.loaded
-    }
-
     /// Whether the next change has nothing that flows depend on.
     fn is_idle(&self) -> bool {
         self.staged.is_empty() && self.staged_frontends.is_empty()
     }
 
     /// The kernel has the change. Until all is loaded, nothing is looked at.
-    pub(crate) fn commit(&mut self) {
+    fn commit(&mut self) {
         if self.is_idle() && self.staged_addresses.is_none() && !self.unsure {
             return;
         }
@@ -279,7 +275,7 @@ impl<F: Family> Reconciler<F> {
     }
 
     /// All Services are programmed. Flows that began under an earlier run, or under no rules at all, are looked at once.
-    pub(crate) fn all_loaded(&mut self) {
+    fn all_loaded(&mut self) {
         let first = !std::mem::replace(&mut self.loaded, true);
         if !first && self.gone.is_empty() {
             return;

@@ -47,16 +47,15 @@ pub struct Pulse {
     since: AtomicU64,
 }
 
-impl Default for Pulse {
-    fn default() -> Self {
+impl Pulse {
+    /// One that counts from here.
+    pub(super) fn new(origin: Instant) -> Self {
         Self {
-            origin: Instant::now(),
+            origin,
             since: AtomicU64::new(0),
         }
     }
-}
 
-impl Pulse {
     pub(super) fn begin(&self, now: Instant) {
         let since = now.saturating_duration_since(self.origin).as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX - 1);
@@ -68,6 +67,10 @@ impl Pulse {
     }
 
     /// For how long it has been at work without an end; no time while it waits.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::disallowed_methods, reason = "asked by others, in their own time")
+    )]
     pub fn at_work(&self) -> Duration {
         match self.since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_engine_is_at_work_from_the_beginning_to_the_end() {
-        let pulse = Pulse::default();
+        let pulse = Pulse::new(Instant::now());
         assert_eq!(pulse.at_work(), Duration::ZERO);
         pulse.begin(Instant::now());
         std::thread::sleep(Duration::from_millis(5));

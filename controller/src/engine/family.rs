@@ -4,22 +4,22 @@ mod asked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use tandem_core::delta::{ApplyError, DataPlane, Delta, Rejection};
 use tandem_core::family::Family;
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
+use tandem_core::plane::{ApplyError, DataPlane, Delta, DetectLocal, Open, Rejection, RuleSettings};
 use tandem_core::table::Table;
-use tandem_nft::{DetectLocal, Settings as Rules};
 
 use asked::Lack;
 
-use super::backoff::Backoff;
+use super::Now;
 use super::disputes::Disputes;
+use super::observer::Observer;
+use super::retry::Retry;
 use super::snapshot::{FamilyStatus, SetAside};
 use super::world::World;
-use crate::conntrack::Reconciler;
 use crate::event::Around;
 use crate::index::ChangedServices;
 
@@ -27,27 +27,12 @@ use crate::index::ChangedServices;
 /// a size, and the rest of the node should get its turn at the kernel's lock.
 const CHUNK: usize = 20_000;
 
-/// A data plane as the engine uses it.
-pub trait Plane<F: Family>: DataPlane<F> + Send {
-    /// Who may change the tables, in words for `tandem status`.
-    fn ownership(&self) -> String;
-    /// Removes what nothing uses any more. Called when nothing else is to do.
-    fn tidy(&mut self) -> Result<(), String>;
-    /// Sees to it that the rules are asked before those that other programs made meanwhile; whether that took anything.
-    fn keep_first(&mut self) -> Result<bool, String> {
-        Ok(false)
-    }
-}
-
-/// Opens a data plane with these fixed rules; called again after a failure, and when the rules are to be others.
-pub type Open<F> = Box<dyn FnMut(Rules) -> Result<Box<dyn Plane<F>>, String> + Send>;
-
 /// One family.
 pub struct FamilyEngine<F: Family> {
     open: Open<F>,
-    plane: Option<Box<dyn Plane<F>>>,
+    plane: Option<Box<dyn DataPlane<F>>>,
     /// What the data plane was opened with.
-    rules: Rules,
+    rules: RuleSettings,
     /// The node's zone, as Services were last planned with.
     zone: Option<Arc<str>>,
     /// The node's own rows that the first opening found.
@@ -61,12 +46,12 @@ pub struct FamilyEngine<F: Family> {
     phase: Phase,
     set_aside: BTreeMap<ObjectKey, Aside>,
     lacks: BTreeMap<ObjectKey, Lack>,
-    failure: Option<Backoff>,
+    failure: Option<Retry>,
     status: FamilyStatus,
     untidy: bool,
     /// Whether the data plane was opened before.
     opened: bool,
-    flows: Option<Reconciler<F>>,
+    observers: Vec<Box<dyn Observer<F>>>,
 }
 
 /// How far the table is from what it is to be.
@@ -80,7 +65,7 @@ enum Phase {
 
 struct Aside {
     reason: String,
-    backoff: Backoff,
+    retry: Retry,
 }
 
 enum Refusal {
@@ -99,7 +84,7 @@ impl<F: Family> FamilyEngine<F> {
         Self {
             open,
             plane: None,
-            rules: Rules::default(),
+            rules: RuleSettings::default(),
             zone: None,
             found: NodeRows::default(),
             node: Node::default(),
@@ -114,16 +99,20 @@ impl<F: Family> FamilyEngine<F> {
             status: FamilyStatus::default(),
             untidy: false,
             opened: false,
-            flows: None,
+            observers: Vec::new(),
         }
     }
 
-    /// Has UDP flows cut that its changes make wrong.
-    #[must_use]
-    pub fn with_flows(mut self, flows: Reconciler<F>) -> Self {
-        self.status.flows = Some(flows.report());
-        self.flows = Some(flows);
-        self
+    /// Has its changes followed, by this one behind those that were added before.
+    pub fn observe(&mut self, observer: impl Observer<F> + 'static) {
+        self.observers.push(Box::new(observer));
+    }
+
+    /// Tells each observer, in their order.
+    fn tell(&mut self, tell: impl Fn(&mut dyn Observer<F>)) {
+        for observer in &mut self.observers {
+            tell(&mut **observer);
+        }
     }
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
@@ -156,14 +145,14 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Brings everything that is due to the data plane. The families are independent: an error is kept here, with the
     /// time of the next try.
-    pub fn sync(&mut self, world: &World<'_>, now: Instant) {
-        if self.failure.as_ref().is_some_and(|failure| !failure.due(now)) {
+    pub fn sync(&mut self, world: &World<'_>, now: Now) {
+        if self.failure.as_ref().is_some_and(|failure| !failure.due(now.monotonic)) {
             return;
         }
         let due: Vec<ObjectKey> = self
             .set_aside
             .iter()
-            .filter(|(_, aside)| aside.backoff.due(now))
+            .filter(|(_, aside)| aside.retry.due(now.monotonic))
             .map(|(key, _)| key.clone())
             .collect();
         let idle = self.pending.is_empty() && !self.node_pending && due.is_empty();
@@ -198,8 +187,8 @@ impl<F: Family> FamilyEngine<F> {
 
     /// When [`Self::sync`] has something to do although nothing changed.
     pub fn next_try(&self) -> Option<Instant> {
-        let failure = self.failure.as_ref().map(Backoff::at);
-        let aside = self.set_aside.values().map(|aside| aside.backoff.at()).min();
+        let failure = self.failure.as_ref().and_then(Retry::at);
+        let aside = self.set_aside.values().filter_map(|aside| aside.retry.at()).min();
         match failure {
             // While the data plane is gone, Services set aside wait with all others.
             Some(at) => Some(at),
@@ -212,19 +201,19 @@ impl<F: Family> FamilyEngine<F> {
         if !std::mem::take(&mut self.untidy) {
             return;
         }
-        if let Some(Err(reason)) = self.plane.as_mut().map(|plane| plane.tidy()) {
-            tracing::debug!(family = %F::FAMILY, reason, "unused chains stay for now");
+        if let Some(Err(error)) = self.plane.as_mut().map(|plane| plane.idle()) {
+            tracing::debug!(family = %F::FAMILY, %error, "unused chains stay for now");
         }
     }
 
     /// Sees to it that the rules are asked before those of other programs.
-    pub fn keep_first(&mut self, now: Instant) {
+    pub fn keep_first(&mut self, now: Now) {
         match self.plane.as_mut().map(|plane| plane.keep_first()) {
             Some(Ok(true)) => tracing::info!(
                 family = %F::FAMILY,
                 "another program made nat chains: Tandem's are registered anew, so that they are asked first"
             ),
-            Some(Err(reason)) => self.fail(reason, now),
+            Some(Err(error)) => self.fail(error.to_string(), now),
             Some(Ok(false)) | None => {}
         }
     }
@@ -278,7 +267,7 @@ impl<F: Family> FamilyEngine<F> {
         let mut rules = world.rules(&self.node_rows);
         if !self.opened && world.asks_the_tables(&self.node_rows) {
             // The tables themselves know, and are asked by opening them: until then their rules tell pods as before.
-            rules.detect_local = DetectLocal::Sources;
+            rules.detect_local = DetectLocal::Sources(());
         }
         self.open(rules, world)?;
         let rules = world.rules(&self.node_rows);
@@ -291,9 +280,9 @@ impl<F: Family> FamilyEngine<F> {
         Ok(())
     }
 
-    fn open(&mut self, rules: Rules, world: &World<'_>) -> Result<(), String> {
+    fn open(&mut self, rules: RuleSettings, world: &World<'_>) -> Result<(), String> {
         self.rules = rules;
-        let mut plane = (self.open)(self.rules)?;
+        let mut plane = (self.open)(self.rules).map_err(|error| error.to_string())?;
         let rows = plane.read().map_err(|error| error.to_string())?;
         let found = rows.len();
         let (table, strays) = Table::adopt_again(rows, &self.table);
@@ -301,11 +290,8 @@ impl<F: Family> FamilyEngine<F> {
             tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
             plane.apply(&strays).map_err(|error| error.to_string())?;
         }
-        if let Some(flows) = &mut self.flows {
-            flows.opened();
-            flows.orphaned(&strays);
-        }
-        tracing::info!(family = %F::FAMILY, rows = found, ownership = plane.ownership(), "tables opened");
+        self.tell(|observer| observer.reopened(&strays));
+        tracing::info!(family = %F::FAMILY, rows = found, ownership = %plane.ownership(), "tables opened");
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
         // Opening it again, for other rules or after a failure, finds what this run wrote.
         if !std::mem::replace(&mut self.opened, true) {
@@ -315,7 +301,7 @@ impl<F: Family> FamilyEngine<F> {
         }
         self.table = table;
         self.status.disputes = Disputes::default();
-        self.status.ownership = Some(plane.ownership().into());
+        self.status.ownership = Some(plane.ownership());
         self.plane = Some(plane);
         self.phase = if found == 0 { Phase::Loading } else { Phase::Settled };
         Ok(())
@@ -323,7 +309,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Plans these Services and applies what differs. Services whose rows are refused are set aside, all others go
     /// through.
-    fn bring(&mut self, services: Vec<ObjectKey>, world: &World<'_>, now: Instant) -> Result<(), String> {
+    fn bring(&mut self, services: Vec<ObjectKey>, world: &World<'_>, now: Now) -> Result<(), String> {
         let mut queue = services;
         queue.reverse();
         let mut without_way = Vec::new();
@@ -331,9 +317,7 @@ impl<F: Family> FamilyEngine<F> {
             let node = std::mem::take(&mut self.node_pending);
             if node {
                 let rows = NodeRows::clone(&self.node_rows);
-                if let Some(flows) = &mut self.flows {
-                    flows.stage_addresses(rows.node_addresses.clone());
-                }
+                self.tell(|observer| observer.node_staged(&rows));
                 self.table.set_node(rows);
             }
             let mut batch = Vec::new();
@@ -357,9 +341,7 @@ impl<F: Family> FamilyEngine<F> {
                     if last {
                         self.phase = Phase::Settled;
                         self.make_do(without_way, world)?;
-                        if let Some(flows) = &mut self.flows {
-                            flows.all_loaded();
-                        }
+                        self.tell(|observer| observer.loaded());
                         return Ok(());
                     }
                 }
@@ -392,40 +374,27 @@ impl<F: Family> FamilyEngine<F> {
     fn flush(&mut self, world: &World<'_>, orphans: bool) -> Result<(), Refusal> {
         let delta = self.table.take();
         if !delta.is_empty() {
-            if let Some(flows) = &mut self.flows {
-                flows.begin(&delta);
-            }
-            let (result, took) = self.apply(&delta);
-            if let Err(error) = result {
+            self.tell(|observer| observer.applying(&delta));
+            if let Err(error) = self.apply(&delta) {
                 return Err(self.roll_back(error));
             }
-            self.note_change(&delta, took, world.time);
+            self.note_change(&delta, world.time);
         }
         self.table.commit();
-        if let Some(flows) = &mut self.flows {
-            // Before all was loaded, whatever goes is an earlier run's.
-            if orphans || !flows.is_loaded() {
-                flows.orphaned(&delta);
-            }
-            flows.commit();
-        }
+        self.tell(|observer| observer.committed(&delta, orphans));
         Ok(())
     }
 
-    fn apply(&mut self, delta: &Delta<F>) -> (Result<(), ApplyError<F>>, Duration) {
-        let Some(plane) = &mut self.plane else {
-            let closed = ApplyError::Failed("the tables are not open".into());
-            return (Err(closed), Duration::ZERO);
-        };
-        let started = Instant::now();
-        let result = plane.apply(delta);
-        (result, started.elapsed())
+    fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        match &mut self.plane {
+            Some(plane) => plane.apply(delta),
+            None => Err(ApplyError::Failed("the tables are not open".into())),
+        }
     }
 
     fn roll_back(&mut self, error: ApplyError<F>) -> Refusal {
-        if let Some(flows) = &mut self.flows {
-            flows.abandon(matches!(error, ApplyError::Unknown(_)));
-        }
+        let unknown = matches!(error, ApplyError::Unknown(_));
+        self.tell(|observer| observer.abandoned(unknown));
         let used_up = matches!(error, ApplyError::UsedUp(_));
         let refusal = match error {
             ApplyError::Rejected(rejections) | ApplyError::UsedUp(rejections) => {
@@ -436,7 +405,7 @@ impl<F: Family> FamilyEngine<F> {
                     Refusal::Of { services, used_up }
                 }
             }
-            ApplyError::Failed(reason) | ApplyError::Unknown(reason) => Refusal::Whole(reason),
+            ApplyError::Failed(cause) | ApplyError::Unknown(cause) => Refusal::Whole(cause.to_string()),
         };
         self.table.rollback();
         refusal
@@ -451,28 +420,28 @@ impl<F: Family> FamilyEngine<F> {
         rejections.iter().filter_map(owner).collect()
     }
 
-    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, used_up: bool, now: Instant) {
+    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, used_up: bool, now: Now) {
         for (key, reason) in refused {
             let known = self.set_aside.remove(&key);
             let news = known.as_ref().is_none_or(|known| known.reason != reason);
-            let (reason, backoff) = match known {
+            let (reason, retry) = match known {
                 // What serves it meanwhile is more to say than why it is set aside.
-                Some(known) if used_up => (known.reason, known.backoff),
+                Some(known) if used_up => (known.reason, known.retry),
                 known => {
                     if news {
                         tracing::error!(family = %F::FAMILY, service = %key, reason, "set aside: the kernel refused its rows; it stays as it was");
                     }
-                    (reason, known.map(|known| known.backoff).unwrap_or_default())
+                    (reason, known.map(|known| known.retry).unwrap_or_default())
                 }
             };
-            let backoff = backoff.failed(now);
-            self.set_aside.insert(key, Aside { reason, backoff });
+            let retry = retry.failed(now.monotonic);
+            self.set_aside.insert(key, Aside { reason, retry });
         }
     }
 
-    fn fail(&mut self, reason: String, now: Instant) {
-        let backoff = self.failure.take().unwrap_or_default().failed(now);
-        let wait = backoff.at().saturating_duration_since(now);
+    fn fail(&mut self, reason: String, now: Now) {
+        let backoff = self.failure.take().unwrap_or_default().failed(now.monotonic);
+        let wait = backoff.at().map(|at| at.saturating_duration_since(now.monotonic));
         if self
             .status
             .last_error
@@ -481,14 +450,15 @@ impl<F: Family> FamilyEngine<F> {
         {
             tracing::error!(family = %F::FAMILY, reason, retry_in = ?wait, "changes wait; what is in the kernel stays");
         }
-        self.status.last_error = Some((SystemTime::now(), reason));
+        self.status.last_error = Some((now.wall, reason));
         self.status.failures += 1;
         self.failure = Some(backoff);
         // What the data plane holds is read back when it opens again.
         self.plane = None;
     }
 
-    fn note_change(&mut self, delta: &Delta<F>, took: Duration, time: SystemTime) {
+    fn note_change(&mut self, delta: &Delta<F>, time: SystemTime) {
+        let took = self.plane.as_ref().map(|plane| plane.took()).unwrap_or_default();
         self.status.rows = (self.status.rows + delta.added.len()).saturating_sub(delta.removed.len());
         self.status.changes += 1;
         self.status.last_change = Some(time);

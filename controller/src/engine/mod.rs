@@ -3,14 +3,19 @@
 //! There is no sync period. Whatever waits in the channel is one batch; it is applied in one transaction per family and
 //! published after the kernel acknowledged it. Nothing is applied before every kind of object was listed once.
 //!
+//! The engine is a machine: [`Engine::step`] takes events and the time, and gives the time of the next step. `run` feeds it.
+//!
 //! Invariant: nobody but this task changes an index, a table or a data plane.
 
-mod backoff;
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 mod changed;
 mod disputes;
 mod family;
-mod plane;
+mod observer;
 mod problems;
+mod retry;
+mod run;
 mod snapshot;
 mod world;
 
@@ -23,32 +28,46 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
 use tandem_core::object::Node;
-use tokio::sync::mpsc::Receiver;
+use tandem_core::plane::Open;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 pub use changed::{Changed, Pulse};
 pub use disputes::{Disputes, Place};
-pub use family::{FamilyEngine, Open, Plane};
+pub use family::FamilyEngine;
+pub use observer::Observer;
 pub use problems::NodeProblem;
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 pub use world::World;
 
-use crate::conntrack::Reconciler;
 use crate::event::{Event, Kind, Object, Reach};
 use crate::index::{ChangedServices, Index};
 use crate::node_settings::NodeSettings;
 use changed::Followers;
 use problems::{Facts, Surroundings};
 
-/// How many events are taken in before they are applied.
-const BATCH: usize = 4096;
-
 /// How often it looks whether another program's rules are asked before Tandem's: one question to the kernel.
 const FIRST_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after a change unused chains are removed. What was used once is likely to be used again.
 const TIDY_AFTER: Duration = Duration::from_secs(5);
+
+/// The time of a step. The engine reads no clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For what is due.
+    pub monotonic: Instant,
+    /// For people.
+    pub wall: SystemTime,
+}
+
+/// When the engine has something to do although no event came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// The time of the next step at the latest.
+    pub at: Instant,
+    /// The first load is done, with all that it left to be tidied: said once.
+    pub loaded: bool,
+}
 
 /// The owner of everything that changes.
 pub struct Engine {
@@ -68,13 +87,26 @@ pub struct Engine {
     changes: watch::Sender<()>,
     followers: Followers,
     pulse: Arc<Pulse>,
+    /// Something was taken in and not brought to the data planes yet.
+    told: bool,
+    due: Due,
+}
+
+/// What is due because time passes.
+struct Due {
+    /// When it is to be looked whether the rules are asked first.
+    first: Instant,
+    /// When what nothing uses any more is to be removed.
+    tidy: Option<Instant>,
+    /// Whether [`Wake::loaded`] was said.
+    loaded: bool,
 }
 
 impl Engine {
     /// An engine that knows nothing yet.
-    pub fn new(settings: NodeSettings, v4: Open<V4>, v6: Open<V6>) -> Self {
+    pub fn new(settings: NodeSettings, v4: Open<V4>, v6: Open<V6>, now: Now) -> Self {
         let (v4, v6) = (FamilyEngine::new(v4), FamilyEngine::new(v6));
-        let started = SystemTime::now();
+        let started = now.wall;
         let published = Arc::new(ArcSwap::from_pointee(Snapshot::empty(started)));
         let index = Index::default();
         Self {
@@ -91,16 +123,20 @@ impl Engine {
             published,
             changes: watch::Sender::new(()),
             followers: Followers::default(),
-            pulse: Arc::default(),
+            pulse: Arc::new(Pulse::new(now.monotonic)),
+            told: false,
+            due: Due {
+                first: now.monotonic + FIRST_EVERY,
+                tidy: None,
+                loaded: false,
+            },
         }
     }
 
-    /// Has UDP flows cut that changes make wrong.
-    #[must_use]
-    pub fn with_flows(mut self, v4: Reconciler<V4>, v6: Reconciler<V6>) -> Self {
-        self.v4 = self.v4.with_flows(v4);
-        self.v6 = self.v6.with_flows(v6);
-        self
+    /// Has the changes of both families followed, by these two behind those that were added before.
+    pub fn observe(&mut self, v4: impl Observer<V4> + 'static, v6: impl Observer<V6> + 'static) {
+        self.v4.observe(v4);
+        self.v6.observe(v6);
     }
 
     /// Where snapshots are published.
@@ -133,9 +169,41 @@ impl Engine {
         &self.v6
     }
 
-    /// Takes events in, in order. Nothing reaches the kernel before [`Self::sync`].
+    /// Takes events in, in order, and does all that is due. Gives when the next step has something to do at the latest.
+    pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Wake {
+        let is_due = |at: Instant| at <= now.monotonic;
+        self.pulse.begin(now.monotonic);
+        self.take(events);
+        if is_due(self.due.first) {
+            self.due.first = now.monotonic + FIRST_EVERY;
+            self.v4.keep_first(now);
+            self.v6.keep_first(now);
+        }
+        if std::mem::take(&mut self.told) || self.next_try().is_some_and(is_due) {
+            self.sync(now);
+        }
+        let mut loaded = false;
+        if self.due.tidy.is_some_and(is_due) {
+            self.due.tidy = None;
+            self.v4.tidy();
+            self.v6.tidy();
+            loaded = !std::mem::replace(&mut self.due.loaded, self.index.complete()) && self.due.loaded;
+        }
+        if self.v4.untidy() || self.v6.untidy() {
+            self.due.tidy.get_or_insert(now.monotonic + TIDY_AFTER);
+        }
+        self.pulse.end();
+        let others = self.next_try().into_iter().chain(self.due.tidy);
+        Wake {
+            at: others.fold(self.due.first, Instant::min),
+            loaded,
+        }
+    }
+
+    /// Takes events in, in order. Nothing reaches the kernel before [`Self::step`].
     pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
+            self.told = true;
             match &event {
                 Event::Reach(kind, Reach::Lost(reason)) => {
                     tracing::warn!(%kind, "cannot be read: {reason}; what is known stays in the kernel");
@@ -164,7 +232,7 @@ impl Engine {
     }
 
     /// Brings everything that is due to both data planes, and publishes the result.
-    pub fn sync(&mut self, now: Instant) {
+    fn sync(&mut self, now: Now) {
         let mut changed = ChangedServices::new();
         if self.index.complete() {
             changed = self.index.take_changed();
@@ -176,7 +244,7 @@ impl Engine {
                 settings: &self.settings,
                 service_cidrs: self.index.service_cidrs(),
                 interfaces: self.index.interfaces(),
-                time: SystemTime::now(),
+                time: now.wall,
             };
             self.v4.mark(&changed, node_changed, &world);
             self.v6.mark(&changed, node_changed, &world);
@@ -229,7 +297,7 @@ impl Engine {
         self.problems = problems.into();
     }
 
-    /// When [`Self::sync`] has something to do although no event came.
+    /// When a family has something to try again.
     fn next_try(&self) -> Option<Instant> {
         [self.v4.next_try(), self.v6.next_try()].into_iter().flatten().min()
     }
@@ -255,61 +323,5 @@ impl Engine {
         // Whoever is told finds it published.
         self.followers.tell(changed);
         self.changes.send_replace(());
-    }
-
-    /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
-    pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        let (mut tidy_at, mut loaded) = (None, false);
-        let mut first_at = Instant::now() + FIRST_EVERY;
-        loop {
-            if self.v4.untidy() || self.v6.untidy() {
-                tidy_at = tidy_at.or_else(|| Some(Instant::now() + TIDY_AFTER));
-            }
-            let wake = self.next_try().into_iter().chain(tidy_at).chain([first_at]).min();
-            let mut told = false;
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                received = events.recv_many(&mut batch, BATCH) => {
-                    if received == 0 {
-                        break;
-                    }
-                    self.take(batch.drain(..));
-                    told = true;
-                }
-                () = until(wake) => {}
-            }
-            let now = Instant::now();
-            if first_at <= now {
-                first_at = now + FIRST_EVERY;
-                self.pulse.begin(now);
-                self.v4.keep_first(now);
-                self.v6.keep_first(now);
-                self.pulse.end();
-            }
-            let due = self.next_try().into_iter().chain(tidy_at).any(|at| at <= now);
-            if !told && !due {
-                continue;
-            }
-            self.pulse.begin(now);
-            self.sync(now);
-            self.pulse.end();
-            if tidy_at.is_some_and(|at| at <= Instant::now()) {
-                tidy_at = None;
-                self.v4.tidy();
-                self.v6.tidy();
-                if !std::mem::replace(&mut loaded, self.index.complete()) && loaded {
-                    crate::memory::give_back();
-                }
-            }
-        }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -6,13 +6,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tandem_core::family::{Families, Family, IpFamily};
+use tandem_core::family::{Family, IpFamily};
 use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
-use tandem_nft::{ForwardDrop, REMEMBERED_MOST};
+use tandem_core::plane::ForwardDrop;
 
 use crate::event::Around;
-use crate::node_settings::{LocalPods, NodeSettings};
+use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
 /// Something wrong with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,12 @@ pub enum NodeProblem {
     /// Another program's chain drops what is forwarded.
     ForwardDrop(ForwardDrop),
     /// New clients of Services with session affinity are not remembered.
-    AffinityFull(IpFamily),
+    AffinityFull {
+        /// Of this family.
+        family: IpFamily,
+        /// How many clients are remembered.
+        most: u32,
+    },
 }
 
 /// The device that kube-proxy's ipvs mode gives every ClusterIP.
@@ -78,7 +83,7 @@ impl NodeProblem {
             }
             Self::Overlap { interface, .. } => format!("interface {interface}"),
             Self::ForwardDrop(chain) => format!("chain {chain}"),
-            Self::AffinityFull(family) => format!("map {} tandem affinity", table(*family)),
+            Self::AffinityFull { family, .. } => format!("map {} tandem affinity", table(*family)),
         }
     }
 
@@ -156,9 +161,9 @@ impl fmt::Display for NodeProblem {
                 accept_translated(chain),
                 accept_all(chain),
             ),
-            Self::AffinityFull(_) => write!(
+            Self::AffinityFull { most, .. } => write!(
                 f,
-                "it is full: {REMEMBERED_MOST} clients of Services with sessionAffinity ClientIP are remembered, and no more \
+                "it is full: {most} clients of Services with sessionAffinity ClientIP are remembered, and no more \
                  can be. New clients reach any endpoint each time, until the timeouts of others have passed. One Service \
                  alone cannot fill it: look for sources that are not what they seem"
             ),
@@ -195,7 +200,8 @@ fn accept_all(chain: &ForwardDrop) -> String {
 pub(super) struct Surroundings {
     addresses: Vec<(IpAddr, InterfaceName)>,
     forward_drops: Vec<ForwardDrop>,
-    full: Families,
+    /// Families whose memory of clients was full lately, with its size.
+    full: BTreeMap<IpFamily, u32>,
 }
 
 impl Surroundings {
@@ -203,10 +209,12 @@ impl Surroundings {
         match around {
             Around::Addresses(addresses) => self.addresses = addresses,
             Around::ForwardDrops(chains) => self.forward_drops = chains,
-            Around::Unremembered { family, lately, .. } => match family {
-                IpFamily::V4 => self.full.v4 = lately,
-                IpFamily::V6 => self.full.v6 = lately,
-            },
+            Around::Unremembered {
+                family, lately, most, ..
+            } => {
+                self.full.remove(&family);
+                self.full.extend(lately.then_some((family, most)));
+            }
         }
     }
 }
@@ -247,10 +255,8 @@ impl Facts<'_> {
         problems.extend(self.overlaps(v4.1));
         problems.extend(self.overlaps(v6.1));
         problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
-        let full = [IpFamily::V4, IpFamily::V6]
-            .into_iter()
-            .filter(|family| self.around.full.contains(*family));
-        problems.extend(full.map(NodeProblem::AffinityFull));
+        let full = self.around.full.iter().map(|(family, most)| (*family, *most));
+        problems.extend(full.map(|(family, most)| NodeProblem::AffinityFull { family, most }));
         problems
     }
 
@@ -271,7 +277,7 @@ impl Facts<'_> {
     }
 
     fn pod_ranges(&self, said: &Node, counts: [&Node; 2]) -> Vec<NodeProblem> {
-        if self.settings.local_pods != LocalPods::NodeCidrs {
+        if self.settings.detect_local != DetectLocal::Sources(PodRanges::OfNode) {
             return Vec::new();
         }
         if counts.iter().all(|node| node.pod_cidrs.is_empty()) {

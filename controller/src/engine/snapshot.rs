@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
+use tandem_core::plane::Ownership;
 
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
-use crate::conntrack::Report;
 use crate::event::{Kind, Reach};
 use crate::index::{Faults, Notices, Services};
 
@@ -101,9 +101,7 @@ pub struct FamilyStatus {
     /// What several Services want.
     pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.
-    pub ownership: Option<Arc<str>>,
-    /// What became of UDP flows; none where nobody cuts them.
-    pub flows: Option<Report>,
+    pub ownership: Option<Ownership>,
 }
 
 /// A Service that is not, or not wholly, programmed.

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use tandem_core::family::Family;
 use tandem_core::node::{Heard, NodeRows};
 use tandem_core::object::{Node, ObjectKey};
-use tandem_nft::{DetectLocal, Settings as Rules};
+use tandem_core::plane::{self, RuleSettings};
 
 use crate::index::Services;
-use crate::node_settings::{LocalPods, NodeSettings};
+use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
 /// The state of the world in one round.
 pub struct World<'a> {
@@ -39,10 +39,10 @@ impl World<'_> {
 
     /// The node's own rows of one family.
     pub fn node_rows<F: Family>(&self, node: &Node) -> NodeRows<F> {
-        let local_pods = match &self.settings.local_pods {
-            LocalPods::Ranges(ranges) => ranges.as_slice(),
-            LocalPods::NodeCidrs => &node.pod_cidrs,
-            LocalPods::Interface(_) | LocalPods::InterfacePrefix(_) | LocalPods::Unknown => &[],
+        let local_pods = match &self.settings.detect_local {
+            DetectLocal::Sources(PodRanges::Listed(ranges)) => ranges.as_slice(),
+            DetectLocal::Sources(PodRanges::OfNode) => &node.pod_cidrs,
+            DetectLocal::Interface(_) | DetectLocal::InterfacePrefix(_) | DetectLocal::Nothing => &[],
         };
         let choice = &self.settings.node_port_addresses;
         let cidrs: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
@@ -50,15 +50,15 @@ impl World<'_> {
     }
 
     /// What the fixed rules of one family depend on.
-    pub fn rules<F: Family>(&self, rows: &NodeRows<F>) -> Rules {
-        let detect_local = match self.settings.local_pods {
-            LocalPods::Interface(name) => DetectLocal::Interface(name),
-            LocalPods::InterfacePrefix(name) => DetectLocal::InterfacePrefix(name),
+    pub fn rules<F: Family>(&self, rows: &NodeRows<F>) -> RuleSettings {
+        let detect_local = match self.settings.detect_local {
+            DetectLocal::Interface(name) => plane::DetectLocal::Interface(name),
+            DetectLocal::InterfacePrefix(name) => plane::DetectLocal::InterfacePrefix(name),
             // Without a range of this family nobody is a pod: then nobody is told apart either.
-            _ if rows.local_pods.is_empty() => DetectLocal::Nothing,
-            _ => DetectLocal::Sources,
+            DetectLocal::Sources(_) if !rows.local_pods.is_empty() => plane::DetectLocal::Sources(()),
+            DetectLocal::Sources(_) | DetectLocal::Nothing => plane::DetectLocal::Nothing,
         };
-        Rules {
+        RuleSettings {
             masquerade_bit: self.settings.masquerade_bit,
             masquerade_all: self.settings.masquerade_all,
             detect_local,
@@ -68,6 +68,6 @@ impl World<'_> {
 
     /// Whether rows of an earlier run may tell who is a pod: the node's object should, and does not.
     pub fn asks_the_tables<F: Family>(&self, rows: &NodeRows<F>) -> bool {
-        self.settings.local_pods == LocalPods::NodeCidrs && rows.local_pods.is_empty()
+        self.settings.detect_local == DetectLocal::Sources(PodRanges::OfNode) && rows.local_pods.is_empty()
     }
 }

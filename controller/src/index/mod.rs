@@ -3,6 +3,8 @@
 //! Owned by the engine. The map of Services is persistent (a copy shares all that did not change), so that readers get
 //! one per change at no cost.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -219,8 +219,7 @@ fn event(kind: Kind, key: &ObjectKey, uid: Option<String>, node: &str, now: Time
 
 /// The longest beginning of so many bytes that ends between two characters.
 fn cut(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
+    &text[..text.floor_char_boundary(most)]
 }
 
 /// FNV-1a over parts that are kept apart: the same on every machine and in every version.

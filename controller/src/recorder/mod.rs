@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::engine::{SetAside, Snapshot};
 use crate::event::Kind;
 use crate::index::Notices;
+use crate::wait::until;
 use bucket::Bucket;
 pub use fault::Fault;
 use write::{Outcome, create};
@@ -249,12 +250,5 @@ impl Book {
                 "Events cannot be written: {reason}; what is wrong with objects is in the log and in `tandem status` alone"
             );
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

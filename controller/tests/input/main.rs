@@ -2,7 +2,7 @@
 //! through the public decoder, the index and the engine into a data plane in memory. No files, no network, no clock.
 
 #[cfg(test)]
-mod kernel;
+mod host;
 
 #[cfg(test)]
 mod bad;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::V4;
 use tandem_core::id::ServiceId;
+use tandem_core::plane::{DataPlane, Delta};
 use tandem_core::row::{Class, Endpoint, Frontend, Kind, Pick, Port, Protocol, Row, Socket};
 
 use super::halves;
-use crate::Memory;
 use crate::key::{keys_of, set_of};
+use tandem_core::plane::Memory;
 
 const ROUNDS: u64 = 60;
 
@@ -266,12 +266,12 @@ fn after_each_part_of_a_change_no_row_points_at_what_is_not_there() {
                 .unwrap();
             for part in parts(whole.clone(), limit) {
                 memory.apply(&part).unwrap();
-                let rows: Vec<_> = memory.rows().cloned().collect();
+                let rows = memory.rows();
                 let complaint = wrong(&by_key(&rows), &old, &new);
                 assert_eq!(complaint, None, "seed {seed}, parts of {limit}, after {part:#?}");
                 torn += 1;
             }
-            let rows: Vec<_> = memory.rows().cloned().collect();
+            let rows = memory.rows();
             assert_eq!(by_key(&rows), new, "seed {seed}, parts of {limit}");
         }
     }

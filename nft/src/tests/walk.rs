@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use tandem_core::delta::Delta;
 use tandem_core::family::{Family, IpFamily, V4};
 use tandem_core::id::ServiceId;
 use tandem_core::node::NodeRows;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
+use tandem_core::plane::{Delta, DetectLocal, RuleSettings};
 use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 use tandem_core::table::Table;
 
@@ -19,7 +19,7 @@ use crate::demand::{self, Demand};
 use crate::rules::FIXED;
 use crate::sets::Set;
 use crate::wire::Batch;
-use crate::{DetectLocal, Settings, change, element, rules};
+use crate::{change, element, rules};
 
 /// A random number generator whose runs can be repeated.
 struct Dice(u64);
@@ -123,7 +123,7 @@ struct World {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: RuleSettings) -> Self {
         let (mut batch, mut image) = (Batch::default(), Image::default());
         batch.begin(2, 1);
         for set in Set::ALL {
@@ -225,9 +225,9 @@ fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
 
 /// Random changes; for each, every packet to a frontend that was there before or is there after it.
 fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usize> {
-    let settings = Settings {
-        detect_local: DetectLocal::Sources,
-        ..Settings::default()
+    let settings = RuleSettings {
+        detect_local: DetectLocal::Sources(()),
+        ..RuleSettings::default()
     };
     let mut dice = Dice(seed);
     let mut world = World::new(settings);

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
+use tandem_core::plane::{ApplyError, DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
-use tandem_nft::{Buffers, Kernel, Settings};
+use tandem_nft::{Buffers, Kernel};
 
 use crate::rows::{any, at, endpoint, frontend, nth, plain, service};
 use crate::support::in_namespace;
@@ -16,7 +16,7 @@ const SERVICES: u32 = 1000;
 const SEND: usize = 40 << 10;
 
 fn open<F: Family>(buffers: Buffers) -> Kernel<F> {
-    Kernel::open_with(Settings::default(), buffers).expect("a table")
+    Kernel::open_with(RuleSettings::default(), buffers).expect("a table")
 }
 
 /// Many Services with this many endpoints each.

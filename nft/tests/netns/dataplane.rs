@@ -3,10 +3,10 @@
 
 use crate::rows::{addr, any, at, endpoint, frontend, net, nth, plain, port, reference, service, sticky};
 use crate::support::in_namespace;
-use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
+use tandem_core::plane::{ApplyError, DataPlane, Delta, Memory, Reason, RuleSettings};
 use tandem_core::row::{Class, Pick, Protocol, Row};
-use tandem_nft::{Kernel, Memory, Settings, stored_label};
+use tandem_nft::{Kernel, stored_label};
 
 type Case<F> = fn(&mut dyn DataPlane<F>);
 
@@ -45,7 +45,7 @@ fn run_all<F: Family>() {
         println!("{:?}, memory: {sentence}", F::FAMILY);
         case(&mut Memory::<F>::new());
         println!("{:?}, kernel: {sentence}", F::FAMILY);
-        in_namespace(|| case(&mut Kernel::<F>::open(Settings::default()).expect("a table")));
+        in_namespace(|| case(&mut Kernel::<F>::open(RuleSettings::default()).expect("a table")));
     }
 }
 
@@ -82,7 +82,7 @@ fn check<F: Family>(plane: &mut dyn DataPlane<F>, mut expected: Vec<Row<F>>) {
 }
 
 /// The data plane refuses exactly these rows of a change, for this reason, and stays as it is.
-fn check_refused<F: Family>(plane: &mut dyn DataPlane<F>, delta: &Delta<F>, rows: &[Row<F>], reason: &str) {
+fn check_refused<F: Family>(plane: &mut dyn DataPlane<F>, delta: &Delta<F>, rows: &[Row<F>], reason: &Reason) {
     let before = plane.read().expect("rows");
     match plane.apply(delta) {
         Err(ApplyError::Rejected(rejections)) => {
@@ -146,12 +146,8 @@ fn existing_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
             row,
             Row::ServiceCidr { .. } | Row::LocalPods { .. } | Row::AllowedSource { .. }
         );
-        let reason = if range {
-            "it overlaps a row that is there"
-        } else {
-            "its key is there already"
-        };
-        check_refused(plane, &add(vec![new.clone(), row.clone()]), &[row], reason);
+        let reason = if range { Reason::Overlaps } else { Reason::Taken };
+        check_refused(plane, &add(vec![new.clone(), row.clone()]), &[row], &reason);
     }
 }
 
@@ -163,7 +159,7 @@ fn missing_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
             plane,
             &remove(vec![there.clone(), row.clone()]),
             &[row],
-            "it is not there",
+            &Reason::NotThere,
         );
     }
     let old = Row::ClusterIp { addr: nth::<F>(1) };
@@ -171,7 +167,7 @@ fn missing_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
         changed: vec![(old.clone(), old.clone())],
         ..remove(vec![there])
     };
-    check_refused(plane, &delta, &[old], "it is not there");
+    check_refused(plane, &delta, &[old], &Reason::NotThere);
 }
 
 fn bad_rows_among_many<F: Family>(plane: &mut dyn DataPlane<F>) {
@@ -200,7 +196,7 @@ fn bad_rows_among_many<F: Family>(plane: &mut dyn DataPlane<F>) {
         }
     }
     rows.extend((1..=5000).map(|n| Row::ClusterIp { addr: nth::<F>(n) }));
-    check_refused(plane, &add(rows), &bad, "its key is there already");
+    check_refused(plane, &add(rows), &bad, &Reason::Taken);
 }
 
 fn change_replaces<F: Family>(plane: &mut dyn DataPlane<F>) {
@@ -260,12 +256,7 @@ fn overlap_is_refused<F: Family>(plane: &mut dyn DataPlane<F>) {
             source: inside,
         },
     ] {
-        check_refused(
-            plane,
-            &add(vec![row.clone()]),
-            &[row],
-            "it overlaps a row that is there",
-        );
+        check_refused(plane, &add(vec![row.clone()]), &[row], &Reason::Overlaps);
     }
 }
 

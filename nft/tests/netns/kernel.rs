@@ -6,16 +6,16 @@ use std::process::Command;
 use crate::rows::{any, nth, plain, port, reference, service, sticky};
 use crate::ruleset::made_by_nft;
 use crate::support::{check_loads, in_namespace, list, run, until, without_lines, without_owner};
-use tandem_core::delta::{ApplyError, DataPlane, Delta};
 use tandem_core::family::{Family, IpFamily, V4, V6};
+use tandem_core::plane::{ApplyError, DataPlane, Delta, DetectLocal, Ownership, RuleSettings};
 use tandem_core::row::{Pick, Row};
-use tandem_nft::{DetectLocal, Kernel, OpenError, Ownership, Settings};
+use tandem_nft::{Kernel, OpenError};
 
 fn open<F: Family>() -> Kernel<F> {
-    open_with(Settings::default())
+    open_with(RuleSettings::default())
 }
 
-fn open_with<F: Family>(settings: Settings) -> Kernel<F> {
+fn open_with<F: Family>(settings: RuleSettings) -> Kernel<F> {
     Kernel::open(settings).expect("a table")
 }
 
@@ -109,9 +109,9 @@ fn a_restart_with_other_settings_replaces_the_rules_and_nothing_else() {
         let mut first = open::<V6>();
         add(&mut first, reference());
         close(first);
-        let settings = Settings {
-            detect_local: DetectLocal::Sources,
-            ..Settings::default()
+        let settings = RuleSettings {
+            detect_local: DetectLocal::Sources(()),
+            ..RuleSettings::default()
         };
         let mut second = open_with::<V6>(settings);
         check(&mut second, reference());
@@ -127,7 +127,7 @@ fn a_second_opener_is_told_who_owns_the_table_and_others_cannot_change_it() {
             return println!("not owned: {reason}");
         }
         let own = format!("pid {}", std::process::id());
-        match Kernel::<V4>::open(Settings::default()) {
+        match Kernel::<V4>::open(RuleSettings::default()) {
             Err(OpenError::Owned { table, owner }) => {
                 assert_eq!(table, "ip tandem");
                 assert!(owner.starts_with(&own), "{owner}");
@@ -162,9 +162,9 @@ fn a_table_without_owner_is_adopted_and_stays_shared() {
                 &format!("{}/tests/data/ruleset-ip.nft", env!("CARGO_MANIFEST_DIR")),
             ],
         );
-        let settings = Settings {
-            detect_local: DetectLocal::Sources,
-            ..Settings::default()
+        let settings = RuleSettings {
+            detect_local: DetectLocal::Sources(()),
+            ..RuleSettings::default()
         };
         let mut kernel = open_with::<V4>(settings);
         assert!(matches!(kernel.ownership(), Ownership::Shared(_)));
@@ -203,9 +203,9 @@ fn a_table_of_another_layout_is_made_anew_with_its_rows() {
             std::fs::write(&path, ruleset).expect("a file");
             run("nft", &["-f", path.to_str().expect("a path")]);
             std::fs::remove_file(&path).expect("the file");
-            let settings = Settings {
-                detect_local: DetectLocal::Sources,
-                ..Settings::default()
+            let settings = RuleSettings {
+                detect_local: DetectLocal::Sources(()),
+                ..RuleSettings::default()
             };
             let mut kernel = open_with::<V4>(settings);
             check(&mut kernel, rows.clone());
@@ -257,7 +257,10 @@ fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_repaired() {
             ..Delta::default()
         };
         match kernel.apply(&delta) {
-            Err(ApplyError::Failed(reason)) => assert!(reason.starts_with("table ip tandem is gone"), "{reason}"),
+            Err(ApplyError::Failed(cause)) => {
+                let reason = cause.to_string();
+                assert!(reason.starts_with("table ip tandem is gone"), "{reason}");
+            }
             other => panic!("{other:?}"),
         }
         assert!(kernel.read().is_err());
@@ -265,7 +268,7 @@ fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_repaired() {
         check(&mut kernel, Vec::new());
         add(&mut kernel, reference());
         check(&mut kernel, reference());
-        assert_eq!(kernel.ownership(), &Ownership::Owned);
+        assert_eq!(kernel.ownership(), Ownership::Owned);
     });
 }
 

@@ -2,12 +2,12 @@
 //! and nft; MUST NOT look at bytes (unit tests do) or send packets.
 
 use crate::support::{check_loads, in_namespace, list, run, without_owner};
-use tandem_core::delta::{DataPlane, Delta};
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::node::InterfaceName;
-use tandem_nft::{DetectLocal, Kernel, Settings};
+use tandem_core::plane::{DataPlane, Delta, DetectLocal, RuleSettings};
+use tandem_nft::Kernel;
 
-fn made_by_kernel<F: Family>(settings: Settings, family: &str) -> String {
+fn made_by_kernel<F: Family>(settings: RuleSettings, family: &str) -> String {
     in_namespace(|| {
         let mut kernel = Kernel::<F>::open(settings).expect("a table");
         let delta = Delta {
@@ -30,10 +30,10 @@ pub(crate) fn made_by_nft(file: &str, family: &str) -> String {
     })
 }
 
-fn local() -> Settings {
-    Settings {
-        detect_local: DetectLocal::Sources,
-        ..Settings::default()
+fn local() -> RuleSettings {
+    RuleSettings {
+        detect_local: DetectLocal::Sources(()),
+        ..RuleSettings::default()
     }
 }
 
@@ -53,21 +53,21 @@ fn the_ipv6_table_is_the_one_that_nft_makes_from_the_reference() {
 
 #[test]
 fn settings_change_only_the_rules_that_depend_on_them() {
-    let all = Settings {
+    let all = RuleSettings {
         masquerade_bit: 20,
         masquerade_all: true,
-        ..Settings::default()
+        ..RuleSettings::default()
     };
-    let by = |name: &str, how: fn(InterfaceName) -> DetectLocal| Settings {
+    let by = |name: &str, how: fn(InterfaceName) -> DetectLocal| RuleSettings {
         detect_local: how(InterfaceName::parse(name).expect("a name")),
-        ..Settings::default()
+        ..RuleSettings::default()
     };
-    let drop_invalid = Settings {
+    let drop_invalid = RuleSettings {
         drop_invalid: true,
         ..local()
     };
     for (settings, name) in [
-        (Settings::default(), "defaults"),
+        (RuleSettings::default(), "defaults"),
         (all, "masquerade_all_bit_20"),
         (by("cni0", DetectLocal::Interface), "bridge_interface"),
         (by("veth", DetectLocal::InterfacePrefix), "interface_name_prefix"),

@@ -7,15 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::delta::Delta;
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::plan::{FrontendPlan, PortPlan};
+use crate::plane::Delta;
 use crate::row::{Class, Endpoint, Frontend, Label, Pick, Row, Socket};
 
 use super::Table;
 use super::ids::Ids;
-use super::journal::Journal;
 use super::programmed::{List, Programmed};
 use super::slots::Slots;
 
@@ -43,13 +42,9 @@ impl<F: Family> Table<F> {
     /// A table that holds what a data plane was read to hold, as far as it makes sense, and the change after which the
     /// data plane holds exactly that. The change is empty after an undisturbed run.
     pub fn adopt(rows: Vec<Row<F>>) -> (Self, Delta<F>) {
-        let mut difference = Journal::default();
-        for row in &rows {
-            difference.remove(row.clone());
-        }
-        let table = Self::out_of(rows);
-        table.write(&mut difference);
-        (table, difference.take())
+        let table = Self::out_of(rows.clone());
+        let difference = table.difference(rows);
+        (table, difference)
     }
 
     /// The same where this process had opened the data plane `before`: ids that were in use then, and are not now, are

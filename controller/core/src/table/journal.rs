@@ -3,42 +3,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::delta::Delta;
 use crate::family::Family;
-use crate::id::{EndpointId, ServiceId};
-use crate::row::{Frontend, Kind, Row, Socket};
-
-/// The part of a row that no other row may share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key<F: Family> {
-    Frontend(Frontend<F>),
-    Service(ServiceId),
-    Slot(Kind, ServiceId, u16),
-    EndpointId(EndpointId),
-    Addr(Kind, F::Addr),
-    Net(Kind, F::Net),
-    Restricted(Socket<F>),
-    AllowedSource(Socket<F>, F::Net),
-}
-
-impl<F: Family> Key<F> {
-    fn of(row: &Row<F>) -> Self {
-        match row {
-            Row::Frontend { frontend, .. } => Self::Frontend(*frontend),
-            Row::Service { service, .. } => Self::Service(*service),
-            Row::Endpoint { service, slot, .. } | Row::StickyEndpoint { service, slot, .. } => {
-                Self::Slot(row.kind(), *service, *slot)
-            }
-            Row::EndpointId { id, .. } => Self::EndpointId(*id),
-            Row::ClusterIp { addr } | Row::NodeAddress { addr } | Row::Hairpin { addr } => {
-                Self::Addr(row.kind(), *addr)
-            }
-            Row::ServiceCidr { net } | Row::LocalPods { net } => Self::Net(row.kind(), *net),
-            Row::Restricted { at } => Self::Restricted(*at),
-            Row::AllowedSource { at, source } => Self::AllowedSource(*at, *source),
-        }
-    }
-}
+use crate::plane::Delta;
+use crate::row::{Key, Row};
 
 /// What stood at a key, and what stands there now.
 type Write<F> = (Option<Row<F>>, Option<Row<F>>);
@@ -76,7 +43,7 @@ impl<F: Family> Journal<F> {
         let Some(row) = old.as_ref().or(new.as_ref()) else {
             return;
         };
-        match self.place.entry(Key::of(row)) {
+        match self.place.entry(row.key()) {
             Entry::Occupied(entry) => self.writes[*entry.get()].1 = new,
             Entry::Vacant(entry) => {
                 entry.insert(self.writes.len());

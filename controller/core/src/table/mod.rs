@@ -18,12 +18,12 @@ mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::delta::Delta;
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::node::NodeRows;
 use crate::object::ObjectKey;
 use crate::plan::{PortKey, PortPlan, Usable};
+use crate::plane::Delta;
 use crate::row::{Class, Frontend, Pick, Protocol, Row};
 
 use claims::{Claims, Rank};
@@ -335,6 +335,16 @@ impl<F: Family> Table<F> {
         let mut journal = Journal::default();
         self.write(&mut journal);
         journal.take().added
+    }
+
+    /// The change after which a data plane that holds the rows that were `found` holds exactly those that stand.
+    pub fn difference(&self, found: impl IntoIterator<Item = Row<F>>) -> Delta<F> {
+        let mut journal = Journal::default();
+        for row in found {
+            journal.remove(row);
+        }
+        self.write(&mut journal);
+        journal.take()
     }
 
     /// Writes every row that stands.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tandem_core::node::NodePortAddresses;
 
 use super::*;
+use crate::node_settings::{DetectLocal, PodRanges};
 
 const KUBEADM: &str = "bindAddress: 0.0.0.0
 bindAddressHardFail: false
@@ -38,7 +39,10 @@ fn a_configuration_as_kubeadm_writes_it_warns_of_nothing() {
     assert_eq!(warnings, Vec::<String>::new());
     let cidrs = ["10.244.0.0/16", "fd00:10:244::/48"].map(|cidr| cidr.parse().unwrap());
     assert_eq!(settings.node_name, "node-a");
-    assert_eq!(settings.detect_local, DetectLocal::ClusterCidr(cidrs.to_vec()));
+    assert_eq!(
+        settings.detect_local,
+        DetectLocal::Sources(PodRanges::Listed(cidrs.to_vec()))
+    );
     assert_eq!((settings.masquerade_all, settings.masquerade_bit), (false, 14));
     assert_eq!(settings.node_port_addresses, NodePortAddresses::Primary);
     assert_eq!(settings.kubeconfig, Some("/var/lib/kube-proxy/kubeconfig.conf".into()));
@@ -124,7 +128,7 @@ fn beside_a_file_flags_are_ignored_by_name_but_for_those_that_win() {
     assert_eq!(settings.master.as_deref(), Some("https://192.0.2.1:6443"));
     assert_eq!(
         settings.detect_local,
-        DetectLocal::ClusterCidr(vec!["10.8.0.0/16".parse().unwrap()])
+        DetectLocal::Sources(PodRanges::Listed(vec!["10.8.0.0/16".parse().unwrap()]))
     );
     assert!(settings.healthz_bind_address.is_some());
     assert_eq!(
@@ -157,7 +161,7 @@ fn without_a_file_flags_set_fields() {
     ])
     .unwrap()
     .settings;
-    assert!(matches!(&settings.detect_local, DetectLocal::ClusterCidr(cidrs) if cidrs.len() == 2));
+    assert!(matches!(&settings.detect_local, DetectLocal::Sources(PodRanges::Listed(cidrs)) if cidrs.len() == 2));
     assert!(matches!(&settings.node_port_addresses, NodePortAddresses::Ranges(cidrs) if cidrs.len() == 2));
     assert_eq!(
         (settings.masquerade_all, settings.masquerade_bit, settings.oom_score_adj),
@@ -261,7 +265,7 @@ fn without_anything_the_machines_name_is_the_nodes() {
     let loaded = by_flags(&[]).unwrap();
     let name = loaded.settings.node_name;
     assert!(!name.is_empty() && name == name.to_lowercase());
-    assert_eq!(loaded.settings.detect_local, DetectLocal::None);
+    assert_eq!(loaded.settings.detect_local, DetectLocal::Nothing);
     assert_eq!(
         loaded.warnings,
         ["clusterCIDR: not given: traffic from outside the cluster is not masqueraded"]
@@ -271,7 +275,8 @@ fn without_anything_the_machines_name_is_the_nodes() {
 #[test]
 fn all_ranges_of_a_family_count() {
     let cidrs = "10.1.0.0/16, 10.2.0.0/16,fd00:1::/64,10.1.0.0/16,fd00:2::/64,";
-    let DetectLocal::ClusterCidr(cidrs) = settings(&format!("clusterCIDR: '{cidrs}'\n")).0.detect_local else {
+    let DetectLocal::Sources(PodRanges::Listed(cidrs)) = settings(&format!("clusterCIDR: '{cidrs}'\n")).0.detect_local
+    else {
         panic!("not by ranges");
     };
     let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();

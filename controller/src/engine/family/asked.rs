@@ -176,9 +176,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Makes the table hold these plans for a Service. Gives the port that does not stand as it was planned, and why.
     fn set(&mut self, key: &ObjectKey, plans: Vec<PortPlan<F>>) -> Option<(String, Limit)> {
-        if let Some(flows) = &mut self.flows {
-            flows.stage(key, &plans);
-        }
+        self.tell(|observer| observer.staged(key, &plans));
         let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
         for port in self.table.ports(key) {
             if !wanted.contains(&port) {

@@ -3,10 +3,10 @@ use tandem_core::node::Heard;
 
 use super::*;
 
-fn settings(local_pods: LocalPods, node_port_addresses: NodePortAddresses) -> NodeSettings {
+fn settings(detect_local: DetectLocal, node_port_addresses: NodePortAddresses) -> NodeSettings {
     NodeSettings {
         node_name: "node1".into(),
-        local_pods,
+        detect_local,
         node_port_addresses,
         masquerade_all: false,
         masquerade_bit: 14,
@@ -40,7 +40,7 @@ struct Case {
 impl Case {
     fn of(said: Vec<Node>) -> Self {
         Self {
-            settings: settings(LocalPods::NodeCidrs, NodePortAddresses::Primary),
+            settings: settings(DetectLocal::Sources(PodRanges::OfNode), NodePortAddresses::Primary),
             said,
             gone: false,
             complete: true,
@@ -154,7 +154,7 @@ fn one_family_alone_is_no_problem() {
 #[test]
 fn what_no_setting_asks_for_is_not_missed() {
     let mut case = Case::of(vec![whole(), node(&[], &[])]);
-    case.settings = settings(LocalPods::Unknown, NodePortAddresses::Ranges(Vec::new()));
+    case.settings = settings(DetectLocal::Nothing, NodePortAddresses::Ranges(Vec::new()));
     assert_eq!(case.problems(), []);
 }
 

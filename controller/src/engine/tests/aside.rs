@@ -36,12 +36,8 @@ fn problems(engine: &Engine) -> Vec<String> {
 
 /// How the Service of this name picks an endpoint.
 fn way(node: &Host, name: &str) -> Option<Pick> {
-    let kernel = node.v4.lock().unwrap();
-    let row = kernel
-        .rows
-        .iter()
-        .find(|row| matches!(row, Row::Service { .. }) && label(row) == name)?;
-    pick(row)
+    let rows = node.v4.rows();
+    rows.iter().filter(|row| row.label() == Some(name)).find_map(Row::pick)
 }
 
 fn any(count: u16) -> Option<Pick> {
@@ -63,7 +59,7 @@ fn a_service_that_is_refused_after_a_restart_keeps_the_rows_that_serve_it_and_no
     let node = Host::default();
     let objects = [service("web", 1), slice("web", &[1]), service("gone", 2)];
     drop(started(&node, objects));
-    node.v4.lock().unwrap().refuse = Some("web");
+    node.v4.refuse("web");
     let mut engine = started(&node, [service("web", 1), slice("web", &[1, 2])]);
     assert_eq!(
         node.services().0,
@@ -72,8 +68,8 @@ fn a_service_that_is_refused_after_a_restart_keeps_the_rows_that_serve_it_and_no
     );
     assert_eq!(way(&node, "shop/web"), any(1));
 
-    node.v4.lock().unwrap().refuse = None;
-    engine.sync(later(1));
+    node.v4.mend();
+    engine.step([], at(later(1)));
     assert_eq!(node.services().0, names(&["shop/web"]));
     assert_eq!(way(&node, "shop/web"), any(2));
     assert_eq!(problems(&engine), [""; 0]);
@@ -83,7 +79,7 @@ fn a_service_that_is_refused_after_a_restart_keeps_the_rows_that_serve_it_and_no
 fn rows_of_another_service_at_the_address_of_one_that_is_set_aside_go() {
     let node = Host::default();
     drop(started(&node, with("old", 1, 1)));
-    node.v4.lock().unwrap().refuse = Some("new");
+    node.v4.refuse("new");
     drop(started(&node, with("new", 1, 2)));
     assert_eq!(node.services().0, names(&[]));
 }
@@ -93,11 +89,10 @@ fn what_serves_a_service_that_is_set_aside_goes_with_it() {
     let node = Host::default();
     let objects = || with("web", 1, 1).into_iter().chain(with("api", 2, 1));
     drop(started(&node, objects()));
-    node.v4.lock().unwrap().refuse = Some("shop");
+    node.v4.refuse("shop");
     let mut engine = started(&node, with("web", 1, 2).into_iter().chain(with("api", 2, 2)));
     assert_eq!(node.services().0, names(&["shop/web", "shop/api"]));
-    engine.take(gone("web"));
-    engine.sync(Instant::now());
+    engine.step(gone("web"), at(Instant::now()));
     assert_eq!(node.services().0, names(&["shop/api"]));
     assert_eq!(problems(&engine).len(), 1);
 }
@@ -111,29 +106,28 @@ fn a_first_load_whose_last_part_holds_only_refused_services_is_loaded() {
         objects.extend([service(&format!("s{n:02}"), n), slice(&format!("s{n:02}"), &many)]);
     }
     objects.extend(with("zz", 200, 1));
-    node.v4.lock().unwrap().refuse = Some("zz");
+    node.v4.refuse("zz");
     let mut engine = started(&node, objects);
     assert_eq!(
-        node.v4.lock().unwrap().transactions.len(),
+        node.v4.transactions().len(),
         1,
         "the last part is the refused Service's"
     );
 
-    node.v4.lock().unwrap().transactions.clear();
+    node.v4.forget_transactions();
     let more = (0..110u8).flat_map(|n| {
         let name = format!("t{n}");
         [service(&name, n), slice(&name, &many)]
     });
-    engine.take(more.collect::<Vec<_>>());
-    engine.sync(Instant::now());
-    let transactions = node.v4.lock().unwrap().transactions.clone();
+    engine.step(more.collect::<Vec<_>>(), at(Instant::now()));
+    let transactions = node.v4.transactions();
     assert_eq!(transactions.len(), 1, "a change is one transaction: {transactions:?}");
 }
 
 #[test]
 fn where_no_room_is_left_a_service_uses_a_way_that_is_there_and_all_its_endpoints_later() {
     let node = Host::default();
-    node.v4.lock().unwrap().room = Some(2);
+    node.v4.limit_ways(2);
     let objects = with("one", 1, 1).into_iter().chain(with("two", 2, 2));
     let mut engine = started(&node, objects.chain(with("x-three", 3, 3)));
     assert_eq!(way(&node, "shop/x-three"), any(2));
@@ -144,18 +138,17 @@ fn where_no_room_is_left_a_service_uses_a_way_that_is_there_and_all_its_endpoint
         "{problem:?}"
     );
 
-    node.v4.lock().unwrap().transactions.clear();
-    engine.sync(later(1));
+    node.v4.forget_transactions();
+    engine.step([], at(later(1)));
     assert_eq!(
-        node.v4.lock().unwrap().transactions,
+        node.v4.transactions(),
         [0; 0],
         "as long as there is no room nothing changes"
     );
     assert_eq!(problems(&engine), problem);
 
-    engine.take(gone("one"));
-    engine.sync(later(2));
-    engine.sync(later(3));
+    engine.step(gone("one"), at(later(2)));
+    engine.step([], at(later(3)));
     assert_eq!(way(&node, "shop/x-three"), any(3));
     assert_eq!(problems(&engine), [""; 0]);
 }
@@ -163,11 +156,10 @@ fn where_no_room_is_left_a_service_uses_a_way_that_is_there_and_all_its_endpoint
 #[test]
 fn a_service_that_has_a_way_to_itself_gives_it_up_for_the_one_that_it_needs() {
     let node = Host::default();
-    node.v4.lock().unwrap().room = Some(2);
+    node.v4.limit_ways(2);
     let objects = with("one", 1, 1).into_iter().chain(with("own", 2, 2));
     let mut engine = started(&node, objects);
-    engine.take([slice("own", &[1, 2, 3])]);
-    engine.sync(Instant::now());
+    engine.step([slice("own", &[1, 2, 3])], at(Instant::now()));
     assert_eq!(way(&node, "shop/own"), any(3));
     assert_eq!(problems(&engine), [""; 0]);
 }
@@ -175,7 +167,7 @@ fn a_service_that_has_a_way_to_itself_gives_it_up_for_the_one_that_it_needs() {
 #[test]
 fn where_no_room_is_left_clients_are_remembered_for_the_nearest_time() {
     let node = Host::default();
-    node.v4.lock().unwrap().room = Some(2);
+    node.v4.limit_ways(2);
     let mut objects: Vec<Event> = Vec::new();
     for (n, (name, seconds)) in (1..).zip([("a", 100), ("b", 900), ("c", 700)]) {
         objects.extend(with(name, n, 1).map(|event| remembering(seconds, event)));
@@ -190,9 +182,8 @@ fn where_no_room_is_left_clients_are_remembered_for_the_nearest_time() {
         "{problem}"
     );
 
-    engine.take(gone("a"));
-    engine.sync(later(1));
-    engine.sync(later(2));
+    engine.step(gone("a"), at(later(1)));
+    engine.step([], at(later(2)));
     assert_eq!(way(&node, "shop/c"), sticky(1, 700));
     assert_eq!(problems(&engine), [""; 0]);
 }
@@ -200,12 +191,13 @@ fn where_no_room_is_left_clients_are_remembered_for_the_nearest_time() {
 #[test]
 fn a_service_for_which_no_way_would_do_is_set_aside_until_there_is_room() {
     let node = Host::default();
-    node.v4.lock().unwrap().room = Some(1);
+    node.v4.limit_ways(1);
     let mut engine = started(&node, with("big", 1, 3).into_iter().chain(with("few", 2, 1)));
     assert_eq!((way(&node, "shop/big"), way(&node, "shop/few")), (any(3), None));
-    assert_eq!(problems(&engine), ["port shop/few: no room"]);
-    node.v4.lock().unwrap().room = Some(2);
-    engine.sync(later(1));
+    let no_room = tandem_core::plane::Reason::NoWayLeft;
+    assert_eq!(problems(&engine), [format!("port shop/few: {no_room}")]);
+    node.v4.limit_ways(2);
+    engine.step([], at(later(1)));
     assert_eq!(way(&node, "shop/few"), any(1));
     assert_eq!(problems(&engine), [""; 0]);
 }

@@ -30,15 +30,14 @@ fn gone(service: &str) -> Event {
 fn probed(node: &Host, objects: impl IntoIterator<Item = Event>) -> (Engine, Probe<V4>) {
     let (v4, probe) = Reconciler::probed();
     let (v6, _) = Reconciler::probed();
-    let mut engine = node.start().with_flows(v4, v6);
-    engine.take(lists(objects));
-    engine.sync(Instant::now());
+    let mut engine = node.start();
+    engine.observe(v4, v6);
+    engine.step(lists(objects), at(Instant::now()));
     (engine, probe)
 }
 
 fn bring(engine: &mut Engine, event: Event) {
-    engine.take([event]);
-    engine.sync(Instant::now());
+    engine.step([event], at(Instant::now()));
 }
 
 fn address(n: u8) -> Destination<V4> {
@@ -121,13 +120,13 @@ fn without_udp_only_frontends_that_come_are_asked_about() {
 fn frontends_that_the_kernel_refused_have_not_come() {
     let node = Host::default();
     let (mut engine, probe) = probed(&node, []);
-    node.v4.lock().unwrap().refuse = Some("bad");
+    node.v4.refuse("bad");
     bring(&mut engine, service("bad", 1));
     assert_eq!(engine.v4().status().set_aside.len(), 1);
     assert_eq!(probe.asked(), None);
     assert!(!probe.waits());
-    node.v4.lock().unwrap().refuse = None;
-    engine.sync(Instant::now() + Duration::from_secs(1));
+    node.v4.mend();
+    engine.step([], at(Instant::now() + Duration::from_secs(1)));
     assert!(probe.asked().unwrap().arrivals);
 }
 
@@ -153,15 +152,15 @@ fn what_the_kernel_refused_is_not_looked_at() {
     let node = Host::default();
     let (mut engine, probe) = probed(&node, [udp(service("bad", 1)), udp(slice("bad", &[1]))]);
     drop(probe.asked());
-    node.v4.lock().unwrap().refuse = Some("bad");
+    node.v4.refuse("bad");
     bring(&mut engine, udp(slice("bad", &[2, 3])));
     assert_eq!(engine.v4().status().set_aside.len(), 1);
     assert_eq!(probe.asked(), None);
     assert_eq!(probe.allows(address(1), endpoint(1)), Some(true), "it stays as it was");
     assert!(!probe.waits());
 
-    node.v4.lock().unwrap().refuse = None;
-    engine.sync(Instant::now() + Duration::from_secs(1));
+    node.v4.mend();
+    engine.step([], at(Instant::now() + Duration::from_secs(1)));
     assert_eq!(probe.asked(), Some(changed(&[address(1), node_port()])));
     assert_eq!(probe.allows(address(1), endpoint(1)), Some(false));
 }
@@ -171,14 +170,14 @@ fn while_changes_wait_nothing_is_looked_at_and_afterwards_everything_is() {
     let node = Host::default();
     let (mut engine, probe) = probed(&node, [udp(service("dns", 1)), udp(slice("dns", &[1]))]);
     drop(probe.asked());
-    node.v4.lock().unwrap().broken = Some("out of memory");
+    node.v4.break_down("out of memory");
     bring(&mut engine, udp(slice("dns", &[2])));
     bring(&mut engine, gone("dns"));
     assert_eq!(probe.asked(), None);
     assert_eq!(probe.allows(address(1), endpoint(1)), Some(true));
 
-    node.v4.lock().unwrap().broken = None;
-    engine.sync(Instant::now() + Duration::from_secs(1));
+    node.v4.mend();
+    engine.step([], at(Instant::now() + Duration::from_secs(1)));
     let look = probe.asked().unwrap();
     assert_eq!(look, changed(&[address(1), node_port()]));
     assert_eq!(probe.allows(address(1), endpoint(1)), None);

@@ -33,22 +33,19 @@ fn a_service_that_is_too_large_is_set_aside_as_it_was_and_all_others_go_through(
     let node = Host::default();
     let mut engine = started(&node, [exposed("large", 1, 2, 3)]);
     assert_eq!(labels(&node), 3);
-    let before = node.v4.lock().unwrap().rows.clone();
-    engine.take([exposed("large", 1, 4096, 1000)]);
-    engine.sync(Instant::now());
-    assert_eq!(node.v4.lock().unwrap().rows, before);
+    let before = node.v4.rows();
+    engine.step([exposed("large", 1, 4096, 1000)], at(Instant::now()));
+    assert_eq!(node.v4.rows(), before);
     let status = engine.published().load().v4.set_aside.clone();
     assert_eq!(status[0].service, ObjectKey::new("shop", "large"));
     assert_eq!(
         status[0].reason,
         "is too large: its addresses times its ports are 4097000 frontends; a Service can have 32768; it stays as it was"
     );
-    engine.take([service("web", 2)]);
-    engine.sync(Instant::now());
+    engine.step([service("web", 2)], at(Instant::now()));
     assert!(node.services().0.contains("shop/web"));
 
-    engine.take([exposed("large", 1, 3, 4)]);
-    engine.sync(Instant::now());
+    engine.step([exposed("large", 1, 3, 4)], at(Instant::now()));
     assert_eq!(labels(&node), 4);
     assert!(engine.published().load().v4.set_aside.is_empty());
 }
@@ -59,12 +56,14 @@ fn rows_of_a_service_that_is_too_large_survive_a_restart_and_go_with_it() {
     drop(started(&node, [exposed("large", 1, 2, 3), service("gone", 2)]));
     let mut engine = started(&node, [exposed("large", 1, 4096, 1000)]);
     assert_eq!((labels(&node), node.services().0.len()), (3, 3));
-    engine.take([Event::Deleted(
-        Kind::Service,
-        ObjectKey::new("shop", "large"),
-        Vec::new(),
-    )]);
-    engine.sync(Instant::now());
+    engine.step(
+        [Event::Deleted(
+            Kind::Service,
+            ObjectKey::new("shop", "large"),
+            Vec::new(),
+        )],
+        at(Instant::now()),
+    );
     assert_eq!(node.services().0.len(), 0);
 }
 
@@ -76,10 +75,9 @@ fn a_service_that_is_too_large_does_not_keep_an_address_that_it_gave_up() {
         panic!("no Service")
     };
     moved.external_ips.remove(1);
-    engine.take([Event::Applied(Object::Service(moved), notices)]);
-    engine.sync(Instant::now());
-    let kernel = node.v4.lock().unwrap();
-    let frontends = kernel.rows.iter().filter(|row| matches!(row, Row::Frontend { .. }));
+    engine.step([Event::Applied(Object::Service(moved), notices)], at(Instant::now()));
+    let rows = node.v4.rows();
+    let frontends = rows.iter().filter(|row| matches!(row, Row::Frontend { .. }));
     assert_eq!(
         frontends.count(),
         1,
@@ -102,12 +100,14 @@ fn a_service_without_an_id_gets_one_as_soon_as_another_service_goes() {
     let aside = engine.published().load().v4.set_aside.clone();
     assert_eq!(aside.len(), 1);
     assert!(aside[0].reason.contains("no session affinity"), "{}", aside[0].reason);
-    engine.take([Event::Deleted(
-        Kind::Service,
-        ObjectKey::new("shop", "s00007"),
-        Vec::new(),
-    )]);
-    engine.sync(Instant::now());
+    engine.step(
+        [Event::Deleted(
+            Kind::Service,
+            ObjectKey::new("shop", "s00007"),
+            Vec::new(),
+        )],
+        at(Instant::now()),
+    );
     assert!(engine.published().load().v4.set_aside.is_empty());
     let last = engine.v4().table().ports(&aside[0].service).remove(0);
     assert!(engine.v4().table().id(&last).unwrap().is_sticky());

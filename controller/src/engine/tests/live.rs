@@ -29,7 +29,7 @@ fn hinted(service: &str) -> Event {
 }
 
 fn endpoints(host: &Host) -> usize {
-    let rows = &host.v4.lock().unwrap().rows;
+    let rows = &host.v4.rows();
     rows.iter().filter(|row| matches!(row, Row::Endpoint { .. })).count()
 }
 
@@ -40,8 +40,7 @@ fn configured(change: impl FnOnce(&mut NodeSettings)) -> Event {
 }
 
 fn step(engine: &mut Engine, event: Event) {
-    engine.take([event]);
-    engine.sync(Instant::now());
+    engine.step([event], at(Instant::now()));
 }
 
 #[test]
@@ -57,11 +56,11 @@ fn the_zone_of_the_node_decides_again_about_services_with_hints_and_no_others() 
         ],
     );
     assert_eq!(endpoints(&host), 4, "no zone yet: hints do not count");
-    host.v4.lock().unwrap().transactions.clear();
+    host.v4.forget_transactions();
     step(&mut engine, node_event(Some("a")));
     assert_eq!(endpoints(&host), 3);
     assert_eq!(
-        host.v4.lock().unwrap().transactions,
+        host.v4.transactions(),
         [2],
         "an endpoint less, and one way to pick instead of another"
     );
@@ -77,8 +76,8 @@ fn node_port_addresses_that_are_configured_anew_are_rows_that_change() {
         &mut engine,
         Event::Interfaces(vec![[192, 0, 2, 11].into(), [198, 51, 100, 7].into()]),
     );
-    let opened = host.v4.lock().unwrap().opened;
-    host.v4.lock().unwrap().transactions.clear();
+    let opened = host.v4.opened();
+    host.v4.forget_transactions();
     step(
         &mut engine,
         configured(|settings| {
@@ -90,8 +89,8 @@ fn node_port_addresses_that_are_configured_anew_are_rows_that_change() {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["198.51.100.7"]
     );
-    assert_eq!(host.v4.lock().unwrap().transactions, [2], "one address goes, one comes");
-    assert_eq!(host.v4.lock().unwrap().opened, opened, "no rule changed");
+    assert_eq!(host.v4.transactions(), [2], "one address goes, one comes");
+    assert_eq!(host.v4.opened(), opened, "no rule changed");
 }
 
 #[test]
@@ -100,25 +99,21 @@ fn rules_that_are_configured_anew_are_written_and_no_row_changes() {
         |settings| settings.masquerade_bit = 20,
         |settings| settings.masquerade_all = true,
         |settings| settings.drop_invalid = true,
-        |settings| settings.local_pods = LocalPods::Interface(InterfaceName::parse("cni0").unwrap()),
+        |settings| settings.detect_local = DetectLocal::Interface(InterfaceName::parse("cni0").unwrap()),
     ];
     for change in changes {
         let host = Host::default();
         let mut engine = started(&host, [service("web", 1), slice("web", &[1])]);
-        let opened = host.v4.lock().unwrap().opened;
-        host.v4.lock().unwrap().transactions.clear();
+        let opened = host.v4.opened();
+        host.v4.forget_transactions();
         step(&mut engine, configured(change));
         assert_eq!(
-            host.v4.lock().unwrap().opened,
+            host.v4.opened(),
             opened + 1,
             "rules are written where tables are opened"
         );
-        assert_eq!(host.v4.lock().unwrap().transactions, [0; 0]);
+        assert_eq!(host.v4.transactions(), [0; 0]);
         step(&mut engine, configured(change));
-        assert_eq!(
-            host.v4.lock().unwrap().opened,
-            opened + 1,
-            "the same again is no change"
-        );
+        assert_eq!(host.v4.opened(), opened + 1, "the same again is no change");
     }
 }

@@ -2,7 +2,7 @@
 //! Services want.
 
 use tandem_core::plan::PortKey;
-use tandem_nft::DetectLocal;
+use tandem_core::plane::{DetectLocal, ForwardDrop};
 
 use super::*;
 use crate::event::Around;
@@ -43,18 +43,16 @@ fn listed(node: Option<Node>, objects: impl IntoIterator<Item = Event>) -> Vec<E
 
 fn run(host: &Host, events: Vec<Event>) -> Engine {
     let mut engine = host.start();
-    engine.take(events);
-    engine.sync(Instant::now());
+    engine.step(events, at(Instant::now()));
     engine
 }
 
 fn step(engine: &mut Engine, event: Event) {
-    engine.take([event]);
-    engine.sync(Instant::now());
+    engine.step([event], at(Instant::now()));
 }
 
-fn own_rows<F: Family>(kernel: &Mutex<Kernel<F>>) -> Vec<String> {
-    let rows = &kernel.lock().unwrap().rows;
+fn own_rows<F: Family>(kernel: &Memory<F>) -> Vec<String> {
+    let rows = &kernel.rows();
     let own = rows.iter().filter_map(|row| match row {
         Row::NodeAddress { addr } => Some(format!("address {addr}")),
         Row::LocalPods { net } => Some(format!("pods {net}")),
@@ -70,7 +68,7 @@ fn all_rows(host: &Host) -> [Vec<String>; 2] {
 }
 
 fn detect(host: &Host) -> Vec<DetectLocal> {
-    let rules = [host.v4.lock().unwrap().rules, host.v6.lock().unwrap().rules];
+    let rules = [host.v4.rules(), host.v6.rules()];
     rules.into_iter().flatten().map(|rules| rules.detect_local).collect()
 }
 
@@ -108,7 +106,7 @@ fn whatever_field_of_the_node_goes_empty_its_rows_stay_and_it_is_said() {
         assert_eq!(problems(&engine), []);
         let mut node = whole();
         empty(&mut node);
-        let (opened, published) = (host.v4.lock().unwrap().opened, engine.published());
+        let (opened, published) = (host.v4.opened(), engine.published());
         step(&mut engine, applied(node.clone()));
         assert_eq!(all_rows(&host), WHOLE, "case {number}");
         assert_eq!(problems(&engine).len(), said, "case {number}");
@@ -122,14 +120,14 @@ fn whatever_field_of_the_node_goes_empty_its_rows_stay_and_it_is_said() {
             node.zone,
             "a label may go"
         );
-        assert_eq!(host.v4.lock().unwrap().opened, opened, "no rule changed");
+        assert_eq!(host.v4.opened(), opened, "no rule changed");
 
         // The same after a restart, which knows what was said from the tables alone.
         drop(engine);
         let mut engine = run(&host, listed(Some(node), [service("web", 1)]));
         assert_eq!(all_rows(&host), WHOLE, "case {number}");
         assert_eq!(problems(&engine).len(), said, "case {number}");
-        assert_eq!(detect(&host), [DetectLocal::Sources; 2]);
+        assert_eq!(detect(&host), [DetectLocal::Sources(()); 2]);
         step(&mut engine, applied(whole()));
         assert_eq!(problems(&engine), [], "case {number}");
     }
@@ -160,13 +158,13 @@ fn a_restart_without_a_node_object_changes_no_row_and_fails_the_status() {
         &host,
         listed(Some(whole()), [service("web", 1), slice("web", &[1])]),
     ));
-    host.v4.lock().unwrap().transactions.clear();
-    host.v6.lock().unwrap().transactions.clear();
+    host.v4.forget_transactions();
+    host.v6.forget_transactions();
     let mut engine = run(&host, listed(None, [service("web", 1), slice("web", &[1])]));
-    assert_eq!(host.v4.lock().unwrap().transactions, [0; 0]);
-    assert_eq!(host.v6.lock().unwrap().transactions, [0; 0]);
+    assert_eq!(host.v4.transactions(), [0; 0]);
+    assert_eq!(host.v6.transactions(), [0; 0]);
     assert_eq!(all_rows(&host), WHOLE);
-    assert_eq!(detect(&host), [DetectLocal::Sources; 2]);
+    assert_eq!(detect(&host), [DetectLocal::Sources(()); 2]);
     let name = "node1".to_owned();
     assert_eq!(problems(&engine), [NodeProblem::NoNode { name }]);
     assert!(problems(&engine)[0].is_fatal());
@@ -206,8 +204,7 @@ fn a_node_object_that_goes_leaves_its_rows_and_is_missed_until_it_is_back() {
         let other = Event::Deleted(Kind::Node, ObjectKey::new("", "node2"), Vec::new());
         step(&mut engine, other);
         assert_eq!(problems(&engine), [], "another node");
-        engine.take(events());
-        engine.sync(Instant::now());
+        engine.step(events(), at(Instant::now()));
         assert_eq!(all_rows(&host), WHOLE);
         let name = "node1".to_owned();
         assert_eq!(problems(&engine), [NodeProblem::NodeGone { name }]);
@@ -220,9 +217,9 @@ fn a_node_object_that_goes_leaves_its_rows_and_is_missed_until_it_is_back() {
 fn what_is_found_around_changes_no_row_and_no_service() {
     let host = Host::default();
     let mut engine = run(&host, listed(Some(whole()), [service("web", 1)]));
-    host.v4.lock().unwrap().transactions.clear();
+    host.v4.forget_transactions();
     let drops = |list: &[&str]| {
-        let one = |chain: &&str| tandem_nft::ForwardDrop {
+        let one = |chain: &&str| ForwardDrop {
             family: "ip",
             table: "filter".into(),
             chain: (*chain).into(),
@@ -233,7 +230,7 @@ fn what_is_found_around_changes_no_row_and_no_service() {
     assert_eq!(problems(&engine).len(), 2);
     step(&mut engine, drops(&[]));
     assert_eq!(problems(&engine), []);
-    assert_eq!(host.v4.lock().unwrap().transactions, [0; 0]);
+    assert_eq!(host.v4.transactions(), [0; 0]);
 }
 
 /// A Service of this age with an externalIP that others have, too.
@@ -265,7 +262,7 @@ fn readers_find_who_has_what_several_services_want() {
     assert_eq!(waiting(&engine), both);
 
     // A change that is refused changes nothing of it.
-    host.v4.lock().unwrap().refuse = Some("shop/older");
+    host.v4.refuse("shop/older");
     step(&mut engine, claimant("older", 3, 0));
     assert_eq!(waiting(&engine), both);
     assert!(
@@ -276,8 +273,8 @@ fn readers_find_who_has_what_several_services_want() {
             .kept
             .contains(&ObjectKey::new("shop", "older"))
     );
-    host.v4.lock().unwrap().refuse = None;
-    engine.sync(Instant::now() + Duration::from_mins(1));
+    host.v4.mend();
+    engine.step([], at(Instant::now() + Duration::from_mins(1)));
     assert_eq!(
         waiting(&engine),
         [

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-use tandem_core::object::ObjectKey;
+use tandem_core::object::{ObjectKey, is_name};
 use tandem_core::uid::Uid;
 
 use crate::event::{Event, Kind, Notice, Object};
@@ -293,18 +293,6 @@ enum BadHead {
     Missing,
     #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only, at most 253 of them")]
     Invalid(&'static str, String),
-}
-
-/// What names in the API can be at most.
-const LONGEST_NAME: usize = 253;
-
-/// Whether a text is no longer than names in the API are, and has no characters but theirs. Names are printed as they are:
-/// into the log, tables for people, and the comments that nft lists without escapes.
-fn is_name(text: &str) -> bool {
-    text.len() <= LONGEST_NAME
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }
 
 /// An object as the API writes it.

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint, parse_net};
 use tandem_core::family::{Families, IpFamily};
-use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy};
+use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy, is_name};
 
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
-use super::{Decoded, Decoder, Raw, Why, is_name, ports};
+use super::{Decoded, Decoder, Raw, Why, ports};
 use crate::event::{Kind, Object};
 
 /// Seconds that a client is remembered where a Service does not say (the API's default).

@@ -7,7 +7,7 @@ use tandem::event::{Event, Kind};
 use tandem::source::decode::Decoder;
 
 use super::table::{good, read};
-use crate::kernel::{Host, label};
+use crate::host::{Host, at};
 use tandem_core::row::Row;
 
 /// The event of an object's text, as a source tells it.
@@ -40,14 +40,15 @@ fn neighbour(decoder: &Decoder) -> Vec<Event> {
 }
 
 fn step(engine: &mut Engine, events: impl IntoIterator<Item = Event>) {
-    engine.take(events);
-    engine.sync(Instant::now());
+    engine.step(events, at(Instant::now()));
 }
 
 /// Rows of Services with this name, IPv4.
 fn rows(host: &Host, name: &str) -> Vec<String> {
-    let all = host.v4.lock().unwrap().rows();
-    let mine = all.iter().filter(|row| label(row).contains(name));
+    let all = host.v4.rows();
+    let mine = all
+        .iter()
+        .filter(|row| row.label().is_some_and(|label| label.contains(name)));
     let mut rows: Vec<String> = mine
         .map(|row| match row {
             Row::Service { pick, label, .. } => format!("{label} {pick:?}"),
@@ -73,8 +74,7 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
             engine.take(neighbour(&decoder));
             let own = Kind::ALL.map(|kind| event(&decoder, kind, &good(kind).to_string()).unwrap());
             engine.take(own);
-            engine.take(Kind::ALL.map(Event::Listed));
-            engine.sync(Instant::now());
+            engine.step(Kind::ALL.map(Event::Listed), at(Instant::now()));
             let (web, well) = (rows(&host, "shop/web"), rows(&host, "shop/well"));
             assert!(!web.is_empty() && !well.is_empty());
             // A bad object whose name cannot be read tells nobody anything.

@@ -8,11 +8,12 @@ use tandem::event::{Event, Kind, Notice};
 use tandem::source::decode::Decoder;
 use tandem_core::family::Family;
 use tandem_core::object::ObjectKey;
+use tandem_core::plane::Memory;
 use tandem_core::row::Row;
 
 use super::meaning::{Meaning, frontend_text, meaning};
 use super::objects::{Id, Version};
-use crate::kernel::{Host, Kernel, label};
+use crate::host::{Host, at};
 
 pub(crate) struct Cluster<'h> {
     host: &'h Host,
@@ -112,13 +113,13 @@ impl<'h> Cluster<'h> {
     }
 
     pub(crate) fn sync(&mut self) {
-        self.engine.sync(self.now);
+        self.engine.step([], at(self.now));
     }
 
     /// Nothing fails any more, and everything that waited is tried again.
     pub(crate) fn settle(&mut self) {
-        self.host.v4.lock().unwrap().fates.clear();
-        self.host.v6.lock().unwrap().fates.clear();
+        self.host.v4.mend();
+        self.host.v6.mend();
         for _ in 0..3 {
             self.now += Duration::from_hours(1);
             self.sync();
@@ -130,22 +131,19 @@ impl<'h> Cluster<'h> {
         );
         let errors = (&snapshot.v4.last_error, &snapshot.v6.last_error);
         assert!(matches!(errors, (None, None)), "{errors:?}");
-        same(&self.engine.v4().table().rows(), &self.host.v4.lock().unwrap());
-        same(&self.engine.v6().table().rows(), &self.host.v6.lock().unwrap());
-        assert_eq!(snapshot.v4.rows, self.host.v4.lock().unwrap().rows().len());
-        assert_eq!(snapshot.v6.rows, self.host.v6.lock().unwrap().rows().len());
+        same(&self.engine.v4().table().rows(), &self.host.v4);
+        same(&self.engine.v6().table().rows(), &self.host.v6);
+        assert_eq!(snapshot.v4.rows, self.host.v4.rows().len());
+        assert_eq!(snapshot.v6.rows, self.host.v6.rows().len());
     }
 
     pub(crate) fn meaning(&self) -> (Meaning, Meaning) {
-        (
-            meaning(&self.host.v4.lock().unwrap().rows()),
-            meaning(&self.host.v6.lock().unwrap().rows()),
-        )
+        (meaning(&self.host.v4.rows()), meaning(&self.host.v6.rows()))
     }
 
     /// Whose each frontend is.
     pub(crate) fn frontends(&self) -> BTreeMap<String, String> {
-        fn of<F: Family>(kernel: &Kernel<F>) -> Vec<(String, String)> {
+        fn of<F: Family>(kernel: &Memory<F>) -> Vec<(String, String)> {
             let owned = |row: &Row<F>| match row {
                 Row::Frontend { frontend, label, .. } => {
                     Some((format!("{} {}", F::FAMILY, frontend_text(frontend)), label.to_string()))
@@ -154,24 +152,25 @@ impl<'h> Cluster<'h> {
             };
             kernel.rows().iter().filter_map(owned).collect()
         }
-        let (v4, v6) = (of(&self.host.v4.lock().unwrap()), of(&self.host.v6.lock().unwrap()));
+        let (v4, v6) = (of(&self.host.v4), of(&self.host.v6));
         v4.into_iter().chain(v6).collect()
     }
 
     /// The Service ports that have lists.
     pub(crate) fn lists(&self) -> BTreeSet<String> {
-        fn of<F: Family>(kernel: &Kernel<F>) -> Vec<String> {
+        fn of<F: Family>(kernel: &Memory<F>) -> Vec<String> {
             let rows = kernel.rows();
             let lists = rows.iter().filter(|row| matches!(row, Row::Service { .. }));
-            lists.map(|row| format!("{} {}", F::FAMILY, label(row))).collect()
+            let names = lists.filter_map(Row::label);
+            names.map(|name| format!("{} {name}", F::FAMILY)).collect()
         }
-        let (v4, v6) = (of(&self.host.v4.lock().unwrap()), of(&self.host.v6.lock().unwrap()));
+        let (v4, v6) = (of(&self.host.v4), of(&self.host.v6));
         v4.into_iter().chain(v6).collect()
     }
 }
 
 /// The table's rows are those that the kernel holds.
-fn same<F: Family>(table: &[Row<F>], kernel: &Kernel<F>) {
+fn same<F: Family>(table: &[Row<F>], kernel: &Memory<F>) {
     let text = |rows: &[Row<F>]| {
         let mut lines: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
         lines.sort();

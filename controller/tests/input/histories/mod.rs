@@ -9,8 +9,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 use tandem::event::Kind;
+use tandem_core::plane::Fault;
 
-use crate::kernel::{Fate, Host};
+use crate::host::Host;
 use cluster::Cluster;
 use objects::{Id, SERVICES, Version, change};
 
@@ -23,17 +24,17 @@ enum Step {
     /// A list of one kind, which does not name these objects: they are gone.
     List(Kind, Vec<Id>),
     /// The next change in the IPv4 or the IPv6 tables ends like this.
-    Fate(bool, Fate),
+    Fault(bool, Fault),
     /// Tandem ends and starts again.
     Restart,
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
+fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
-        2 => (0..SERVICES).prop_map(|n| Fate::Refused(format!("shop/s{n}"))),
-        1 => Just(Fate::Failed),
-        1 => Just(Fate::AppliedUnknown),
-        1 => Just(Fate::FailedUnknown),
+        2 => (0..SERVICES).prop_map(|n| Fault::Refused(format!("shop/s{n}"))),
+        1 => Just(Fault::Failed),
+        1 => Just(Fault::AppliedUnknown),
+        1 => Just(Fault::FailedUnknown),
     ]
 }
 
@@ -44,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => change().prop_map(|(id, version)| Step::Change(id, version)),
         4 => Just(Step::Sync),
         1 => lists,
-        2 => (any::<bool>(), fate()).prop_map(|(v4, fate)| Step::Fate(v4, fate)),
+        2 => (any::<bool>(), fault()).prop_map(|(v4, fault)| Step::Fault(v4, fault)),
         1 => Just(Step::Restart),
     ]
 }
@@ -117,8 +118,8 @@ proptest! {
                 Step::Change(id, version) => cluster.change(*id, version),
                 Step::Sync => cluster.sync(),
                 Step::List(kind, gone) => cluster.list(*kind, gone),
-                Step::Fate(true, fate) => host.v4.lock().unwrap().fates.push_back(fate.clone()),
-                Step::Fate(false, fate) => host.v6.lock().unwrap().fates.push_back(fate.clone()),
+                Step::Fault(true, fault) => host.v4.next([fault.clone()]),
+                Step::Fault(false, fault) => host.v6.next([fault.clone()]),
                 Step::Restart => cluster.restart(),
             }
         }

@@ -192,7 +192,7 @@ fn meaning(rows: &[Row<V4>]) -> BTreeSet<String> {
             let endpoints: Vec<&str> = endpoints.map(String::as_str).collect();
             Some(format!("{label} {} : {pick:?} {}", list(service), endpoints.join(" ")))
         }
-        other => Some(row_text(other)),
+        other => Some(other.to_string()),
     };
     rows.iter().filter_map(meaning).collect()
 }
@@ -235,14 +235,14 @@ fn expected(world: &World) -> BTreeSet<String> {
             continue;
         };
         if class == Class::Cluster {
-            lines.insert(row_text(&Row::<V4>::ClusterIp { addr: at.addr }));
+            lines.insert(Row::<V4>::ClusterIp { addr: at.addr }.to_string());
         }
         if let Some(sources) = &choice.sources {
-            lines.insert(row_text(&Row::<V4>::Restricted { at }));
+            lines.insert(Row::<V4>::Restricted { at }.to_string());
             let sources = sources
                 .iter()
                 .map(|source| Row::<V4>::AllowedSource { at, source: *source });
-            lines.extend(sources.map(|row| row_text(&row)));
+            lines.extend(sources.map(|row| row.to_string()));
         }
     }
     lines.extend(world.node_addresses.iter().map(|n| format!("node-address 192.0.2.{n}")));

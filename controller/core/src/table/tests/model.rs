@@ -39,7 +39,7 @@ impl Uses {
 
 /// The part of a row's text that no other row may share.
 fn key(row: &Row<V4>) -> String {
-    let text = row_text(row);
+    let text = row.to_string();
     text.split_once(" : ").map_or(text.clone(), |(key, _)| key.to_owned())
 }
 
@@ -102,11 +102,7 @@ impl Model {
                     endpoint,
                 } => {
                     slots.entry(*service).or_default().insert(*slot);
-                    assert!(
-                        endpoints.insert((*service, *endpoint)),
-                        "twice in one list: {}",
-                        row_text(row)
-                    );
+                    assert!(endpoints.insert((*service, *endpoint)), "twice in one list: {row}");
                     assert!(!service.is_sticky());
                 }
                 Row::StickyEndpoint { service, slot, id } => {
@@ -116,11 +112,7 @@ impl Model {
                     assert!(pointed.insert(*id), "{id} has two slots");
                 }
                 Row::EndpointId { id, endpoint } => {
-                    assert!(
-                        endpoints.insert((id.service(), *endpoint)),
-                        "twice in one list: {}",
-                        row_text(row)
-                    );
+                    assert!(endpoints.insert((id.service(), *endpoint)), "twice in one list: {row}");
                     numbers.insert(*id);
                 }
                 Row::AllowedSource { at, .. } => stands(key(&Row::Restricted { at: *at })),
@@ -149,7 +141,7 @@ impl Model {
                 }
                 Pick::Refuse | Pick::Discard => 0,
             };
-            assert!(taken.into_iter().eq(0..count), "slots of {}", row_text(row));
+            assert!(taken.into_iter().eq(0..count), "slots of {row}");
         }
         assert!(slots.is_empty(), "slots of no list: {slots:?}");
     }

@@ -1,5 +1,7 @@
-//! Rows: what a data plane stores. A row has a key and a value; [`Row::same_key`] says whether two rows may not stand
-//! beside each other.
+//! Rows: what a data plane stores. A row has a key and a value; two rows with one [`Key`] cannot stand beside each other.
+
+mod key;
+mod text;
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -7,6 +9,9 @@ use std::sync::Arc;
 
 use crate::family::Family;
 use crate::id::{EndpointId, ServiceId};
+
+pub use key::Key;
+pub use text::Value;
 
 /// A transport protocol that Services can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -231,6 +236,21 @@ impl<F: Family> Row<F> {
             | Self::Endpoint { service, .. }
             | Self::StickyEndpoint { service, .. } => Some(*service),
             Self::EndpointId { id, .. } => Some(id.service()),
+            _ => None,
+        }
+    }
+    /// The name of the Service port that it carries, if it carries one.
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::Frontend { label, .. } | Self::Service { label, .. } => Some(label),
+            _ => None,
+        }
+    }
+
+    /// How an endpoint is picked, if this row says so.
+    pub fn pick(&self) -> Option<Pick> {
+        match self {
+            Self::Service { pick, .. } => Some(*pick),
             _ => None,
         }
     }

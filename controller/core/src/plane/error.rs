@@ -1,0 +1,98 @@
+//! Why a data plane did not do what it was asked.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::family::Family;
+use crate::row::Row;
+
+/// What went wrong inside a data plane, as its own error type.
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why a data plane was not opened, or not put before those of other programs. It is as it was.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct OpenError(#[from] Cause);
+
+/// Why the rows could not be read back.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadError(#[from] Cause);
+
+/// Why what no row uses was not removed. Nothing depends on it.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct IdleError(#[from] Cause);
+
+/// Why a change was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError<F: Family> {
+    /// The data plane refused these rows; nothing of the change was applied.
+    #[error("{} row(s) were refused, the first: {}", .0.len(), First(.0))]
+    Rejected(Vec<Rejection<F>>),
+    /// Room for ways to pick an endpoint is used up, and these rows need one that is not there; nothing of the change was
+    /// applied.
+    #[error("no way to pick an endpoint was left for {} row(s), the first: {}", .0.len(), First(.0))]
+    UsedUp(Vec<Rejection<F>>),
+    /// Nothing of the change was applied, for a reason that is not one row's.
+    #[error("{0}")]
+    Failed(#[source] Cause),
+    /// It is not known whether the change was applied: read the rows back before the next one.
+    #[error("{0}")]
+    Unknown(#[source] Cause),
+}
+
+/// One row that a data plane refused, and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection<F: Family> {
+    /// The row that was to be added, removed or changed to.
+    pub row: Row<F>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a row was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A row with the same key is there.
+    #[error("its key is there already")]
+    Taken,
+    /// A range that is there has addresses in common with it.
+    #[error("it overlaps a row that is there")]
+    Overlaps,
+    /// The row that was to go is not there.
+    #[error("it is not there")]
+    NotThere,
+    /// There is no room for more rows of its kind.
+    #[error("the set is full")]
+    Full,
+    /// There is no room for another way to pick an endpoint.
+    #[error(
+        "every number for a way to pick an endpoint is in use: there are more than 509 different combinations of endpoint \
+         count and affinity timeout"
+    )]
+    NoWayLeft,
+    /// The data plane's own words.
+    #[error("{0}")]
+    Other(String),
+}
+
+struct First<'a, F: Family>(&'a [Rejection<F>]);
+
+impl<F: Family> fmt::Display for First<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.first() {
+            Some(rejection) => rejection.fmt(f),
+            None => f.write_str("none named"),
+        }
+    }
+}
+
+impl<F: Family> fmt::Display for Rejection<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row.label() {
+            Some(label) => write!(f, "{} ({label}): {}", self.row, self.reason),
+            None => write!(f, "{}: {}", self.row, self.reason),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The steps of a change, as the reconciler follows them.
+
+use tandem_core::family::Family;
+use tandem_core::node::NodeRows;
+use tandem_core::object::ObjectKey;
+use tandem_core::plan::PortPlan;
+use tandem_core::plane::Delta;
+
+use crate::engine::Observer;
+
+use super::Reconciler;
+
+impl<F: Family> Observer<F> for Reconciler<F> {
+    fn staged(&mut self, service: &ObjectKey, plans: &[PortPlan<F>]) {
+        self.stage(service, plans);
+    }
+
+    fn node_staged(&mut self, rows: &NodeRows<F>) {
+        self.stage_addresses(rows.node_addresses.clone());
+    }
+
+    fn applying(&mut self, delta: &Delta<F>) {
+        self.begin(delta);
+    }
+
+    fn committed(&mut self, delta: &Delta<F>, orphans: bool) {
+        // Before all was loaded, whatever goes is an earlier run's.
+        if orphans || !self.loaded {
+            self.orphaned(delta);
+        }
+        self.commit();
+    }
+
+    fn abandoned(&mut self, unknown: bool) {
+        self.abandon(unknown);
+    }
+
+    fn reopened(&mut self, strays: &Delta<F>) {
+        self.opened();
+        self.orphaned(strays);
+    }
+
+    fn loaded(&mut self) {
+        self.all_loaded();
+    }
+}

@@ -1,0 +1,50 @@
+//! What follows the changes of one family's rows: whoever has to act on what the data plane holds, and not only on what it
+//! is to hold. An observer decides nothing about a change and cannot make it fail.
+
+use tandem_core::family::Family;
+use tandem_core::node::NodeRows;
+use tandem_core::object::ObjectKey;
+use tandem_core::plan::PortPlan;
+use tandem_core::plane::Delta;
+
+/// Follows the changes of one family's rows. The engine calls its observers one after the other, in the order in which they
+/// were added, from its own thread: they must not wait.
+///
+/// The calls of one change are: `staged` for each Service and `node_staged` for the node, in any order and any number;
+/// `applying`, unless no row changes; then `committed` or `abandoned`.
+pub trait Observer<F: Family>: Send {
+    /// The next change brings these plans for a Service; none if the Service goes.
+    fn staged(&mut self, service: &ObjectKey, plans: &[PortPlan<F>]) {
+        let _ = (service, plans);
+    }
+
+    /// The next change brings these rows of the node.
+    fn node_staged(&mut self, rows: &NodeRows<F>) {
+        let _ = rows;
+    }
+
+    /// The change goes to the data plane now, which may hold it before the next call.
+    fn applying(&mut self, delta: &Delta<F>) {
+        let _ = delta;
+    }
+
+    /// The data plane holds what was staged. `orphans`: rows that an earlier run left and no Service claims are among what
+    /// went.
+    fn committed(&mut self, delta: &Delta<F>, orphans: bool) {
+        let _ = (delta, orphans);
+    }
+
+    /// The data plane did not take what was staged. `unknown`: it may hold it all the same.
+    fn abandoned(&mut self, unknown: bool) {
+        let _ = unknown;
+    }
+
+    /// The data plane was opened, and these rows, which made no sense, were set right. All Services are staged again after
+    /// this.
+    fn reopened(&mut self, strays: &Delta<F>) {
+        let _ = strays;
+    }
+
+    /// All that waited went through: since the data plane was opened, every known Service was staged and committed.
+    fn loaded(&mut self) {}
+}

@@ -1,0 +1,54 @@
+//! The engine at work: receives events, steps, waits. All that is decided is decided in [`Engine::step`].
+
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Event;
+
+use super::{Engine, Now};
+
+/// How many events are taken in before they are applied.
+const BATCH: usize = 4096;
+
+impl Now {
+    /// The time at this moment.
+    #[cfg_attr(
+        not(test),
+        expect(
+            clippy::disallowed_methods,
+            reason = "the one place where the engine's time comes from"
+        )
+    )]
+    pub fn read() -> Self {
+        Self {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+}
+
+impl Engine {
+    /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
+    pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut wake = self.step([], Now::read());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                received = events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep_until(wake.at.into()) => {}
+            }
+            wake = self.step(batch.drain(..), Now::read());
+            if wake.loaded {
+                crate::memory::give_back();
+            }
+        }
+    }
+}
