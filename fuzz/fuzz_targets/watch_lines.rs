@@ -15,9 +15,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread
 fuzz_target!(|input: &[u8]| {
     let [kind, piece, body @ ..] = input else { return };
     let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
-    let decoder = Decoder::new("node-a");
-    let whole = RUNTIME.block_on(watch(&decoder, kind, vec![body.to_vec()]));
+    let watch = |pieces| RUNTIME.block_on(watch(Decoder::new("node-a"), kind, pieces));
+    let whole = watch(vec![body.to_vec()]);
     let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec);
-    let pieces = RUNTIME.block_on(watch(&decoder, kind, pieces.collect()));
-    assert_eq!(whole, pieces, "how a body is cut makes no difference");
+    assert_eq!(whole, watch(pieces.collect()), "how a body is cut makes no difference");
 });

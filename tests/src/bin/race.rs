@@ -1,7 +1,8 @@
 //! `make race`: floods of new connections against Services whose lists shrink and grow, through Tandem and through the real
-//! kube-proxy. Fails if a connection through Tandem left untranslated, was dead, or reached another Service's endpoint.
+//! kube-proxy. Fails if a connection through Tandem left untranslated, was dead, or reached another Service's endpoint, or if
+//! there were too few.
 //!
-//! `RACE_CONNECTIONS` (1000000), `RACE_SECONDS` (600; fewer connections if the time is over), `RACE_KUBE_PROXY_SECONDS`
+//! `RACE_CONNECTIONS` (1000000), `RACE_SECONDS` (600, for all of them), `RACE_KUBE_PROXY_SECONDS`
 //! (40; 0 for none).
 
 use std::process::ExitCode;
@@ -53,5 +54,9 @@ fn run() -> Result<bool> {
         print!("{}", theirs.lines("race_kube_proxy"));
     }
     print!("{}", ours.lines("race"));
-    Ok(ours.is_good())
+    let (made, asked) = (ours.connections(), options.connections);
+    if made < asked {
+        eprintln!("race: {made} connections were made in RACE_SECONDS, not {asked}");
+    }
+    Ok(ours.is_good() && made >= asked)
 }

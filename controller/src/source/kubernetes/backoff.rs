@@ -1,76 +1,78 @@
-//! How long to wait after a failure: doubling, with jitter, so that a fleet of nodes does not ask all at once.
+//! How long to wait after a failure: with jitter, so that a fleet of nodes does not ask all at once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// Waits between failures.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    first: Duration,
-    longest: Duration,
-    failures: u32,
+use crate::backoff::Backoff;
+
+/// The next wait after a failure; at least what the server asked for, within reason.
+pub(super) fn next_wait(backoff: &mut Backoff, jitter: &mut Jitter, asked: Option<Duration>) -> Duration {
+    let wait = jitter.spread(backoff.next(), 0.5);
+    asked.map_or(wait, |asked| wait.max(asked.min(backoff.longest())))
 }
 
-impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            first,
-            longest,
-            failures: 0,
-        }
+/// Numbers that look random, to spread times by: the same ones for the same seed.
+#[derive(Clone, Debug)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(seed)
     }
 
-    /// The next wait; at least what the server asked for, within reason.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let doubled = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
-        self.failures = self.failures.saturating_add(1);
-        let wait = jitter(doubled, 0.5);
-        asked.map_or(wait, |asked| wait.max(asked.min(self.longest)))
+    /// With a seed of its own on each node.
+    pub(super) fn random() -> Self {
+        // std's hash keys are random; nothing here needs more than that.
+        Self(RandomState::new().build_hasher().finish())
     }
 
-    /// It works again.
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
+    /// A time between `1 - spread` and `1` of the given one.
+    pub(super) fn spread(&mut self, time: Duration, spread: f64) -> Duration {
+        // Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (SplitMix64).
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let part = f64::from(u32::try_from(mixed >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+        time.mul_f64(1.0 - spread * part)
     }
-}
-
-/// A time between `1 - spread` and `1` of the given one.
-pub(super) fn jitter(time: Duration, spread: f64) -> Duration {
-    // std's hash keys are random; nothing here needs more than that.
-    let random = RandomState::new().build_hasher().finish();
-    let part = f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX);
-    time.mul_f64(1.0 - spread * part)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn waits() -> Backoff {
+        Backoff::new(Duration::from_millis(800), Duration::from_secs(30))
+    }
+
     #[test]
-    fn waits_double_up_to_the_longest_and_are_never_none() {
-        let mut backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(30));
+    fn waits_are_spread_and_never_none() {
+        let (mut backoff, mut jitter) = (waits(), Jitter::random());
         for most in [800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
-            let wait = backoff.next(None);
+            let wait = next_wait(&mut backoff, &mut jitter, None);
             let most = Duration::from_millis(most);
             assert!(wait <= most && wait >= most / 2, "{wait:?} of {most:?}");
         }
         for _ in 0..100 {
-            assert!(backoff.next(None) >= Duration::from_secs(15));
+            assert!(next_wait(&mut backoff, &mut jitter, None) >= Duration::from_secs(15));
         }
         backoff.reset();
-        assert!(backoff.next(None) <= Duration::from_millis(800));
+        assert!(next_wait(&mut backoff, &mut jitter, None) <= Duration::from_millis(800));
     }
 
     #[test]
     fn a_server_that_asks_for_time_gets_it_within_reason() {
-        let mut backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(30));
-        assert_eq!(backoff.next(Some(Duration::from_secs(5))), Duration::from_secs(5));
-        assert_eq!(backoff.next(Some(Duration::from_hours(1))), Duration::from_secs(30));
+        let (mut backoff, mut jitter) = (waits(), Jitter::random());
+        let mut asked = |seconds| next_wait(&mut backoff, &mut jitter, Some(Duration::from_secs(seconds)));
+        assert_eq!(asked(5), Duration::from_secs(5));
+        assert_eq!(asked(3600), Duration::from_secs(30));
     }
 
     #[test]
-    fn jitter_varies() {
-        let times: std::collections::HashSet<_> = (0..32).map(|_| jitter(Duration::from_secs(10), 0.5)).collect();
+    fn jitter_varies_with_the_node_and_is_the_same_for_a_seed() {
+        let one = |mut jitter: Jitter| jitter.spread(Duration::from_secs(10), 0.5);
+        let times: std::collections::HashSet<_> = (0..32).map(|_| one(Jitter::random())).collect();
         assert!(times.len() > 16);
+        assert_eq!(one(Jitter::seeded(7)), one(Jitter::seeded(7)));
     }
 }

@@ -1,14 +1,17 @@
-//! The body of a watch to what becomes of its lines, without a server and a clock that matters.
+//! The body of a watch through the machine that reads watches, without a server and with a time that stands still.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Bytes, Frame};
 
+use super::backoff::Jitter;
 use super::lines::Lines;
-use super::objects::{self, Told};
+use super::machine::{Circumstances, Input, Machine, Next};
+use super::query::{Query, Timing};
 use crate::event::Kind;
 use crate::source::decode::Decoder;
 
@@ -24,29 +27,30 @@ impl Body for Pieces {
     }
 }
 
-/// Reads a watch's body that arrives in these pieces; gives what each line was, and what ended the watch.
-pub async fn watch(decoder: &Decoder, kind: Kind, pieces: Vec<Vec<u8>>) -> Vec<String> {
+/// Lists nothing, then reads a watch's body that arrives in these pieces, until the machine has read enough. Gives the
+/// events.
+pub async fn watch(decoder: Decoder, kind: Kind, pieces: Vec<Vec<u8>>) -> Vec<String> {
+    let query = Query::of(kind, "node-a");
+    let (list, version) = (query.list_kind(), query.api_version());
+    let empty =
+        format!(r#"{{"kind":"{list}","apiVersion":"{version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#);
+    let at = Circumstances {
+        now: Instant::now(),
+        admitted: true,
+    };
+    let (mut machine, mut events) = (
+        Machine::new(query, Arc::new(decoder), Timing::default(), Jitter::seeded(0)),
+        Vec::new(),
+    );
+    for input in [Input::Time, Input::Page(Ok(empty.as_bytes()))] {
+        machine.step(input, at, &mut events);
+    }
+    let mut next = machine.step(Input::Opened(Ok(())), at, &mut events);
     let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
     let mut lines = Lines::new(Pieces(pieces.into_iter()));
-    let mut seen = Vec::new();
-    loop {
-        let line = match lines.next(Duration::from_secs(1)).await {
-            Ok(Some([])) => continue,
-            Ok(Some(line)) => line,
-            Ok(None) => return seen,
-            Err(failure) => {
-                seen.push(failure.reason("watch", "objects"));
-                return seen;
-            }
-        };
-        seen.push(match objects::line(decoder, kind, line) {
-            Ok(Told::Bookmark(version)) => format!("bookmark {version:?}"),
-            Ok(Told::Change(Some(event), version)) => format!("{event:?} {version:?}"),
-            Ok(Told::Change(None, version)) => format!("nobody knows what {version:?}"),
-            Err(failure) => {
-                seen.push(failure.reason("watch", "objects"));
-                return seen;
-            }
-        });
+    while matches!(next, Next::Read(_)) {
+        let input = lines.next(Duration::from_secs(1)).await;
+        next = machine.step(input, at, &mut events);
     }
+    events.iter().map(|event| format!("{event:?}")).collect()
 }

@@ -9,6 +9,7 @@ use kube::client::Body;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::machine::Input;
 
 /// No event is longer than what etcd stores (1.5 MB) with room to spare; more is not an API server.
 const LONGEST_LINE: usize = 16 << 20;
@@ -37,14 +38,14 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
         }
     }
 
-    /// The next line, or none where the body ends. Safe to cancel.
-    pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<&[u8]>, Failure> {
+    /// The next line, or how the body ended: nothing for so long is an end, too. Safe to cancel.
+    pub(super) async fn next(&mut self, silence: Duration) -> Input<'_> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let (from, to) = (self.start, self.searched + at);
                 self.start = to + 1;
                 self.searched = self.start;
-                return Ok(Some(&self.buffer[from..to]));
+                return Input::Line(&self.buffer[from..to]);
             }
             // Only an unfinished line is left: move it to the front, and give back what one large object took.
             self.buffer.drain(..self.start);
@@ -54,27 +55,20 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
             }
             self.searched = self.buffer.len();
             match timeout(silence, self.body.frame()).await {
-                Err(_) => return Err(Failure::Silence(silence)),
+                Err(_) => return Input::Broken(Failure::Silence(silence)),
                 // What is left without an end of line was cut off; the watch is taken up again before it.
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(Failure::transport(&error)),
+                Ok(None) => return Input::End(&self.buffer),
+                Ok(Some(Err(error))) => return Input::Broken(Failure::transport(&error)),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.buffer.extend_from_slice(&data);
                     }
                     if self.buffer.len() > LONGEST_LINE {
-                        return Err(Failure::Garbage("an event longer than 16 MiB".to_owned()));
+                        return Input::Broken(Failure::Garbage("an event longer than 16 MiB".to_owned()));
                     }
                 }
             }
         }
-    }
-}
-
-impl<B> Lines<B> {
-    /// What was read and is no line: where the body has ended, what was cut off.
-    pub(super) fn rest(&self) -> &[u8] {
-        &self.buffer[self.start..]
     }
 }
 
@@ -148,10 +142,15 @@ mod tests {
         ] {
             let mut lines = Lines::new(Pieces(pieces.into_iter()));
             let mut seen = Vec::new();
-            while let Some(line) = lines.next(Duration::from_secs(1)).await.unwrap() {
-                seen.push(String::from_utf8(line.to_vec()).unwrap());
-            }
+            let rest = loop {
+                match lines.next(Duration::from_secs(1)).await {
+                    Input::Line(line) => seen.push(String::from_utf8(line.to_vec()).unwrap()),
+                    Input::End(rest) => break rest.to_vec(),
+                    other => panic!("{other:?}"),
+                }
+            };
             assert_eq!(seen, ["a", "bc"]);
+            assert!(rest.is_empty() || rest == b"unfinished", "{rest:?}");
         }
     }
 }

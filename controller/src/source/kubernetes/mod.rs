@@ -11,10 +11,11 @@ mod failure;
 pub(crate) mod fuzzing;
 mod instead;
 mod lines;
+mod machine;
 mod objects;
 mod pages;
 mod query;
-mod reflector;
+mod run;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -28,10 +29,11 @@ use tokio::task::JoinSet;
 
 use super::decode::Decoder;
 use crate::event::{Event, Kind};
+use backoff::Jitter;
 pub use connect::{ConnectError, connect};
+use machine::Machine;
 use query::Query;
 pub use query::Timing;
-use reflector::Reflector;
 
 /// Watches everything that the node of this name needs, until nobody receives events any more.
 pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
@@ -45,9 +47,9 @@ pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, ti
     let mut tasks = JoinSet::new();
     for kind in Kind::ALL {
         let query = Query::of(kind, node_name);
-        let (client, decoder, admitted) = (client.clone(), Arc::clone(&decoder), Arc::clone(&admitted));
-        let reflector = Reflector::new(client, query, decoder, events.clone(), timing, admitted);
-        tasks.spawn(reflector.run());
+        let machine = Machine::new(query, Arc::clone(&decoder), timing, Jitter::random());
+        let (client, events, admitted) = (client.clone(), events.clone(), Arc::clone(&admitted));
+        tasks.spawn(run::run(machine, client, timing.answer, events, admitted));
     }
     drop(events);
     // Each ends when the channel closes; dropping this future ends them all.

@@ -14,17 +14,20 @@ const MOST_PAGES: usize = 10_000;
 
 /// The pages of one list that were read.
 #[derive(Debug)]
-pub(super) struct Pages<'q> {
-    query: &'q Query,
+pub(super) struct Pages {
+    /// `kind` and `apiVersion` of each.
+    kind: String,
+    api_version: &'static str,
     count: usize,
     version: String,
     after: Option<String>,
 }
 
-impl<'q> Pages<'q> {
-    pub(super) fn new(query: &'q Query) -> Self {
+impl Pages {
+    pub(super) fn new(query: &Query) -> Self {
         Self {
-            query,
+            kind: query.list_kind(),
+            api_version: query.api_version(),
             count: 0,
             version: String::new(),
             after: None,
@@ -33,21 +36,21 @@ impl<'q> Pages<'q> {
 
     /// Takes the next page in, if it is one; gives what it lists.
     pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, Failure> {
-        let (kind, version) = (self.query.list_kind(), self.query.api_version());
+        let (kind, version) = (self.kind.as_str(), self.api_version);
         let page: Page<'t> = match serde_json::from_slice(text) {
             Ok(page) => page,
-            Err(error) => return Err(instead(text, &kind, Some(&error))),
+            Err(error) => return Err(instead(text, kind, Some(&error))),
         };
-        if (page.kind.as_str(), page.api_version.as_str()) != (&kind, version) {
+        if (page.kind.as_str(), page.api_version.as_str()) != (kind, version) {
             return Err(instead(text, &format!("{kind} of {version}"), None));
         }
         let Some(items) = page.items else {
-            return Err(Failure::Garbage(format!("{} without items", a(&kind))));
+            return Err(Failure::Garbage(format!("{} without items", a(kind))));
         };
         let meta = page.metadata;
         // 0 stands for any version when asking, and is none that a store has.
         if matches!(meta.resource_version.as_str(), "" | "0") {
-            let problem = format!("{} without metadata.resourceVersion", a(&kind));
+            let problem = format!("{} without metadata.resourceVersion", a(kind));
             return Err(Failure::Garbage(problem));
         }
         self.count += 1;

@@ -1,0 +1,73 @@
+//! The states of listing and watching.
+
+use std::time::{Duration, Instant};
+
+use crate::source::kubernetes::pages::Pages;
+use crate::source::kubernetes::query::Query;
+
+/// What a machine is at.
+#[derive(Debug, Default)]
+pub(super) enum State {
+    /// Nothing was begun.
+    #[default]
+    Idle,
+    /// It waits before it goes on.
+    Resting,
+    /// A page of a list was asked for.
+    Listing(List),
+    /// A watch was asked for, or its lines come.
+    Watching(Watch),
+}
+
+/// How a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pieces {
+    Pages,
+    One,
+}
+
+/// A list that is not complete.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) pieces: Pieces,
+    pub(super) pages: Pages,
+    /// Whether its beginning was told.
+    pub(super) begun: bool,
+    /// Whether the server let any kind be listed before this was begun.
+    pub(super) admitted: bool,
+}
+
+impl List {
+    pub(super) fn new(query: &Query, pieces: Pieces, admitted: bool) -> Self {
+        Self {
+            pieces,
+            pages: Pages::new(query),
+            begun: false,
+            admitted,
+        }
+    }
+}
+
+/// A watch that has not ended.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// When it was asked for.
+    pub(super) began: Instant,
+    /// How long it was asked to last.
+    pub(super) lasting: Duration,
+    /// When it is dead, unless it has ended.
+    pub(super) until: Instant,
+    /// Whether anything came.
+    pub(super) heard: bool,
+}
+
+impl Watch {
+    pub(super) fn new(began: Instant, lasting: Duration) -> Self {
+        Self {
+            began,
+            lasting,
+            until: began + lasting,
+            heard: false,
+        }
+    }
+}

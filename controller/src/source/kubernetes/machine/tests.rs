@@ -1,0 +1,245 @@
+//! The machine without a server, under a time that the test makes.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const TIMING: Timing = Timing {
+    watch: Duration::from_mins(1),
+    answer: Duration::from_secs(30),
+    first_wait: Duration::from_millis(800),
+    longest_wait: Duration::from_secs(30),
+    relist: Duration::from_hours(4),
+    absent: Duration::from_mins(5),
+};
+
+/// A machine for Services, and what came out of it.
+struct Bench {
+    machine: Machine,
+    now: Instant,
+    events: Vec<Event>,
+    next: Next,
+}
+
+fn machine(kind: Kind, seed: u64) -> Machine {
+    let query = Query::of(kind, "node-a");
+    Machine::new(query, Arc::new(Decoder::new("node-a")), TIMING, Jitter::seeded(seed))
+}
+
+impl Bench {
+    fn new(kind: Kind) -> Self {
+        let (mut machine, now, mut events) = (machine(kind, 1), Instant::now(), Vec::new());
+        let at = Circumstances { now, admitted: false };
+        let next = machine.step(Input::Time, at, &mut events);
+        Self {
+            machine,
+            now,
+            events,
+            next,
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let at = Circumstances {
+            now: self.now,
+            admitted: self.machine.has_listed(),
+        };
+        self.next = self.machine.step(input, at, &mut self.events);
+    }
+
+    /// Lets the time come that is waited for; gives how long it was.
+    fn wait(&mut self) -> Duration {
+        let Next::Wait(until) = self.next else {
+            panic!("{:?}", self.next)
+        };
+        let waited = until - self.now;
+        self.now = until;
+        self.step(Input::Time);
+        waited
+    }
+
+    fn list(&mut self, version: &str) {
+        let text = list(version);
+        self.step(Input::Page(Ok(text.as_bytes())));
+    }
+
+    fn target(&self) -> String {
+        match &self.next {
+            Next::List(request) | Next::Watch(request) => request.as_ref().unwrap().uri().to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        let text = |event: Event| match event {
+            Event::Listing(_) => "listing".to_owned(),
+            Event::Listed(_) => "listed".to_owned(),
+            Event::Reach(_, Reach::Watching) => "watching".to_owned(),
+            Event::Reach(_, Reach::Lost(reason)) => format!("lost: {reason}"),
+            Event::Applied(object, _) => format!("applied {}", object.key()),
+            other => format!("{other:?}"),
+        };
+        self.events.drain(..).map(text).collect()
+    }
+}
+
+fn list(version: &str) -> String {
+    format!(r#"{{"kind":"ServiceList","apiVersion":"v1","metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#)
+}
+
+fn answer(code: u16) -> Failure {
+    Failure::Answer {
+        code,
+        message: String::new(),
+        retry_after: None,
+    }
+}
+
+#[test]
+fn a_watch_begins_behind_the_list_and_goes_on_behind_the_last_bookmark() {
+    let mut bench = Bench::new(Kind::Service);
+    bench.list("5");
+    assert!(bench.target().ends_with("resourceVersion=5"), "{}", bench.target());
+    bench.step(Input::Opened(Ok(())));
+    bench.step(Input::Line(
+        br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#,
+    ));
+    bench.now += Duration::from_mins(1);
+    bench.step(Input::End(b""));
+    assert!(bench.target().ends_with("resourceVersion=9"), "{}", bench.target());
+    assert_eq!(bench.said(), ["listing", "listed", "watching"]);
+}
+
+#[test]
+fn lists_that_fail_are_asked_for_again_after_waits_that_double() {
+    let mut bench = Bench::new(Kind::Service);
+    for most in [800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
+        bench.step(Input::Page(Err(answer(500))));
+        let (waited, most) = (bench.wait(), Duration::from_millis(most));
+        assert!(waited <= most && waited >= most / 2, "{waited:?} of {most:?}");
+        assert!(matches!(bench.next, Next::List(_)));
+    }
+    let lost = "lost: cannot list services: the server answers 500";
+    assert_eq!(bench.said(), [lost], "said once");
+}
+
+#[test]
+fn a_watch_that_the_server_does_not_end_is_dead_a_little_later() {
+    let mut bench = Bench::new(Kind::Service);
+    bench.list("5");
+    bench.step(Input::Opened(Ok(())));
+    let Next::Read(until) = bench.next else {
+        panic!("{:?}", bench.next)
+    };
+    let (lasts, most) = (until - bench.now, TIMING.watch + LONGEST_END);
+    assert!(lasts <= most && lasts >= most.mul_f64(0.8), "{lasts:?}");
+    bench.now = until;
+    bench.step(Input::Broken(Failure::Silence(lasts)));
+    bench.wait();
+    assert!(matches!(bench.next, Next::Watch(_)), "the version is still good");
+}
+
+#[test]
+fn everything_is_listed_again_after_hours_of_good_watches() {
+    let mut bench = Bench::new(Kind::Service);
+    bench.list("5");
+    let (began, mut watches) = (bench.now, 0);
+    while let Next::Watch(_) = bench.next {
+        bench.step(Input::Opened(Ok(())));
+        bench.step(Input::Line(
+            br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5"}}}"#,
+        ));
+        bench.now += Duration::from_mins(1);
+        bench.step(Input::End(b""));
+        watches += 1;
+    }
+    assert!(matches!(bench.next, Next::List(_)));
+    let lasted = bench.now - began;
+    let least = TIMING.relist.mul_f64(0.7);
+    assert!(lasted >= least && lasted <= TIMING.relist + TIMING.watch, "{lasted:?}");
+    assert!(watches > 150, "{watches}");
+}
+
+/// One input, and how much time passes before it.
+fn input() -> impl Strategy<Value = (Given, u64)> {
+    let given = prop_oneof![
+        4 => Just(Given::Time),
+        4 => (0..12u8, any::<bool>()).prop_map(|(version, more)| Given::Page(version, more)),
+        2 => (0..6usize).prop_map(Given::BadPage),
+        3 => Just(Given::Opened),
+        3 => (0..6usize).prop_map(Given::Refused),
+        6 => (0..6usize).prop_map(Given::Line),
+        2 => any::<bool>().prop_map(Given::End),
+        1 => Just(Given::Silent),
+    ];
+    (given, prop_oneof![Just(0), 1..2_000u64, Just(60_000), Just(20_000_000)])
+}
+
+#[derive(Clone, Debug)]
+enum Given {
+    Time,
+    Page(u8, bool),
+    BadPage(usize),
+    Opened,
+    Refused(usize),
+    Line(usize),
+    End(bool),
+    Silent,
+}
+
+const LINES: [&[u8]; 6] = [
+    b"",
+    br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#,
+    br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}"#,
+    br#"{"type":"ADDED","object":{"metadata":{"namespace":"shop","name":"a","resourceVersion":"6"},"spec":{"clusterIP":"10.96.0.1","ports":[{"port":80}]}}}"#,
+    br#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#,
+    b"<html>",
+];
+const BODIES: [&[u8]; 6] = [b"", b"{}", b"<html>", br#"{"kind":"Status","code":403}"#, b"[", b"null"];
+const CODES: [u16; 6] = [400, 403, 404, 410, 429, 500];
+
+proptest! {
+    #[test]
+    fn whatever_comes_whenever_a_list_ends_only_behind_its_beginning_and_no_wait_is_too_long(
+        inputs in vec(input(), 1..60), seed in any::<u64>(), kind in 0..Kind::ALL.len(),
+    ) {
+        let mut machine = machine(Kind::ALL[kind], seed);
+        let (mut now, mut events, mut listing) = (Instant::now(), Vec::new(), false);
+        for (given, passes) in inputs {
+            now += Duration::from_millis(passes);
+            let page;
+            let input = match given {
+                Given::Time => Input::Time,
+                Given::Page(version, more) => {
+                    let query = Query::of(Kind::ALL[kind], "node-a");
+                    let (kind, group) = (query.list_kind(), query.api_version());
+                    let after = if more { "more" } else { "" };
+                    page = format!(
+                        r#"{{"kind":"{kind}","apiVersion":"{group}","metadata":{{"resourceVersion":"{version}","continue":"{after}"}},"items":[]}}"#
+                    );
+                    Input::Page(Ok(page.as_bytes()))
+                }
+                Given::BadPage(number) => Input::Page(Ok(BODIES[number])),
+                Given::Opened => Input::Opened(Ok(())),
+                Given::Refused(number) => Input::Opened(Err(answer(CODES[number]))),
+                Given::Line(number) => Input::Line(LINES[number]),
+                Given::End(cut) => Input::End(if cut { b"{\"type\":" } else { b"" }),
+                Given::Silent => Input::Broken(Failure::Silence(TIMING.answer)),
+            };
+            let at = Circumstances { now, admitted: machine.has_listed() };
+            let next = machine.step(input, at, &mut events);
+            for event in events.drain(..) {
+                match event {
+                    Event::Listing(_) => listing = true,
+                    Event::Listed(_) => prop_assert!(std::mem::take(&mut listing), "a list that did not begin ends"),
+                    _ => {}
+                }
+            }
+            if let Next::Wait(until) = next {
+                let longest = TIMING.longest_wait.max(TIMING.absent);
+                prop_assert!(until > now && until - now <= longest, "{:?}", until - now);
+            }
+        }
+    }
+}
