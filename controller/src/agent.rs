@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use kube::Client;
 use tandem_core::family::Family;
 use tandem_core::plane::{Open, OpenError};
 use tandem_nft::Kernel;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Server;
+use crate::cluster;
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
@@ -21,9 +23,9 @@ use crate::event::Event;
 use crate::interfaces::Interfaces;
 use crate::lookout;
 use crate::node_settings::NodeSettings;
-use crate::readers::{Readers, Reporter};
+use crate::readers::Readers;
 use crate::routes;
-use crate::source::{directory, kubernetes};
+use crate::source::directory;
 use crate::succession;
 use crate::sysctl;
 
@@ -49,6 +51,7 @@ pub enum Source {
 pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
     let (settings, files) = (live.settings(), live.state());
+    let objects = Objects::find(source, &settings).await?;
     let server = Server::bind(&settings.socket)?;
     sysctl::apply(Path::new("/"), &settings);
     let (events, received) = channel(WAITING);
@@ -65,7 +68,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
         .remove_kube_proxy_rules
         .then(|| succession::run(engine.published(), engine.changes()));
     let (now, current) = watch::channel(settings.clone());
-    let (readers, reporter) = Readers::new(&mut engine, &settings, source == Source::Kubernetes);
+    let (readers, reporter) = Readers::new(&mut engine, &settings, objects.client());
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
         let stop = stop.clone();
@@ -80,13 +83,14 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     look_around(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     tokio::spawn(keeping_routes);
+    reporter.map(|reporter| tokio::spawn(reporter.run()));
     succeeding.map(tokio::spawn);
     let answering = tokio::spawn(server.run(published, files, flows));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
-        result = read(source, &settings, events, reporter) => result,
+        result = objects.read(&settings.node_name, events) => result,
         hard_fail = readers.run(current) => Err(hard_fail.into()),
         result = answering => Err(match result {
             Ok(Err(error)) => error.into(),
@@ -104,24 +108,38 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     result
 }
 
-async fn read(
-    source: Source,
-    settings: &Settings,
-    events: Sender<Event>,
-    reporter: Option<Reporter>,
-) -> Result<(), AgentError> {
-    let node = &settings.node_name;
-    match source {
-        Source::Kubernetes => {
-            let client = kubernetes::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?;
-            if let Some(reporter) = reporter {
-                tokio::spawn(reporter.run(client.clone()));
+/// A source of objects that can be read.
+enum Objects {
+    Cluster(Client),
+    Directory(PathBuf),
+}
+
+impl Objects {
+    /// Makes the client, if one is needed: everything that asks the API server shares it.
+    async fn find(source: Source, settings: &Settings) -> Result<Self, AgentError> {
+        Ok(match source {
+            Source::Kubernetes => {
+                Self::Cluster(cluster::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?)
             }
-            kubernetes::run(client, node, events).await;
-        }
-        Source::Directory(path) => directory::run(&path, node, events).await?,
+            Source::Directory(path) => Self::Directory(path),
+        })
     }
-    Err("the source of objects ended".into())
+
+    fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Cluster(client) => Some(client),
+            Self::Directory(_) => None,
+        }
+    }
+
+    /// Reads objects for as long as there is a source.
+    async fn read(self, node_name: &str, events: Sender<Event>) -> Result<(), AgentError> {
+        match self {
+            Self::Cluster(client) => cluster::watch::run(client, node_name, events).await,
+            Self::Directory(path) => directory::run(&path, node_name, events).await?,
+        }
+        Err("the source of objects ended".into())
+    }
 }
 
 /// Tells the engine which chains of other programs drop what is forwarded, on a thread of its own: nobody waits for it.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::config::Sources;
 
+pub use crate::cluster::watch::fuzzing::watch;
 pub use crate::source::directory::fuzzing::manifest;
-pub use crate::source::kubernetes::fuzzing::watch;
 
 /// What is said of a file of configuration, and whether there are settings: Tandem's own file, or a
 /// `KubeProxyConfiguration`.

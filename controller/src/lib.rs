@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api;
 mod backoff;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod conntrack;
 pub mod engine;

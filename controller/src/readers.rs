@@ -22,6 +22,7 @@ pub struct Readers {
 
 /// The one that needs the API server.
 pub struct Reporter {
+    client: Client,
     node: String,
     told: mpsc::Receiver<Fault>,
     news: watch::Receiver<()>,
@@ -30,11 +31,12 @@ pub struct Reporter {
 
 impl Readers {
     /// Those that the settings ask for. Events need an API server to write them to.
-    pub fn new(engine: &mut Engine, settings: &Settings, has_api_server: bool) -> (Self, Option<Reporter>) {
+    pub fn new(engine: &mut Engine, settings: &Settings, client: Option<&Client>) -> (Self, Option<Reporter>) {
         let node = &settings.node_name;
-        let (recorder, reporter) = if settings.events && has_api_server {
+        let (recorder, reporter) = if let Some(client) = client.filter(|_| settings.events) {
             let (recorder, told) = Recorder::new(node);
             let reporter = Reporter {
+                client: client.clone(),
                 node: node.clone(),
                 told,
                 news: engine.changes(),
@@ -69,7 +71,7 @@ impl Readers {
 
 impl Reporter {
     /// Writes Events, for ever.
-    pub async fn run(self, client: Client) {
-        recorder::run(client, &self.node, self.told, self.news, self.published).await;
+    pub async fn run(self) {
+        recorder::run(self.client, &self.node, self.told, self.news, self.published).await;
     }
 }

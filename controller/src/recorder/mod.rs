@@ -4,7 +4,6 @@
 
 mod bucket;
 mod fault;
-mod write;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,13 +16,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::cluster::write::{Outcome, create};
 use crate::engine::{SetAside, Snapshot};
 use crate::event::Kind;
 use crate::index::Notices;
 use crate::wait::until;
 use bucket::Bucket;
 pub use fault::Fault;
-use write::{Outcome, create};
 
 /// Events that may wait; what is more is in the log alone.
 const WAITING: usize = 1000;

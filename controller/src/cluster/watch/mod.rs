@@ -6,7 +6,6 @@
 //! and single objects, which `kube::runtime::watcher` does not show.
 
 mod backoff;
-mod connect;
 mod failure;
 pub(crate) mod fuzzing;
 mod instead;
@@ -27,10 +26,9 @@ use kube::Client;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use super::decode::Decoder;
 use crate::event::{Event, Kind};
+use crate::source::decode::Decoder;
 use backoff::Jitter;
-pub use connect::{ConnectError, connect};
 use machine::Machine;
 use query::Query;
 pub use query::Timing;

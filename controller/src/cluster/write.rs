@@ -1,10 +1,13 @@
-//! Writes one Event to the API server.
+//! Writes one object to the API server.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::PostParams;
-use kube::{Api, Client, Error};
+use kube::{Api, Client, Error, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 /// How long the API server may take for an answer.
@@ -12,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It is there, by this node or another.
     Written,
     /// The API server does not take it, and never will.
@@ -21,11 +24,14 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// Makes an Event, unless it is there already.
-pub(super) async fn create(client: &Client, event: &Event) -> Outcome {
-    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    match timeout(PATIENCE, events.create(&PostParams::default(), event)).await {
+/// Makes an object in its namespace, unless it is there already.
+pub(crate) async fn create<K>(client: &Client, object: &K) -> Outcome
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let namespace = object.meta().namespace.as_deref().unwrap_or("default");
+    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
+    match timeout(PATIENCE, objects.create(&PostParams::default(), object)).await {
         Ok(result) => outcome(result.map(drop)),
         Err(_) => Outcome::Failed(format!("no answer in {PATIENCE:?}")),
     }

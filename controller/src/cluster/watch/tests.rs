@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 
 use super::*;
+use crate::cluster::connect;
 use crate::event::Reach;
 
 mod bodies;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::source::kubernetes::pages::Pages;
-use crate::source::kubernetes::query::Query;
+use crate::cluster::watch::pages::Pages;
+use crate::cluster::watch::query::Query;
 
 /// What a machine is at.
 #[derive(Debug, Default)]

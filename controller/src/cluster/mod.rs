@@ -1,0 +1,7 @@
+//! The API server: the client, what is watched, and what is written.
+
+mod connect;
+pub mod watch;
+pub(crate) mod write;
+
+pub use connect::{ConnectError, connect};
