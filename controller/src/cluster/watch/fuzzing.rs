@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use hyper::body::{Body, Bytes, Frame};
 
 use super::backoff::Jitter;
+use super::kinds::OfKind;
 use super::lines::Lines;
 use super::machine::{Circumstances, Input, Machine, Next};
-use super::query::{Query, Timing};
+use super::query::Timing;
+use super::watched::Watched as _;
 use crate::event::Kind;
 use crate::source::decode::Decoder;
 
@@ -30,18 +32,16 @@ impl Body for Pieces {
 /// Lists nothing, then reads a watch's body that arrives in these pieces, until the machine has read enough. Gives the
 /// events.
 pub async fn watch(decoder: Decoder, kind: Kind, pieces: Vec<Vec<u8>>) -> Vec<String> {
-    let query = Query::of(kind, "node-a");
-    let (list, version) = (query.list_kind(), query.api_version());
+    let watched = OfKind::new(kind, "node-a", &Arc::new(decoder));
+    let resource = watched.resource();
+    let (list, version) = (resource.list_kind(), resource.api_version());
     let empty =
         format!(r#"{{"kind":"{list}","apiVersion":"{version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#);
     let at = Circumstances {
         now: Instant::now(),
         admitted: true,
     };
-    let (mut machine, mut events) = (
-        Machine::new(query, Arc::new(decoder), Timing::default(), Jitter::seeded(0)),
-        Vec::new(),
-    );
+    let (mut machine, mut events) = (Machine::new(watched, Timing::default(), Jitter::seeded(0)), Vec::new());
     for input in [Input::Time, Input::Page(Ok(empty.as_bytes()))] {
         machine.step(input, at, &mut events);
     }

@@ -1,4 +1,4 @@
-//! Listing and watching one kind of objects, as a machine: what was asked of the server, and how the answers came, go in;
+//! Listing and watching, as a machine: what was asked of the server, and how the answers came, go in;
 //! events and what to do next come out. No I/O, no clock, no randomness of its own.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -7,7 +7,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -16,11 +15,11 @@ use kube::client::Body;
 use super::backoff::{Jitter, next_wait};
 use super::failure::Failure;
 use super::instead::instead;
-use super::objects::{self, Told};
+use super::objects::{self, Heard};
 use super::query::{Query, Timing};
+use super::watched::{Reading, Told, Watched};
 use crate::backoff::Backoff;
-use crate::event::{Event, Kind, Reach};
-use crate::source::decode::Decoder;
+use crate::event::Reach;
 use state::{List, Pieces, State, Watch};
 
 /// Watches without any event or bookmark, one after the other, before everything is listed again.
@@ -70,9 +69,9 @@ pub(super) struct Circumstances {
 }
 
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(super) struct Machine<W> {
+    watched: W,
     query: Query,
-    decoder: Arc<Decoder>,
     timing: Timing,
     backoff: Backoff,
     jitter: Jitter,
@@ -103,12 +102,12 @@ enum Ended {
     Backwards,
 }
 
-impl Machine {
+impl<W: Watched> Machine<W> {
     /// One that knows nothing. `jitter` spreads its waits.
-    pub(super) fn new(query: Query, decoder: Arc<Decoder>, timing: Timing, jitter: Jitter) -> Self {
+    pub(super) fn new(watched: W, timing: Timing, jitter: Jitter) -> Self {
         Self {
-            query,
-            decoder,
+            query: Query::new(watched.resource()),
+            watched,
             timing,
             backoff: Backoff::new(timing.first_wait, timing.longest_wait),
             jitter,
@@ -129,7 +128,7 @@ impl Machine {
     }
 
     /// Takes in what happened. Appends events, and gives what to do next.
-    pub(super) fn step(&mut self, input: Input<'_>, at: Circumstances, events: &mut Vec<Event>) -> Next {
+    pub(super) fn step(&mut self, input: Input<'_>, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
             (State::Listing(list), Input::Page(body)) => self.page(list, body, at, events),
             (State::Watching(watch), Input::Opened(Ok(()))) => {
@@ -184,7 +183,7 @@ impl Machine {
 
     fn list(&mut self, pieces: Pieces, at: Circumstances) -> Next {
         self.relist = None;
-        self.ask_for_page(List::new(&self.query, pieces, at.admitted))
+        self.ask_for_page(List::new(&self.query.resource, pieces, at.admitted))
     }
 
     fn ask_for_page(&mut self, list: List) -> Next {
@@ -198,7 +197,7 @@ impl Machine {
         mut list: List,
         body: Result<&[u8], Failure>,
         at: Circumstances,
-        events: &mut Vec<Event>,
+        events: &mut Vec<W::Event>,
     ) -> Next {
         let further = list.pages.after().is_some();
         let items = match body.and_then(|text| list.pages.take(text)) {
@@ -211,10 +210,10 @@ impl Machine {
             Err(failure) => return self.list_failed(&list, &failure, at, events),
         };
         if !std::mem::replace(&mut list.begun, true) {
-            events.push(Event::Listing(self.query.kind));
+            events.push(self.watched.tell(Told::Listing));
         }
         for item in items {
-            match objects::item(&self.decoder, self.query.kind, item) {
+            match objects::item(&self.watched, item) {
                 Ok(event) => events.extend(event),
                 Err(failure) => return self.list_failed(&list, &failure, at, events),
             }
@@ -223,25 +222,24 @@ impl Machine {
             return self.ask_for_page(list);
         }
         self.version = list.pages.into_version();
-        events.push(Event::Listed(self.query.kind));
+        events.push(self.watched.tell(Told::Listed));
         self.listed = true;
         self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.3));
         self.watch(at)
     }
 
     /// Decides what a failed list means, and says so. If the pages are of no use, all is asked for at once, this one time.
-    fn list_failed(&mut self, list: &List, failure: &Failure, at: Circumstances, events: &mut Vec<Event>) -> Next {
+    fn list_failed(&mut self, list: &List, failure: &Failure, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
         if matches!(failure, Failure::Pages(_)) && list.pieces == Pieces::Pages {
-            let reason = failure.reason("list", self.query.resource());
-            tracing::info!(kind = %self.query.kind, "{reason}: asking for all at once");
-            return self.ask_for_page(List::new(&self.query, Pieces::One, list.admitted));
+            let reason = failure.reason("list", self.query.resource.name());
+            tracing::info!(kind = self.query.resource.kind, "{reason}: asking for all at once");
+            return self.ask_for_page(List::new(&self.query.resource, Pieces::One, list.admitted));
         }
         if failure.code() == Some(400) && self.query.drop_fields() {
             return self.list(Pieces::Pages, at);
         }
-        let optional = self.query.kind == Kind::ServiceCidr && !self.listed;
+        let optional = self.query.resource.optional && !self.listed;
         match failure.code() {
-            // Servers before 1.31 do not have the kind. Without it, unassigned ClusterIPs are not discarded: no more.
             Some(404) if optional => self.absent(None, at, events),
             Some(403) if optional && list.admitted => self.absent(Some(failure), at, events),
             _ => {
@@ -253,8 +251,8 @@ impl Machine {
     }
 
     /// Takes the kind as one without objects, and asks again later.
-    fn absent(&mut self, forbidden: Option<&Failure>, at: Circumstances, events: &mut Vec<Event>) -> Next {
-        events.extend([Event::Listing(self.query.kind), Event::Listed(self.query.kind)]);
+    fn absent(&mut self, forbidden: Option<&Failure>, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
+        events.extend([Told::Listing, Told::Listed].map(|told| self.watched.tell(told)));
         match forbidden {
             Some(failure) => self.lost(failure, "list", events),
             None => self.say(Reach::Watching, events),
@@ -276,11 +274,11 @@ impl Machine {
         Next::Read(until)
     }
 
-    fn line(&mut self, mut watch: Watch, line: &[u8], at: Circumstances, events: &mut Vec<Event>) -> Next {
+    fn line(&mut self, mut watch: Watch, line: &[u8], at: Circumstances, events: &mut Vec<W::Event>) -> Next {
         if line.trim_ascii().is_empty() {
             return self.read(watch);
         }
-        let told = match objects::line(&self.decoder, self.query.kind, line) {
+        let heard = match objects::line(&self.watched, line) {
             Ok(told) => told,
             Err(failure) => return self.ended(&watch, Ended::Failed(failure), at, events),
         };
@@ -288,23 +286,23 @@ impl Machine {
             (self.refused, self.doubted) = (0, false);
             self.say(Reach::Watching, events);
         }
-        match told {
-            Told::Change(event, version) => {
+        match heard {
+            Heard::Change(Reading { event, version }) => {
                 if let Some(version) = version {
                     self.version = version;
                 }
                 events.extend(event);
             }
-            Told::Bookmark(version) if is_older(&version, &self.version) => {
+            Heard::Bookmark(version) if is_older(&version, &self.version) => {
                 return self.ended(&watch, Ended::Backwards, at, events);
             }
-            Told::Bookmark(version) => self.version = version,
+            Heard::Bookmark(version) => self.version = version,
         }
         self.read(watch)
     }
 
     /// Decides what the end of a watch means, and says so: the next watch, or a list.
-    fn ended(&mut self, watch: &Watch, ended: Ended, at: Circumstances, events: &mut Vec<Event>) -> Next {
+    fn ended(&mut self, watch: &Watch, ended: Ended, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
         let stood = at.now.saturating_duration_since(watch.began);
         match ended {
             Ended::Quietly { heard } => {
@@ -323,7 +321,10 @@ impl Machine {
                 self.go_on(at)
             }
             Ended::Backwards => {
-                tracing::warn!(kind = %self.query.kind, "the API server's versions went backwards: listing again");
+                tracing::warn!(
+                    kind = self.query.resource.kind,
+                    "the API server's versions went backwards: listing again"
+                );
                 self.relist = None;
                 let wait = self.next_wait(None);
                 self.rest(wait, at)
@@ -336,7 +337,7 @@ impl Machine {
         }
     }
 
-    fn watch_failed(&mut self, failure: &Failure, stood: Duration, events: &mut Vec<Event>) {
+    fn watch_failed(&mut self, failure: &Failure, stood: Duration, events: &mut Vec<W::Event>) {
         if stood >= self.timing.longest_wait {
             self.backoff.reset();
         }
@@ -359,15 +360,15 @@ impl Machine {
         }
     }
 
-    fn lost(&mut self, failure: &Failure, verb: &str, events: &mut Vec<Event>) {
-        self.say(Reach::Lost(failure.reason(verb, self.query.resource())), events);
+    fn lost(&mut self, failure: &Failure, verb: &str, events: &mut Vec<W::Event>) {
+        self.say(Reach::Lost(failure.reason(verb, self.query.resource.name())), events);
     }
 
     /// Says whether the objects are reached, once per change.
-    fn say(&mut self, reach: Reach, events: &mut Vec<Event>) {
+    fn say(&mut self, reach: Reach, events: &mut Vec<W::Event>) {
         if self.reach.as_ref() != Some(&reach) {
             self.reach = Some(reach.clone());
-            events.push(Event::Reach(self.query.kind, reach));
+            events.push(self.watched.tell(Told::Reach(reach)));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Objects from a Kubernetes API server: lists page by page, then watches, one task per kind. Trimmed while decoding, so
-//! that no full object is held. It never gives up, and never removes what it merely cannot see.
+//! Objects from a Kubernetes API server: lists page by page, then watches, one task for each thing that is watched. Trimmed
+//! while decoding, so that no full object is held. It never gives up, and never removes what it merely cannot see.
 //!
 //! The list-and-watch loop is Tandem's own, on top of kube's client, because the guards it needs (an answer 410 or 504 to
 //! the watch request, a silent watch, versions going backwards, one unreadable object) need to see bookmarks, HTTP statuses
@@ -9,6 +9,7 @@ mod backoff;
 mod failure;
 pub(crate) mod fuzzing;
 mod instead;
+mod kinds;
 mod lines;
 mod machine;
 mod objects;
@@ -17,6 +18,7 @@ mod query;
 mod run;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod wire;
 
 use std::sync::Arc;
@@ -29,11 +31,24 @@ use tokio::task::JoinSet;
 use crate::event::{Event, Kind};
 use crate::source::decode::Decoder;
 use backoff::Jitter;
+use kinds::OfKind;
 use machine::Machine;
-use query::Query;
 pub use query::Timing;
+pub use watched::{Change, Reading, Resource, Strange, Told, Watched};
 
-/// Watches everything that the node of this name needs, until nobody receives events any more.
+/// Watches something until nobody receives its events any more. `admitted` is shared by all that is watched with one client.
+pub async fn watch<W: Watched>(
+    client: Client,
+    watched: W,
+    timing: Timing,
+    events: Sender<W::Event>,
+    admitted: Arc<AtomicBool>,
+) {
+    let machine = Machine::new(watched, timing, Jitter::random());
+    run::run(machine, client, timing.answer, events, admitted).await;
+}
+
+/// Watches everything that the engine of the node of this name needs, until nobody receives events any more.
 pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
     run_with(client, node_name, events, Timing::default()).await;
 }
@@ -44,10 +59,9 @@ pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, ti
     let admitted = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for kind in Kind::ALL {
-        let query = Query::of(kind, node_name);
-        let machine = Machine::new(query, Arc::clone(&decoder), timing, Jitter::random());
-        let (client, events, admitted) = (client.clone(), events.clone(), Arc::clone(&admitted));
-        tasks.spawn(run::run(machine, client, timing.answer, events, admitted));
+        let watched = OfKind::new(kind, node_name, &decoder);
+        let (client, events) = (client.clone(), events.clone());
+        tasks.spawn(watch(client, watched, timing, events, Arc::clone(&admitted)));
     }
     drop(events);
     // Each ends when the channel closes; dropping this future ends them all.

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::instead::{a, instead};
-use super::query::Query;
+use super::watched::Resource;
 use super::wire::Page;
 use crate::source::decode::printable;
 
@@ -24,10 +24,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(query: &Query) -> Self {
+    pub(super) fn new(resource: &Resource) -> Self {
         Self {
-            kind: query.list_kind(),
-            api_version: query.api_version(),
+            kind: resource.list_kind(),
+            api_version: resource.api_version(),
             count: 0,
             version: String::new(),
             after: None,
@@ -82,8 +82,17 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::cluster::watch::kinds::OfKind;
+    use crate::cluster::watch::watched::Watched as _;
     use crate::event::Kind;
+    use crate::source::decode::Decoder;
+
+    fn resource(kind: Kind) -> Resource {
+        OfKind::new(kind, "a", &Arc::new(Decoder::new("a"))).resource()
+    }
 
     fn page(version: &str, after: &str) -> String {
         format!(
@@ -93,8 +102,7 @@ mod tests {
 
     #[test]
     fn a_list_without_end_ends() {
-        let query = Query::of(Kind::Node, "a");
-        let mut pages = Pages::new(&query);
+        let mut pages = Pages::new(&resource(Kind::Node));
         let refused = (0..MOST_PAGES).find_map(|number| pages.take(page("5", &number.to_string()).as_bytes()).err());
         let problem = "10000 pages and no end of the list".to_owned();
         assert_eq!(refused, Some(Failure::Pages(problem)));
@@ -103,17 +111,17 @@ mod tests {
     #[test]
     fn each_kind_has_a_list_of_its_own() {
         for kind in Kind::ALL {
-            let query = Query::of(kind, "a");
+            let own = resource(kind);
             for other in Kind::ALL {
-                let other = Query::of(other, "a");
+                let other = resource(other);
                 let text = format!(
                     r#"{{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"5"}},"items":null}}"#,
                     other.list_kind(),
                     other.api_version()
                 );
                 assert_eq!(
-                    Pages::new(&query).take(text.as_bytes()).is_ok(),
-                    kind == other.kind,
+                    Pages::new(&own).take(text.as_bytes()).is_ok(),
+                    own.kind == other.kind,
                     "{text}"
                 );
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Request;
 use kube::client::Body;
 
-use crate::event::Kind;
+use super::watched::Resource;
 
 /// Times of the list-and-watch loop.
 #[derive(Clone, Copy, Debug)]
@@ -37,64 +37,23 @@ impl Default for Timing {
     }
 }
 
-/// A kind of objects and the selection of them.
+/// How a resource is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
-    pub(super) kind: Kind,
-    path: &'static str,
-    labels: &'static str,
-    fields: String,
+    pub(super) resource: Resource,
 }
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
 impl Query {
-    pub(super) fn of(kind: Kind, node_name: &str) -> Self {
-        // Slices carry the labels of their Service, so another proxy's are told by the same label.
-        let (path, labels, fields) = match kind {
-            Kind::Service => (
-                "/api/v1/services",
-                "!service.kubernetes.io/service-proxy-name",
-                "spec.clusterIP!=None".to_owned(),
-            ),
-            Kind::EndpointSlice => (
-                "/apis/discovery.k8s.io/v1/endpointslices",
-                "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name",
-                String::new(),
-            ),
-            Kind::Node => ("/api/v1/nodes", "", format!("metadata.name={node_name}")),
-            Kind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", "", String::new()),
-        };
-        Self {
-            kind,
-            path,
-            labels,
-            fields,
-        }
+    pub(super) fn new(resource: Resource) -> Self {
+        Self { resource }
     }
 
-    /// `kind` of a list.
-    pub(super) fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
-    }
-
-    /// `apiVersion` of a list: the path without its ends.
-    pub(super) fn api_version(&self) -> &'static str {
-        let version = self.path.rsplit_once('/').map_or("", |(version, _)| version);
-        let version = version.strip_prefix("/apis/").or_else(|| version.strip_prefix("/api/"));
-        version.unwrap_or_default()
-    }
-
-    /// The resource as RBAC names it.
-    pub(super) fn resource(&self) -> &'static str {
-        self.path.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// Does without the field selector, which servers before 1.25 refuse for Services. Returns whether there was one to
-    /// do without; decoding ignores what it would have kept away.
+    /// Does without the field selector, if servers may refuse it. Returns whether there was one to do without.
     pub(super) fn drop_fields(&mut self) -> bool {
-        self.kind == Kind::Service && !std::mem::take(&mut self.fields).is_empty()
+        self.resource.fields_may_fail && !std::mem::take(&mut self.resource.fields).is_empty()
     }
 
     /// A page of the list; `paged: false` asks for everything at once.
@@ -120,17 +79,17 @@ impl Query {
 
     fn selectors(&self) -> Vec<(&'static str, String)> {
         let mut parameters = Vec::new();
-        if !self.labels.is_empty() {
-            parameters.push(("labelSelector", self.labels.to_owned()));
+        if !self.resource.labels.is_empty() {
+            parameters.push(("labelSelector", self.resource.labels.to_owned()));
         }
-        if !self.fields.is_empty() {
-            parameters.push(("fieldSelector", self.fields.clone()));
+        if !self.resource.fields.is_empty() {
+            parameters.push(("fieldSelector", self.resource.fields.clone()));
         }
         parameters
     }
 
     fn request(&self, parameters: &[(&str, String)]) -> Result<Request<Body>, http::Error> {
-        let mut target = String::from(self.path);
+        let mut target = String::from(self.resource.path);
         for (index, (name, value)) in parameters.iter().enumerate() {
             target.push(if index == 0 { '?' } else { '&' });
             target.push_str(name);
@@ -160,7 +119,17 @@ fn escape(text: &str, into: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::cluster::watch::kinds::OfKind;
+    use crate::cluster::watch::watched::Watched as _;
+    use crate::event::Kind;
+    use crate::source::decode::Decoder;
+
+    fn query(kind: Kind, node_name: &str) -> Query {
+        Query::new(OfKind::new(kind, node_name, &Arc::new(Decoder::new(node_name))).resource())
+    }
 
     fn target(request: Result<Request<Body>, http::Error>) -> String {
         request.unwrap().uri().to_string()
@@ -169,12 +138,12 @@ mod tests {
     #[test]
     fn services_of_other_proxies_and_headless_ones_are_not_asked_for() {
         assert_eq!(
-            target(Query::of(Kind::Service, "a").list(true, None)),
+            target(query(Kind::Service, "a").list(true, None)),
             "/api/v1/services?labelSelector=%21service.kubernetes.io%2Fservice-proxy-name\
              &fieldSelector=spec.clusterIP%21%3DNone&limit=500"
         );
         assert_eq!(
-            target(Query::of(Kind::EndpointSlice, "a").watch("7", Duration::from_mins(1))),
+            target(query(Kind::EndpointSlice, "a").watch("7", Duration::from_mins(1))),
             "/apis/discovery.k8s.io/v1/endpointslices?labelSelector=%21service.kubernetes.io%2Fheadless\
              %2C%21service.kubernetes.io%2Fservice-proxy-name\
              &watch=true&allowWatchBookmarks=true&timeoutSeconds=60&resourceVersion=7"
@@ -184,7 +153,7 @@ mod tests {
     #[test]
     fn only_this_node_is_asked_for() {
         assert_eq!(
-            target(Query::of(Kind::Node, "node-a").list(true, Some("a/b="))),
+            target(query(Kind::Node, "node-a").list(true, Some("a/b="))),
             "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-a&limit=500&continue=a%2Fb%3D"
         );
     }

@@ -15,15 +15,15 @@ use super::failure::Failure;
 use super::instead::words;
 use super::lines::{Lines, beginning, whole};
 use super::machine::{Circumstances, Input, Machine, Next};
-use crate::event::Event;
+use super::watched::Watched;
 use crate::source::decode::printable;
 
 /// Runs until nobody receives events any more. `answer`: how long an answer may take. `admitted` is shared by all kinds.
-pub(super) async fn run(
-    machine: Machine,
+pub(super) async fn run<W: Watched>(
+    machine: Machine<W>,
     client: Client,
     answer: Duration,
-    events: Sender<Event>,
+    events: Sender<W::Event>,
     admitted: Arc<AtomicBool>,
 ) {
     tokio::select! {
@@ -32,7 +32,13 @@ pub(super) async fn run(
     }
 }
 
-async fn drive(mut machine: Machine, client: Client, time: Duration, events: &Sender<Event>, admitted: &AtomicBool) {
+async fn drive<W: Watched>(
+    mut machine: Machine<W>,
+    client: Client,
+    time: Duration,
+    events: &Sender<W::Event>,
+    admitted: &AtomicBool,
+) {
     let (mut out, mut page, mut lines) = (Vec::new(), Vec::new(), None);
     let mut input = Input::Time;
     loop {

@@ -16,6 +16,7 @@ use crate::event::Reach;
 mod bodies;
 mod optional;
 mod pages;
+mod tenants;
 
 /// What the server does with a request.
 enum Reply {

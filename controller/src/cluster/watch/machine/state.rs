@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::watch::pages::Pages;
-use crate::cluster::watch::query::Query;
+use crate::cluster::watch::watched::Resource;
 
 /// What a machine is at.
 #[derive(Debug, Default)]
@@ -38,10 +38,10 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn new(query: &Query, pieces: Pieces, admitted: bool) -> Self {
+    pub(super) fn new(resource: &Resource, pieces: Pieces, admitted: bool) -> Self {
         Self {
             pieces,
-            pages: Pages::new(query),
+            pages: Pages::new(resource),
             begun: false,
             admitted,
         }

@@ -3,7 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
+use crate::cluster::watch::kinds::OfKind;
+use crate::event::{Event, Kind};
+use crate::source::decode::Decoder;
 
 const TIMING: Timing = Timing {
     watch: Duration::from_mins(1),
@@ -16,15 +21,18 @@ const TIMING: Timing = Timing {
 
 /// A machine for Services, and what came out of it.
 struct Bench {
-    machine: Machine,
+    machine: Machine<OfKind>,
     now: Instant,
     events: Vec<Event>,
     next: Next,
 }
 
-fn machine(kind: Kind, seed: u64) -> Machine {
-    let query = Query::of(kind, "node-a");
-    Machine::new(query, Arc::new(Decoder::new("node-a")), TIMING, Jitter::seeded(seed))
+fn watched(kind: Kind) -> OfKind {
+    OfKind::new(kind, "node-a", &Arc::new(Decoder::new("node-a")))
+}
+
+fn machine(kind: Kind, seed: u64) -> Machine<OfKind> {
+    Machine::new(watched(kind), TIMING, Jitter::seeded(seed))
 }
 
 impl Bench {
@@ -212,8 +220,8 @@ proptest! {
             let input = match given {
                 Given::Time => Input::Time,
                 Given::Page(version, more) => {
-                    let query = Query::of(Kind::ALL[kind], "node-a");
-                    let (kind, group) = (query.list_kind(), query.api_version());
+                    let resource = watched(Kind::ALL[kind]).resource();
+                    let (kind, group) = (resource.list_kind(), resource.api_version());
                     let after = if more { "more" } else { "" };
                     page = format!(
                         r#"{{"kind":"{kind}","apiVersion":"{group}","metadata":{{"resourceVersion":"{version}","continue":"{after}"}},"items":[]}}"#

@@ -1,0 +1,105 @@
+//! The kinds of objects that the engine needs, and what becomes of each.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::instead::{a, kind_of};
+use super::objects::version_of;
+use super::watched::{Change, Reading, Resource, Strange, Told, Watched};
+use crate::event::{Event, Kind};
+use crate::source::decode::{DecodeError, Decoded, Decoder, Stranger};
+
+/// Objects of one kind, as the engine needs them on this node.
+#[derive(Clone, Debug)]
+pub(super) struct OfKind {
+    kind: Kind,
+    node_name: Arc<str>,
+    decoder: Arc<Decoder>,
+}
+
+impl OfKind {
+    pub(super) fn new(kind: Kind, node_name: &str, decoder: &Arc<Decoder>) -> Self {
+        Self {
+            kind,
+            node_name: node_name.into(),
+            decoder: Arc::clone(decoder),
+        }
+    }
+
+    fn unreadable(error: DecodeError) -> Option<Event> {
+        tracing::error!("{error}; what was known of it stays");
+        error.into_event()
+    }
+}
+
+impl Watched for OfKind {
+    type Event = Event;
+
+    fn resource(&self) -> Resource {
+        // Slices carry the labels of their Service, so another proxy's are told by the same label.
+        let (path, labels, fields) = match self.kind {
+            Kind::Service => (
+                "/api/v1/services",
+                "!service.kubernetes.io/service-proxy-name",
+                "spec.clusterIP!=None".to_owned(),
+            ),
+            Kind::EndpointSlice => (
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name",
+                String::new(),
+            ),
+            Kind::Node => ("/api/v1/nodes", "", format!("metadata.name={}", self.node_name)),
+            Kind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", "", String::new()),
+        };
+        Resource {
+            kind: self.kind.name(),
+            path,
+            labels,
+            fields,
+            // Servers before 1.25 refuse that of Services; decoding ignores what it would have kept away.
+            fields_may_fail: self.kind == Kind::Service,
+            // Servers before 1.31 lack it. Without it, unassigned ClusterIPs are not discarded: no more.
+            optional: self.kind == Kind::ServiceCidr,
+        }
+    }
+
+    fn read(&self, change: Change, object: &RawValue) -> Result<Reading<Event>, Strange> {
+        let outcome = match self.decoder.decode_json(self.kind, object.get()) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                match &error.stranger {
+                    Some(Stranger::OtherKind) => return Err(Strange(a(&kind_of(object.get())))),
+                    Some(Stranger::Nameless) => {
+                        return Err(Strange(format!("{} without a readable name", a(self.kind.name()))));
+                    }
+                    None => {}
+                }
+                let event = match (change, &error.key) {
+                    (Change::Deleted, Some(key)) => Some(Event::Deleted(self.kind, key.clone(), Vec::new())),
+                    _ => Self::unreadable(error),
+                };
+                return Ok(Reading {
+                    event,
+                    version: version_of(object),
+                });
+            }
+        };
+        let version = outcome.version.as_deref().map(str::to_owned);
+        let event = match change {
+            Change::Deleted => Some(Event::Deleted(self.kind, outcome.decoded.key(), Vec::new())),
+            // What is not Tandem's business is no event here: the list does not name it.
+            Change::Listed if matches!(outcome.decoded, Decoded::Ignore(..)) && outcome.notices.is_empty() => None,
+            Change::Listed | Change::Applied => Some(outcome.into_event()),
+        };
+        Ok(Reading { event, version })
+    }
+
+    fn tell(&self, told: Told) -> Event {
+        match told {
+            Told::Listing => Event::Listing(self.kind),
+            Told::Listed => Event::Listed(self.kind),
+            Told::Reach(reach) => Event::Reach(self.kind, reach),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Parts that watch something of their own beside the engine's kinds.
+
+use serde_json::value::RawValue;
+
+use super::*;
+
+/// All objects of a path, as their text.
+#[derive(Debug)]
+struct All {
+    kind: &'static str,
+    path: &'static str,
+}
+
+impl Watched for All {
+    type Event = String;
+
+    fn resource(&self) -> Resource {
+        Resource {
+            kind: self.kind,
+            path: self.path,
+            labels: "",
+            fields: String::new(),
+            fields_may_fail: false,
+            optional: false,
+        }
+    }
+
+    fn read(&self, change: Change, object: &RawValue) -> Result<Reading<String>, Strange> {
+        let event = Some(format!("{change:?} {object}"));
+        let version = Some("6".to_owned());
+        Ok(Reading { event, version })
+    }
+
+    fn tell(&self, told: Told) -> String {
+        match told {
+            Told::Reach(Reach::Lost(reason)) => format!("lost: {reason}"),
+            told => format!("{told:?}"),
+        }
+    }
+}
+
+const NODES: All = All {
+    kind: "Node",
+    path: "/api/v1/nodes",
+};
+const SERVICES: All = All {
+    kind: "Service",
+    path: "/api/v1/services",
+};
+
+fn start(client: &Client, watched: All) -> Receiver<String> {
+    let (sender, receiver) = channel(10);
+    let admitted = Arc::new(AtomicBool::new(false));
+    tokio::spawn(super::super::watch(client.clone(), watched, timing(), sender, admitted));
+    receiver
+}
+
+async fn said(events: &mut Receiver<String>) -> String {
+    timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_refused_to_one_part_holds_no_other_back() {
+    let (_, address) =
+        Server::start(|what, _| (what == "list").then(|| Reply::Answer("403 Forbidden", "", status(403, "not you"))))
+            .await;
+    let client = connect(None, Some(&address)).await.unwrap();
+    let (mut refused, mut other) = (start(&client, SERVICES), start(&client, NODES));
+    let lost = said(&mut refused).await;
+    assert!(lost.starts_with("lost: may not list services"), "{lost}");
+    for expected in ["Listing", "Listed", "Reach(Watching)"] {
+        assert_eq!(said(&mut other).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_part_whose_channel_is_full_holds_no_other_back_and_gets_its_own_events() {
+    let (_, address) = Server::start(|what, before| match (what, before) {
+        ("list", _) => Some(Reply::Answer("200 OK", "", list("5", &[object("a", "3")]))),
+        (_, 0) => Some(Reply::Silence(
+            (0..50).map(|_| event("MODIFIED", &object("a", "6"))).collect(),
+        )),
+        _ => None,
+    })
+    .await;
+    let client = connect(None, Some(&address)).await.unwrap();
+    let (mut slow, mut other) = (start(&client, SERVICES), start(&client, NODES));
+    for expected in ["Listing", "Listed", "Reach(Watching)"] {
+        assert_eq!(said(&mut other).await, expected);
+    }
+    assert_eq!(said(&mut slow).await, "Listing");
+    assert_eq!(said(&mut slow).await, format!("Listed {}", object("a", "3")));
+    assert_eq!(said(&mut slow).await, "Listed");
+    assert_eq!(said(&mut slow).await, "Reach(Watching)");
+    for _ in 0..50 {
+        assert_eq!(said(&mut slow).await, format!("Applied {}", object("a", "6")));
+    }
+}
