@@ -4,48 +4,27 @@
 //! transaction, however large the cluster is. [`Kernel`] holds one family's table. The tables are this crate's alone, and it
 //! touches no other; stock `nft` lists them and can load what it listed.
 
-mod adopt;
-mod affinity;
-mod answer;
-mod chain;
-mod change;
-mod decode;
-mod demand;
-mod element;
-mod explain;
-mod expr;
+mod elements;
 mod family;
-mod forward;
-mod holder;
-mod kernel;
-mod key;
-mod listing;
-mod lock;
-mod outcome;
-mod owner;
-mod parts;
-mod remove;
-mod rivals;
+mod picks;
 mod rules;
-mod sets;
-mod socket;
+mod table;
 #[cfg(test)]
 mod tests;
-mod udata;
 mod wire;
 
-pub use adopt::OpenError;
-pub use affinity::{REMEMBERED_MOST, UnreadError, unremembered};
-pub use forward::{ForwardError, forward_drops};
-pub use kernel::{Kernel, TidyError};
-pub use lock::{LockError, NodeLock};
-pub use remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
-pub use socket::Buffers;
+pub use table::adopt::OpenError;
+pub use table::affinity::{REMEMBERED_MOST, UnreadError, unremembered};
+pub use table::forward::{ForwardError, forward_drops};
+pub use table::kernel::{Kernel, TidyError};
+pub use table::lock::{LockError, NodeLock};
+pub use table::remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
+pub use wire::socket::Buffers;
 
 /// The name of both tables.
 const TABLE: &str = "tandem";
 
 /// As much of a label as the kernel stores: rows read back carry this.
 pub fn stored_label(label: &str) -> &str {
-    udata::cut(label)
+    elements::udata::cut(label)
 }

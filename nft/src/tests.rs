@@ -13,16 +13,17 @@ use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
 
-use crate::answer::{Content, Messages, Refusal};
-use crate::chain::Chain;
-use crate::decode::Reader;
-use crate::demand::{Number, Ways};
-use crate::element::{self, Foreign};
+use crate::elements::decode::Reader;
+use crate::elements::element::{self, Foreign};
+use crate::elements::key::set_of;
+use crate::elements::sets::Set;
+use crate::elements::udata;
 use crate::family::numbers;
-use crate::key::set_of;
-use crate::sets::Set;
+use crate::picks::chain::Chain;
+use crate::picks::demand::{Number, Ways};
+use crate::rules;
 use crate::wire::Batch;
-use crate::{rules, udata};
+use crate::wire::answer::{Content, Messages, Refusal};
 
 fn addr<F: Family>(n: u8) -> F::Addr {
     let v4 = IpAddr::from([10, 0, n, 255]);

@@ -15,11 +15,13 @@ use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 use tandem_core::table::Table;
 
 use super::machine::{End, Image, Packet, Walk};
-use crate::demand::{self, Demand};
+use crate::elements::element;
+use crate::elements::sets::Set;
+use crate::picks::demand::{self, Demand};
+use crate::rules;
 use crate::rules::FIXED;
-use crate::sets::Set;
+use crate::table::change;
 use crate::wire::Batch;
-use crate::{change, element, rules};
 
 /// A random number generator whose runs can be repeated.
 struct Dice(u64);

@@ -3,8 +3,8 @@
 
 use tandem_core::plane::ForwardDrop;
 
-use crate::listing;
-use crate::socket::{Buffers, ListError, Socket};
+use crate::table::listing;
+use crate::wire::socket::{Buffers, ListError, Socket};
 
 /// Why nobody knows whether there are such chains.
 #[derive(Debug, thiserror::Error)]

@@ -2,10 +2,10 @@
 
 use tandem_core::family::Family;
 
-use crate::listing::{self, words};
+use crate::elements::sets::SHARES;
 use crate::rules::UNREMEMBERED;
-use crate::sets::SHARES;
-use crate::socket::{Buffers, Socket};
+use crate::table::listing::{self, words};
+use crate::wire::socket::{Buffers, Socket};
 
 /// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
 pub const REMEMBERED_MOST: u32 = 16 * SHARES;

@@ -12,16 +12,20 @@ use tandem_core::plane::{
 };
 use tandem_core::row::{Pick, Row};
 
-use crate::adopt::{self, OpenError};
-use crate::decode::Found;
-use crate::demand::{self, Demand, Number, Ways};
+use crate::elements::decode::Found;
+use crate::elements::element;
+use crate::elements::sets::Set;
 use crate::family::numbers;
-use crate::listing::{self, words};
-use crate::rivals::{self, Seen};
-use crate::sets::Set;
-use crate::socket::{Buffers, Outcome, Socket};
+use crate::picks::demand::{self, Demand, Number, Ways};
+use crate::rules;
+use crate::table::adopt::{self, OpenError};
+use crate::table::change;
+use crate::table::explain;
+use crate::table::listing::{self, words};
+use crate::table::parts;
+use crate::table::rivals::{self, Seen};
 use crate::wire::Batch;
-use crate::{change, element, explain, parts, rules};
+use crate::wire::socket::{Buffers, Outcome, Socket};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
 use tandem_core::family::{Family, IpFamily};
 
-use crate::decode::{self, Found, Reader};
-use crate::demand::{Number, Ways};
+use crate::elements::decode::{self, Found, Reader};
+use crate::elements::sets::{Set, Shape};
 use crate::family::numbers;
-use crate::rivals::{Rival, hooks};
-use crate::sets::{Set, Shape};
-use crate::socket::{ListError, Socket};
+use crate::picks::demand::{Number, Ways};
+use crate::table::rivals::{Rival, hooks};
+use crate::wire::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
 use tandem_core::plane::ForwardDrop;
 

@@ -13,11 +13,11 @@ use std::fs;
 use tandem_core::family::{Family, IpFamily};
 
 use crate::Kernel;
-use crate::explain;
 use crate::family::numbers;
-use crate::listing::{self, words};
 use crate::rules::{self, FIXED, Hook, STAND_IN};
-use crate::socket::Outcome;
+use crate::table::explain;
+use crate::table::listing::{self, words};
+use crate::wire::socket::Outcome;
 
 thread_local! {
     /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One

@@ -3,11 +3,11 @@
 use tandem_core::family::Family;
 use tandem_core::row::Row;
 
-use crate::demand::Number;
-use crate::expr::Verdict;
-use crate::key::{Key, Keys, keys_of, set_of};
-use crate::sets::Set;
-use crate::udata;
+use crate::elements::key::{Key, Keys, keys_of, set_of};
+use crate::elements::sets::Set;
+use crate::elements::udata;
+use crate::picks::demand::Number;
+use crate::rules::expr::Verdict;
 use crate::wire::{Batch, Command, nested, number, value};
 
 /// The attributes of elements.

@@ -1,6 +1,11 @@
 //! Netlink messages and attributes as bytes: one reused buffer that becomes one nftables transaction. Used by
 //! everything that encodes; never does I/O.
 
+pub(crate) mod answer;
+pub(crate) mod outcome;
+pub(crate) mod owner;
+pub(crate) mod socket;
+
 use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_header, push_nested_header};
 
 /// nftables' number among netfilter's subsystems.

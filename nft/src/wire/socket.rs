@@ -13,9 +13,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, recv, send, socket_with, sockopt,
 };
 
-use crate::answer::{Content, Messages};
-use crate::outcome::Answers;
-pub(crate) use crate::outcome::Outcome;
+use crate::wire::answer::{Content, Messages};
+use crate::wire::outcome::Answers;
+pub(crate) use crate::wire::outcome::Outcome;
 use crate::wire::{Command, request};
 
 /// Listings come in datagrams of 32 KiB.
@@ -282,9 +282,9 @@ fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
 /// bind to these, so where all of them are taken, any other one does.
 fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
     const TRIES: u32 = 1024;
-    let pid = std::process::id() & crate::owner::PID;
+    let pid = std::process::id() & crate::wire::owner::PID;
     for n in 0..TRIES {
-        let port = pid | n << crate::owner::PID.count_ones();
+        let port = pid | n << crate::wire::owner::PID.count_ones();
         match bind(fd, &SocketAddrNetlink::new(port, 0)) {
             Err(rustix::io::Errno::ADDRINUSE) => {}
             result => return result.map(|()| port).map_err(io::Error::from),

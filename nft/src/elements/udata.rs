@@ -4,8 +4,8 @@
 
 use netlink_bindings::utils::push_header;
 
+use crate::elements::sets::{Field, Value};
 use crate::family::Numbers;
-use crate::sets::{Field, Value};
 
 /// nft cuts nothing: longer comments are refused, so they are cut here.
 pub(crate) const COMMENT_LEN: usize = 127;

@@ -4,9 +4,9 @@
 use netlink_bindings::nftables::PushSetAttrs;
 use tandem_core::family::IpFamily;
 
-use crate::expr::ExprList;
+use crate::elements::udata;
 use crate::family::{Numbers, numbers};
-use crate::udata;
+use crate::rules::expr::ExprList;
 use crate::wire::{Batch, CREATE, Command};
 
 /// A set or map of the table.
@@ -152,7 +152,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
     ),
     map("endpoint-ids", "endpoint id : endpoint", &[Field::Priority], ENDPOINT),
     Layout {
-        size: Some(crate::affinity::REMEMBERED_MOST),
+        size: Some(crate::table::affinity::REMEMBERED_MOST),
         flags: MAP | TIMEOUT | DYNAMIC,
         ..map(
             "affinity",

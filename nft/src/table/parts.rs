@@ -8,7 +8,7 @@ use tandem_core::family::Family;
 use tandem_core::plane::Delta;
 use tandem_core::row::{Kind, Row};
 
-use crate::key::{Key, Keys, keys_of};
+use crate::elements::key::{Key, Keys, keys_of};
 
 /// One row of a change.
 #[derive(Clone, Copy, Debug)]

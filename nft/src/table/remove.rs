@@ -3,12 +3,13 @@
 
 use tandem_core::family::Family;
 
+use crate::TABLE;
 use crate::family::numbers;
-use crate::listing::{self, words};
-use crate::owner;
-use crate::socket::{Outcome, Socket};
+use crate::table::explain;
+use crate::table::listing::{self, words};
+use crate::wire::owner;
+use crate::wire::socket::{Outcome, Socket};
 use crate::wire::{Batch, Command, text};
-use crate::{TABLE, explain};
 
 const OWNER: u32 = 0x2;
 

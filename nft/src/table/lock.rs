@@ -8,11 +8,11 @@
 
 use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
-use crate::explain;
-use crate::holder::Holder;
-use crate::owner;
-use crate::socket::{Buffers, ListError, Outcome, Socket};
-use crate::udata;
+use crate::elements::udata;
+use crate::table::explain;
+use crate::table::holder::Holder;
+use crate::wire::owner;
+use crate::wire::socket::{Buffers, ListError, Outcome, Socket};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, HEADERS, text};
 
 const NAME: &str = "tandem-node-lock";

@@ -8,7 +8,7 @@ use tandem_core::plane::{DataPlane, Delta};
 use tandem_core::row::{Class, Endpoint, Frontend, Kind, Pick, Port, Protocol, Row, Socket};
 
 use super::halves;
-use crate::key::{keys_of, set_of};
+use crate::elements::key::{keys_of, set_of};
 use tandem_core::plane::Memory;
 
 const ROUNDS: u64 = 60;

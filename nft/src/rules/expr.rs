@@ -7,8 +7,8 @@ use netlink_bindings::nftables::{
 
 use tandem_core::plane::DetectLocal;
 
+use crate::elements::sets::{Field, SHARES, Set};
 use crate::family::Numbers;
-use crate::sets::{Field, SHARES, Set};
 use crate::wire::{nested, number, text, value};
 
 /// The expressions of one rule. Registers are counted in words of four bytes, from 0.

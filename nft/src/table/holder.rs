@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::owner;
+use crate::wire::owner;
 
 /// As much of a host's name as leaves room for the command in a comment.
 const HOST_LEN: usize = 30;
@@ -165,7 +165,7 @@ fn utc(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Holder, NoHolder, pid_namespace, printable, utc};
-    use crate::udata;
+    use crate::elements::udata;
 
     #[test]
     fn a_holder_is_read_back_from_its_comment() {

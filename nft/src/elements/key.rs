@@ -8,7 +8,7 @@ use tandem_core::family::Family;
 use tandem_core::id::{EndpointId, ServiceId};
 use tandem_core::row::{Class, Frontend, Port, Protocol, Row, Socket};
 
-use crate::sets::Set;
+use crate::elements::sets::Set;
 
 /// Bytes of a key or value: at most address, protocol, port and address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::answer::{Content, Messages, Refusal};
+use crate::wire::answer::{Content, Messages, Refusal};
 
 /// How a transaction ended.
 #[derive(Debug)]

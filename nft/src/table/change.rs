@@ -4,9 +4,10 @@ use tandem_core::family::Family;
 use tandem_core::plane::Delta;
 use tandem_core::row::Row;
 
-use crate::demand::{Demand, UsedUp};
+use crate::elements::element;
+use crate::picks::demand::{Demand, UsedUp};
+use crate::rules;
 use crate::wire::Batch;
-use crate::{element, rules};
 
 /// Writes a change: chains that it needs, then what goes, then what comes. `alone`: one message for each row. Notes for
 /// each row in this order the message that holds it, and the rows for whose way to pick an endpoint no number was left:

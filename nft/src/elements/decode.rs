@@ -12,11 +12,11 @@ use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::{EndpointId, PICK_BITS, ServiceId};
 use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 
-use crate::demand::{Number, Ways};
-use crate::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
-use crate::key::{Keys, keys_of};
-use crate::sets::Set;
-use crate::udata;
+use crate::elements::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
+use crate::elements::key::{Keys, keys_of};
+use crate::elements::sets::Set;
+use crate::elements::udata;
+use crate::picks::demand::{Number, Ways};
 use crate::wire::{HEADERS, attribute, attributes};
 
 /// What a set was found to hold.

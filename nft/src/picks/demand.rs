@@ -8,7 +8,7 @@ use tandem_core::id::PICK_BITS;
 use tandem_core::plane::Delta;
 use tandem_core::row::{Pick, Row};
 
-use crate::chain::Chain;
+use crate::picks::chain::Chain;
 
 /// The number of a way to pick an endpoint: the key of an element of `picks`. Zero is none.
 pub(crate) type Number = u32;

@@ -2,17 +2,19 @@
 //! endpoints and affinity timeout. Used to make a table and by changes that need a new chain; never knows which Service
 //! needs it.
 
+pub(crate) mod expr;
+
 use netlink_bindings::nftables::{PushChainAttrs, PushRuleAttrs};
 use tandem_core::family::IpFamily;
 use tandem_core::plane::{DetectLocal, RuleSettings};
 
-use crate::chain::Chain;
-use crate::demand::Number;
-use crate::element;
-use crate::expr::{ExprList, Memorise, Reject, Verdict};
+use crate::elements::element;
+use crate::elements::sets::{Field, Set, encode_protocols};
+use crate::elements::udata;
 use crate::family::numbers;
-use crate::sets::{Field, Set, encode_protocols};
-use crate::udata;
+use crate::picks::chain::Chain;
+use crate::picks::demand::Number;
+use crate::rules::expr::{ExprList, Memorise, Reject, Verdict};
 use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, number, text, value};
 
 /// Where a chain is called from outside.

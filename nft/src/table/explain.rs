@@ -6,11 +6,11 @@ use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};
 use tandem_core::row::Row;
 
 use crate::Kernel;
-use crate::answer::Refusal;
 use crate::family::numbers;
-use crate::listing;
-use crate::owner;
-use crate::socket::Outcome;
+use crate::table::listing;
+use crate::wire::answer::Refusal;
+use crate::wire::owner;
+use crate::wire::socket::Outcome;
 
 /// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
 /// possible after all.
@@ -79,7 +79,9 @@ fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Opt
     }
     if has(libc::ENOENT)
         && let Ok(sets) = listing::sets(&mut kernel.socket, F::FAMILY)
-        && crate::sets::Set::ALL.iter().any(|set| !sets.contains_key(set.name()))
+        && crate::elements::sets::Set::ALL
+            .iter()
+            .any(|set| !sets.contains_key(set.name()))
     {
         return Some(listing::gone(F::FAMILY));
     }

@@ -1,0 +1,7 @@
+//! Rows as set elements: the sets, the fields of their keys and values, and what nft stores beside them. Pure bytes.
+
+pub(crate) mod decode;
+pub(crate) mod element;
+pub(crate) mod key;
+pub(crate) mod sets;
+pub(crate) mod udata;

@@ -1,0 +1,14 @@
+//! A table in the kernel: opened, read, changed, kept first and removed.
+
+pub(crate) mod adopt;
+pub(crate) mod affinity;
+pub(crate) mod change;
+pub(crate) mod explain;
+pub(crate) mod forward;
+pub(crate) mod holder;
+pub(crate) mod kernel;
+pub(crate) mod listing;
+pub(crate) mod lock;
+pub(crate) mod parts;
+pub(crate) mod remove;
+pub(crate) mod rivals;
