@@ -13,12 +13,14 @@ mod table;
 mod tests;
 mod wire;
 
+pub use elements::sets::REMEMBERED_MOST;
 pub use table::adopt::OpenError;
-pub use table::affinity::{REMEMBERED_MOST, UnreadError, unremembered};
+pub use table::affinity::{UnreadError, unremembered};
 pub use table::forward::{ForwardError, forward_drops};
-pub use table::kernel::{Kernel, TidyError};
+pub use table::kernel::Kernel;
 pub use table::lock::{LockError, NodeLock};
 pub use table::remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
+pub use table::session::TidyError;
 pub use wire::socket::Buffers;
 
 /// The name of both tables.

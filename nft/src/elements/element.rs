@@ -6,8 +6,8 @@ use tandem_core::row::Row;
 use crate::elements::key::{Key, Keys, keys_of, set_of};
 use crate::elements::sets::Set;
 use crate::elements::udata;
+use crate::elements::verdict::Verdict;
 use crate::picks::demand::Number;
-use crate::rules::expr::Verdict;
 use crate::wire::{Batch, Command, nested, number, value};
 
 /// The attributes of elements.

@@ -2,6 +2,8 @@
 
 pub(crate) mod decode;
 pub(crate) mod element;
+pub(crate) mod field;
 pub(crate) mod key;
 pub(crate) mod sets;
 pub(crate) mod udata;
+pub(crate) mod verdict;

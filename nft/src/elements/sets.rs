@@ -4,10 +4,10 @@
 use netlink_bindings::nftables::PushSetAttrs;
 use tandem_core::family::IpFamily;
 
+use crate::elements::field::{Field, SHARES, Value};
 use crate::elements::udata;
 use crate::family::{Numbers, numbers};
-use crate::rules::expr::ExprList;
-use crate::wire::{Batch, CREATE, Command};
+use crate::wire::{ANONYMOUS, Batch, CREATE, Command};
 
 /// A set or map of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,33 +31,8 @@ pub(crate) enum Set {
     AllowedSources,
 }
 
-/// One part of a key or value, by the packet field it is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
-    Saddr,
-    Daddr,
-    Protocol,
-    Port,
-    /// A service id or endpoint id.
-    Priority,
-    /// A small number: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
-    Slot,
-    /// The share of clients that the source is of: `jhash saddr mod 16384`, a number like a slot.
-    Share,
-    /// `ct id`, a number like a slot.
-    Connection,
-}
-
-/// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
-pub(crate) const SHARES: u32 = 16_384;
-
-/// What a map's elements point at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Value {
-    None,
-    Fields(&'static [Field]),
-    Verdict,
-}
+/// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
+pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 
 /// How a set is made.
 #[derive(Debug)]
@@ -152,7 +127,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
     ),
     map("endpoint-ids", "endpoint id : endpoint", &[Field::Priority], ENDPOINT),
     Layout {
-        size: Some(crate::table::affinity::REMEMBERED_MOST),
+        size: Some(REMEMBERED_MOST),
         flags: MAP | TIMEOUT | DYNAMIC,
         ..map(
             "affinity",
@@ -266,27 +241,6 @@ impl Set {
     }
 }
 
-impl Field {
-    pub(crate) fn len(self, family: &Numbers) -> u32 {
-        match self {
-            Self::Saddr | Self::Daddr => u32::from(family.addr_len),
-            Self::Protocol => 1,
-            Self::Port => 2,
-            Self::Priority | Self::Slot | Self::Share | Self::Connection => 4,
-        }
-    }
-
-    fn data_type(self, family: &Numbers) -> u32 {
-        match self {
-            Self::Saddr | Self::Daddr => family.addr_type,
-            Self::Protocol => 12,
-            Self::Port => 13,
-            Self::Priority => 23,
-            Self::Slot | Self::Share | Self::Connection => 4,
-        }
-    }
-}
-
 /// The facts of a set by which the kernel tells whether it is the set that the rules need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -378,14 +332,14 @@ fn combined(fields: &[Field], family: &Numbers) -> (u32, u32) {
 
 /// Writes the set `{ tcp, udp, sctp }` that one rule looks protocols up in; returns its number in the transaction.
 pub(crate) fn encode_protocols(batch: &mut Batch) -> u32 {
-    const ANONYMOUS: u32 = 0x1;
+    const IS_ANONYMOUS: u32 = 0x1;
     const CONSTANT: u32 = 0x2;
     let id = batch.anonymous_set();
     batch.message(Command::NewSet, CREATE, |buf| {
         let _ = PushSetAttrs::new(buf)
             .push_table_bytes(crate::TABLE.as_bytes())
-            .push_name_bytes(ExprList::ANONYMOUS.as_bytes())
-            .push_flags(ANONYMOUS | CONSTANT)
+            .push_name_bytes(ANONYMOUS.as_bytes())
+            .push_flags(IS_ANONYMOUS | CONSTANT)
             .push_key_type(12)
             .push_key_len(1)
             .push_id(id.to_be()) // the builder writes this one in host order
@@ -396,7 +350,7 @@ pub(crate) fn encode_protocols(batch: &mut Batch) -> u32 {
     });
     batch.message(Command::NewSetElem, CREATE, |buf| {
         crate::wire::text(buf, 1, crate::TABLE);
-        crate::wire::text(buf, 2, ExprList::ANONYMOUS);
+        crate::wire::text(buf, 2, ANONYMOUS);
         crate::wire::number(buf, 4, id);
         crate::wire::nested(buf, 3, |buf| {
             for protocol in [6, 17, 132] {

@@ -4,7 +4,7 @@
 
 use netlink_bindings::utils::push_header;
 
-use crate::elements::sets::{Field, Value};
+use crate::elements::field::{Field, Value};
 use crate::family::Numbers;
 
 /// nft cuts nothing: longer comments are refused, so they are cut here.

@@ -1,14 +1,15 @@
 //! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules
 //! again. Used by `rules`; never decides what a rule does.
 
-use netlink_bindings::nftables::{
-    CmpOps, CtKeys, MetaKeys, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs, VerdictCode,
-};
+use netlink_bindings::nftables::{CmpOps, CtKeys, MetaKeys, PayloadBase, PushExprListAttrs, PushExprMasqAttrs};
 
 use tandem_core::plane::DetectLocal;
 
-use crate::elements::sets::{Field, SHARES, Set};
+use crate::elements::field::{Field, SHARES};
+use crate::elements::sets::Set;
+use crate::elements::verdict::Verdict;
 use crate::family::Numbers;
+use crate::wire::ANONYMOUS;
 use crate::wire::{nested, number, text, value};
 
 /// The expressions of one rule. Registers are counted in words of four bytes, from 0.
@@ -36,36 +37,6 @@ pub(crate) enum Memorise {
     Forget,
 }
 
-/// Where a verdict leads.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Verdict<'c> {
-    Accept,
-    Drop,
-    Return,
-    Jump(&'c str),
-    Goto(&'c str),
-}
-
-impl Verdict<'_> {
-    fn code(self) -> VerdictCode {
-        match self {
-            Self::Accept => VerdictCode::Accept,
-            Self::Drop => VerdictCode::Drop,
-            Self::Return => VerdictCode::Return,
-            Self::Jump(_) => VerdictCode::Jump,
-            Self::Goto(_) => VerdictCode::Goto,
-        }
-    }
-
-    /// Writes the attributes of a verdict's data.
-    pub(crate) fn encode(self, buf: &mut Vec<u8>) {
-        let verdict = PushDataAttrs::new(buf).nested_verdict().push_code(self.code() as u32);
-        if let Self::Jump(chain) | Self::Goto(chain) = self {
-            let _ = verdict.push_chain_bytes(chain.as_bytes());
-        }
-    }
-}
-
 /// The kernel's number of a register.
 fn register(word: u32) -> u32 {
     const FIRST_WORD: u32 = 8;
@@ -73,9 +44,6 @@ fn register(word: u32) -> u32 {
 }
 
 impl<'b> ExprList<'b> {
-    /// The name by which a transaction's anonymous sets go until the kernel numbers them.
-    pub(crate) const ANONYMOUS: &'static str = "__set%d";
-
     pub(crate) fn new(buf: &'b mut Vec<u8>, family: &'static Numbers) -> Self {
         Self { buf, family }
     }
@@ -341,7 +309,7 @@ impl<'b> ExprList<'b> {
     /// Requires a protocol of the transaction's anonymous set `id`.
     pub(crate) fn has_ports(&mut self, id: u32) -> &mut Self {
         self.load(&[Field::Protocol])
-            .lookup(Self::ANONYMOUS, |buf| number(buf, 4, id))
+            .lookup(ANONYMOUS, |buf| number(buf, 4, id))
     }
 
     /// Replaces what is loaded by what the map holds for it.

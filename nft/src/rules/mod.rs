@@ -9,12 +9,14 @@ use tandem_core::family::IpFamily;
 use tandem_core::plane::{DetectLocal, RuleSettings};
 
 use crate::elements::element;
-use crate::elements::sets::{Field, Set, encode_protocols};
+use crate::elements::field::Field;
+use crate::elements::sets::{Set, encode_protocols};
 use crate::elements::udata;
+use crate::elements::verdict::Verdict;
 use crate::family::numbers;
 use crate::picks::chain::Chain;
 use crate::picks::demand::Number;
-use crate::rules::expr::{ExprList, Memorise, Reject, Verdict};
+use crate::rules::expr::{ExprList, Memorise, Reject};
 use crate::wire::{APPEND, Batch, CREATE, Command, EXCLUSIVE, nested, number, text, value};
 
 /// Where a chain is called from outside.
@@ -493,4 +495,12 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             rules.dnat_to_id();
         }
     }
+}
+
+/// This table's hooks of type nat.
+pub(crate) fn nat_hooks() -> impl Iterator<Item = (&'static str, Hook)> {
+    FIXED
+        .iter()
+        .filter_map(|(name, hook)| Some((*name, (*hook)?)))
+        .filter(|(_, hook)| hook.kind == "nat")
 }

@@ -9,7 +9,6 @@ use tandem_core::id::PICK_BITS;
 use tandem_core::plane::{Ownership, WhyShared};
 use tandem_core::row::Row;
 
-use crate::Kernel;
 use crate::TABLE;
 use crate::elements::element;
 use crate::elements::sets::{Set, Shape};
@@ -18,9 +17,9 @@ use crate::family::numbers;
 use crate::picks::chain::Chain;
 use crate::picks::demand::{self, Number};
 use crate::rules::{self, FIXED, STAND_IN};
-use crate::table::explain;
 use crate::table::listing::{self, ChainFacts, TableFacts, words};
-use crate::table::rivals;
+use crate::table::session::Session;
+use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::Outcome;
 use crate::wire::{Batch, CREATE, Command, text};
@@ -61,10 +60,10 @@ struct Before<F: Family> {
     carried: Option<Vec<Row<F>>>,
 }
 
-/// Opens the table of this kernel.
-pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> {
+/// Opens the table of this session.
+pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenError> {
     let family = F::FAMILY;
-    let before = look(kernel)?;
+    let before = look(session)?;
     let there = before
         .facts
         .filter(|_| before.carried.is_none())
@@ -73,22 +72,17 @@ pub(crate) fn adopt<F: Family>(kernel: &mut Kernel<F>) -> Result<(), OpenError> 
     // none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
     let flags = if owned { OWNER | PERSIST } else { 0 };
-    kernel.ownership = match attempt(kernel, &before, flags)? {
+    session.ownership = match attempt(session, &before, flags)? {
         Ok(()) if owned => Ownership::Owned,
         Ok(()) => Ownership::Shared(WhyShared::MadeWithoutOwner),
-        Err(refused) if owned => match attempt(kernel, &before, there.unwrap_or_default() & PERSIST)? {
+        Err(refused) if owned => match attempt(session, &before, there.unwrap_or_default() & PERSIST)? {
             Ok(()) => Ownership::Shared(WhyShared::OldKernel(refused.to_string())),
             Err(refused) => return Err(failed(family, &refused.to_string())),
         },
         Err(refused) => return Err(failed(family, &refused.to_string())),
     };
-    kernel.count_chains().map_err(OpenError::Failed)?;
-    if there.is_none() {
-        // Registered just now, and so before all others.
-        return kernel.note_rivals().map_err(OpenError::Failed);
-    }
-    // Whoever came while nobody ran is a rival that was never seen.
-    kernel.keep_first().map_err(OpenError::Failed).map(drop)
+    session.count_chains().map_err(OpenError::Failed)?;
+    Ok(there.is_none())
 }
 
 fn failed(family: IpFamily, reason: &str) -> OpenError {
@@ -96,10 +90,10 @@ fn failed(family: IpFamily, reason: &str) -> OpenError {
 }
 
 /// Looks at what is there.
-fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
+fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
     let unread = |error| OpenError::Failed(words(F::FAMILY, &error));
     let name = numbers(F::FAMILY).name;
-    let Some(facts) = listing::table(&mut kernel.socket, F::FAMILY).map_err(unread)? else {
+    let Some(facts) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
         return Ok(Before {
             facts: None,
             demanded: HashMap::new(),
@@ -108,21 +102,21 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
             carried: None,
         });
     };
-    if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != kernel.socket.port() {
+    if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != session.socket.port() {
         let owner = owner::port(facts.owner);
         return Err(OpenError::Owned {
             table: format!("{name} {TABLE}"),
             owner,
         });
     }
-    let sets = listing::sets(&mut kernel.socket, F::FAMILY).map_err(unread)?;
-    let chains = listing::chains(&mut kernel.socket, F::FAMILY).map_err(unread)?;
+    let sets = listing::sets(&mut session.socket, F::FAMILY).map_err(unread)?;
+    let chains = listing::chains(&mut session.socket, F::FAMILY).map_err(unread)?;
     let usable = |set: Set| {
         sets.get(set.name())
             .is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY)))
     };
     let picks = if usable(Set::Picks) {
-        listing::picks(&mut kernel.socket, F::FAMILY).map_err(unread)?
+        listing::picks(&mut session.socket, F::FAMILY).map_err(unread)?
     } else {
         HashMap::new()
     };
@@ -136,7 +130,7 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
                 facts: Some(facts),
                 demanded,
                 refuse_and_discard: refuse_and_discard.collect(),
-                stood_in: rivals::hooks()
+                stood_in: rules::nat_hooks()
                     .map(|(name, _)| name)
                     .filter(|name| chains.contains_key(&format!("{name}{STAND_IN}")))
                     .collect(),
@@ -154,7 +148,7 @@ fn look<F: Family>(kernel: &mut Kernel<F>) -> Result<Before<F>, OpenError> {
     let mut rows = Vec::new();
     for set in Set::ROWS.into_iter().filter(|set| usable(*set)) {
         rows.append(
-            &mut listing::elements::<F>(&mut kernel.socket, set, &ways)
+            &mut listing::elements::<F>(&mut session.socket, set, &ways)
                 .map_err(unread)?
                 .rows,
         );
@@ -240,13 +234,13 @@ fn fits(there: &Shape, wanted: &Shape) -> bool {
 
 /// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.
 fn attempt<F: Family>(
-    kernel: &mut Kernel<F>,
+    session: &mut Session<F>,
     before: &Before<F>,
     flags: u32,
 ) -> Result<Result<(), std::io::Error>, OpenError> {
-    let first = kernel.begin();
-    let table_message = encode(kernel, before, flags);
-    match kernel.commit(first) {
+    let first = session.begin();
+    let table_message = encode(session, before, flags);
+    match session.commit(first) {
         Outcome::Done => Ok(Ok(())),
         Outcome::Refused(refusals) => {
             let about_flags = refusals.iter().find(|refusal| {
@@ -254,7 +248,7 @@ fn attempt<F: Family>(
             });
             match about_flags {
                 Some(refusal) => Ok(Err(std::io::Error::from_raw_os_error(refusal.errno))),
-                None => Err(failed(F::FAMILY, &explain::reason(refusals.first()))),
+                None => Err(failed(F::FAMILY, &reason(refusals.first()))),
             }
         }
         Outcome::NotSent(error) => Err(failed(F::FAMILY, &error.to_string())),
@@ -263,9 +257,9 @@ fn attempt<F: Family>(
 }
 
 /// Writes the transaction; returns the number of the message that makes the table.
-fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> u32 {
-    let (family, settings) = (F::FAMILY, kernel.settings);
-    let batch = &mut kernel.batch;
+fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -> u32 {
+    let (family, settings) = (F::FAMILY, session.settings);
+    let batch = &mut session.batch;
     if before.carried.is_some() {
         batch.message(Command::DelTable, 0, |buf| text(buf, 1, TABLE));
     }
@@ -296,15 +290,15 @@ fn encode<F: Family>(kernel: &mut Kernel<F>, before: &Before<F>, flags: u32) -> 
         rules::encode_stand_in_goes(batch, chain);
     }
     let Some(rows) = &before.carried else { return message };
-    kernel.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
+    session.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
         // What was carried over stood there already, and so did its number.
-        if let Ok(chains) = kernel.demand.require(row) {
+        if let Ok(chains) = session.demand.require(row) {
             rules::encode_chains(batch, family, chains);
         }
     }
     for row in rows {
-        if let Some(way) = kernel.demand.way_of(row) {
+        if let Some(way) = session.demand.way_of(row) {
             element::add(batch, row, way, false);
         }
     }

@@ -2,13 +2,9 @@
 
 use tandem_core::family::Family;
 
-use crate::elements::sets::SHARES;
 use crate::rules::UNREMEMBERED;
 use crate::table::listing::{self, words};
 use crate::wire::socket::{Buffers, Socket};
-
-/// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
-pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 
 /// Why the counter could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -5,61 +5,61 @@ use tandem_core::family::Family;
 use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};
 use tandem_core::row::Row;
 
-use crate::Kernel;
 use crate::family::numbers;
 use crate::table::listing;
-use crate::wire::answer::Refusal;
+use crate::table::session::Session;
+use crate::wire::answer::{Refusal, reason};
 use crate::wire::owner;
 use crate::wire::socket::Outcome;
 
 /// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
 /// possible after all.
 pub(crate) fn explain<F: Family>(
-    kernel: &mut Kernel<F>,
+    session: &mut Session<F>,
     delta: &Delta<F>,
     first: u32,
     refusals: &[Refusal],
 ) -> Result<(), ApplyError<F>> {
-    if let Some(reason) = table_trouble(kernel, refusals) {
+    if let Some(reason) = table_trouble(session, refusals) {
         return Err(ApplyError::Failed(reason.into()));
     }
-    if !is_about_rows(kernel, first, refusals) {
+    if !is_about_rows(session, first, refusals) {
         return Err(failed::<F>(refusals.first()));
     }
     // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each
     // row.
-    if kernel.messages.windows(2).all(|pair| pair[0] != pair[1]) {
-        return Err(rejected(kernel, delta, refusals));
+    if session.messages.windows(2).all(|pair| pair[0] != pair[1]) {
+        return Err(rejected(session, delta, refusals));
     }
-    let first = kernel.encode(delta, true);
-    match kernel.commit(first) {
+    let first = session.encode(delta, true);
+    match session.commit(first) {
         Outcome::Done => {
-            kernel.demand.commit(delta);
+            session.demand.commit(delta);
             Ok(())
         }
-        Outcome::Refused(refusals) if is_about_rows(kernel, first, &refusals) => {
-            Err(rejected(kernel, delta, &refusals))
+        Outcome::Refused(refusals) if is_about_rows(session, first, &refusals) => {
+            Err(rejected(session, delta, &refusals))
         }
         Outcome::Refused(refusals) => Err(failed::<F>(refusals.first())),
         // One message for each row takes more room than the change itself did.
-        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(kernel, delta, refusals),
+        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(session, delta, refusals),
         Outcome::NotSent(error) => Err(ApplyError::Failed(error.into())),
         Outcome::Lost(reason) => Err(ApplyError::Unknown(reason.into())),
     }
 }
 
 /// Names every row of the messages that were refused: too many, but the bad ones are among them.
-fn roughly<F: Family>(kernel: &mut Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
-    kernel.encode(delta, false);
-    Err(rejected(kernel, delta, refusals))
+fn roughly<F: Family>(session: &mut Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
+    session.encode(delta, false);
+    Err(rejected(session, delta, refusals))
 }
 
 /// A reason that lies in the table or in this process, if it is one.
-fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Option<String> {
+fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<String> {
     let name = numbers(F::FAMILY).name;
     let has = |errno| refusals.iter().any(|refusal| refusal.errno == errno);
-    let port = kernel.socket.port();
-    match listing::table(&mut kernel.socket, F::FAMILY) {
+    let port = session.socket.port();
+    match listing::table(&mut session.socket, F::FAMILY) {
         Ok(None) => return Some(listing::gone(F::FAMILY)),
         Ok(Some(facts)) if has(libc::EPERM) && facts.owner != 0 && facts.owner != port => {
             return Some(format!(
@@ -78,7 +78,7 @@ fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Opt
         ));
     }
     if has(libc::ENOENT)
-        && let Ok(sets) = listing::sets(&mut kernel.socket, F::FAMILY)
+        && let Ok(sets) = listing::sets(&mut session.socket, F::FAMILY)
         && crate::elements::sets::Set::ALL
             .iter()
             .any(|set| !sets.contains_key(set.name()))
@@ -89,8 +89,8 @@ fn table_trouble<F: Family>(kernel: &mut Kernel<F>, refusals: &[Refusal]) -> Opt
 }
 
 /// Whether every refusal is about messages that hold rows and is of a kind that a row can be guilty of.
-fn is_about_rows<F: Family>(kernel: &Kernel<F>, first: u32, refusals: &[Refusal]) -> bool {
-    let Some(rows_begin) = kernel.messages.first() else {
+fn is_about_rows<F: Family>(session: &Session<F>, first: u32, refusals: &[Refusal]) -> bool {
+    let Some(rows_begin) = session.messages.first() else {
         return false;
     };
     refusals.iter().all(|refusal| {
@@ -107,7 +107,7 @@ fn failed<F: Family>(refusal: Option<&Refusal>) -> ApplyError<F> {
     ApplyError::Failed(format!("table {table} {}: {reason}", crate::TABLE).into())
 }
 
-fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
+fn rejected<F: Family>(session: &Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
     // In the order of writing: what goes, then what comes.
     let rows = delta
         .removed
@@ -117,7 +117,7 @@ fn rejected<F: Family>(kernel: &Kernel<F>, delta: &Delta<F>, refusals: &[Refusal
         .chain(delta.changed.iter().map(|(_, new)| (new, true)))
         .chain(delta.added.iter().map(|row| (row, true)));
     let mut rejections: Vec<Rejection<F>> = Vec::new();
-    for ((row, comes), message) in rows.zip(&kernel.messages) {
+    for ((row, comes), message) in rows.zip(&session.messages) {
         if let Some(refusal) = refusals.iter().find(|refusal| refusal.sequence == *message)
             && rejections.iter().all(|rejection| rejection.row != *row)
         {
@@ -151,25 +151,5 @@ fn taken<F: Family>(row: &Row<F>) -> Reason {
         Reason::Overlaps
     } else {
         Reason::Taken
-    }
-}
-
-/// The kernel's words, or those for its number.
-pub(crate) fn reason(refusal: Option<&Refusal>) -> String {
-    match refusal {
-        Some(Refusal {
-            words: Some(words),
-            errno,
-            ..
-        }) => {
-            format!(
-                "the kernel refused: {words} ({})",
-                std::io::Error::from_raw_os_error(*errno)
-            )
-        }
-        Some(Refusal { errno, .. }) => {
-            format!("the kernel refused: {}", std::io::Error::from_raw_os_error(*errno))
-        }
-        None => "the kernel refused without a reason".to_owned(),
     }
 }

@@ -2,55 +2,29 @@
 //! costs one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on
 //! that way.
 
-use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use tandem_core::family::Family;
 use tandem_core::plane::{
-    self, ApplyError, DataPlane, Delta, IdleError, Ownership, ReadError, Reason, Rejection, RuleSettings, WhyShared,
+    self, ApplyError, DataPlane, Delta, IdleError, Ownership, ReadError, Reason, Rejection, RuleSettings,
 };
 use tandem_core::row::{Pick, Row};
 
-use crate::elements::decode::Found;
-use crate::elements::element;
-use crate::elements::sets::Set;
 use crate::family::numbers;
-use crate::picks::demand::{self, Demand, Number, Ways};
-use crate::rules;
 use crate::table::adopt::{self, OpenError};
-use crate::table::change;
 use crate::table::explain;
-use crate::table::listing::{self, words};
 use crate::table::parts;
 use crate::table::rivals::{self, Seen};
-use crate::wire::Batch;
-use crate::wire::socket::{Buffers, Outcome, Socket};
+use crate::table::session::{Session, TidyError};
+use crate::wire::socket::{Buffers, Outcome};
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
 pub struct Kernel<F: Family> {
-    pub(crate) socket: Socket,
-    pub(crate) batch: Batch,
-    pub(crate) demand: Demand,
-    pub(crate) settings: RuleSettings,
-    pub(crate) ownership: Ownership,
-    pub(crate) seen: Seen,
-    /// For each row of the transaction in the order of writing, the message that holds it.
-    pub(crate) messages: Vec<u32>,
-    /// Rows of the transaction for whose way to pick an endpoint no number was left.
-    unplaced: Vec<Row<F>>,
+    session: Session<F>,
+    seen: Seen,
     /// How long the last change took.
     took: Duration,
-    family: PhantomData<F>,
-}
-
-/// Why unused chains were not removed. Nothing depends on it: they do no harm.
-#[derive(Debug, thiserror::Error)]
-#[error("removing unused chains of table {table}: {reason}")]
-pub struct TidyError {
-    table: &'static str,
-    reason: String,
 }
 
 impl<F: Family> Kernel<F> {
@@ -62,16 +36,9 @@ impl<F: Family> Kernel<F> {
     /// The same, over a socket that holds no more than this.
     pub fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
         let mut kernel = Self {
-            socket: Socket::with(buffers).map_err(OpenError::Socket)?,
-            batch: Batch::default(),
-            demand: Demand::default(),
-            settings,
-            ownership: Ownership::Shared(WhyShared::MadeWithoutOwner),
+            session: Session::new(settings, buffers).map_err(OpenError::Socket)?,
             seen: Seen::default(),
-            messages: Vec::new(),
-            unplaced: Vec::new(),
             took: Duration::ZERO,
-            family: PhantomData,
         };
         kernel.repair()?;
         Ok(kernel)
@@ -80,165 +47,41 @@ impl<F: Family> Kernel<F> {
     /// Puts the table right after another program deleted or changed it, as [`Self::open`] does, over the same socket.
     /// Rows that are gone stay gone: read them back and apply the difference.
     pub fn repair(&mut self) -> Result<(), OpenError> {
-        adopt::adopt(self)
+        if adopt::adopt(&mut self.session)? {
+            // Registered just now, and so before all others.
+            return rivals::note(&mut self.session, &mut self.seen).map_err(OpenError::Failed);
+        }
+        // Whoever came while nobody ran is a rival that was never seen.
+        self.keep_first().map_err(OpenError::Failed).map(drop)
+    }
+
+    /// Looks whether another program's nat chain came before this table's, and if so puts these first again; tells whether
+    /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel. An error says
+    /// that the chains may be in between; where looking fails, nothing is wrong with them, and it is looked again next time.
+    pub fn keep_first(&mut self) -> Result<bool, String> {
+        rivals::keep_first(&mut self.session, &mut self.seen)
     }
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
     pub fn tidy(&mut self) -> Result<usize, TidyError> {
-        let mut unused = self.demand.unused();
-        // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
-        while !unused.is_empty() {
-            let first = self.begin();
-            for number in unused.iter().filter_map(|(_, number)| *number) {
-                element::remove_way(&mut self.batch, number);
-            }
-            let mut deletions = Vec::with_capacity(unused.len());
-            for (chain, _) in &unused {
-                rules::encode_flush(&mut self.batch, &chain.to_string());
-                deletions.push(self.batch.next_sequence());
-                rules::encode_delete(&mut self.batch, &chain.to_string());
-            }
-            match self.commit(first) {
-                Outcome::Done => break,
-                Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::EBUSY) => {
-                    let before = unused.len();
-                    let mut deletions = deletions.into_iter();
-                    unused.retain(|_| {
-                        let deletion = deletions.next();
-                        refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
-                    });
-                    if unused.len() == before {
-                        return Err(Self::untidy(explain::reason(refusals.first())));
-                    }
-                }
-                Outcome::Refused(refusals) => {
-                    return Err(Self::untidy(explain::reason(refusals.first())));
-                }
-                Outcome::NotSent(error) => return Err(Self::untidy(error.to_string())),
-                Outcome::Lost(reason) => {
-                    let _ = self.count_chains();
-                    return Err(Self::untidy(reason));
-                }
-            }
-        }
-        for (chain, _) in &unused {
-            self.demand.removed(*chain);
-        }
-        Ok(unused.len())
-    }
-
-    fn untidy(reason: String) -> TidyError {
-        TidyError {
-            table: numbers(F::FAMILY).name,
-            reason,
-        }
-    }
-
-    /// Starts a transaction; returns the number of its first message.
-    pub(crate) fn begin(&mut self) -> u32 {
-        let first = self.socket.sequence();
-        self.batch.begin(numbers(F::FAMILY).nfproto, first);
-        self.demand.begin();
-        first
-    }
-
-    /// Sends the transaction that began with this message.
-    pub(crate) fn commit(&mut self, first: u32) -> Outcome {
-        self.batch.end();
-        let outcome = self
-            .socket
-            .transact(self.batch.bytes(), first, self.batch.last_sequence());
-        if matches!(outcome, Outcome::Done) {
-            rivals::carried_out();
-        }
-        outcome
-    }
-
-    /// Counts anew which chains are there and used.
-    pub(crate) fn count_chains(&mut self) -> Result<(), String> {
-        let ways = self.ways()?;
-        let services =
-            listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(|error| words(F::FAMILY, &error))?;
-        self.count_chains_with(&services.rows)
-    }
-
-    /// What the numbers that services hold lead to.
-    fn ways(&mut self) -> Result<Ways, String> {
-        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
-        Ok(demand::ways(&picks))
-    }
-
-    fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
-        let unread = |error| words(F::FAMILY, &error);
-        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(unread)?;
-        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(unread)?;
-        let numbers: HashMap<&str, Number> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
-        let chains = chains
-            .keys()
-            .filter_map(|name| Some((name.parse().ok()?, numbers.get(name.as_str()).copied())));
-        self.demand.reset(chains, rows);
-        Ok(())
-    }
-
-    /// Reads everything, and removes what is no row of ours.
-    fn read_all(&mut self) -> Result<Vec<Row<F>>, String> {
-        let ways = self.ways()?;
-        let mut all = Vec::new();
-        for set in Set::ROWS {
-            let Found { mut rows, foreign } =
-                listing::elements::<F>(&mut self.socket, set, &ways).map_err(|error| words(F::FAMILY, &error))?;
-            if !foreign.is_empty() {
-                self.remove_foreign(set, &foreign)?;
-            }
-            all.append(&mut rows);
-        }
-        self.count_chains_with(&all)?;
-        Ok(all)
-    }
-
-    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), String> {
-        let table = numbers(F::FAMILY).name;
-        tracing::warn!(
-            table,
-            set = set.name(),
-            elements = foreign.len(),
-            first = ?foreign.first(),
-            "removing elements that no tandem wrote"
-        );
-        let first = self.begin();
-        for foreign in foreign {
-            element::remove_foreign(&mut self.batch, foreign);
-        }
-        match self.commit(first) {
-            Outcome::Done => Ok(()),
-            Outcome::Refused(refusals) => Err(explain::reason(refusals.first())),
-            Outcome::NotSent(error) => Err(error.to_string()),
-            Outcome::Lost(reason) => Err(reason),
-        }
-        .map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
-    }
-
-    /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
-    pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
-        let first = self.begin();
-        let (messages, unplaced) = (&mut self.messages, &mut self.unplaced);
-        change::write(&mut self.batch, &mut self.demand, delta, alone, messages, unplaced);
-        first
+        self.session.tidy()
     }
 }
 
 impl<F: Family> DataPlane<F> for Kernel<F> {
     fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
-        self.read_all().map_err(|error| ReadError::from(Box::from(error)))
+        self.session
+            .read_all()
+            .map_err(|error| ReadError::from(Box::from(error)))
     }
 
     fn ways(&self) -> Vec<Pick> {
-        self.demand.ways().collect()
+        self.session.demand.ways().collect()
     }
 
     fn ownership(&self) -> Ownership {
-        self.ownership.clone()
+        self.session.ownership.clone()
     }
 
     fn idle(&mut self) -> Result<(), IdleError> {
@@ -269,27 +112,29 @@ impl<F: Family> Kernel<F> {
         if delta.is_empty() {
             return Ok(());
         }
-        let mut first = self.encode(delta, false);
-        if !self.unplaced.is_empty() && self.tidy().is_ok() {
+        let mut first = self.session.encode(delta, false);
+        if !self.session.unplaced.is_empty() && self.tidy().is_ok() {
             // Chains that nothing uses any more have given their numbers back.
-            first = self.encode(delta, false);
+            first = self.session.encode(delta, false);
         }
-        if !self.unplaced.is_empty() {
+        if !self.session.unplaced.is_empty() {
             let reject = |row| Rejection {
                 row,
                 reason: Reason::NoWayLeft,
             };
-            return Err(ApplyError::UsedUp(self.unplaced.drain(..).map(reject).collect()));
+            return Err(ApplyError::UsedUp(
+                self.session.unplaced.drain(..).map(reject).collect(),
+            ));
         }
-        if self.batch.bytes().len() > self.socket.limit() && delta.len() > 1 {
+        if self.session.batch.bytes().len() > self.session.socket.limit() && delta.len() > 1 {
             return self.apply_halves(delta);
         }
-        match self.commit(first) {
+        match self.session.commit(first) {
             Outcome::Done => {
-                self.demand.commit(delta);
+                self.session.demand.commit(delta);
                 Ok(())
             }
-            Outcome::Refused(refusals) => explain::explain(self, delta, first, &refusals),
+            Outcome::Refused(refusals) => explain::explain(&mut self.session, delta, first, &refusals),
             Outcome::NotSent(error) => {
                 let (rows, table) = (delta.len(), numbers(F::FAMILY).name);
                 let reason = format!("sending a change of {rows} rows to table {table}: {error}");

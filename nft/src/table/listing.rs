@@ -12,7 +12,7 @@ use crate::elements::decode::{self, Found, Reader};
 use crate::elements::sets::{Set, Shape};
 use crate::family::numbers;
 use crate::picks::demand::{Number, Ways};
-use crate::table::rivals::{Rival, hooks};
+use crate::rules::nat_hooks;
 use crate::wire::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
 use tandem_core::plane::ForwardDrop;
@@ -32,6 +32,14 @@ pub(crate) struct ChainFacts {
     pub(crate) number: u32,
     pub(crate) priority: i32,
     pub(crate) hooked: bool,
+}
+
+/// A chain of another program, however often its table is made anew under the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rival {
+    pub(crate) nfproto: u8,
+    pub(crate) table: u64,
+    pub(crate) chain: u64,
 }
 
 /// The table, if there is one.
@@ -171,7 +179,7 @@ pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Ri
                     _ => {}
                 }
             }
-            let meets = hooks().any(|(_, hook)| (hook.number, hook.priority) == at);
+            let meets = nat_hooks().any(|(_, hook)| (hook.number, hook.priority) == at);
             if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
                 rivals.insert(Rival {
                     nfproto: of,

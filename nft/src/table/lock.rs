@@ -9,8 +9,8 @@
 use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
 use crate::elements::udata;
-use crate::table::explain;
 use crate::table::holder::Holder;
+use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::{Buffers, ListError, Outcome, Socket};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, HEADERS, text};
@@ -138,7 +138,7 @@ fn in_the_way(outcome: &Outcome) -> bool {
 fn why(outcome: Outcome) -> String {
     match outcome {
         Outcome::Done => String::new(),
-        Outcome::Refused(refusals) => explain::reason(refusals.first()),
+        Outcome::Refused(refusals) => reason(refusals.first()),
         Outcome::NotSent(error) => error.to_string(),
         Outcome::Lost(reason) => reason,
     }

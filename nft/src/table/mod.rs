@@ -12,3 +12,4 @@ pub(crate) mod lock;
 pub(crate) mod parts;
 pub(crate) mod remove;
 pub(crate) mod rivals;
+pub(crate) mod session;

@@ -5,8 +5,8 @@ use tandem_core::family::Family;
 
 use crate::TABLE;
 use crate::family::numbers;
-use crate::table::explain;
 use crate::table::listing::{self, words};
+use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::{Outcome, Socket};
 use crate::wire::{Batch, Command, text};
@@ -78,7 +78,7 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
         Outcome::Done => Ok(true),
         // Somebody else was quicker.
         Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::ENOENT) => Ok(false),
-        Outcome::Refused(refusals) => Err(failed(explain::reason(refusals.first()))),
+        Outcome::Refused(refusals) => Err(failed(reason(refusals.first()))),
         Outcome::NotSent(error) => Err(failed(error.to_string())),
         // Without the answer, only the table itself can tell.
         Outcome::Lost(reason) => match listing::table_named(&mut socket, F::FAMILY, name) {

@@ -40,6 +40,26 @@ pub(crate) struct Refusal {
     pub(crate) words: Option<String>,
 }
 
+/// The kernel's words, or those for its number.
+pub(crate) fn reason(refusal: Option<&Refusal>) -> String {
+    match refusal {
+        Some(Refusal {
+            words: Some(words),
+            errno,
+            ..
+        }) => {
+            format!(
+                "the kernel refused: {words} ({})",
+                std::io::Error::from_raw_os_error(*errno)
+            )
+        }
+        Some(Refusal { errno, .. }) => {
+            format!("the kernel refused: {}", std::io::Error::from_raw_os_error(*errno))
+        }
+        None => "the kernel refused without a reason".to_owned(),
+    }
+}
+
 /// The messages of one datagram; ends at the first that is not whole, with what is left of the datagram.
 pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 

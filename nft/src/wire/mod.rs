@@ -8,6 +8,9 @@ pub(crate) mod socket;
 
 use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_header, push_nested_header};
 
+/// The name by which a transaction's anonymous sets go until the kernel numbers them.
+pub(crate) const ANONYMOUS: &str = "__set%d";
+
 /// nftables' number among netfilter's subsystems.
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;

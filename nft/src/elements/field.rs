@@ -1,0 +1,52 @@
+//! The parts of keys and values, by the packet fields that they are compared with.
+
+use crate::family::Numbers;
+
+/// One part of a key or value, by the packet field it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Saddr,
+    Daddr,
+    Protocol,
+    Port,
+    /// A service id or endpoint id.
+    Priority,
+    /// A small number: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
+    Slot,
+    /// The share of clients that the source is of: `jhash saddr mod 16384`, a number like a slot.
+    Share,
+    /// `ct id`, a number like a slot.
+    Connection,
+}
+
+/// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
+pub(crate) const SHARES: u32 = 16_384;
+
+/// What a map's elements point at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value {
+    None,
+    Fields(&'static [Field]),
+    Verdict,
+}
+
+impl Field {
+    pub(crate) fn len(self, family: &Numbers) -> u32 {
+        match self {
+            Self::Saddr | Self::Daddr => u32::from(family.addr_len),
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Priority | Self::Slot | Self::Share | Self::Connection => 4,
+        }
+    }
+
+    pub(super) fn data_type(self, family: &Numbers) -> u32 {
+        match self {
+            Self::Saddr | Self::Daddr => family.addr_type,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::Priority => 23,
+            Self::Slot | Self::Share | Self::Connection => 4,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A transaction with the kernel, and what is known of the table between two of them: its chains and who uses them. Used by
+//! all that opens, changes or reads a table; decides nothing.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::marker::PhantomData;
+
+use tandem_core::family::Family;
+use tandem_core::plane::{Delta, Ownership, RuleSettings, WhyShared};
+use tandem_core::row::Row;
+
+use crate::elements::decode::Found;
+use crate::elements::element;
+use crate::elements::sets::Set;
+use crate::family::numbers;
+use crate::picks::demand::{self, Demand, Number, Ways};
+use crate::rules;
+use crate::table::change;
+use crate::table::listing::{self, words};
+use crate::wire::Batch;
+use crate::wire::answer::reason;
+use crate::wire::socket::{Buffers, Outcome, Socket};
+
+thread_local! {
+    /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
+    /// thread owns both tables; whatever another one does counts as another program's, and costs one more look.
+    static CARRIED_OUT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// One transaction was carried out.
+pub(crate) fn carried_out() {
+    CARRIED_OUT.set(CARRIED_OUT.get().wrapping_add(1));
+}
+
+/// How many transactions this thread has carried out.
+pub(crate) fn transactions() -> u32 {
+    CARRIED_OUT.get()
+}
+
+/// The socket and the state of one family's table.
+#[derive(Debug)]
+pub(crate) struct Session<F: Family> {
+    pub(crate) socket: Socket,
+    pub(crate) batch: Batch,
+    pub(crate) demand: Demand,
+    pub(crate) settings: RuleSettings,
+    pub(crate) ownership: Ownership,
+    /// For each row of the transaction in the order of writing, the message that holds it.
+    pub(crate) messages: Vec<u32>,
+    /// Rows of the transaction for whose way to pick an endpoint no number was left.
+    pub(crate) unplaced: Vec<Row<F>>,
+    family: PhantomData<F>,
+}
+
+/// Why unused chains were not removed. Nothing depends on it: they do no harm.
+#[derive(Debug, thiserror::Error)]
+#[error("removing unused chains of table {table}: {reason}")]
+pub struct TidyError {
+    table: &'static str,
+    reason: String,
+}
+
+impl<F: Family> Session<F> {
+    /// One whose table is not open yet.
+    pub(crate) fn new(settings: RuleSettings, buffers: Buffers) -> io::Result<Self> {
+        Ok(Self {
+            socket: Socket::with(buffers)?,
+            batch: Batch::default(),
+            demand: Demand::default(),
+            settings,
+            ownership: Ownership::Shared(WhyShared::MadeWithoutOwner),
+            messages: Vec::new(),
+            unplaced: Vec::new(),
+            family: PhantomData,
+        })
+    }
+
+    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
+    /// do: a chain that was used once is likely to be used again.
+    pub(crate) fn tidy(&mut self) -> Result<usize, TidyError> {
+        let mut unused = self.demand.unused();
+        // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
+        while !unused.is_empty() {
+            let first = self.begin();
+            for number in unused.iter().filter_map(|(_, number)| *number) {
+                element::remove_way(&mut self.batch, number);
+            }
+            let mut deletions = Vec::with_capacity(unused.len());
+            for (chain, _) in &unused {
+                rules::encode_flush(&mut self.batch, &chain.to_string());
+                deletions.push(self.batch.next_sequence());
+                rules::encode_delete(&mut self.batch, &chain.to_string());
+            }
+            match self.commit(first) {
+                Outcome::Done => break,
+                Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::EBUSY) => {
+                    let before = unused.len();
+                    let mut deletions = deletions.into_iter();
+                    unused.retain(|_| {
+                        let deletion = deletions.next();
+                        refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
+                    });
+                    if unused.len() == before {
+                        return Err(Self::untidy(reason(refusals.first())));
+                    }
+                }
+                Outcome::Refused(refusals) => {
+                    return Err(Self::untidy(reason(refusals.first())));
+                }
+                Outcome::NotSent(error) => return Err(Self::untidy(error.to_string())),
+                Outcome::Lost(reason) => {
+                    let _ = self.count_chains();
+                    return Err(Self::untidy(reason));
+                }
+            }
+        }
+        for (chain, _) in &unused {
+            self.demand.removed(*chain);
+        }
+        Ok(unused.len())
+    }
+
+    fn untidy(reason: String) -> TidyError {
+        TidyError {
+            table: numbers(F::FAMILY).name,
+            reason,
+        }
+    }
+
+    /// Starts a transaction; returns the number of its first message.
+    pub(crate) fn begin(&mut self) -> u32 {
+        let first = self.socket.sequence();
+        self.batch.begin(numbers(F::FAMILY).nfproto, first);
+        self.demand.begin();
+        first
+    }
+
+    /// Sends the transaction that began with this message.
+    pub(crate) fn commit(&mut self, first: u32) -> Outcome {
+        self.batch.end();
+        let outcome = self
+            .socket
+            .transact(self.batch.bytes(), first, self.batch.last_sequence());
+        if matches!(outcome, Outcome::Done) {
+            carried_out();
+        }
+        outcome
+    }
+
+    /// Counts anew which chains are there and used.
+    pub(crate) fn count_chains(&mut self) -> Result<(), String> {
+        let ways = self.numbered_ways()?;
+        let services =
+            listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(|error| words(F::FAMILY, &error))?;
+        self.count_chains_with(&services.rows)
+    }
+
+    /// What the numbers that services hold lead to.
+    fn numbered_ways(&mut self) -> Result<Ways, String> {
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
+        Ok(demand::ways(&picks))
+    }
+
+    fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
+        let unread = |error| words(F::FAMILY, &error);
+        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(unread)?;
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(unread)?;
+        let numbers: HashMap<&str, Number> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
+        let chains = chains
+            .keys()
+            .filter_map(|name| Some((name.parse().ok()?, numbers.get(name.as_str()).copied())));
+        self.demand.reset(chains, rows);
+        Ok(())
+    }
+
+    /// Reads everything, and removes what is no row of ours.
+    pub(crate) fn read_all(&mut self) -> Result<Vec<Row<F>>, String> {
+        let ways = self.numbered_ways()?;
+        let mut all = Vec::new();
+        for set in Set::ROWS {
+            let Found { mut rows, foreign } =
+                listing::elements::<F>(&mut self.socket, set, &ways).map_err(|error| words(F::FAMILY, &error))?;
+            if !foreign.is_empty() {
+                self.remove_foreign(set, &foreign)?;
+            }
+            all.append(&mut rows);
+        }
+        self.count_chains_with(&all)?;
+        Ok(all)
+    }
+
+    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), String> {
+        let table = numbers(F::FAMILY).name;
+        tracing::warn!(
+            table,
+            set = set.name(),
+            elements = foreign.len(),
+            first = ?foreign.first(),
+            "removing elements that no tandem wrote"
+        );
+        let first = self.begin();
+        for foreign in foreign {
+            element::remove_foreign(&mut self.batch, foreign);
+        }
+        match self.commit(first) {
+            Outcome::Done => Ok(()),
+            Outcome::Refused(refusals) => Err(reason(refusals.first())),
+            Outcome::NotSent(error) => Err(error.to_string()),
+            Outcome::Lost(reason) => Err(reason),
+        }
+        .map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
+    }
+
+    /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
+    pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
+        let first = self.begin();
+        let (messages, unplaced) = (&mut self.messages, &mut self.unplaced);
+        change::write(&mut self.batch, &mut self.demand, delta, alone, messages, unplaced);
+        first
+    }
+}
