@@ -21,7 +21,8 @@ use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::Chain;
 use crate::picks::demand::{Number, Ways};
-use crate::rules;
+use crate::rules::demanded::encode_demanded;
+use crate::rules::fixed::{Fixed, encode_fixed};
 use crate::wire::Batch;
 use crate::wire::answer::{Content, Messages, Refusal};
 
@@ -332,10 +333,10 @@ fn the_same_settings_give_the_same_rules() {
     let written = |settings| {
         let mut batch = Batch::default();
         batch.begin(2, 1);
-        for (chain, _) in rules::FIXED {
-            rules::encode_fixed(&mut batch, IpFamily::V4, chain, chain, settings);
+        for chain in Fixed::ALL {
+            encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
-        rules::encode_demanded(&mut batch, IpFamily::V4, Chain::Recall { seconds: 1 });
+        encode_demanded(&mut batch, IpFamily::V4, Chain::Recall { seconds: 1 });
         batch.end();
         batch.bytes().to_vec()
     };

@@ -16,7 +16,8 @@ use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::Chain;
 use crate::picks::demand::{self, Number};
-use crate::rules::{self, FIXED, STAND_IN};
+use crate::rules::fixed::{self, Fixed};
+use crate::rules::{self, STAND_IN, demanded};
 use crate::table::listing::{self, ChainFacts, TableFacts, words};
 use crate::table::session::Session;
 use crate::wire::answer::reason;
@@ -55,7 +56,7 @@ struct Before<F: Family> {
     /// The numbers that are to lead to these two chains and do not yet.
     refuse_and_discard: Vec<(Number, &'static str)>,
     /// The nat chains that something stands in for: an earlier run ended while it registered them anew.
-    stood_in: Vec<&'static str>,
+    stood_in: Vec<Fixed>,
     /// The rows of a table that has to be made anew.
     carried: Option<Vec<Row<F>>>,
 }
@@ -130,9 +131,9 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
                 facts: Some(facts),
                 demanded,
                 refuse_and_discard: refuse_and_discard.collect(),
-                stood_in: rules::nat_hooks()
-                    .map(|(name, _)| name)
-                    .filter(|name| chains.contains_key(&format!("{name}{STAND_IN}")))
+                stood_in: Fixed::of_nat()
+                    .map(|(chain, _)| chain)
+                    .filter(|chain| chains.contains_key(&chain.stand_in()))
                     .collect(),
                 carried: None,
             });
@@ -210,9 +211,9 @@ fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<St
     }
     for (name, chain) in chains {
         let fixed_name = name.strip_suffix(STAND_IN).unwrap_or(name);
-        let known = match FIXED.iter().find(|(fixed, _)| *fixed == fixed_name) {
-            Some((_, None)) => !chain.hooked,
-            Some((_, Some(hook))) => {
+        let known = match Fixed::of(fixed_name).map(Fixed::hook) {
+            Some(None) => !chain.hooked,
+            Some(Some(hook)) => {
                 chain.kind.as_deref() == Some(hook.kind)
                     && chain.number == hook.number
                     && chain.priority == hook.priority
@@ -269,32 +270,32 @@ fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -
         set.layout().encode(batch, family);
     }
     rules::encode_counter(batch);
-    for (chain, hook) in FIXED {
-        rules::encode_chain(batch, chain, hook);
-        rules::encode_flush(batch, chain);
+    for chain in Fixed::ALL {
+        rules::encode_chain(batch, chain.name(), chain.hook());
+        rules::encode_flush(batch, chain.name());
     }
-    for (chain, _) in FIXED {
-        rules::encode_fixed(batch, family, chain, chain, settings);
+    for chain in Fixed::ALL {
+        fixed::encode_fixed(batch, family, chain, chain.name(), settings);
     }
     for chain in before.demanded.keys() {
-        rules::encode_demanded_chain(batch, *chain, false);
+        demanded::encode_demanded_chain(batch, *chain, false);
         rules::encode_flush(batch, &chain.to_string());
     }
     for chain in before.demanded.keys() {
-        rules::encode_demanded(batch, family, *chain);
+        demanded::encode_demanded(batch, family, *chain);
     }
     for (number, chain) in &before.refuse_and_discard {
         element::add_way(batch, *number, chain);
     }
     for chain in &before.stood_in {
-        rules::encode_stand_in_goes(batch, chain);
+        rules::encode_stand_in_goes(batch, *chain);
     }
     let Some(rows) = &before.carried else { return message };
     session.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
         // What was carried over stood there already, and so did its number.
         if let Ok(chains) = session.demand.require(row) {
-            rules::encode_chains(batch, family, chains);
+            demanded::encode_chains(batch, family, chains);
         }
     }
     for row in rows {

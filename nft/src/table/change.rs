@@ -6,7 +6,7 @@ use tandem_core::row::Row;
 
 use crate::elements::element;
 use crate::picks::demand::{Demand, UsedUp};
-use crate::rules;
+use crate::rules::demanded;
 use crate::wire::Batch;
 
 /// Writes a change: chains that it needs, then what goes, then what comes. `alone`: one message for each row. Notes for
@@ -24,7 +24,7 @@ pub(crate) fn write<F: Family>(
     unplaced.clear();
     for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
         match demand.require(row) {
-            Ok(chains) => rules::encode_chains(batch, F::FAMILY, chains),
+            Ok(chains) => demanded::encode_chains(batch, F::FAMILY, chains),
             Err(UsedUp) => unplaced.push(row.clone()),
         }
     }

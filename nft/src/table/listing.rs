@@ -12,7 +12,7 @@ use crate::elements::decode::{self, Found, Reader};
 use crate::elements::sets::{Set, Shape};
 use crate::family::numbers;
 use crate::picks::demand::{Number, Ways};
-use crate::rules::nat_hooks;
+use crate::rules::fixed::Fixed;
 use crate::wire::socket::{ListError, Socket};
 use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
 use tandem_core::plane::ForwardDrop;
@@ -179,7 +179,7 @@ pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Ri
                     _ => {}
                 }
             }
-            let meets = nat_hooks().any(|(_, hook)| (hook.number, hook.priority) == at);
+            let meets = Fixed::of_nat().any(|(_, hook)| (hook.number, hook.priority) == at);
             if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
                 rivals.insert(Rival {
                     nfproto: of,

@@ -12,7 +12,8 @@ use std::fs;
 use tandem_core::family::{Family, IpFamily};
 
 use crate::family::numbers;
-use crate::rules::{self, STAND_IN, nat_hooks};
+use crate::rules;
+use crate::rules::fixed::{Fixed, encode_fixed};
 use crate::table::listing::{self, Rival, words};
 use crate::table::session::{self, Session};
 use crate::wire::Batch;
@@ -83,23 +84,23 @@ pub(crate) fn note<F: Family>(session: &mut Session<F>, seen: &mut Seen) -> Resu
 fn lead<F: Family>(session: &mut Session<F>) -> Result<(), String> {
     let settings = session.settings;
     transaction(session, |batch| {
-        for (name, hook) in nat_hooks() {
-            let stand_in = format!("{name}{STAND_IN}");
+        for (chain, hook) in Fixed::of_nat() {
+            let stand_in = chain.stand_in();
             rules::encode_chain(batch, &stand_in, Some(hook));
-            rules::encode_fixed(batch, F::FAMILY, name, &stand_in, settings);
+            encode_fixed(batch, F::FAMILY, chain, &stand_in, settings);
         }
     })?;
     transaction(session, |batch| {
-        for (name, hook) in nat_hooks() {
-            rules::encode_flush(batch, name);
-            rules::encode_delete(batch, name);
-            rules::encode_chain(batch, name, Some(hook));
-            rules::encode_fixed(batch, F::FAMILY, name, name, settings);
+        for (chain, hook) in Fixed::of_nat() {
+            rules::encode_flush(batch, chain.name());
+            rules::encode_delete(batch, chain.name());
+            rules::encode_chain(batch, chain.name(), Some(hook));
+            encode_fixed(batch, F::FAMILY, chain, chain.name(), settings);
         }
     })?;
     transaction(session, |batch| {
-        for (name, _) in nat_hooks() {
-            rules::encode_stand_in_goes(batch, name);
+        for (chain, _) in Fixed::of_nat() {
+            rules::encode_stand_in_goes(batch, chain);
         }
     })
 }

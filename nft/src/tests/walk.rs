@@ -19,7 +19,7 @@ use crate::elements::element;
 use crate::elements::sets::Set;
 use crate::picks::demand::{self, Demand};
 use crate::rules;
-use crate::rules::FIXED;
+use crate::rules::fixed::{Fixed, encode_fixed};
 use crate::table::change;
 use crate::wire::Batch;
 
@@ -131,11 +131,11 @@ impl World {
         for set in Set::ALL {
             set.layout().encode(&mut batch, IpFamily::V4);
         }
-        for (chain, hook) in FIXED {
-            rules::encode_chain(&mut batch, chain, hook);
+        for chain in Fixed::ALL {
+            rules::encode_chain(&mut batch, chain.name(), chain.hook());
         }
-        for (chain, _) in FIXED {
-            rules::encode_fixed(&mut batch, IpFamily::V4, chain, chain, settings);
+        for chain in Fixed::ALL {
+            encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
         for (number, chain) in demand::ALWAYS {
             element::add_way(&mut batch, number, chain);

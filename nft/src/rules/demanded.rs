@@ -1,0 +1,114 @@
+//! The chains that are made when the first Service needs them: each a way to pick an endpoint.
+
+use tandem_core::family::IpFamily;
+
+use crate::elements::element;
+use crate::elements::field::Field;
+use crate::elements::sets::Set;
+use crate::elements::verdict::Verdict;
+use crate::picks::chain::Chain;
+use crate::picks::demand::Number;
+use crate::rules::expr::{ExprList, Memorise};
+use crate::rules::{PICK, Rules, UNREMEMBERED};
+use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, text};
+
+/// What a client is remembered by.
+const CLIENT: &[Field] = &[Field::Priority, Field::Share];
+/// Masks away an endpoint's number, leaving its service.
+const SERVICE: u32 = 0xffff_f000;
+
+/// Writes chains that are made on demand, and the numbers that lead to them.
+pub(crate) fn encode_chains(
+    batch: &mut Batch,
+    family: IpFamily,
+    chains: impl Iterator<Item = (Chain, Option<Number>)>,
+) {
+    for (chain, number) in chains {
+        encode_demanded_chain(batch, chain, true);
+        encode_demanded(batch, family, chain);
+        if let Some(number) = number {
+            element::add_way(batch, number, &chain.to_string());
+        }
+    }
+}
+
+/// Writes a chain that services need, without its rules; `new` when it must not be there.
+pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) {
+    let name = chain.to_string();
+    batch.message(Command::NewChain, CREATE | if new { EXCLUSIVE } else { 0 }, |buf| {
+        text(buf, 1, crate::TABLE);
+        text(buf, 3, &name);
+    });
+}
+
+/// Writes the rules of a chain that services need.
+pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain) {
+    let name = chain.to_string();
+    let mut rules = Rules {
+        batch,
+        chain: &name,
+        family,
+    };
+    match chain {
+        Chain::Pick { count } => {
+            rules.keep_bits(!PICK);
+            // A list that became shorter meanwhile has its first endpoint still, if it has any.
+            let draws = [u32::from(count.get()), 1];
+            for below in draws.into_iter().take(if count.get() == 1 { 1 } else { 2 }) {
+                rules.dnat(|r| {
+                    r.load(&[Field::Priority]).random(below, 1).map(Set::Endpoints);
+                });
+            }
+        }
+        Chain::Recall { seconds } => {
+            rules.rule(|r| {
+                r.load(CLIENT).map(Set::Affinity).set_priority();
+            });
+            rules.rule(|r| r.load(&[Field::Priority]).bits(!SERVICE).is(0).verdict(Verdict::Return));
+            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
+            rules.dnat_to_id();
+            rules.rule(|r| r.affinity(Memorise::Forget));
+            rules.keep_bits(SERVICE);
+        }
+        Chain::Remember { seconds } => {
+            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| {
+                r.load(CLIENT).map(Set::Affinity).set_priority();
+            });
+            rules.dnat_to_id();
+        }
+        Chain::Stick { count, seconds } => {
+            let draw = |r: &mut ExprList<'_>, below: u32| {
+                r.load(&[Field::Priority])
+                    .random(below, 1)
+                    .map(Set::StickyEndpoints)
+                    .set_priority();
+            };
+            let count = u32::from(count.get());
+            rules.keep_bits(SERVICE);
+            rules.jump(&Chain::Recall { seconds }.to_string());
+            let remember = Chain::Remember { seconds }.to_string();
+            rules.rule(|r| {
+                draw(r, count);
+                r.verdict(Verdict::Jump(&remember));
+            });
+            // Reached where the list became shorter meanwhile: its first endpoint.
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| {
+                draw(r, 1);
+                r.verdict(Verdict::Jump(&remember));
+            });
+            // Reached where the affinity map is full: any endpoint, not remembered.
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| draw(r, count));
+            rules.rule(|r| {
+                r.load(&[Field::Priority]).bits(!SERVICE).is_not(0).count(UNREMEMBERED);
+            });
+            rules.dnat_to_id();
+            rules.keep_bits(SERVICE);
+            rules.rule(|r| draw(r, 1));
+            rules.dnat_to_id();
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The chains that are always there: their hooks and their rules. What a Service asks for is in the sets that they look at.
+
+use tandem_core::family::IpFamily;
+use tandem_core::plane::{DetectLocal, RuleSettings};
+
+use crate::elements::field::Field;
+use crate::elements::sets::Set;
+use crate::elements::verdict::Verdict;
+use crate::rules::expr::Reject;
+use crate::rules::{PICK, Rules, STAND_IN};
+use crate::wire::Batch;
+
+/// Where a chain is called from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) kind: &'static str,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+}
+
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+
+const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
+    Hook { kind, number, priority }
+}
+
+/// A chain that is always there. A chain stands behind those that it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fixed {
+    RejectConnection,
+    Refuse,
+    Discard,
+    MarkForMasquerade,
+    ClusterTraffic,
+    LocalProcessToExternal,
+    PodsToExternal,
+    ExternalTraffic,
+    ServiceTraffic,
+    SourceRanges,
+    Translated,
+    Refused,
+    Unassigned,
+    FirstPacket,
+    PreroutingRanges,
+    OutputRanges,
+    Prerouting,
+    Output,
+    InputFilter,
+    ForwardFilter,
+    OutputFilter,
+    Postrouting,
+}
+
+impl Fixed {
+    /// All of them, in the order in which they are made.
+    pub(crate) const ALL: [Self; 22] = [
+        Self::RejectConnection,
+        Self::Refuse,
+        Self::Discard,
+        Self::MarkForMasquerade,
+        Self::ClusterTraffic,
+        Self::LocalProcessToExternal,
+        Self::PodsToExternal,
+        Self::ExternalTraffic,
+        Self::ServiceTraffic,
+        Self::SourceRanges,
+        Self::Translated,
+        Self::Refused,
+        Self::Unassigned,
+        Self::FirstPacket,
+        Self::PreroutingRanges,
+        Self::OutputRanges,
+        Self::Prerouting,
+        Self::Output,
+        Self::InputFilter,
+        Self::ForwardFilter,
+        Self::OutputFilter,
+        Self::Postrouting,
+    ];
+
+    /// The name in the table.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::RejectConnection => "reject-connection",
+            Self::Refuse => "refuse",
+            Self::Discard => "discard",
+            Self::MarkForMasquerade => "mark-for-masquerade",
+            Self::ClusterTraffic => "cluster-traffic",
+            Self::LocalProcessToExternal => "local-process-to-external",
+            Self::PodsToExternal => "pods-to-external",
+            Self::ExternalTraffic => "external-traffic",
+            Self::ServiceTraffic => "service-traffic",
+            Self::SourceRanges => "source-ranges",
+            Self::Translated => "translated",
+            Self::Refused => "refused",
+            Self::Unassigned => "unassigned",
+            Self::FirstPacket => "first-packet",
+            Self::PreroutingRanges => "prerouting-ranges",
+            Self::OutputRanges => "output-ranges",
+            Self::Prerouting => "prerouting",
+            Self::Output => "output",
+            Self::InputFilter => "input-filter",
+            Self::ForwardFilter => "forward-filter",
+            Self::OutputFilter => "output-filter",
+            Self::Postrouting => "postrouting",
+        }
+    }
+
+    /// Where it is called from outside, if it is.
+    pub(crate) const fn hook(self) -> Option<Hook> {
+        Some(match self {
+            Self::PreroutingRanges => hook("filter", PREROUTING, -110),
+            Self::OutputRanges => hook("filter", OUTPUT, -110),
+            Self::Prerouting => hook("nat", PREROUTING, -100),
+            Self::Output => hook("nat", OUTPUT, -100),
+            Self::InputFilter => hook("filter", INPUT, 0),
+            Self::ForwardFilter => hook("filter", FORWARD, 0),
+            Self::OutputFilter => hook("filter", OUTPUT, 0),
+            Self::Postrouting => hook("nat", POSTROUTING, 100),
+            Self::RejectConnection
+            | Self::Refuse
+            | Self::Discard
+            | Self::MarkForMasquerade
+            | Self::ClusterTraffic
+            | Self::LocalProcessToExternal
+            | Self::PodsToExternal
+            | Self::ExternalTraffic
+            | Self::ServiceTraffic
+            | Self::SourceRanges
+            | Self::Translated
+            | Self::Refused
+            | Self::Unassigned
+            | Self::FirstPacket => return None,
+        })
+    }
+
+    /// The chain of this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|chain| chain.name() == name)
+    }
+
+    /// Those with a hook of type nat.
+    pub(crate) fn of_nat() -> impl Iterator<Item = (Self, Hook)> {
+        let hooked = Self::ALL.into_iter().filter_map(|chain| Some((chain, chain.hook()?)));
+        hooked.filter(|(_, hook)| hook.kind == "nat")
+    }
+
+    /// The name of the chain that stands in for it while it is registered anew.
+    pub(crate) fn stand_in(self) -> String {
+        format!("{}{STAND_IN}", self.name())
+    }
+
+    /// A verdict that leads there and comes back.
+    fn jump(self) -> Verdict<'static> {
+        Verdict::Jump(self.name())
+    }
+
+    /// A verdict that leads there for good.
+    fn goto(self) -> Verdict<'static> {
+        Verdict::Goto(self.name())
+    }
+}
+
+const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+/// Masks away the bit that selects the endpoints on this node.
+const ALL_ENDPOINTS: u32 = 0xf7ff_ffff;
+const LOCAL_ENDPOINTS: u32 = !ALL_ENDPOINTS;
+/// Every id of ours has these bits.
+const TAG: u32 = 0xf000_0000;
+/// The kernel's number of a kind of address: one of this host.
+const LOCAL: u32 = 2;
+/// The bit of a connection's status that says that its destination is translated.
+const DNAT: u32 = 0x20;
+
+/// Writes the rules of a fixed chain into the chain of this name.
+pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: Fixed, name: &str, settings: RuleSettings) {
+    let mut rules = Rules {
+        batch,
+        chain: name,
+        family,
+    };
+    match chain {
+        Fixed::RejectConnection => {
+            rules.rule(|r| r.is_protocol(6).reject(Reject::Reset));
+            rules.rule(|r| r.reject(Reject::Unreachable));
+        }
+        Fixed::Refuse => {
+            let bit = settings.masquerade_mark();
+            rules.rule(|r| {
+                r.load_mark().bits_at(!bit, bit, 0).set_mark().verdict(Verdict::Accept);
+            });
+        }
+        Fixed::Discard => rules.rule(|r| r.verdict(Verdict::Drop)),
+        Fixed::MarkForMasquerade => {
+            let bit = settings.masquerade_mark();
+            rules.rule(|r| {
+                r.load_mark().bits_at(!bit, bit, 0).set_mark();
+            });
+        }
+        Fixed::ClusterTraffic => cluster_traffic(&mut rules, settings),
+        Fixed::LocalProcessToExternal => {
+            rules.jump(Fixed::MarkForMasquerade.name());
+            rules.keep_bits(ALL_ENDPOINTS);
+        }
+        Fixed::PodsToExternal => {
+            rules.keep_bits(ALL_ENDPOINTS);
+            pick(&mut rules);
+        }
+        Fixed::ExternalTraffic => external_traffic(&mut rules, settings),
+        Fixed::ServiceTraffic => service_traffic(&mut rules),
+        Fixed::SourceRanges => rules.rule(|r| {
+            r.is_new().load(SOCKET).is_in(Set::RestrictedFrontends);
+            r.load(Set::AllowedSources.layout().key)
+                .is_not_in(Set::AllowedSources)
+                .verdict(Verdict::Drop);
+        }),
+        Fixed::Translated => translated(&mut rules),
+        Fixed::Refused => frontends(&mut rules, [Fixed::RejectConnection; 3]),
+        Fixed::Unassigned => unassigned(&mut rules),
+        Fixed::FirstPacket => first_packet(&mut rules, settings),
+        Fixed::PreroutingRanges => {
+            if settings.drop_invalid {
+                drop_invalid(&mut rules);
+            }
+            rules.jump(Fixed::SourceRanges.name());
+        }
+        Fixed::OutputRanges => rules.jump(Fixed::SourceRanges.name()),
+        // A reset that this host answers with passes here as well, and is nobody's first packet.
+        Fixed::Prerouting | Fixed::Output => rules.rule(|r| r.is_original().verdict(Fixed::ServiceTraffic.jump())),
+        Fixed::InputFilter | Fixed::ForwardFilter | Fixed::OutputFilter => {
+            rules.rule(|r| r.is_new().verdict(Fixed::FirstPacket.jump()));
+        }
+        Fixed::Postrouting => postrouting(&mut rules, settings),
+    }
+}
+
+fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
+    if settings.masquerade_all {
+        rules.jump(Fixed::MarkForMasquerade.name());
+    } else if settings.detect_local != DetectLocal::Nothing {
+        rules.rule(|r| {
+            r.is_pod(settings.detect_local, false)
+                .verdict(Fixed::MarkForMasquerade.jump());
+        });
+    }
+    pick(rules);
+}
+
+/// Notes the way in the packet's service id and takes it. Verdicts stand in a map of their own that changes only with a
+/// new way: for each element with a verdict the kernel walks everything that the rules can reach.
+///
+/// A packet may meet a change half way: each lookup sees the sets as they are at that moment. What has a frontend and
+/// comes back from its way without an endpoint is dropped; its sender tries again. Let through, it would go out
+/// untranslated, and so would everything after it from the same port.
+fn pick(rules: &mut Rules<'_, '_>) {
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).map(Set::Services).set_priority();
+    });
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).bits(PICK).vmap(Set::Picks);
+    });
+    rules.rule(|r| r.verdict(Verdict::Drop));
+}
+
+fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
+    rules.rule(|r| {
+        r.load(&[Field::Priority])
+            .bits(LOCAL_ENDPOINTS)
+            .is(0)
+            .verdict(Fixed::MarkForMasquerade.jump());
+    });
+    // Before the question whether the source is the node itself: a pod's address may be both, and is a pod's then.
+    if settings.detect_local != DetectLocal::Nothing {
+        rules.rule(|r| {
+            r.is_pod(settings.detect_local, true)
+                .verdict(Fixed::PodsToExternal.goto());
+        });
+    }
+    rules.rule(|r| {
+        r.load_source_type()
+            .is(LOCAL)
+            .verdict(Fixed::LocalProcessToExternal.jump());
+    });
+    pick(rules);
+}
+
+/// kube-proxy's iptables mode drops these in `forward`; here the hook that is there anyway does it, and spares the node's
+/// own packets.
+fn drop_invalid(rules: &mut Rules<'_, '_>) {
+    const INVALID: u32 = 1;
+    rules.rule(|r| {
+        r.load_ct_state().bits(INVALID).is_not(0);
+        r.load_destination_type().is_not(LOCAL).verdict(Verdict::Drop);
+    });
+}
+
+fn service_traffic(rules: &mut Rules<'_, '_>) {
+    rules.rule(|r| {
+        r.load(&[Field::Priority]).is_not(0);
+        r.keep_priority();
+    });
+    frontends(
+        rules,
+        [Fixed::ClusterTraffic, Fixed::ExternalTraffic, Fixed::ExternalTraffic],
+    );
+}
+
+/// Leads what is addressed to a Service to these chains: by its ClusterIP, by another address, by a nodePort.
+fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [Fixed; 3]) {
+    for (set, chain) in [(Set::ClusterFrontends, cluster), (Set::ExternalFrontends, external)] {
+        rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(chain.goto()));
+    }
+    rules.rule(|r| {
+        r.load(&[Field::Daddr])
+            .is_in(Set::NodeAddresses)
+            .load(&[Field::Protocol, Field::Port]);
+        r.map(Set::NodePorts).set_priority().verdict(node_port.goto());
+    });
+}
+
+/// Gives a packet that carried a service id its own priority back. What the kernel forwards over IPv4 has got a new one
+/// meanwhile, by its type of service.
+fn translated(rules: &mut Rules<'_, '_>) {
+    rules.rule(|r| {
+        r.load(&[Field::Priority])
+            .bits(TAG)
+            .is_not(TAG)
+            .verdict(Verdict::Return);
+    });
+    rules.rule(|r| {
+        r.load_number(0).set_priority();
+    });
+    rules.rule(|r| {
+        r.load(&[Field::Connection]).map(Set::Priorities).set_priority();
+    });
+}
+
+/// Answers for the ranges that ClusterIPs are taken from. An address of this host is its own, whoever's range it is in.
+fn unassigned(rules: &mut Rules<'_, '_>) {
+    rules.rule(|r| r.load_destination_type().is(LOCAL).verdict(Verdict::Return));
+    rules.rule(|r| {
+        r.load(&[Field::Daddr])
+            .is_in(Set::ClusterIps)
+            .verdict(Fixed::RejectConnection.goto());
+    });
+    rules.rule(|r| r.verdict(Verdict::Drop));
+}
+
+/// Behind the routing decision: here a way back is known for a refusal, also where rules choose routes by source.
+fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
+    rules.rule(|r| {
+        r.load_ct_status()
+            .bits(DNAT)
+            .is_not(0)
+            .verdict(Fixed::Translated.goto());
+    });
+    // Others may use the bit too: only what is addressed to a Service was marked here.
+    rules.rule(|r| {
+        r.load_mark()
+            .bits(settings.masquerade_mark())
+            .is_not(0)
+            .verdict(Fixed::Refused.jump());
+    });
+    for set in [Set::ClusterIps, Set::ServiceCidrs] {
+        rules.rule(|r| r.load(&[Field::Daddr]).is_in(set).verdict(Fixed::Unassigned.goto()));
+    }
+}
+
+fn postrouting(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
+    let bit = settings.masquerade_mark();
+    rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
+    rules.rule(|r| {
+        r.load_mark()
+            .bits(bit)
+            .is_not(0)
+            .load_mark()
+            .bits(!bit)
+            .set_mark()
+            .masquerade();
+    });
+    rules.rule(|r| r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin).masquerade());
+}
