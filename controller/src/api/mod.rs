@@ -2,6 +2,7 @@
 //! may open. Readers load the last published snapshot; they never wait for the engine, nor it for them.
 
 mod client;
+mod make;
 mod problems;
 mod server;
 mod socket;

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::duration;
-use super::flags;
 use super::schema::{self, Default, Fate, Field, Kind, Schema, Why};
+use super::words;
 use super::yaml;
 
 /// A configuration of either kind, checked against its table.
@@ -235,10 +235,10 @@ impl Document {
 
 /// Gates as Kubernetes 1.9 wrote them in a file, and as the flag has them to this day.
 fn gates_of_text(place: &str, text: &str) -> Result<Value, ConfigError> {
-    flags::switches(text).ok_or_else(|| ConfigError::Value {
+    words::switches(text).ok_or_else(|| ConfigError::Value {
         place: place.to_owned(),
         value: schema::words(&json!(text)),
-        problem: flags::NO_SWITCHES.to_owned(),
+        problem: words::NO_SWITCHES.to_owned(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! Flags as they were given, turned into values of fields.
 
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Number, Value, json};
 
 use super::ConfigError;
 use super::document::Document;
 use super::schema::flags::{FLAGS, Flag, Sets};
 use super::schema::{self, Kind};
+use super::words::{NO_SWITCHES, boolean, switches};
 
 /// The flags of a command line, in the order of the table.
 #[derive(Clone, Debug, Default)]
@@ -121,26 +122,4 @@ fn value(flag: &Flag, given: &[String]) -> Result<Value, ConfigError> {
         Kind::Switches => switches(&given.join(",")).ok_or_else(|| wrong(NO_SWITCHES))?,
         _ => json!(last),
     })
-}
-
-/// What is wrong with a text that is no switches.
-pub(super) const NO_SWITCHES: &str = "not names with true or false, like A=true,B=false";
-
-/// Switches in one text: `A=true,B=false`.
-pub(super) fn switches(text: &str) -> Option<Value> {
-    let mut map = Map::new();
-    for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
-        let (name, on) = piece.split_once('=')?;
-        map.insert(name.trim().to_owned(), Value::Bool(boolean(on)?));
-    }
-    Some(Value::Object(map))
-}
-
-/// As Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::effective::Changes;
-use super::settings::{Loaded, Settings, Sources};
+use super::load::{Loaded, Sources};
+use super::settings::Settings;
 use super::watch::Watch;
 
 /// A file that is written by an editor, or two that belong together, are complete after this.

@@ -9,6 +9,7 @@ mod effective;
 mod explain;
 mod flags;
 mod live;
+mod load;
 mod resolve;
 mod schema;
 mod settings;
@@ -16,6 +17,7 @@ mod settings;
 mod tests;
 mod validate;
 mod watch;
+mod words;
 mod yaml;
 
 use std::path::PathBuf;
@@ -24,9 +26,10 @@ pub use effective::Changes;
 pub use explain::explain;
 pub use flags::Flags;
 pub use live::{FileState, Live, Reread};
+pub use load::{Loaded, Sources};
 pub use schema::flags::{FLAGS, Flag, Sets};
 pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema, Unused, Why};
-pub use settings::{Conntrack, ConntrackMax, Loaded, LogFormat, Settings, Sources};
+pub use settings::{Conntrack, ConntrackMax, LogFormat, Settings};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]

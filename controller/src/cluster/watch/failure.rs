@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 
-use super::instead::instead;
 use super::wire::Status;
 use crate::source::decode::{printable, shorten};
 
@@ -55,14 +54,6 @@ impl Failure {
             code: status.as_u16(),
             message,
             retry_after: seconds.map(Duration::from_secs),
-        }
-    }
-
-    /// An ERROR event inside a watch.
-    pub(super) fn event(object: &str) -> Self {
-        match serde_json::from_str::<Status>(object) {
-            Ok(status) if status.code > 0 => Self::status(status),
-            _ => instead(object.as_bytes(), "Status in an ERROR event", None),
         }
     }
 
@@ -208,6 +199,7 @@ fn first_words(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::watch::instead::error_event;
 
     #[test]
     fn a_missing_permission_names_verb_and_resource() {
@@ -239,7 +231,7 @@ mod tests {
 
     #[test]
     fn versions_that_cannot_be_watched_from_are_told_apart() {
-        let expired = Failure::event(r#"{"kind":"Status","code":410,"message":"too old resource version: 1 (2)"}"#);
+        let expired = error_event(r#"{"kind":"Status","code":410,"message":"too old resource version: 1 (2)"}"#);
         let ahead = Failure::answer(
             StatusCode::GATEWAY_TIMEOUT,
             &HeaderMap::new(),

@@ -48,6 +48,14 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
     Failure::Garbage(format!("{came} instead of {}", a(wanted)))
 }
 
+/// The failure that an ERROR event inside a watch tells of.
+pub(super) fn error_event(object: &str) -> Failure {
+    match serde_json::from_str::<Status>(object) {
+        Ok(status) if status.code > 0 => Failure::status(status),
+        _ => instead(object.as_bytes(), "Status in an ERROR event", None),
+    }
+}
+
 /// What an object says it is.
 pub(super) fn kind_of(object: &str) -> String {
     serde_json::from_str::<Head>(object).unwrap_or_default().kind

@@ -3,13 +3,12 @@
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::instead::{a, instead};
+use super::instead::{a, error_event, instead};
 use super::watched::{Change, Reading, Strange, Watched};
 use super::wire::{Line, Versioned};
 use crate::source::decode::printable;
 
 /// What a line of a watch tells.
-#[expect(clippy::large_enum_variant, reason = "almost all are changes, and none is kept")]
 pub(super) enum Heard<E> {
     /// An object changed; the next watch begins after its version.
     Change(Reading<E>),
@@ -31,7 +30,7 @@ pub(super) fn line<W: Watched>(watched: &W, text: &[u8]) -> Result<Heard<W::Even
                 )),
             };
         }
-        "ERROR" => return Err(Failure::event(line.object.get())),
+        "ERROR" => return Err(error_event(line.object.get())),
         other => {
             let problem = format!("a watch event of type {:?}", printable(other));
             return Err(Failure::Garbage(problem));
