@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
+use crate::addresses::{CLIENT, EXTERNAL_RANGES, SERVICE_RANGES};
 use crate::netns::Namespace;
 use crate::node::{Node, PodRanges};
-use crate::topology::{CLIENT, EXTERNAL_RANGES, SERVICE_RANGES};
 
 /// A namespace with a bridge for the nodes; it is their gateway.
 #[derive(Clone, Debug)]

@@ -21,7 +21,9 @@
 //!
 //! Everything needs root, and touches nothing outside the namespaces that it makes.
 
+mod addresses;
 pub mod cluster;
+pub mod code;
 pub mod conntrack;
 mod fabric;
 pub mod field;

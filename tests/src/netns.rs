@@ -21,8 +21,6 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::scratch;
-
 const FOLDER: &str = "/run/netns";
 
 /// Waits for end of file, then removes the namespaces `$1*`, the programs in them, and the folders `$2*`.
@@ -293,7 +291,7 @@ pub(crate) fn start_reaper() -> Result<()> {
 
 fn reap(pid: u32, stdin: Stdio) -> Result<Child> {
     let prefix = prefix(pid);
-    let folders = scratch::root().join(&prefix);
+    let folders = scratch_root().join(&prefix);
     Command::new("sh")
         .args(["-c", REAP, "reaper", &prefix])
         .arg(folders)
@@ -307,7 +305,7 @@ fn reap(pid: u32, stdin: Stdio) -> Result<Child> {
 
 /// Processes that left namespaces or folders and are no more.
 fn leftovers() -> Vec<u32> {
-    let folders = [Path::new(FOLDER).to_path_buf(), scratch::root()];
+    let folders = [Path::new(FOLDER).to_path_buf(), scratch_root()];
     let entries = folders
         .iter()
         .filter_map(|folder| fs::read_dir(folder).ok())
@@ -329,4 +327,9 @@ fn leftovers() -> Vec<u32> {
     pids.sort_unstable();
     pids.dedup();
     pids
+}
+
+/// Where folders of tests are made.
+pub(crate) fn scratch_root() -> std::path::PathBuf {
+    std::env::temp_dir()
 }

@@ -33,6 +33,7 @@ mod tests;
 mod twins;
 mod untouched;
 mod walk;
+mod words;
 
 use std::collections::BTreeSet;
 use std::time::Instant;

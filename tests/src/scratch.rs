@@ -19,7 +19,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         netns::start_reaper()?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = root().join(format!("{}{count}-{label}", netns::prefix(process::id())));
+        let path = netns::scratch_root().join(format!("{}{count}-{label}", netns::prefix(process::id())));
         fs::create_dir_all(&path).with_context(|| format!("make folder {}", path.display()))?;
         Ok(Self(path))
     }
@@ -34,8 +34,4 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0); // the reaper tries again
     }
-}
-
-pub(crate) fn root() -> PathBuf {
-    std::env::temp_dir()
 }

@@ -11,25 +11,12 @@
 //! client* to service ranges, LoadBalancer and external addresses are handed to `node1` (see [`World::enter_by`]);
 //! packets from nodes and pods to such addresses find no route there: only the sender's own node can make them work.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use anyhow::{Context as _, Result};
 
+pub use crate::addresses::{CLIENT, EXTERNAL_RANGES, POD_RANGES, SERVICE_RANGES};
 use crate::fabric::Fabric;
 use crate::netns::Namespace;
 use crate::node::{Node, Pod, PodRanges};
-
-/// The ClusterIPs' ranges, IPv4 first.
-pub const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
-/// The pods' ranges, of all nodes.
-pub const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
-/// LoadBalancer and external addresses are taken from these.
-pub const EXTERNAL_RANGES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
-/// The client outside the cluster.
-pub const CLIENT: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 2)),
-];
 
 /// The pods of [`World::new`]: their names, the numbers of their nodes and of their addresses.
 pub const PODS: [(&str, u8, u8); 3] = [("web-1", 1, 10), ("web-2", 1, 11), ("web-3", 2, 10)];

@@ -12,8 +12,8 @@ use rustix::net::sockopt::set_socket_timeout;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt};
 
 use super::TABLE;
+use crate::addresses::Ip;
 use crate::netns::Namespace;
-use crate::stage::Ip;
 
 /// `NFNL_SUBSYS_NFTABLES << 8`
 const NFTABLES: u16 = 10 << 8;

@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::flow::protocol;
-use super::scenario::families;
+use super::words::{families, protocol};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 

@@ -5,10 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::scenario::some_families;
+use super::words::{protocol, some_families};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
@@ -268,11 +268,6 @@ fn tcp() -> Protocol {
 
 fn many() -> usize {
     24
-}
-
-/// `TCP`, `UDP` or `SCTP`.
-pub(super) fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Protocol, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
 impl fmt::Display for Flow {

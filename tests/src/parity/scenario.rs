@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::action::{Action, PodPlan, SlicePlan};
 use super::configuration::Configuration;
 use super::flow::{Expect, Flow, Place, Target};
 use super::responder::{LARGEST_TCP, LARGEST_UDP};
+use super::words::families;
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
@@ -247,23 +248,4 @@ fn base() -> Vec<Configuration> {
 
 fn both() -> Vec<Ip> {
     Ip::BOTH.to_vec()
-}
-
-/// A list of `ipv4` and `ipv6`.
-pub(super) fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ip>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    if names.is_empty() {
-        return Err(de::Error::custom("no family at all"));
-    }
-    let family = |name: String| match name.as_str() {
-        "ipv4" => Ok(Ip::V4),
-        "ipv6" => Ok(Ip::V6),
-        _ => Err(de::Error::custom(format!("{name:?} is not a family (ipv4, ipv6)"))),
-    };
-    names.into_iter().map(family).collect()
-}
-
-/// The same where nothing means that somebody else says.
-pub(super) fn some_families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Ip>>, D::Error> {
-    families(deserializer).map(Some)
 }

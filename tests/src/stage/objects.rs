@@ -1,9 +1,10 @@
 //! The objects that flows are about, with addresses that follow from small numbers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
+pub use crate::addresses::Ip;
 use crate::manifests::{Service, Slice};
 use crate::node::PodRanges;
 use crate::topology::PODS;
@@ -19,55 +20,6 @@ pub const TARGET: u16 = 8080;
 pub(super) const MARKER_FILE: &str = "zz-marker.yaml";
 pub(super) const MARKER_NAMESPACE: &str = "zz";
 pub(super) const MARKER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
-
-/// An address family, with the addresses that the flows use.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Ip {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Ip {
-    /// Both, IPv4 first.
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of Tandem's table, as nft names it.
-    pub fn table(self) -> &'static str {
-        self.of(["ip", "ip6"])
-    }
-
-    /// The one of a pair, IPv4 first, that belongs to this family.
-    pub fn of<T>(self, pair: [T; 2]) -> T {
-        let [v4, v6] = pair;
-        match self {
-            Self::V4 => v4,
-            Self::V6 => v6,
-        }
-    }
-
-    /// A ClusterIP: 10.96.0.N, fd00:10:96::N with N in hexadecimal.
-    pub fn cluster_ip(self, number: u8) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(10, 96, 0, number).into(),
-            Self::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number.into()).into(),
-        }
-    }
-
-    /// An address outside the cluster that leads to it: 203.0.113.N, 2001:db8:113::N with N in hexadecimal.
-    pub fn external_ip(self, number: u8) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::new(203, 0, 113, number).into(),
-            Self::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, number.into()).into(),
-        }
-    }
-
-    /// External addresses of both families, as a Service lists them.
-    pub fn external_ips(number: u8) -> [String; 2] {
-        Self::BOTH.map(|family| family.external_ip(number).to_string())
-    }
-}
 
 /// What the port of this protocol is called: `tcp`, `udp` or `sctp`.
 pub fn port_name(protocol: Protocol) -> String {

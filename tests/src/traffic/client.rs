@@ -1,14 +1,14 @@
 //! One request and how it ended.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use socket2::{Domain, Socket, Type};
 
-use super::{Answer, Outcome, Protocol, Request, sctp};
+use super::{Answer, Outcome, Protocol, Request, any, sctp};
 use crate::netns::Namespace;
 
 impl Request {
@@ -123,13 +123,4 @@ fn bind_fresh(source: SocketAddr) -> io::Result<UdpSocket> {
         }
     }
     UdpSocket::bind(source)
-}
-
-/// Any address of the family, any port.
-pub(super) fn any(like: SocketAddr) -> SocketAddr {
-    let address = match like {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(address, 0)
 }

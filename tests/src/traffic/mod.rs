@@ -24,7 +24,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -325,4 +325,13 @@ impl fmt::Display for Tally {
         }
         Ok(())
     }
+}
+
+/// Any address of the family, any port.
+fn any(like: SocketAddr) -> SocketAddr {
+    let address = match like {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(address, 0)
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::client;
+use super::any;
 
 /// The protocol's number in IP headers.
 pub const PROTOCOL: socket2::Protocol = socket2::Protocol::SCTP;
@@ -52,7 +52,7 @@ enum Chunk {
 
 /// Opens an association and gives back what the server put into its state cookie.
 pub(super) fn ask(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> io::Result<String> {
-    let socket = raw(from.unwrap_or_else(|| client::any(to)))?;
+    let socket = raw(from.unwrap_or_else(|| any(to)))?;
     socket.connect(without_port(to))?;
     let port = from
         .map(|source| source.port())

@@ -1,0 +1,116 @@
+//! Who uses whom, as the code is and as ARCHITECTURE.md draws it. No root, no network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tandem_tests::code::{Crate, Module, root};
+
+/// The folders of the packages' libraries.
+const LIBRARIES: [&str; 5] = [
+    "controller/core/src",
+    "nft/src",
+    "controller/src",
+    "tests/src",
+    "benches/src",
+];
+
+fn library(folder: &str) -> Result<Crate> {
+    Crate::read(&root().join(folder)).with_context(|| folder.to_owned())
+}
+
+#[test]
+fn no_files_of_a_package_use_each_other_in_a_circle() -> Result<()> {
+    for folder in LIBRARIES {
+        let circles = library(folder)?.circles();
+        let text = |module: &Module| module.join("::");
+        let circles: Vec<String> = circles
+            .iter()
+            .map(|circle| circle.iter().map(text).collect::<Vec<_>>().join(" -> "))
+            .collect();
+        ensure!(circles.is_empty(), "{folder}: {}", circles.join("\n"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_circle_is_found_where_there_is_one() -> Result<()> {
+    let scratch = tandem_tests::scratch::Scratch::new("circle")?;
+    let write = |name: &str, text: &str| fs::write(scratch.path().join(name), text);
+    write("lib.rs", "mod a; mod b; mod c;")?;
+    write("a.rs", "use crate::b::B; pub struct A(B);")?;
+    write("b.rs", "pub struct B; pub fn f() -> super::c::C { super::c::C }")?;
+    write("c.rs", "pub struct C; #[cfg(test)] mod tests { use crate::a::A; }")?;
+    assert_eq!(Crate::read(scratch.path())?.circles(), Vec::<Vec<Module>>::new());
+    write("c.rs", "use crate::a::A; pub struct C;")?;
+    let circle: Vec<Module> = ["a", "b", "c"].map(|name| vec![name.to_owned()]).into();
+    assert_eq!(Crate::read(scratch.path())?.circles(), [circle]);
+    Ok(())
+}
+
+/// `from -> to, to`, as ARCHITECTURE.md has it below a heading.
+fn drawn(heading: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    let (_, after) = text
+        .split_once(&format!("{heading}\n\n```\n"))
+        .context("no such drawing")?;
+    let (drawing, _) = after.split_once("```").context("the drawing does not end")?;
+    let line = |line: &str| {
+        let (from, to) = line.split_once(" ->").with_context(|| line.to_owned())?;
+        let to = to.split(',').map(str::trim).filter(|to| !to.is_empty());
+        Ok((from.trim().to_owned(), to.map(str::to_owned).collect()))
+    };
+    drawing.lines().map(line).collect()
+}
+
+fn text(arrows: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let line = |(from, to): (&String, &BTreeSet<String>)| {
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        format!("{from} -> {}\n", to.join(", "))
+    };
+    arrows.iter().map(line).collect()
+}
+
+#[test]
+fn the_arrows_between_the_agents_parts_are_those_that_the_architecture_draws() -> Result<()> {
+    let drawn = drawn("Arrows between the parts of the agent (`controller/src`):")?;
+    let found = library("controller/src")?.arrows();
+    let (drawn, found) = (text(&drawn), text(&found));
+    ensure!(drawn == found, "the code has these arrows:\n{found}");
+    Ok(())
+}
+
+/// Which of our packages each of them needs to be built.
+fn packages() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let mut arrows = BTreeMap::new();
+    for package in metadata["packages"].as_array().context("packages")? {
+        let name = package["name"].as_str().context("name")?;
+        let needs = package["dependencies"].as_array().context("dependencies")?;
+        let ours = needs
+            .iter()
+            .filter(|need| need["kind"].is_null())
+            .filter_map(|need| need["name"].as_str());
+        let ours = ours.filter(|need| need.starts_with("tandem")).map(str::to_owned);
+        arrows.insert(name.to_owned(), ours.collect());
+    }
+    Ok(arrows)
+}
+
+#[test]
+fn packages_depend_on_each_other_only_as_the_architecture_says() -> Result<()> {
+    let (drawn, found) = (text(&drawn("Arrows between the packages:")?), text(&packages()?));
+    ensure!(drawn == found, "the packages have these arrows:\n{found}");
+    Ok(())
+}
