@@ -13,6 +13,7 @@ mod counted;
 mod frontends;
 mod ids;
 mod journal;
+mod node;
 mod programmed;
 mod slots;
 
@@ -31,6 +32,7 @@ use counted::Counted;
 use frontends::Held;
 use ids::Ids;
 use journal::Journal;
+use node::write_node;
 use programmed::{List, Programmed};
 
 /// The rows of one family.
@@ -486,20 +488,6 @@ impl<F: Family> Table<F> {
             }
         }
     }
-}
-
-fn write_node<F: Family>(old: &NodeRows<F>, new: &NodeRows<F>, journal: &mut Journal<F>) {
-    let mut nets = |old: &BTreeSet<F::Net>, new: &BTreeSet<F::Net>, row: fn(F::Net) -> Row<F>| {
-        old.difference(new).for_each(|net| journal.remove(row(*net)));
-        new.difference(old).for_each(|net| journal.add(row(*net)));
-    };
-    nets(&old.service_cidrs, &new.service_cidrs, |net| Row::ServiceCidr { net });
-    nets(&old.local_pods, &new.local_pods, |net| Row::LocalPods { net });
-    let (old, new) = (&old.node_addresses, &new.node_addresses);
-    old.difference(new)
-        .for_each(|addr| journal.remove(Row::NodeAddress { addr: *addr }));
-    new.difference(old)
-        .for_each(|addr| journal.add(Row::NodeAddress { addr: *addr }));
 }
 
 #[cfg(test)]
