@@ -37,6 +37,7 @@ fn net<F: Family>(bits: u8) -> F::Net {
 }
 
 /// Rows of every kind and form.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn rows<F: Family>() -> Vec<Row<F>> {
     let port = |n| NonZeroU16::new(n).unwrap();
     let at = |n, protocol| Socket {

@@ -21,6 +21,7 @@ fn every_scenario_can_be_read_and_every_intended_difference_has_its_reason() -> 
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_scenario_that_says_nonsense_is_refused_by_the_field() -> Result<()> {
     let flow = "{from: client, to: node 1, port: 80, expect: refused}";
     let with = |head: &str, flow: &str| format!("title: t\nsource: s\n{head}\nsteps: [{{flows: [{flow}]}}]\n");

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
+use crate::node::NodeRows;
 use crate::plan::{FrontendPlan, PortPlan};
 use crate::plane::Delta;
 use crate::row::{Class, Endpoint, Frontend, Label, Pick, Row, Socket};
@@ -38,31 +39,24 @@ impl<F: Family> Default for Found<F> {
     }
 }
 
-impl<F: Family> Table<F> {
-    /// A table that holds what a data plane was read to hold, as far as it makes sense, and the change after which the
-    /// data plane holds exactly that. The change is empty after an undisturbed run.
-    pub fn adopt(rows: Vec<Row<F>>) -> (Self, Delta<F>) {
-        let table = Self::out_of(rows.clone());
-        let difference = table.difference(rows);
-        (table, difference)
-    }
+/// Rows by what they are about.
+struct Sorted<F: Family> {
+    lists: HashMap<ServiceId, Found<F>>,
+    frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>>,
+    restricted: HashSet<Socket<F>>,
+    sources: HashMap<Socket<F>, Vec<F::Net>>,
+    hairpin: HashSet<F::Addr>,
+    node: NodeRows<F>,
+}
 
-    /// The same where this process had opened the data plane `before`: ids that were in use then, and are not now, are
-    /// handed out no sooner than if they were freed just now.
-    pub fn adopt_again(rows: Vec<Row<F>>, before: &Self) -> (Self, Delta<F>) {
-        let (mut table, difference) = Self::adopt(rows);
-        let known = before.programmed.keys().copied().chain(before.ids.resting());
-        table.ids = Ids::new(table.programmed.keys().copied(), known);
-        (table, difference)
-    }
-
-    fn out_of(rows: Vec<Row<F>>) -> Self {
+impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
+    fn from(rows: Vec<Row<F>>) -> Self {
         let mut lists: HashMap<ServiceId, Found<F>> = HashMap::new();
         let mut frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>> = HashMap::new();
         let mut restricted = HashSet::new();
         let mut sources: HashMap<Socket<F>, Vec<F::Net>> = HashMap::new();
         let mut hairpin = HashSet::new();
-        let mut table = Self::default();
+        let mut node = NodeRows::default();
         for row in rows {
             match row {
                 Row::Frontend {
@@ -94,13 +88,53 @@ impl<F: Family> Table<F> {
                 // The table works out by itself which addresses are ClusterIPs.
                 Row::StickyEndpoint { .. } | Row::ClusterIp { .. } => {}
                 Row::Hairpin { addr } => drop(hairpin.insert(addr)),
-                Row::ServiceCidr { net } => drop(table.node.service_cidrs.insert(net)),
-                Row::LocalPods { net } => drop(table.node.local_pods.insert(net)),
-                Row::NodeAddress { addr } => drop(table.node.node_addresses.insert(addr)),
+                Row::ServiceCidr { net } => drop(node.service_cidrs.insert(net)),
+                Row::LocalPods { net } => drop(node.local_pods.insert(net)),
+                Row::NodeAddress { addr } => drop(node.node_addresses.insert(addr)),
                 Row::Restricted { at } => drop(restricted.insert(at)),
                 Row::AllowedSource { at, source } => sources.entry(at).or_default().push(source),
             }
         }
+        Self {
+            lists,
+            frontends,
+            restricted,
+            sources,
+            hairpin,
+            node,
+        }
+    }
+}
+
+impl<F: Family> Table<F> {
+    /// A table that holds what a data plane was read to hold, as far as it makes sense, and the change after which the
+    /// data plane holds exactly that. The change is empty after an undisturbed run.
+    pub fn adopt(rows: Vec<Row<F>>) -> (Self, Delta<F>) {
+        let table = Self::out_of(rows.clone());
+        let difference = table.difference(rows);
+        (table, difference)
+    }
+
+    /// The same where this process had opened the data plane `before`: ids that were in use then, and are not now, are
+    /// handed out no sooner than if they were freed just now.
+    pub fn adopt_again(rows: Vec<Row<F>>, before: &Self) -> (Self, Delta<F>) {
+        let (mut table, difference) = Self::adopt(rows);
+        let known = before.programmed.keys().copied().chain(before.ids.resting());
+        table.ids = Ids::new(table.programmed.keys().copied(), known);
+        (table, difference)
+    }
+
+    fn out_of(rows: Vec<Row<F>>) -> Self {
+        let mut table = Self::default();
+        let Sorted {
+            mut lists,
+            mut frontends,
+            restricted,
+            mut sources,
+            hairpin,
+            node,
+        } = Sorted::from(rows);
+        table.node = node;
         let bases: BTreeSet<ServiceId> = lists
             .keys()
             .map(|id| id.all())

@@ -141,6 +141,7 @@ fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn every_fault_costs_its_own_field_and_is_named() {
     for (spec, notice) in [
         (

@@ -4,6 +4,7 @@ use super::*;
 use crate::row::{Class, Socket};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn only_connections_that_nobody_answered_or_translated_miss_a_frontend_that_came() {
     let mut arrivals = Arrivals::<V4>::default();
     let frontend = |protocol, addr: [u8; 4]| Frontend::Address {

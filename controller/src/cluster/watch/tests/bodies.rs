@@ -214,6 +214,7 @@ async fn what_is_not_called_json_is_neither_a_list_nor_a_watch() {
 }
 
 /// Lines that are no events of a watch, with what is said of each.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn no_events() -> Vec<(String, &'static str)> {
     let status = || status(500, "no");
     let pod = r#"{"kind":"Pod","metadata":{"namespace":"shop","name":"good","resourceVersion":"9"}}"#;
