@@ -21,12 +21,12 @@ use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
+use crate::kube_proxy_cleanup;
 use crate::lookout;
 use crate::node_settings::NodeSettings;
 use crate::readers::Readers;
 use crate::routes;
 use crate::source::directory;
-use crate::succession;
 use crate::sysctl;
 
 /// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.
@@ -66,7 +66,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let succeeding = settings
         .remove_kube_proxy_rules
-        .then(|| succession::run(engine.published(), engine.changes()));
+        .then(|| kube_proxy_cleanup::run(engine.published(), engine.changes()));
     let (now, current) = watch::channel(settings.clone());
     let (readers, reporter) = Readers::new(&mut engine, &settings, objects.client());
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::engine::Snapshot;
 
-pub use kernel::{Kernel, RoutesError, TABLE};
+pub use kernel::{KernelRoutes, RoutesError, TABLE};
 
 /// The routes that are to be, each with the source address that its packets are to have; none leaves that to the kernel.
 pub type Routes = BTreeMap<IpNet, Option<IpAddr>>;
@@ -47,7 +47,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Keeps the routes as they are to be until nobody publishes any more. `enabled` may change at any time; routes that are
 /// not enabled are removed, also those that an earlier run left.
 pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()>, mut enabled: watch::Receiver<bool>) {
-    let mut kernel = Kernel::default();
+    let mut kernel = KernelRoutes::default();
     let mut known: Option<(Routes, Arc<[IpAddr]>)> = None;
     let mut complaint = None;
     loop {

@@ -108,7 +108,7 @@ fn rows<F: Family>() -> Vec<Row<F>> {
         },
         Row::ClusterIp { addr: addr::<F>(5) },
         Row::NodeAddress { addr: addr::<F>(6) },
-        Row::Hairpin { addr: addr::<F>(7) },
+        Row::LocalEndpoint { addr: addr::<F>(7) },
         Row::Restricted {
             at: at(8, Protocol::Udp),
         },

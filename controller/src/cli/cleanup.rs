@@ -23,7 +23,7 @@ pub(super) fn run(socket: &Path) -> Result<(), CommandError> {
     let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
     note("table ip tandem", words(remove::<V4>()));
     note("table ip6 tandem", words(remove::<V6>()));
-    let routes = routes::Kernel::default().bring(&routes::Routes::new());
+    let routes = routes::KernelRoutes::default().bring(&routes::Routes::new());
     note(
         "the routes of the Service ranges",
         routes.map_err(|error| error.to_string()),

@@ -4,7 +4,7 @@
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{FLAGS, Fate, Flag, Flags, Kind, SCHEMAS, Sets};
+use crate::config::{FLAGS, Fate, FieldKind, Flag, Flags, SCHEMAS, Sets};
 
 /// What stood on the command line.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ fn argument(flag: &Flag) -> Arg {
     } else {
         argument
     };
-    if flag.kind == Kind::Boolean {
+    if flag.kind == FieldKind::Boolean {
         return argument
             .num_args(0..=1)
             .require_equals(true)
@@ -96,11 +96,11 @@ fn value_name(flag: &Flag) -> &'static str {
         ("master", _) => "URL",
         ("hostname-override", _) => "NAME",
         ("log", _) => "LEVEL",
-        (_, Kind::Boolean) => "BOOL",
-        (_, Kind::Duration) => "DURATION",
-        (_, Kind::Integer | Kind::Unsigned | Kind::Number) => "NUMBER",
-        (_, Kind::Texts) => "LIST",
-        (_, Kind::Switches) => "NAME=BOOL,…",
+        (_, FieldKind::Boolean) => "BOOL",
+        (_, FieldKind::Duration) => "DURATION",
+        (_, FieldKind::Integer | FieldKind::Unsigned | FieldKind::Number) => "NUMBER",
+        (_, FieldKind::Texts) => "LIST",
+        (_, FieldKind::Switches) => "NAME=BOOL,…",
         _ => "TEXT",
     }
 }

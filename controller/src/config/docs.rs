@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::explain::fate;
 use super::schema::flags::{FLAGS, Sets};
-use super::schema::{Kind, SCHEMAS, Schema, Why, kube_proxy, tandem};
+use super::schema::{FieldKind, SCHEMAS, Schema, Why, kube_proxy, tandem};
 
 fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")
@@ -32,8 +32,8 @@ fn flags(of_kube_proxy: bool) -> String {
     for flag in FLAGS.iter().filter(|flag| flag.of_kube_proxy() == of_kube_proxy) {
         let short = if flag.name == "v" { "`-v`, " } else { "" };
         let kind = match flag.kind {
-            Kind::Texts => "list, with commas",
-            Kind::Switches => "A=true,B=false",
+            FieldKind::Texts => "list, with commas",
+            FieldKind::Switches => "A=true,B=false",
             kind => kind.name(),
         };
         let field_fate = |path| {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::ConfigError;
 use super::duration;
-use super::schema::{self, Default, Fate, Field, Kind, Schema, Why};
+use super::schema::{self, Default, Fate, Field, FieldKind, Schema, Why};
 use super::words;
 use super::yaml;
 
@@ -204,7 +204,7 @@ impl Document {
         for field in self.schema.fields {
             if let Fate::Ignored(reason) = field.fate
                 && self.is_set(field.path)
-                && !(field.kind == Kind::Switches || field.path.starts_with("logging.vmodule."))
+                && !(field.kind == FieldKind::Switches || field.path.starts_with("logging.vmodule."))
             {
                 let value = lookup(&self.values, field.path).unwrap_or(&Value::Null);
                 let (place, value) = (self.place(field.path), schema::words(value));
@@ -222,7 +222,7 @@ impl Document {
             }
             let written = lookup(&self.written, field.path).filter(|value| !value.is_null());
             let value = match (written, field.default) {
-                (Some(_), _) if field.kind == Kind::Section => json!({}),
+                (Some(_), _) if field.kind == FieldKind::Section => json!({}),
                 (None, _) => default(field),
                 (Some(value), Default::Empty(_)) if is_empty(field.kind, value) => default(field),
                 (Some(value), _) => normal(field.kind, value),
@@ -245,33 +245,33 @@ fn gates_of_text(place: &str, text: &str) -> Result<Value, ConfigError> {
 /// What a field is where it is not set.
 fn default(field: &Field) -> Value {
     match (field.kind, field.default.text()) {
-        (Kind::Boolean, text) => json!(text == Some("true")),
-        (Kind::Integer | Kind::Unsigned | Kind::Number, text) => {
+        (FieldKind::Boolean, text) => json!(text == Some("true")),
+        (FieldKind::Integer | FieldKind::Unsigned | FieldKind::Number, text) => {
             json!(text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default())
         }
-        (Kind::Text, text) => json!(text.unwrap_or_default()),
-        (Kind::Duration | Kind::DurationOrNanoseconds, text) => {
+        (FieldKind::Text, text) => json!(text.unwrap_or_default()),
+        (FieldKind::Duration | FieldKind::DurationOrNanoseconds, text) => {
             json!(duration::format(text.and_then(duration::parse).unwrap_or_default()))
         }
-        (Kind::Quantity, _) => json!("0"),
-        (Kind::Switches | Kind::Section, _) => json!({}),
-        (Kind::Texts | Kind::Sections, _) => json!([]),
+        (FieldKind::Quantity, _) => json!("0"),
+        (FieldKind::Switches | FieldKind::Section, _) => json!({}),
+        (FieldKind::Texts | FieldKind::Sections, _) => json!([]),
     }
 }
 
 /// One way to write each value, so that equal ones are equal.
-fn normal(kind: Kind, value: &Value) -> Value {
+fn normal(kind: FieldKind, value: &Value) -> Value {
     match (kind, value) {
-        (Kind::Duration | Kind::DurationOrNanoseconds, Value::String(text)) => {
+        (FieldKind::Duration | FieldKind::DurationOrNanoseconds, Value::String(text)) => {
             json!(duration::format(duration::parse(text).unwrap_or_default()))
         }
-        (Kind::DurationOrNanoseconds, value) => {
+        (FieldKind::DurationOrNanoseconds, value) => {
             json!(duration::format(Duration::from_nanos(
                 value.as_u64().unwrap_or_default()
             )))
         }
-        (Kind::Quantity, Value::Number(number)) => json!(number.to_string()),
-        (Kind::Number, value) => match value.as_f64() {
+        (FieldKind::Quantity, Value::Number(number)) => json!(number.to_string()),
+        (FieldKind::Number, value) => match value.as_f64() {
             #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
             Some(number) if number.fract() == 0.0 && number.abs() < 1e9 => json!(number as i64),
             _ => value.clone(),
@@ -280,10 +280,10 @@ fn normal(kind: Kind, value: &Value) -> Value {
     }
 }
 
-fn is_empty(kind: Kind, value: &Value) -> bool {
+fn is_empty(kind: FieldKind, value: &Value) -> bool {
     match value {
         Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) if kind == Kind::Text => text.is_empty(),
+        Value::String(text) if kind == FieldKind::Text => text.is_empty(),
         Value::String(text) => duration::parse(text).is_some_and(|time| time.is_zero()),
         _ => false,
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::document::{lookup, put};
 use super::schema::Change;
-use super::schema::{Fate, Kind, SCHEMAS, Schema, kube_proxy, tandem};
+use super::schema::{Fate, FieldKind, SCHEMAS, Schema, kube_proxy, tandem};
 use super::settings::Settings;
 use crate::node_settings::{DetectLocal, PodRanges};
 
@@ -128,7 +128,7 @@ pub struct Changes {
 
 impl Changes {
     fn compare(&mut self, schema: &Schema, old: &Value, new: &Value) {
-        for field in schema.fields.iter().filter(|field| field.kind != Kind::Section) {
+        for field in schema.fields.iter().filter(|field| field.kind != FieldKind::Section) {
             let (old, new) = (lookup(old, field.path), lookup(new, field.path));
             let Fate::Honoured(change) = field.fate else { continue };
             if old == new {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::schema::{Change, Fate, Field, Kind, SCHEMAS, Schema, Unused, nearest};
+use super::schema::{Change, Fate, Field, FieldKind, SCHEMAS, Schema, Unused, nearest};
 
 /// How wide a line may be.
 const WIDTH: usize = 80;
@@ -117,7 +117,7 @@ fn fields(out: &mut String, schema: &Schema, path: &str, recursive: bool) {
 fn tree(out: &mut String, schema: &Schema, path: &str, indent: usize) {
     for field in schema.below(path) {
         let _ = writeln!(out, "{:indent$}{}\t<{}>", "", name(field), field.kind.name());
-        if matches!(field.kind, Kind::Section | Kind::Sections) {
+        if matches!(field.kind, FieldKind::Section | FieldKind::Sections) {
             tree(out, schema, field.path, indent + 2);
         }
     }

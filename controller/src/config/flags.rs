@@ -5,7 +5,7 @@ use serde_json::{Number, Value, json};
 use super::ConfigError;
 use super::document::Document;
 use super::schema::flags::{FLAGS, Flag, Sets};
-use super::schema::{self, Kind};
+use super::schema::{self, FieldKind};
 use super::words::{NO_SWITCHES, boolean, switches};
 
 /// The flags of a command line, in the order of the table.
@@ -109,17 +109,17 @@ fn value(flag: &Flag, given: &[String]) -> Result<Value, ConfigError> {
     };
     let pieces = || given.iter().flat_map(|text| text.split(','));
     Ok(match flag.kind {
-        Kind::Boolean => Value::Bool(boolean(last).ok_or_else(|| wrong("not true or false"))?),
-        Kind::Integer | Kind::Unsigned => {
+        FieldKind::Boolean => Value::Bool(boolean(last).ok_or_else(|| wrong("not true or false"))?),
+        FieldKind::Integer | FieldKind::Unsigned => {
             let number = last.parse::<i64>().map_err(|_| wrong("not an integer"))?;
             json!(number)
         }
-        Kind::Number => {
+        FieldKind::Number => {
             let number = last.parse::<f64>().ok().and_then(Number::from_f64);
             Value::Number(number.ok_or_else(|| wrong("not a number"))?)
         }
-        Kind::Texts => pieces().filter(|text| !text.is_empty()).collect(),
-        Kind::Switches => switches(&given.join(",")).ok_or_else(|| wrong(NO_SWITCHES))?,
+        FieldKind::Texts => pieces().filter(|text| !text.is_empty()).collect(),
+        FieldKind::Switches => switches(&given.join(",")).ok_or_else(|| wrong(NO_SWITCHES))?,
         _ => json!(last),
     })
 }

@@ -28,7 +28,7 @@ pub use flags::Flags;
 pub use live::{FileState, Live, Reread};
 pub use load::{Loaded, Sources};
 pub use schema::flags::{FLAGS, Flag, Sets};
-pub use schema::{Change, Default, Fate, Field, Kind, SCHEMAS, Schema, Unused, Why};
+pub use schema::{Change, Default, Fate, Field, FieldKind, SCHEMAS, Schema, Unused, Why};
 pub use settings::{Conntrack, ConntrackMax, LogFormat, Settings};
 
 /// Why there is no configuration.

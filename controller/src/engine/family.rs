@@ -16,10 +16,10 @@ use asked::Lack;
 
 use super::Now;
 use super::disputes::Disputes;
+use super::inputs::Inputs;
 use super::observer::Observer;
 use super::retry::Retry;
 use super::snapshot::{FamilyStatus, SetAside};
-use super::world::World;
 use crate::event::Around;
 use crate::index::ChangedServices;
 
@@ -116,26 +116,26 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Notes what changed; [`Self::sync`] brings it to the data plane.
-    pub fn mark(&mut self, changed: &ChangedServices, node_changed: bool, world: &World<'_>) {
+    pub fn mark(&mut self, changed: &ChangedServices, node_changed: bool, inputs: &Inputs<'_>) {
         let here = changed.iter().filter(|(_, families)| families.contains(F::FAMILY));
         self.pending.extend(here.map(|(key, _)| key.clone()));
         if node_changed {
             self.node_pending = true;
-            self.know(world);
-            if self.rules != world.rules(&self.node_rows) {
+            self.know(inputs);
+            if self.rules != inputs.rules(&self.node_rows) {
                 // They are replaced where the tables are opened.
                 self.plane = None;
             }
             if self.zone != self.node.zone {
                 self.zone.clone_from(&self.node.zone);
-                let hinted = world
+                let hinted = inputs
                     .services
                     .iter()
                     .filter(|(_, entry)| entry.slices.iter().any(|slice| !slice.hints.is_empty()));
                 self.pending.extend(hinted.map(|(key, _)| key.clone()));
             }
             // Whether the node itself is inside a source range decides about a Service's rows.
-            let restricted = world
+            let restricted = inputs
                 .services
                 .iter()
                 .filter(|(_, entry)| entry.service.as_ref().is_some_and(|s| s.restricted.any()));
@@ -145,7 +145,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Brings everything that is due to the data plane. The families are independent: an error is kept here, with the
     /// time of the next try.
-    pub fn sync(&mut self, world: &World<'_>, now: Now) {
+    pub fn sync(&mut self, inputs: &Inputs<'_>, now: Now) {
         if self.failure.as_ref().is_some_and(|failure| !failure.due(now.monotonic)) {
             return;
         }
@@ -159,13 +159,13 @@ impl<F: Family> FamilyEngine<F> {
         if idle && self.plane.is_some() && self.failure.is_none() {
             return;
         }
-        let result = self.start(world).and_then(|()| {
+        let result = self.start(inputs).and_then(|()| {
             let pending = std::mem::take(&mut self.pending);
-            self.bring(pending.into_iter().collect(), world, now)?;
-            due.into_iter().try_for_each(|key| self.bring(vec![key], world, now))?;
+            self.bring(pending.into_iter().collect(), inputs, now)?;
+            due.into_iter().try_for_each(|key| self.bring(vec![key], inputs, now))?;
             match self.served_by_free_ids() {
                 waiting if waiting.is_empty() => Ok(()),
-                waiting => self.bring(waiting, world, now),
+                waiting => self.bring(waiting, inputs, now),
             }
         });
         match result {
@@ -254,33 +254,33 @@ impl<F: Family> FamilyEngine<F> {
         &self.node_rows
     }
 
-    fn know(&mut self, world: &World<'_>) {
-        self.node = world.node(&self.found);
-        self.node_rows = Arc::new(world.node_rows(&self.node));
+    fn know(&mut self, inputs: &Inputs<'_>) {
+        self.node = inputs.node(&self.found);
+        self.node_rows = Arc::new(inputs.node_rows(&self.node));
     }
 
     /// Opens the data plane and takes over what it holds, where that is still to be done.
-    fn start(&mut self, world: &World<'_>) -> Result<(), String> {
+    fn start(&mut self, inputs: &Inputs<'_>) -> Result<(), String> {
         if self.plane.is_some() {
             return Ok(());
         }
-        let mut rules = world.rules(&self.node_rows);
-        if !self.opened && world.asks_the_tables(&self.node_rows) {
+        let mut rules = inputs.rules(&self.node_rows);
+        if !self.opened && inputs.asks_the_tables(&self.node_rows) {
             // The tables themselves know, and are asked by opening them: until then their rules tell pods as before.
             rules.detect_local = DetectLocal::Sources(());
         }
-        self.open(rules, world)?;
-        let rules = world.rules(&self.node_rows);
+        self.open(rules, inputs)?;
+        let rules = inputs.rules(&self.node_rows);
         if rules != self.rules {
             self.plane = None;
-            self.open(rules, world)?;
+            self.open(rules, inputs)?;
         }
         self.node_pending = true;
-        self.pending.extend(world.services.keys().cloned());
+        self.pending.extend(inputs.services.keys().cloned());
         Ok(())
     }
 
-    fn open(&mut self, rules: RuleSettings, world: &World<'_>) -> Result<(), String> {
+    fn open(&mut self, rules: RuleSettings, inputs: &Inputs<'_>) -> Result<(), String> {
         self.rules = rules;
         let mut plane = (self.open)(self.rules).map_err(|error| error.to_string())?;
         let rows = plane.read().map_err(|error| error.to_string())?;
@@ -297,7 +297,7 @@ impl<F: Family> FamilyEngine<F> {
         if !std::mem::replace(&mut self.opened, true) {
             self.status.adopted = found;
             self.found = table.node().clone();
-            self.know(world);
+            self.know(inputs);
         }
         self.table = table;
         self.status.disputes = Disputes::default();
@@ -309,7 +309,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Plans these Services and applies what differs. Services whose rows are refused are set aside, all others go
     /// through.
-    fn bring(&mut self, services: Vec<ObjectKey>, world: &World<'_>, now: Now) -> Result<(), String> {
+    fn bring(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>, now: Now) -> Result<(), String> {
         let mut queue = services;
         queue.reverse();
         let mut without_way = Vec::new();
@@ -322,7 +322,7 @@ impl<F: Family> FamilyEngine<F> {
             }
             let mut batch = Vec::new();
             while let Some(key) = queue.pop() {
-                self.plan(&key, world);
+                self.plan(&key, inputs);
                 batch.push(key);
                 if self.phase == Phase::Loading && self.table.waiting() >= CHUNK {
                     break;
@@ -331,16 +331,16 @@ impl<F: Family> FamilyEngine<F> {
             let last = queue.is_empty();
             let orphans = last && self.table.has_orphans();
             if orphans {
-                self.drop_orphans(&batch, world);
+                self.drop_orphans(&batch, inputs);
             }
-            match self.flush(world, orphans) {
+            match self.flush(inputs, orphans) {
                 Ok(()) => {
                     for key in &batch {
                         self.set_aside.remove(key);
                     }
                     if last {
                         self.phase = Phase::Settled;
-                        self.make_do(without_way, world)?;
+                        self.make_do(without_way, inputs)?;
                         self.tell(|observer| observer.loaded());
                         return Ok(());
                     }
@@ -371,14 +371,14 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Applies what the table has waiting; the table is as before where the data plane does not take it.
     /// `orphans`: rows that nobody claimed are among what goes.
-    fn flush(&mut self, world: &World<'_>, orphans: bool) -> Result<(), Refusal> {
+    fn flush(&mut self, inputs: &Inputs<'_>, orphans: bool) -> Result<(), Refusal> {
         let delta = self.table.take();
         if !delta.is_empty() {
             self.tell(|observer| observer.applying(&delta));
             if let Err(error) = self.apply(&delta) {
                 return Err(self.roll_back(error));
             }
-            self.note_change(&delta, world.time);
+            self.note_change(&delta, inputs.time);
         }
         self.table.commit();
         self.tell(|observer| observer.committed(&delta, orphans));

@@ -12,12 +12,12 @@
 mod changed;
 mod disputes;
 mod family;
+mod inputs;
 mod observer;
 mod problems;
 mod retry;
 mod run;
 mod snapshot;
-mod world;
 
 #[cfg(test)]
 mod tests;
@@ -34,10 +34,10 @@ use tokio::sync::watch;
 pub use changed::{Changed, Pulse};
 pub use disputes::{Disputes, Place};
 pub use family::FamilyEngine;
+pub use inputs::Inputs;
 pub use observer::Observer;
 pub use problems::NodeProblem;
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
-pub use world::World;
 
 use crate::event::{Event, Kind, Object, Reach};
 use crate::index::{ChangedServices, Index};
@@ -237,7 +237,7 @@ impl Engine {
         if self.index.complete() {
             changed = self.index.take_changed();
             let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
-            let world = World {
+            let inputs = Inputs {
                 services: self.index.services(),
                 node: self.index.node().map(|node| &**node),
                 heard: self.index.heard(),
@@ -246,10 +246,10 @@ impl Engine {
                 interfaces: self.index.interfaces(),
                 time: now.wall,
             };
-            self.v4.mark(&changed, node_changed, &world);
-            self.v6.mark(&changed, node_changed, &world);
-            self.v4.sync(&world, now);
-            self.v6.sync(&world, now);
+            self.v4.mark(&changed, node_changed, &inputs);
+            self.v6.mark(&changed, node_changed, &inputs);
+            self.v4.sync(&inputs, now);
+            self.v6.sync(&inputs, now);
             if node_changed {
                 self.node = self.index.node().map(|node| self.as_it_counts(node));
                 self.look = true;

@@ -55,7 +55,9 @@ impl Host {
     fn services(&self) -> (HashSet<String>, HashSet<String>) {
         fn labels<F: Family>(kernel: &Memory<F>) -> HashSet<String> {
             let rows = kernel.rows();
-            let services = rows.iter().filter(|row| row.kind() == tandem_core::row::Kind::Service);
+            let services = rows
+                .iter()
+                .filter(|row| row.kind() == tandem_core::row::RowKind::Service);
             services.filter_map(Row::label).map(str::to_owned).collect()
         }
         (labels(&self.v4), labels(&self.v6))

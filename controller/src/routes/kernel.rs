@@ -37,13 +37,13 @@ pub struct RoutesError {
 
 /// The routes of this network namespace.
 #[derive(Default)]
-pub struct Kernel {
+pub struct KernelRoutes {
     socket: Option<NetlinkSocket>,
     /// The routes that are there; none before they were read.
     there: Option<BTreeSet<IpNet>>,
 }
 
-impl Kernel {
+impl KernelRoutes {
     /// Makes the routes as they are to be, and the rule of each family that has any. Tells whether that took a route or a
     /// rule that was not there, or took one away.
     pub fn bring(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {

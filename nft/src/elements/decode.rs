@@ -244,7 +244,7 @@ fn row<F: Family>(set: Set, element: &Element<'_>, ways: &Ways) -> Option<Row<F>
         Set::NodeAddresses => Row::NodeAddress { addr: key.addr::<F>()? },
         Set::Hairpin => {
             let (from, to) = (key.addr::<F>()?, key.addr::<F>()?);
-            (from == to).then_some(Row::Hairpin { addr: from })?
+            (from == to).then_some(Row::LocalEndpoint { addr: from })?
         }
         Set::RestrictedFrontends => Row::Restricted { at: key.socket()? },
         Set::AllowedSources => {

@@ -123,7 +123,7 @@ pub(crate) fn set_of<F: Family>(row: &Row<F>) -> Set {
         Row::ServiceCidr { .. } => Set::ServiceCidrs,
         Row::LocalPods { .. } => Set::LocalPods,
         Row::NodeAddress { .. } => Set::NodeAddresses,
-        Row::Hairpin { .. } => Set::Hairpin,
+        Row::LocalEndpoint { .. } => Set::Hairpin,
         Row::Restricted { .. } => Set::RestrictedFrontends,
         Row::AllowedSource { .. } => Set::AllowedSources,
     }
@@ -148,7 +148,7 @@ pub(crate) fn keys_of<F: Family>(row: &Row<F>) -> Keys {
         }
         Row::EndpointId { id, .. } => key.endpoint(*id),
         Row::ClusterIp { addr } | Row::NodeAddress { addr } => key.addr::<F>(addr),
-        Row::Hairpin { addr } => key.addr::<F>(addr).addr::<F>(addr),
+        Row::LocalEndpoint { addr } => key.addr::<F>(addr).addr::<F>(addr),
         Row::ServiceCidr { net } | Row::LocalPods { net } => {
             let net: IpNet = (*net).into();
             return Keys::Until(key.ip(net.network()), after(net.broadcast()).map(|addr| key.ip(addr)));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use tandem_core::family::Family;
 use tandem_core::plane::Delta;
-use tandem_core::row::{Kind, Row};
+use tandem_core::row::{Row, RowKind};
 
 use crate::elements::key::{Key, Keys, keys_of};
 
@@ -22,21 +22,21 @@ enum Change<'a, F: Family> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     /// Endpoints, which no count reaches yet.
-    Comes(Kind),
+    Comes(RowKind),
     /// Endpoints take the place of others.
     SlotChanges,
     /// What stands by itself.
-    Alone(Kind),
+    Alone(RowKind),
     /// Counts, for which all endpoints are there now; none that goes is within one from here on.
     Counts,
     /// What frontends need, then they themselves.
-    Front(Kind),
+    Front(RowKind),
     /// Frontends lead to other lists.
     FrontendChanges,
     FrontendComes,
     FrontendGoes,
     /// The one that is pointed at goes after the one that points at it.
-    Goes(std::cmp::Reverse<Kind>),
+    Goes(std::cmp::Reverse<RowKind>),
 }
 
 impl<'a, F: Family> Change<'a, F> {
@@ -53,25 +53,27 @@ impl<'a, F: Family> Change<'a, F> {
         let kind = row.kind();
         match (kind, self) {
             // Ranges may not overlap, so the new ones come with the old ones going.
-            (Kind::ServiceCidr | Kind::LocalPods, _) => Turn::Alone(kind),
-            (Kind::AllowedSource, _) if frontend_of(row).is_some_and(|at| replaced.contains(&at)) => Turn::Front(kind),
-            (Kind::Frontend, Self::Replace(_)) => Turn::FrontendChanges,
-            (Kind::Frontend, Self::Add(_)) => Turn::FrontendComes,
-            (Kind::Frontend, Self::Remove(_)) => Turn::FrontendGoes,
+            (RowKind::ServiceCidr | RowKind::LocalPods, _) => Turn::Alone(kind),
+            (RowKind::AllowedSource, _) if frontend_of(row).is_some_and(|at| replaced.contains(&at)) => {
+                Turn::Front(kind)
+            }
+            (RowKind::Frontend, Self::Replace(_)) => Turn::FrontendChanges,
+            (RowKind::Frontend, Self::Add(_)) => Turn::FrontendComes,
+            (RowKind::Frontend, Self::Remove(_)) => Turn::FrontendGoes,
             (_, Self::Remove(_)) => Turn::Goes(std::cmp::Reverse(kind)),
-            (Kind::EndpointId | Kind::StickyEndpoint | Kind::Endpoint, Self::Add(_)) => Turn::Comes(kind),
-            (Kind::EndpointId | Kind::StickyEndpoint | Kind::Endpoint, Self::Replace(_)) => Turn::SlotChanges,
-            (Kind::Hairpin | Kind::NodeAddress, _) => Turn::Alone(kind),
-            (Kind::Service, _) => Turn::Counts,
-            (Kind::ClusterIp | Kind::AllowedSource | Kind::Restricted, _) => Turn::Front(kind),
+            (RowKind::EndpointId | RowKind::StickyEndpoint | RowKind::Endpoint, Self::Add(_)) => Turn::Comes(kind),
+            (RowKind::EndpointId | RowKind::StickyEndpoint | RowKind::Endpoint, Self::Replace(_)) => Turn::SlotChanges,
+            (RowKind::LocalEndpoint | RowKind::NodeAddress, _) => Turn::Alone(kind),
+            (RowKind::Service, _) => Turn::Counts,
+            (RowKind::ClusterIp | RowKind::AllowedSource | RowKind::Restricted, _) => Turn::Front(kind),
         }
     }
 
     /// What has to change in one transaction with its neighbours of the same turn, if that can be had.
     fn together(self, turn: Turn) -> Option<Key> {
         match turn {
-            Turn::Alone(Kind::ServiceCidr | Kind::LocalPods) => Some(Key::new()),
-            Turn::Front(Kind::AllowedSource) => frontend_of(self.row()),
+            Turn::Alone(RowKind::ServiceCidr | RowKind::LocalPods) => Some(Key::new()),
+            Turn::Front(RowKind::AllowedSource) => frontend_of(self.row()),
             _ => None,
         }
     }

@@ -122,7 +122,7 @@ pub(crate) fn reference<F: Family>() -> Vec<Row<F>> {
         Row::NodeAddress {
             addr: addr::<F>("192.168.0.2", "fd00:192::2"),
         },
-        Row::Hairpin { addr: pod },
+        Row::LocalEndpoint { addr: pod },
         Row::AllowedSource {
             at: web,
             source: net::<F>("198.51.100.0/24", "2001:db8:51::/48"),

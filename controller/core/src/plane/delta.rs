@@ -8,7 +8,7 @@ use crate::row::Row;
 /// The rows that one change adds, removes and gives another value. Applied whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta<F: Family> {
-    /// Rows whose key stood nowhere before, ordered by [`crate::row::Kind`]: frontends last.
+    /// Rows whose key stood nowhere before, ordered by [`crate::row::RowKind`]: frontends last.
     pub added: Vec<Row<F>>,
     /// Rows whose key stands nowhere afterwards.
     pub removed: Vec<Row<F>>,

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use crate::family::Family;
 use crate::id::{EndpointId, ServiceId};
 
-use super::{Frontend, Kind, Row, Socket};
+use super::{Frontend, Row, RowKind, Socket};
 
 /// The part of a row that no other row may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,10 +13,10 @@ use super::{Frontend, Kind, Row, Socket};
 pub enum Key<F: Family> {
     Frontend(Frontend<F>),
     Service(ServiceId),
-    Slot(Kind, ServiceId, u16),
+    Slot(RowKind, ServiceId, u16),
     EndpointId(EndpointId),
-    Addr(Kind, F::Addr),
-    Net(Kind, F::Net),
+    Addr(RowKind, F::Addr),
+    Net(RowKind, F::Net),
     Restricted(Socket<F>),
     AllowedSource(Socket<F>, F::Net),
 }
@@ -31,7 +31,7 @@ impl<F: Family> Row<F> {
                 Key::Slot(self.kind(), *service, *slot)
             }
             Self::EndpointId { id, .. } => Key::EndpointId(*id),
-            Self::ClusterIp { addr } | Self::NodeAddress { addr } | Self::Hairpin { addr } => {
+            Self::ClusterIp { addr } | Self::NodeAddress { addr } | Self::LocalEndpoint { addr } => {
                 Key::Addr(self.kind(), *addr)
             }
             Self::ServiceCidr { net } | Self::LocalPods { net } => Key::Net(self.kind(), *net),

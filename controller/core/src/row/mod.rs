@@ -173,7 +173,7 @@ pub enum Row<F: Family> {
     /// An address of this node that accepts nodePort traffic.
     NodeAddress { addr: F::Addr },
     /// An endpoint on this node that may reach itself through a Service.
-    Hairpin { addr: F::Addr },
+    LocalEndpoint { addr: F::Addr },
     /// A LoadBalancer address that only some sources may reach (loadBalancerSourceRanges).
     Restricted { at: Socket<F> },
     /// A source that may reach a restricted frontend.
@@ -182,7 +182,7 @@ pub enum Row<F: Family> {
 
 /// The kinds of rows, in the order in which they are added: whatever a row points at is there before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum RowKind {
     /// [`Row::EndpointId`]
     EndpointId,
     /// [`Row::StickyEndpoint`]
@@ -199,8 +199,8 @@ pub enum Kind {
     LocalPods,
     /// [`Row::NodeAddress`]
     NodeAddress,
-    /// [`Row::Hairpin`]
-    Hairpin,
+    /// [`Row::LocalEndpoint`]
+    LocalEndpoint,
     /// [`Row::AllowedSource`]
     AllowedSource,
     /// [`Row::Restricted`]
@@ -211,20 +211,20 @@ pub enum Kind {
 
 impl<F: Family> Row<F> {
     /// The row's kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RowKind {
         match self {
-            Self::Frontend { .. } => Kind::Frontend,
-            Self::Service { .. } => Kind::Service,
-            Self::Endpoint { .. } => Kind::Endpoint,
-            Self::StickyEndpoint { .. } => Kind::StickyEndpoint,
-            Self::EndpointId { .. } => Kind::EndpointId,
-            Self::ClusterIp { .. } => Kind::ClusterIp,
-            Self::ServiceCidr { .. } => Kind::ServiceCidr,
-            Self::LocalPods { .. } => Kind::LocalPods,
-            Self::NodeAddress { .. } => Kind::NodeAddress,
-            Self::Hairpin { .. } => Kind::Hairpin,
-            Self::Restricted { .. } => Kind::Restricted,
-            Self::AllowedSource { .. } => Kind::AllowedSource,
+            Self::Frontend { .. } => RowKind::Frontend,
+            Self::Service { .. } => RowKind::Service,
+            Self::Endpoint { .. } => RowKind::Endpoint,
+            Self::StickyEndpoint { .. } => RowKind::StickyEndpoint,
+            Self::EndpointId { .. } => RowKind::EndpointId,
+            Self::ClusterIp { .. } => RowKind::ClusterIp,
+            Self::ServiceCidr { .. } => RowKind::ServiceCidr,
+            Self::LocalPods { .. } => RowKind::LocalPods,
+            Self::NodeAddress { .. } => RowKind::NodeAddress,
+            Self::LocalEndpoint { .. } => RowKind::LocalEndpoint,
+            Self::Restricted { .. } => RowKind::Restricted,
+            Self::AllowedSource { .. } => RowKind::AllowedSource,
         }
     }
 

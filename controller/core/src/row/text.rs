@@ -52,7 +52,7 @@ impl<F: Family> fmt::Display for Row<F> {
             Self::ServiceCidr { net } => write!(f, "service-cidr {net}"),
             Self::LocalPods { net } => write!(f, "local-pods {net}"),
             Self::NodeAddress { addr } => write!(f, "node-address {addr}"),
-            Self::Hairpin { addr } => write!(f, "hairpin {addr}"),
+            Self::LocalEndpoint { addr } => write!(f, "hairpin {addr}"),
             Self::Restricted { at } => write!(f, "restricted {at}"),
             Self::AllowedSource { at, source } => write!(f, "allowed-source {at} . {source}"),
         }?;
@@ -76,7 +76,7 @@ impl<F: Family> Row<F> {
             | Self::ServiceCidr { .. }
             | Self::LocalPods { .. }
             | Self::NodeAddress { .. }
-            | Self::Hairpin { .. }
+            | Self::LocalEndpoint { .. }
             | Self::Restricted { .. }
             | Self::AllowedSource { .. } => None,
         }

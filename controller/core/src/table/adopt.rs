@@ -87,7 +87,7 @@ impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
                 }
                 // The table works out by itself which addresses are ClusterIPs.
                 Row::StickyEndpoint { .. } | Row::ClusterIp { .. } => {}
-                Row::Hairpin { addr } => drop(hairpin.insert(addr)),
+                Row::LocalEndpoint { addr } => drop(hairpin.insert(addr)),
                 Row::ServiceCidr { net } => drop(node.service_cidrs.insert(net)),
                 Row::LocalPods { net } => drop(node.local_pods.insert(net)),
                 Row::NodeAddress { addr } => drop(node.node_addresses.insert(addr)),

@@ -9,14 +9,14 @@ use super::journal::Journal;
 
 /// A frontend in the hands of a Service port.
 #[derive(Clone, Debug)]
-pub(super) struct Held<F: Family> {
+pub(super) struct HeldFrontend<F: Family> {
     /// The Service port's id for all endpoints.
     pub(super) id: ServiceId,
     pub(super) plan: FrontendPlan<F>,
     pub(super) label: Label,
 }
 
-impl<F: Family> Held<F> {
+impl<F: Family> HeldFrontend<F> {
     fn row(&self) -> Row<F> {
         let service = if self.plan.local { self.id.local() } else { self.id };
         Row::Frontend {

@@ -29,7 +29,7 @@ use crate::row::{Class, Frontend, Pick, Protocol, Row};
 
 use claims::{Claims, Rank};
 use counted::Counted;
-use frontends::Held;
+use frontends::HeldFrontend;
 use ids::Ids;
 use journal::Journal;
 use node::write_node;
@@ -356,12 +356,14 @@ impl<F: Family> Table<F> {
         }
         for (frontend, claims) in &self.claims {
             let held = claims.holder().and_then(|holder| self.held(holder, *frontend));
-            Held::write(None, held.as_ref(), journal);
+            HeldFrontend::write(None, held.as_ref(), journal);
         }
         self.cluster_ips
             .keys()
             .for_each(|addr| journal.add(Row::ClusterIp { addr }));
-        self.hairpin.keys().for_each(|addr| journal.add(Row::Hairpin { addr }));
+        self.hairpin
+            .keys()
+            .for_each(|addr| journal.add(Row::LocalEndpoint { addr }));
         write_node(&NodeRows::default(), &self.node, journal);
     }
 
@@ -453,7 +455,7 @@ impl<F: Family> Table<F> {
             self.claims.remove(&frontend);
         }
         let after = holder.and_then(|holder| self.held(holder, frontend));
-        Held::write(before.as_ref(), after.as_ref(), &mut self.journal);
+        HeldFrontend::write(before.as_ref(), after.as_ref(), &mut self.journal);
         if let Frontend::Address {
             class: Class::Cluster,
             at,
@@ -468,7 +470,7 @@ impl<F: Family> Table<F> {
         }
     }
 
-    fn held(&self, holder: ServiceId, frontend: Frontend<F>) -> Option<Held<F>> {
+    fn held(&self, holder: ServiceId, frontend: Frontend<F>) -> Option<HeldFrontend<F>> {
         self.programmed.get(&holder)?.held(holder, frontend)
     }
 
@@ -479,12 +481,12 @@ impl<F: Family> Table<F> {
         }
         for addr in new.iter().copied() {
             if self.hairpin.add(addr) {
-                self.journal.add(Row::Hairpin { addr });
+                self.journal.add(Row::LocalEndpoint { addr });
             }
         }
         for addr in old.iter().copied() {
             if self.hairpin.remove(addr) {
-                self.journal.remove(Row::Hairpin { addr });
+                self.journal.remove(Row::LocalEndpoint { addr });
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::plan::{FrontendPlan, NoEndpoints, PortKey, Usable};
 use crate::row::{Frontend, Label, Pick, Port, Row};
 
 use super::claims::Rank;
-use super::frontends::Held;
+use super::frontends::HeldFrontend;
 use super::journal::Journal;
 use super::slots::Slots;
 use super::{Limit, capacity};
@@ -42,9 +42,9 @@ impl<F: Family> Programmed<F> {
     }
 
     /// What this port has planned for a frontend.
-    pub(super) fn held(&self, id: ServiceId, frontend: Frontend<F>) -> Option<Held<F>> {
+    pub(super) fn held(&self, id: ServiceId, frontend: Frontend<F>) -> Option<HeldFrontend<F>> {
         let plan = self.plan(frontend)?.clone();
-        Some(Held {
+        Some(HeldFrontend {
             id,
             plan,
             label: self.label.clone(),

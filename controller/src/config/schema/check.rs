@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Kind, Schema};
+use super::{FieldKind, Schema};
 use crate::config::duration;
 
 /// A value that does not fit, or a field that is not there.
@@ -45,20 +45,22 @@ fn section(schema: &Schema, value: &Value, path: &str, place: &str) -> Result<()
             continue;
         }
         match (field.kind, value) {
-            (Kind::Section, value) => section(schema, value, &path, &place)?,
-            (Kind::Sections, Value::Array(list)) => {
+            (FieldKind::Section, value) => section(schema, value, &path, &place)?,
+            (FieldKind::Sections, Value::Array(list)) => {
                 for (index, value) in list.iter().enumerate() {
                     section(schema, value, &path, &format!("{place}[{index}]"))?;
                 }
             }
-            (Kind::Texts, Value::Array(list)) => {
+            (FieldKind::Texts, Value::Array(list)) => {
                 for (index, value) in list.iter().enumerate() {
-                    fits(Kind::Text, value).map_err(|problem| misfit(&format!("{place}[{index}]"), value, problem))?;
+                    fits(FieldKind::Text, value)
+                        .map_err(|problem| misfit(&format!("{place}[{index}]"), value, problem))?;
                 }
             }
-            (Kind::Switches, Value::Object(map)) => {
+            (FieldKind::Switches, Value::Object(map)) => {
                 for (name, value) in map {
-                    fits(Kind::Boolean, value).map_err(|problem| misfit(&format!("{place}.{name}"), value, problem))?;
+                    fits(FieldKind::Boolean, value)
+                        .map_err(|problem| misfit(&format!("{place}.{name}"), value, problem))?;
                 }
             }
             (kind, value) => fits(kind, value).map_err(|problem| misfit(&place, value, problem))?,
@@ -67,34 +69,34 @@ fn section(schema: &Schema, value: &Value, path: &str, place: &str) -> Result<()
     Ok(())
 }
 
-fn fits(kind: Kind, value: &Value) -> Result<(), &'static str> {
+fn fits(kind: FieldKind, value: &Value) -> Result<(), &'static str> {
     let (fits, wanted) = match kind {
-        Kind::Boolean => (value.is_boolean(), "not true or false"),
-        Kind::Integer => {
+        FieldKind::Boolean => (value.is_boolean(), "not true or false"),
+        FieldKind::Integer => {
             let fits = value.as_i64().is_some_and(|number| i32::try_from(number).is_ok());
             (fits, "not an integer of 32 bits")
         }
-        Kind::Unsigned => {
+        FieldKind::Unsigned => {
             let fits = value.as_u64().is_some_and(|number| u32::try_from(number).is_ok());
             (fits, "not an integer of 32 bits that is not negative")
         }
-        Kind::Number => {
+        FieldKind::Number => {
             let fits = value.as_f64().is_some_and(|number| number.abs() <= f64::from(f32::MAX));
             (fits, "not a number of 32 bits")
         }
-        Kind::Text => (value.is_string(), "not a text (a number or true needs quotes)"),
-        Kind::Duration => (is_duration(value), "not a duration of 0 or more, like 30s, 1m30s or 1h"),
-        Kind::DurationOrNanoseconds => {
+        FieldKind::Text => (value.is_string(), "not a text (a number or true needs quotes)"),
+        FieldKind::Duration => (is_duration(value), "not a duration of 0 or more, like 30s, 1m30s or 1h"),
+        FieldKind::DurationOrNanoseconds => {
             let fits = value.as_u64().is_some() || is_duration(value);
             (fits, "not a duration of 0 or more, like 5s")
         }
-        Kind::Quantity => {
+        FieldKind::Quantity => {
             let fits = value.as_u64().is_some() || value.as_str().is_some_and(is_quantity);
             (fits, "not a number of bytes, like 512, 1K or 2Ki")
         }
-        Kind::Texts => (false, "not a list of texts"),
-        Kind::Switches => (false, "not a section of names with true or false"),
-        Kind::Section | Kind::Sections => (false, "not a list of sections"),
+        FieldKind::Texts => (false, "not a list of texts"),
+        FieldKind::Switches => (false, "not a section of names with true or false"),
+        FieldKind::Section | FieldKind::Sections => (false, "not a list of sections"),
     };
     if fits { Ok(()) } else { Err(wanted) }
 }

@@ -1,7 +1,7 @@
 //! The flags of `tandem run`: those of kube-proxy 1.36 with the same meaning, those that kube-proxy once had, and
 //! Tandem's own. The command line is made of this table.
 
-use super::Kind::{self, Boolean, Duration, Integer, Number, Switches, Text, Texts, Unsigned};
+use super::FieldKind::{self, Boolean, Duration, Integer, Number, Switches, Text, Texts, Unsigned};
 use Sets::{Always, Dropped, Itself, KubeProxy, Nothing, Own, Tandem};
 
 /// One flag.
@@ -10,7 +10,7 @@ pub struct Flag {
     /// Its name, without dashes.
     pub name: &'static str,
     /// What may stand after it.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// What it does.
     pub sets: Sets,
     /// What it means.

@@ -3,10 +3,10 @@
 use super::Change::{Live, Restart};
 use super::Default::{Empty, Nothing, Unset};
 use super::Fate::{Honoured, Ignored, Section};
-use super::Kind::{
+use super::FieldKind::{
     Boolean, Duration, DurationOrNanoseconds, Integer, Number, Quantity, Sections, Switches, Text, Texts, Unsigned,
 };
-use super::{Kind, Schema, fields, unused};
+use super::{FieldKind, Schema, fields, unused};
 
 pub(crate) static SCHEMA: Schema = Schema {
     kind: "KubeProxyConfiguration",
@@ -26,7 +26,7 @@ const WINDOWS: &str = "it is about Windows only";
 const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";
 const VMODULE: &str =
     "it names files of kube-proxy's source; log.level of TandemConfiguration does the same for Tandem's";
-const OBJECT: Kind = Kind::Section;
+const OBJECT: FieldKind = FieldKind::Section;
 
 fields! {
     "apiVersion", Text, Nothing, Honoured(Restart), "kubeproxy.config.k8s.io/v1alpha1, and nothing else.";

@@ -37,7 +37,7 @@ pub struct Field {
     /// Its path: `conntrack.maxPerCore`.
     pub path: &'static str,
     /// What may stand there.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// What it is where it is not set.
     pub default: Default,
     /// What Tandem does with it.
@@ -49,13 +49,15 @@ pub struct Field {
 impl Field {
     /// What it is where it is not set, for people; none where that is no value.
     pub fn default_text(&self) -> Option<&'static str> {
-        self.default.text().or((self.kind == Kind::Boolean).then_some("false"))
+        self.default
+            .text()
+            .or((self.kind == FieldKind::Boolean).then_some("false"))
     }
 }
 
 /// What may stand in a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     /// `true` or `false`.
     Boolean,
     /// A 32-bit integer.
@@ -82,7 +84,7 @@ pub enum Kind {
     Sections,
 }
 
-impl Kind {
+impl FieldKind {
     /// As kubectl explain names types.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use super::Change::{Live, Restart};
 use super::Default::{Empty, Nothing, Unset};
 use super::Fate::{Honoured, Section};
-use super::Kind::{Boolean, Section as OBJECT, Text};
+use super::FieldKind::{Boolean, Section as OBJECT, Text};
 use super::{Schema, fields, unused};
 
 pub(crate) static SCHEMA: Schema = Schema {

@@ -9,21 +9,21 @@ use crate::config::document::put;
 use crate::config::schema::{kube_proxy, tandem, words};
 
 /// What does not belong in a field of this kind.
-fn misfits(kind: Kind) -> Vec<Value> {
+fn misfits(kind: FieldKind) -> Vec<Value> {
     let huge_text = "x".repeat(100_000);
     let mut misfits = match kind {
-        Kind::Boolean => vec![json!("true"), json!(1)],
-        Kind::Integer => vec![
+        FieldKind::Boolean => vec![json!("true"), json!(1)],
+        FieldKind::Integer => vec![
             json!("7"),
             json!(1.5),
             json!(2_147_483_648_i64),
             json!(-2_147_483_649_i64),
             json!(1e300),
         ],
-        Kind::Unsigned => vec![json!("7"), json!(-1), json!(4_294_967_296_i64), json!(u64::MAX)],
-        Kind::Number => vec![json!("7"), json!(1e300), json!(-1e39)],
-        Kind::Text => vec![json!(7), json!(true), json!(u64::MAX)],
-        Kind::Duration => vec![
+        FieldKind::Unsigned => vec![json!("7"), json!(-1), json!(4_294_967_296_i64), json!(u64::MAX)],
+        FieldKind::Number => vec![json!("7"), json!(1e300), json!(-1e39)],
+        FieldKind::Text => vec![json!(7), json!(true), json!(u64::MAX)],
+        FieldKind::Duration => vec![
             json!(30),
             json!("soon"),
             json!("-1s"),
@@ -31,15 +31,18 @@ fn misfits(kind: Kind) -> Vec<Value> {
             json!("9".repeat(30) + "h"),
             json!(huge_text),
         ],
-        Kind::DurationOrNanoseconds => vec![json!("soon"), json!(-1), json!(1.5), json!("-1s")],
-        Kind::Quantity => vec![json!("much"), json!(-1), json!("9".repeat(40)), json!("1Zi")],
-        Kind::Texts => vec![json!("10.0.0.0/8"), json!({"a": 1}), json!(7), json!(vec![7; 10_000])],
-        Kind::Switches => vec![json!("a"), json!(["a"]), json!({"WatchList": "yes"})],
-        Kind::Section => vec![json!("a"), json!(7), json!([1])],
-        Kind::Sections => vec![json!("a"), json!({"filePattern": "a"}), json!([7])],
+        FieldKind::DurationOrNanoseconds => vec![json!("soon"), json!(-1), json!(1.5), json!("-1s")],
+        FieldKind::Quantity => vec![json!("much"), json!(-1), json!("9".repeat(40)), json!("1Zi")],
+        FieldKind::Texts => vec![json!("10.0.0.0/8"), json!({"a": 1}), json!(7), json!(vec![7; 10_000])],
+        FieldKind::Switches => vec![json!("a"), json!(["a"]), json!({"WatchList": "yes"})],
+        FieldKind::Section => vec![json!("a"), json!(7), json!([1])],
+        FieldKind::Sections => vec![json!("a"), json!({"filePattern": "a"}), json!([7])],
     };
     // A list or section is wrong wherever one value belongs.
-    if !matches!(kind, Kind::Texts | Kind::Switches | Kind::Section | Kind::Sections) {
+    if !matches!(
+        kind,
+        FieldKind::Texts | FieldKind::Switches | FieldKind::Section | FieldKind::Sections
+    ) {
         misfits.extend([json!(["a"]), json!({"a": "b"})]);
     }
     misfits

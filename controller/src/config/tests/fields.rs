@@ -184,7 +184,7 @@ fn every_ignored_field_is_named_with_its_reason_where_it_says_something() {
     for field in kube_proxy::SCHEMA.fields {
         let Fate::Ignored(reason) = field.fate else { continue };
         // Gates by themselves change nothing anywhere; what is in a list is named by the list.
-        if field.kind == Kind::Switches || field.path.starts_with("logging.vmodule.") {
+        if field.kind == FieldKind::Switches || field.path.starts_with("logging.vmodule.") {
             continue;
         }
         expected += 1;

@@ -408,8 +408,8 @@ fn flags_that_kube_proxy_dropped_are_named_with_the_release_and_change_nothing()
     for flag in FLAGS {
         let Sets::Dropped(release) = flag.sets else { continue };
         let value = match flag.kind {
-            Kind::Boolean => "true",
-            Kind::Integer | Kind::Unsigned => "7",
+            FieldKind::Boolean => "true",
+            FieldKind::Integer | FieldKind::Unsigned => "7",
             _ => "1s",
         };
         let warning = format!(

@@ -189,19 +189,19 @@ fn without_a_file_flags_set_fields() {
 fn every_flag_takes_a_value_of_its_type_and_refuses_another_by_name() {
     for flag in FLAGS {
         let (good, bad) = match flag.kind {
-            Kind::Boolean => ("true", Some("maybe")),
-            Kind::Integer | Kind::Unsigned => ("7", Some("x")),
-            Kind::Number => ("1.5", Some("x")),
-            Kind::Duration => ("1s", Some("soon")),
-            Kind::Switches => ("WatchList=true", Some("WatchList=maybe")),
+            FieldKind::Boolean => ("true", Some("maybe")),
+            FieldKind::Integer | FieldKind::Unsigned => ("7", Some("x")),
+            FieldKind::Number => ("1.5", Some("x")),
+            FieldKind::Duration => ("1s", Some("soon")),
+            FieldKind::Switches => ("WatchList=true", Some("WatchList=maybe")),
             _ => (text_for(flag.name), None),
         };
         // A file that is named has to be there.
         if !flag.name.ends_with("config") {
             by_flags(&[(flag.name, good)]).unwrap_or_else(|error| panic!("--{}: {error}", flag.name));
         }
-        if let Some(bad) =
-            bad.filter(|_| !matches!(flag.sets, Sets::Nothing(_) | Sets::Dropped(_)) || flag.kind != Kind::Duration)
+        if let Some(bad) = bad
+            .filter(|_| !matches!(flag.sets, Sets::Nothing(_) | Sets::Dropped(_)) || flag.kind != FieldKind::Duration)
         {
             let error = by_flags(&[(flag.name, bad)]).unwrap_err();
             assert!(error.starts_with(&format!("--{}: {bad:?}: not ", flag.name)), "{error}");

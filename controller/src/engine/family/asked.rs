@@ -10,7 +10,7 @@ use tandem_core::row::Pick;
 use tandem_core::table::Limit;
 
 use super::{FamilyEngine, Refusal};
-use crate::engine::world::World;
+use crate::engine::inputs::Inputs;
 
 /// What a Service lacks that is planned as far as limits allow.
 pub(super) struct Lack {
@@ -33,12 +33,12 @@ enum Lacks {
 impl<F: Family> FamilyEngine<F> {
     /// Serves Services for whose way to pick an endpoint no room was left by the ways that are there. They stay set aside,
     /// to be tried again.
-    pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, world: &World<'_>) -> Result<(), String> {
+    pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>) -> Result<(), String> {
         for key in services {
-            let Ok(plans) = plans::<F>(&key, world, &self.node) else {
+            let Ok(plans) = plans::<F>(&key, inputs, &self.node) else {
                 continue;
             };
-            if let Err(reason) = self.make_one_do(&key, &plans, world) {
+            if let Err(reason) = self.make_one_do(&key, &plans, inputs) {
                 self.pending.insert(key);
                 return Err(reason);
             }
@@ -46,7 +46,7 @@ impl<F: Family> FamilyEngine<F> {
         Ok(())
     }
 
-    fn make_one_do(&mut self, key: &ObjectKey, plans: &[PortPlan<F>], world: &World<'_>) -> Result<(), String> {
+    fn make_one_do(&mut self, key: &ObjectKey, plans: &[PortPlan<F>], inputs: &Inputs<'_>) -> Result<(), String> {
         let own = self.table.ways(key);
         let mut ways = self.ways();
         if own.iter().any(|(_, shared)| !shared) {
@@ -58,9 +58,9 @@ impl<F: Family> FamilyEngine<F> {
                 .collect();
             if let Some(narrow) = within(plans, &shared) {
                 self.set(key, narrow.plans);
-                if self.accepts(world)? {
+                if self.accepts(inputs)? {
                     self.set(key, plans.to_vec());
-                    if self.accepts(world)? {
+                    if self.accepts(inputs)? {
                         self.set_aside.remove(key);
                         return Ok(());
                     }
@@ -74,7 +74,7 @@ impl<F: Family> FamilyEngine<F> {
             return Ok(());
         };
         self.set(key, plans);
-        if !self.accepts(world)? {
+        if !self.accepts(inputs)? {
             return Ok(());
         }
         let (Some((port, limit)), Some(aside)) = (lack, self.set_aside.get_mut(key)) else {
@@ -90,8 +90,8 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Whether the data plane takes what waits; where it refuses rows, all is as before.
-    fn accepts(&mut self, world: &World<'_>) -> Result<bool, String> {
-        match self.flush(world, false) {
+    fn accepts(&mut self, inputs: &Inputs<'_>) -> Result<bool, String> {
+        match self.flush(inputs, false) {
             Ok(()) => Ok(true),
             Err(Refusal::Of { .. }) => Ok(false),
             Err(Refusal::Whole(reason)) => Err(reason),
@@ -104,12 +104,12 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Removes what an earlier run left and nobody claims. A Service that is set aside or too large may be served by rows
     /// that it could not claim: they stay as long as it is, and no others.
-    pub(super) fn drop_orphans(&mut self, batch: &[ObjectKey], world: &World<'_>) {
+    pub(super) fn drop_orphans(&mut self, batch: &[ObjectKey], inputs: &Inputs<'_>) {
         let batch: HashSet<&ObjectKey> = batch.iter().collect();
         let aside = self.set_aside.keys().filter(|key| !batch.contains(key));
         let too_large = self.lacks.iter().filter(|(_, lack)| lack.kind == Lacks::Everything);
         let own = aside.chain(too_large.map(|(key, _)| key)).filter_map(|key| {
-            let own = OwnFrontends::<F>::of(world.services.get(key)?.service.as_deref()?);
+            let own = OwnFrontends::<F>::of(inputs.services.get(key)?.service.as_deref()?);
             Some((own.name().clone(), own))
         });
         let own: HashMap<_, _> = own.collect();
@@ -142,8 +142,8 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Makes the table hold what a Service asks for, as far as limits allow.
-    pub(super) fn plan(&mut self, key: &ObjectKey, world: &World<'_>) {
-        let lack = match plans::<F>(key, world, &self.node) {
+    pub(super) fn plan(&mut self, key: &ObjectKey, inputs: &Inputs<'_>) {
+        let lack = match plans::<F>(key, inputs, &self.node) {
             Ok(plans) => {
                 let sticky = plans.iter().any(|plan| plan.affinity.is_some());
                 self.set(key, plans).map(|(port, limit)| Lack {
@@ -199,10 +199,10 @@ impl<F: Family> FamilyEngine<F> {
 /// What is to stand for a Service in one family, or the Service where it is too large.
 fn plans<'w, F: Family>(
     key: &ObjectKey,
-    world: &World<'w>,
+    inputs: &Inputs<'w>,
     node: &Node,
 ) -> Result<Vec<PortPlan<F>>, (&'w Service, TooLarge)> {
-    let Some(entry) = world.services.get(key) else {
+    let Some(entry) = inputs.services.get(key) else {
         return Ok(Vec::new());
     };
     let Some(service) = entry.service.as_deref() else {

@@ -116,7 +116,7 @@ pub(crate) fn meaning<F: Family>(rows: &[Row<F>]) -> Meaning {
             Row::ServiceCidr { net } => format!("service range {net}"),
             Row::LocalPods { net } => format!("pods {net}"),
             Row::NodeAddress { addr } => format!("node address {addr}"),
-            Row::Hairpin { addr } => format!("hairpin {addr}"),
+            Row::LocalEndpoint { addr } => format!("hairpin {addr}"),
             Row::Restricted { at } => {
                 assert!(sockets.contains(&socket(at)), "nobody is kept from {}", socket(at));
                 format!("{} is not for everyone", socket(at))

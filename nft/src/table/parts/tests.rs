@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_core::family::V4;
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{DataPlane, Delta};
-use tandem_core::row::{Class, Endpoint, Frontend, Kind, Pick, Port, Protocol, Row, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, Pick, Port, Protocol, Row, RowKind, Socket};
 
 use super::halves;
 use crate::elements::key::{keys_of, set_of};
@@ -127,7 +127,7 @@ fn table(numbers: &mut Numbers) -> Vec<Row<V4>> {
     }
     for n in 0..numbers.below(3) {
         let addr = endpoint(n).addr;
-        rows.extend([Row::Hairpin { addr }, Row::NodeAddress { addr }]);
+        rows.extend([Row::LocalEndpoint { addr }, Row::NodeAddress { addr }]);
     }
     rows
 }
@@ -300,7 +300,7 @@ fn ranges_that_take_the_place_of_others_come_in_one_part_with_them() {
                 part.added
                     .iter()
                     .chain(&part.removed)
-                    .filter(|row| row.kind() == Kind::AllowedSource)
+                    .filter(|row| row.kind() == RowKind::AllowedSource)
                     .count()
             })
             .filter(|count| *count > 0)

@@ -115,7 +115,7 @@ fn shared_rows_that_nobody_needs_are_strays() {
         Row::ClusterIp {
             addr: [10, 96, 0, 7].into(),
         },
-        Row::Hairpin {
+        Row::LocalEndpoint {
             addr: [10, 0, 1, 7].into(),
         },
     ]);

@@ -13,8 +13,8 @@ use tandem_core::plane::{self, RuleSettings};
 use crate::index::Services;
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
-/// The state of the world in one round.
-pub struct World<'a> {
+/// The state of the inputs in one round.
+pub struct Inputs<'a> {
     /// Services and slices.
     pub services: &'a Services,
     /// This node's object, once known.
@@ -31,7 +31,7 @@ pub struct World<'a> {
     pub time: SystemTime,
 }
 
-impl World<'_> {
+impl Inputs<'_> {
     /// This node as it counts in one family. `found` are the rows that the first opening found.
     pub fn node<F: Family>(&self, found: &NodeRows<F>) -> Node {
         self.heard.node(self.node, found, self.interfaces)
