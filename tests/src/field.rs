@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::code::root;
+
 /// How long one test may take.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -23,12 +25,6 @@ pub struct Case {
     pub title: String,
     /// The functions that prove that it does not here; there may be none yet.
     pub tests: Vec<String>,
-}
-
-/// The root of the repository.
-pub fn root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_path_buf()
 }
 
 /// Reads the table.
