@@ -12,6 +12,14 @@ log=target/test.log
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
+# Where the time went: the suites of more than a tenth of a minute, the longest first.
+awk '
+  /^ +(Running|Doc-tests) / { suite = $1 == "Doc-tests" ? "doc tests of " $2 : $2 == "unittests" ? $3 " of " $4 : $2 }
+  /^test result: / {
+    seconds = $0; sub(/.*finished in /, "", seconds); sub(/s$/, "", seconds)
+    if (seconds + 0 >= 6) printf "%6.1f min  %s\n", seconds / 60, suite
+  }' "$log" | sort -rn
+
 # A suite that crashed has no result line: it counts as one failure.
 awk -v status="$status" '
   /^ +(Running|Doc-tests) / { suites++ }
