@@ -183,7 +183,7 @@ impl Document {
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// The names of switches, and of those in a list of sections the sections themselves.
+    /// The names in a map of switches. In a list of sections, the sections themselves.
     pub(super) fn value(&self, path: &str) -> Option<&Value> {
         debug_assert!(self.schema.field(path).is_some(), "no field {path}");
         lookup(&self.values, path)

@@ -1,6 +1,6 @@
-//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. One socket per family
-//! for the life of the process, because the kernel ties a table's owner to it. Used by `Kernel`; never looks into what
-//! is sent.
+//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. A family has one
+//! socket for as long as its table is open, because the kernel ties a table's owner to it. After a failure the table is opened
+//! over a new one. Used by sessions; never looks into what is sent.
 //!
 //! The kernel carries a request out while it is being sent, so every answer waits in the socket when `send` returns:
 //! nothing here ever blocks. An empty socket without the answer means that the answer was lost.
