@@ -12,12 +12,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tandem::event::{Event, Kind, Object, ServiceCidr};
-use tandem_core::family::{Families, IpFamily};
-use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
-    TrafficPolicy,
-};
+use tandem_core::family::IpFamily;
+use tandem_core::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, SliceEndpoint, SlicePort};
 use tandem_core::row::{Port, Protocol};
+use tandem_core::samples::{mk_port, mk_service};
 
 pub use text::{node_object, service_cidr_object};
 
@@ -87,24 +85,10 @@ impl Shape {
     pub fn service(&self, n: u32) -> Service {
         Service {
             key: key(n, ""),
-            uid: None,
             created: 1_760_000_000 + i64::from(n),
-            kind: ServiceType::ClusterIp,
             cluster_ips: self.families.iter().map(|family| self.cluster_ip(n, *family)).collect(),
-            external_ips: Vec::new(),
-            ingress_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            restricted: Families::NONE,
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity: None,
-            health_check_node_port: None,
-            ports: vec![ServicePort {
-                name: "http".into(),
-                protocol: Protocol::Tcp,
-                port: PORT,
-                node_port: None,
-            }],
+            ports: vec![mk_port("http", Protocol::Tcp, PORT.get())],
+            ..mk_service("")
         }
     }
 

@@ -17,5 +17,5 @@ pub mod row;
 pub mod table;
 pub mod uid;
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;

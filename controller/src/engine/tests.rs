@@ -9,14 +9,12 @@ mod node;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use tandem_core::family::{Families, Family, IpFamily, V4, V6};
+use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::node::NodePortAddresses;
-use tandem_core::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
-    TrafficPolicy,
-};
+use tandem_core::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, SliceEndpoint, SlicePort};
 use tandem_core::plane::Memory;
 use tandem_core::row::{Pick, Port, Protocol, Row};
+use tandem_core::samples::{mk_port, mk_service};
 
 use super::*;
 use crate::event::{Kind, Object};
@@ -72,27 +70,11 @@ fn at(monotonic: Instant) -> Now {
 }
 
 fn service(name: &str, n: u8) -> Event {
-    let port = Port::new(80).unwrap();
     let service = Service {
         key: ObjectKey::new("shop", name),
-        uid: None,
-        created: 0,
-        kind: ServiceType::ClusterIp,
         cluster_ips: vec![[10, 96, 0, n].into(), format!("fd00:10:96::{n}").parse().unwrap()],
-        external_ips: Vec::new(),
-        ingress_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        restricted: Families::NONE,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        ports: vec![ServicePort {
-            name: "".into(),
-            protocol: Protocol::Tcp,
-            port,
-            node_port: None,
-        }],
+        ports: vec![mk_port("", Protocol::Tcp, 80)],
+        ..mk_service(name)
     };
     Event::Applied(Object::Service(service), Vec::new())
 }

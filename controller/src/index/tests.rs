@@ -1,6 +1,7 @@
 use super::*;
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, ServiceType, SliceEndpoint, TrafficPolicy};
+use tandem_core::object::{Conditions, SliceEndpoint};
+use tandem_core::samples::mk_service;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
@@ -9,19 +10,8 @@ fn key(name: &str) -> ObjectKey {
 fn service(name: &str) -> Event {
     let service = Service {
         key: key(name),
-        uid: None,
-        created: 0,
-        kind: ServiceType::ClusterIp,
-        cluster_ips: vec!["10.96.0.1".parse().unwrap()],
-        external_ips: Vec::new(),
-        ingress_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        restricted: Families::NONE,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
         ports: Vec::new(),
+        ..mk_service(name)
     };
     Event::Applied(Object::Service(service), Vec::new())
 }

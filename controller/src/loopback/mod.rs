@@ -114,7 +114,8 @@ fn wanted(service: &Service, own: [Option<IpAddr>; 2]) -> Wanted<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::object::{ServicePort, ServiceType, TrafficPolicy};
+    use tandem_core::object::{ServicePort, ServiceType};
+    use tandem_core::samples::mk_service;
 
     use super::*;
 
@@ -127,19 +128,10 @@ mod tests {
         };
         Service {
             key: ObjectKey::new("shop", "web"),
-            uid: None,
-            created: 0,
             kind: ServiceType::NodePort,
             cluster_ips: cluster_ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-            external_ips: Vec::new(),
-            ingress_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            restricted: tandem_core::family::Families::NONE,
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity: None,
-            health_check_node_port: None,
             ports: ports.iter().map(port).collect(),
+            ..mk_service("web")
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::configuration::Configuration;
 use super::forward::Forwarder;
 use super::side::Side;
+use crate::addresses::SERVICE_RANGES;
 use crate::cluster::{Api, Cluster, PORT, Program, path};
 use crate::eventually;
 use crate::fabric::{Fabric, GATEWAYS};
@@ -30,6 +31,9 @@ pub(super) const OWN: &str = "parity-own";
 const MARKER: &str = "marker";
 /// How long a program may take to start, or to see a change.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long kube-proxy may take to know the ranges of ClusterIPs, and how often it is started for that.
+const RANGES: Duration = Duration::from_secs(5);
+const TRIES: usize = 3;
 
 /// Both worlds and the programs in them.
 #[derive(Debug)]
@@ -102,7 +106,35 @@ impl Twins {
         for tandem in &mut self.tandems {
             tandem.wait_ready()?;
         }
-        self.settle()
+        self.settle()?;
+        (1..=NODES).try_for_each(|number| self.teach_ranges(number, &file))
+    }
+
+    /// kube-proxy writes the ranges of ServiceCIDRs down when it writes everything. One that lists them after it has done so
+    /// for the first time, as happens on a busy machine, does without them for an hour. It is then started again.
+    fn teach_ranges(&mut self, number: u8, file: &Value) -> Result<()> {
+        for _ in 0..TRIES {
+            let node = &self.sides[0].node(number)?.namespace;
+            let known = || {
+                let mut pairs = FAMILIES.iter().zip(SERVICE_RANGES);
+                let lists = |(family, range): (&&str, &str)| {
+                    let table = node.exec(&["nft", "list", "table", family, "kube-proxy"]);
+                    table.is_ok_and(|text| text.contains(range))
+                };
+                pairs.all(lists).then_some(())
+            };
+            if eventually(RANGES, known).is_some() {
+                return Ok(());
+            }
+            let place = usize::from(number) - 1;
+            eprintln!("kube-proxy on node {number} does not know the ranges of ClusterIPs: it is started again");
+            let before = self.proxies.remove(place);
+            drop(before);
+            let again = self.cluster.start_kube_proxy_with(number, file)?;
+            self.proxies.insert(place, again);
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// Stops both programs and takes their tables away.

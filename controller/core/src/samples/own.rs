@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::objects::{mk_port, mk_service};
 pub(crate) use crate::family::Families;
 use crate::family::{Family, IpFamily};
 use crate::object::{
     Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
-    TrafficPolicy,
 };
 use crate::plan::{PortKey, PortPlan, Usable, plan};
 use crate::plane::Delta;
@@ -32,27 +32,7 @@ pub(crate) fn closed(both: bool) -> Families {
     if both { Families::BOTH } else { Families::NONE }
 }
 
-/// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP.
-pub(crate) fn mk_service(name: &str) -> Service {
-    Service {
-        key: ObjectKey::new("ns", name),
-        uid: None,
-        created: 0,
-        kind: ServiceType::ClusterIp,
-        cluster_ips: ips(&["10.96.0.1"]),
-        external_ips: Vec::new(),
-        ingress_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        restricted: Families::NONE,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        health_check_node_port: None,
-        ports: vec![mk_port("http", Protocol::Tcp, 80)],
-    }
-}
-
-/// The same Service with everything that can lead to one from outside.
+/// A Service as [`mk_service`] makes it, with everything that can lead to one from outside.
 pub(crate) fn mk_exposed(name: &str) -> Service {
     let port = ServicePort {
         node_port: Some(port(30080)),
@@ -64,15 +44,6 @@ pub(crate) fn mk_exposed(name: &str) -> Service {
         ingress_ips: ips(&["203.0.113.1"]),
         ports: vec![port],
         ..mk_service(name)
-    }
-}
-
-pub(crate) fn mk_port(name: &str, protocol: Protocol, number: u16) -> ServicePort {
-    ServicePort {
-        name: name.into(),
-        protocol,
-        port: port(number),
-        node_port: None,
     }
 }
 
