@@ -41,8 +41,13 @@ fn an_address_of_the_node_inside_a_service_range_answers_everybody() -> Result<(
         // A leftover of ipvs mode holds the addresses of Services, too.
         let held = family.cluster_ip(10);
         for address in [own, held] {
-            let width = if address.is_ipv4() { 32 } else { 128 };
-            node.ip(&format!("address add {address}/{width} dev kube-ipvs0"))?;
+            // Without a check for duplicates an IPv6 address can be bound to at once.
+            let rest = if address.is_ipv4() {
+                "32 dev kube-ipvs0"
+            } else {
+                "128 dev kube-ipvs0 nodad"
+            };
+            node.ip(&format!("address add {address}/{rest}"))?;
         }
         for (address, port) in [(own, 22), (held, 10_250)] {
             let at = SocketAddr::new(address, port);
