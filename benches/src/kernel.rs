@@ -6,9 +6,8 @@ use anyhow::{Result, bail};
 use tandem::engine::{Engine, FamilyStatus, Now};
 use tandem::event::Event;
 use tandem::node_settings::{self, NodeSettings, PodRanges};
-use tandem_core::family::Family;
 use tandem_core::node::NodePortAddresses;
-use tandem_core::plane::{DetectLocal, Memory, Open, OpenError, RuleSettings};
+use tandem_core::plane::{DetectLocal, Memory, RuleSettings};
 use tandem_nft::Kernel;
 
 use crate::synthetic;
@@ -26,7 +25,7 @@ pub static NOW: LazyLock<Now> = LazyLock::new(Now::read);
 
 /// An engine over the kernel's tables, which are opened by its first [`Engine::step`].
 pub fn engine() -> Engine {
-    Engine::new(settings(), open(), open(), *NOW)
+    Engine::new(settings(), Kernel::opener(), Kernel::opener(), *NOW)
 }
 
 /// The same engine without a kernel: whatever it wants applied counts as applied.
@@ -45,13 +44,6 @@ pub fn settings() -> NodeSettings {
         masquerade_bit: SETTINGS.masquerade_bit,
         drop_invalid: SETTINGS.drop_invalid,
     }
-}
-
-fn open<F: Family>() -> Open<F> {
-    Box::new(|settings| match Kernel::<F>::open(settings) {
-        Ok(kernel) => Ok(Box::new(kernel) as _),
-        Err(error) => Err(OpenError::from(Box::from(error))),
-    })
 }
 
 /// Takes events in and brings them to both tables; an error where the kernel did not take everything.

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::thread;
 
 use kube::Client;
-use tandem_core::family::Family;
-use tandem_core::plane::{Open, OpenError};
 use tandem_nft::Kernel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
@@ -57,7 +55,12 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let mut engine = Engine::new(node_settings(&settings), open(), open(), Now::read());
+    let mut engine = Engine::new(
+        node_settings(&settings),
+        Kernel::opener(),
+        Kernel::opener(),
+        Now::read(),
+    );
     let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
     let flows = [flows_v4.report(), flows_v6.report()];
     engine.observe(flows_v4, flows_v6);
@@ -199,11 +202,4 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         masquerade_bit: settings.masquerade_bit,
         drop_invalid: settings.drop_invalid,
     }
-}
-
-fn open<F: Family>() -> Open<F> {
-    Box::new(|rules| match Kernel::<F>::open(rules) {
-        Ok(kernel) => Ok(Box::new(kernel) as _),
-        Err(error) => Err(OpenError::from(Box::from(error))),
-    })
 }

@@ -11,10 +11,11 @@ use syn::{Attribute, File, Item, ItemFn, ItemMacro, ItemUse, UseTree};
 /// A file of a crate by its path in modules: `engine::family`, the root being empty.
 pub type Module = Vec<String>;
 
-/// The files of a crate, each with those that it uses. Tests do not count.
+/// The files of a crate, each with those that it uses, and with all paths that it names. Tests do not count.
 #[derive(Debug, Default)]
 pub struct Crate {
     uses: BTreeMap<Module, BTreeSet<Module>>,
+    names: BTreeMap<Module, Vec<Vec<String>>>,
 }
 
 /// The folder that holds all packages.
@@ -71,13 +72,27 @@ impl Crate {
             parsed.insert(module, parse(&path)?);
         }
         let all: BTreeSet<Module> = parsed.keys().cloned().collect();
-        let uses = parsed.iter().map(|(module, file)| {
+        let mut read = Self::default();
+        for (module, file) in parsed {
             let mut paths = Paths::default();
-            paths.visit_file(file);
-            let used = paths.0.iter().filter_map(|path| resolve(&all, module, path));
-            (module.clone(), used.filter(|used| used != module).collect())
-        });
-        Ok(Self { uses: uses.collect() })
+            paths.visit_file(&file);
+            let used = paths.0.iter().filter_map(|path| resolve(&all, &module, path));
+            read.uses
+                .insert(module.clone(), used.filter(|used| *used != module).collect());
+            read.names.insert(module, paths.0);
+        }
+        Ok(read)
+    }
+
+    /// The files that stand below this one, with each path that they name; all of the crate's if the name is empty.
+    pub fn names_below(&self, top: &str) -> Vec<(String, Vec<String>)> {
+        let below = self
+            .names
+            .iter()
+            .filter(|(module, _)| top.is_empty() || module.first().is_some_and(|first| first == top));
+        below
+            .flat_map(|(module, paths)| paths.iter().map(|path| (module.join("::"), path.clone())))
+            .collect()
     }
 
     /// Files that use each other in a circle. A file and those below it are one room: they may.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tandem_core::family::Family;
 use tandem_core::plane::{
-    self, ApplyError, DataPlane, Delta, IdleError, Ownership, ReadError, Reason, Rejection, RuleSettings,
+    self, ApplyError, DataPlane, Delta, IdleError, Open, Ownership, ReadError, Reason, Rejection, RuleSettings,
 };
 use tandem_core::row::{Pick, Row};
 
@@ -44,6 +44,14 @@ impl<F: Family> Kernel<F> {
         Ok(kernel)
     }
 
+    /// What an engine opens the table by.
+    pub fn opener() -> Open<F> {
+        Box::new(|settings| match Self::open(settings) {
+            Ok(kernel) => Ok(Box::new(kernel) as _),
+            Err(error) => Err(plane::OpenError::new(error)),
+        })
+    }
+
     /// Puts the table right after another program deleted or changed it, as [`Self::open`] does, over the same socket.
     /// Rows that are gone stay gone: read them back and apply the difference.
     pub fn repair(&mut self) -> Result<(), OpenError> {
@@ -71,9 +79,7 @@ impl<F: Family> Kernel<F> {
 
 impl<F: Family> DataPlane<F> for Kernel<F> {
     fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
-        self.session
-            .read_all()
-            .map_err(|error| ReadError::from(Box::from(error)))
+        self.session.read_all().map_err(ReadError::new)
     }
 
     fn ways(&self) -> Vec<Pick> {
@@ -85,14 +91,11 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
     }
 
     fn idle(&mut self) -> Result<(), IdleError> {
-        match self.tidy() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(IdleError::from(Box::from(error))),
-        }
+        self.tidy().map(drop).map_err(IdleError::new)
     }
 
     fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
-        Kernel::keep_first(self).map_err(|error| plane::OpenError::from(Box::from(error)))
+        Kernel::keep_first(self).map_err(plane::OpenError::new)
     }
 
     fn took(&self) -> Duration {

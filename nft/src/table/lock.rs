@@ -10,7 +10,6 @@ use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
 use crate::elements::udata;
 use crate::table::holder::Holder;
-use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::{Buffers, ListError, Outcome, Socket};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, HEADERS, text};
@@ -72,7 +71,7 @@ impl NodeLock {
                 Some(_) => leftover = true,
                 // Whoever was in the way is gone.
                 None if in_the_way(&outcome) => leftover = false,
-                None => return Err(LockError::Failed(why(outcome))),
+                None => return Err(LockError::Failed(outcome.carried_out().err().unwrap_or_default())),
             }
         }
         Err(LockError::Failed(format!(
@@ -132,15 +131,6 @@ fn in_the_way(outcome: &Outcome) -> bool {
         Outcome::Refused(refusals) => refusals
             .iter()
             .all(|refusal| matches!(refusal.errno, libc::EEXIST | libc::EPERM | libc::ENOENT)),
-    }
-}
-
-fn why(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Done => String::new(),
-        Outcome::Refused(refusals) => reason(refusals.first()),
-        Outcome::NotSent(error) => error.to_string(),
-        Outcome::Lost(reason) => reason,
     }
 }
 

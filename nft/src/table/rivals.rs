@@ -17,8 +17,6 @@ use crate::rules::fixed::{Fixed, encode_fixed};
 use crate::table::listing::{self, Rival, words};
 use crate::table::session::{self, Session};
 use crate::wire::Batch;
-use crate::wire::answer::reason;
-use crate::wire::socket::Outcome;
 
 /// What was seen at the last look.
 #[derive(Debug, Default)]
@@ -108,13 +106,7 @@ fn lead<F: Family>(session: &mut Session<F>) -> Result<(), String> {
 fn transaction<F: Family>(session: &mut Session<F>, write: impl FnOnce(&mut Batch)) -> Result<(), String> {
     let first = session.begin();
     write(&mut session.batch);
-    match session.commit(first) {
-        Outcome::Done => Ok(()),
-        Outcome::Refused(refusals) => Err(reason(refusals.first())),
-        Outcome::NotSent(error) => Err(error.to_string()),
-        Outcome::Lost(reason) => Err(reason),
-    }
-    .map_err(|reason| {
+    session.commit(first).carried_out().map_err(|reason| {
         format!(
             "putting the nat chains of table {} first: {reason}",
             numbers(F::FAMILY).name

@@ -203,13 +203,8 @@ impl<F: Family> Session<F> {
         for foreign in foreign {
             element::remove_foreign(&mut self.batch, foreign);
         }
-        match self.commit(first) {
-            Outcome::Done => Ok(()),
-            Outcome::Refused(refusals) => Err(reason(refusals.first())),
-            Outcome::NotSent(error) => Err(error.to_string()),
-            Outcome::Lost(reason) => Err(reason),
-        }
-        .map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
+        let outcome = self.commit(first).carried_out();
+        outcome.map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
     }
 
     /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.

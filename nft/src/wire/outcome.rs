@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::wire::answer::{Content, Messages, Refusal};
+use crate::wire::answer::{Content, Messages, Refusal, reason};
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -20,6 +20,18 @@ pub(crate) enum Outcome {
     NotSent(io::Error),
     /// Nobody knows: answers were lost.
     Lost(String),
+}
+
+impl Outcome {
+    /// Whether it was carried out, else why not, in words.
+    pub(crate) fn carried_out(self) -> Result<(), String> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Refused(refusals) => Err(reason(refusals.first())),
+            Self::NotSent(error) => Err(error.to_string()),
+            Self::Lost(reason) => Err(reason),
+        }
+    }
 }
 
 /// The answers to one transaction so far.

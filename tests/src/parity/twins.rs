@@ -128,8 +128,7 @@ impl Twins {
             }
             let place = usize::from(number) - 1;
             eprintln!("kube-proxy on node {number} does not know the ranges of ClusterIPs: it is started again");
-            let before = self.proxies.remove(place);
-            drop(before);
+            drop(self.proxies.remove(place));
             let again = self.cluster.start_kube_proxy_with(number, file)?;
             self.proxies.insert(place, again);
             self.settle()?;

@@ -7,22 +7,43 @@ use crate::family::Family;
 use crate::row::Row;
 
 /// What went wrong inside a data plane, as its own error type.
-type Cause = Box<dyn Error + Send + Sync>;
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// Why a data plane was not opened, or not put before those of other programs. It is as it was.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct OpenError(#[from] Cause);
+pub struct OpenError(Cause);
+
+impl OpenError {
+    /// One with the data plane's own error as its cause.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+}
 
 /// Why the rows could not be read back.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct ReadError(#[from] Cause);
+pub struct ReadError(Cause);
+
+impl ReadError {
+    /// One with the data plane's own error as its cause.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+}
 
 /// Why what no row uses was not removed. Nothing depends on it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct IdleError(#[from] Cause);
+pub struct IdleError(Cause);
+
+impl IdleError {
+    /// One with the data plane's own error as its cause.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+}
 
 /// Why a change was not applied.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ mod ownership;
 mod settings;
 
 pub use delta::Delta;
-pub use error::{ApplyError, IdleError, OpenError, ReadError, Reason, Rejection};
+pub use error::{ApplyError, Cause, IdleError, OpenError, ReadError, Reason, Rejection};
 #[cfg(any(test, feature = "samples"))]
 pub use memory::{Fault, Memory};
 pub use others::ForwardDrop;

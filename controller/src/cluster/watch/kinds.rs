@@ -27,6 +27,12 @@ impl OfKind {
         }
     }
 
+    /// As a node of this name watches it, with a decoder of its own.
+    #[cfg(test)]
+    pub(super) fn sample(kind: Kind, node_name: &str) -> Self {
+        Self::new(kind, node_name, &Arc::new(Decoder::new(node_name)))
+    }
+
     fn unreadable(error: DecodeError) -> Option<Event> {
         tracing::error!("{error}; what was known of it stays");
         error.into_event()

@@ -82,16 +82,13 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cluster::watch::kinds::OfKind;
     use crate::cluster::watch::watched::Watched as _;
     use crate::event::Kind;
-    use crate::source::decode::Decoder;
 
     fn resource(kind: Kind) -> Resource {
-        OfKind::new(kind, "a", &Arc::new(Decoder::new("a"))).resource()
+        OfKind::sample(kind, "a").resource()
     }
 
     fn page(version: &str, after: &str) -> String {

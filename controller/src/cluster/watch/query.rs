@@ -119,16 +119,13 @@ fn escape(text: &str, into: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cluster::watch::kinds::OfKind;
     use crate::cluster::watch::watched::Watched as _;
     use crate::event::Kind;
-    use crate::source::decode::Decoder;
 
     fn query(kind: Kind, node_name: &str) -> Query {
-        Query::new(OfKind::new(kind, node_name, &Arc::new(Decoder::new(node_name))).resource())
+        Query::new(OfKind::sample(kind, node_name).resource())
     }
 
     fn target(request: Result<Request<Body>, http::Error>) -> String {

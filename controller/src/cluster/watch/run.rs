@@ -47,6 +47,8 @@ async fn drive<W: Watched>(
             admitted: admitted.load(Ordering::Acquire),
         };
         let next = machine.step(input, at, &mut out);
+        // What was read of it is in the events: a list may be large.
+        drop(std::mem::take(&mut page));
         if machine.has_listed() {
             admitted.store(true, Ordering::Release);
         }
@@ -56,6 +58,7 @@ async fn drive<W: Watched>(
             }
         }
         if !matches!(next, Next::Read(_)) {
+            out = Vec::new();
             // A watch that is not read any more must not go on.
             lines = None;
         }
@@ -78,8 +81,6 @@ async fn drive<W: Watched>(
                 }
             }
             Next::Watch(request) => {
-                // A list may be large, and a watch may last.
-                drop(std::mem::take(&mut page));
                 let opened = ask(&client, time, request).await;
                 Input::Opened(opened.map(|body| lines = Some(Lines::new(body))))
             }

@@ -3,12 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use std::sync::Arc;
-
 use super::*;
 use crate::cluster::watch::kinds::OfKind;
 use crate::event::{Event, Kind};
-use crate::source::decode::Decoder;
 
 const TIMING: Timing = Timing {
     watch: Duration::from_mins(1),
@@ -28,7 +25,7 @@ struct Bench {
 }
 
 fn watched(kind: Kind) -> OfKind {
-    OfKind::new(kind, "node-a", &Arc::new(Decoder::new("node-a")))
+    OfKind::sample(kind, "node-a")
 }
 
 fn machine(kind: Kind, seed: u64) -> Machine<OfKind> {
