@@ -1,13 +1,14 @@
-//! Addresses and ranges out of text. What parses is canonical and safe; nobody checks again later.
+//! Parses addresses and ranges. A parsed value is canonical and safe, and nobody checks it again.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// A value and whether its text was not its canonical form (leading zeros, IPv4 inside IPv6), worth a warning.
+/// A parsed value. It also says whether its text was not canonical (leading zeros, IPv4 inside IPv6), which deserves a
+/// warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parsed<T> {
-    /// What was meant.
+    /// The value that the text means.
     pub value: T,
     /// Whether the text was written in a form that other programs may read as something else.
     pub unusual: bool,
@@ -51,8 +52,8 @@ impl std::fmt::Display for Forbidden {
     }
 }
 
-/// Reads an address. Octets with leading zeros are decimal, as kube-proxy reads them (CVE-2021-29923); an IPv4 address
-/// written inside IPv6 is the IPv4 address.
+/// Reads an address. Octets with leading zeros are decimal, as kube-proxy reads them (CVE-2021-29923). An IPv4 address
+/// written inside IPv6 becomes the IPv4 address.
 pub fn parse_ip(text: &str) -> Result<Parsed<IpAddr>, ParseError> {
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(v6)) => Ok(match v6.to_ipv4_mapped() {
@@ -76,7 +77,7 @@ pub fn parse_ip(text: &str) -> Result<Parsed<IpAddr>, ParseError> {
     }
 }
 
-/// Reads a range in CIDR notation; bits behind the mask are cleared.
+/// Reads a range in CIDR notation. Bits outside the mask are cleared.
 pub fn parse_net(text: &str) -> Result<Parsed<IpNet>, ParseError> {
     let (addr, bits) = text.trim().split_once('/').ok_or(ParseError::Range)?;
     if bits.is_empty() || !bits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -100,7 +101,7 @@ pub fn parse_endpoint(text: &str) -> Result<Parsed<IpAddr>, ParseError> {
     }
 }
 
-/// Whether an address is of a kind that Tandem never sends to, nor takes traffic for.
+/// The kind of an address that Tandem never sends to and never takes traffic for; none for all others.
 pub fn forbidden(addr: IpAddr) -> Option<Forbidden> {
     let link_local = match addr {
         IpAddr::V4(v4) => v4.is_link_local(),

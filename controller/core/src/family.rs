@@ -1,5 +1,5 @@
-//! The two address families as types. Everything per family is generic over [`Family`], so that an IPv6 address cannot
-//! reach an IPv4 table.
+//! The two address families as types. All code for one family is generic over [`Family`], so that an IPv6 address
+//! cannot reach an IPv4 table.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -37,17 +37,17 @@ impl Display for IpFamily {
 pub struct Families {
     /// Whether IPv4 is among them.
     pub v4: bool,
-    /// Whether IPv6 is.
+    /// Whether IPv6 is among them.
     pub v6: bool,
 }
 
 impl Families {
-    /// Both.
+    /// Both families.
     pub const BOTH: Self = Self { v4: true, v6: true };
-    /// None.
+    /// No family.
     pub const NONE: Self = Self { v4: false, v6: false };
 
-    /// This one alone.
+    /// Only this family.
     pub fn only(family: IpFamily) -> Self {
         Self {
             v4: family == IpFamily::V4,
@@ -63,12 +63,12 @@ impl Families {
         }
     }
 
-    /// Whether any family is.
+    /// Whether at least one family is among them.
     pub fn any(self) -> bool {
         self.v4 || self.v6
     }
 
-    /// These and those.
+    /// The families in at least one of the two values.
     #[must_use]
     pub fn and(self, others: Self) -> Self {
         Self {
@@ -90,7 +90,7 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + Ord + Send + Sync + 'stat
     fn addr(addr: IpAddr) -> Option<Self::Addr>;
     /// The range, if it is of this family.
     fn net(net: IpNet) -> Option<Self::Net>;
-    /// The range that holds one address alone.
+    /// The range that holds only this address.
     fn host(addr: Self::Addr) -> Self::Net;
     /// The bytes of an address in network order: 4 or 16.
     fn octets(addr: &Self::Addr) -> impl AsRef<[u8]>;

@@ -1,8 +1,9 @@
-//! Which endpoints UDP flows may be with, destination by destination, and which flows a change makes wrong.
+//! Which endpoints UDP flows to each destination may have, and which flows a change makes wrong.
 //!
-//! The kernel translates the first datagram of a flow and remembers the result for as long as datagrams come, whatever
-//! the tables say by then. A flow whose endpoint is gone must be forgotten, or the client is never heard again; a flow
-//! that is still right must not be touched. TCP and SCTP end by themselves, but for what [`Arrivals`] are about.
+//! The kernel translates the first datagram of a flow, and remembers the result for as long as datagrams come, whatever
+//! the tables say later. If the endpoint of a flow is gone, Tandem must cut the flow, or the client never gets an
+//! answer again. Tandem must not touch a flow that is still right. TCP and SCTP connections end by themselves, except
+//! for those that [`Arrivals`] describes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ pub use look::{Flow, Look, Servers, Wrong};
 mod arrivals;
 mod look;
 
-/// What packets are addressed to: a frontend, whatever class its address has. Of UDP unless it says otherwise.
+/// What packets are addressed to: a frontend without the class of its address. Its protocol is UDP unless a caller says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination<F: Family> {
     /// A ClusterIP, an externalIP or a LoadBalancer address, and the port.
@@ -28,13 +30,13 @@ pub enum Destination<F: Family> {
 }
 
 impl<F: Family> Destination<F> {
-    /// Where datagrams to a frontend go; none for other protocols.
+    /// The destination of datagrams to a frontend; none for other protocols.
     pub fn of(frontend: &Frontend<F>) -> Option<Self> {
         let (protocol, destination) = Self::of_any(frontend);
         (protocol == Protocol::Udp).then_some(destination)
     }
 
-    /// Where packets to a frontend go, whatever its protocol.
+    /// The destination of packets to a frontend, with the frontend's protocol.
     pub fn of_any(frontend: &Frontend<F>) -> (Protocol, Self) {
         match *frontend {
             Frontend::Address { at, .. } => (at.protocol, Self::Address(at.addr, at.port)),
@@ -42,8 +44,8 @@ impl<F: Family> Destination<F> {
         }
     }
 
-    /// Which of these endpoints, which are sorted, are this very destination: the node itself answers there, and nothing
-    /// is translated.
+    /// Those of these sorted endpoints that are this destination itself. There the node itself answers, and nothing is
+    /// translated.
     fn at_home<'e>(&self, endpoints: &'e [Endpoint<F>]) -> impl Iterator<Item = &'e Endpoint<F>> {
         let (candidates, port) = match *self {
             Self::Address(addr, port) => {
@@ -56,17 +58,17 @@ impl<F: Family> Destination<F> {
     }
 }
 
-/// What one UDP port of a Service says about flows.
+/// The destinations and endpoints of one UDP port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFlows<F: Family> {
-    /// Where its datagrams are addressed to.
+    /// The destinations of its datagrams.
     destinations: Box<[Destination<F>]>,
-    /// Who may answer them, sorted.
+    /// The endpoints that may answer them, sorted.
     endpoints: Arc<[Endpoint<F>]>,
 }
 
 impl<F: Family> PortFlows<F> {
-    /// What a plan says; none where the port is not UDP.
+    /// The flows that a plan allows; none if the port is not UDP.
     pub fn of(plan: &PortPlan<F>) -> Option<Self> {
         (plan.key.protocol == Protocol::Udp).then(|| {
             let destinations = plan.frontends.iter().map(|plan| &plan.frontend);
@@ -74,7 +76,7 @@ impl<F: Family> PortFlows<F> {
         })
     }
 
-    /// Flows to these destinations may be with these endpoints.
+    /// Allows flows to these destinations to have these endpoints.
     pub fn new(destinations: impl IntoIterator<Item = Destination<F>>, endpoints: &[Endpoint<F>]) -> Self {
         let mut destinations: Vec<_> = destinations.into_iter().collect();
         destinations.sort_unstable();
@@ -88,23 +90,25 @@ impl<F: Family> PortFlows<F> {
     }
 }
 
-/// The UDP ports of all Services in one family. Where several Services claim one destination, a flow may be with an
-/// endpoint of any of them: who serves it at present is not asked, so that no flow is cut in a dispute.
+/// The UDP ports of all Services in one family. If several Services claim one destination, a flow to it may have an
+/// endpoint of any of them. The ledger does not ask which Service serves the destination now, so that a dispute cuts no
+/// flow.
 #[derive(Debug)]
 pub struct Ledger<F: Family> {
     services: HashMap<ObjectKey, Box<[PortFlows<F>]>>,
     claims: HashMap<Destination<F>, Claims<F>>,
 }
 
-/// The endpoints of each port that claims a destination: almost always one list. Shared with the port, and known by that.
+/// The endpoints of each port that claims a destination. There is almost always one list. The port owns the same `Arc`,
+/// and the list is found again by its pointer.
 type Claims<F> = Vec<Arc<[Endpoint<F>]>>;
 
-/// What a change makes worth a look.
+/// What must be checked after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes<F: Family> {
     /// Destinations that may have wrong flows now.
     pub destinations: Vec<Destination<F>>,
-    /// Endpoints that were one of these destinations themselves, and serve it no more.
+    /// Endpoints that were one of these destinations themselves, and no longer serve it.
     pub dismissed: Vec<Endpoint<F>>,
 }
 
@@ -127,8 +131,8 @@ impl<F: Family> Default for Ledger<F> {
 }
 
 impl<F: Family> Ledger<F> {
-    /// Makes these all the UDP ports of their Services, and tells which destinations may have wrong flows now: those that
-    /// came or went, lost an endpoint, or have their first one. An endpoint more makes no flow wrong.
+    /// Replaces all UDP ports of these Services. Returns the destinations that may have wrong flows now: those that
+    /// came or went, lost an endpoint, or got their first endpoint. One more endpoint makes no flow wrong.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Box<[PortFlows<F>]>)>) -> Changes<F> {
         let mut before: HashMap<Destination<F>, Option<Claims<F>>> = HashMap::new();
         for (service, ports) in changes {
@@ -143,7 +147,7 @@ impl<F: Family> Ledger<F> {
             }
             self.replace(service, ports);
         }
-        // The destinations of one port have the same lists: those are compared once.
+        // The destinations of one port have the same lists, so each pair of lists is compared once.
         let mut judged: HashMap<[Vec<*const Endpoint<F>>; 2], bool> = HashMap::new();
         let mut changes = Changes::default();
         for (destination, before) in before {
@@ -167,12 +171,12 @@ impl<F: Family> Ledger<F> {
         changes
     }
 
-    /// Whether a flow to this destination may be with this endpoint; none where no Service has the destination.
+    /// Whether a flow to this destination may have this endpoint; none if no Service has the destination.
     pub fn allows(&self, destination: &Destination<F>, endpoint: Endpoint<F>) -> Option<bool> {
         Some(has(self.claims.get(destination)?, &endpoint))
     }
 
-    /// Every destination that a Service has.
+    /// All destinations of all Services.
     pub fn destinations(&self) -> impl ExactSizeIterator<Item = &Destination<F>> {
         self.claims.keys()
     }
@@ -205,7 +209,7 @@ fn has<F: Family>(claims: &Claims<F>, endpoint: &Endpoint<F>) -> bool {
     claims.iter().any(|list| list.binary_search(endpoint).is_ok())
 }
 
-/// Whether flows that were right, or that began before there was anybody to answer, are wrong now.
+/// Whether flows are wrong now: flows that were right before, or that began before there was any endpoint.
 fn wrong_flows<F: Family>(before: &Claims<F>, after: &Claims<F>) -> bool {
     let nobody = |claims: &Claims<F>| claims.iter().all(|list| list.is_empty());
     let lost = before

@@ -1,11 +1,12 @@
-//! Service ids and endpoint ids: the 32-bit numbers that travel in a packet's priority while the rules look for its
-//! endpoint. They lie in `f000:0000`–`ffff:ffff`, so that postrouting recognises what is left of them.
+//! Service ids and endpoint ids: the 32-bit numbers that travel in a packet's priority while the rules find its
+//! endpoint. They lie in `f000:0000`–`ffff:ffff`, so that a later rule can recognise an id that is still in the
+//! priority.
 //!
-//! - Service ids without affinity: multiples of `200` in `f000:0200`–`f3ff:fe00`. The low 9 bits are the data plane's: it
-//!   notes there how an endpoint is picked.
+//! - Service ids without affinity: multiples of `200` in `f000:0200`–`f3ff:fe00`. The data plane uses the low 9 bits to
+//!   note how an endpoint is picked.
 //! - Service ids with ClientIP affinity: multiples of `1000` in `f400:0000`–`f7ff:f000`. The low 12 bits number the
-//!   Service's endpoints, so an endpoint id masked with `ffff:f000` gives its Service back. A remembered endpoint id
-//!   can therefore never lead to another Service, whatever is reused.
+//!   Service's endpoints, so an endpoint id masked with `ffff:f000` is its Service's id. A remembered endpoint id can
+//!   therefore never lead to another Service, whichever numbers are used again.
 //! - Bit 27 (`0800:0000`) of either selects the list of endpoints on this node.
 
 use std::fmt;
@@ -20,32 +21,32 @@ const STICKY_STEP: u32 = 0x1000;
 /// How many endpoints a list with affinity can hold: the low 12 bits, without zero.
 pub const STICKY_ENDPOINTS: usize = (STICKY_STEP - 1) as usize;
 
-/// The bits of every service id that are zero, for the data plane to note how an endpoint is picked.
+/// The bits that are zero in every service id. The data plane uses them to note how an endpoint is picked.
 pub const PICK_BITS: u32 = PLAIN_STEP - 1;
 
-/// The id of one list of endpoints: of a Service port's all usable endpoints or, with the local bit, of those on this node.
+/// The id of one list of endpoints: all usable endpoints of a Service port or, with the local bit, those on this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(u32);
 
 impl ServiceId {
-    /// How many ids without affinity there are.
+    /// The number of ids without affinity.
     pub const PLAIN: u32 = (STICKY_FIRST - TAG) / PLAIN_STEP - 1;
-    /// How many ids with affinity there are.
+    /// The number of ids with affinity.
     pub const STICKY: u32 = ((TAG | LOCAL) - STICKY_FIRST) / STICKY_STEP;
 
-    /// The `n`th id without affinity, from 0; none past the last.
+    /// The `n`th id without affinity, from 0; none after the last.
     pub fn plain(n: u32) -> Option<Self> {
         let id = TAG.checked_add(n.checked_add(1)?.checked_mul(PLAIN_STEP)?)?;
         (id < STICKY_FIRST).then_some(Self(id))
     }
 
-    /// The `n`th id with affinity, from 0; none past the last.
+    /// The `n`th id with affinity, from 0; none after the last.
     pub fn sticky(n: u32) -> Option<Self> {
         let id = STICKY_FIRST.checked_add(n.checked_mul(STICKY_STEP)?)?;
         (id < TAG | LOCAL).then_some(Self(id))
     }
 
-    /// Reads an id that the kernel holds; none if it is not one of ours.
+    /// Reads an id from the kernel; none if it is not one of Tandem's.
     pub fn from_raw(raw: u32) -> Option<Self> {
         let base = raw & !LOCAL;
         let ours = (TAG + PLAIN_STEP..STICKY_FIRST).contains(&base) && base.is_multiple_of(PLAIN_STEP)
@@ -58,13 +59,13 @@ impl ServiceId {
         self.0
     }
 
-    /// The same Service port's list of endpoints on this node.
+    /// The id of the same Service port's list of endpoints on this node.
     #[must_use]
     pub fn local(self) -> Self {
         Self(self.0 | LOCAL)
     }
 
-    /// The same Service port's list of all usable endpoints.
+    /// The id of the same Service port's list of all usable endpoints.
     #[must_use]
     pub fn all(self) -> Self {
         Self(self.0 & !LOCAL)
@@ -80,7 +81,7 @@ impl ServiceId {
         self.all().0 >= STICKY_FIRST
     }
 
-    /// Which number [`Self::plain`] or [`Self::sticky`] gave this id.
+    /// The number `n` for which [`Self::plain`] or [`Self::sticky`] returns this id.
     pub fn number(self) -> u32 {
         let base = self.all().0;
         if base >= STICKY_FIRST {
@@ -97,7 +98,7 @@ impl ServiceId {
     }
 }
 
-/// As nft prints it: `f000:0200`.
+/// Writes the id as nft prints it: `f000:0200`.
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:04x}", self.0 >> 16, self.0 & 0xffff)
@@ -115,7 +116,7 @@ impl fmt::Debug for ServiceId {
 pub struct EndpointId(u32);
 
 impl EndpointId {
-    /// Reads an id that the kernel holds; none if it is not one of ours.
+    /// Reads an id from the kernel; none if it is not one of Tandem's.
     pub fn from_raw(raw: u32) -> Option<Self> {
         let service = ServiceId::from_raw(raw & !(STICKY_STEP - 1))?;
         service.endpoint((raw & (STICKY_STEP - 1)) as u16)

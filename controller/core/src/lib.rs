@@ -1,7 +1,8 @@
 //! What Tandem knows about Services, without a cluster, a kernel or a clock.
 //!
-//! Services, their endpoints and this node go in; rows come out ([`plan`](mod@plan)), and the difference to the rows that
-//! stand already ([`table`]). Both data planes store exactly these rows. Time, node identity and randomness are arguments.
+//! [`plan`](mod@plan) makes rows from Services, their endpoints and this node. [`table`] computes the difference to the
+//! rows that are programmed. Every data plane stores exactly these rows. Time, node identity and randomness are
+//! arguments.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

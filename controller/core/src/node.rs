@@ -1,4 +1,4 @@
-//! The rows that depend on the node alone: where ClusterIPs come from, which sources count as pods, which addresses
+//! The rows that depend only on the node: the ranges of ClusterIPs, the sources that count as pods, the addresses that
 //! take nodePort traffic.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::plan::aggregate;
 /// The name of a network interface, or the first letters of several.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InterfaceName {
-    /// Filled up with zeros; the kernel's names end with one.
+    /// The name, padded with zeros. At least one zero follows it, as in the kernel.
     bytes: [u8; Self::SIZE],
 }
 
@@ -25,10 +25,10 @@ pub struct InterfaceName {
 pub struct BadInterfaceName;
 
 impl InterfaceName {
-    /// `IFNAMSIZ`: what the kernel keeps of a name, with its end.
+    /// `IFNAMSIZ`: the bytes that the kernel keeps of a name, with the zero at its end.
     pub const SIZE: usize = 16;
 
-    /// As the kernel takes names (`dev_valid_name`), without what would mean something else to nft.
+    /// Accepts what the kernel accepts (`dev_valid_name`), except for characters that mean something else to nft.
     pub fn parse(text: &str) -> Result<Self, BadInterfaceName> {
         let valid = |byte: u8| byte.is_ascii_graphic() && !b"/:*\"\\".contains(&byte);
         let fits = (1..Self::SIZE).contains(&text.len()) && text.bytes().all(valid) && !matches!(text, "." | "..");
@@ -42,11 +42,11 @@ impl InterfaceName {
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        // Only ASCII gets in.
+        // The bytes are ASCII, so this cannot fail.
         std::str::from_utf8(&self.bytes[..self.len()]).unwrap_or_default()
     }
 
-    /// The name as the kernel compares it: all of it, zeros behind.
+    /// The name as the kernel compares it: all bytes, with zeros after the name.
     pub fn padded(&self) -> &[u8; Self::SIZE] {
         &self.bytes
     }
@@ -71,17 +71,17 @@ impl fmt::Debug for InterfaceName {
 /// `nodePortAddresses`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortAddresses {
-    /// The node's first address of each family (`primary`, and where none are given).
+    /// The node's first address of each family (`primary`, also the default).
     Primary,
     /// The addresses of this node inside these ranges. A family without any range takes all of the node's addresses,
     /// as in kube-proxy. Loopback addresses never count.
     Ranges(Vec<IpNet>),
 }
 
-/// The node's own rows of one family, as they are to be.
+/// The node's own rows of one family, as they must be programmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRows<F: Family> {
-    /// Ranges that ClusterIPs are taken from, without overlaps.
+    /// Ranges of ClusterIPs, without overlaps.
     pub service_cidrs: BTreeSet<F::Net>,
     /// Ranges whose sources count as pods, without overlaps.
     pub local_pods: BTreeSet<F::Net>,
@@ -99,8 +99,9 @@ impl<F: Family> Default for NodeRows<F> {
     }
 }
 
-/// What a Node object said last of each family, whatever it says now. An object may come back without what it had: a kubelet
-/// with an external cloud provider registers its node without addresses, and one that is made anew has no `podCIDRs` yet.
+/// The last addresses and pod ranges that a Node object listed for each family, even if it lists none now. An object
+/// may lose what it had: a kubelet with an external cloud provider registers its node without addresses, and a new
+/// object has no `podCIDRs` yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     addresses: Vec<IpAddr>,
@@ -108,17 +109,17 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Takes in what the object says. Of a family that it says nothing of, what it said before stays.
+    /// Takes the values from the object. If it has none of a family, the family keeps the values of before.
     pub fn hear(&mut self, node: &Node) {
         renew(&mut self.addresses, &node.addresses, |addr| IpFamily::of(*addr));
         renew(&mut self.pod_cidrs, &node.pod_cidrs, |net| IpFamily::of(net.addr()));
     }
 
-    /// This node as it counts in one family. What the object leaves out is as it was said last; before anything was said it
-    /// is as `found`, which are the rows of an earlier run.
+    /// The node's addresses and pod ranges that count in one family. If the object has none, the last known ones count.
+    /// Before any were known, those of `found` count, which are the rows of an earlier run.
     ///
-    /// An object without addresses keeps those that an interface still has. While there is no object at all, nobody said
-    /// that anything changed: all stays.
+    /// If the object has no addresses, only addresses that an interface still has are kept. While there is no object at
+    /// all, everything is kept, because nothing says that it changed.
     pub fn node<F: Family>(&self, said: Option<&Node>, found: &NodeRows<F>, interfaces: &[IpAddr]) -> Node {
         let addresses = |list: &[IpAddr]| -> Vec<IpAddr> {
             let of_family = list.iter().copied().filter(|addr| IpFamily::of(*addr) == F::FAMILY);
@@ -147,7 +148,7 @@ impl Heard {
     }
 }
 
-/// Puts what is said of each family in the place of what was known of it, where anything is said.
+/// Replaces the known values of each family for which `said` has any.
 fn renew<T: Copy>(known: &mut Vec<T>, said: &[T], family: impl Fn(&T) -> IpFamily) {
     known.retain(|item| said.iter().all(|other| family(other) != family(item)));
     known.extend(said);
@@ -158,7 +159,7 @@ fn otherwise<T>(list: Vec<T>, other: impl FnOnce() -> Vec<T>) -> Vec<T> {
 }
 
 impl<F: Family> NodeRows<F> {
-    /// Out of configuration, the Node object and the addresses that the node's interfaces have.
+    /// Makes the rows from configuration, the Node object and the addresses of the node's interfaces.
     pub fn new(
         service_cidrs: &[IpNet],
         local_pods: &[IpNet],
@@ -257,7 +258,7 @@ mod tests {
         }
     }
 
-    /// What counts of both families: addresses, then pods' ranges.
+    /// The addresses that count, and then the pods' ranges, of both families.
     fn counts(heard: &Heard, node: Option<&Node>, interfaces: &[&str]) -> (Vec<String>, Vec<String>) {
         let interfaces: Vec<IpAddr> = parse(interfaces);
         let v4 = heard.node::<V4>(node, &NodeRows::default(), &interfaces);

@@ -1,5 +1,5 @@
-//! The Kubernetes objects that rows are made of, as far as Tandem uses them. Whoever decodes them parses addresses and
-//! ports once ([`crate::addr`]); from here on they cannot be wrong.
+//! The Kubernetes objects that rows are made from, with the fields that Tandem uses. The decoder parses addresses and
+//! ports once ([`crate::addr`]). After that, they are valid.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// A key out of its two parts.
+    /// Makes a key from its two parts.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -30,7 +30,7 @@ impl ObjectKey {
     }
 }
 
-/// As kubectl and kube-proxy write it: `namespace/name`.
+/// Writes the key as kubectl and kube-proxy do: `namespace/name`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {
@@ -79,7 +79,7 @@ pub struct Service {
     pub key: ObjectKey,
     /// `metadata.uid`; none in a manifest without one.
     pub uid: Option<Uid>,
-    /// `metadata.creationTimestamp` in seconds since 1970; where two Services claim one frontend, the older has it.
+    /// `metadata.creationTimestamp` in seconds since 1970. If two Services claim one frontend, the older has it.
     pub created: i64,
     /// `spec.type`
     pub kind: ServiceType,
@@ -91,8 +91,9 @@ pub struct Service {
     pub ingress_ips: Vec<IpAddr>,
     /// `spec.loadBalancerSourceRanges`; none means everyone. See [`Self::restricted`].
     pub source_ranges: Vec<IpNet>,
-    /// The families that `spec.loadBalancerSourceRanges` closes to everybody else: those of its entries, and both for an
-    /// entry that could not be read and may be of either. A family that is closed and has no readable range lets nobody in.
+    /// The families that `spec.loadBalancerSourceRanges` closes to all other sources. Each entry closes its family. An
+    /// entry that could not be read and may be of either family closes both. If a closed family has no readable range,
+    /// nobody gets in.
     pub restricted: Families,
     /// `spec.internalTrafficPolicy`
     pub internal_policy: TrafficPolicy,
@@ -106,11 +107,11 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
 }
 
-/// What a name in the API can be at most, in bytes.
+/// The largest length of a name in the API, in bytes.
 const LONGEST_NAME: usize = 253;
 
-/// Whether a text is no longer than names in the API are, and has no characters but theirs. Names are printed as they are:
-/// into the log, tables for people, and the comments that nft lists without escapes.
+/// Whether a text is not longer than a name in the API can be, and has only characters that such a name can have.
+/// Tandem prints names as they are: to the log, in tables for people, and in comments that nft lists without escapes.
 pub fn is_name(text: &str) -> bool {
     text.len() <= LONGEST_NAME
         && text
@@ -121,7 +122,7 @@ pub fn is_name(text: &str) -> bool {
 /// One of `spec.ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// `name`; empty where a Service has one port without a name
+    /// `name`; empty if a Service has one port without a name
     pub name: Arc<str>,
     /// `protocol`
     pub protocol: Protocol,
@@ -144,11 +145,11 @@ pub struct EndpointSlice {
     pub ports: Box<[SlicePort]>,
     /// `endpoints`
     pub endpoints: Box<[SliceEndpoint]>,
-    /// `endpoints[].hints`: one for each endpoint, or none at all where no endpoint has any, which is the common case.
+    /// `endpoints[].hints`: one for each endpoint. If no endpoint has hints, which is the common case, it is empty.
     pub hints: Box<[Hints]>,
 }
 
-/// `hints` of an endpoint: who should use it (KEP-2433, KEP-4444, KEP-3015).
+/// `hints` of an endpoint: the zones and nodes that should use it (KEP-2433, KEP-4444, KEP-3015).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     /// `forZones[].name`
@@ -160,7 +161,7 @@ pub struct Hints {
 /// What `hints.forNodes` says of this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NodeHint {
-    /// Nothing: it names no node.
+    /// It names no node.
     #[default]
     None,
     /// It names this node.
@@ -169,7 +170,7 @@ pub enum NodeHint {
     Elsewhere,
 }
 
-/// One of a slice's `ports`. Ports without a number or with a protocol that Services cannot have are left out.
+/// One of a slice's `ports`. If a port has no number, or a protocol that Services cannot have, it is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
     /// `name`, matched with the Service port's name
@@ -180,7 +181,7 @@ pub struct SlicePort {
     pub port: Port,
 }
 
-/// One of a slice's `endpoints`: its first address, which is all that counts, as in kube-proxy.
+/// One of a slice's `endpoints`, with its first address. The others do not count, as in kube-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
     /// `addresses[0]`
@@ -210,7 +211,7 @@ impl Conditions {
         terminating: false,
     };
 
-    /// Whether it may be used where no endpoint is ready (KEP-1669).
+    /// Whether it may be used if no endpoint is ready (KEP-1669).
     pub fn fallback(self) -> bool {
         self.serving && self.terminating
     }
@@ -225,10 +226,10 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`
     pub pod_cidrs: Vec<IpNet>,
-    /// Label `topology.kubernetes.io/zone`; none where it is missing or empty.
+    /// Label `topology.kubernetes.io/zone`; none if it is missing or empty.
     pub zone: Option<Arc<str>>,
-    /// Whether the node is on its way out: it has a `metadata.deletionTimestamp`, or the taint
-    /// `ToBeDeletedByClusterAutoscaler`. Load balancers are told to send it no new connections.
+    /// Whether the node will go soon: it has a `metadata.deletionTimestamp` or the taint
+    /// `ToBeDeletedByClusterAutoscaler`. Then its health checks tell load balancers to send it no new connections.
     pub leaving: bool,
 }
 

@@ -1,7 +1,7 @@
-//! Service + endpoints + node -> what is to stand in one family's table, one [`PortPlan`] a Service port.
+//! Service + endpoints + node -> the rows that one family's table must hold, as one [`PortPlan`] for each Service port.
 //!
-//! These are kube-proxy's rules: which addresses lead to a Service, which endpoints each of them may use under
-//! `internalTrafficPolicy` and `externalTrafficPolicy`, and what happens where there are none.
+//! These are kube-proxy's rules. They decide which addresses lead to a Service, which endpoints each address may use
+//! under `internalTrafficPolicy` and `externalTrafficPolicy`, and what happens if there are no endpoints.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,23 +30,23 @@ mod ways;
 pub struct PortKey {
     /// The Service.
     pub service: ObjectKey,
-    /// The port's name; empty where it has none.
+    /// The port's name; empty if it has none.
     pub port: Arc<str>,
     /// The port's protocol.
     pub protocol: Protocol,
 }
 
-/// How many bytes of a comment nftables keeps with an element.
+/// The number of bytes that nftables keeps of an element's comment.
 const LABEL: usize = 127;
 
 impl PortKey {
-    /// "namespace/name:port", or "namespace/name" where the port has no name; as much of it as the kernel keeps.
+    /// "namespace/name:port", or "namespace/name" if the port has no name, cut to what the kernel keeps.
     pub fn label(&self) -> Label {
         label(&self.to_string())
     }
 }
 
-/// As much of a name as the kernel keeps with an element.
+/// A name, cut to what the kernel keeps with an element.
 pub(crate) fn label(name: &str) -> Label {
     name[..name.floor_char_boundary(LABEL)].into()
 }
@@ -61,29 +61,29 @@ impl fmt::Display for PortKey {
     }
 }
 
-/// What is to stand in one family's table for one Service port.
+/// The rows that one family's table must hold for one Service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan<F: Family> {
-    /// Which port.
+    /// The Service port.
     pub key: PortKey,
     /// `metadata.creationTimestamp` of the Service.
     pub created: i64,
-    /// The addresses and nodePorts that lead here.
+    /// The addresses and nodePorts that lead to the port.
     pub frontends: Vec<FrontendPlan<F>>,
-    /// All usable endpoints, where a frontend may use them all.
+    /// All usable endpoints, if a frontend may use them all.
     pub all: Option<Usable<F>>,
-    /// The usable endpoints on this node, where a frontend may use only them.
+    /// The usable endpoints on this node, if a frontend may use only them.
     pub local: Option<Usable<F>>,
-    /// Addresses of endpoints on this node, sorted: they may reach themselves through the Service.
+    /// Addresses of endpoints on this node, sorted. These endpoints may reach themselves through the Service.
     pub hairpin: Vec<F::Addr>,
-    /// Seconds a client is remembered.
+    /// How many seconds a client is remembered.
     pub affinity: Option<u32>,
-    /// For UDP, the endpoints that answer, sorted, whatever the traffic policies and hints say: what flows are with that
-    /// may go on. Empty for other protocols, whose connections end by themselves.
+    /// For UDP, the endpoints that answer, sorted, whatever the traffic policies and hints say. Flows with these
+    /// endpoints may go on. It is empty for other protocols, because their connections end by themselves.
     pub answering: Vec<Endpoint<F>>,
 }
 
-/// A frontend and which list it uses.
+/// A frontend, and the list that it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontendPlan<F: Family> {
     /// The frontend.
@@ -99,20 +99,20 @@ pub struct FrontendPlan<F: Family> {
 pub enum Usable<F: Family> {
     /// At least one endpoint, sorted, each once.
     Endpoints(Vec<Endpoint<F>>),
-    /// None, for this reason.
+    /// No endpoint, for this reason.
     None(NoEndpoints),
 }
 
-/// Why a list is empty, and thus what a client sees.
+/// Why a list is empty. This decides what a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoEndpoints {
-    /// No usable endpoint anywhere: refused at once.
+    /// No node has a usable endpoint: clients are refused at once.
     Anywhere,
-    /// Usable endpoints, but none on this node: discarded, for a load balancer to try another node.
+    /// Only other nodes have usable endpoints: packets are discarded, so that a load balancer tries another node.
     OnThisNode,
 }
 
-/// One endpoint of one Service port, out of all its slices.
+/// One endpoint of one Service port, found in any of its slices.
 #[derive(Clone, Copy, Debug)]
 struct Candidate<'a, F: Family> {
     endpoint: Endpoint<F>,
@@ -121,8 +121,8 @@ struct Candidate<'a, F: Family> {
     hints: Option<&'a Hints>,
 }
 
-/// Plans every port of a Service in family `F`. Empty where the Service has no ClusterIP of this family. A Service that is
-/// too large is told from others before anything is made of it.
+/// Plans every port of a Service in family `F`. The result is empty if the Service has no ClusterIP of this family. If
+/// the Service is too large, this returns an error before it makes any rows.
 pub fn plan<'a, F: Family>(
     service: &Service,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
@@ -157,13 +157,13 @@ pub fn plan<'a, F: Family>(
     Ok(service.ports.iter().map(plan_port).collect())
 }
 
-/// An address that leads to a Service from outside, and who may use it.
+/// An external address that leads to a Service, and the sources that may use it.
 struct Outside<F: Family> {
     addr: F::Addr,
     sources: Option<Arc<[F::Net]>>,
 }
 
-/// The addresses that lead to a Service from outside, each once.
+/// The external addresses that lead to a Service, each once.
 fn outside<F: Family>(service: &Service, sources: Option<&Arc<[F::Net]>>) -> Vec<Outside<F>> {
     let ingress = service
         .ingress_ips
@@ -223,9 +223,9 @@ fn frontends<F: Family>(
     plans
 }
 
-/// The sources that may reach the LoadBalancer addresses of family `F`; none means everyone. Ranges of the other family
-/// alone restrict nothing in this one, as in kube-proxy; what was given and could not be read restricts
-/// ([`Service::restricted`]), unlike there.
+/// The sources that may reach the LoadBalancer addresses of family `F`; none means everyone. If all ranges are of the
+/// other family, this family is open, as in kube-proxy. Unlike in kube-proxy, an entry that could not be read closes a
+/// family ([`Service::restricted`]).
 fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::Net]>> {
     let mut ranges: Vec<IpNet> = service
         .source_ranges
@@ -236,7 +236,7 @@ fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::
     if ranges.is_empty() && !service.restricted.contains(F::FAMILY) {
         return None;
     }
-    // A load balancer may leave its address on the node, and then a request from the node comes from that address.
+    // A load balancer may put its address on the node. Then a request from the node comes from that address.
     let node_allowed = node
         .primary(F::FAMILY)
         .is_some_and(|addr| ranges.iter().any(|range| range.contains(&addr)));
@@ -252,7 +252,7 @@ fn allowed_sources<F: Family>(service: &Service, node: &Node) -> Option<Arc<[F::
     Some(aggregate::<F>(&ranges).into())
 }
 
-/// The same ranges, sorted, without overlaps or neighbours that make one range.
+/// The same ranges, sorted and merged: none overlap, and no two neighbours could be one range.
 pub(crate) fn aggregate<F: Family>(ranges: &[IpNet]) -> Vec<F::Net> {
     let mut ranges: Vec<F::Net> = IpNet::aggregate(&ranges.to_vec())
         .into_iter()
@@ -262,8 +262,9 @@ pub(crate) fn aggregate<F: Family>(ranges: &[IpNet]) -> Vec<F::Net> {
     ranges
 }
 
-/// The endpoints of a port out of all slices, sorted, each once. Of two entries for one address and port the ready one
-/// counts, else the one that may be fallen back to; it is on this node if either says so.
+/// The endpoints of a port from all slices, sorted, each once. If one address and port has two entries, the ready one
+/// counts; if none is ready, the one that may be used as a fallback. The endpoint is on this node if either entry says
+/// so.
 fn candidates<'a, F: Family>(port: &ServicePort, served: &Served<'a>) -> Vec<Candidate<'a, F>> {
     let mut found = Vec::new();
     for (slice, number) in served.by(port) {
@@ -290,7 +291,7 @@ fn candidates<'a, F: Family>(port: &ServicePort, served: &Served<'a>) -> Vec<Can
     found
 }
 
-/// The endpoints that UDP flows may be with.
+/// The endpoints that UDP flows may have.
 fn answering<F: Family>(protocol: Protocol, candidates: &[Candidate<'_, F>]) -> Vec<Endpoint<F>> {
     if protocol != Protocol::Udp {
         return Vec::new();
@@ -326,7 +327,7 @@ impl<F: Family> Lists<F> {
                 }
             )
         };
-        // Where anything outside leads here, pods and the node itself use all endpoints, whatever the policy.
+        // If an external frontend leads here, pods and the node itself use all endpoints, whatever the policy.
         let uses_all = service.internal_policy == TrafficPolicy::Cluster || frontends.iter().any(from_outside);
         let uses_local = frontends.iter().any(|plan| plan.local);
         let topology = if uses_all {

@@ -1,14 +1,14 @@
-//! What tells an object from an earlier one of its name.
+//! Uids: they distinguish an object from an earlier one with the same name.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `metadata.uid`. What every API server makes is a UUID in lower case, kept as its 16 bytes: there may be one for each of
-/// 10,000 Services.
+/// `metadata.uid`. API servers make a UUID in lower case. It is kept as its 16 bytes, because there may be one for each
+/// of 10,000 Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Uid([u8; 16]);
 
-/// A text is no [`Uid`].
+/// The error if a text is no [`Uid`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID in lower case")]
 pub struct NoUid;
@@ -36,7 +36,7 @@ impl FromStr for Uid {
     }
 }
 
-/// As the API server writes it.
+/// Writes the uid as the API server does.
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, byte) in self.0.iter().enumerate() {

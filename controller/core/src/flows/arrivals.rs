@@ -1,4 +1,4 @@
-//! Frontends that came into being while clients were connecting to them.
+//! Frontends that came while clients were already connecting to them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,12 +7,13 @@ use crate::row::{Frontend, Protocol};
 
 use super::{Destination, Flow};
 
-/// Frontends of TCP and SCTP that came lately and stand still. A client that sent its first packet before is remembered by
-/// the kernel as one that is not translated, and each time that it sends it again renews that: it never reaches the
-/// Service, nor does any later connection from its port. So such a flow is cut as long as nobody answered it.
+/// Frontends of TCP and SCTP that came a short time ago and still exist. If a client sent its first packet before, the
+/// kernel remembers that flow as not translated, and each repetition of the packet renews this. Then neither this
+/// connection nor a later one from the same port reaches the Service. So Tandem cuts such a flow if nobody has answered
+/// it.
 #[derive(Debug)]
 pub struct Arrivals<F: Family> {
-    /// In which round each was noted.
+    /// The round in which each frontend came.
     came: HashMap<(Protocol, Destination<F>), u64>,
     round: u64,
 }
@@ -27,12 +28,12 @@ impl<F: Family> Default for Arrivals<F> {
 }
 
 impl<F: Family> Arrivals<F> {
-    /// Whether there is none.
+    /// Whether there are no such frontends.
     pub fn is_empty(&self) -> bool {
         self.came.is_empty()
     }
 
-    /// A frontend is there that was not; false where its protocol knows no connections.
+    /// Notes a new frontend. Returns false, and notes nothing, if its protocol has no connections.
     pub fn came(&mut self, frontend: &Frontend<F>) -> bool {
         let (protocol, destination) = Destination::of_any(frontend);
         let connects = protocol != Protocol::Udp;
@@ -42,30 +43,31 @@ impl<F: Family> Arrivals<F> {
         connects
     }
 
-    /// A frontend is there no more: what is sent to it is no Service's business.
+    /// Forgets a frontend that is gone. Packets to it concern no Service.
     pub fn went(&mut self, frontend: &Frontend<F>) {
         self.came.remove(&Destination::of_any(frontend));
     }
 
-    /// The protocols of those that came, each once.
+    /// The protocols of these frontends, each once.
     pub fn protocols(&self) -> BTreeSet<Protocol> {
         self.came.keys().map(|(protocol, _)| *protocol).collect()
     }
 
-    /// Ends a round, and tells which one: what came in it, or before, was looked at from now on.
+    /// Ends a round and returns its number. A check that begins now covers the frontends of this round and of all
+    /// before.
     pub fn next_round(&mut self) -> u64 {
         self.round += 1;
         self.round - 1
     }
 
-    /// Forgets what came in this round and before.
+    /// Forgets the frontends that came in this round and before.
     pub fn forget(&mut self, round: u64) {
         self.came.retain(|_, came| *came > round);
         self.came.shrink_to_fit();
     }
 
-    /// Whether a flow is to be cut: it is a connection that nobody answered yet, to one of these, and nobody translates it.
-    /// `node_addresses` are those that take nodePort traffic.
+    /// Whether a flow must be cut: it is a connection to one of these frontends, and nobody has answered or translated
+    /// it yet. `node_addresses` are the addresses that take nodePort traffic.
     pub fn missed_by(&self, flow: &Flow<F>, node_addresses: &BTreeSet<F::Addr>) -> bool {
         let to = flow.to;
         let came = |destination| self.came.contains_key(&(flow.protocol, destination));

@@ -1,4 +1,4 @@
-//! Which flows a change makes worth a look, and which of them are wrong.
+//! Which flows must be checked after a change, and which of them are wrong.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,44 +10,45 @@ use super::{Destination, Ledger};
 /// A flow as the kernel remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow<F: Family> {
-    /// Its transport.
+    /// Its transport protocol.
     pub protocol: Protocol,
-    /// Who began it.
+    /// The sender of its first packet.
     pub from: Endpoint<F>,
-    /// What its packets are addressed to.
+    /// The destination of its packets.
     pub to: Endpoint<F>,
-    /// Where answers come from: the endpoint that packets are sent to; the same as `to` where that is not translated.
+    /// The source of its answers: the endpoint that packets are sent to. It is the same as `to` if the destination is
+    /// not translated.
     pub with: Endpoint<F>,
-    /// Where answers are addressed to; the same as `from` where that is not translated.
+    /// The destination of its answers. It is the same as `from` if the source is not translated.
     pub back: Endpoint<F>,
     /// Whether an answer was seen.
     pub answered: bool,
-    /// A connection whose first packet alone was seen.
+    /// Whether it is a connection of which only the first packet was seen.
     pub opening: bool,
 }
 
 /// Why a flow is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// Nobody whom its packets may go to is the one that they go to.
+    /// Its packets go to an endpoint that they may not go to.
     Astray,
-    /// It was begun by the answer of somebody who serves its client no more, so that the client's own datagrams count as
-    /// answers and are not translated.
+    /// An answer began it, and the sender of that answer no longer serves the client. So the client's own datagrams
+    /// count as answers and are not translated.
     Turned,
 }
 
-/// Destinations whose flows are to be looked at.
+/// Which flows a check covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look<F: Family> {
-    /// All that Services have.
+    /// The flows to all destinations of Services.
     pub everything: bool,
-    /// These too, whether a Service has them still or not.
+    /// The flows to these destinations too, even if no Service has them any more.
     pub changed: HashSet<Destination<F>>,
-    /// Addresses that took nodePort traffic before, and their nodePorts.
+    /// Addresses that took nodePort traffic before. The flows to nodePorts on them are checked.
     pub left: BTreeSet<F::Addr>,
-    /// Whose answers may have begun flows.
+    /// Addresses and ports whose answers may have begun flows.
     pub servers: Servers<F>,
-    /// Connections towards frontends that came into being; [`super::Arrivals`] says which.
+    /// Connections to frontends that just came; [`super::Arrivals`] says which.
     pub arrivals: bool,
 }
 
@@ -64,17 +65,17 @@ impl<F: Family> Default for Look<F> {
 }
 
 impl<F: Family> Look<F> {
-    /// Whether there is nothing to look at.
+    /// Whether there is nothing to check.
     pub fn is_empty(&self) -> bool {
         !self.arrivals && !self.has_udp()
     }
 
-    /// Whether UDP flows are to be looked at.
+    /// Whether UDP flows must be checked.
     pub fn has_udp(&self) -> bool {
         self.everything || !self.changed.is_empty() || !self.servers.is_empty()
     }
 
-    /// Looks at what the other one asks for, too.
+    /// Makes this check cover what the other one covers, too.
     pub fn add(&mut self, other: Self) {
         self.everything |= other.everything;
         self.changed.extend(other.changed);
@@ -83,7 +84,7 @@ impl<F: Family> Look<F> {
         self.arrivals |= other.arrivals;
     }
 
-    /// The destinations, each once; none where there are more than `limit`.
+    /// The destinations, each once; none if there are more than `limit`.
     pub fn few(&self, ledger: &Ledger<F>, limit: usize) -> Option<BTreeSet<Destination<F>>> {
         let known = self.everything.then(|| ledger.destinations());
         if known.as_ref().map_or(0, ExactSizeIterator::len).max(self.changed.len()) > limit {
@@ -93,7 +94,7 @@ impl<F: Family> Look<F> {
         (all.len() <= limit).then_some(all)
     }
 
-    /// Why a UDP flow is to be cut; none where it is not. `node_addresses` are those that take nodePort traffic.
+    /// Why a UDP flow must be cut; none if it may stay. `node_addresses` are the addresses that take nodePort traffic.
     pub fn wrong(&self, flow: &Flow<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> Option<Wrong> {
         if self.is_astray(flow, ledger, node_addresses) {
             Some(Wrong::Astray)
@@ -104,11 +105,11 @@ impl<F: Family> Look<F> {
         }
     }
 
-    /// Whether it is to a destination that is looked at, and with nobody whom it may be with.
+    /// Whether the flow is to a destination that is checked, and has an endpoint that it may not have.
     fn is_astray(&self, flow: &Flow<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> bool {
         let to = flow.to;
         let address = Destination::Address(to.addr, to.port);
-        // As the rules ask: who has the address has it whatever nodePorts there are.
+        // This is the order of the rules: the Service with this address gets the packet, whatever nodePorts there are.
         match ledger.allows(&address, flow.with) {
             Some(true) => return false,
             Some(false) => return self.everything || self.changed.contains(&address),
@@ -121,13 +122,13 @@ impl<F: Family> Look<F> {
         if node_addresses.contains(&to.addr) {
             allowed != Some(true) && (on_node_port || changed(&address))
         } else {
-            // What is not translated there is with a program of the node's own.
+            // A flow to such an address that is not translated belongs to a program of the node.
             changed(&address) || (self.left.contains(&to.addr) && on_node_port && flow.with != to)
         }
     }
 }
 
-/// Whether packets to this address and port may stay there; none where they are no Service's.
+/// Whether packets to this address and port may stay there; none if no Service has them.
 fn serves<F: Family>(at: Endpoint<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> Option<bool> {
     let by_address = ledger.allows(&Destination::Address(at.addr, at.port), at);
     by_address.or_else(|| {
@@ -136,14 +137,15 @@ fn serves<F: Family>(at: Endpoint<F>, ledger: &Ledger<F>, node_addresses: &BTree
     })
 }
 
-/// Addresses and ports that answered clients until they became, or ceased to serve, a Service's destination. An answer
-/// that was under way then begins a flow of its own. Such a flow looks like one that a program of the node's began from
-/// that port, so that only these are looked at, and only flows that nobody translated.
+/// Addresses and ports that answered clients until they became a Service's destination, or no longer served one. An
+/// answer that was under way at that time begins a flow of its own. Such a flow looks like one that a program of the
+/// node began from that port. So only flows from these addresses and ports are checked, and only if nobody translated
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Servers<F: Family> {
-    /// Those that are known to have answered: whatever leaves them is an answer.
+    /// Those that are known to have answered: every packet from them is an answer.
     known: HashSet<Endpoint<F>>,
-    /// Those that were asked by this client, and who it was: client, server.
+    /// Pairs of client and server: the client sent to the server, and it is not known whether the server answered.
     asked: HashSet<(Endpoint<F>, Endpoint<F>)>,
 }
 
@@ -166,21 +168,21 @@ impl<F: Family> FromIterator<Endpoint<F>> for Servers<F> {
 }
 
 impl<F: Family> Servers<F> {
-    /// So many clients are remembered for each of the two reasons.
+    /// At most so many entries are kept in each of the two sets.
     pub const MOST: usize = 16_384;
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty() && self.asked.is_empty()
     }
 
-    /// Takes in the other's.
+    /// Adds those of the other value.
     pub fn add(&mut self, other: Self) {
         self.known.extend(other.known);
         self.asked.extend(other.asked);
     }
 
-    /// Notes whom a flow that is cut was with, where that one's answers may come still and nobody translates them.
+    /// Notes the server of a flow that is cut, if its answers may still come and nobody translates them.
     pub fn note(&mut self, flow: &Flow<F>) {
         if flow.to != flow.with || flow.from != flow.back {
             return;
@@ -193,7 +195,7 @@ impl<F: Family> Servers<F> {
         }
     }
 
-    /// Each of them once; none where there are more than `limit`.
+    /// All servers, each once; none if there are more than `limit`.
     pub fn few(&self, limit: usize) -> Option<BTreeSet<Endpoint<F>>> {
         let mut all = BTreeSet::new();
         for server in self.known.iter().chain(self.asked.iter().map(|(_, server)| server)) {
@@ -205,7 +207,7 @@ impl<F: Family> Servers<F> {
         Some(all)
     }
 
-    /// Whether a flow was begun by an answer of one of them.
+    /// Whether an answer of one of these servers began the flow.
     fn began(&self, flow: &Flow<F>) -> bool {
         let plain = flow.to == flow.with && flow.from == flow.back;
         plain && (self.known.contains(&flow.from) || self.asked.contains(&(flow.to, flow.from)))

@@ -1,4 +1,5 @@
-//! How large a Service may be: what one object asks for must not hold up all others. Counted before anything is made.
+//! How large a Service may be, so that one object cannot delay all others. Everything is counted before any row is
+//! made.
 
 use crate::family::Family;
 use crate::object::Service;
@@ -6,12 +7,12 @@ use crate::object::Service;
 use super::Outside;
 use super::served::Served;
 
-/// How many frontends a Service may have in one family: its addresses times its ports.
+/// The largest number of frontends of a Service in one family: its addresses times its ports.
 pub const MOST_FRONTENDS: usize = 32_768;
-/// How many entries its source ranges may make in one family: ranges times LoadBalancer addresses times ports. They cost
-/// the kernel more than anything else.
+/// The largest number of entries that its source ranges may make in one family: ranges times LoadBalancer addresses
+/// times ports. These cost the kernel more than anything else.
 pub const MOST_SOURCES: usize = 8_192;
-/// How many entries its slices may have for its ports in one family, ready or not.
+/// The largest number of entries that its slices may have for its ports in one family, ready or not.
 pub const MOST_ENDPOINTS: usize = 131_072;
 
 /// What a Service has too many of.
@@ -30,7 +31,7 @@ pub enum TooLarge {
     Endpoints(usize),
 }
 
-/// Whether a Service is within the limits in family `F`.
+/// Checks whether a Service is within the limits in family `F`.
 pub(super) fn check<F: Family>(service: &Service, outside: &[Outside<F>], served: &Served<'_>) -> Result<(), TooLarge> {
     let ports = service.ports.len();
     let node_ports = service.ports.iter().filter(|port| port.node_port.is_some()).count();

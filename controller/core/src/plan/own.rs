@@ -1,4 +1,4 @@
-//! The frontends that a Service has, without planning it.
+//! The frontends of a Service, computed without a plan.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ pub struct OwnFrontends<F: Family> {
 }
 
 impl<F: Family> OwnFrontends<F> {
-    /// Those of this Service.
+    /// The frontends of this Service.
     pub fn of(service: &Service) -> Self {
         let name = super::label(&service.key.to_string());
         let Some(cluster_ip) = super::first::<F>(&service.cluster_ips) else {
@@ -41,7 +41,7 @@ impl<F: Family> OwnFrontends<F> {
         }
     }
 
-    /// The Service's part of the label that its rows carry.
+    /// The Service's part of the label of its rows.
     pub fn name(&self) -> &Label {
         &self.name
     }

@@ -1,4 +1,5 @@
-//! Which slices serve which port of a Service: looked up, for a Service may have hundreds of ports and of slices.
+//! Which slices serve which port of a Service. This is an index, because a Service may have hundreds of ports and
+//! hundreds of slices.
 
 use crate::family::Family;
 use crate::object::{EndpointSlice, ServicePort};
@@ -18,7 +19,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Served<'a> {
-    /// Those of family `F`.
+    /// The ports of all slices of family `F`.
     pub(super) fn new<F: Family>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Self {
         let of_family = slices.filter(|slice| slice.family == F::FAMILY);
         let entries = of_family.flat_map(|slice| {
@@ -30,12 +31,12 @@ impl<'a> Served<'a> {
             })
         });
         let mut entries: Vec<_> = entries.collect();
-        // Slices stay in their order.
+        // The sort is stable, so slices stay in their order.
         entries.sort_by_key(Entry::key);
         Self(entries)
     }
 
-    /// The slices that serve a port, each with the number that its endpoints have for it.
+    /// The slices that serve a port, each with the port number of its endpoints.
     pub(super) fn by(&self, port: &ServicePort) -> impl Iterator<Item = (&'a EndpointSlice, Port)> + use<'a, '_> {
         let key = (&*port.name, port.protocol);
         let first = self.0.partition_point(|entry| entry.key() < key);

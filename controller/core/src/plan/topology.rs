@@ -1,25 +1,26 @@
-//! Hints in EndpointSlices: which of the ready endpoints clients on this node should use. Only for lists of all
-//! endpoints; a traffic policy `Local` is stricter than any hint.
+//! Hints in EndpointSlices: which of the ready endpoints clients on this node should use. They count only for lists of
+//! all endpoints, because a traffic policy `Local` is stricter than any hint.
 
 use crate::family::Family;
 use crate::object::{Hints, NodeHint};
 
 use super::Candidate;
 
-/// Which of the ready endpoints are meant for clients here, by their hints.
+/// Which of the ready endpoints clients here should use, by the endpoints' hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topology<'z> {
-    /// All.
+    /// All endpoints.
     Anywhere,
-    /// Those for this zone.
+    /// Those with a hint for this zone.
     Zone(&'z str),
-    /// Those for this node.
+    /// Those with a hint for this node.
     Node,
 }
 
 impl<'z> Topology<'z> {
-    /// As kube-proxy's `topologyModeFromHints`: hints count only where every ready endpoint has one and at least one is
-    /// for this node (or else this zone), so that half-written hints never leave clients without an endpoint.
+    /// Decides as kube-proxy's `topologyModeFromHints` does. Hints count only if every ready endpoint has one, and at
+    /// least one is for this node (or, failing that, for this zone). So incomplete hints never leave a client without
+    /// an endpoint.
     pub(super) fn of<F: Family>(candidates: &[Candidate<'_, F>], zone: Option<&'z str>) -> Self {
         let ready = || candidates.iter().filter(|candidate| candidate.conditions.ready);
         let holds = |topology: Self, hinted: fn(&Hints) -> bool| {

@@ -1,5 +1,5 @@
-//! A plan that makes do with the ways to pick an endpoint that are there already: fewer endpoints, or another affinity
-//! timeout, serve better than what was programmed for a Service before.
+//! A plan that uses only the ways to pick an endpoint that exist already. With fewer endpoints, or with another
+//! affinity timeout, it serves clients better than the rows that were programmed for the Service before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::table::{Limit, capacity};
 
 use super::{PortPlan, Usable};
 
-/// The numbers of endpoints that there are ways for, by affinity timeout.
+/// For each affinity timeout, the numbers of endpoints for which a way exists.
 type Counts = BTreeMap<Option<u32>, BTreeSet<u16>>;
 
 impl<F: Family> PortPlan<F> {
-    /// The same with ways out of `ways` alone, and what it lacks; none where they serve it not at all. As many endpoints as
-    /// can be, then the nearest timeout. Without affinity only where no way with affinity would do.
+    /// The same plan with ways from `ways` only, and what it lacks; none if no way fits. It uses as many endpoints as
+    /// possible, and then the nearest timeout. It gives up affinity only if no way with affinity fits.
     pub fn within(mut self, ways: &[Pick]) -> Option<(Self, Option<Limit>)> {
         let mut counts = Counts::new();
         for way in ways {
@@ -64,18 +64,18 @@ impl<F: Family> PortPlan<F> {
             })
     }
 
-    /// How many endpoints both lists have that count.
+    /// How many endpoints that count both lists have.
     fn found_of(&self, affinity: Option<u32>) -> usize {
         self.lists().map(|found| found.min(capacity(affinity.is_some()))).sum()
     }
 
-    /// How many endpoints both lists would have; none where one of them would have none.
+    /// How many endpoints both lists would use; none if one of them would use none.
     fn used_of(&self, affinity: Option<u32>, counts: &BTreeSet<u16>) -> Option<usize> {
         self.lists().map(|found| largest(found, affinity, counts)).sum()
     }
 }
 
-/// The most endpoints out of so many that there is a way for.
+/// The largest number of endpoints, up to `found`, for which a way exists.
 fn largest(found: usize, affinity: Option<u32>, counts: &BTreeSet<u16>) -> Option<usize> {
     let found = u16::try_from(found.min(capacity(affinity.is_some()))).unwrap_or(u16::MAX);
     counts.range(..=found).next_back().map(|count| usize::from(*count))
@@ -107,7 +107,7 @@ mod tests {
         Pick::Sticky { count, seconds }
     }
 
-    /// How many endpoints serve it, and how long clients are remembered.
+    /// How many endpoints serve the Service, and for how long clients are remembered.
     fn within(plan: PortPlan<V4>, ways: &[Pick]) -> Option<(usize, Option<u32>)> {
         let (plan, _) = plan.within(ways)?;
         Some((plan.lists().next().unwrap_or(0), plan.affinity))

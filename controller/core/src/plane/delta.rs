@@ -5,12 +5,12 @@ use std::fmt;
 use crate::family::Family;
 use crate::row::Row;
 
-/// The rows that one change adds, removes and gives another value. Applied whole or not at all.
+/// The rows that one change adds, removes or gives another value. A change is applied completely or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta<F: Family> {
-    /// Rows whose key stood nowhere before, ordered by [`crate::row::RowKind`]: frontends last.
+    /// Rows whose key did not exist before, ordered by [`crate::row::RowKind`]: frontends last.
     pub added: Vec<Row<F>>,
-    /// Rows whose key stands nowhere afterwards.
+    /// Rows whose key does not exist after the change.
     pub removed: Vec<Row<F>>,
     /// Rows that keep their key: the old row and the new one.
     pub changed: Vec<(Row<F>, Row<F>)>,
@@ -27,28 +27,28 @@ impl<F: Family> Default for Delta<F> {
 }
 
 impl<F: Family> Delta<F> {
-    /// How many rows it touches.
+    /// How many rows the change touches.
     pub fn len(&self) -> usize {
         self.added.len() + self.removed.len() + self.changed.len()
     }
 
-    /// Whether it touches none.
+    /// Whether the change touches no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The rows that stand afterwards and did not stand before, in this form.
+    /// The rows that exist after the change and did not exist before, with their new values.
     pub fn new_rows(&self) -> impl Iterator<Item = &Row<F>> + Clone {
         self.changed.iter().map(|(_, new)| new).chain(&self.added)
     }
 
-    /// The rows that stood before and do not stand afterwards, in this form.
+    /// The rows that existed before the change and do not exist after it, with their old values.
     pub fn old_rows(&self) -> impl Iterator<Item = &Row<F>> + Clone {
         self.removed.iter().chain(self.changed.iter().map(|(old, _)| old))
     }
 }
 
-/// One row a line: `+ row` comes, `- row` goes, `~ row -> value` gets another value.
+/// Writes one row a line: `+ row` is added, `- row` is removed, `~ row -> value` gets another value.
 impl<F: Family> fmt::Display for Delta<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut begin = "";

@@ -1,4 +1,4 @@
-//! Why a data plane did not do what it was asked.
+//! Errors of data planes.
 
 use std::error::Error;
 use std::fmt;
@@ -9,13 +9,13 @@ use crate::row::Row;
 /// What went wrong inside a data plane, as its own error type.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// Why a data plane was not opened, or not put before those of other programs. It is as it was.
+/// Why a data plane could not be opened, or could not be put before those of other programs. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct OpenError(Cause);
 
 impl OpenError {
-    /// One with the data plane's own error as its cause.
+    /// Makes an error with the data plane's own error as its cause.
     pub fn new(cause: impl Into<Cause>) -> Self {
         Self(cause.into())
     }
@@ -27,19 +27,19 @@ impl OpenError {
 pub struct ReadError(Cause);
 
 impl ReadError {
-    /// One with the data plane's own error as its cause.
+    /// Makes an error with the data plane's own error as its cause.
     pub fn new(cause: impl Into<Cause>) -> Self {
         Self(cause.into())
     }
 }
 
-/// Why what no row uses was not removed. Nothing depends on it.
+/// Why unused parts of the data plane could not be removed. No row depends on them.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct IdleError(Cause);
 
 impl IdleError {
-    /// One with the data plane's own error as its cause.
+    /// Makes an error with the data plane's own error as its cause.
     pub fn new(cause: impl Into<Cause>) -> Self {
         Self(cause.into())
     }
@@ -51,37 +51,36 @@ pub enum ApplyError<F: Family> {
     /// The data plane refused these rows; nothing of the change was applied.
     #[error("{} row(s) were refused, the first: {}", .0.len(), First(.0))]
     Rejected(Vec<Rejection<F>>),
-    /// Room for ways to pick an endpoint is used up, and these rows need one that is not there; nothing of the change was
-    /// applied.
+    /// These rows need a new way to pick an endpoint, and there is no room for one. Nothing of the change was applied.
     #[error("no way to pick an endpoint was left for {} row(s), the first: {}", .0.len(), First(.0))]
     UsedUp(Vec<Rejection<F>>),
-    /// Nothing of the change was applied, for a reason that is not one row's.
+    /// Nothing of the change was applied, and the reason is not one row.
     #[error("{0}")]
     Failed(#[source] Cause),
-    /// It is not known whether the change was applied: read the rows back before the next one.
+    /// It is not known whether the change was applied. Read the rows back before the next change.
     #[error("{0}")]
     Unknown(#[source] Cause),
 }
 
-/// One row that a data plane refused, and its reason.
+/// One row that a data plane refused, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection<F: Family> {
-    /// The row that was to be added, removed or changed to.
+    /// The row that was to be added or removed, or the new row of a change.
     pub row: Row<F>,
-    /// Why.
+    /// Why it was refused.
     pub reason: Reason,
 }
 
 /// Why a row was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// A row with the same key is there.
+    /// A row with the same key exists.
     #[error("its key is there already")]
     Taken,
-    /// A range that is there has addresses in common with it.
+    /// An existing range shares addresses with it.
     #[error("it overlaps a row that is there")]
     Overlaps,
-    /// The row that was to go is not there.
+    /// The row that was to be removed does not exist.
     #[error("it is not there")]
     NotThere,
     /// There is no room for more rows of its kind.
@@ -93,7 +92,7 @@ pub enum Reason {
          count and affinity timeout"
     )]
     NoWayLeft,
-    /// The data plane's own words.
+    /// Another reason, in the data plane's own words.
     #[error("{0}")]
     Other(String),
 }

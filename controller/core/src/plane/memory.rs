@@ -1,5 +1,5 @@
-//! A data plane in memory, for tests and for benchmarks of everything above data planes. It refuses what the kernel refuses,
-//! for the same reasons, and fails when it is told to.
+//! A data plane in memory, for tests and benchmarks of the code that uses data planes. It refuses what the kernel
+//! refuses, for the same reasons. Tests can make it fail.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,12 @@ use crate::row::{Key, Pick, Row};
 
 use super::{ApplyError, DataPlane, Delta, Open, Ownership, ReadError, Reason, Rejection, RuleSettings, WhyShared};
 
-/// One family's rows. Clones are handles to the same rows: they outlive whoever uses them, as the kernel's tables do.
+/// The rows of one family. A clone is a handle to the same rows. The rows stay when their user is dropped, as the
+/// kernel's tables do.
 #[derive(Clone, Debug, Default)]
 pub struct Memory<F: Family>(Arc<Mutex<State<F>>>);
 
-/// What becomes of one change.
+/// What happens to one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is applied like any other.
@@ -22,26 +23,26 @@ pub enum Fault {
     Refused(String),
     /// Nothing is applied.
     Failed,
-    /// It is applied, and nobody knows.
+    /// It is applied, but the answer is that nobody knows.
     AppliedUnknown,
-    /// It is not applied, and nobody knows.
+    /// It is not applied, and the answer is that nobody knows.
     FailedUnknown,
 }
 
 #[derive(Debug)]
 struct State<F: Family> {
     rows: BTreeMap<Key<F>, Row<F>>,
-    /// Changes count as applied, and nothing is kept.
+    /// If set, changes count as applied, but no rows are stored.
     forgetful: bool,
-    /// A change that does not fit to what is there ends the test.
+    /// If set, a change that does not fit the rows panics.
     strict: bool,
-    /// What becomes of the next changes; then they are applied.
+    /// What happens to the next changes. Later changes are applied.
     faults: VecDeque<Fault>,
     /// Rows whose label contains this are refused.
     refuse: Option<String>,
     /// All changes fail for this reason.
     broken: Option<String>,
-    /// For how many ways to pick an endpoint there is room.
+    /// The number of ways to pick an endpoint for which there is room.
     room: Option<usize>,
     transactions: Vec<usize>,
     opened: usize,
@@ -66,26 +67,26 @@ impl<F: Family> Default for State<F> {
 }
 
 impl<F: Family> Memory<F> {
-    /// Holds no rows, and refuses changes that do not fit to what it holds.
+    /// A data plane without rows. It refuses changes that do not fit its rows.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same for tests in which every change has to fit: one that does not is a panic.
+    /// The same for tests in which every change has to fit: a change that does not fit panics.
     pub fn strict() -> Self {
         let memory = Self::default();
         memory.state().strict = true;
         memory
     }
 
-    /// Takes every change and keeps nothing: for benchmarks of what is above it.
+    /// A data plane that accepts every change and stores nothing, for benchmarks of the code that uses it.
     pub fn forgetful() -> Self {
         let memory = Self::default();
         memory.state().forgetful = true;
         memory
     }
 
-    /// What an engine opens it by.
+    /// The function by which an engine opens it.
     pub fn opener(&self) -> Open<F> {
         let memory = self.clone();
         Box::new(move |rules| {
@@ -97,17 +98,17 @@ impl<F: Family> Memory<F> {
         })
     }
 
-    /// The rows that are there, ordered by their keys.
+    /// All rows, ordered by their keys.
     pub fn rows(&self) -> Vec<Row<F>> {
         self.state().rows.values().cloned().collect()
     }
 
-    /// How many rows each change touched so far.
+    /// The number of rows that each change touched so far.
     pub fn transactions(&self) -> Vec<usize> {
         self.state().transactions.clone()
     }
 
-    /// Counts them anew.
+    /// Starts counting changes again from none.
     pub fn forget_transactions(&self) {
         self.state().transactions.clear();
     }
@@ -117,50 +118,50 @@ impl<F: Family> Memory<F> {
         self.state().opened
     }
 
-    /// The rules that it was opened with last.
+    /// The rules of the last opening.
     pub fn rules(&self) -> Option<RuleSettings> {
         self.state().rules
     }
 
-    /// Puts a row there, as another program might.
+    /// Adds a row, as another program might.
     pub fn put(&self, row: Row<F>) {
         self.state().rows.insert(row.key(), row);
     }
 
-    /// Takes away the rows for which `goes` is true, as another program might.
+    /// Removes the rows for which `goes` is true, as another program might.
     pub fn lose(&self, goes: impl Fn(&Row<F>) -> bool) {
         self.state().rows.retain(|_, row| !goes(row));
     }
 
-    /// From now on new rows whose label contains this are refused.
+    /// From now on, new rows whose label contains this are refused.
     pub fn refuse(&self, label: &str) {
         self.state().refuse = Some(label.to_owned());
     }
 
-    /// From now on every change fails as a whole for this reason.
+    /// From now on, every change fails as a whole for this reason.
     pub fn break_down(&self, reason: &str) {
         self.state().broken = Some(reason.to_owned());
     }
 
-    /// From now on there is room for so many ways to pick an endpoint.
+    /// From now on, there is room for so many ways to pick an endpoint.
     pub fn limit_ways(&self, room: usize) {
         self.state().room = Some(room);
     }
 
-    /// All works again.
+    /// Removes all faults: everything works again.
     pub fn mend(&self) {
         let mut state = self.state();
         state.faults.clear();
         (state.refuse, state.broken, state.room) = (None, None, None);
     }
 
-    /// What becomes of the next changes, one after the other; those behind them are applied.
+    /// Sets what happens to the next changes, one after the other. Later changes are applied.
     pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
     }
 
     fn state(&self) -> MutexGuard<'_, State<F>> {
-        // Whoever panicked with the lock held failed a test already.
+        // If a thread panicked while it held the lock, its test has failed already.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,7 +209,7 @@ impl<F: Family> State<F> {
         self.rows.values().filter_map(Row::pick).collect()
     }
 
-    /// Refuses rows with this in their label, and those for whose way to pick an endpoint there is no room.
+    /// Refuses rows whose label contains this, and rows for whose way to pick an endpoint there is no room.
     fn check(&self, delta: &Delta<F>, label: Option<&str>) -> Result<(), ApplyError<F>> {
         let unplaced = self.unplaced(delta);
         if !unplaced.is_empty() {
@@ -241,7 +242,7 @@ impl<F: Family> State<F> {
         rejections(unplaced.map(|row| (row.clone(), Reason::NoWayLeft)))
     }
 
-    /// Applies a change whole or not at all.
+    /// Applies a change completely or not at all.
     fn change(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         self.transactions.push(delta.len());
         if self.forgetful {
@@ -280,13 +281,13 @@ impl<F: Family> State<F> {
         Err(error)
     }
 
-    /// Why a row cannot come.
+    /// Why a row cannot be added; none if it can.
     fn obstacle(&self, row: &Row<F>) -> Option<Reason> {
         let key = row.key();
         if !key.is_range() {
             return self.rows.contains_key(&key).then_some(Reason::Taken);
         }
-        // Ranges that stand side by side do not overlap, so only the neighbours can.
+        // The ranges that exist do not overlap each other, so only the neighbours can overlap the new one.
         let before = self.rows.range(..key).next_back();
         let after = self.rows.range(key..).next();
         let overlaps = before.into_iter().chain(after).any(|(there, _)| there.overlaps(&key));

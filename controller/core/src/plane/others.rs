@@ -1,8 +1,8 @@
-//! What other programs have in a packet's way.
+//! Rules of other programs that packets to Services meet.
 
 use std::fmt;
 
-/// A filter chain of hook `forward` whose policy is `drop`. Written as nft names it: `ip filter FORWARD`.
+/// A filter chain of hook `forward` whose policy is `drop`. It is written as nft names it: `ip filter FORWARD`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ForwardDrop {
     /// `ip`, `ip6` or `inet`

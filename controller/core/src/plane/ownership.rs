@@ -1,28 +1,28 @@
-//! Who may change what a data plane holds.
+//! Who may change the rows of a data plane.
 
 use std::fmt;
 
-/// Who may change what a data plane holds.
+/// Who may change the rows of a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// This process alone, and what it wrote stays when it ends.
+    /// Only this process. The rows stay when it ends.
     Owned,
     /// Other programs too, for this reason.
     Shared(WhyShared),
 }
 
-/// Why other programs can change what a data plane holds.
+/// Why other programs can change the rows of a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhyShared {
-    /// It was there before, made without an owner, and can get none.
+    /// The table existed before, without an owner, and can get none.
     MadeWithoutOwner,
-    /// This kernel has no owned tables that outlive their owner. The kernel's words.
+    /// This kernel has no owned tables that outlive their owner. The text is the kernel's.
     OldKernel(String),
-    /// Nobody guards it: it is not the kernel's.
+    /// Nothing protects it, because it is not in the kernel.
     Memory,
 }
 
-/// As `tandem status` says it.
+/// Writes what `tandem status` says.
 impl fmt::Display for Ownership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

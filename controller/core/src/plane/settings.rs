@@ -2,33 +2,34 @@
 
 use crate::node::InterfaceName;
 
-/// What the fixed rules depend on. It may differ from the last start: the rules are then replaced, the rows stay.
+/// What the fixed rules depend on. It may differ from the last start: then the rules are replaced, and the rows stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleSettings {
-    /// The bit of the packet mark that stands for "masquerade this", 0 to 31.
+    /// The bit of the packet mark that means "masquerade this", 0 to 31.
     pub masquerade_bit: u8,
-    /// Masquerade all traffic to ClusterIPs, also that from pods.
+    /// Whether all traffic to ClusterIPs is masqueraded, even from pods.
     pub masquerade_all: bool,
-    /// How pods are told from other sources: what others send to ClusterIPs is masqueraded, and pods are led to all
+    /// How pods are distinguished from other sources. What others send to ClusterIPs is masqueraded. Pods reach all
     /// endpoints of an external address.
     pub detect_local: DetectLocal,
-    /// Drop what connection tracking calls invalid and is not for this node. Replies that belong to no connection any
-    /// more would otherwise reach clients with the endpoint's own address.
+    /// Whether packets that connection tracking calls invalid, and that are not for this node, are dropped. Without
+    /// this, a reply that belongs to no connection any more reaches a client with the endpoint's own address as its
+    /// source.
     pub drop_invalid: bool,
 }
 
-/// How pods are told from other sources. `R` says where the ranges of their addresses come from: configuration does; the
-/// fixed rules need not know, for they read the ranges that are rows.
+/// How pods are distinguished from other sources. `R` says where the ranges of their addresses come from. Configuration
+/// needs that; the fixed rules do not, because they read the ranges from rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DetectLocal<R = ()> {
-    /// Not at all.
+    /// No source counts as a pod.
     #[default]
     Nothing,
     /// By their address ([`Row::LocalPods`](crate::row::Row::LocalPods)).
     Sources(R),
-    /// By the interface that their packets come in by.
+    /// By the interface that their packets come in through.
     Interface(InterfaceName),
-    /// By interfaces whose names begin so.
+    /// By interfaces whose names begin like this.
     InterfacePrefix(InterfaceName),
 }
 
@@ -44,7 +45,7 @@ impl Default for RuleSettings {
 }
 
 impl RuleSettings {
-    /// The packet mark that stands for "masquerade this".
+    /// The packet mark that means "masquerade this".
     pub fn masquerade_mark(self) -> u32 {
         1 << (self.masquerade_bit & 31)
     }

@@ -1,4 +1,4 @@
-//! The part of a row that no other row may share.
+//! Keys of rows.
 
 use ipnet::IpNet;
 
@@ -7,7 +7,7 @@ use crate::id::{EndpointId, ServiceId};
 
 use super::{Frontend, Row, RowKind, Socket};
 
-/// The part of a row that no other row may share.
+/// The key of a row. No other row may have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is the key of the row of that name")]
 pub enum Key<F: Family> {
@@ -22,7 +22,7 @@ pub enum Key<F: Family> {
 }
 
 impl<F: Family> Row<F> {
-    /// The part of it that no other row may share.
+    /// The row's key.
     pub fn key(&self) -> Key<F> {
         match self {
             Self::Frontend { frontend, .. } => Key::Frontend(*frontend),
@@ -47,7 +47,7 @@ impl<F: Family> Key<F> {
         matches!(self, Self::Net(..) | Self::AllowedSource(..))
     }
 
-    /// Whether rows with these two keys cannot stand beside each other.
+    /// Whether rows with these two keys cannot exist together.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Net(kind, a), Self::Net(other, b)) => kind == other && have_common(*a, *b),

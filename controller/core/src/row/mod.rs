@@ -1,4 +1,4 @@
-//! Rows: what a data plane stores. A row has a key and a value; two rows with one [`Key`] cannot stand beside each other.
+//! Rows: what a data plane stores. A row has a key and a value. Two rows with one [`Key`] cannot exist together.
 
 mod key;
 mod text;
@@ -34,7 +34,7 @@ impl Protocol {
         }
     }
 
-    /// The protocol of an IP header's number.
+    /// The protocol with this number in the IP header.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {
             6 => Some(Self::Tcp),
@@ -45,7 +45,7 @@ impl Protocol {
     }
 }
 
-/// As the Kubernetes API writes it: `TCP`.
+/// Writes the protocol as the Kubernetes API does: `TCP`.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,10 +56,10 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A port number; 0 is none.
+/// A port number. It is never 0.
 pub type Port = NonZeroU16;
 
-/// Which kind of address a frontend has. It decides about masquerading and short circuits.
+/// The kind of a frontend's address. It decides about masquerading and short circuits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// A ClusterIP.
@@ -71,7 +71,7 @@ pub enum Class {
 /// What a packet is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Frontend<F: Family> {
-    /// An address that stands for one Service port.
+    /// An address that belongs to one Service port.
     Address {
         /// The kind of address.
         class: Class,
@@ -98,7 +98,7 @@ pub struct Socket<F: Family> {
     pub port: Port,
 }
 
-/// Where a connection is sent.
+/// The destination of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint<F: Family> {
     /// The pod's address.
@@ -115,20 +115,21 @@ pub enum Pick {
         /// How many endpoints the list has.
         count: Port,
     },
-    /// The endpoint that this client was sent to before, else any of the slots `0..count`.
+    /// The endpoint that this client was sent to before. If it has none, any of the slots `0..count`.
     Sticky {
         /// How many endpoints the list has.
         count: Port,
         /// How long a client is remembered.
         seconds: u32,
     },
-    /// Answer at once that nobody is there.
+    /// Refuse the connection at once.
     Refuse,
-    /// Answer nothing.
+    /// Drop the packet without an answer.
     Discard,
 }
 
-/// "namespace/name:port", carried by rows so that whoever reads the kernel's tables knows whose they are.
+/// "namespace/name:port". Rows carry it so that people who read the kernel's tables know which Service a row belongs
+/// to.
 pub type Label = Arc<str>;
 
 /// One row of one family's table.
@@ -164,9 +165,9 @@ pub enum Row<F: Family> {
     },
     /// endpoint id : endpoint, for lists with affinity
     EndpointId { id: EndpointId, endpoint: Endpoint<F> },
-    /// An address that is a ClusterIP; its unknown ports are refused.
+    /// An address that is a ClusterIP. Packets to a port of it that no Service has are refused.
     ClusterIp { addr: F::Addr },
-    /// A range that ClusterIPs are taken from; its unassigned addresses are discarded.
+    /// A range of ClusterIPs. Packets to an address of it that no Service has are discarded.
     ServiceCidr { net: F::Net },
     /// A range whose sources count as pods (detectLocal).
     LocalPods { net: F::Net },
@@ -180,7 +181,7 @@ pub enum Row<F: Family> {
     AllowedSource { at: Socket<F>, source: F::Net },
 }
 
-/// The kinds of rows, in the order in which they are added: whatever a row points at is there before it.
+/// The kinds of rows, in the order in which they are added: a row is added after the rows that it points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKind {
     /// [`Row::EndpointId`]
@@ -228,7 +229,7 @@ impl<F: Family> Row<F> {
         }
     }
 
-    /// The list of endpoints that this row is about, if it is about one.
+    /// The list of endpoints that this row belongs to, if it belongs to one.
     pub fn service(&self) -> Option<ServiceId> {
         match self {
             Self::Frontend { service, .. }
@@ -239,7 +240,7 @@ impl<F: Family> Row<F> {
             _ => None,
         }
     }
-    /// The name of the Service port that it carries, if it carries one.
+    /// The name of the Service port that this row carries, if it carries one.
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Frontend { label, .. } | Self::Service { label, .. } => Some(label),
@@ -247,7 +248,7 @@ impl<F: Family> Row<F> {
         }
     }
 
-    /// How an endpoint is picked, if this row says so.
+    /// How an endpoint is picked, if this is the row that says so.
     pub fn pick(&self) -> Option<Pick> {
         match self {
             Self::Service { pick, .. } => Some(*pick),

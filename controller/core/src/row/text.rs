@@ -39,7 +39,7 @@ impl fmt::Display for Pick {
     }
 }
 
-/// `kind key : value`, without the label.
+/// Writes `kind key : value`, without the label.
 impl<F: Family> fmt::Display for Row<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,7 +64,7 @@ impl<F: Family> fmt::Display for Row<F> {
 }
 
 impl<F: Family> Row<F> {
-    /// What its key leads to, as text; none for rows that are a key alone.
+    /// The row's value as text; none for rows without a value.
     pub fn value(&self) -> Option<Value<'_, F>> {
         match self {
             Self::Frontend { .. }

@@ -6,7 +6,8 @@ use crate::family::Families;
 use crate::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy};
 use crate::row::{Port, Protocol};
 
-/// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP. Tests change what they are about.
+/// A Service in namespace `ns` with ClusterIP 10.96.0.1 and port `http`, 80/TCP. A test changes the fields that it is
+/// about.
 pub fn mk_service(name: &str) -> Service {
     Service {
         key: ObjectKey::new("ns", name),

@@ -1,4 +1,4 @@
-//! Small objects for tests, and rows and changes as text that a person can read.
+//! Small objects for tests, and rows and changes as readable text.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -27,12 +27,12 @@ pub(crate) fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Both families closed, or none.
+/// Both families if `both` is true, or none.
 pub(crate) fn closed(both: bool) -> Families {
     if both { Families::BOTH } else { Families::NONE }
 }
 
-/// A Service as [`mk_service`] makes it, with everything that can lead to one from outside.
+/// A Service as [`mk_service`] makes it, with every kind of external address and nodePort.
 pub(crate) fn mk_exposed(name: &str) -> Service {
     let port = ServicePort {
         node_port: Some(port(30080)),
@@ -82,7 +82,7 @@ pub(crate) fn remote(addr: &str) -> SliceEndpoint {
     }
 }
 
-/// On its way out, and still answering.
+/// The same endpoint, terminating and still serving.
 pub(crate) fn terminating(entry: SliceEndpoint) -> SliceEndpoint {
     let conditions = Conditions {
         ready: false,
@@ -92,7 +92,7 @@ pub(crate) fn terminating(entry: SliceEndpoint) -> SliceEndpoint {
     SliceEndpoint { conditions, ..entry }
 }
 
-/// Not answering.
+/// The same endpoint, not ready and not serving.
 pub(crate) fn unready(entry: SliceEndpoint) -> SliceEndpoint {
     let conditions = Conditions {
         ready: false,
@@ -138,7 +138,7 @@ fn join<T: Display>(items: impl IntoIterator<Item = T>) -> String {
         .join(" ")
 }
 
-/// What a client of a list gets: endpoints, `refused`, `discarded`, or `-` where there is no such list.
+/// What a client of a list gets: endpoints, `refused`, `discarded`, or `-` if there is no such list.
 pub(crate) fn list_text<F: Family>(list: Option<&Usable<F>>) -> String {
     use crate::plan::NoEndpoints::{Anywhere, OnThisNode};
     match list {
@@ -170,7 +170,7 @@ pub(crate) fn frontend_text<F: Family>(frontend: &Frontend<F>) -> String {
     frontend.to_string()
 }
 
-/// Rows in a fixed order, with their labels, one a line.
+/// The rows in a fixed order, with their labels, one a line.
 pub(crate) fn rows_text<F: Family>(rows: &[Row<F>]) -> String {
     let label = |row: &Row<F>| row.label().map_or(String::new(), |label| format!("  # {label}"));
     let mut lines: Vec<String> = rows.iter().map(|row| row.to_string() + &label(row)).collect();
@@ -178,7 +178,7 @@ pub(crate) fn rows_text<F: Family>(rows: &[Row<F>]) -> String {
     lines.join("\n")
 }
 
-/// A change: `+ row`, `- row`, `~ old -> new value`, in its order.
+/// A change as lines: `+ row`, `- row`, `~ old -> new value`, in its order.
 pub(crate) fn delta_text<F: Family>(delta: &Delta<F>) -> Vec<String> {
     delta.to_string().lines().map(str::to_owned).collect()
 }

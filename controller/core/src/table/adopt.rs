@@ -1,9 +1,10 @@
-//! Rows that a data plane holds already, from an earlier run: kept under their ids until a Service claims them.
+//! Adopts the rows of an earlier run, which the data plane holds already. They keep their ids until a Service claims
+//! them.
 //!
-//! A Service port recognises its rows by its frontends and its name: what an older Service left under the same address
-//! keeps its id to itself, so that nobody who is under way meets another Service. What nobody claims goes with
-//! [`Table::drop_orphans`], once every object is known. Rows that make no sense (a slot behind a gap, a list that
-//! nothing picks from) do not count, and the change that sets them right is handed back.
+//! A Service port recognises its rows by its frontends and its name. If another Service left rows under the same
+//! address, their id is not reused, so that a packet under way never reaches another Service. After every object is
+//! known, [`Table::drop_orphans`] removes the rows that nobody claimed. Rows that make no sense (a slot after a gap, a
+//! list that nothing picks from) do not count. [`Table::adopt`] returns the change that repairs them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -19,7 +20,7 @@ use super::ids::Ids;
 use super::programmed::{List, Programmed};
 use super::slots::Slots;
 
-/// What was read for one list of endpoints.
+/// The rows that were read for one list of endpoints.
 #[derive(Debug)]
 struct Found<F: Family> {
     pick: Option<(Pick, Label)>,
@@ -39,7 +40,7 @@ impl<F: Family> Default for Found<F> {
     }
 }
 
-/// Rows by what they are about.
+/// The rows, sorted by what they describe.
 struct Sorted<F: Family> {
     lists: HashMap<ServiceId, Found<F>>,
     frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>>,
@@ -85,7 +86,7 @@ impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
                 Row::EndpointId { id, endpoint } => {
                     lists.entry(id.service()).or_default().ids.insert(id.number(), endpoint);
                 }
-                // The table works out by itself which addresses are ClusterIPs.
+                // The table computes by itself which addresses are ClusterIPs.
                 Row::StickyEndpoint { .. } | Row::ClusterIp { .. } => {}
                 Row::LocalEndpoint { addr } => drop(hairpin.insert(addr)),
                 Row::ServiceCidr { net } => drop(node.service_cidrs.insert(net)),
@@ -107,16 +108,16 @@ impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
 }
 
 impl<F: Family> Table<F> {
-    /// A table that holds what a data plane was read to hold, as far as it makes sense, and the change after which the
-    /// data plane holds exactly that. The change is empty after an undisturbed run.
+    /// Makes a table from the rows that a data plane holds, as far as they make sense. Returns it with the change after
+    /// which the data plane holds exactly these rows. After an undisturbed run, the change is empty.
     pub fn adopt(rows: Vec<Row<F>>) -> (Self, Delta<F>) {
         let table = Self::out_of(rows.clone());
         let difference = table.difference(rows);
         (table, difference)
     }
 
-    /// The same where this process had opened the data plane `before`: ids that were in use then, and are not now, are
-    /// handed out no sooner than if they were freed just now.
+    /// The same, if this process had opened the data plane `before`. An id that was in use then, and is not now, is
+    /// given out as late as if it was freed just now.
     pub fn adopt_again(rows: Vec<Row<F>>, before: &Self) -> (Self, Delta<F>) {
         let (mut table, difference) = Self::adopt(rows);
         let known = before.programmed.keys().copied().chain(before.ids.resting());
@@ -179,8 +180,8 @@ impl<F: Family> Table<F> {
         table
     }
 
-    /// Removes what was adopted and not claimed, but for what serves somebody: `serves` is asked with the Service's name that
-    /// rows carry and with each frontend. Only right once every object is known.
+    /// Removes the adopted rows that nobody claimed, except those that still serve somebody. `serves` is asked with the
+    /// Service's name in the row and with each frontend. Call this only after every object is known.
     pub fn drop_orphans(&mut self, serves: impl Fn(&str, &Frontend<F>) -> bool) {
         let of_use = |port: &Programmed<F>| {
             let service = port.label.split(':').next().unwrap_or_default();
@@ -195,12 +196,12 @@ impl<F: Family> Table<F> {
         }
     }
 
-    /// Whether anything was adopted and not claimed.
+    /// Whether there are adopted rows that nobody claimed.
     pub fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
     }
 
-    /// Adopted rows that lead where this plan leads, under the same name, and are not claimed yet.
+    /// The id of adopted rows that have this plan's frontends and name, and are not claimed yet.
     pub(super) fn orphan(&self, plan: &PortPlan<F>, sticky: bool) -> Option<ServiceId> {
         if self.orphans.is_empty() {
             return None;
@@ -214,7 +215,7 @@ impl<F: Family> Table<F> {
     }
 }
 
-/// Puts a list together: its endpoints up to the first slot that is missing or makes no sense.
+/// Makes a list from what was found: its endpoints up to the first slot that is missing or makes no sense.
 fn list<F: Family>(id: ServiceId, found: Found<F>) -> Option<(List<F>, Label)> {
     let (pick, label) = found.pick?;
     let mut seen = HashSet::new();

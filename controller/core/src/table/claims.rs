@@ -1,12 +1,12 @@
-//! Who has a frontend that several Services want: the oldest Service, then the first by name. The others wait, and the
-//! next one takes over in the same change in which the holder goes.
+//! Which Service has a frontend that several Services want: the oldest Service, then the first by name. The others
+//! wait. When the holder goes, the next one takes over in the same change.
 
 use std::cmp::Reverse;
 
 use crate::id::ServiceId;
 use crate::plan::PortKey;
 
-/// What decides between claims; the smallest has the frontend. Rows without an owner yet come last.
+/// The order of claims: the smallest has the frontend. Rows that no Service has claimed yet come last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     owned: Reverse<bool>,
@@ -23,7 +23,7 @@ impl Rank {
         }
     }
 
-    /// The rank of rows found in the kernel that no Service has claimed yet.
+    /// The rank of adopted rows that no Service has claimed yet.
     pub(super) fn orphan() -> Self {
         Self {
             owned: Reverse(false),
@@ -33,22 +33,22 @@ impl Rank {
     }
 }
 
-/// The claims on one frontend, in order of rank: almost always one.
+/// The claims on one frontend, in order of rank. There is almost always one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims(Vec<(Rank, ServiceId)>);
 
 impl Claims {
-    /// The Service port (by its id for all endpoints) that has the frontend.
+    /// The Service port that has the frontend, as its id for all endpoints.
     pub(super) fn holder(&self) -> Option<ServiceId> {
         self.0.first().map(|(_, id)| *id)
     }
 
-    /// All of them, the holder first.
+    /// The ids of all claims, the holder first.
     pub(super) fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
         self.0.iter().map(|(_, id)| *id)
     }
 
-    /// Whether several want it.
+    /// Whether several Service ports want the frontend.
     pub(super) fn disputed(&self) -> bool {
         self.0.len() > 1
     }

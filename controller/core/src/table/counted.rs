@@ -1,4 +1,4 @@
-//! Rows that several Service ports share: there while at least one needs them.
+//! Rows that several Service ports share. A row exists while at least one port needs it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,14 +13,14 @@ impl<K> Default for Counted<K> {
 }
 
 impl<K: Copy + Eq + Hash> Counted<K> {
-    /// One more needs it; whether it is the first.
+    /// Counts one more user. Returns whether it is the first.
     pub(super) fn add(&mut self, key: K) -> bool {
         let count = self.0.entry(key).or_default();
         *count += 1;
         *count == 1
     }
 
-    /// One fewer needs it; whether it was the last.
+    /// Counts one user less. Returns whether it was the last.
     pub(super) fn remove(&mut self, key: K) -> bool {
         match self.0.get_mut(&key) {
             Some(1) => self.0.remove(&key).is_some(),

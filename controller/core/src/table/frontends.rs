@@ -1,4 +1,4 @@
-//! The rows of one frontend: itself, and the sources that may reach it.
+//! The rows of one frontend: the frontend itself, and the sources that may reach it.
 
 use crate::family::Family;
 use crate::id::ServiceId;
@@ -7,7 +7,7 @@ use crate::row::{Frontend, Label, Row};
 
 use super::journal::Journal;
 
-/// A frontend in the hands of a Service port.
+/// A frontend, and the Service port that has it.
 #[derive(Clone, Debug)]
 pub(super) struct HeldFrontend<F: Family> {
     /// The Service port's id for all endpoints.
@@ -26,7 +26,7 @@ impl<F: Family> HeldFrontend<F> {
         }
     }
 
-    /// Writes what differs where a frontend changes hands, or its holder's plan for it changes.
+    /// Writes the differences if the frontend gets another holder, or if its holder's plan for it changes.
     pub(super) fn write(old: Option<&Self>, new: Option<&Self>, journal: &mut Journal<F>) {
         let rows = (old.map(Self::row), new.map(Self::row));
         if rows.0 != rows.1 {

@@ -1,30 +1,30 @@
-//! Hands out service ids, the longest free first, and takes them back.
+//! Gives out service ids, and takes them back. The id that has been free for longest comes first.
 //!
-//! A packet may read one set before a change and the next set after it. An id that went from one Service port to another
-//! meanwhile would lead it to the other one. So an id that a change frees rests until the next change is in the data plane,
-//! too; only where no other id is left is it handed out in that next change.
+//! A packet may read one set as it was before a change, and the next set as it is after it. If an id went from one
+//! Service port to another meanwhile, the packet would reach the wrong one. So an id that a change frees rests until
+//! the data plane has applied the next change, too. It is given out in that next change only if no other id is left.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use crate::id::ServiceId;
 
-/// The numbers of one kind of id that are free, and since when.
+/// The free numbers of one kind of id, grouped by how long they have been free.
 #[derive(Debug)]
 struct Numbers {
-    /// May be handed out, from the front: the longest free first. Neighbours are one entry, so that a range of which
-    /// nothing was ever used is one, too.
+    /// These may be given out, from the front: the longest free first. Neighbouring numbers are one entry, so a range
+    /// that was never used is one entry too.
     free: VecDeque<Range<u32>>,
-    /// Freed by the last change that the data plane took.
+    /// Freed by the last change that the data plane applied.
     resting: Vec<u32>,
     /// Freed by the change that is being made.
     freed: Vec<u32>,
-    /// Handed out by the change that is being made.
+    /// Given out by the change that is being made.
     taken: Vec<u32>,
 }
 
 impl Numbers {
-    /// The numbers below `end` without those in `used`; of these, those in `resting` were in use until now.
+    /// The numbers below `end`, except those in `used`. Those in `resting` were in use until now.
     fn new(end: u32, used: &BTreeSet<u32>, resting: Vec<u32>) -> Self {
         let known: BTreeSet<u32> = used.iter().chain(&resting).copied().collect();
         let mut free = VecDeque::new();
@@ -35,8 +35,9 @@ impl Numbers {
             }
             first = number + 1;
         }
-        // Numbers are handed out from the lowest on: those behind the highest are likely to be the longest free. What an
-        // earlier run freed last is not known, and was long ago: a start takes longer than any packet is under way.
+        // Numbers are given out from the lowest on. So those above the highest used one have probably been free for
+        // longest. It is not known which ones an earlier run freed last. But that was long ago, because a start takes
+        // longer than any packet is under way.
         if first < end {
             free.push_front(first..end);
         }
@@ -80,7 +81,7 @@ impl Numbers {
         }
     }
 
-    /// What rested is free.
+    /// Makes the resting numbers free.
     fn wake(&mut self) {
         self.resting.sort_unstable();
         for number in self.resting.drain(..) {
@@ -92,13 +93,13 @@ impl Numbers {
         self.resting.shrink_to(64);
     }
 
-    /// How many can be handed out now.
+    /// How many numbers can be given out now.
     fn left(&self) -> usize {
         self.free.iter().map(Range::len).sum::<usize>() + self.resting.len()
     }
 }
 
-/// The ids that are free, without affinity and with.
+/// The free ids, without affinity and with affinity.
 #[derive(Debug)]
 pub(super) struct Ids {
     plain: Numbers,
@@ -112,8 +113,8 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// All ids but those in `used`, which the data plane holds. Those that were in use `before` are handed out as late as
-    /// those that were freed just now.
+    /// All ids except those in `used`, which the data plane holds. Ids that were in use `before` are given out as late
+    /// as those that were freed just now.
     pub(super) fn new(used: impl IntoIterator<Item = ServiceId>, before: impl IntoIterator<Item = ServiceId>) -> Self {
         let (mut plain, mut sticky) = (BTreeSet::new(), BTreeSet::new());
         for id in used {
@@ -137,7 +138,7 @@ impl Ids {
         }
     }
 
-    /// A free id; none where the range is used up.
+    /// Takes a free id; none if all are in use.
     pub(super) fn take(&mut self, sticky: bool) -> Option<ServiceId> {
         if sticky {
             self.sticky.take().and_then(ServiceId::sticky)
@@ -146,29 +147,29 @@ impl Ids {
         }
     }
 
-    /// Takes an id back that the change which is being made frees.
+    /// Takes back an id that the present change frees.
     pub(super) fn release(&mut self, id: ServiceId) {
         self.numbers(id).freed.push(id.number());
     }
 
-    /// The data plane took what was made; `changed`: it was a change at all.
+    /// Call this when the data plane has applied what was made. `changed` says whether there was a change.
     pub(super) fn commit(&mut self, changed: bool) {
         self.plain.commit(changed);
         self.sticky.commit(changed);
     }
 
-    /// Ids are as they were before the change that was being made.
+    /// Sets the ids back to their state before the present change.
     pub(super) fn rollback(&mut self) {
         self.plain.rollback();
         self.sticky.rollback();
     }
 
-    /// How many ids can be handed out now.
+    /// How many ids can be given out now.
     pub(super) fn left(&self, sticky: bool) -> usize {
         if sticky { self.sticky.left() } else { self.plain.left() }
     }
 
-    /// Ids that were freed lately.
+    /// Ids that the last changes freed.
     pub(super) fn resting(&self) -> impl Iterator<Item = ServiceId> + '_ {
         fn lately(numbers: &Numbers) -> impl Iterator<Item = u32> + '_ {
             numbers.resting.iter().chain(&numbers.freed).copied()
@@ -198,7 +199,7 @@ mod tests {
         (0..count).map(|_| ids.take(false).unwrap().number()).collect()
     }
 
-    /// Ids of which only those below `count` can be handed out.
+    /// Ids of which only those below `count` are free.
     fn few(count: u32) -> Ids {
         Ids {
             plain: Numbers::new(count, &BTreeSet::new(), Vec::new()),

@@ -1,4 +1,4 @@
-//! What a change did to the rows, reduced to its net effect: a row that went and came back is no change at all.
+//! What a change did to the rows, reduced to its net effect. If a row was removed and added again, that is no change.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,13 +7,13 @@ use crate::family::Family;
 use crate::plane::Delta;
 use crate::row::{Key, Row};
 
-/// What stood at a key, and what stands there now.
+/// The row that a key had before, and the one that it has now.
 type Write<F> = (Option<Row<F>>, Option<Row<F>>);
 
-/// The rows that were written since the last [`Journal::take`], each with what stood there before.
+/// The rows that were written since the last [`Journal::take`], each with the row of before.
 #[derive(Debug)]
 pub(super) struct Journal<F: Family> {
-    /// In the order of the first write, so that the same change always makes the same delta.
+    /// They are in the order of the first write, so that the same change always makes the same delta.
     writes: Vec<Write<F>>,
     place: HashMap<Key<F>, usize>,
 }
@@ -28,17 +28,18 @@ impl<F: Family> Default for Journal<F> {
 }
 
 impl<F: Family> Journal<F> {
-    /// A row comes to stand where none stood.
+    /// Notes a row that is added.
     pub(super) fn add(&mut self, row: Row<F>) {
         self.write(None, Some(row));
     }
 
-    /// A row goes.
+    /// Notes a row that is removed.
     pub(super) fn remove(&mut self, row: Row<F>) {
         self.write(Some(row), None);
     }
 
-    /// A row goes where `old` is given, another comes where `new` is; both have the same key.
+    /// Notes that `old`, if there is one, is removed, and that `new`, if there is one, is added. Both have the same
+    /// key.
     pub(super) fn write(&mut self, old: Option<Row<F>>, new: Option<Row<F>>) {
         let Some(row) = old.as_ref().or(new.as_ref()) else {
             return;

@@ -1,11 +1,12 @@
-//! The rows of one family as they stand, and the least change that leads to what is planned.
+//! The rows of one family as they are programmed, and the smallest change that leads to what is planned.
 //!
-//! Owned by the engine. [`Table::set`] takes a plan and writes what differs into a journal; [`Table::take`] gives the
-//! net change; then [`Table::commit`], or [`Table::rollback`] where the data plane did not take it.
+//! The engine owns the table. [`Table::set`] takes a plan and writes the differences to a journal. [`Table::take`]
+//! returns the net change. Then follows [`Table::commit`], or [`Table::rollback`] if the data plane did not apply the
+//! change.
 //!
 //! Invariant: the rows of a committed table are exactly those that the data plane holds.
 //!
-//! Invariant: an id that a change frees stands for no other Service port in that change, nor in the next one.
+//! Invariant: if a change frees an id, no other Service port gets it in that change or in the next one.
 
 mod adopt;
 mod claims;
@@ -41,17 +42,17 @@ pub struct Table<F: Family> {
     programmed: HashMap<ServiceId, Programmed<F>>,
     names: BTreeMap<PortKey, ServiceId>,
     claims: HashMap<Frontend<F>, Claims>,
-    /// Frontends that several wanted before or after a change that nobody asked about yet.
+    /// Frontends that several Service ports wanted before or after a change. [`Self::take_disputed`] empties this set.
     disputed: BTreeSet<Frontend<F>>,
     cluster_ips: Counted<F::Addr>,
     hairpin: Counted<F::Addr>,
     node: NodeRows<F>,
     ids: Ids,
-    /// What was adopted and not claimed yet.
+    /// The ids of adopted rows that nobody has claimed yet.
     orphans: HashSet<ServiceId>,
     journal: Journal<F>,
     undo: Vec<Undo<F>>,
-    /// Whether anything was taken since the last commit.
+    /// Whether a change was taken since the last commit or rollback.
     taken: bool,
 }
 
@@ -61,37 +62,37 @@ enum Undo<F: Family> {
     Node(NodeRows<F>),
 }
 
-/// Why a plan does not stand as it was given.
+/// Why a plan is not programmed exactly as it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {
     /// The list holds fewer endpoints than there are.
     #[error("has {found} endpoints, of which {used} are used: a Service port cannot have more")]
     Endpoints {
-        /// How many there are.
+        /// How many endpoints there are.
         found: usize,
-        /// How many stand.
+        /// How many endpoints are programmed.
         used: usize,
     },
-    /// All ids with affinity are in use: programmed without affinity.
+    /// All ids with affinity are in use, so the port is programmed without affinity.
     #[error("has no session affinity: all 16,384 ids for Service ports with affinity are in use")]
     Affinity,
-    /// No number is left for the way to pick that it needs; one that is there serves it meanwhile
+    /// No number is left for the way to pick that the port needs. Until there is room, one that exists serves it
     /// ([`PortPlan::within`]).
     #[error(
         "uses {used} of its {found} endpoints{}: all 509 numbers for ways to pick an endpoint are in use",
         remembered(*wanted, *got)
     )]
     Ways {
-        /// How many there are.
+        /// How many endpoints there are.
         found: usize,
-        /// How many stand.
+        /// How many endpoints are programmed.
         used: usize,
-        /// Seconds a client is to be remembered.
+        /// For how many seconds clients should be remembered.
         wanted: Option<u32>,
-        /// Seconds a client is remembered.
+        /// For how many seconds clients are remembered.
         got: Option<u32>,
     },
-    /// All ids are in use: not programmed.
+    /// All ids are in use, so the port is not programmed.
     #[error("is not programmed: all 131,071 ids for Service ports are in use")]
     Ids,
 }
@@ -135,7 +136,7 @@ impl<F: Family> Default for Table<F> {
 }
 
 impl<F: Family> Table<F> {
-    /// Makes the table hold `plan`, and nothing else, for its Service port.
+    /// Makes the table hold exactly `plan` for its Service port. Returns why not, if there is a limit.
     pub fn set(&mut self, mut plan: PortPlan<F>) -> Option<Limit> {
         let mut limit = None;
         plan.frontends.sort_unstable_by_key(|plan| plan.frontend);
@@ -181,14 +182,14 @@ impl<F: Family> Table<F> {
         limit
     }
 
-    /// Makes the table hold nothing for a Service port.
+    /// Removes everything that the table holds for a Service port.
     pub fn remove(&mut self, key: &PortKey) {
         if let Some(id) = self.names.get(key).copied() {
             self.change(id, None);
         }
     }
 
-    /// Makes the node's own rows these.
+    /// Replaces the node's own rows.
     pub fn set_node(&mut self, node: NodeRows<F>) {
         write_node(&self.node, &node, &mut self.journal);
         let old = std::mem::replace(&mut self.node, node);
@@ -200,7 +201,7 @@ impl<F: Family> Table<F> {
         &self.node
     }
 
-    /// Takes from the ports of a Service the frontends that are not its own any more; all else stays as it is.
+    /// Removes from the ports of a Service the frontends that no longer belong to it. Everything else stays as it is.
     pub fn keep(&mut self, service: &ObjectKey, is_own: impl Fn(&Frontend<F>) -> bool) {
         for key in self.ports(service) {
             let id = self.names.get(&key).copied();
@@ -216,7 +217,7 @@ impl<F: Family> Table<F> {
         }
     }
 
-    /// How the lists of a Service pick an endpoint, and whether lists of other Services pick like that.
+    /// How the lists of a Service pick an endpoint, each with whether lists of other Services use the same way.
     pub fn ways(&self, service: &ObjectKey) -> Vec<(Pick, bool)> {
         let (mut own, mut others) = (Vec::new(), HashSet::new());
         for port in self.programmed.values() {
@@ -230,7 +231,7 @@ impl<F: Family> Table<F> {
         own.into_iter().map(|pick| (pick, others.contains(&pick))).collect()
     }
 
-    /// How many Service ports can come to stand under new ids now, with affinity or without.
+    /// How many more Service ports can get an id now, with affinity or without.
     pub fn ids_left(&self, sticky: bool) -> usize {
         self.ids.left(sticky)
     }
@@ -247,13 +248,13 @@ impl<F: Family> Table<F> {
         self.journal.len()
     }
 
-    /// The data plane holds what was taken.
+    /// Notes that the data plane holds what was taken.
     pub fn commit(&mut self) {
         self.undo.clear();
         self.ids.commit(std::mem::take(&mut self.taken));
     }
 
-    /// The data plane does not hold what was taken: the table is again as it was before.
+    /// Notes that the data plane does not hold what was taken. The table is again as it was before.
     pub fn rollback(&mut self) {
         let undo = std::mem::take(&mut self.undo);
         for step in undo.into_iter().rev() {
@@ -267,12 +268,12 @@ impl<F: Family> Table<F> {
         self.ids.rollback();
     }
 
-    /// Whose list an id is.
+    /// The Service port that an id belongs to.
     pub fn owner(&self, id: ServiceId) -> Option<&PortKey> {
         self.programmed.get(&id.all())?.key.as_ref()
     }
 
-    /// Which Service port a row belongs to, where it belongs to one alone.
+    /// The Service port that a row belongs to, if it belongs to only one.
     pub fn owner_of(&self, row: &Row<F>) -> Option<&PortKey> {
         let holder = |frontend: &Frontend<F>| self.claims.get(frontend)?.holder();
         let id = match row {
@@ -290,7 +291,7 @@ impl<F: Family> Table<F> {
         self.names.get(key).copied()
     }
 
-    /// The ports of a Service that stand in the table.
+    /// The ports of a Service that are programmed.
     pub fn ports(&self, service: &ObjectKey) -> Vec<PortKey> {
         let first = PortKey {
             service: service.clone(),
@@ -305,7 +306,7 @@ impl<F: Family> Table<F> {
             .collect()
     }
 
-    /// The frontends that a Service port wants and an older Service has, with that one's name.
+    /// The frontends that a Service port wants and an older Service has, each with the port that has it.
     pub fn shadowed<'a>(&'a self, key: &PortKey) -> impl Iterator<Item = (Frontend<F>, &'a PortKey)> + 'a {
         let id = self.names.get(key).copied();
         let frontends = id
@@ -321,25 +322,25 @@ impl<F: Family> Table<F> {
         })
     }
 
-    /// The frontends that several Service ports wanted, before or after what changed since the last call.
+    /// The frontends that several Service ports wanted, before or after the changes since the last call.
     pub fn take_disputed(&mut self) -> BTreeSet<Frontend<F>> {
         std::mem::take(&mut self.disputed)
     }
 
-    /// The Service ports that want a frontend, the one that has it first. Rows of an earlier run want nothing.
+    /// The Service ports that want a frontend, the holder first. Adopted rows that nobody claimed are not among them.
     pub fn claimants(&self, frontend: &Frontend<F>) -> impl Iterator<Item = &PortKey> {
         let ids = self.claims.get(frontend).into_iter().flat_map(Claims::ids);
         ids.filter_map(|id| self.owner(id))
     }
 
-    /// Every row that stands, in no particular order.
+    /// All rows of the table, in no particular order.
     pub fn rows(&self) -> Vec<Row<F>> {
         let mut journal = Journal::default();
         self.write(&mut journal);
         journal.take().added
     }
 
-    /// The change after which a data plane that holds the rows that were `found` holds exactly those that stand.
+    /// The change from the rows that were `found` in a data plane to the rows of this table.
     pub fn difference(&self, found: impl IntoIterator<Item = Row<F>>) -> Delta<F> {
         let mut journal = Journal::default();
         for row in found {
@@ -349,7 +350,7 @@ impl<F: Family> Table<F> {
         journal.take()
     }
 
-    /// Writes every row that stands.
+    /// Writes every row of the table to the journal.
     fn write(&self, journal: &mut Journal<F>) {
         for (id, port) in &self.programmed {
             Programmed::write(*id, None, Some(port), journal);
@@ -367,7 +368,7 @@ impl<F: Family> Table<F> {
         write_node(&NodeRows::default(), &self.node, journal);
     }
 
-    /// Installs what is to stand under an id, and notes how to undo it.
+    /// Programs `new` under an id, and notes how to undo it.
     fn change(&mut self, id: ServiceId, new: Option<Programmed<F>>) {
         let goes = new.is_none();
         let old = self.install(id, new);
@@ -377,7 +378,7 @@ impl<F: Family> Table<F> {
         self.undo.push(Undo::Port(id, old.map(Box::new)));
     }
 
-    /// The one place where the rows of a Service port change.
+    /// Replaces the rows of a Service port. No other function changes them.
     fn install(&mut self, id: ServiceId, new: Option<Programmed<F>>) -> Option<Programmed<F>> {
         let old = self.programmed.remove(&id);
         Programmed::write(id, old.as_ref(), new.as_ref(), &mut self.journal);
@@ -418,7 +419,7 @@ impl<F: Family> Table<F> {
         old
     }
 
-    /// Notes whose an id is.
+    /// Notes which Service port an id belongs to.
     fn name(&mut self, id: ServiceId, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {
         if let Some(key) = old.and_then(|old| old.key.as_ref()) {
             self.names.remove(key);
@@ -433,7 +434,8 @@ impl<F: Family> Table<F> {
         }
     }
 
-    /// Gives `id` a claim on a frontend (`rank`) or takes it away, and writes the rows of whoever has it then.
+    /// Gives `id` a claim on a frontend (`rank`) or removes it, and writes the rows of the port that has the frontend
+    /// then.
     fn claim(&mut self, id: ServiceId, frontend: Frontend<F>, old: Option<&Programmed<F>>, rank: Option<Rank>) {
         let holder = self.claims.get(&frontend).and_then(Claims::holder);
         let before = match holder {

@@ -1,4 +1,4 @@
-//! The node's own rows, and what a change of them writes.
+//! The node's own rows, and the writes that a change of them needs.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::row::Row;
 
 use super::journal::Journal;
 
-/// Writes what differs between two states of the node.
+/// Writes the differences between two states of the node.
 pub(super) fn write_node<F: Family>(old: &NodeRows<F>, new: &NodeRows<F>, journal: &mut Journal<F>) {
     let mut nets = |old: &BTreeSet<F::Net>, new: &BTreeSet<F::Net>, row: fn(F::Net) -> Row<F>| {
         old.difference(new).for_each(|net| journal.remove(row(*net)));

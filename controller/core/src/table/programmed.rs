@@ -1,4 +1,4 @@
-//! What stands for one Service port, and the rows that a change of it writes.
+//! What is programmed for one Service port, and the writes that a change of it needs.
 
 use crate::family::Family;
 use crate::id::ServiceId;
@@ -11,10 +11,10 @@ use super::journal::Journal;
 use super::slots::Slots;
 use super::{Limit, capacity};
 
-/// What stands for one Service port, under its id for all endpoints.
+/// What is programmed for one Service port, under its id for all endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct Programmed<F: Family> {
-    /// None: rows found in the kernel that no Service has claimed yet.
+    /// The Service port. None for adopted rows that no Service has claimed yet.
     pub(super) key: Option<PortKey>,
     pub(super) created: i64,
     pub(super) label: Label,
@@ -41,7 +41,7 @@ impl<F: Family> Programmed<F> {
         self.frontends.get(at)
     }
 
-    /// What this port has planned for a frontend.
+    /// What this port plans for a frontend.
     pub(super) fn held(&self, id: ServiceId, frontend: Frontend<F>) -> Option<HeldFrontend<F>> {
         let plan = self.plan(frontend)?.clone();
         Some(HeldFrontend {
@@ -51,7 +51,7 @@ impl<F: Family> Programmed<F> {
         })
     }
 
-    /// Writes what differs between two states of a Service port's lists.
+    /// Writes the differences between two states of a Service port's lists.
     pub(super) fn write<'a>(id: ServiceId, old: Option<&'a Self>, new: Option<&'a Self>, journal: &mut Journal<F>) {
         let list = |port: &'a Self, local| if local { &port.local } else { &port.all }.as_ref();
         for local in [false, true] {
@@ -72,12 +72,12 @@ impl<F: Family> Programmed<F> {
         }
     }
 
-    /// Whether this state claims and holds the same frontends under the same name.
+    /// Whether both states claim the same frontends, with the same plan for each, under the same name.
     pub(super) fn claims_like(&self, other: &Self) -> bool {
         self.is_owned_like(other) && self.frontends == other.frontends
     }
 
-    /// Whether this state has the same name and age.
+    /// Whether both states have the same name and age.
     pub(super) fn is_owned_like(&self, other: &Self) -> bool {
         self.created == other.created && self.label == other.label && self.key == other.key
     }
@@ -91,7 +91,7 @@ pub(super) struct List<F: Family> {
 }
 
 impl<F: Family> List<F> {
-    /// The list that holds `usable`, with as many endpoints as can be where `old` has them.
+    /// The list that holds `usable`. As many endpoints as possible keep the slots that they have in `old`.
     pub(super) fn new(
         usable: Usable<F>,
         old: Option<&Self>,

@@ -1,5 +1,5 @@
-//! Which endpoint has which slot of a list. A changed set of endpoints moves as few of them as can be: slots stay
-//! without gaps, so that a list of n can be picked from by a number below n.
+//! Which endpoint has which slot of a list. If the set of endpoints changes, as few of them as possible move. Slots
+//! have no gaps, so that the rules can pick from a list of n by a number below n.
 
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
@@ -10,12 +10,12 @@ use super::journal::Journal;
 /// The endpoints of a list, each at the index of its slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Slots<F: Family> {
-    /// Without affinity.
+    /// A list without affinity.
     Plain(Box<[Endpoint<F>]>),
-    /// With affinity: each endpoint keeps its number for as long as it is in the list.
+    /// A list with affinity: each endpoint keeps its number for as long as it is in the list.
     Sticky {
         entries: Box<[(u16, Endpoint<F>)]>,
-        /// The number to try first for the next new endpoint: numbers are reused as late as can be.
+        /// The number to try first for the next new endpoint. Numbers are used again as late as possible.
         next: u16,
     },
 }
@@ -71,7 +71,7 @@ impl<F: Family> Slots<F> {
         }
     }
 
-    /// Writes the rows that differ between this list and what it becomes.
+    /// Writes the rows that differ between this list and the new one.
     pub(super) fn write(&self, service: ServiceId, new: &Self, journal: &mut Journal<F>) {
         let row = |slots: &Self, index: usize| match slots {
             Self::Plain(endpoints) => {
@@ -100,7 +100,7 @@ impl<F: Family> Slots<F> {
         self.write_ids(service, new, journal);
     }
 
-    /// Writes the endpoint ids that differ; lists without affinity have none.
+    /// Writes the endpoint ids that differ. Lists without affinity have none.
     fn write_ids(&self, service: ServiceId, new: &Self, journal: &mut Journal<F>) {
         let sorted = |slots: &Self| -> Vec<(u16, Endpoint<F>)> {
             let Self::Sticky { entries, .. } = slots else {
@@ -128,7 +128,8 @@ impl<F: Family> Slots<F> {
     }
 }
 
-/// Keeps what is in `wanted` where it is, fills the holes with new endpoints, then with those past the new end.
+/// Keeps each endpoint of `wanted` in its slot. Fills the holes with new endpoints, and then with endpoints from beyond
+/// the new end.
 fn arrange<F: Family, T: Copy>(
     old: &[T],
     wanted: &[Endpoint<F>],
@@ -153,8 +154,8 @@ fn arrange<F: Family, T: Copy>(
     slots.into()
 }
 
-/// Where each endpoint stands in `wanted` (sorted), if it does. Slots are mostly in the same order, so that the next place
-/// is looked at before it is searched for.
+/// The position of each endpoint in `wanted` (sorted), if it is there. Slots are mostly in the same order, so this
+/// tries the next position before it searches.
 fn positions<F: Family>(
     wanted: &[Endpoint<F>],
     endpoints: impl Iterator<Item = Endpoint<F>>,
@@ -171,18 +172,20 @@ fn positions<F: Family>(
     })
 }
 
-/// Hands out the numbers that no endpoint of a list has.
+/// Gives out the numbers that no endpoint of a list has.
 struct Numbers<'a, F: Family> {
     entries: &'a [(u16, Endpoint<F>)],
     wanted: &'a [Endpoint<F>],
-    /// Whether an endpoint that stays has a number; empty until the first is handed out, which is seldom.
+    /// For each number, whether an endpoint that stays has it. It is empty until the first number is given out, which
+    /// is rare.
     taken: Vec<bool>,
     next: u16,
 }
 
 impl<F: Family> Numbers<'_, F> {
-    /// The capacity is kept by the caller, so that one is always free. A number is not given to another endpoint in the
-    /// change in which it becomes free, unless there might be too few: clients that remember it get one of all endpoints.
+    /// Takes a free number. The caller respects the capacity, so one is always free. A number that becomes free in this
+    /// change goes to another endpoint only if there might be too few numbers. So a client that remembers the old
+    /// endpoint gets any of the endpoints, not the wrong one.
     fn take(&mut self) -> u16 {
         if self.taken.is_empty() {
             self.taken.resize(STICKY_ENDPOINTS + 1, false);
