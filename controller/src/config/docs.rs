@@ -1,5 +1,5 @@
-//! The tables of docs/configuration.md, and the test that holds the page to them. `TANDEM_WRITE_DOCS=1 cargo test -p
-//! tandem --lib the_page` writes them into it.
+//! The tables of docs/configuration.md, and the test that compares the page with them. `TANDEM_WRITE_DOCS=1 cargo test
+//! -p tandem --lib the_page` writes the tables to the page.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md")
 }
 
-/// A text in a cell of a table.
+/// A text as it is written in a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -68,7 +68,7 @@ fn flags(of_kube_proxy: bool) -> String {
     out
 }
 
-/// What kube-proxy once had, by the release that dropped it.
+/// What kube-proxy dropped, in the order of the releases that dropped it.
 fn dropped() -> String {
     let mut rows: Vec<(&str, String, String)> = Vec::new();
     for field in kube_proxy::SCHEMA.unused {
@@ -90,7 +90,7 @@ fn dropped() -> String {
     out
 }
 
-/// The page with these tables in it.
+/// The page with the present tables.
 fn with_tables(page: &str) -> String {
     let tables = [
         ("KubeProxyConfiguration", fields(&kube_proxy::SCHEMA)),

@@ -1,4 +1,4 @@
-//! A configuration as it was written, in a file or as flags, and the same with its defaults.
+//! A configuration as it was written, in a file or as flags, and the same configuration with its defaults.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ pub(super) struct Document {
     /// Fields that flags set, each with the flag's name.
     flags: BTreeMap<&'static str, &'static str>,
     written: Value,
-    /// What has no effect besides fields, a line each.
+    /// One line for each thing that has no effect and is not a field.
     notes: Vec<String>,
-    /// The same with defaults: every field of the table is there.
+    /// The values with defaults: every field of the table is there.
     pub(super) values: Value,
 }
 
 impl Document {
-    /// Nothing but defaults.
+    /// A configuration with defaults only.
     pub(super) fn empty(schema: &'static Schema) -> Self {
         let mut document = Self {
             schema,
@@ -41,7 +41,7 @@ impl Document {
         document
     }
 
-    /// Reads a file's text, YAML or JSON.
+    /// Reads the text of a file, YAML or JSON.
     pub(super) fn parse(schema: &'static Schema, path: &Path, text: &str) -> Result<Self, ConfigError> {
         let yaml::Read { mut value, more } = yaml::read(text).map_err(|problem| ConfigError::Syntax {
             path: path.to_owned(),
@@ -98,7 +98,7 @@ impl Document {
         Ok(document)
     }
 
-    /// Puts a flag's value over a field.
+    /// Sets a field to a flag's value.
     pub(super) fn set(&mut self, path: &'static str, flag: &'static str, value: Value) -> Result<(), ConfigError> {
         let mut tree = value.clone();
         for name in path.rsplit('.') {
@@ -115,7 +115,7 @@ impl Document {
         Ok(())
     }
 
-    /// The field or flag, for people.
+    /// The name of the field, or of the flag that set it, for people.
     pub(super) fn place(&self, path: &str) -> String {
         match (self.flags.get(path), &self.file) {
             (Some(flag), _) => format!("--{flag}"),
@@ -129,13 +129,13 @@ impl Document {
         self.file.is_some()
     }
 
-    /// An error about a field, with its value as it stands there.
+    /// An error about a field, with the value that was written.
     pub(super) fn wrong(&self, path: &str, problem: &str) -> ConfigError {
         let value = lookup(&self.values, path).unwrap_or(&Value::Null);
         self.wrong_value(path, &schema::words(value), problem)
     }
 
-    /// The same, where a part of the value is wrong.
+    /// The same for an error in a part of the value.
     pub(super) fn wrong_value(&self, path: &str, value: &str, problem: &str) -> ConfigError {
         ConfigError::Value {
             place: self.place(path),
@@ -144,7 +144,7 @@ impl Document {
         }
     }
 
-    /// Whether a field says something other than its default.
+    /// Whether a field's value differs from its default.
     pub(super) fn is_set(&self, path: &str) -> bool {
         let Some(field) = self.schema.field(path) else {
             return false;
@@ -152,51 +152,51 @@ impl Document {
         lookup(&self.values, path) != Some(&default(field))
     }
 
-    /// Whether a field is written down, as whatever but null.
+    /// Whether a field is written, with any value except null.
     pub(super) fn is_written(&self, path: &str) -> bool {
         lookup(&self.written, path).is_some_and(|value| !value.is_null())
     }
 
-    /// A text; empty where there is none.
+    /// The field's text; empty if it has none.
     pub(super) fn text(&self, path: &str) -> &str {
         self.value(path).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether a switch is on.
+    /// Whether the field is true.
     pub(super) fn on(&self, path: &str) -> bool {
         self.value(path).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    /// An integer.
+    /// The field's integer.
     pub(super) fn integer(&self, path: &str) -> i64 {
         self.value(path).and_then(Value::as_i64).unwrap_or_default()
     }
 
-    /// A duration.
+    /// The field's duration.
     pub(super) fn duration(&self, path: &str) -> Duration {
         duration::parse(self.text(path)).unwrap_or_default()
     }
 
-    /// A list of texts.
+    /// The field's list of texts.
     pub(super) fn texts(&self, path: &str) -> Vec<&str> {
         let list = self.value(path).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// The names in a map of switches. In a list of sections, the sections themselves.
+    /// The field's value: a map of names, or a list of sections.
     pub(super) fn value(&self, path: &str) -> Option<&Value> {
         debug_assert!(self.schema.field(path).is_some(), "no field {path}");
         lookup(&self.values, path)
     }
 
-    /// A line for each field that says something and has no effect.
+    /// One line for each field that is set and has no effect.
     pub(super) fn ignored(&self) -> Vec<String> {
         let mut lines = self.notes.clone();
         for unused in self.schema.unused.iter().filter(|unused| self.is_written(unused.path)) {
             let place = self.place(unused.path);
             let value = match (unused.why, lookup(&self.written, unused.path)) {
                 (Why::Dropped(_), Some(value)) => format!("{:?}: ", schema::words(value)),
-                // What is in there is no setting.
+                // The content of these kinds is no setting.
                 _ => String::new(),
             };
             lines.push(format!("{place}: {value}ignored: {}", unused.reason()));
@@ -233,7 +233,7 @@ impl Document {
     }
 }
 
-/// Gates as Kubernetes 1.9 wrote them in a file, and as the flag has them to this day.
+/// Reads feature gates from one text. Kubernetes 1.9 wrote them so in a file, and the flag still has this form.
 fn gates_of_text(place: &str, text: &str) -> Result<Value, ConfigError> {
     words::switches(text).ok_or_else(|| ConfigError::Value {
         place: place.to_owned(),
@@ -242,7 +242,7 @@ fn gates_of_text(place: &str, text: &str) -> Result<Value, ConfigError> {
     })
 }
 
-/// What a field is where it is not set.
+/// The value of a field that is not set.
 fn default(field: &Field) -> Value {
     match (field.kind, field.default.text()) {
         (FieldKind::Boolean, text) => json!(text == Some("true")),
@@ -259,7 +259,7 @@ fn default(field: &Field) -> Value {
     }
 }
 
-/// One way to write each value, so that equal ones are equal.
+/// A value in its only normal form, so that equal values are written equally.
 fn normal(kind: FieldKind, value: &Value) -> Value {
     match (kind, value) {
         (FieldKind::Duration | FieldKind::DurationOrNanoseconds, Value::String(text)) => {
@@ -289,12 +289,12 @@ fn is_empty(kind: FieldKind, value: &Value) -> bool {
     }
 }
 
-/// The value of a field.
+/// The value of the field with this path.
 pub(super) fn lookup<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(values, |value, name| value.get(name))
 }
 
-/// Puts a value at a path, making sections where there are none.
+/// Sets the value of the field with this path, and makes missing sections.
 pub(super) fn put(values: &mut Value, path: &str, value: Value) {
     let mut at = values;
     for name in path.split('.') {

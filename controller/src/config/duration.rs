@@ -34,7 +34,7 @@ pub(super) fn format(time: Duration) -> String {
     }
 }
 
-/// Reads a duration. Negative ones mean nothing anywhere in the configuration.
+/// Reads a duration. A negative one has no meaning in the configuration, so it is refused.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

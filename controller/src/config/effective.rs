@@ -1,6 +1,6 @@
-//! The configuration as it is in effect: what fields became by the mode, by the host and by flags. It is what
-//! `--write-config-to` writes and what changes are told by, and kube-proxy can read it, but for what
-//! [`Settings::refused_by_kube_proxy`] tells.
+//! The configuration that is in effect: the fields as the mode, the host and the flags make them. `--write-config-to`
+//! writes it, and changes are found by comparing it. kube-proxy can read it, except for what
+//! [`Settings::refused_by_kube_proxy`] names.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::schema::{Fate, FieldKind, SCHEMAS, Schema, kube_proxy, tandem};
 use super::settings::Settings;
 use crate::node_settings::{DetectLocal, PodRanges};
 
-/// Fields that kube-proxy leaves out where they are empty.
+/// Fields that kube-proxy leaves out if they are empty.
 const LEFT_OUT: [&str; 5] = [
     "featureGates",
     "logging.vmodule",
@@ -19,7 +19,7 @@ const LEFT_OUT: [&str; 5] = [
     "windowsRunAsService",
 ];
 
-/// Writes down what became of fields whose defaults depend on others.
+/// Fills in fields whose defaults depend on other fields.
 pub(super) fn fill(settings: &mut Settings) {
     let served = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let (healthz, metrics) = (
@@ -29,7 +29,7 @@ pub(super) fn fill(settings: &mut Settings) {
     let (bit, all) = (settings.masquerade_bit, settings.masquerade_all);
     let values = &mut settings.effective.kube_proxy;
     if let DetectLocal::Sources(PodRanges::Listed(ranges)) = &settings.detect_local {
-        // kube-proxy takes neither blanks nor a range twice.
+        // kube-proxy accepts no blanks between ranges, and no range twice.
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         put(values, "clusterCIDR", json!(ranges.join(",")));
     }
@@ -54,10 +54,10 @@ pub(super) fn fill(settings: &mut Settings) {
 }
 
 impl Settings {
-    /// The `KubeProxyConfiguration` that is in effect as YAML, as kube-proxy writes its own.
+    /// The `KubeProxyConfiguration` that is in effect as YAML, in the form that kube-proxy writes.
     pub fn to_yaml(&self) -> Result<String, String> {
         let mut values = self.kube_proxy_configuration().clone();
-        // What this section said is in that of the mode by now, where kube-proxy looks.
+        // The value of this section is now in the mode's section, where kube-proxy reads it.
         put(&mut values, "iptables.masqueradeAll", json!(false));
         for path in LEFT_OUT {
             let empty = lookup(&values, path)
@@ -73,7 +73,8 @@ impl Settings {
         serde_saphyr::to_string(&values).map_err(|error| error.to_string())
     }
 
-    /// A line for what Tandem takes and kube-proxy refuses in the file that [`Self::to_yaml`] makes.
+    /// A line about what Tandem accepts and kube-proxy refuses in the file that [`Self::to_yaml`] makes; none if
+    /// kube-proxy accepts it.
     pub fn refused_by_kube_proxy(&self) -> Option<String> {
         let DetectLocal::Sources(PodRanges::Listed(ranges)) = &self.detect_local else {
             return None;
@@ -84,7 +85,7 @@ impl Settings {
         several.then(|| format!("clusterCIDR: {text:?}: kube-proxy refuses a file with two ranges of one family"))
     }
 
-    /// What is different from before: the fields whose change takes effect at once, and those that wait for a start.
+    /// The differences: the fields whose change takes effect at once, and those whose change waits for the next start.
     pub fn changes(old: &Self, new: &Self) -> Changes {
         let mut changes = Changes::default();
         let trees = [
@@ -97,7 +98,7 @@ impl Settings {
         changes
     }
 
-    /// These settings, with what cannot change while the agent runs as it was before.
+    /// These settings, except that fields which cannot change while the agent runs have the values of `running`.
     #[must_use]
     pub fn live(self, running: &Self) -> Self {
         let running = running.clone();
@@ -120,9 +121,9 @@ impl Settings {
 /// Fields that differ, each as `field: old becomes new`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// In effect at once.
+    /// Changes that take effect at once.
     pub live: Vec<String>,
-    /// In effect at the next start.
+    /// Changes that take effect at the next start.
     pub needs_restart: Vec<String>,
 }
 

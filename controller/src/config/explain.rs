@@ -1,14 +1,14 @@
-//! `tandem config explain`: the tables in the manner of `kubectl explain`.
+//! `tandem config explain`: prints the tables in the style of `kubectl explain`.
 
 use std::fmt::Write as _;
 
 use super::schema::{Change, Fate, Field, FieldKind, SCHEMAS, Schema, Unused, nearest};
 
-/// How wide a line may be.
+/// The largest width of a line.
 const WIDTH: usize = 80;
 
-/// Describes a field, all of a kind of file (by its kind, in any case), or both kinds (by the empty path). An error names
-/// the path that was probably meant.
+/// Describes a field, a whole kind of file (by its kind, in any case), or both kinds (by the empty path). An error
+/// names the path that was probably meant.
 pub fn explain(path: &str, recursive: bool) -> Result<String, String> {
     if path.is_empty() {
         let kinds = SCHEMAS.iter().map(|schema| whole(schema, recursive));
@@ -42,7 +42,7 @@ pub fn explain(path: &str, recursive: bool) -> Result<String, String> {
 fn unknown(path: &str, schemas: &[&'static Schema]) -> String {
     let fields = || schemas.iter().flat_map(|schema| schema.fields).map(|field| field.path);
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
-    // A whole path that is alike, else one whose last name is.
+    // First a path that is similar as a whole, then one whose last name is similar.
     let near = nearest(path, fields()).or_else(|| {
         let name = nearest(path, fields().map(last))?;
         fields().find(|field| last(field) == name)
@@ -74,13 +74,13 @@ fn one(schema: &Schema, field: &Field, recursive: bool) -> String {
     out
 }
 
-/// A field that may be there and is not read.
+/// Describes a field that a file may have and that is not read.
 fn unused(schema: &Schema, field: &Unused) -> String {
     let reason = wrapped(&format!("Ignored: {}.", field.reason()), 4);
     format!("{}FIELD: {}\n\nTANDEM:\n{reason}\n", head(schema), field.path)
 }
 
-/// What is done with a field, as a sentence.
+/// What Tandem does with a field, as a sentence.
 pub(super) fn fate(fate: Fate) -> String {
     match fate {
         Fate::Honoured(Change::Live) => "Honoured; a change takes effect at once.".to_owned(),

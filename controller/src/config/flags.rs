@@ -1,4 +1,4 @@
-//! Flags as they were given, turned into values of fields.
+//! Flags from the command line, turned into values of fields.
 
 use serde_json::{Number, Value, json};
 
@@ -15,7 +15,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Takes each flag's values, all of which stood on the command line; names that are in no table are passed over.
+    /// Takes the values of each flag that the command line has. Names that are in no table are ignored.
     pub fn new<'a>(given: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> Result<Self, ConfigError> {
         let mut flags = Self::default();
         for (name, values) in given {
@@ -26,7 +26,7 @@ impl Flags {
         Ok(flags)
     }
 
-    /// The same with one more.
+    /// The same flags and one more.
     pub fn and(mut self, name: &str, value: String) -> Result<Self, ConfigError> {
         self.given.append(&mut Self::new([(name, vec![value])])?.given);
         Ok(self)
@@ -51,13 +51,13 @@ impl Flags {
         self.get(name).and_then(Value::as_i64)
     }
 
-    /// Whether a switch is given, and not as `false`.
+    /// Whether a boolean flag is given, and is not `false`.
     pub fn on(&self, name: &str) -> bool {
         self.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Puts the flags over a `KubeProxyConfiguration`: beside a file only those that win over it. Gives a line for each
-    /// flag that has no effect.
+    /// Sets the flags' values in a `KubeProxyConfiguration`. Beside a file, it sets only those that win over the file.
+    /// Returns one line for each flag that has no effect.
     pub(super) fn over(&self, document: &mut Document, beside_file: bool) -> Result<Vec<String>, ConfigError> {
         let mut lines = Vec::new();
         for (flag, value) in &self.given {
@@ -71,7 +71,7 @@ impl Flags {
                 }
                 Sets::KubeProxy(field) | Sets::Always(field) => {
                     if name == "masquerade-all" {
-                        // Whatever the mode.
+                        // It sets the field of both sections, whatever the mode.
                         document.set("iptables.masqueradeAll", name, value.clone())?;
                     }
                     document.set(field, name, value.clone())?;
@@ -88,7 +88,7 @@ impl Flags {
         Ok(lines)
     }
 
-    /// Puts the flags over a `TandemConfiguration`.
+    /// Sets the flags' values in a `TandemConfiguration`.
     pub(super) fn over_tandem(&self, document: &mut Document) -> Result<(), ConfigError> {
         for (flag, value) in &self.given {
             if let Sets::Tandem(field) = flag.sets {
@@ -99,7 +99,7 @@ impl Flags {
     }
 }
 
-/// Reads what stood after a flag, as Go's flags do. The last one counts, except for lists, which grow.
+/// Reads the values of a flag as Go's flags do. The last one counts, but the values of a list are collected.
 fn value(flag: &Flag, given: &[String]) -> Result<Value, ConfigError> {
     let last = given.last().map_or("", String::as_str);
     let wrong = |problem: &str| ConfigError::Value {

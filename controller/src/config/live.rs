@@ -1,5 +1,5 @@
-//! The configuration while the agent runs: read again whenever its files change. Only what is different, and valid, gets
-//! out; files that cannot be read are named once, and the settings in use stay.
+//! The configuration while the agent runs. It is read again whenever its files change. The agent gets it only if it is
+//! different and valid. If files cannot be read, they are named once, and the settings in use stay.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,36 +12,36 @@ use super::load::{Loaded, Sources};
 use super::settings::Settings;
 use super::watch::Watch;
 
-/// A file that is written by an editor, or two that belong together, are complete after this.
+/// After this time, an editor has written the whole file, and two files that belong together are both written.
 const SETTLED: Duration = Duration::from_millis(50);
 
-/// The settings in use, and the files behind them.
+/// The settings in use, and the files that they come from.
 pub struct Live {
     sources: Sources,
     started: Settings,
     running: Arc<Settings>,
-    /// As the files had it last, with what waits for the next start.
+    /// The settings of the last valid files, with the changes that wait for the next start.
     last: Settings,
     warnings: Vec<String>,
     complaint: Option<String>,
     state: Arc<ArcSwap<FileState>>,
 }
 
-/// What of the files is not in effect.
+/// The parts of the files that are not in effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileState {
-    /// Why the files are not used as they are now; none where they are.
+    /// Why the files as they are now are not used; none if they are used.
     pub rejected: Option<String>,
     /// Changes since the start that wait for the next one, each as `field: old becomes new`.
     pub waiting: Vec<String>,
 }
 
-/// What reading the files again showed.
+/// The result of reading the files again.
 #[derive(Debug, PartialEq)]
 pub enum Reread {
-    /// Nothing that matters, or nothing new.
+    /// No change that matters, or nothing new.
     Same,
-    /// They cannot be used, for a reason not told before.
+    /// The files cannot be used, for a reason that was not reported before.
     Broken(String),
     /// Other settings are in use now.
     Changed {
@@ -53,7 +53,7 @@ pub enum Reread {
 }
 
 impl Live {
-    /// Begins with what was loaded at the start.
+    /// Starts with the configuration that was loaded at the start.
     pub fn new(sources: Sources, loaded: Loaded) -> Self {
         Self {
             sources,
@@ -66,7 +66,8 @@ impl Live {
         }
     }
 
-    /// What of the files is not in effect: always the newest, also while another thread follows them.
+    /// The parts of the files that are not in effect. The value is always the newest, also while another thread follows
+    /// the files.
     pub fn state(&self) -> Arc<ArcSwap<FileState>> {
         self.state.clone()
     }
@@ -76,7 +77,7 @@ impl Live {
         self.running.clone()
     }
 
-    /// Reads the files again.
+    /// Reads the files again, and returns what changed.
     pub fn reread(&mut self) -> Reread {
         let reread = self.read();
         if reread != Reread::Same {
@@ -115,8 +116,8 @@ impl Live {
         Reread::Changed { changes, warnings }
     }
 
-    /// Follows the files on a thread of its own, for as long as the process lives; `changed` is called with each new
-    /// settings, until it says that nobody wants them any more.
+    /// Follows the files on a thread of its own until the process ends or `changed` returns false. It calls `changed`
+    /// with each new settings.
     pub fn follow(mut self, mut changed: impl FnMut(Arc<Settings>) -> bool + Send + 'static) -> std::io::Result<()> {
         let files: Vec<_> = self
             .sources
@@ -136,7 +137,7 @@ impl Live {
             }
         };
         thread::Builder::new().name("configuration".into()).spawn(move || {
-            // What changed between the first reading and the watch is not missed.
+            // This also finds what changed between the first reading and the watch.
             loop {
                 if self.tell() && !changed(self.settings()) {
                     return;
@@ -151,7 +152,7 @@ impl Live {
         Ok(())
     }
 
-    /// Reads again and logs what is new; true where other settings are in use.
+    /// Reads the files again and logs what is new. Returns whether other settings are in use now.
     fn tell(&mut self) -> bool {
         match self.reread() {
             Reread::Same => false,

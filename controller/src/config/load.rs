@@ -1,4 +1,4 @@
-//! The files and the flags, read and put together.
+//! Reads the files and the flags, and combines them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use super::schema::{kube_proxy, tandem};
 use super::settings::{Effective, Settings};
 use super::{ConfigError, effective, resolve, validate};
 
-/// Where the configuration comes from.
+/// The places that the configuration comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The `KubeProxyConfiguration`.
     pub config: Option<PathBuf>,
-    /// The `TandemConfiguration`; none means a file beside the other, if it is there.
+    /// The `TandemConfiguration`; none means a file beside the other one, if it exists.
     pub tandem_config: Option<PathBuf>,
     /// The command line.
     pub flags: Flags,
@@ -24,14 +24,14 @@ pub struct Sources {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// What has no effect, or another than one may think: a line each.
+    /// One line for each setting that has no effect, or another effect than one may expect.
     pub warnings: Vec<String>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
 }
 
 impl Sources {
-    /// Out of a command line.
+    /// Makes the sources from a command line.
     pub fn new(flags: Flags) -> Self {
         let path = |name| flags.text(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         Self {
@@ -41,13 +41,13 @@ impl Sources {
         }
     }
 
-    /// Where a `TandemConfiguration` is read from, if it is there.
+    /// The path of the `TandemConfiguration`. The file need not exist.
     pub(super) fn tandem_path(&self) -> Option<PathBuf> {
         let beside = || self.config.as_ref().map(|path| path.with_file_name("tandem.conf"));
         self.tandem_config.clone().or_else(beside)
     }
 
-    /// Reads the files and puts the flags over them.
+    /// Reads the files and applies the flags.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let kube_proxy = match &self.config {
             Some(path) => Some((path.clone(), read(path)?)),
@@ -55,15 +55,15 @@ impl Sources {
         };
         let tandem = match (self.tandem_path(), &self.tandem_config) {
             (Some(path), Some(_)) => Some((path.clone(), read(&path)?)),
-            // One that nobody named need not be there.
+            // A file that nobody named need not exist.
             (Some(path), None) if path.exists() => Some((path.clone(), read(&path)?)),
             _ => None,
         };
         self.load_texts(kube_proxy, tandem)
     }
 
-    /// Where the local API is by flags and the `TandemConfiguration` alone, whatever else is wrong; by default where that
-    /// file cannot be read.
+    /// The path of the local API's socket, taken only from the flags and the `TandemConfiguration`, whatever else is
+    /// wrong. If that file cannot be read, it is the default path.
     pub fn socket(&self) -> PathBuf {
         let file = self.tandem_path().and_then(|path| Some((read(&path).ok()?, path)));
         let document = file.and_then(|(text, path)| Document::parse(&tandem::SCHEMA, &path, &text).ok());
@@ -71,7 +71,7 @@ impl Sources {
         PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
     }
 
-    /// The same with the files' paths and texts at hand.
+    /// The same with paths and texts that were read already.
     pub(crate) fn load_texts(
         &self,
         kube_proxy: Option<(PathBuf, String)>,

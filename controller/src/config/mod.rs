@@ -1,5 +1,5 @@
-//! Configuration: a `KubeProxyConfiguration`, a `TandemConfiguration` and the flags that go with them, to [`Settings`].
-//! What is asked for and not done is never passed over: an unknown field is an error, a field without effect a warning.
+//! Makes [`Settings`] from a `KubeProxyConfiguration`, a `TandemConfiguration` and the flags. If something is asked for
+//! and not done, it is always reported: an unknown field is an error, a field without effect is a warning.
 
 #[cfg(test)]
 mod docs;
@@ -34,12 +34,12 @@ pub use settings::{Conntrack, ConntrackMax, LogFormat, Settings};
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is not there, or not to be read.
+    /// The file does not exist or cannot be read.
     #[error("configuration file {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// The file is neither YAML nor JSON.
@@ -47,10 +47,10 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and what.
+        /// The place and the mistake.
         problem: String,
     },
-    /// The file is of another kind, or has fields that its kind has not.
+    /// The file is of another kind, or has a field that its kind does not have.
     #[error("{path}: {field}: {problem}")]
     Field {
         /// The file.
@@ -60,17 +60,17 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A value of the wrong type, or one that means nothing.
+    /// A value has the wrong type, or has no meaning.
     #[error("{place}: {value:?}: {problem}")]
     Value {
         /// The file and field, or the flag.
         place: String,
-        /// What is there.
+        /// The value.
         value: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The machine has no name to use as the node's.
+    /// The machine has no host name that could be the node's name.
     #[error("this machine has no host name: give the node's name with --hostname-override")]
     NoHostname,
 }

@@ -1,4 +1,5 @@
-//! From fields to settings, one function for each: what a value means, and which ones mean nothing.
+//! Makes settings from fields, with one function for each setting. The functions say what a value means, and which
+//! values have no meaning.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -33,7 +34,8 @@ pub(super) fn mode(config: &Document, warnings: &mut Vec<String>) -> Result<(), 
             return Err(config.wrong("mode", problem));
         }
     }
-    // No mode is iptables to kube-proxy, so a file for it means that; userspace mode had nodePorts on all addresses too.
+    // For kube-proxy, no mode means iptables, so a file without a mode means that. In userspace mode, nodePorts
+    // answered on all addresses too.
     let meant_iptables = matches!(mode, "iptables" | "userspace") || (mode.is_empty() && config.is_from_file());
     if meant_iptables && config.texts("nodePortAddresses").is_empty() {
         warnings.push(format!(
@@ -45,13 +47,13 @@ pub(super) fn mode(config: &Document, warnings: &mut Vec<String>) -> Result<(), 
     Ok(())
 }
 
-/// A field with an address to serve on, and its flags.
+/// A field with an address to serve on, and the flags for it.
 pub(super) struct Served {
     field: &'static str,
     address_flag: &'static str,
     port_flag: &'static str,
     port: u16,
-    /// Where the field is not set, by the family of `bindAddress`.
+    /// The defaults, by the family of `bindAddress`.
     default: [&'static str; 2],
 }
 
@@ -119,13 +121,13 @@ pub(super) fn bind_address(
     }
 }
 
-/// An IPv6 address may stand in brackets, as kube-proxy takes it.
+/// The text without brackets. An IPv6 address may have them, as in kube-proxy.
 pub(super) fn unbracketed(text: &str) -> &str {
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     inner.filter(|inner| inner.contains(':')).unwrap_or(text)
 }
 
-/// As kube-proxy makes it: trimmed, in lower case, the host's name where none is given.
+/// The node's name as kube-proxy makes it: trimmed and in lower case; the host's name if none is given.
 pub(super) fn node_name(config: &Document) -> Result<String, ConfigError> {
     let given = config.text("hostnameOverride").trim().to_lowercase();
     if !given.is_empty() {
@@ -180,7 +182,7 @@ pub(super) fn detect_local(config: &Document, warnings: &mut Vec<String>) -> Res
     }
 }
 
-/// The section that counts for masquerading; none where there is no mode.
+/// The section that counts for masquerading; none if there is no mode.
 fn section(config: &Document) -> Option<&'static str> {
     match config.text("mode") {
         "nftables" => Some("nftables"),

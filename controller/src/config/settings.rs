@@ -1,4 +1,4 @@
-//! What the agent uses of the configuration.
+//! The settings that the agent takes from the configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::node_settings::DetectLocal;
 pub struct Settings {
     /// The Node object's name.
     pub node_name: String,
-    /// How a pod's traffic is told from outside traffic.
+    /// How traffic from pods is distinguished from other traffic.
     pub detect_local: DetectLocal,
     /// Whether all traffic to ClusterIPs is masqueraded.
     pub masquerade_all: bool,
@@ -25,20 +25,21 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// The kubeconfig; none means the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// The API server's address, in place of the kubeconfig's.
+    /// The API server's address. It replaces the kubeconfig's.
     pub master: Option<String>,
-    /// Where `/healthz` and `/livez` are served; none where it is turned off. An unspecified address of either family means
-    /// all addresses of both, as in kube-proxy.
+    /// Where `/healthz` and `/livez` are served; none if they are turned off. An unspecified address of either family
+    /// means all addresses of both, as in kube-proxy.
     pub healthz_bind_address: Option<SocketAddr>,
-    /// Where `/proxyMode` and a plain `/healthz` are served, and `/metrics` will be; none where it is turned off. As above.
+    /// Where `/proxyMode` and a plain `/healthz` are served, and later `/metrics`; none if they are turned off. An
+    /// unspecified address means the same as above.
     pub metrics_bind_address: Option<SocketAddr>,
-    /// Whether an address that cannot be bound ends the agent.
+    /// Whether the agent ends if an address cannot be bound.
     pub bind_address_hard_fail: bool,
-    /// Whether Kubernetes Events tell of unusable objects.
+    /// Whether the agent writes Kubernetes Events about unusable objects.
     pub events: bool,
     /// Whether nodePorts are also served on loopback addresses.
     pub node_port_loopback: bool,
-    /// Whether the Service ranges get a route to `lo`.
+    /// Whether the ranges of ClusterIPs get a route to `lo`.
     pub service_routes: bool,
     /// Whether forwarded packets that conntrack calls invalid are dropped.
     pub drop_invalid: bool,
@@ -46,7 +47,7 @@ pub struct Settings {
     pub remove_kube_proxy_rules: bool,
     /// Kernel settings of connection tracking.
     pub conntrack: Conntrack,
-    /// How unwilling the kernel shall be to kill this process.
+    /// The kernel's OOM score adjustment for this process.
     pub oom_score_adj: i32,
     /// Where the local API is served.
     pub socket: PathBuf,
@@ -54,14 +55,14 @@ pub struct Settings {
     pub log_filter: String,
     /// How to write the log.
     pub log_format: LogFormat,
-    /// Both configurations with their defaults: what changes are told by.
+    /// Both configurations with their defaults. Changes are found by comparing them.
     pub(super) effective: Effective,
 }
 
 /// The `conntrack` section. None leaves a setting as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conntrack {
-    /// Connections per processor, and the least of all together.
+    /// Connections per processor, and the least total.
     pub max: Option<ConntrackMax>,
     /// `nf_conntrack_tcp_timeout_established`
     pub tcp_established: Option<Duration>,
@@ -78,9 +79,9 @@ pub struct Conntrack {
 /// How many connections may be tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConntrackMax {
-    /// For each processor.
+    /// The number for each processor.
     pub per_core: u32,
-    /// All together at least.
+    /// The least total.
     pub min: u32,
 }
 
@@ -101,7 +102,7 @@ pub(super) struct Effective {
 }
 
 impl Settings {
-    /// The `KubeProxyConfiguration` that is in effect, with all its defaults: what `--write-config-to` writes.
+    /// The `KubeProxyConfiguration` that is in effect, with all its defaults. `--write-config-to` writes it.
     pub fn kube_proxy_configuration(&self) -> &Value {
         &self.effective.kube_proxy
     }

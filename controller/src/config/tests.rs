@@ -1,4 +1,4 @@
-//! Configurations as people write them, and what becomes of them.
+//! Configurations as people write them, and the settings that come from them.
 
 mod bad;
 mod fields;
@@ -45,7 +45,7 @@ impl Scratch {
         Ok(sources)
     }
 
-    /// Loads with these flags; the file is called FILE in what comes of it, and the folder FOLDER.
+    /// Loads with these flags. In the result, the file is called FILE and the folder FOLDER.
     fn load(&self, flags: &[(&str, &str)]) -> Result<Loaded, String> {
         let plain = |text: &str| {
             let text = text.replace(&self.path().display().to_string(), "FILE");
@@ -65,7 +65,7 @@ impl Drop for Scratch {
     }
 }
 
-/// What comes of a file with these fields.
+/// The result for a file with these fields.
 fn load(text: &str) -> Result<Loaded, String> {
     let scratch = Scratch::new();
     scratch.write(&format!("{HEAD}{text}"));
@@ -77,7 +77,7 @@ fn settings(text: &str) -> (Settings, Vec<String>) {
     (loaded.settings, loaded.warnings)
 }
 
-/// What comes of flags alone.
+/// The result for flags without a file.
 fn by_flags(flags: &[(&str, &str)]) -> Result<Loaded, String> {
     let flags = flags.iter().map(|(name, value)| (*name, vec![(*value).to_owned()]));
     let flags = Flags::new(flags).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! Fields that have no effect, held to what kube-proxy demands of them: a mistake that kube-proxy would have named is
-//! named here too.
+//! Checks fields that have no effect as kube-proxy checks them: if kube-proxy would report a mistake, Tandem reports it
+//! too.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::document::Document;
 use super::resolve::unbracketed;
 use super::schema;
 
-/// The largest verbosity that klog takes.
+/// The largest verbosity that klog accepts.
 const VERBOSITY: i64 = i32::MAX as i64;
 
 pub(super) fn unused(config: &Document, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
@@ -63,7 +63,7 @@ fn bind_address(config: &Document, warnings: &mut Vec<String>) -> Result<(), Con
     Ok(())
 }
 
-/// Only those of the mode count, in kube-proxy too.
+/// Checks only the periods of the mode's section, as kube-proxy does.
 fn sync_periods(config: &Document) -> Result<(), ConfigError> {
     let (period, least) = match config.text("mode") {
         "nftables" => ("nftables.syncPeriod", "nftables.minSyncPeriod"),

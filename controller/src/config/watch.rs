@@ -1,6 +1,6 @@
-//! inotify on the folders that configuration files are in: files that are written, renamed into place (as editors do) or
-//! reached through a link that is swapped (as ConfigMaps do) are all changes of a folder. It only says that something may
-//! have changed; it waits on a thread of its own.
+//! inotify on the folders of the configuration files. A file that is written, renamed into place (as editors do) or
+//! reached through a link that is swapped (as in ConfigMaps) is a change of a folder. The watch only says that
+//! something may have changed. It waits on a thread of its own.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,26 +24,27 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Watches what the paths lead through now. What cannot be watched is noticed by what is around it.
+    /// Watches the folders that the paths lead through now. If a folder cannot be watched because it does not exist,
+    /// the watch on its parent notices when it comes.
     fn renew(&self) {
         let made = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         let all = made | WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
         let (folders, around) = self.folders();
-        // The later one counts for a folder that is both.
+        // If a folder is in both sets, the later flags replace the earlier ones.
         for (folders, flags) in [(around, made), (folders, all)] {
             for folder in folders {
-                // Fails for a folder that is not there at present.
+                // This fails if the folder does not exist at present.
                 let _ = inotify::add_watch(&self.inotify, &folder, flags);
             }
         }
     }
 
-    /// The folder of each file and those that links on the way lead to; and the ones around them.
+    /// First the folder of each file, and the folders that links on its path lead to. Then the parents of all of these.
     fn folders(&self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
         let (mut folders, mut all_around) = (BTreeSet::new(), BTreeSet::new());
         for file in &self.files {
             let mut path = file.clone();
-            // As many links as the kernel follows.
+            // The kernel follows 40 links, too.
             for _ in 0..40 {
                 let folder = match path.parent() {
                     Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -67,14 +68,14 @@ impl Watch {
         loop {
             let mut reader = Reader::new(&self.inotify, &mut buffer);
             match reader.next() {
-                // The kernel took the watch off with its folder; another event told why.
+                // The kernel removed the watch together with its folder. Another event said so before.
                 Ok(event) if event.events() == ReadFlags::IGNORED => {}
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        // Other folders may lead to the files now.
+        // The paths may lead through other folders now.
         self.renew();
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Values that stand in one text, as Go's flags write them.
+//! Values that are written as one text, as Go's flags write them.
 
 use serde_json::{Map, Value};
 
-/// What is wrong with a text that is no switches.
+/// The problem with a text that is not a list of switches.
 pub(super) const NO_SWITCHES: &str = "not names with true or false, like A=true,B=false";
 
-/// Switches in one text: `A=true,B=false`.
+/// Reads switches from one text: `A=true,B=false`.
 pub(super) fn switches(text: &str) -> Option<Value> {
     let mut map = Map::new();
     for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
@@ -15,7 +15,7 @@ pub(super) fn switches(text: &str) -> Option<Value> {
     Some(Value::Object(map))
 }
 
-/// As Go's `strconv.ParseBool`.
+/// Reads a boolean as Go's `strconv.ParseBool` does.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),

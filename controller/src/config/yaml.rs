@@ -1,4 +1,4 @@
-//! A file's text, YAML or JSON, as a value; what is wrong with it in words for people who write such files.
+//! Reads the text of a file, YAML or JSON, as a value. Errors are in words for people who write such files.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 /// A document.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// What it says.
+    /// Its value.
     pub(super) value: Value,
-    /// Whether others come after it.
+    /// Whether more documents follow.
     pub(super) more: bool,
 }
 
-/// Reads the first document that says something, as kube-proxy reads the first one.
+/// Reads the first document that is not empty. kube-proxy reads the first one.
 pub(super) fn read(text: &str) -> Result<Read, String> {
     let error = match value(text) {
         Ok(value) => return Ok(Read { value, more: false }),
@@ -24,13 +24,14 @@ pub(super) fn read(text: &str) -> Result<Read, String> {
     let Some((first, more)) = documents.next().map(|first| (first, documents.next().is_some())) else {
         return Err(error);
     };
-    // Where one is all, or the first one is not read, what was said of the whole file names the right line.
+    // If there is only one document, or if the first one cannot be read, the error about the whole file names the right
+    // line.
     let value = value(first).map_err(|_| error)?;
     Ok(Read { value, more })
 }
 
-/// A file taken apart at the lines that begin and end documents. Nothing else in a document can look like one of them, as
-/// it would have to be indented.
+/// Splits a file at the lines that begin and end documents. No other line can look like these, because the content of a
+/// document would be indented.
 fn documents(text: &str) -> Vec<&str> {
     let mut documents = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -42,7 +43,7 @@ fn documents(text: &str) -> Vec<&str> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
         {
             documents.push(text.get(start..at).unwrap_or_default());
-            // What stands behind the mark belongs to the document that it begins.
+            // Text after the mark belongs to the document that the mark begins.
             start = at + 3;
         }
         at += line.len();
@@ -58,7 +59,7 @@ fn says_something(document: &str) -> bool {
 
 fn value(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
-        // YAML has mappings in braces as well.
+        // A YAML mapping may be written in braces, too.
         return serde_json::from_str(text).or_else(|error| yaml(text).map_err(|_| error.to_string()));
     }
     yaml(text)
@@ -70,7 +71,7 @@ fn yaml(text: &str) -> Result<Value, String> {
     value.map_err(|error: Error| error.render_with_formatter(&Words))
 }
 
-/// The library's own words name its functions and options.
+/// Replaces the library's own messages, which name its functions and options.
 struct Words;
 
 impl MessageFormatter for Words {

@@ -1,6 +1,6 @@
-//! From text to events: `decode` trims objects while it reads them, and `directory` follows a folder of manifests. What comes
-//! from an API server comes by `crate::cluster`. All yield the same [`crate::event::Event`]s; none holds rows, knows families
-//! or touches the kernel.
+//! From text to events. `decode` keeps only what Tandem uses while it reads objects, and `directory` follows a folder
+//! of manifests. `crate::cluster` sends what comes from an API server. Both send the same [`crate::event::Event`]s.
+//! They hold no rows, know nothing of families, and do not touch the kernel.
 
 pub mod decode;
 pub mod directory;

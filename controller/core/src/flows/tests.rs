@@ -1,4 +1,5 @@
-//! Which destinations a change makes worth a look, and which flows are wrong; then any history against the definition.
+//! Which destinations must be checked after a change, and which flows are wrong. The last tests compare random
+//! histories with the definition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,7 @@ fn node_port() -> Destination<V4> {
     Destination::NodePort(port(30_053))
 }
 
-/// A flow that was answered; only what it is addressed to is translated.
+/// A flow that was answered. Only its destination is translated.
 fn flow(from: Endpoint<V4>, to: Endpoint<V4>, with: Endpoint<V4>) -> Flow<V4> {
     Flow {
         protocol: Protocol::Udp,
@@ -68,7 +69,7 @@ fn look(ledger: &mut Ledger<V4>, changes: impl IntoIterator<Item = Change>) -> V
     found
 }
 
-/// Takes minutes where every destination's endpoints are compared.
+/// This test takes minutes if the code compares the endpoints of every destination.
 #[test]
 fn a_port_with_very_many_destinations_and_endpoints_is_judged_in_a_moment() {
     let nth = |n: u32| Destination::Address((0x0a60_0000 + n).into(), port(53));
@@ -200,7 +201,7 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
     for here in [address(1), node_port()].map(to) {
         assert!(!wrong(&look, here, endpoint(1)));
         assert!(wrong(&look, here, endpoint(2)));
-        // It began before there were rules: it is with nobody but itself.
+        // It began before there were rules, so its endpoint is its own destination.
         assert!(wrong(&look, here, here));
     }
     assert!(wrong(&look, to(address(2)), endpoint(1)), "nobody has it any more");
@@ -252,7 +253,7 @@ fn at(addr: [u8; 4], number: u16) -> Endpoint<V4> {
     }
 }
 
-/// Whether a flow is cut when this is looked at; nodePorts are taken on 192.0.2.11.
+/// Why this check cuts a flow, if it does; 192.0.2.11 takes nodePort traffic.
 fn cut(look: &Look<V4>, ledger: &Ledger<V4>, flow: Flow<V4>) -> Option<Wrong> {
     look.wrong(&flow, ledger, &[[192, 0, 2, 11].into()].into())
 }
@@ -313,7 +314,7 @@ type Ports = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;
 /// Services with their UDP ports: destinations and endpoints.
 type Services = BTreeMap<u8, Ports>;
 
-/// What flows to each destination may be with.
+/// The endpoints that flows to each destination may have.
 fn allowed(services: &Services) -> BTreeMap<Destination<V4>, BTreeSet<Endpoint<V4>>> {
     let mut allowed: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for (destinations, endpoints) in services.values().flatten() {
@@ -329,7 +330,7 @@ fn place(number: u8) -> Destination<V4> {
     if number == 0 { node_port() } else { address(number) }
 }
 
-/// The destinations whose flows may be wrong after this became that, by definition.
+/// The destinations whose flows may be wrong after the change from `before` to `after`, by definition.
 fn between(before: &Services, after: &Services) -> Vec<Destination<V4>> {
     let (before, after) = (allowed(before), allowed(after));
     let all: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();

@@ -1,4 +1,4 @@
-//! Wrong values for every field: each is refused by a line that names file, field and value, and nothing panics.
+//! Wrong values for every field. Each is refused by a line that names file, field and value, and nothing panics.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::config::document::put;
 use crate::config::schema::{kube_proxy, tandem, words};
 
-/// What does not belong in a field of this kind.
+/// Values that a field of this kind cannot have.
 fn misfits(kind: FieldKind) -> Vec<Value> {
     let huge_text = "x".repeat(100_000);
     let mut misfits = match kind {
@@ -38,7 +38,7 @@ fn misfits(kind: FieldKind) -> Vec<Value> {
         FieldKind::Section => vec![json!("a"), json!(7), json!([1])],
         FieldKind::Sections => vec![json!("a"), json!({"filePattern": "a"}), json!([7])],
     };
-    // A list or section is wrong wherever one value belongs.
+    // A list or section is wrong for every kind that takes one value.
     if !matches!(
         kind,
         FieldKind::Texts | FieldKind::Switches | FieldKind::Section | FieldKind::Sections
@@ -48,7 +48,7 @@ fn misfits(kind: FieldKind) -> Vec<Value> {
     misfits
 }
 
-/// The value inside that the line is about.
+/// The innermost value, which the line is about.
 fn innermost(value: &Value) -> &Value {
     match value {
         Value::Array(list) => list.first().map_or(value, innermost),
@@ -124,7 +124,7 @@ fn every_field_may_be_missing_or_null() {
     }
 }
 
-/// Files, and what is said of them.
+/// Files, and the message for each.
 const MEANINGLESS: &[(&str, &str)] = &[
     // Out of range.
     (
@@ -318,7 +318,7 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
 
 #[test]
 fn one_family_alone_is_no_mistake_and_the_other_is_left_as_it_is() {
-    // Each of these is about one family on a node that may have both, or the other one.
+    // Each of these is about one family, on a node that may have both families or the other one.
     for text in [
         "clusterCIDR: fd00::/48",
         "clusterCIDR: 10.0.0.0/8",
@@ -365,7 +365,7 @@ fn another_kind_of_file_is_refused() {
         load(&format!("{HEAD}mode: a\nmode: b\n")),
         "FILE: the key mode is there twice at line 4, column 1"
     );
-    // Every alias ten times the one before.
+    // Every alias has ten times the one before.
     let mut bomb = format!("{HEAD}a0: &a0 [x, x]\n");
     for n in 1..12 {
         let _ = writeln!(bomb, "a{n}: &a{n} [{}]", vec![format!("*a{}", n - 1); 10].join(", "));

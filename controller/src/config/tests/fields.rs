@@ -1,4 +1,4 @@
-//! Each field does what the table says of it.
+//! Each field does what the table says.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
-/// Fields with what they need beside them, and a value that is not their default.
+/// Fields with the fields that they need, and a value that is not their default.
 const HONOURED: [(&str, &str, &str); 37] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
     ("logging.format", "", "logging: {format: json}"),
@@ -133,7 +133,7 @@ fn every_honoured_field_changes_the_settings_and_a_change_of_it_is_told_as_the_t
             _ => company,
         };
         let before = load(of_tandem, company);
-        // The company of these two is in the same section.
+        // The fields that these two need are in the same section.
         let after = match path.split_once('.') {
             Some(("detectLocal", _)) => format!("{}\n{text}", company.lines().next().unwrap()),
             _ => format!("{company}{text}"),
@@ -160,7 +160,7 @@ fn every_honoured_field_changes_the_settings_and_a_change_of_it_is_told_as_the_t
         let told_as = if path == "mode" { "nftables.masqueradeBit" } else { path };
         let is_told = told.iter().any(|line| line.starts_with(&format!("{told_as}: ")));
         assert!(is_told, "{name}: {changes:?}");
-        // What changes live is taken over, and what does not is not.
+        // A change of a live field is taken over, and a change of any other field is not.
         let mut live = after.clone().live(&before);
         live.effective = kept.effective.clone();
         assert!(live != kept, "{name}: {change:?} is not what happens");
@@ -183,7 +183,7 @@ fn every_ignored_field_is_named_with_its_reason_where_it_says_something() {
     let mut expected = 0;
     for field in kube_proxy::SCHEMA.fields {
         let Fate::Ignored(reason) = field.fate else { continue };
-        // Gates by themselves change nothing anywhere; what is in a list is named by the list.
+        // Gates alone change nothing, and the fields of a list's items are named by the list.
         if field.kind == FieldKind::Switches || field.path.starts_with("logging.vmodule.") {
             continue;
         }

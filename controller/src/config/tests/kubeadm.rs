@@ -1,9 +1,10 @@
-//! The configuration that each release of kubeadm put into the ConfigMap kube-proxy, where it stays as it was for as long
-//! as the cluster lives: all fields that the release had, until 1.17 with their defaults, since then empty.
+//! The configuration that each release of kubeadm wrote to the ConfigMap kube-proxy. The ConfigMap stays as it is for
+//! as long as the cluster lives. It has all fields that the release had: with their defaults until 1.17, and empty
+//! since.
 
 use super::*;
 
-/// Releases, what differs from all others, and the fields that are not read.
+/// Releases, with the fields that differ from all others, and the fields that are not read.
 const RELEASES: [(&str, &str, &[&str]); 12] = [
     (
         "1.9",
@@ -223,7 +224,7 @@ winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: '', roo
     ),
 ];
 
-/// What is in all of them.
+/// The fields that all of them have.
 const ALL: &str = "bindAddress: 0.0.0.0\nclusterCIDR: 10.244.0.0/16\nenableProfiling: false\nhostnameOverride: ''\n\
                    mode: ''\nportRange: ''\n";
 
@@ -235,7 +236,7 @@ fn the_config_map_of_every_kubeadm_since_1_9_is_read_and_means_what_the_newest_m
         let mut settings = loaded.settings;
         settings.effective = newest.effective.clone();
         assert_eq!(settings, newest, "{release}");
-        // Without a mode the nodePorts of iptables mode are meant, which is said of all alike.
+        // Without a mode, the nodePorts of iptables mode are meant. Every release gets this warning.
         let mut warnings = loaded.warnings;
         warnings.retain(|line| !line.starts_with("FILE: nodePortAddresses: not set"));
         for field in unused {
@@ -256,7 +257,7 @@ fn what_kube_proxy_dropped_is_named_with_the_release_and_changes_nothing() {
     let mut tried = 0;
     for schema in SCHEMAS {
         for field in schema.unused {
-            // Of whatever type: nobody reads it.
+            // The value may be of any type, because nobody reads it.
             for value in ["250ms", "7", "{a: {b: [c]}}", "[1]", "true", "''"] {
                 let text = match field.path.split_once('.') {
                     Some((section, name)) => format!("{section}: {{{name}: {value}}}\n"),
@@ -290,7 +291,7 @@ fn what_kube_proxy_dropped_is_named_with_the_release_and_changes_nothing() {
         }
     }
     assert!(tried >= 36, "{tried}");
-    // Null is nothing.
+    // Null means that the field is not set.
     let (_, warnings) = settings("mode: nftables\nclusterCIDR: 10.0.0.0/8\nconntrack: {max: null}\nmetadata: null\n");
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(

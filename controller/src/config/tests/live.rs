@@ -112,7 +112,7 @@ fn tandems_own_file_may_come_and_go() {
     assert!(!live.settings().drop_invalid);
 }
 
-/// Follows a file through what `change` does to it, step by step; each step must be noticed.
+/// Follows a file while `change` changes it step by step. Each step must be noticed.
 fn follow(scratch: &Scratch, sources: Sources, steps: &[&dyn Fn()]) {
     let loaded = sources.load().unwrap();
     let (tell, told) = channel();
@@ -123,7 +123,7 @@ fn follow(scratch: &Scratch, sources: Sources, steps: &[&dyn Fn()]) {
     for (index, step) in steps.iter().enumerate() {
         step();
         let wanted = i32::try_from(index).unwrap() + 1;
-        // An earlier value may be told again; the last one has to come.
+        // An earlier value may be reported again; the last one has to come.
         loop {
             let got = told.recv_timeout(Duration::from_secs(20));
             if got.unwrap_or_else(|_| panic!("step {index} was not noticed in {}", scratch.0.display())) == wanted {

@@ -66,7 +66,7 @@ fn the_defaults_are_those_of_kube_proxy() {
     let ours: Value = serde_saphyr::from_str(&defaults.to_yaml().unwrap()).unwrap();
     let theirs: Value = serde_saphyr::from_str(DEFAULTS).unwrap();
     for (name, value) in theirs.as_object().unwrap() {
-        // kube-proxy writes no sync periods of other modes, and null for no list.
+        // kube-proxy writes no sync periods of other modes, and null for an empty list.
         let periods = matches!(name.as_str(), "iptables" | "ipvs");
         let ours = ours.get(name).unwrap_or_else(|| panic!("{name} is missing"));
         for (inner, value) in value.as_object().filter(|_| periods).into_iter().flatten() {
@@ -196,7 +196,7 @@ fn every_flag_takes_a_value_of_its_type_and_refuses_another_by_name() {
             FieldKind::Switches => ("WatchList=true", Some("WatchList=maybe")),
             _ => (text_for(flag.name), None),
         };
-        // A file that is named has to be there.
+        // A file that is named has to exist.
         if !flag.name.ends_with("config") {
             by_flags(&[(flag.name, good)]).unwrap_or_else(|error| panic!("--{}: {error}", flag.name));
         }
@@ -248,7 +248,7 @@ fn tandems_own_file_is_found_beside_the_other_and_flags_win_over_it() {
         (Path::new("/b"), "error")
     );
     assert_eq!(settings.log_format, LogFormat::Text);
-    // One that is named has to be there.
+    // A file that is named has to exist.
     let mut sources = scratch.sources(&[]).unwrap();
     sources.tandem_config = Some(scratch.0.join("other.conf"));
     assert!(

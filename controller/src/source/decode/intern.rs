@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The names seen. Those that no object holds any more are dropped now and then.
+/// The names seen so far. From time to time, names that no object holds any more are dropped.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     names: HashSet<Arc<str>>,
-    /// How many names to hold before unused ones are looked for.
+    /// The number of names at which unused ones are dropped.
     sweep_at: usize,
 }
 
-/// Below this many names it is not worth looking for unused ones.
+/// With fewer names than this, dropping unused ones is not worth the time.
 const SWEEP_FLOOR: usize = 1024;
 
 impl Interner {

@@ -1,6 +1,7 @@
-//! Objects out of their text: trimmed to what Tandem uses, parsed once into types that cannot be wrong. Pure; both sources
-//! call it. What is wrong inside an object becomes a [`Notice`] and costs that field alone; an object whose fields have
-//! the wrong types is a [`DecodeError`] and costs that object alone.
+//! Decodes objects from text. Only the fields that Tandem uses are kept, and they are parsed once into types that are
+//! always valid. The code is pure, and both sources call it. If something inside an object is wrong, it becomes a
+//! [`Notice`], and only that field is lost. If fields have the wrong types, the result is a [`DecodeError`], and only
+//! that object is lost.
 
 mod intern;
 mod node;
@@ -36,27 +37,27 @@ pub struct Decoder {
     names: Mutex<Interner>,
 }
 
-/// What came out of one object's text.
+/// The result of decoding one object's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The object.
     pub decoded: Decoded,
-    /// What is wrong with it.
+    /// The faults in it.
     pub notices: Vec<Notice>,
     /// `metadata.resourceVersion`
     pub version: Option<Box<str>>,
 }
 
-/// An object, or the reason why it is none of Tandem's business.
+/// An object, or why Tandem does not use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// Tandem programs it.
+    /// An object that Tandem programs.
     Apply(Object),
-    /// Tandem has nothing to do with it.
+    /// An object that Tandem does not use.
     Ignore(Kind, ObjectKey, Why),
 }
 
-/// Why an object is none of Tandem's business.
+/// Why Tandem does not use an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// A Service without a ClusterIP.
@@ -71,7 +72,7 @@ pub enum Why {
     NoService,
     /// An EndpointSlice of host names, or of an address type that Tandem does not know.
     AddressType,
-    /// Not this node.
+    /// A Node that is not this node.
     OtherNode,
 }
 
@@ -89,7 +90,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// An object that cannot be read: some field has the wrong type. What was known of it stays.
+/// An object that cannot be read because some field has the wrong type. The last good content stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {name}: {at}{what}", name = self.name(), at = self.at())]
 pub struct DecodeError {
@@ -97,17 +98,18 @@ pub struct DecodeError {
     pub kind: Kind,
     /// The object, if at least its name could be read.
     pub key: Option<ObjectKey>,
-    /// Its `metadata.uid`, likewise.
+    /// Its `metadata.uid`, if it could be read.
     pub uid: Option<Uid>,
-    /// Why it could be any object. A name that is none is of an object that was never known, and no reason.
+    /// Why this could be any object; none if it could not. If the name is not a valid name, no such object was ever
+    /// known, so this is none, too.
     pub stranger: Option<Stranger>,
-    /// Path of the field: `spec.ports[0].port`; empty where it is the whole object.
+    /// Path of the field: `spec.ports[0].port`; empty if it is the whole object.
     pub field: Box<str>,
-    /// What is there, and what is wrong with it.
+    /// The value, and what is wrong with it.
     pub what: Complaint,
 }
 
-/// Why something could be any object, or none.
+/// Why a text could be any object, or no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stranger {
     /// It says that it is of another kind.
@@ -117,13 +119,13 @@ pub enum Stranger {
 }
 
 impl DecodeError {
-    /// That the object is there and cannot be read; none where not even its name can.
+    /// The event that the object exists and cannot be read; none if not even its name can be read.
     pub(crate) fn into_event(self) -> Option<Event> {
         let notice = self.notice();
         Some(Event::Unreadable(self.kind, self.key?, notice))
     }
 
-    /// What is said of the object as long as it is like this.
+    /// The notice that stays for as long as the object is like this.
     pub fn notice(&self) -> Notice {
         let problem = &self.what.problem;
         Notice {
@@ -150,7 +152,7 @@ impl DecodeError {
 }
 
 impl Outcome {
-    /// As a source yields it.
+    /// The event that a source sends.
     pub fn into_event(self) -> Event {
         match self.decoded {
             Decoded::Apply(object) => Event::Applied(object, self.notices),
@@ -178,7 +180,7 @@ impl Decoded {
 }
 
 impl Decoder {
-    /// Decodes for the node of this name.
+    /// Makes a decoder for the node with this name.
     pub fn new(node_name: &str) -> Self {
         Self {
             node_name: node_name.into(),
@@ -197,10 +199,10 @@ impl Decoder {
         .map_err(D::Error::custom)
     }
 
-    /// Decodes one object of a known kind out of JSON.
+    /// Decodes one object of a known kind from JSON.
     pub fn decode_json(&self, kind: Kind, text: &str) -> Result<Outcome, DecodeError> {
         let first_try = self.decode(kind, &mut serde_json::Deserializer::from_str(text));
-        // Following the path costs an allocation per field, so only those pay who need it.
+        // To follow the path costs an allocation per field, so this is done only after an error.
         first_try.or_else(|_| {
             let mut track = serde_path_to_error::Track::new();
             let mut json = serde_json::Deserializer::from_str(text);
@@ -227,7 +229,7 @@ impl Decoder {
         })
     }
 
-    /// Namespace and name, as far as a badly typed object has them.
+    /// Namespace and name, if they can be read from a badly typed object.
     fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, BadHead> {
         let name = meta
             .name
@@ -247,7 +249,7 @@ impl Decoder {
                 return Err(BadHead::Invalid(field, shorten(text)));
             }
         }
-        // Slices' names are their own; a Service's name is in each of its slices.
+        // A slice's name is used for this slice alone. A Service's name is also in each of its slices, so it is shared.
         let name = if kind == Kind::Service {
             self.intern(name)
         } else {
@@ -264,7 +266,7 @@ impl Decoder {
     }
 
     fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, BadHead> {
-        // Lists of one kind leave it out. One that is another would be read as an object without anything in it.
+        // Lists of one kind leave the kind out. An object of another kind would be read as an object without any field.
         let kind = raw.kind().map_or("", Text::as_str);
         if !kind.is_empty() && kind != R::KIND.name() {
             return Err(BadHead::Kind(shorten(kind), R::KIND));
@@ -284,7 +286,7 @@ impl Decoder {
     }
 }
 
-/// Why an object is none of its kind, or has no key.
+/// Why an object is not of its kind, or has no key.
 #[derive(Debug, thiserror::Error)]
 enum BadHead {
     #[error("kind is {0:?}, not {1}")]
@@ -298,7 +300,7 @@ enum BadHead {
 /// An object as the API writes it.
 trait Raw<'a> {
     const KIND: Kind;
-    /// What it says it is, where it says so.
+    /// The kind that the object names, if it names one.
     fn kind(&self) -> Option<&Text<'a>>;
     fn meta(&self) -> Option<&Meta<'a>>;
     fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded;

@@ -1,4 +1,4 @@
-//! This node, and the ranges that ClusterIPs are taken from.
+//! Decodes this node, and the ranges of ClusterIPs.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why};
 use crate::event::{Kind, Object, ServiceCidr};
 
-/// What the cluster autoscaler taints a node with before it removes it.
+/// The taint that the cluster autoscaler gives a node before it removes it.
 const DOWNSCALE_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 impl<'a> Raw<'a> for raw::Node<'a> {
@@ -53,7 +53,7 @@ impl<'a> Raw<'a> for raw::Node<'a> {
     }
 }
 
-/// InternalIPs before ExternalIPs, as kube-proxy orders them.
+/// The node's addresses, InternalIPs before ExternalIPs, as in kube-proxy.
 fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::net::IpAddr> {
     let (mut kept, mut seen) = (Vec::new(), HashSet::new());
     for wanted in ["InternalIP", "ExternalIP"] {
@@ -70,7 +70,7 @@ fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::
                     continue;
                 }
             };
-            // A node may well be known by a link-local address, but by none of the other kinds.
+            // A node's address may be link-local, but none of the other forbidden kinds.
             if let Some(kind) = forbidden(value).filter(|kind| *kind != Forbidden::LinkLocal) {
                 notes.add(
                     field(),

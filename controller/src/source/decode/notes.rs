@@ -1,4 +1,4 @@
-//! Collects what is wrong with an object while it is decoded.
+//! Collects the faults of an object while it is decoded.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use tandem_core::uid::Uid;
 
 use crate::event::Notice;
 
-/// An object with more faults than this names no further ones: whoever wrote it has enough to read.
+/// The largest number of faults that are named for one object. That is enough for one reading.
 const MOST_NOTICES: usize = 16;
 /// Longer values are cut.
 const MOST_CHARS: usize = 64;
@@ -19,7 +19,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Of the object with this uid.
+    /// Makes the notes of the object with this uid.
     pub(super) fn of(uid: Option<Uid>) -> Self {
         Self {
             uid,
@@ -43,7 +43,8 @@ impl Notes {
     }
 }
 
-/// The same fault in many entries of a list: one notice that names the first and counts the others.
+/// Counts the same fault in many entries of a list. It becomes one notice that names the first entry and counts the
+/// others.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     first: Option<(usize, String, String)>,
@@ -59,7 +60,7 @@ impl Tally {
         }
     }
 
-    /// `field` is the path up to the index, `rest` what follows it.
+    /// `field` is the path up to the index; `rest` is the part after it.
     pub(super) fn finish(self, notes: &mut Notes, field: &str, rest: &str, consequence: &str) {
         let Some((index, value, problem)) = self.first else {
             return;
@@ -77,7 +78,7 @@ impl Tally {
     }
 }
 
-/// Cuts a long value at a character.
+/// Cuts a long value, between two characters.
 pub(crate) fn shorten(value: &str) -> String {
     match value.char_indices().nth(MOST_CHARS) {
         Some((end, _)) => format!("{}…", &value[..end]),

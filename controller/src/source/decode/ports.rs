@@ -1,4 +1,4 @@
-//! Ports and protocols out of numbers and text.
+//! Decodes ports and protocols from numbers and text.
 
 use tandem_core::row::{Port, Protocol};
 
@@ -8,7 +8,7 @@ use super::raw::Text;
 /// What happens to a port that cannot be served.
 pub(super) const NOT_SERVED: &str = "this port is not served";
 
-/// The port number of `ports[index]`, or a notice.
+/// The port number of `ports[index]`. If it is invalid, there is a notice.
 pub(super) fn port(notes: &mut Notes, field: &str, index: usize, number: Option<i64>) -> Option<Port> {
     let Some(number) = number else {
         notes.add(format!("{field}[{index}].port"), "", format!("missing; {NOT_SERVED}"));
@@ -22,7 +22,7 @@ pub(super) fn port(notes: &mut Notes, field: &str, index: usize, number: Option<
     port
 }
 
-/// The protocol of `ports[index]`, or a notice. None given means TCP, as in the API.
+/// The protocol of `ports[index]`. If it is invalid, there is a notice. A missing one means TCP, as in the API.
 pub(super) fn protocol(notes: &mut Notes, field: &str, index: usize, name: Option<&Text<'_>>) -> Option<Protocol> {
     match name.map_or("TCP", Text::as_str) {
         "TCP" | "" => Some(Protocol::Tcp),
@@ -36,12 +36,12 @@ pub(super) fn protocol(notes: &mut Notes, field: &str, index: usize, name: Optio
     }
 }
 
-/// A port number, if it is one.
+/// The number as a port, if it is valid.
 pub(super) fn number_of(number: i64) -> Option<Port> {
     u16::try_from(number).ok().and_then(Port::new)
 }
 
-/// Says that `ports[index]` claims what an earlier port has.
+/// Adds a notice that `ports[index]` claims what an earlier port has.
 pub(super) fn duplicate(notes: &mut Notes, field: &str, index: usize, value: &str, what: &str) {
     notes.add(
         format!("{field}[{index}]"),

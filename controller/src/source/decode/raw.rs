@@ -1,4 +1,4 @@
-//! Objects as the API writes them, holding only the fields that Tandem uses. They live as long as one object is decoded
+//! Objects as the API writes them, with only the fields that Tandem uses. They exist only while one object is decoded,
 //! and borrow from its text.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tandem_core::uid::Uid;
 
-/// A string, borrowed where its text has no escapes, also inside `Option` and `Vec`.
+/// A string. It is borrowed if its text has no escapes, also inside `Option` and `Vec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text<'a>(Cow<'a, str>);
 
@@ -47,7 +47,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The first string of a list; the others are skipped.
+/// The first string of a list. The others are skipped.
 #[derive(Debug, Default)]
 pub(super) struct First<'a>(pub(super) Option<Text<'a>>);
 
@@ -73,7 +73,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
     }
 }
 
-/// What tells an object, however badly all else of it is typed, and however deep.
+/// The fields that identify an object. They can be read even if other fields have wrong types, and however deep the
+/// object is nested.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Header<'a> {
     #[serde(borrow, default)]
@@ -101,7 +102,7 @@ impl<'a> Header<'a> {
         text(self.kind)?
     }
 
-    /// Name, namespace and uid; none where there is no name, or it or the namespace is no text.
+    /// Name, namespace and uid; none if there is no name, or if the name or the namespace is not a text.
     pub(super) fn meta(&self) -> Option<Meta<'a>> {
         let names: Names<'a> = fields(self.metadata?.get())?;
         Some(Meta {
@@ -114,13 +115,14 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The fields of an object: a list would be taken for them in their order.
+/// The fields of a JSON object; none for anything else. Without this check, serde would read a list as the fields in
+/// their order.
 fn fields<'a, T: Deserialize<'a>>(object: &'a str) -> Option<T> {
     let object = object.trim_start();
     object.starts_with('{').then(|| serde_json::from_str(object).ok())?
 }
 
-/// A text, or that there is none.
+/// A text, or that it is missing; none if the value is not a text.
 #[expect(clippy::option_option, reason = "something that is no text is neither")]
 fn text(value: Option<&RawValue>) -> Option<Option<Text<'_>>> {
     value.map_or(Some(None), |value| serde_json::from_str(value.get()).ok().map(Some))
@@ -139,7 +141,7 @@ pub(super) struct Meta<'a> {
 }
 
 impl Meta<'_> {
-    /// Nothing that Tandem does depends on it, so one that is none is no fault.
+    /// The uid; none if it is invalid. That is no fault, because nothing that Tandem does depends on it.
     pub(super) fn uid(&self) -> Option<Uid> {
         self.uid.as_ref()?.as_str().parse().ok()
     }

@@ -14,11 +14,11 @@ use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why, ports};
 use crate::event::{Kind, Object};
 
-/// Seconds that a client is remembered where a Service does not say (the API's default).
+/// For how many seconds a client is remembered if a Service does not say it (the API's default).
 const DEFAULT_AFFINITY: u32 = 10_800;
 /// The longest time that the API allows.
 const MOST_AFFINITY: u32 = 86_400;
-/// A list with more addresses is cut: each is a row of each port, and no load balancer gives so many.
+/// A list with more addresses is cut. Each address is a row for each port, and no load balancer gives so many.
 const MOST_ADDRESSES: usize = 4096;
 
 impl<'a> Raw<'a> for raw::Service<'a> {
@@ -84,7 +84,7 @@ impl<'a> Raw<'a> for raw::Service<'a> {
     }
 }
 
-/// The ClusterIPs with the path of their field, or why there are none.
+/// The ClusterIPs with the path of their field, or why the Service has none.
 fn why_ignored<'s, 'a>(meta: &Meta<'_>, spec: &'s raw::ServiceSpec<'a>) -> Result<(&'static str, &'s [Text<'a>]), Why> {
     if meta.labels.as_ref().is_some_and(|labels| labels.proxy_name.is_some()) {
         return Err(Why::OtherProxy);
@@ -172,7 +172,7 @@ fn affinity(notes: &mut Notes, text: Option<&Text<'_>>, config: Option<&raw::Aff
     Some(u32::try_from(kept).unwrap_or(DEFAULT_AFFINITY))
 }
 
-/// A port on the node: 0 means none.
+/// A port on the node. 0 means none.
 fn node_port(notes: &mut Notes, field: String, number: Option<i64>) -> Option<tandem_core::row::Port> {
     let number = number.filter(|number| *number != 0)?;
     let port = ports::number_of(number);
@@ -218,7 +218,7 @@ fn service_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::ServicePort<
     kept
 }
 
-/// One address per family, as the API has it. `alone` is `spec.clusterIP`.
+/// One address per family, as in the API. `alone` is `spec.clusterIP`.
 fn cluster_addresses(notes: &mut Notes, (field, list): (&str, &[Text<'_>]), alone: Option<&Text<'_>>) -> Vec<IpAddr> {
     let mut kept: Vec<IpAddr> = Vec::with_capacity(2);
     if let (Some(alone), Some(first)) = (alone.filter(|ip| !ip.as_str().is_empty()), list.first())
@@ -279,7 +279,7 @@ struct Addresses {
 impl Addresses {
     const FULL: &str = "more than 4096 addresses; this one and those behind it are not served";
 
-    /// Takes an address in, unless there are too many.
+    /// Adds an address. Returns true, without adding it, if there are too many.
     fn is_full_with(&mut self, addr: IpAddr) -> bool {
         if self.list.len() >= MOST_ADDRESSES {
             return !self.seen.contains(&addr);
@@ -297,11 +297,11 @@ fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr
         let path = |field: &str| format!("status.loadBalancer.ingress[{index}].{field}");
         let ip = ingress.ip.as_ref().map_or("", Text::as_str);
         if ip.is_empty() {
-            continue; // a host name: whoever resolves it reaches the load balancer itself
+            continue; // a host name: its clients reach the load balancer itself
         }
         match ingress.ip_mode.as_ref().map_or("VIP", Text::as_str) {
             "VIP" => {}
-            "Proxy" => continue, // traffic has to pass the load balancer (KEP-1860)
+            "Proxy" => continue, // traffic has to pass through the load balancer (KEP-1860)
             other => {
                 notes.add(
                     path("ipMode"),
@@ -321,7 +321,7 @@ fn ingress_addresses(notes: &mut Notes, list: &[raw::Ingress<'_>]) -> Vec<IpAddr
     kept.list
 }
 
-/// An address that a Service may be reached at, or a notice.
+/// An address that a Service may have. If it is invalid, there is a notice.
 fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<IpAddr> {
     match parse_endpoint(text) {
         Ok(Parsed { value, unusual }) => {
@@ -345,10 +345,11 @@ fn address(notes: &mut Notes, field: impl Fn() -> String, text: &str) -> Option<
     }
 }
 
-/// The ranges that could be read, and the families that are closed to all others: those of every entry, read or not.
+/// The ranges that could be read, and the families that are closed to all other sources: those of every entry, valid or
+/// not.
 ///
-/// Here Tandem is stricter than kube-proxy, which passes over what it cannot read and, where nothing is left, lets everyone
-/// in: a slip of the pen must not open what was to be closed.
+/// Here Tandem is stricter than kube-proxy. kube-proxy ignores an entry that it cannot read, and lets everyone in if no
+/// other is left. A typing mistake must not open what was to be closed.
 fn ranges(notes: &mut Notes, list: &[Text<'_>]) -> (Vec<IpNet>, Families) {
     let field = |index: usize| format!("spec.loadBalancerSourceRanges[{index}]");
     let (mut kept, mut seen) = (Vec::with_capacity(list.len()), HashSet::new());

@@ -1,4 +1,4 @@
-//! EndpointSlices. A cluster has many: what is kept is two boxed lists and shared names.
+//! EndpointSlices. A cluster has many, so a slice is kept as two boxed lists and shared names.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -84,7 +84,7 @@ fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]
     kept.into()
 }
 
-/// The faults that endpoints of one slice may have: each is said once, however many have it.
+/// The faults that endpoints of one slice may have. Each fault is reported once, however many endpoints have it.
 #[derive(Default)]
 struct Faults {
     missing: Tally,

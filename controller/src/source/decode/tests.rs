@@ -40,7 +40,7 @@ fn why(kind: Kind, json: &str) -> Why {
     }
 }
 
-/// A Service with one port and what `spec` adds.
+/// A Service with one port and the fields of `spec`.
 fn with_spec(spec: &str) -> String {
     let ports = if spec.contains("\"ports\"") {
         ""

@@ -1,17 +1,17 @@
-//! What a deserializer says of a badly typed field, in words that name what is there and what should be, and never longer
-//! than a line, whatever stands in a file.
+//! Turns a deserializer's message about a badly typed field into words that name the value and the expected type. The
+//! result is at most a line, whatever is in the file.
 
 use std::fmt;
 
 use super::notes::shorten;
 
-/// No field's path and no parser's message is given in more characters.
+/// The largest number of characters of a field's path or of a parser's message.
 const MOST_CHARS: usize = 253;
 
 /// What is wrong with a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Complaint {
-    /// What is there, shortened, where the parser tells.
+    /// The value, shortened, if the parser's message has it.
     pub value: Option<String>,
     /// What is wrong with it.
     pub problem: String,
@@ -28,7 +28,7 @@ impl fmt::Display for Complaint {
 }
 
 impl Complaint {
-    /// Out of what serde_json or serde-saphyr says, without positions and types of Rust.
+    /// Makes it from a message of serde_json or serde-saphyr, without positions and without types of Rust.
     pub(crate) fn of(message: &str) -> Self {
         let message = match message.rfind(" at line ") {
             Some(end) => &message[..end],
@@ -49,7 +49,7 @@ impl Complaint {
                 problem,
             };
         }
-        // A list where an object should be is taken for its fields in their order.
+        // If a list is in place of an object, serde reads its items as the fields in their order.
         if message.starts_with("invalid length ") && message.contains(", expected struct ") {
             return Self {
                 value: Some("[…]".into()),
@@ -64,7 +64,7 @@ impl Complaint {
     }
 }
 
-/// What a serde message calls expected, as the API's documentation calls it.
+/// The API documentation's word for what a serde message calls expected.
 fn noun(expected: &str) -> String {
     match expected {
         "i64" | "i32" | "u32" | "u16" => "a whole number".into(),
@@ -76,7 +76,7 @@ fn noun(expected: &str) -> String {
     }
 }
 
-/// The value that a serde message describes: `string "http"`, ``integer `7` ``, `map`.
+/// The value in a serde message: `string "http"`, ``integer `7` ``, `map`.
 fn value(found: &str) -> String {
     match found {
         "map" => return "{…}".into(),
@@ -89,22 +89,22 @@ fn value(found: &str) -> String {
         rest.rsplit_once(quote).map(|(value, _)| value)
     };
     match (found.starts_with("string "), between('"'), between('`')) {
-        // serde has escaped it, and whoever prints the value does so again.
+        // serde has escaped it, and the printer escapes it again.
         (true, Some(text), _) => text.replace("\\\"", "\"").replace("\\\\", "\\"),
         (_, _, Some(number)) => number.to_owned(),
         _ => found.to_owned(),
     }
 }
 
-/// Where decoding stopped; empty where that is the whole object.
+/// The path at which decoding stopped; empty if that is the whole object.
 pub(crate) fn field_path(track: serde_path_to_error::Track) -> String {
     let path = track.path().to_string();
-    // What was read through an alias, or as a key, has no path.
+    // A value that was read through an alias, or as a key, has no path.
     let path = path.trim_end_matches(['?', '.']);
     printable(path)
 }
 
-/// A text as one line that is not too long for the log.
+/// A text as one line that is short enough for the log.
 pub(crate) fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MOST_CHARS));
     for (count, character) in text.chars().enumerate() {

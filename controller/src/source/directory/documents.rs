@@ -1,8 +1,8 @@
-//! A file's documents, as text with the line that each begins at.
+//! The documents of a file: their text, and the line at which each begins.
 
 use serde_json::value::RawValue;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Yaml,
@@ -13,14 +13,14 @@ pub(super) enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Document<'a> {
     pub(super) text: &'a str,
-    /// Lines of the file before it.
+    /// The number of lines of the file before it.
     pub(super) line: usize,
 }
 
 impl Format {
-    /// The format that a file's name promises; none where it is no manifest.
+    /// The format that a file's name stands for; none if it is no manifest.
     pub(super) fn of(name: &std::path::Path) -> Option<Self> {
-        // Editors' and copiers' files on the way are hidden, or end in something else.
+        // Temporary files of editors and copying programs are hidden, or have another ending.
         if name.to_str()?.starts_with(['.', '#']) {
             return None;
         }
@@ -32,7 +32,7 @@ impl Format {
     }
 }
 
-/// YAML's documents: a line that begins with `---` ends one wherever it stands, also inside a block of text.
+/// The documents of a YAML file. A line that begins with `---` always ends a document, even inside a block of text.
 pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
@@ -62,7 +62,7 @@ pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
     documents
 }
 
-/// JSON's documents, one after the other, and where they end being JSON.
+/// The documents of a JSON file, one after the other. The error is where the text is no longer JSON.
 pub(super) fn json(text: &str) -> Result<Vec<Document<'_>>, serde_json::Error> {
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();

@@ -1,4 +1,4 @@
-//! The folder's files: which were read, what they hold, and who has an object that two of them define.
+//! The files of the folder: which were read, what they hold, and which file counts if two define one object.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,35 +19,35 @@ use crate::source::decode::{Decoder, Outcome};
 #[derive(Debug)]
 pub(super) struct Files {
     path: PathBuf,
-    /// Device and inode of the folder that was read: what goes from it is gone. What another one does not hold may only be
-    /// out of sight, as where a mount is missing.
+    /// Device and inode of the folder that was read. If a file goes from this folder, it is gone. If another folder
+    /// takes its place and lacks the file, the file may only be out of sight, for example because a mount is missing.
     home: Option<(u64, u64)>,
     decoder: Decoder,
     by_name: BTreeMap<OsString, File>,
     changed: bool,
     hasher: RandomState,
-    /// Who was said to define an object that another file has: said once.
+    /// Pairs of files that define one object, and the object. Each was reported once.
     contested: BTreeSet<(OsString, OsString, Kind, ObjectKey)>,
-    /// Kinds that were said to be skipped.
+    /// Kinds that were reported as skipped.
     skipped: BTreeSet<String>,
-    /// Files whose faults are not what they were.
+    /// Files whose faults have changed.
     said: BTreeSet<OsString>,
 }
 
 #[derive(Debug, Default)]
 struct File {
-    /// The text it was read from, hashed: many events come without a change. None where it could not be read.
+    /// A hash of the text that was read, because many events come without a change. None if the file could not be read.
     text: Option<u64>,
     objects: Vec<Outcome>,
-    /// What of it cannot be read.
+    /// The parts of it that cannot be read.
     faults: Vec<String>,
 }
 
-/// Why a folder without manifests is not taken for one that was emptied.
+/// The message if a folder without manifests does not count as emptied.
 const ANOTHER: &str = "another folder than was read before, and without a manifest (is a mount missing?); what was read \
                        stays until there is one (an empty FILE.yaml, if there is to be nothing)";
 
-/// More kinds that are not read are not said one by one.
+/// The largest number of skipped kinds that are reported.
 const MOST_SKIPPED: usize = 64;
 
 impl Files {
@@ -79,7 +79,7 @@ impl Files {
         self.home.is_some() && self.place().ok() == self.home
     }
 
-    /// Whether any manifest could be read, however little it holds.
+    /// Whether any manifest could be read, even an empty one.
     pub(super) fn any(&self) -> bool {
         self.by_name.values().any(|file| file.text.is_some())
     }
@@ -89,8 +89,8 @@ impl Files {
         Ok((found.dev(), found.ino()))
     }
 
-    /// Reads the whole folder again. Where that is not possible, or it is another one and without manifests, everything
-    /// stays.
+    /// Reads the whole folder again. If that is not possible, or if it is another folder and has no manifests,
+    /// everything stays.
     pub(super) fn read_all(&mut self) -> io::Result<()> {
         let place = self.place()?;
         let mut names = BTreeSet::new();
@@ -112,7 +112,8 @@ impl Files {
         Ok(())
     }
 
-    /// What of which files cannot be read, where that changed since the last call; nothing where a file is mended or gone.
+    /// The files whose faults changed since the last call, each with its present faults. The list is empty for a file
+    /// that is repaired or gone.
     pub(super) fn take_faults(&mut self) -> Vec<(Box<str>, Vec<String>)> {
         let names = std::mem::take(&mut self.said).into_iter();
         names
@@ -136,7 +137,7 @@ impl Files {
                     if found.is_symlink() {
                         self.faulty(name, None, true, &["a link that leads nowhere".to_owned()]);
                     }
-                    // Else it is there again, and an event tells when it is complete.
+                    // If it exists again, an event says when it is complete.
                 } else if self.is_home()
                     && let Some(file) = self.by_name.remove(name)
                 {
@@ -175,7 +176,7 @@ impl Files {
         self.faulty(name, Some(hash), had > 0, &faults);
     }
 
-    /// Notes what of a file cannot be read, and says it once.
+    /// Stores the faults of a file, and logs the new ones.
     fn faulty(&mut self, name: &OsStr, text: Option<u64>, kept: bool, faults: &[String]) {
         let stays = if kept {
             "the file's last good content stays"
@@ -195,7 +196,7 @@ impl Files {
         self.said.insert(name.to_owned());
     }
 
-    /// All objects, each as the first file by name has it.
+    /// All objects. If several files define one, the first file by name counts.
     pub(super) fn objects(&mut self) -> BTreeMap<(Kind, ObjectKey), &Outcome> {
         let mut objects: BTreeMap<(Kind, ObjectKey), &Outcome> = BTreeMap::new();
         let mut owners: BTreeMap<(Kind, ObjectKey), &OsString> = BTreeMap::new();
@@ -222,7 +223,7 @@ impl Files {
     }
 }
 
-/// Reads a file that is one: a pipe would be waited for, and a device might never end.
+/// Reads a file. It refuses a pipe, because nobody may ever write to it, and a device, because it might never end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let found = std::fs::metadata(path)?;
     if !found.is_file() && !found.is_dir() {

@@ -1,4 +1,4 @@
-//! A file's text to what the log would say of it.
+//! Reads the text of a file, and returns what the log would say about it.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use super::documents::Format;
 use super::manifest::parse;
 use crate::source::decode::Decoder;
 
-/// Reads a file of this name: how many objects it holds, and its faults and notices as they are printed. None where the
-/// name is not a manifest's.
+/// Reads a file with this name. Returns how many objects it holds, and its faults and notices as they are printed. None
+/// if the name is not a manifest's.
 pub fn manifest(decoder: &Decoder, name: &Path, text: &str) -> Option<(usize, Vec<String>)> {
     let manifest = parse(decoder, Format::of(name)?, text);
     let notices = manifest.objects.iter().flat_map(|outcome| &outcome.notices);

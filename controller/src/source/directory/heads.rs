@@ -1,4 +1,5 @@
-//! What a document says it is: read first, wherever in the document that stands, and whatever else is wrong with it.
+//! What a document says about itself: kind and name. These are read first, wherever they are in the document, and
+//! whatever else is wrong with it.
 
 use std::fmt;
 
@@ -8,7 +9,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use crate::event::Kind;
 use crate::source::decode::printable;
 
-/// A document's own head, and those of what it lists.
+/// A document's own head, and the heads of the objects that it lists.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heads {
     pub(super) head: Head,
@@ -25,8 +26,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Version and kind of what Tandem does not read; else the field that is missing. An object that does not say what it is
-    /// could be one that it does.
+    /// Version and kind of an object that Tandem does not read. The error names a missing field: without it, the object
+    /// could be of a kind that Tandem reads.
     pub(super) fn known(&self) -> Result<String, &'static str> {
         let part =
             |field: &'static str, part: &Option<String>| part.clone().filter(|part| !part.is_empty()).ok_or(field);
@@ -34,7 +35,7 @@ impl Head {
         Ok(printable(&format!("{} {kind}", part("apiVersion", &self.api_version)?)))
     }
 
-    /// The kind, where it is one that Tandem reads.
+    /// The kind, if Tandem reads it.
     pub(super) fn read_as(&self) -> Option<Kind> {
         match (self.api_version.as_deref()?, self.kind.as_deref()?) {
             ("v1", "Service") => Some(Kind::Service),
@@ -45,7 +46,7 @@ impl Head {
         }
     }
 
-    /// Takes a field in, if it is one of a head.
+    /// Stores a field, if it is part of a head.
     fn field<'de, A: MapAccess<'de>>(&mut self, field: &str, map: &mut A) -> Result<(), A::Error> {
         match field {
             "apiVersion" => self.api_version = map.next_value::<Word>()?.0,
@@ -102,7 +103,8 @@ impl<'de> Deserialize<'de> for Heads {
     }
 }
 
-/// Makes visitors take whatever there is: what is wrong is said where the object itself is read, and costs it alone.
+/// Makes a visitor accept every value. If something is wrong, the error is reported later, when the object itself is
+/// read, and only that object is lost.
 macro_rules! anything_else {
     ($other:expr) => {
         fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
@@ -146,7 +148,7 @@ macro_rules! anything_else {
     };
 }
 
-/// A string, or nothing in place of anything else.
+/// A string; nothing if the value is anything else.
 struct Word(Option<String>);
 
 impl<'de> Deserialize<'de> for Word {

@@ -1,4 +1,4 @@
-//! The objects in `items`, read one by one.
+//! Reads the objects in `items` one by one.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use super::heads::Head;
 use crate::event::Kind;
 use crate::source::decode::{Decoder, Outcome};
 
-/// One object of a known kind; others are passed over.
+/// One object of a known kind. Others are skipped.
 #[derive(Clone)]
 pub(super) struct Object<'a> {
     pub(super) decoder: &'a Decoder,
@@ -34,11 +34,11 @@ impl<'de> DeserializeSeed<'de> for Object<'_> {
 pub(super) struct List<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) items: &'a [Head],
-    /// Those that are known not to be readable.
+    /// Indices of those that are known to be unreadable.
     pub(super) broken: &'a BTreeSet<usize>,
-    /// Those from here on are passed over.
+    /// Objects from this index on are skipped.
     pub(super) end: usize,
-    /// How far it came, to name what went wrong.
+    /// The index that the reader reached, so that an error can name the object.
     pub(super) reached: &'a Cell<usize>,
 }
 

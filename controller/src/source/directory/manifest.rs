@@ -1,5 +1,5 @@
-//! One file's text to objects. Each document is looked through twice: for its kind, wherever that stands, and then for
-//! what its kind has.
+//! Decodes the text of one file to objects. Each document is read twice: first for its kind, which may be anywhere in
+//! it, and then for the fields of that kind.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -12,12 +12,12 @@ use super::heads::{Head, Heads};
 use super::list::{List, Object};
 use crate::source::decode::{Complaint, Decoder, Outcome, field_path};
 
-/// Further faults of one file are counted only.
+/// The largest number of faults of one file that are named. Further ones are only counted.
 const MOST_FAULTS: usize = 64;
-/// How often a list is read again for what is broken in it.
+/// How often a list is read again because something in it is broken.
 const MOST_READINGS: usize = 16;
 
-/// What a file holds: objects, and what could not be read.
+/// The content of a file: objects, and what could not be read.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     pub(super) objects: Vec<Outcome>,
@@ -31,7 +31,7 @@ pub(super) struct Manifest {
 pub(super) struct Fault {
     /// Line and column, from 1.
     at: Option<(usize, usize)>,
-    /// Which document, from 1; 0 where it is the whole file.
+    /// The number of the document, from 1; 0 if it is the whole file.
     document: usize,
     /// Kind and name, as far as they could be read.
     object: Box<str>,
@@ -112,7 +112,7 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
     };
     let items = match (head.kind.as_deref(), items) {
         (Some("List"), items) => items.unwrap_or_default(),
-        // A list of one kind does not say the kind of its items.
+        // A list of one kind does not repeat the kind in its items.
         (Some(kind), Some(items)) if kind.ends_with("List") => {
             let (kind, version) = (kind.trim_end_matches("List"), head.api_version);
             let named = |head: Head| Head {
@@ -145,8 +145,8 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
     read_list(decoder, format, document, &items, into)
 }
 
-/// Reads a list without what is broken in it. A text cannot be read on from where something is wrong: so it is read again,
-/// without what was wrong, and not for ever.
+/// Reads a list without its broken items. A parser cannot go on after an error. So the list is read again without the
+/// broken item, but only so many times.
 fn read_list(
     decoder: &Decoder,
     format: Format,
@@ -184,7 +184,7 @@ fn read_list(
     }
 }
 
-/// Deserializes a document, and turns an error into a fault with its place; `name` says which object it was.
+/// Deserializes a document. An error becomes a fault with its place; `name` says which object it was.
 fn deserialize<'de, S: DeserializeSeed<'de> + Clone>(
     format: Format,
     document: Document<'de>,
@@ -194,7 +194,8 @@ fn deserialize<'de, S: DeserializeSeed<'de> + Clone>(
     let mut track = serde_path_to_error::Track::new();
     let result = match format {
         Format::Yaml => {
-            // No limit to a file's size, but to what it makes of itself: by aliases, and by nesting.
+            // A file may have any size, but the result is limited: aliases and nesting can make it much larger than the
+            // file.
             let budget = serde_saphyr::budget! {
                 max_events: usize::MAX,
                 max_nodes: usize::MAX,
@@ -231,7 +232,7 @@ fn deserialize<'de, S: DeserializeSeed<'de> + Clone>(
     })
 }
 
-/// Without the position, which is the document's own.
+/// The message without the position, which is relative to the document.
 fn yaml_words(text: &str) -> &str {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     match text.split_once(": ") {

@@ -1,10 +1,10 @@
-//! Objects from a folder of manifests, watched with inotify: no cluster needed, the same events as from one. Folders inside
-//! it are not read.
+//! Objects from a folder of manifests, watched with inotify. It needs no cluster, and sends the same events as a
+//! cluster's API server. Folders inside the folder are not read.
 //!
-//! A file that cannot be read as a whole keeps its last good content; the folder going away keeps everything. A folder
-//! whose files go one by one is emptied, and that is a change like any other. But one without any manifest says nothing where
-//! nobody saw them go: at the start, or in the place of the one that was read, a mount may be missing. An empty `FILE.yaml`
-//! says there that nothing is what there is to be.
+//! If a file cannot be read as a whole, its last good content stays. If the folder goes away, everything stays. If the
+//! files of the folder go one by one, the folder is emptied, and that is a change like any other. But a folder without
+//! any manifest may also mean that a mount is missing. So at the start, and if it replaces the folder that was read,
+//! such a folder changes nothing. An empty `FILE.yaml` says there that there are no objects.
 
 mod documents;
 mod files;
@@ -34,12 +34,12 @@ use watch::{Changes, Watch};
 /// Why a folder cannot be a source.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// It is not there, or not to be read.
+    /// The folder does not exist or cannot be read.
     #[error("manifests in {path}: {source}")]
     Read {
         /// The folder.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// inotify has no room left or is forbidden.
@@ -47,29 +47,29 @@ pub enum DirectoryError {
     Watch {
         /// The folder.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// How often a folder that went away is looked for.
+/// How often Tandem checks whether a missing folder is back.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How often it is looked whether the path still leads to the folder that is watched: a mount tells nobody.
+/// How often Tandem checks whether the path still leads to the watched folder. A mount causes no event.
 const LOOK_WHERE: Duration = Duration::from_secs(2);
-/// Why a folder without manifests is not taken for an empty cluster at the start.
+/// The message if a folder without manifests does not count as an empty cluster at the start.
 const NOTHING: &str = "no manifest can be read there; nothing is changed before one can (an empty FILE.yaml, if there is to \
                        be nothing)";
 
-/// What was said about an object last, and is again if asked.
+/// The last events that were sent about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Said {
-    /// None where the object is none of Tandem's business, but has notices.
+    /// None if Tandem does not use the object, but it has notices.
     object: Option<Object>,
     notices: Vec<Notice>,
 }
 
-/// Reads the folder, yields all of it, and then what changes, until nobody receives events any more. The error is one of
-/// the start: later the folder may come and go.
+/// Reads the folder, sends all of it, and then sends changes, until nobody receives events any more. An error can occur
+/// only at the start: later the folder may come and go.
 pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<(), DirectoryError> {
     let mut watch = Watch::new(path).map_err(|source| DirectoryError::Watch {
         path: path.to_owned(),
@@ -81,7 +81,7 @@ pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<
         path: path.to_owned(),
         source,
     })?;
-    // Written between the first reading and the watch: there is no such moment after this.
+    // This reads what was written between the first reading and the watch. From here on, nothing can be missed.
     drop(files.read_all());
 
     let closed = events.clone();
@@ -103,7 +103,7 @@ struct Folder {
     files: Files,
     said: BTreeMap<(Kind, ObjectKey), Said>,
     lost: Option<String>,
-    /// Whether the first list was told.
+    /// Whether the first list was sent.
     listed: bool,
     events: Sender<Event>,
 }
@@ -132,7 +132,7 @@ impl Folder {
         }
     }
 
-    /// Waits for what changes in the folder, or for the path to lead to another one.
+    /// Waits until something changes in the folder, or until the path leads to another folder.
     async fn changes(&self, watch: &mut Watch) -> Changes {
         loop {
             let changes = timeout(LOOK_WHERE, watch.changes()).await;
@@ -144,7 +144,7 @@ impl Folder {
         }
     }
 
-    /// Tells what came of reading: a list the first time, then changes.
+    /// Sends the result of reading: a list the first time, and then changes.
     async fn tell(&mut self, error: Option<io::Error>) -> Result<(), SendError<Event>> {
         match error {
             None if !self.listed && self.files.any() => {
@@ -162,7 +162,7 @@ impl Folder {
         }
     }
 
-    /// The first list of every kind.
+    /// Sends the first list of every kind.
     async fn list(&mut self) -> Result<(), SendError<Event>> {
         for kind in Kind::ALL {
             self.events.send(Event::Listing(kind)).await?;
@@ -195,7 +195,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Yields what differs from what was said before.
+    /// Sends the differences from what was sent before.
     async fn tell_changes(&mut self) -> Result<(), SendError<Event>> {
         self.tell_faults().await?;
         if !self.files.take_changed() {
@@ -234,7 +234,8 @@ impl Folder {
             self.said.insert(id, said);
             self.events.send(event).await?;
         }
-        // Last: where an object takes another's place (a slice under another name), there is no moment with neither.
+        // These come last. If an object replaces another one (a slice under another name), there is no moment without
+        // both.
         for id in gone {
             self.said.remove(&id);
             self.events.send(Event::Deleted(id.0, id.1, Vec::new())).await?;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use documents::Format;
 
-/// A folder that goes away with the test.
+/// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -29,7 +29,7 @@ impl Folder {
         self.0.join("d")
     }
 
-    /// Writes as editors do: another file, then renamed.
+    /// Writes a file as editors do: writes another file, and renames it.
     fn write(&self, name: &str, text: &str) {
         let temporary = self.path().join(format!(".{name}.tmp"));
         fs::write(&temporary, text).unwrap();
@@ -81,7 +81,7 @@ async fn next(events: &mut Receiver<Event>) -> String {
     }
 }
 
-/// What the first list applies.
+/// The objects that the first list applies.
 async fn first(events: &mut Receiver<Event>) -> Vec<String> {
     let mut applied = Vec::new();
     loop {
@@ -280,7 +280,7 @@ async fn a_file_with_faults_is_told_of_until_it_is_gone() {
     first(&mut events).await;
     folder.remove("a.yaml");
     expect(&mut events, &["faults in a.yaml: 0"]).await;
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     let pipe = folder.path().join("b.yaml");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -318,7 +318,7 @@ async fn files_on_their_way_are_not_read() {
     for name in [".a.yaml.swp", "a.yaml~", "4913", "#a.yaml#"] {
         fs::write(folder.path().join(name), service("web", "10.96.0.1")).unwrap();
     }
-    // Made and not closed yet: incomplete.
+    // The file exists, but is not closed yet, so it is incomplete.
     let mut file = fs::File::create(folder.path().join("a.yaml")).unwrap();
     quiet(&mut events).await;
     file.write_all(service("web", "10.96.0.1").as_bytes()).unwrap();

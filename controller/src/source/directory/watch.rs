@@ -1,5 +1,5 @@
-//! inotify on the folder, and on the one that holds it, so that a folder that is replaced (by rename, by removing and making
-//! it again, by a link that now leads elsewhere) is followed at once.
+//! inotify on the folder and on its parent. So it follows at once if the folder is replaced: by a rename, by removing
+//! it and making it again, or by a link that leads to another folder.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -15,12 +15,12 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What may have changed.
+/// The names that may have changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changes {
-    /// These names.
+    /// The files with these names.
     Files(BTreeSet<OsString>),
-    /// Anything.
+    /// Any file.
     All,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches nothing yet: see [`Self::renew`].
+    /// Makes a watch that watches nothing yet. See [`Self::renew`].
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self {
@@ -43,9 +43,9 @@ impl Watch {
         })
     }
 
-    /// Watches what the path leads to now.
+    /// Watches the folder that the path leads to now.
     pub(super) fn renew(&mut self) -> io::Result<()> {
-        // A file that is being written is complete when it is closed, or moved here; links are complete when made.
+        // If a file is written, it is complete when it is closed or moved here. A link is complete when it is made.
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::CREATE
             | WatchFlags::MOVED_TO
@@ -56,21 +56,21 @@ impl Watch {
             | WatchFlags::ONLYDIR;
         let folder = inotify::add_watch(self.inotify.get_ref(), &self.path, flags);
         if let Some(old) = self.folder.take().filter(|old| folder != Ok(*old)) {
-            // Fails where the kernel dropped it with the folder.
+            // This fails if the kernel removed the watch together with the folder.
             let _ = inotify::remove_watch(self.inotify.get_ref(), old);
         }
         let parent = match self.path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
             parent => parent,
         };
-        // Not being allowed to see the parent costs the quick answer only.
+        // If the parent may not be read, a replaced folder is only noticed later.
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         self.parent = parent.and_then(|parent| inotify::add_watch(self.inotify.get_ref(), parent, flags).ok());
         self.folder = Some(folder?);
         Ok(())
     }
 
-    /// Waits for the next changes; gives all that are there.
+    /// Waits for the next changes, and returns all that there are.
     pub(super) async fn changes(&mut self) -> io::Result<Changes> {
         loop {
             let mut ready = self.inotify.readable().await?;
@@ -101,9 +101,9 @@ impl Watch {
                 all = true;
             } else if Some(event.wd()) == self.folder {
                 match name {
-                    // How ConfigMaps are swapped: files are links through `..data`.
+                    // ConfigMaps are swapped like this: the files are links through `..data`.
                     Some(name) if name.as_bytes().starts_with(b"..") => all = true,
-                    // A file that was only just made is empty still; a link is complete.
+                    // A file that was just made is still empty. A link is complete.
                     Some(name) if event.events().contains(ReadFlags::CREATE) && !self.is_complete(name) => {}
                     Some(name) => drop(names.insert(name.to_owned())),
                     None => {}

@@ -1,4 +1,4 @@
-//! What becomes of a flow when one input of its translation goes, for everything that has a part in it.
+//! What happens to a flow if one input of its translation goes. There is a test for each input.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use crate::object::{EndpointSlice, Service, TrafficPolicy};
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 
-/// All that a translation depends on.
+/// Everything that a translation depends on.
 struct World {
     service: Service,
     slices: Vec<EndpointSlice>,
@@ -40,7 +40,7 @@ fn slices(entries: &[SliceEndpoint]) -> Vec<EndpointSlice> {
     vec![slice]
 }
 
-/// Which flows are cut when this is done.
+/// The flows that are cut after this change.
 fn cut_by(take: impl FnOnce(&mut World)) -> Vec<&'static str> {
     let mut world = World::new();
     let mut ledger = ledger(world.flows());
@@ -101,7 +101,7 @@ fn a_flow_is_cut_when_its_endpoint_goes_or_serves_no_more() {
     assert_eq!(cut_by(other_port), ALL);
 }
 
-/// As with kube-proxy: these decide where a new flow goes, and who is with an endpoint that answers may stay.
+/// As with kube-proxy: these inputs decide where a new flow goes. A flow whose endpoint still answers may stay.
 #[test]
 fn a_flow_stays_while_its_endpoint_answers_whatever_decides_about_new_ones() {
     let finishing = [terminating(local("10.244.0.1")), local("10.244.0.2")];

@@ -43,14 +43,14 @@ fn what_an_answer_began_is_told_from_what_a_program_of_the_node_began() {
         None
     );
 
-    // Nobody knows of it as a server.
+    // Nothing knows it as a server.
     let look = Look {
         everything: true,
         changed: [home_too].into(),
         ..Look::default()
     };
     assert_eq!(cut(&look, &ledger, answer(client)), None);
-    // It was asked by one client, and its answer was not seen yet.
+    // One client asked it, and its answer was not seen yet.
     let asked = |answered| {
         let mut look = look.clone();
         look.servers.note(&Flow {
@@ -60,10 +60,10 @@ fn what_an_answer_began_is_told_from_what_a_program_of_the_node_began() {
         [client, other, outside].map(|to| cut(&look, &ledger, answer(to)).is_some())
     };
     assert_eq!(asked(false), [true, false, false]);
-    // It has answered: it is a server, whomever it speaks to.
+    // It has answered: it is a server for every client.
     assert_eq!(asked(true), [true, true, true]);
 
-    // It serves again, or nobody does.
+    // It serves again, or no endpoint serves.
     ledger.apply([home_flows(&[home, endpoint(1)])]);
     assert_eq!(cut(&dismissed, &ledger, answer(client)), None);
     ledger.apply([home_flows(&[])]);

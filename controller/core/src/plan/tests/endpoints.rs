@@ -5,7 +5,7 @@ use crate::object::{Conditions, EndpointSlice, Service, SliceEndpoint, TrafficPo
 use crate::row::Protocol;
 use crate::samples::*;
 
-/// All usable endpoints of port `http` out of these entries.
+/// All usable endpoints of port `http` from these slices.
 fn all(slices: &[EndpointSlice]) -> String {
     list_text(plan_one::<V4>(&mk_service("web"), slices).all.as_ref())
 }
@@ -20,7 +20,7 @@ fn endpoints_are_sorted_whatever_the_order_of_slices_and_entries() {
 
 #[test]
 fn a_ready_endpoint_counts_even_if_it_terminates_or_does_not_serve() {
-    // What publishNotReadyAddresses makes the slice controller write.
+    // The slice controller writes this for publishNotReadyAddresses.
     let conditions = Conditions {
         ready: true,
         serving: false,

@@ -1,5 +1,5 @@
-//! Large Services: up to the limits they are planned and programmed in a moment, beyond them they are told at once. Every
-//! test here takes minutes where anything compares all with all.
+//! Large Services. Up to the limits, they are planned and programmed in a moment; beyond them, they are refused at
+//! once. Every test here takes minutes if any code compares all with all.
 
 use crate::family::V4;
 use crate::object::{EndpointSlice, Service, ServicePort};
@@ -8,7 +8,7 @@ use crate::row::Protocol;
 use crate::samples::*;
 use crate::table::Table;
 
-/// Numbers here fit whatever they are made.
+/// Converts a number; the numbers of these tests always fit.
 fn small<T: TryFrom<usize>>(number: usize) -> T {
     T::try_from(number).ok().expect("a small number")
 }
@@ -34,7 +34,7 @@ fn ranges(count: usize) -> Vec<ipnet::IpNet> {
     (0..count).map(nth).collect()
 }
 
-/// As many slices, each with this many ports and endpoints.
+/// So many slices, each with so many ports and endpoints.
 fn slices(count: usize, ports: usize, endpoints: usize) -> Vec<EndpointSlice> {
     let slice = |n: usize| {
         let entries: Vec<_> = (0..endpoints)
@@ -50,7 +50,7 @@ fn slices(count: usize, ports: usize, endpoints: usize) -> Vec<EndpointSlice> {
     (0..count).map(slice).collect()
 }
 
-/// How many rows come with a Service, and how many with one address less; in the end none is left.
+/// How many rows a Service adds, and how many rows change if it has one address less. At the end, no row is left.
 fn programmed(service: &Service, slices: &[EndpointSlice]) -> (usize, usize) {
     let mut table = Table::<V4>::default();
     let mut set = |service: &Service| {

@@ -1,4 +1,4 @@
-//! Which list a frontend uses under the traffic policies, and what its clients see where the list is empty.
+//! Which list a frontend uses under the traffic policies, and what its clients see if the list is empty.
 
 use crate::family::V4;
 use crate::object::TrafficPolicy::{Cluster, Local};

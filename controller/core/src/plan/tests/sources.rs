@@ -1,11 +1,11 @@
-//! `loadBalancerSourceRanges`: who may reach which frontends.
+//! `loadBalancerSourceRanges`: which sources may reach which frontends.
 
 use crate::family::{Family, V4, V6};
 use crate::object::{Node, Service};
 use crate::plan::plan;
 use crate::samples::*;
 
-/// As the decoder says it: the families of the ranges, and both where none could be read.
+/// What the decoder would say: the families of the ranges, or both if none could be read.
 fn closed_by(ranges: &[&str]) -> Families {
     Families {
         v4: ranges.is_empty() || ranges.iter().any(|range| range.contains('.')),
@@ -23,7 +23,7 @@ fn restricted_to(ranges: &[&str]) -> Service {
     }
 }
 
-/// The frontends that only some may reach, each with its sources.
+/// The frontends that only some sources may reach, each with its sources.
 fn restrictions_on<F: Family>(service: &Service, node: &Node) -> Vec<String> {
     let plans = plan::<F>(service, &[].iter(), node).unwrap();
     let frontends = plans.iter().flat_map(|plan| &plan.frontends);

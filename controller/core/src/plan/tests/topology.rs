@@ -65,7 +65,7 @@ fn zone_hints_do_not_count_where_the_zone_has_none_or_the_node_no_zone() {
 fn zone_hints_do_not_count_where_a_ready_endpoint_has_none() {
     let endpoints = [(local("10.0.1.1"), zones(&["a"])), (remote("10.0.2.1"), zones(NONE))];
     assert_eq!(reached(Some("a"), &endpoints), BOTH);
-    // A whole slice without hints is kept without a list of them.
+    // A slice without any hints has an empty list of them.
     let slices = [
         slice(&[(local("10.0.1.1"), zones(&["a"]))]),
         mk_slice("web", &[remote("10.0.2.1")]),
@@ -83,7 +83,7 @@ fn endpoints_that_are_not_ready_have_no_say() {
         ];
         assert_eq!(reached(Some("a"), &endpoints), "10.0.1.1:8080");
     }
-    // An unready endpoint of this zone does not make hints count either.
+    // An unready endpoint of this zone does not make hints count.
     let endpoints = [
         (unready(local("10.0.1.1")), zones(&["a"])),
         (remote("10.0.2.1"), zones(&["b"])),

@@ -1,4 +1,4 @@
-//! A restart: rows that stand already are kept.
+//! A restart keeps the rows that exist.
 
 use super::*;
 use crate::object::TrafficPolicy;

@@ -1,4 +1,4 @@
-//! Every single change touches as few rows as can be.
+//! Every single change touches as few rows as possible.
 
 use super::*;
 use crate::object::{EndpointSlice, ServicePort, TrafficPolicy};

@@ -1,6 +1,6 @@
-//! Random histories of a small cluster, with changes that fail and restarts in between. After every step the data plane
-//! holds exactly the table's rows, they are what the objects ask for, and no id stands for another Service port than it did
-//! a change before.
+//! Random histories of a small cluster, with changes that fail and restarts in between. After every step, the data
+//! plane holds exactly the table's rows, and these are what the objects ask for. No id belongs to another Service port
+//! than one change before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -24,7 +24,7 @@ enum Change {
     NodeAddresses(Vec<u8>),
 }
 
-/// What becomes of the changes of a step.
+/// What happens to the changes of a step.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Applied,
@@ -71,7 +71,7 @@ impl World {
         plans.map(|plan| (plan.key.clone(), plan)).collect()
     }
 
-    /// Makes a table hold what the objects ask for; only what differs from `before` is set, as the index does it.
+    /// Makes the table hold what the objects ask for. It sets only plans that differ from `before`, as the index does.
     fn program(&self, before: &BTreeMap<PortKey, PortPlan<V4>>, table: &mut Table<V4>) {
         let plans = self.plans();
         for key in before.keys().filter(|key| !plans.contains_key(*key)) {
@@ -197,7 +197,7 @@ fn meaning(rows: &[Row<V4>]) -> BTreeSet<String> {
     rows.iter().filter_map(meaning).collect()
 }
 
-/// The same, worked out from the plans alone.
+/// The same, computed from the plans alone.
 fn expected(world: &World) -> BTreeSet<String> {
     let plans = world.plans();
     let mut lines = BTreeSet::new();
@@ -249,7 +249,7 @@ fn expected(world: &World) -> BTreeSet<String> {
     lines
 }
 
-/// The data plane is opened again: the table is made of what it holds, and every object is new.
+/// Opens the data plane again: the table is made from its rows, and every object is new.
 fn restart(world: &World, model: &mut Model, uses: &mut Uses, before: &Table<V4>) -> Table<V4> {
     let (mut table, strays) = Table::adopt_again(model.rows(), before);
     assert!(strays.is_empty(), "{strays:#?}");
@@ -269,8 +269,8 @@ fn restart(world: &World, model: &mut Model, uses: &mut Uses, before: &Table<V4>
     table
 }
 
-/// Whether two ports want one ClusterIP and port, which no API server allows: then rows do not tell whose they were, and
-/// a restart may swap ids.
+/// Whether two ports want one ClusterIP and port. No API server allows that. Rows then do not say which port they
+/// belonged to, and a restart may swap ids.
 fn has_rivals(world: &World) -> bool {
     let plans = world.plans();
     let mut seen = BTreeSet::new();

@@ -35,7 +35,7 @@ fn mk_plan(service: &Service, endpoints: &[SliceEndpoint]) -> PortPlan<V4> {
     plan_one(service, &[mk_slice(&service.key.name, endpoints)])
 }
 
-/// Takes what waits, as text; the data plane took it.
+/// Takes and commits the waiting change, and returns it as text.
 fn settle(table: &mut Table<V4>) -> Vec<String> {
     let delta = table.take();
     table.commit();
@@ -50,7 +50,7 @@ fn change(table: &mut Table<V4>, plan: PortPlan<V4>) -> Vec<String> {
 
 const NOTHING: [&str; 0] = [];
 
-/// Orphans serve nobody.
+/// For `drop_orphans`: orphans serve no Service.
 fn nobody(_: &str, _: &Frontend<V4>) -> bool {
     false
 }

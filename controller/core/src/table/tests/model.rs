@@ -9,13 +9,14 @@ pub(super) struct Model {
     rows: BTreeMap<String, Row<V4>>,
 }
 
-/// Which Service port each id stood for before the last change, and before the one at hand.
+/// Which Service port each id belonged to before the last change, and before the present one.
 #[derive(Default)]
 pub(super) struct Uses([BTreeMap<ServiceId, String>; 2]);
 
 impl Uses {
-    /// A packet may have read one set before a change, or before the two last ones, and read the next one after it: no id
-    /// that was there then stands for another Service port in what comes with the change that `model` is about to take.
+    /// A packet may have read one set as it was before the present change, or before the last two, and may read the
+    /// next set as it is after it. So no id of that time belongs to another Service port in the rows that `delta`
+    /// brings. `model` has not applied `delta` yet.
     pub(super) fn assert_apart(&mut self, model: &Model, delta: &Delta<V4>) {
         if delta.is_empty() {
             return;
@@ -37,7 +38,7 @@ impl Uses {
     }
 }
 
-/// The part of a row's text that no other row may share.
+/// The key of a row, as text.
 fn key(row: &Row<V4>) -> String {
     let text = row.to_string();
     text.split_once(" : ").map_or(text.clone(), |(key, _)| key.to_owned())
@@ -85,8 +86,8 @@ impl Model {
         rows_text(&self.rows())
     }
 
-    /// What holds for the rows of any table that holds plans: nothing points nowhere, slots have no gaps and each list
-    /// each endpoint once, and the counts are right.
+    /// What must hold for the rows of every table with plans: each row points to rows that exist, slots have no gaps,
+    /// each list has each endpoint once, and the counts are right.
     pub(super) fn assert_sound(&self) {
         let mut slots: BTreeMap<ServiceId, BTreeSet<u16>> = BTreeMap::new();
         let mut endpoints = BTreeSet::new();

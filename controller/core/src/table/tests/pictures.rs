@@ -1,4 +1,4 @@
-//! The rows of whole Services, to look at.
+//! The rows of whole Services, as pictures for a reader.
 
 use insta::assert_snapshot;
 

@@ -1,4 +1,4 @@
-//! A change that the data plane did not take leaves no trace.
+//! A change that the data plane did not apply leaves no trace.
 
 use super::*;
 use crate::object::TrafficPolicy;
@@ -21,7 +21,7 @@ fn services() -> Vec<PortPlan<V4>> {
     vec![mk_plan(&sticky, &entries), mk_plan(&plain, &entries)]
 }
 
-/// Makes a change twice, with a rollback between: rows come back, and the second try is the first one again.
+/// Makes a change twice, with a rollback between. The rows come back, and the second change is equal to the first.
 fn assert_leaves_no_trace(mut table: Table<V4>, what: &str, change: impl Fn(&mut Table<V4>)) {
     let before = rows_text(&table.rows());
     change(&mut table);

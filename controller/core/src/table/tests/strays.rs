@@ -1,5 +1,5 @@
-//! Rows that make no sense. Whatever was read: after the change that adoption hands back, the data plane holds exactly
-//! the table's rows, and a Service that comes gets every row it needs.
+//! Rows that make no sense. Whatever was read: after the change that `adopt` returns, the data plane holds exactly the
+//! table's rows, and a Service that comes gets every row that it needs.
 
 use super::model::Model;
 use super::*;
@@ -46,7 +46,7 @@ fn web(affinity: Option<u32>) -> PortPlan<V4> {
     mk_plan(&service, &[remote("10.0.2.1"), remote("10.0.2.2")])
 }
 
-/// Adopts rows, checks what must hold whatever they are, and gives the change that adoption hands back.
+/// Adopts rows, checks what must always hold, and returns the change that adoption asks for.
 fn adopt(rows: &[Row<V4>]) -> Vec<String> {
     let mut strays = Vec::new();
     for affinity in [None, Some(60)] {
@@ -75,7 +75,7 @@ fn adopt(rows: &[Row<V4>]) -> Vec<String> {
     strays
 }
 
-/// The rows of the Service as they are to be, changed by `edit`.
+/// The change that adoption asks for after `edit` has changed the rows of a Service.
 fn broken(affinity: Option<u32>, edit: impl FnOnce(&mut Vec<Row<V4>>)) -> Vec<String> {
     let mut rows = table_of([web(affinity)]).rows();
     edit(&mut rows);

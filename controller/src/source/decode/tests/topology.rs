@@ -1,4 +1,4 @@
-//! Where nodes and endpoints are, and whether the node stays.
+//! Zones and hints of nodes and endpoints, and whether the node will go.
 
 use tandem_core::object::{Hints, Node, NodeHint};
 

@@ -50,8 +50,8 @@ fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
     }
 }
 
-/// Values of every shape, put in place of every value of good objects: whatever comes out, nothing panics, and other
-/// objects are decoded as before.
+/// Puts values of every shape in place of every value of good objects. Whatever the result is, nothing panics, and
+/// other objects are decoded as before.
 #[test]
 fn no_shape_of_any_field_panics() {
     let good = [

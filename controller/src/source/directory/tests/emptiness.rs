@@ -1,4 +1,4 @@
-//! A folder without manifests: emptied, or only not the one that is meant.
+//! A folder without manifests: one that was emptied, or one that is not the intended folder.
 
 use super::*;
 
@@ -16,7 +16,7 @@ const LISTING: [&str; 4] = [
     "listing ServiceCIDR",
 ];
 
-/// A folder that is a link to the first of these, which holds a Service.
+/// A folder that is a link to the first of these two. The first one holds a Service.
 fn linked(folders: [&str; 2]) -> Folder {
     let folder = Folder::new();
     for name in folders {
@@ -28,7 +28,7 @@ fn linked(folders: [&str; 2]) -> Folder {
     folder
 }
 
-/// The path leads to this one from now on.
+/// Makes the path lead to another folder.
 fn lead(folder: &Folder, to: &str) {
     symlink(to, folder.0.join("new")).unwrap();
     fs::rename(folder.0.join("new"), folder.path()).unwrap();
@@ -58,7 +58,7 @@ async fn an_empty_folder_in_the_place_of_the_one_that_was_read_takes_nothing_awa
     lead(&folder, "empty");
     expect(&mut events, &LOST).await;
     quiet(&mut events).await;
-    // What is no manifest says nothing either.
+    // A file that is no manifest does not count either.
     fs::write(folder.0.join("empty/README"), "").unwrap();
     quiet(&mut events).await;
     lead(&folder, "full");
@@ -85,7 +85,7 @@ async fn nothing_is_listed_before_one_manifest_could_be_read() {
     let mut events = folder.start();
     expect(&mut events, &LOST).await;
     expect(&mut events, &["faults in a.yaml: 1"]).await;
-    // Not closed yet: it may be about to hold all there is.
+    // The file is not closed yet, so it may soon hold objects.
     let mut file = fs::File::create(folder.path().join("b.yaml")).unwrap();
     quiet(&mut events).await;
     file.write_all(service("web", "10.96.0.1").as_bytes()).unwrap();
@@ -124,7 +124,7 @@ fn a_file_is_gone_only_where_the_path_leads_to_the_folder_that_was_read() {
     let mut files = Files::new(&folder.path(), Decoder::new("node-a"));
     files.read_all().unwrap();
     assert!(files.is_home() && files.objects().len() == 1);
-    // As a mount does it: without an event in the folder that is watched.
+    // A mount has the same effect: the watched folder gets no event.
     fs::rename(folder.path(), folder.0.join("covered")).unwrap();
     fs::create_dir(folder.path()).unwrap();
     files.read_one("a.yaml".as_ref());
