@@ -1,5 +1,5 @@
-//! All parts of the running agent, wired together: sources and interfaces tell the engine, which owns the tables and
-//! publishes what the local API answers from.
+//! Connects all parts of the running agent. Sources and interfaces send events to the engine. The engine owns the
+//! tables and publishes snapshots, from which the local API answers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::routes;
 use crate::source::directory;
 use crate::sysctl;
 
-/// Events that may wait for the engine: a source that lists faster than the kernel takes rows is held back here.
+/// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it has to wait here.
 const WAITING: usize = 16_384;
 
 /// Why the agent ended: one line for people.
@@ -75,7 +75,8 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
         let stop = stop.clone();
-        // The engine waits in system calls for the kernel: a thread of its own keeps that from the others.
+        // The engine waits for the kernel in system calls. It has a thread of its own, so that the other parts do not
+        // wait with it.
         thread::Builder::new().name("engine".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
             runtime.block_on(engine.run(received, stop));
@@ -118,7 +119,7 @@ enum Objects {
 }
 
 impl Objects {
-    /// Makes the client, if one is needed: everything that asks the API server shares it.
+    /// Makes the client, if one is needed. Everything that asks the API server shares it.
     async fn find(source: Source, settings: &Settings) -> Result<Self, AgentError> {
         Ok(match source {
             Source::Kubernetes => {
@@ -135,7 +136,7 @@ impl Objects {
         }
     }
 
-    /// Reads objects for as long as there is a source.
+    /// Reads objects for as long as the source exists.
     async fn read(self, node_name: &str, events: Sender<Event>) -> Result<(), AgentError> {
         match self {
             Self::Cluster(client) => cluster::watch::run(client, node_name, events).await,
@@ -145,7 +146,8 @@ impl Objects {
     }
 }
 
-/// Tells the engine which chains of other programs drop what is forwarded, on a thread of its own: nobody waits for it.
+/// Tells the engine which chains of other programs drop forwarded packets. This runs on a thread of its own, and nobody
+/// waits for it.
 fn look_around(events: &Sender<Event>) -> Result<(), AgentError> {
     let events = events.clone();
     thread::Builder::new()
@@ -154,7 +156,7 @@ fn look_around(events: &Sender<Event>) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Tells the engine the node's addresses before anything else, then follows them on a thread of its own.
+/// Sends the node's addresses to the engine before anything else, and then follows them on a thread of its own.
 async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
     let mut interfaces = Interfaces::open()?;
     for event in interfaces.read()?.into_events() {
@@ -167,7 +169,7 @@ async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Tells each part what changed in the files, on a thread of its own.
+/// Follows the files on a thread of its own, and tells each part what changed.
 fn follow_configuration(
     live: Live,
     events: Sender<Event>,

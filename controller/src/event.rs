@@ -1,4 +1,4 @@
-//! What sources tell the engine.
+//! Events: what sources tell the engine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -27,10 +27,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::ServiceCidr];
 
-    /// As `kind` in an object has it.
+    /// The kind's name, as in an object's field `kind`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -47,7 +47,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One object, trimmed to what Tandem uses.
+/// One object, with only the fields that Tandem uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Service with a ClusterIP.
@@ -56,7 +56,7 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     /// This node.
     Node(Node),
-    /// Ranges that ClusterIPs are taken from.
+    /// Ranges of ClusterIPs.
     ServiceCidr(ServiceCidr),
 }
 
@@ -70,7 +70,7 @@ pub struct ServiceCidr {
 }
 
 impl Object {
-    /// Its kind.
+    /// The object's kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Service(_) => Kind::Service,
@@ -80,7 +80,7 @@ impl Object {
         }
     }
 
-    /// Its namespace and name.
+    /// The object's namespace and name.
     pub fn key(&self) -> ObjectKey {
         match self {
             Self::Service(service) => service.key.clone(),
@@ -91,16 +91,16 @@ impl Object {
     }
 }
 
-/// Something about an object that its owner should know: what was wrong, where, and what happens instead.
+/// A fault of an object that its owner should know: where it is, what is wrong, and what happens instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Path of the field: `spec.externalIPs[1]`
     pub field: String,
-    /// The value found there, shortened.
+    /// The value of the field, shortened.
     pub value: String,
     /// What is wrong with it, and what happens instead.
     pub problem: String,
-    /// The object's `metadata.uid`, where it has one: another object of its name has notices of its own.
+    /// The object's `metadata.uid`, if it has one. Another object with the same name has notices of its own.
     pub uid: Option<Uid>,
 }
 
@@ -113,47 +113,47 @@ impl fmt::Display for Notice {
     }
 }
 
-/// What a source yields, in order. The index is complete once every kind has been listed.
+/// What a source sends, in this order. The index is complete once every kind has been listed.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A list of this kind begins: objects that it does not name are gone when it ends.
+    /// A list of this kind begins. Objects that it does not name are gone when it ends.
     Listing(Kind),
-    /// An object is there in this form.
+    /// An object exists, with this content.
     Applied(Object, Vec<Notice>),
-    /// An object is gone, or has become one that is none of Tandem's business (headless, `ExternalName`, another proxy's).
+    /// An object is gone, or Tandem does not use it any more (headless, `ExternalName`, another proxy's).
     Deleted(Kind, ObjectKey, Vec<Notice>),
-    /// An object is there, but in no readable form: what was known of it stays.
+    /// An object exists, but cannot be read. Its last good content stays.
     Unreadable(Kind, ObjectKey, Notice),
     /// The list of this kind is complete.
     Listed(Kind),
     /// The addresses that this node's interfaces have.
     Interfaces(Vec<IpAddr>),
-    /// The configuration changed, as far as the node's own rows and rules go.
+    /// The configuration of the node's own rows and rules changed.
     Configured(Box<NodeSettings>),
-    /// What else was found on the node; it changes no row.
+    /// Something else was found on the node. It changes no row.
     Around(Around),
-    /// What of this file cannot be read; nothing once it is mended or gone.
+    /// The faults of this file; an empty list if it is repaired or gone.
     Faulty(Box<str>, Vec<String>),
-    /// The source lost or found its way to objects of this kind.
+    /// The source can no longer read objects of this kind, or can read them again.
     Reach(Kind, Reach),
 }
 
-/// Something on this node that is not Tandem's, and that may be in the way of Services.
+/// Something on this node that does not belong to Tandem, and that may disturb Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Around {
     /// All addresses of this node, sorted, each with the interface that has it.
     Addresses(Vec<(IpAddr, InterfaceName)>),
-    /// Chains that drop what is forwarded, sorted.
+    /// Chains that drop forwarded packets, sorted.
     ForwardDrops(Vec<ForwardDrop>),
     /// New connections whose client could not be remembered for session affinity.
     Unremembered {
-        /// Of which family.
+        /// The family.
         family: IpFamily,
         /// How many there were since the table was made.
         connections: u64,
-        /// Whether there were any lately.
+        /// Whether there were any a short time ago.
         lately: bool,
-        /// How many clients are remembered at most.
+        /// The largest number of clients that can be remembered.
         most: u32,
     },
 }
@@ -161,8 +161,8 @@ pub enum Around {
 /// Whether objects of a kind can be read at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// They are read as they change.
+    /// They are watched.
     Watching,
-    /// They are not; the reason, and since when is the reader's to note.
+    /// They cannot be read, for this reason. The receiver notes since when.
     Lost(String),
 }

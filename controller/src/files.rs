@@ -1,19 +1,19 @@
-//! How many files the agent may have open, and who may have how many of them. Connections are files, and strangers open them:
-//! each purpose has a share, so that none can take what the others need (the API server's connection above all).
+//! Divides the files that the agent may have open. A connection is a file, and strangers can open connections. So each
+//! purpose has a share, and none can take what the others need. The API server's connection is the most important one.
 
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What each purpose may have. A quarter of all is nobody's, for everything else.
+/// The share of each purpose. A quarter of all files is in no share: it is for everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
-    /// Connections of all health checks, `/healthz` and the pages beside the metrics together.
+    /// Connections of all health checks, of `/healthz` and of the pages on the metrics address, together.
     pub(crate) probes: usize,
-    /// Connections that are carried from loopback addresses, two files each.
+    /// Connections that are relayed from loopback addresses. Each takes two files.
     pub(crate) carried: usize,
-    /// Listeners of one purpose: health checks of Services, and nodePorts on loopback addresses. One of the latter may hold a
-    /// connection beside, that waits to be carried.
+    /// Listeners of one purpose: health checks of Services, or nodePorts on loopback addresses. Each of the latter may
+    /// also hold one connection that waits to be relayed.
     pub(crate) listeners: usize,
 }
 
@@ -30,7 +30,8 @@ impl Shares {
     }
 }
 
-/// The shares of this process. The first call raises the soft limit, which is made for `select`, to the hard one.
+/// The shares of this process. The first call raises the soft limit, which is meant for programs that use `select`, to
+/// the hard one.
 pub(crate) fn shares() -> Shares {
     static SHARES: OnceLock<Shares> = OnceLock::new();
     *SHARES.get_or_init(|| {
@@ -43,7 +44,7 @@ pub(crate) fn shares() -> Shares {
             Ok(()) => limit = all,
             Err(error) => tracing::debug!(?limit, "the limit of open files stays: {error}"),
         }
-        // None is no limit.
+        // None means that there is no limit.
         let files = limit.current.and_then(|files| usize::try_from(files).ok());
         Shares::of(files.unwrap_or(usize::MAX))
     })

@@ -1,6 +1,7 @@
-//! Listening sockets that Services ask for: they come, move and go with them.
+//! Listening sockets that Services ask for. They come, move and go with their Services.
 //!
-//! Every Service has its own; one that cannot be had costs nobody else anything, is told once, and is tried again.
+//! Every Service has its own. If one cannot be opened, the others are not affected. That is reported once, and tried
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,28 +23,29 @@ use crate::files;
 use crate::index::Entry;
 use crate::wait::until;
 
-/// How long until an address that could not be had is tried again; kube-proxy's time.
+/// How long until an address that could not be bound is tried again. kube-proxy uses the same time.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
-/// Changes that come closer together than this are followed in one go.
+/// Changes that come within this time are handled together.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// How long until it is tried again to accept, and where one was closed for it.
+/// How long the accept loop waits after an error, and how long if a connection was closed to make room.
 const PAUSE: Duration = Duration::from_secs(1);
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// What a Service wants: where to listen, and what for.
+/// What a Service wants: the addresses to listen on, each with what it is for.
 pub(crate) type Wanted<P> = BTreeMap<SocketAddr, P>;
 
-/// Whose listeners these are: what they want, who serves them, and who is told of those that cannot be had.
+/// What a set of listeners is for: what each Service wants, who serves a listener, and who is told if one cannot be
+/// opened.
 pub(crate) trait Purpose: Send + 'static {
-    /// What a listener is for; one that is for something else now is made anew.
+    /// What one listener is for. If this changes, the listener is opened anew.
     type For: Clone + PartialEq + Send + Sync;
-    /// What a Service wants. Pure.
+    /// What a Service wants. This function is pure.
     fn wanted(&self, entry: &Entry, snapshot: &Snapshot, settings: &Settings) -> Wanted<Self::For>;
-    /// Starts serving; ends when the handle is aborted.
+    /// Starts serving. Aborting the handle ends it.
     fn serve(&self, listener: TcpListener, service: &ObjectKey, purpose: Self::For) -> JoinHandle<()>;
-    /// Tells of one that cannot be had.
+    /// Reports a listener that cannot be opened.
     fn refused(&self, service: &ObjectKey, address: SocketAddr, error: &io::Error);
 }
 
@@ -66,7 +68,7 @@ impl<P: Purpose> Listeners<P> {
         }
     }
 
-    /// Follows what the engine publishes, for ever.
+    /// Follows the snapshots of the engine, for ever.
     pub(crate) async fn follow(
         mut self,
         mut news: watch::Receiver<()>,
@@ -91,13 +93,13 @@ impl<P: Purpose> Listeners<P> {
                     retry_at = None;
                     continue;
                 }
-                // The engine is gone, and the agent with it.
+                // The engine is gone, and so the agent ends.
                 else => return,
             }
-            // Before the snapshot, which then has all of them.
+            // This is read before the snapshot, so that the snapshot has all of these changes.
             let changed = changed.take();
             let snapshot = published.load_full();
-            // Before that it is not known who is there no more, nor who has how many endpoints.
+            // Before that, it is not known which Services are gone, or how many endpoints each has.
             if !snapshot.complete {
                 continue;
             }
@@ -123,9 +125,9 @@ impl<P: Purpose> Listeners<P> {
         }
     }
 
-    /// Makes the listeners of these Services what is wanted of them now.
+    /// Opens and closes listeners until these Services have what they want.
     async fn update(&mut self, wanted: Vec<(ObjectKey, Wanted<P::For>)>) {
-        // All that goes goes first: a port may pass from one Service to another.
+        // Everything that goes is closed first, because a port may pass from one Service to another.
         let mut ending = Vec::new();
         for (service, wanted) in &wanted {
             if let Some(standing) = self.standing.get_mut(service) {
@@ -144,7 +146,7 @@ impl<P: Purpose> Listeners<P> {
             task.abort();
         }
         for task in ending {
-            // The socket is closed when the task is gone, not before.
+            // The socket is closed only when the task is gone.
             let _ = task.await;
         }
         if ended && self.any_refused() {
@@ -174,7 +176,7 @@ impl<P: Purpose> Listeners<P> {
         }
     }
 
-    /// Whether another Service has it still: it is likely to be told to go in a moment.
+    /// Whether another Service still has the address. It will probably lose it in a moment.
     fn is_ours(&self, address: SocketAddr) -> bool {
         let served = |standing: Option<&(P::For, Standing)>| matches!(standing, Some((_, Standing::Served(_))));
         self.standing
@@ -182,7 +184,7 @@ impl<P: Purpose> Listeners<P> {
             .any(|of_service| served(of_service.get(&address)))
     }
 
-    /// Tries again what could not be had. Nobody is told again.
+    /// Tries again to open what could not be opened. A failure is not reported again.
     fn retry(&mut self) {
         let refused = |(_, standing): &(P::For, Standing)| matches!(standing, Standing::Refused);
         let waiting: Vec<_> = self
@@ -211,7 +213,7 @@ impl<P: Purpose> Listeners<P> {
         all.any(|(_, standing)| matches!(standing, Standing::Refused))
     }
 
-    /// How many more there may be: a listener is a file, and others need some too.
+    /// How many more listeners there may be. A listener is a file, and other parts need files too.
     fn room(&self) -> usize {
         let all = self.standing.values().flat_map(BTreeMap::values);
         let served = all.filter(|(_, standing)| matches!(standing, Standing::Served(_)));
@@ -238,19 +240,19 @@ impl<P: Purpose> Listeners<P> {
     }
 }
 
-/// Listens on one address of one family alone.
+/// Listens on one address, for its family only.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listen(address, true)
 }
 
-/// Listens where kube-proxy's own servers do: an unspecified address of either family means all addresses of both.
+/// Listens as kube-proxy's own servers do: an unspecified address of either family means all addresses of both.
 pub(crate) fn bind_everywhere(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().is_unspecified() {
         return bind(address);
     }
     let any = |ip: IpAddr| SocketAddr::new(ip, address.port());
     match listen(any(Ipv6Addr::UNSPECIFIED.into()), false) {
-        // A kernel without IPv6.
+        // The kernel has no IPv6.
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => bind(any(Ipv4Addr::UNSPECIFIED.into())),
         result => result,
     }
@@ -261,7 +263,7 @@ fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(one_family)?;
     }
-    // Connections of a listener that was here before may still be ending.
+    // Connections of an earlier listener on this address may still be ending.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -269,8 +271,9 @@ fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Takes the next connection in. Where there is no file left for it, `make_room` may close another. An error that is about
-/// the listener or the process, not about one connection, is told, and waited out: there is nobody who could do better.
+/// Accepts the next connection. If there is no file left for it, `make_room` may close another one. If an error
+/// concerns the listener or the process, and not one connection, it is logged once, and the function waits and tries
+/// again: nobody else could do better.
 pub(crate) async fn accept(
     listener: &TcpListener,
     mut make_room: impl FnMut() -> bool,
@@ -286,7 +289,7 @@ pub(crate) async fn accept(
             tracing::warn!(address = ?listener.local_addr(), "cannot accept connections, tried again until it works: {error}");
         }
         let pause = if is_for_want_of_files(&error) && make_room() {
-            // What goes is closed by its own task.
+            // The connection that goes is closed by its own task.
             ROOM_PAUSE
         } else {
             PAUSE

@@ -1,5 +1,5 @@
-//! Looks now and then at what nobody is told of: whether another program's chain drops what is forwarded, and whether
-//! clients could not be remembered. Tells the engine when that changes.
+//! Checks from time to time whether another program's chain drops forwarded packets, and whether clients could not be
+//! remembered. The kernel sends no suitable message about either. If a result changes, the engine is told.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,13 +10,14 @@ use tokio::sync::mpsc::Sender;
 
 use crate::event::{Around, Event};
 
-/// How often it looks. Being told by the kernel would mean to be woken by each change of any table, Tandem's own first.
+/// How often it checks. A notification by the kernel would wake it with each change of any table, most often Tandem's
+/// own.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// How long after the last client that could not be remembered the memory still counts as full.
 const LATELY: Duration = Duration::from_mins(10);
 
-/// Goes on until the engine is gone. Blocks: give it a thread of its own.
+/// Runs until the engine is gone. It blocks, so it needs a thread of its own.
 pub(crate) fn follow(events: &Sender<Event>) {
     let mut told: [Told; 3] = Default::default();
     let (mut chains, mut v4, mut v6) = (None, Memory::default(), Memory::default());
@@ -47,7 +48,7 @@ pub(crate) fn follow(events: &Sender<Event>) {
     }
 }
 
-/// What was complained of last.
+/// The last problem that was logged.
 #[derive(Default)]
 struct Told(Option<String>);
 
@@ -79,7 +80,7 @@ impl Memory {
         Ok(self.seen::<F>(count.unwrap_or_default(), now))
     }
 
-    /// The counter outlives the agent: what it had at the first look says nothing about now.
+    /// The counter outlives the agent. So its value at the first check says nothing about the present.
     fn seen<F: Family>(&mut self, count: u64, now: Instant) -> Around {
         if self.count.replace(count).is_some_and(|before| before < count) {
             self.grew = Some(now);

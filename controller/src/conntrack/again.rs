@@ -1,31 +1,31 @@
-//! When flows are looked at once more, and which.
+//! Decides when flows are checked again, and which ones.
 
 use std::time::{Duration, Instant};
 
 use tandem_core::family::Family;
 use tandem_core::flows::Look;
 
-/// How long after a change, at least, its flows are looked at once more; twice as long at most. What was held up for longer
-/// is cut with the next change.
+/// The shortest time from a change to the second check of its flows; the longest is twice this time. A flow that was
+/// held up for longer is cut with the next change.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// So often in a row it is looked again only because flows were begun by answers: a client that is moved may have been sent
+/// How many more checks follow in a row only because answers began flows. A client that was moved may have been sent
 /// another answer just then.
 const TURNS: u8 = 8;
 
-/// What one look is about.
+/// What one check covers.
 #[derive(Clone, Debug)]
 pub(super) struct Job<F: Family> {
     pub(super) look: Look<F>,
-    /// Frontends that came until this round.
+    /// The check covers frontends that came up to this round.
     pub(super) round: u64,
 }
 
-/// What is to be looked at once more: at most one look a second, however many changes there are.
+/// What must be checked again. There is at most one such check a second, however many changes there are.
 #[derive(Debug)]
 pub(super) struct Again<F: Family> {
     next: Option<(Instant, Job<F>)>,
-    /// For the one after the next, that comes soon enough for changes up to this time.
+    /// The job after `next`. It runs soon enough for changes up to the time at which it was last extended.
     later: Option<(Instant, Job<F>)>,
     turns: u8,
 }
@@ -41,18 +41,18 @@ impl<F: Family> Default for Again<F> {
 }
 
 impl<F: Family> Again<F> {
-    /// When there is something to look at.
+    /// The time of the next check; none if nothing waits.
     pub(super) fn due(&self) -> Option<Instant> {
         self.next.as_ref().map(|(due, _)| *due)
     }
 
-    /// What was looked at just now is to be looked at again.
+    /// Adds what was just checked. It is checked again.
     pub(super) fn add(&mut self, job: Job<F>, now: Instant) {
         self.turns = 0;
         self.put(job, now);
     }
 
-    /// The second look found flows that answers had begun.
+    /// Adds a job whose second check found flows that answers had begun.
     pub(super) fn once_more(&mut self, mut job: Job<F>, now: Instant) {
         if self.turns < TURNS {
             self.turns += 1;
@@ -61,7 +61,7 @@ impl<F: Family> Again<F> {
         }
     }
 
-    /// What is due; none before its time.
+    /// Takes the job that is due; none before its time.
     pub(super) fn take(&mut self, now: Instant) -> Option<Job<F>> {
         let (_, job) = self.next.take_if(|(due, _)| *due <= now)?;
         self.next = self.later.take();

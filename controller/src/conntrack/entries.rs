@@ -1,4 +1,4 @@
-//! The kernel's connection tracking over netlink: entries of one family are read and deleted here, and nowhere else.
+//! The kernel's connection tracking over netlink. Only this file reads and deletes entries; it does so for one family.
 
 use std::io;
 use std::marker::PhantomData;
@@ -26,10 +26,10 @@ const BY_SOURCE_PORT: u32 = 1 << 4;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
 /// `IPS_SEEN_REPLY`
 const ANSWERED: u32 = 1 << 1;
-/// How often entries are read again because some were lost on the way.
+/// How often entries are read again if some were lost on the way.
 const ATTEMPTS: usize = 3;
 
-/// Why flows could not be looked at or cut.
+/// Why flows could not be read or cut.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EntriesError {
     #[error("connection tracking cannot be read: {0}")]
@@ -40,22 +40,22 @@ pub(super) enum EntriesError {
     Delete(io::Error),
 }
 
-/// Which entries are asked for. The kernel leaves out the others since Linux 5.8; older ones hand out all, so that
-/// whoever asks still looks at each.
+/// The entries that are wanted. Since Linux 5.8, the kernel leaves out the others. Older kernels return all, so the
+/// caller must still check each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Filter<F: Family> {
-    /// All of UDP.
+    /// All UDP entries.
     Udp,
-    /// Those of UDP whose first datagram went there; to any address where there is none.
+    /// UDP entries whose first datagram went to this port; to any address if there is none.
     To(Option<F::Addr>, Port),
-    /// Those of UDP whose first datagram came from there; from any address where there is none.
+    /// UDP entries whose first datagram came from this port; from any address if there is none.
     From(Option<F::Addr>, Port),
-    /// Those of this protocol that nobody answered.
+    /// Entries of this protocol that nobody answered.
     Unanswered(Protocol),
 }
 
 impl<F: Family> Filter<F> {
-    /// Those that went there, and as few others as the kernel can be made to leave out.
+    /// The filter for entries to this destination. It lets through as few others as the kernel allows.
     pub(super) fn to(destination: &Destination<F>) -> Self {
         match *destination {
             Destination::Address(addr, port) => Self::To(comparable::<F>(addr), port),
@@ -63,7 +63,7 @@ impl<F: Family> Filter<F> {
         }
     }
 
-    /// Those that came from there, and as few others as the kernel can be made to leave out.
+    /// The filter for entries from this server. It lets through as few others as the kernel allows.
     pub(super) fn from(server: &Endpoint<F>) -> Self {
         Self::From(comparable::<F>(server.addr), server.port)
     }
@@ -76,13 +76,13 @@ impl<F: Family> Filter<F> {
     }
 }
 
-/// The address, where the kernel can compare it. Where IPv6 addresses are to be compared it hands out exactly those that
-/// differ (seen with Linux 6.18), so that only ports are of use there.
+/// The address, if the kernel can compare it. If it compares IPv6 addresses, it returns exactly those that differ (seen
+/// with Linux 6.18), so for IPv6 only ports are usable.
 fn comparable<F: Family>(addr: F::Addr) -> Option<F::Addr> {
     (F::FAMILY == IpFamily::V4).then_some(addr)
 }
 
-/// What the kernel knows an entry by: its addresses, zone and number, so that never a later one is meant.
+/// What identifies an entry in the kernel: its addresses, zone and number. So it never means a later entry.
 #[derive(Debug)]
 pub(super) struct Name(Vec<u8>);
 
@@ -102,7 +102,8 @@ impl<F: Family> Default for Entries<F> {
 }
 
 impl<F: Family> Entries<F> {
-    /// Calls `each` with every entry that matches, and with what gives its name. After a loss some come again.
+    /// Calls `each` with every entry that matches, and with a function that returns its name. After a loss, some
+    /// entries come again.
     pub(super) fn read(
         &mut self,
         filter: &Filter<F>,
@@ -120,12 +121,12 @@ impl<F: Family> Entries<F> {
             let Err(error) = self.dump(&encode(filter), &mut each) else {
                 return Ok(());
             };
-            // Whatever of the old answer is still to come goes with its socket.
+            // The rest of the old answer is dropped with its socket.
             self.socket = NetlinkSocket::new();
             match error.raw_os_error() {
                 Some(libc::EINTR | libc::ENOBUFS | libc::EAGAIN) if attempt < ATTEMPTS => attempt += 1,
                 Some(libc::EINTR | libc::ENOBUFS | libc::EAGAIN) => return Err(EntriesError::Lost(error)),
-                // Kernels that know filters, but not this one.
+                // The kernel knows filters, but not this one.
                 Some(libc::EINVAL | libc::EOPNOTSUPP) if filter.is_some() => filter = None,
                 _ => return Err(EntriesError::Read(error)),
             }
@@ -144,7 +145,7 @@ impl<F: Family> Entries<F> {
         Ok(())
     }
 
-    /// Deletes an entry; false where it is gone already.
+    /// Deletes an entry. Returns false if it was gone already.
     pub(super) fn delete(&mut self, name: &Name) -> Result<bool, EntriesError> {
         let mut reply = self.socket.request(name).map_err(EntriesError::Delete)?;
         match reply.recv_ack().map_err(os_error) {
@@ -158,7 +159,7 @@ impl<F: Family> Entries<F> {
     }
 }
 
-/// The kernel's own error, without the words around it.
+/// The kernel's own error, without the words of the library.
 fn os_error(error: ReplyError) -> io::Error {
     error.into()
 }
@@ -173,7 +174,7 @@ fn header<F: Family>() -> Nfgenmsg {
     header
 }
 
-/// A question for the entries that match, or for all where there is no filter.
+/// A request for the entries that match, or for all if there is no filter.
 fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
     let mut request = Request::new().op_get_dump(&header::<F>());
     let Some(filter) = filter else { return request };
@@ -221,7 +222,7 @@ fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
     request
 }
 
-/// The parts of an entry that matter, as the kernel wrote them.
+/// The parts of an entry that Tandem uses, as the kernel wrote them.
 struct Entry<'a> {
     original: IterableTupleAttrs<'a>,
     reply: IterableTupleAttrs<'a>,
@@ -256,7 +257,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Where it leads; none where it is not of this family, or of a protocol without ports.
+    /// The flow of the entry; none if it is of another family, or of a protocol without ports.
     fn flow<F: Family>(&self) -> Option<Flow<F>> {
         let (protocol, from, to) = ends(self.original)?;
         let (_, with, back) = ends::<F>(self.reply)?;
@@ -271,11 +272,11 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Whether it is a connection whose first packet alone was seen, sent once or more often. An association that its client
-    /// gave up is one too: the next one from that port goes on with it.
+    /// Whether it is a connection of which only the first packet was seen, once or repeatedly. An SCTP association that
+    /// its client gave up counts too, because the next one from that port continues it.
     fn is_opening(&self) -> bool {
         const COOKIE_WAIT: u8 = NfCtSctpState::CookieWait as u8;
-        // `SCTP_CONNTRACK_CLOSED`, whatever the specification calls it.
+        // This is `SCTP_CONNTRACK_CLOSED`, whatever the specification calls it.
         const CLOSED: u8 = NfCtSctpState::Cloned as u8;
         let Some(state) = self.state else { return false };
         let tcp = || state.get_protoinfo_tcp().ok()?.get_tcp_state().ok();

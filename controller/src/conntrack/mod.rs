@@ -1,16 +1,20 @@
-//! Cuts flows that a change made wrong, and no others: UDP entries of the kernel's connection tracking that still lead to
-//! endpoints that are gone, to Services that are gone, or nowhere because they are older than the rules; UDP entries that
-//! were begun by the answer of such an endpoint; and TCP and SCTP connections that nobody answered and that are older than
-//! their frontend.
+//! Cuts flows that a change made wrong, and no others. There are three kinds of them in the kernel's connection
+//! tracking:
 //!
-//! The engine tells a [`Reconciler`] what it is about to program; once the kernel has acknowledged the rows, a thread of
-//! the reconciler's own looks at the flows of the destinations that changed ([`tandem_core::flows`] says which). The
-//! engine never waits for it. A second or two later it looks at the same once more: a packet may have been held up on its
-//! way (in a policy agent's queue, or while a server made its answer) and be remembered by the old rules only then.
+//! - UDP entries that lead to an endpoint or a Service that is gone, or that are not translated because they are older
+//!   than the rules;
+//! - UDP entries that an answer of such an endpoint began;
+//! - TCP and SCTP connections that are older than their frontend and that nobody answered.
 //!
-//! Invariant: a flow is judged by the ledger as it is after the flow was read, never by an older one. A flow can only have
-//! begun by rows that were in the kernel, and while rows are on their way there the worker waits for the ledger that goes
-//! with them. So no flow is cut because it is newer than what it is compared with.
+//! The engine tells a [`Reconciler`] what it is about to program. Once the kernel has acknowledged the rows, a thread
+//! of the reconciler checks the flows of the destinations that changed ([`tandem_core::flows`] says which). The engine
+//! never waits for it. A second or two later, the thread checks the same flows again. A packet may have been held up on
+//! its way (in a policy agent's queue, or while a server made its answer), so that the kernel remembers it by the old
+//! rules only then.
+//!
+//! Invariant: a flow is compared with the ledger as it is after the flow was read, never with an older one. A flow can
+//! only have begun with rows that were in the kernel. While rows are on their way there, the worker waits for the
+//! ledger that belongs to them. So no flow is cut because it is newer than the ledger.
 
 mod again;
 mod entries;
@@ -33,59 +37,60 @@ use tandem_core::plan::PortPlan;
 use tandem_core::plane::Delta;
 use tandem_core::row::{Frontend, Protocol, Row};
 
-/// What became of flows so far.
+/// What has happened to flows so far.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// Flows that were cut.
+    /// The number of flows that were cut.
     pub cut: u64,
-    /// How many of them were UDP flows that an answer had begun.
+    /// The number of cut flows that were UDP flows begun by an answer.
     pub turned: u64,
-    /// How many of them were connections that began before their frontend was there, and that nobody had answered.
+    /// The number of cut flows that were connections older than their frontend, which nobody had answered.
     pub connecting: u64,
-    /// How often flows were looked at after changes, to the end.
+    /// The number of complete checks after changes.
     pub reconciliations: u64,
-    /// How often they were looked at once more.
+    /// The number of second checks.
     pub second_looks: u64,
-    /// When that was the last time.
+    /// The time of the last check after a change.
     pub last: Option<SystemTime>,
-    /// How long it took.
+    /// How long that check took.
     pub last_took: Duration,
-    /// How many flows were read for it.
+    /// How many flows that check read.
     pub last_read: u64,
-    /// How often looking at flows, or cutting one, failed.
+    /// How often a check, or cutting a flow, failed.
     pub failures: u64,
-    /// Why it failed the last time; none where it did not.
+    /// Why the last check failed; none if it did not.
     pub last_error: Option<String>,
 }
 
-/// Where a reconciler's [`Status`] can be read.
+/// A handle to a reconciler's [`Status`].
 #[derive(Clone, Debug, Default)]
 pub struct Report(Arc<ArcSwap<Status>>);
 
 impl Report {
-    /// The status at this moment.
+    /// The present status.
     pub fn load(&self) -> Arc<Status> {
         self.0.load_full()
     }
 }
 
-/// The engine's side: notes what is programmed and asks for a look at the flows.
+/// The engine's side: notes what is programmed, and asks the worker to check flows.
 #[derive(Debug)]
 pub struct Reconciler<F: Family> {
     shared: Arc<Shared<F>>,
-    /// Services that the ledger has: most have no UDP port, and cost nothing.
+    /// The Services in the ledger. Most Services have no UDP port, and cost nothing.
     known: HashSet<ObjectKey>,
     staged: Vec<(ObjectKey, Box<[PortFlows<F>]>)>,
     staged_addresses: Option<BTreeSet<F::Addr>>,
-    /// Whether all Services were programmed since the tables were opened. Before that the ledger is no measure.
+    /// Whether all Services were programmed since the tables were opened. Before that, the ledger is incomplete, so no
+    /// flow is compared with it.
     loaded: bool,
-    /// Frontends that come and go with the next change.
+    /// Frontends that the next change adds or removes.
     staged_frontends: Vec<(Frontend<F>, Coming)>,
-    /// What an earlier run left in the tables and nobody claimed.
+    /// Destinations that an earlier run left in the tables and nobody claimed.
     gone: HashSet<Destination<F>>,
-    /// Addresses that took nodePort traffic in an earlier run and do no more.
+    /// Addresses that took nodePort traffic in an earlier run and no longer do.
     left: BTreeSet<F::Addr>,
-    /// Whether the kernel may have rows that the ledger does not know of.
+    /// Whether the kernel may have rows that the ledger does not know.
     unsure: bool,
 }
 
@@ -110,11 +115,11 @@ struct State<F: Family> {
     /// The node's addresses that take nodePort traffic.
     node_addresses: BTreeSet<F::Addr>,
     look: Look<F>,
-    /// Whether [`Self::look`] has something that was not tried yet.
+    /// Whether [`Self::look`] has something that was not checked yet.
     asked: bool,
-    /// Rows are on their way to the kernel: it may have them before the ledger does.
+    /// Whether rows are on their way to the kernel, which may have them before the ledger does.
     applying: bool,
-    /// The engine is gone.
+    /// Whether the engine is gone.
     over: bool,
 }
 
@@ -158,17 +163,17 @@ impl<F: Family> Reconciler<F> {
         }
     }
 
-    /// Where its status can be read.
+    /// A handle to its status.
     pub fn report(&self) -> Report {
         self.shared.report.clone()
     }
 
-    /// The tables were opened: all Services are to be programmed again.
+    /// The tables were opened, so all Services will be programmed again.
     fn opened(&mut self) {
         self.loaded = false;
     }
 
-    /// These are the plans that the next change brings for a Service; none where it is gone.
+    /// Notes the plans that the next change brings for a Service; none if it is gone.
     fn stage(&mut self, service: &ObjectKey, plans: &[PortPlan<F>]) {
         let udp = plans.iter().any(|plan| plan.key.protocol == Protocol::Udp);
         if udp || self.known.contains(service) {
@@ -177,12 +182,12 @@ impl<F: Family> Reconciler<F> {
         }
     }
 
-    /// These are the node's addresses that take nodePort traffic from the next change on.
+    /// Notes the node's addresses that take nodePort traffic from the next change on.
     fn stage_addresses(&mut self, addresses: BTreeSet<F::Addr>) {
         self.staged_addresses = Some(addresses);
     }
 
-    /// The change goes to the kernel now.
+    /// Notes that the change goes to the kernel now.
     fn begin(&mut self, delta: &Delta<F>) {
         let frontends = |rows: &[Row<F>], coming| -> Vec<_> {
             let of = |row: &Row<F>| match row {
@@ -198,8 +203,8 @@ impl<F: Family> Reconciler<F> {
         }
     }
 
-    /// The kernel did not take the change; or nobody knows, and then it may have what the ledger lacks: no flow is judged
-    /// before a change went through.
+    /// Notes that the kernel did not apply the change, or that it is unknown whether it did. If it is unknown, the
+    /// kernel may have rows that the ledger lacks. Then no flow is compared until a later change is applied.
     fn abandon(&mut self, unknown: bool) {
         if !self.is_idle() {
             self.unsure |= unknown;
@@ -208,13 +213,13 @@ impl<F: Family> Reconciler<F> {
         }
         self.staged.clear();
         self.staged_addresses = None;
-        // Where the kernel has the change all the same, no later one says that they came.
+        // If the kernel has applied the change after all, no later change reports these frontends as new.
         if !unknown {
             self.staged_frontends.clear();
         }
     }
 
-    /// Rows of an earlier run that no Service claims were removed.
+    /// Notes that rows of an earlier run that no Service claims were removed.
     fn orphaned(&mut self, delta: &Delta<F>) {
         for row in &delta.removed {
             match row {
@@ -230,7 +235,7 @@ impl<F: Family> Reconciler<F> {
         self.staged.is_empty() && self.staged_frontends.is_empty()
     }
 
-    /// The kernel has the change. Until all is loaded, nothing is looked at.
+    /// Notes that the kernel has applied the change. Nothing is checked until everything is loaded.
     fn commit(&mut self) {
         if self.is_idle() && self.staged_addresses.is_none() && !self.unsure {
             return;
@@ -264,7 +269,7 @@ impl<F: Family> Reconciler<F> {
         {
             let before = std::mem::replace(&mut state.node_addresses, addresses);
             look.left = before.difference(&state.node_addresses).copied().collect();
-            // What was sent to an address before it took nodePort traffic went elsewhere.
+            // Packets to an address that did not take nodePort traffic before went to another endpoint, or to none.
             look.everything = state.ledger.destinations().len() > 0;
         }
         if self.loaded {
@@ -274,7 +279,8 @@ impl<F: Family> Reconciler<F> {
         self.shared.wake.notify_one();
     }
 
-    /// All Services are programmed. Flows that began under an earlier run, or under no rules at all, are looked at once.
+    /// Notes that all Services are programmed. Then the flows that began under an earlier run, or without rules, are
+    /// checked once.
     fn all_loaded(&mut self) {
         let first = !std::mem::replace(&mut self.loaded, true);
         if !first && self.gone.is_empty() {
@@ -303,7 +309,7 @@ impl<F: Family> Drop for Reconciler<F> {
 
 impl<F: Family> Shared<F> {
     fn lock(&self) -> MutexGuard<'_, State<F>> {
-        // Whoever panicked with the lock held left a state that is still one: it is only ever replaced as a whole.
+        // If a thread panicked while it held the lock, the state is still valid: it is only ever replaced as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

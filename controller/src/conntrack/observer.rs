@@ -24,7 +24,7 @@ impl<F: Family> Observer<F> for Reconciler<F> {
     }
 
     fn committed(&mut self, delta: &Delta<F>, orphans: bool) {
-        // Before all was loaded, whatever goes is an earlier run's.
+        // Until everything is loaded, all rows that go are those of an earlier run.
         if orphans || !self.loaded {
             self.orphaned(delta);
         }

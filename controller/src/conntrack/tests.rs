@@ -1,4 +1,5 @@
-//! What a reconciler asks of its worker, without one, and how entries are named to the kernel.
+//! What a reconciler asks its worker to check (the test takes the worker's place), and how entries are named to the
+//! kernel.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +9,7 @@ use tandem_core::row::{Class, Endpoint, Frontend, Port, Socket};
 
 use super::*;
 
-/// Stands where the worker would.
+/// The test's handle, in place of the worker.
 #[derive(Clone)]
 pub(crate) struct Probe<F: Family>(Arc<Shared<F>>);
 
@@ -22,18 +23,18 @@ impl<F: Family> Reconciler<F> {
 }
 
 impl<F: Family> Probe<F> {
-    /// What the worker was asked to look at since the last time; none where it was not.
+    /// What the worker was asked to check since the last call; none if nothing was asked.
     pub(crate) fn asked(&self) -> Option<Look<F>> {
         let mut state = self.0.lock();
         std::mem::take(&mut state.asked).then(|| std::mem::take(&mut state.look))
     }
 
-    /// Whether flows wait to be judged.
+    /// Whether the comparison of flows waits.
     pub(crate) fn waits(&self) -> bool {
         self.0.lock().applying
     }
 
-    /// Whether a flow may be with this endpoint.
+    /// Whether a flow may have this endpoint.
     pub(crate) fn allows(&self, destination: Destination<F>, endpoint: Endpoint<F>) -> Option<bool> {
         self.0.lock().ledger.allows(&destination, endpoint)
     }

@@ -1,5 +1,5 @@
-//! The reconciler's thread: waits until it is asked, reads the flows in question, cuts the wrong ones, and does so once more
-//! a second later.
+//! The reconciler's thread. It waits until it is asked, reads the flows in question, and cuts the wrong ones. A second
+//! later, it does so once more.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -13,21 +13,21 @@ use super::again::{Again, Job};
 use super::entries::{Entries, EntriesError, Filter, Name};
 use super::{Shared, State, Status};
 
-/// A datagram that was on its way through the kernel when the rules changed may still make an entry by the old ones. It
-/// takes microseconds for that. Changes that come meanwhile are looked at together.
+/// A datagram that was on its way through the kernel when the rules changed may still make an entry by the old rules.
+/// That takes microseconds. Changes that come during this time are checked together.
 const GRACE: Duration = Duration::from_millis(2);
 
-/// Up to so many destinations, the kernel picks out the entries of one after the other; each time it walks the whole
-/// table, which takes it about a tenth of the time of handing out every entry.
+/// Up to this number of destinations, the kernel filters entries for one destination after the other. Each time it
+/// walks the whole table. That takes about a tenth of the time that it needs to return every entry.
 const FEW: usize = 8;
 
-/// So many entries are cut before the others are read again: what is remembered of them has a bound.
+/// So many entries are cut before the others are read again. This limits what the thread has to remember.
 const AT_ONCE: usize = 16_384;
 
-/// How long after a failure it is tried again, where no change comes first.
+/// How long after a failure the check is tried again, if no change comes before.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What one look came to.
+/// The result of one check.
 #[derive(Debug, Default)]
 struct Tally {
     read: u64,
@@ -36,13 +36,13 @@ struct Tally {
     connecting: u64,
 }
 
-/// Why the thread goes on.
+/// Why the thread wakes up.
 enum Wake {
     /// The engine is gone.
     Over,
-    /// There is something new to look at.
+    /// There is something new to check.
     Asked,
-    /// It is time.
+    /// The time has come.
     Due,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn run<F: Family>(shared: &Shared<F>) {
         shared.note(&tally, started.elapsed(), &job.look, second, &result);
         if result.is_err() {
             retry = Some(Instant::now() + RETRY);
-            // Not asked: the next change, or time, comes first.
+            // This does not wake the thread. The next change, or the time of the next try, does.
             shared.lock().look.add(job.look);
         } else if second {
             if job.look.arrivals {
@@ -86,7 +86,7 @@ pub(super) fn run<F: Family>(shared: &Shared<F>) {
 }
 
 impl<F: Family> Shared<F> {
-    /// Waits until there is something to look at, or until then.
+    /// Waits until there is something to check, until the time `until`, or until the engine is gone.
     fn wait(&self, until: Option<Instant>) -> Wake {
         let mut state = self.lock();
         loop {
@@ -120,7 +120,7 @@ impl<F: Family> Shared<F> {
         }
     }
 
-    /// The state while no rows are on their way to the kernel.
+    /// The state at a moment when no rows are on their way to the kernel.
     fn settled(&self) -> MutexGuard<'_, State<F>> {
         let waited = self.wake.wait_while(self.lock(), |state| state.applying);
         waited.unwrap_or_else(PoisonError::into_inner)
@@ -135,7 +135,7 @@ impl<F: Family> Shared<F> {
     ) -> Result<(), EntriesError> {
         if look.has_udp() {
             let filters = self.udp_filters(look, second);
-            // Known only once their flows are judged, and of use in the next look.
+            // These are known only after their flows were compared. The next check uses them.
             let mut servers = Servers::default();
             cut_all(entries, &filters, tally, |flow| {
                 let state = self.settled();
@@ -158,7 +158,8 @@ impl<F: Family> Shared<F> {
         Ok(())
     }
 
-    /// Which entries are to be read. Those that an answer began are read a second later only: until then answers come.
+    /// The filters for the entries that must be read. Entries that an answer began are read only in the second check,
+    /// because answers may still come until then.
     fn udp_filters(&self, look: &Look<F>, second: bool) -> BTreeSet<Filter<F>> {
         let servers = if second {
             look.servers.few(FEW)
@@ -219,7 +220,7 @@ impl<F: Family> Shared<F> {
     }
 }
 
-/// What is cut.
+/// Why an entry is cut.
 #[derive(Clone, Copy)]
 enum Cut {
     Astray,
@@ -236,7 +237,7 @@ impl From<Wrong> for Cut {
     }
 }
 
-/// Reads entries and deletes those that are to be cut.
+/// Reads entries, and deletes those for which `judge` gives a reason.
 fn cut_all<F: Family>(
     entries: &mut Entries<F>,
     filters: &BTreeSet<Filter<F>>,
@@ -266,7 +267,7 @@ fn cut_all<F: Family>(
                 }
             }
         }
-        // Entries that went by themselves leave nothing more to do either.
+        // If entries went by themselves, nothing more is to be done for them either.
         if wrong.len() < AT_ONCE || gone == 0 {
             return Ok(());
         }

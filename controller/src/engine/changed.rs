@@ -1,5 +1,4 @@
-//! For parts that act on what the engine publishes instead of being asked: which Services changed since they looked, and
-//! whether the engine is stuck.
+//! For parts that follow the engine: which Services changed since they last asked, and whether the engine is stuck.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +9,12 @@ use tandem_core::object::ObjectKey;
 
 use crate::index::ChangedServices;
 
-/// Everybody who wants to know which Services changed. Telling them costs as much as what changed, and never waits.
+/// All parts that want to know which Services changed. Telling them costs as much as the number of changed Services,
+/// and never waits.
 #[derive(Default)]
 pub(super) struct Followers(Vec<Changed>);
 
-/// The Services that changed since they were taken last: one who is slow misses nothing and holds nobody up.
+/// The Services that changed since they were last taken. A slow reader misses nothing and delays nobody.
 #[derive(Clone, Default)]
 pub struct Changed(Arc<Mutex<HashSet<ObjectKey>>>);
 
@@ -34,21 +34,21 @@ impl Followers {
 }
 
 impl Changed {
-    /// All that changed since the last call, as the snapshot published last has it or a later one will.
+    /// Returns all that changed since the last call. The last published snapshot, or a later one, has these changes.
     pub fn take(&self) -> HashSet<ObjectKey> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Since when the engine works on what it was told last.
+/// Since when the engine has been working on its last events.
 pub struct Pulse {
     origin: Instant,
-    /// Milliseconds since the origin, and one; 0 while the engine waits.
+    /// Milliseconds since the origin, plus one; 0 while the engine waits.
     since: AtomicU64,
 }
 
 impl Pulse {
-    /// One that counts from here.
+    /// A pulse that counts from this origin.
     pub(super) fn new(origin: Instant) -> Self {
         Self {
             origin,
@@ -66,7 +66,7 @@ impl Pulse {
         self.since.store(0, Ordering::Relaxed);
     }
 
-    /// For how long it has been at work without an end; no time while it waits.
+    /// How long the engine has been working without a pause; zero while it waits.
     #[cfg_attr(
         not(test),
         expect(clippy::disallowed_methods, reason = "asked by others, in their own time")

@@ -1,5 +1,5 @@
-//! Frontends that several Services want: who has each, and who waits. Kept by the change, so that readers find what stands
-//! without asking the tables, and a change costs what it disputes.
+//! Frontends that several Services want: which Service has each, and which ones wait. This is updated with each change.
+//! So readers need not ask the tables, and a change costs only what it disputes.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use tandem_core::table::Table;
 /// A frontend of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// An address of this kind; none for a nodePort.
+    /// The kind of address and the address; none for a nodePort.
     pub addr: Option<(Class, IpAddr)>,
     /// The port.
     pub port: Port,
@@ -48,19 +48,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// The frontends of one family that several Service ports want. A copy shares all that did not change.
+/// The frontends of one family that several Service ports want. A copy shares everything that did not change.
 #[derive(Clone, Debug, Default)]
 pub struct Disputes(HashTrieMapSync<Place, Arc<[PortKey]>>);
 
 impl Disputes {
-    /// Who has the frontend in a Service port's place; none where the port has it, or does not want it.
+    /// The Service port that has the frontend instead of this port; none if this port has it, or does not want it.
     pub fn holder(&self, place: &Place, port: &PortKey) -> Option<&PortKey> {
         let claimants = self.0.get(place)?;
         let holder = claimants.first()?;
         (holder != port && claimants.contains(port)).then_some(holder)
     }
 
-    /// Every claim that waits: the frontend, who waits, who has it. Sorted.
+    /// Every claim that waits, sorted: the port that waits, the port that has the frontend, and the frontend.
     pub fn waiting(&self) -> Vec<(&PortKey, &PortKey, Place)> {
         let waiting = self.0.iter().flat_map(|(place, claimants)| {
             let holder = claimants.first();
@@ -72,7 +72,7 @@ impl Disputes {
         waiting
     }
 
-    /// Takes in what changed in the table.
+    /// Updates this from what changed in the table.
     pub(super) fn follow<F: Family>(&mut self, table: &mut Table<F>) {
         let mut began = Vec::new();
         for frontend in table.take_disputed() {

@@ -1,4 +1,4 @@
-//! One family's table and data plane, kept equal. A failure here stays here: the other family has its own.
+//! Keeps one family's data plane equal to its table. A failure here does not affect the other family.
 
 mod asked;
 
@@ -23,21 +23,21 @@ use super::snapshot::{FamilyStatus, SetAside};
 use crate::event::Around;
 use crate::index::ChangedServices;
 
-/// From this many rows on, what is waiting on a first load goes out in a transaction of its own: a netlink message has
-/// a size, and the rest of the node should get its turn at the kernel's lock.
+/// If the first load has this many rows waiting, they go out in a transaction of their own. A netlink message has a
+/// largest size, and other programs need the kernel's lock in between.
 const CHUNK: usize = 20_000;
 
 /// One family.
 pub struct FamilyEngine<F: Family> {
     open: Open<F>,
     plane: Option<Box<dyn DataPlane<F>>>,
-    /// What the data plane was opened with.
+    /// The rules with which the data plane was opened.
     rules: RuleSettings,
-    /// The node's zone, as Services were last planned with.
+    /// The node's zone with which Services were last planned.
     zone: Option<Arc<str>>,
     /// The node's own rows that the first opening found.
     found: NodeRows<F>,
-    /// The node as it counts here.
+    /// The node, with the values that count in this family.
     node: Node,
     node_rows: Arc<NodeRows<F>>,
     table: Table<F>,
@@ -54,10 +54,11 @@ pub struct FamilyEngine<F: Family> {
     observers: Vec<Box<dyn Observer<F>>>,
 }
 
-/// How far the table is from what it is to be.
+/// How the table reaches the state that is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The data plane was empty: several transactions leave no moment without rules.
+    /// The data plane was empty. So the load may be split into several transactions: no existing row is missing in
+    /// between.
     Loading,
     /// Everything goes in one transaction: changes, and what replaces rows of an earlier run.
     Settled,
@@ -69,17 +70,18 @@ struct Aside {
 }
 
 enum Refusal {
-    /// Rows of these Services; everything else can go through. `used_up`: for want of a way to pick an endpoint.
+    /// It refused rows of these Services; everything else can go through. `used_up`: there was no room for a way to
+    /// pick an endpoint.
     Of {
         services: BTreeMap<ObjectKey, String>,
         used_up: bool,
     },
-    /// The data plane as a whole.
+    /// It refused the change as a whole.
     Whole(String),
 }
 
 impl<F: Family> FamilyEngine<F> {
-    /// A family whose data plane is opened at the first [`Self::sync`].
+    /// A family. Its data plane is opened at the first [`Self::sync`].
     pub fn new(open: Open<F>) -> Self {
         Self {
             open,
@@ -103,19 +105,19 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Has its changes followed, by this one behind those that were added before.
+    /// Adds an observer of this family's changes. It is called after those that were added before.
     pub fn observe(&mut self, observer: impl Observer<F> + 'static) {
         self.observers.push(Box::new(observer));
     }
 
-    /// Tells each observer, in their order.
+    /// Calls each observer, in their order.
     fn tell(&mut self, tell: impl Fn(&mut dyn Observer<F>)) {
         for observer in &mut self.observers {
             tell(&mut **observer);
         }
     }
 
-    /// Notes what changed; [`Self::sync`] brings it to the data plane.
+    /// Notes what changed. [`Self::sync`] brings it to the data plane.
     pub fn mark(&mut self, changed: &ChangedServices, node_changed: bool, inputs: &Inputs<'_>) {
         let here = changed.iter().filter(|(_, families)| families.contains(F::FAMILY));
         self.pending.extend(here.map(|(key, _)| key.clone()));
@@ -123,7 +125,7 @@ impl<F: Family> FamilyEngine<F> {
             self.node_pending = true;
             self.know(inputs);
             if self.rules != inputs.rules(&self.node_rows) {
-                // They are replaced where the tables are opened.
+                // Opening the tables replaces them.
                 self.plane = None;
             }
             if self.zone != self.node.zone {
@@ -134,7 +136,7 @@ impl<F: Family> FamilyEngine<F> {
                     .filter(|(_, entry)| entry.slices.iter().any(|slice| !slice.hints.is_empty()));
                 self.pending.extend(hinted.map(|(key, _)| key.clone()));
             }
-            // Whether the node itself is inside a source range decides about a Service's rows.
+            // A Service's rows depend on whether the node itself is inside a source range.
             let restricted = inputs
                 .services
                 .iter()
@@ -143,8 +145,8 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Brings everything that is due to the data plane. The families are independent: an error is kept here, with the
-    /// time of the next try.
+    /// Brings everything that is due to the data plane. The families are independent: if there is an error, it is
+    /// stored here with the time of the next try.
     pub fn sync(&mut self, inputs: &Inputs<'_>, now: Now) {
         if self.failure.as_ref().is_some_and(|failure| !failure.due(now.monotonic)) {
             return;
@@ -190,13 +192,13 @@ impl<F: Family> FamilyEngine<F> {
         let failure = self.failure.as_ref().and_then(Retry::at);
         let aside = self.set_aside.values().filter_map(|aside| aside.retry.at()).min();
         match failure {
-            // While the data plane is gone, Services set aside wait with all others.
+            // While the data plane is not open, Services that are set aside wait with all others.
             Some(at) => Some(at),
             None => aside,
         }
     }
 
-    /// Removes what nothing uses any more, where anything changed since the last time.
+    /// Removes what no row uses any more, if anything changed since the last time.
     pub fn tidy(&mut self) {
         if !std::mem::take(&mut self.untidy) {
             return;
@@ -206,7 +208,7 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Sees to it that the rules are asked before those of other programs.
+    /// Makes sure that the kernel asks these rules before those of other programs.
     pub fn keep_first(&mut self, now: Now) {
         match self.plane.as_mut().map(|plane| plane.keep_first()) {
             Some(Ok(true)) => tracing::info!(
@@ -218,7 +220,7 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Takes in what was seen beside the tables.
+    /// Takes what was seen on the node outside the tables.
     pub fn look_around(&mut self, around: &Around) {
         if let Around::Unremembered {
             family, connections, ..
@@ -234,22 +236,22 @@ impl<F: Family> FamilyEngine<F> {
         self.untidy
     }
 
-    /// How this family is.
+    /// The status of this family.
     pub fn status(&self) -> &FamilyStatus {
         &self.status
     }
 
-    /// The rows as they stand.
+    /// The table, with the rows as they are programmed.
     pub fn table(&self) -> &Table<F> {
         &self.table
     }
 
-    /// This node as it counts here.
+    /// The node, with the values that count in this family.
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The node's own rows as they are to be.
+    /// The node's own rows as they must be programmed.
     pub fn node_rows(&self) -> &Arc<NodeRows<F>> {
         &self.node_rows
     }
@@ -259,14 +261,15 @@ impl<F: Family> FamilyEngine<F> {
         self.node_rows = Arc::new(inputs.node_rows(&self.node));
     }
 
-    /// Opens the data plane and takes over what it holds, where that is still to be done.
+    /// Opens the data plane and adopts its rows, if that was not done yet.
     fn start(&mut self, inputs: &Inputs<'_>) -> Result<(), String> {
         if self.plane.is_some() {
             return Ok(());
         }
         let mut rules = inputs.rules(&self.node_rows);
         if !self.opened && inputs.asks_the_tables(&self.node_rows) {
-            // The tables themselves know, and are asked by opening them: until then their rules tell pods as before.
+            // The tables hold the pods' ranges themselves, and are read when they are opened. Until then, their rules
+            // recognise pods as before.
             rules.detect_local = DetectLocal::Sources(());
         }
         self.open(rules, inputs)?;
@@ -293,7 +296,7 @@ impl<F: Family> FamilyEngine<F> {
         self.tell(|observer| observer.reopened(&strays));
         tracing::info!(family = %F::FAMILY, rows = found, ownership = %plane.ownership(), "tables opened");
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
-        // Opening it again, for other rules or after a failure, finds what this run wrote.
+        // If it is opened again, for other rules or after a failure, it finds what this run wrote.
         if !std::mem::replace(&mut self.opened, true) {
             self.status.adopted = found;
             self.found = table.node().clone();
@@ -307,7 +310,7 @@ impl<F: Family> FamilyEngine<F> {
         Ok(())
     }
 
-    /// Plans these Services and applies what differs. Services whose rows are refused are set aside, all others go
+    /// Plans these Services, and applies the differences. Services whose rows are refused are set aside. All others go
     /// through.
     fn bring(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>, now: Now) -> Result<(), String> {
         let mut queue = services;
@@ -358,7 +361,8 @@ impl<F: Family> FamilyEngine<F> {
                 Err(refusal) => {
                     let reason = match refusal {
                         Refusal::Whole(reason) => reason,
-                        // Somebody else's rows, so that leaving out this batch's Services would lead nowhere.
+                        // The rows belong to other Services, so it would not help to leave out the Services of this
+                        // batch.
                         Refusal::Of { services, .. } => services.into_values().next().unwrap_or_default(),
                     };
                     self.node_pending |= node;
@@ -369,8 +373,8 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Applies what the table has waiting; the table is as before where the data plane does not take it.
-    /// `orphans`: rows that nobody claimed are among what goes.
+    /// Applies what waits in the table. If the data plane does not apply it, the table is rolled back. `orphans`: the
+    /// change also removes rows that nobody claimed.
     fn flush(&mut self, inputs: &Inputs<'_>, orphans: bool) -> Result<(), Refusal> {
         let delta = self.table.take();
         if !delta.is_empty() {
@@ -411,7 +415,7 @@ impl<F: Family> FamilyEngine<F> {
         refusal
     }
 
-    /// Which Services the refused rows belong to. Must run before the table is rolled back.
+    /// The Services to which the refused rows belong. This must run before the table is rolled back.
     fn owners(&self, rejections: &[Rejection<F>]) -> BTreeMap<ObjectKey, String> {
         let owner = |rejection: &Rejection<F>| {
             let port = self.table.owner_of(&rejection.row)?;
@@ -425,7 +429,7 @@ impl<F: Family> FamilyEngine<F> {
             let known = self.set_aside.remove(&key);
             let news = known.as_ref().is_none_or(|known| known.reason != reason);
             let (reason, retry) = match known {
-                // What serves it meanwhile is more to say than why it is set aside.
+                // What serves the Service meanwhile is more useful than why it is set aside.
                 Some(known) if used_up => (known.reason, known.retry),
                 known => {
                     if news {
@@ -453,7 +457,7 @@ impl<F: Family> FamilyEngine<F> {
         self.status.last_error = Some((now.wall, reason));
         self.status.failures += 1;
         self.failure = Some(backoff);
-        // What the data plane holds is read back when it opens again.
+        // The rows of the data plane are read back when it is opened again.
         self.plane = None;
     }
 

@@ -1,4 +1,4 @@
-//! What the rows of both families are made of, borrowed for one round of the engine.
+//! What the rows of both families are made from, borrowed for one step of the engine.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,26 +13,26 @@ use tandem_core::plane::{self, RuleSettings};
 use crate::index::Services;
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
-/// The state of the inputs in one round.
+/// The state of the inputs in one step.
 pub struct Inputs<'a> {
     /// Services and slices.
     pub services: &'a Services,
     /// This node's object, once known.
     pub node: Option<&'a Node>,
-    /// What it said last of each family.
+    /// The last addresses and pod ranges of this node's object, per family.
     pub heard: &'a Heard,
     /// Configuration.
     pub settings: &'a NodeSettings,
-    /// Ranges that ClusterIPs are taken from, by ServiceCIDR.
+    /// The ranges of ClusterIPs, by ServiceCIDR.
     pub service_cidrs: &'a BTreeMap<ObjectKey, Vec<IpNet>>,
     /// Addresses of the node's interfaces.
     pub interfaces: &'a [IpAddr],
-    /// Now, for those who read the status.
+    /// The present time, for readers of the status.
     pub time: SystemTime,
 }
 
 impl Inputs<'_> {
-    /// This node as it counts in one family. `found` are the rows that the first opening found.
+    /// This node, with the values that count in one family. `found` are the rows that the first opening found.
     pub fn node<F: Family>(&self, found: &NodeRows<F>) -> Node {
         self.heard.node(self.node, found, self.interfaces)
     }
@@ -54,7 +54,7 @@ impl Inputs<'_> {
         let detect_local = match self.settings.detect_local {
             DetectLocal::Interface(name) => plane::DetectLocal::Interface(name),
             DetectLocal::InterfacePrefix(name) => plane::DetectLocal::InterfacePrefix(name),
-            // Without a range of this family nobody is a pod: then nobody is told apart either.
+            // If there is no range of this family, no source is a pod, and pods are not distinguished from others.
             DetectLocal::Sources(_) if !rows.local_pods.is_empty() => plane::DetectLocal::Sources(()),
             DetectLocal::Sources(_) | DetectLocal::Nothing => plane::DetectLocal::Nothing,
         };
@@ -66,7 +66,8 @@ impl Inputs<'_> {
         }
     }
 
-    /// Whether rows of an earlier run may tell who is a pod: the node's object should, and does not.
+    /// Whether rows of an earlier run may decide which sources are pods. They may if the node's object should say it,
+    /// and does not.
     pub fn asks_the_tables<F: Family>(&self, rows: &NodeRows<F>) -> bool {
         self.settings.detect_local == DetectLocal::Sources(PodRanges::OfNode) && rows.local_pods.is_empty()
     }

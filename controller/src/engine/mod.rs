@@ -1,11 +1,13 @@
-//! The one task that owns the tables: events in, delta out, apply, publish a snapshot.
+//! The one task that owns the tables. It takes events, computes a delta, applies it and publishes a snapshot.
 //!
-//! There is no sync period. Whatever waits in the channel is one batch; it is applied in one transaction per family and
-//! published after the kernel acknowledged it. Nothing is applied before every kind of object was listed once.
+//! There is no sync period. Everything that waits in the channel is one batch. It is applied in one transaction per
+//! family, and published after the kernel acknowledged it. Nothing is applied until every kind of object was listed
+//! once.
 //!
-//! The engine is a machine: [`Engine::step`] takes events and the time, and gives the time of the next step. `run` feeds it.
+//! The engine is a machine: [`Engine::step`] takes events and the time, and returns the time of the next step. `run`
+//! calls it.
 //!
-//! Invariant: nobody but this task changes an index, a table or a data plane.
+//! Invariant: only this task changes an index, a table or a data plane.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -45,27 +47,28 @@ use crate::node_settings::NodeSettings;
 use changed::Followers;
 use problems::{Facts, Surroundings};
 
-/// How often it looks whether another program's rules are asked before Tandem's: one question to the kernel.
+/// How often the engine checks whether the kernel asks another program's rules before Tandem's. A check is one question
+/// to the kernel.
 const FIRST_EVERY: Duration = Duration::from_secs(1);
 
-/// How long after a change unused chains are removed. What was used once is likely to be used again.
+/// How long after a change unused chains are removed. What was used once will probably be used again.
 const TIDY_AFTER: Duration = Duration::from_secs(5);
 
 /// The time of a step. The engine reads no clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For what is due.
+    /// The time that decides what is due.
     pub monotonic: Instant,
-    /// For people.
+    /// The time for people.
     pub wall: SystemTime,
 }
 
 /// When the engine has something to do although no event came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {
-    /// The time of the next step at the latest.
+    /// The latest time of the next step.
     pub at: Instant,
-    /// The first load is done, with all that it left to be tidied: said once.
+    /// Whether the first load is done and everything that it left is tidied. It is true only once.
     pub loaded: bool,
 }
 
@@ -79,7 +82,7 @@ pub struct Engine {
     /// This node's object with the addresses that count.
     node: Option<Arc<Node>>,
     around: Surroundings,
-    /// Something that problems are gathered from may have changed.
+    /// Whether something may have changed that the node's problems depend on.
     look: bool,
     problems: Arc<[NodeProblem]>,
     started: SystemTime,
@@ -87,23 +90,23 @@ pub struct Engine {
     changes: watch::Sender<()>,
     followers: Followers,
     pulse: Arc<Pulse>,
-    /// Something was taken in and not brought to the data planes yet.
+    /// Whether there are events that were taken and not brought to the data planes yet.
     told: bool,
     due: Due,
 }
 
 /// What is due because time passes.
 struct Due {
-    /// When it is to be looked whether the rules are asked first.
+    /// When to check next whether the rules are asked first.
     first: Instant,
-    /// When what nothing uses any more is to be removed.
+    /// When to remove what no row uses any more.
     tidy: Option<Instant>,
-    /// Whether [`Wake::loaded`] was said.
+    /// Whether [`Wake::loaded`] was true already.
     loaded: bool,
 }
 
 impl Engine {
-    /// An engine that knows nothing yet.
+    /// An engine that has seen no event yet.
     pub fn new(settings: NodeSettings, v4: Open<V4>, v6: Open<V6>, now: Now) -> Self {
         let (v4, v6) = (FamilyEngine::new(v4), FamilyEngine::new(v6));
         let started = now.wall;
@@ -133,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Has the changes of both families followed, by these two behind those that were added before.
+    /// Adds an observer for each family's changes. They are called after those that were added before.
     pub fn observe(&mut self, v4: impl Observer<V4> + 'static, v6: impl Observer<V6> + 'static) {
         self.v4.observe(v4);
         self.v6.observe(v6);
@@ -144,17 +147,17 @@ impl Engine {
         self.published.clone()
     }
 
-    /// Wakes whoever waits for the next snapshot to be published. Several that come quickly may be one wake-up.
+    /// A receiver that wakes when a snapshot is published. Several snapshots in quick succession may cause one wake-up.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// The Services that change from now on, for one who follows them.
+    /// The Services that change from now on, for a part that follows them.
     pub fn follow(&mut self) -> Changed {
         self.followers.add()
     }
 
-    /// Whether it is stuck.
+    /// Shows whether the engine is stuck.
     pub fn pulse(&self) -> Arc<Pulse> {
         self.pulse.clone()
     }
@@ -169,7 +172,7 @@ impl Engine {
         &self.v6
     }
 
-    /// Takes events in, in order, and does all that is due. Gives when the next step has something to do at the latest.
+    /// Takes events in their order, and does everything that is due. Returns the latest time of the next step.
     pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Wake {
         let is_due = |at: Instant| at <= now.monotonic;
         self.pulse.begin(now.monotonic);
@@ -200,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// Takes events in, in order. Nothing reaches the kernel before [`Self::step`].
+    /// Takes events in their order. Nothing reaches the kernel before [`Self::step`].
     pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.told = true;
@@ -263,7 +266,7 @@ impl Engine {
         self.publish(&changed);
     }
 
-    /// The node's object with the addresses that count although it does not list them any more.
+    /// The node's object, with the addresses that count although it does not list them any more.
     fn as_it_counts(&self, node: &Arc<Node>) -> Arc<Node> {
         let counted = self.v4.node().addresses.iter().chain(&self.v6.node().addresses);
         let kept: Vec<_> = counted.filter(|addr| !node.addresses.contains(addr)).copied().collect();
@@ -275,7 +278,7 @@ impl Engine {
         Arc::new(node)
     }
 
-    /// Says each problem of the node once, when it begins.
+    /// Logs each problem of the node once, when it begins.
     fn look_for_problems(&mut self) {
         let facts = Facts {
             settings: &self.settings,
@@ -320,7 +323,7 @@ impl Engine {
             v4: self.v4.status().clone(),
             v6: self.v6.status().clone(),
         }));
-        // Whoever is told finds it published.
+        // The snapshot is published before anybody is told of it.
         self.followers.tell(changed);
         self.changes.send_replace(());
     }

@@ -1,5 +1,5 @@
-//! What follows the changes of one family's rows: whoever has to act on what the data plane holds, and not only on what it
-//! is to hold. An observer decides nothing about a change and cannot make it fail.
+//! Observers follow the changes of one family's rows. They are for parts that depend on what the data plane really
+//! holds, and not only on what it should hold. An observer decides nothing about a change and cannot make it fail.
 
 use tandem_core::family::Family;
 use tandem_core::node::NodeRows;
@@ -7,8 +7,8 @@ use tandem_core::object::ObjectKey;
 use tandem_core::plan::PortPlan;
 use tandem_core::plane::Delta;
 
-/// Follows the changes of one family's rows. The engine calls its observers one after the other, in the order in which they
-/// were added, from its own thread: they must not wait.
+/// Follows the changes of one family's rows. The engine calls its observers one after the other, in the order in which
+/// they were added, from its own thread. They must not wait.
 ///
 /// The calls of one change are: `staged` for each Service and `node_staged` for the node, in any order and any number;
 /// `applying`, unless no row changes; then `committed` or `abandoned`.
@@ -23,28 +23,29 @@ pub trait Observer<F: Family>: Send {
         let _ = rows;
     }
 
-    /// The change goes to the data plane now, which may hold it before the next call.
+    /// The change goes to the data plane now. The data plane may hold it before the next call.
     fn applying(&mut self, delta: &Delta<F>) {
         let _ = delta;
     }
 
-    /// The data plane holds what was staged. `orphans`: rows that an earlier run left and no Service claims are among what
-    /// went.
+    /// The data plane holds what was staged. `orphans`: the change also removed rows that an earlier run left and no
+    /// Service claims.
     fn committed(&mut self, delta: &Delta<F>, orphans: bool) {
         let _ = (delta, orphans);
     }
 
-    /// The data plane did not take what was staged. `unknown`: it may hold it all the same.
+    /// The data plane did not apply what was staged. `unknown`: it may have applied it nevertheless.
     fn abandoned(&mut self, unknown: bool) {
         let _ = unknown;
     }
 
-    /// The data plane was opened, and these rows, which made no sense, were set right. All Services are staged again after
-    /// this.
+    /// The data plane was opened, and these rows, which made no sense, were repaired. After this, all Services are
+    /// staged again.
     fn reopened(&mut self, strays: &Delta<F>) {
         let _ = strays;
     }
 
-    /// All that waited went through: since the data plane was opened, every known Service was staged and committed.
+    /// Everything that waited went through: since the data plane was opened, every known Service was staged and
+    /// committed.
     fn loaded(&mut self) {}
 }

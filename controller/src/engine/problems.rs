@@ -1,5 +1,5 @@
-//! What is wrong with this node itself: with its object, with its addresses, with other programs' rules. Gathered when one
-//! of these changes, never when a Service does.
+//! What is wrong with this node itself: with its object, with its addresses, with other programs' rules. This is
+//! collected when one of these changes, never when a Service changes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,35 +17,35 @@ use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 /// Something wrong with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeProblem {
-    /// No object of this name was read since the start.
+    /// No object with this name was read since the start.
     NoNode {
         /// The name that was looked for.
         name: String,
     },
-    /// The object was there and is gone.
+    /// The object existed and is gone.
     NodeGone {
         /// The node's name.
         name: String,
     },
-    /// The object lists no address of this family, and what it listed before still counts.
+    /// The object lists no address of this family. The addresses that it listed before still count.
     AddressesKept {
         /// The family.
         family: IpFamily,
-        /// What counts.
+        /// The addresses that count.
         addresses: Vec<IpAddr>,
     },
-    /// The object lists no address, and none is known that an interface has.
+    /// The object lists no address, and no earlier address is known that an interface still has.
     NoAddresses,
-    /// The object has no pods' range of this family, and those that it had before still count.
+    /// The object has no pods' range of this family. The ranges that it had before still count.
     PodRangesKept {
         /// The family.
         family: IpFamily,
-        /// What counts.
+        /// The ranges that count.
         ranges: Vec<IpNet>,
     },
-    /// The object has no pods' ranges, which are to tell pods from others.
+    /// The object has no pods' ranges, but the configuration says to recognise pods by them.
     NoPodRanges,
-    /// An interface has addresses inside a range that ClusterIPs are taken from.
+    /// An interface has addresses inside a range of ClusterIPs.
     Overlap {
         /// The interface.
         interface: InterfaceName,
@@ -53,28 +53,28 @@ pub enum NodeProblem {
         range: IpNet,
         /// The first of these addresses.
         address: IpAddr,
-        /// How many more there are.
+        /// The number of further addresses.
         more: usize,
     },
-    /// Another program's chain drops what is forwarded.
+    /// Another program's chain drops forwarded packets.
     ForwardDrop(ForwardDrop),
     /// New clients of Services with session affinity are not remembered.
     AffinityFull {
-        /// Of this family.
+        /// The family.
         family: IpFamily,
         /// How many clients are remembered.
         most: u32,
     },
 }
 
-/// The device that kube-proxy's ipvs mode gives every ClusterIP.
+/// The device to which kube-proxy's ipvs mode adds every ClusterIP.
 const IPVS: &str = "kube-ipvs0";
 
-/// The device of NodeLocal DNSCache, which takes the ClusterIP of the cluster's DNS on purpose.
+/// The device of NodeLocal DNSCache. It has the ClusterIP of the cluster's DNS on purpose.
 const LOCAL_DNS: &str = "nodelocaldns";
 
 impl NodeProblem {
-    /// What has it: `Node name`, an interface, a chain.
+    /// What has the problem: `Node name`, an interface, a chain.
     pub fn object(&self) -> String {
         match self {
             Self::NoNode { name } | Self::NodeGone { name } => format!("Node {name}"),
@@ -87,7 +87,7 @@ impl NodeProblem {
         }
     }
 
-    /// Whether nothing that depends on the node's own object can be right: `tandem status` then fails.
+    /// Whether nothing that depends on the node's own object can be right. Then `tandem status` fails.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::NoNode { .. })
     }
@@ -171,7 +171,7 @@ impl fmt::Display for NodeProblem {
     }
 }
 
-/// Whether `iptables` or `ip6tables` wrote the chain, and which.
+/// The program that wrote the chain, if it was `iptables` or `ip6tables`.
 fn iptables(chain: &ForwardDrop) -> Option<&'static str> {
     let standard = chain.table == "filter" && chain.chain == "FORWARD";
     match chain.family {
@@ -195,12 +195,12 @@ fn accept_all(chain: &ForwardDrop) -> String {
     }
 }
 
-/// What is on the node beside Tandem, as it was told last.
+/// What is on the node beside Tandem, as last reported.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     addresses: Vec<(IpAddr, InterfaceName)>,
     forward_drops: Vec<ForwardDrop>,
-    /// Families whose memory of clients was full lately, with its size.
+    /// Families whose memory of clients was full a short time ago, with its size.
     full: BTreeMap<IpFamily, u32>,
 }
 
@@ -219,10 +219,10 @@ impl Surroundings {
     }
 }
 
-/// What problems are gathered from.
+/// The facts that problems are computed from.
 pub(super) struct Facts<'a> {
     pub(super) settings: &'a NodeSettings,
-    /// Whether every list was complete once: before that nothing is missing.
+    /// Whether every list was complete once. Before that, nothing counts as missing.
     pub(super) complete: bool,
     /// This node's object as it is.
     pub(super) node: Option<&'a Node>,
@@ -231,7 +231,7 @@ pub(super) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// What is wrong, of both families.
+    /// The problems of both families.
     pub(super) fn problems<V4: Family, V6: Family>(
         &self,
         v4: (&Node, &NodeRows<V4>),
@@ -293,7 +293,7 @@ impl Facts<'_> {
         .collect()
     }
 
-    /// Addresses of interfaces inside the ranges that ClusterIPs are taken from, by interface and range.
+    /// Addresses of interfaces inside the ranges of ClusterIPs, by interface and range.
     fn overlaps<F: Family>(&self, rows: &NodeRows<F>) -> Vec<NodeProblem> {
         let mut found: BTreeMap<(&str, IpNet), (InterfaceName, IpAddr, usize)> = BTreeMap::new();
         for (address, interface) in &self.around.addresses {

@@ -1,4 +1,4 @@
-//! When to try again.
+//! Decides when to try again.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::backoff::Backoff;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// The time of the next try: twice as far away after each failure.
+/// The time of the next try. It doubles after each failure.
 #[derive(Clone, Debug)]
 pub(super) struct Retry {
     waits: Backoff,
@@ -24,19 +24,19 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// After another failure.
+    /// The retry after one more failure.
     #[must_use]
     pub(super) fn failed(mut self, now: Instant) -> Self {
         self.at = Some(now + self.waits.next());
         self
     }
 
-    /// Whether it is time.
+    /// Whether the time has come.
     pub(super) fn due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| at <= now)
     }
 
-    /// When it will be time; none if it is time at once.
+    /// When to try again; none if at once.
     pub(super) fn at(&self) -> Option<Instant> {
         self.at
     }

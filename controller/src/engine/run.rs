@@ -1,4 +1,4 @@
-//! The engine at work: receives events, steps, waits. All that is decided is decided in [`Engine::step`].
+//! Runs the engine: receives events, steps, waits. All decisions are made in [`Engine::step`].
 
 use std::time::{Instant, SystemTime};
 
@@ -9,11 +9,11 @@ use crate::event::Event;
 
 use super::{Engine, Now};
 
-/// How many events are taken in before they are applied.
+/// The largest number of events that are taken before they are applied.
 const BATCH: usize = 4096;
 
 impl Now {
-    /// The time at this moment.
+    /// The present time.
     #[cfg_attr(
         not(test),
         expect(
@@ -30,7 +30,7 @@ impl Now {
 }
 
 impl Engine {
-    /// Runs until the sources are gone or `stop` is cancelled. Leaves the data planes as they are.
+    /// Runs until the sources are gone or `stop` is cancelled. The data planes stay as they are.
     pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut wake = self.step([], Now::read());

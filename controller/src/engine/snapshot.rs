@@ -1,4 +1,4 @@
-//! What readers see: the last published state, whole and never locked.
+//! What readers see: the last published state, always whole and never locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,13 +20,13 @@ use crate::index::{Faults, Notices, Services};
 pub struct Snapshot {
     /// When the agent started.
     pub started: SystemTime,
-    /// Whether every list was complete once; before that the kernel is left as it was found.
+    /// Whether every list was complete once. Before that, the kernel is left as it was found.
     pub complete: bool,
     /// Services and their slices.
     pub services: Services,
     /// How many slices there are.
     pub slices: usize,
-    /// The name of the Node object that is this node's.
+    /// The name of this node's Node object.
     pub node_name: Arc<str>,
     /// This node's object, once known, with the addresses that count although it does not list them any more.
     pub node: Option<Arc<Node>>,
@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub reach: Arc<BTreeMap<Kind, Reach>>,
     /// What is wrong with objects.
     pub notices: Arc<Notices>,
-    /// What of which file cannot be read.
+    /// The faults of each file that cannot be read completely.
     pub faults: Arc<Faults>,
     /// The IPv4 tables.
     pub v4: FamilyStatus,
@@ -51,7 +51,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of an agent that knows nothing yet.
+    /// The snapshot of an agent that has seen no event yet.
     pub fn empty(started: SystemTime) -> Self {
         Self {
             started,
@@ -73,42 +73,42 @@ impl Snapshot {
     }
 }
 
-/// How one family is.
+/// The status of one family.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyStatus {
     /// Rows in the kernel.
     pub rows: usize,
-    /// Rows that were found there at the start.
+    /// The number of rows that were found in the kernel at the start.
     pub adopted: usize,
     /// Transactions that changed something.
     pub changes: u64,
-    /// When the last one was.
+    /// The time of the last one.
     pub last_change: Option<SystemTime>,
     /// How many rows it touched.
     pub last_change_rows: usize,
-    /// From handing it to the kernel to the kernel's acknowledgement.
+    /// How long it took, from the call to the kernel's acknowledgement.
     pub last_change_took: Duration,
     /// Since when changes wait, and why.
     pub last_error: Option<(SystemTime, String)>,
     /// Transactions that failed as a whole.
     pub failures: u64,
-    /// Services that are not, or not wholly, programmed.
+    /// Services that are not, or not completely, programmed.
     pub set_aside: Vec<SetAside>,
     /// Those of them whose rows are all as they were before the change that was refused.
     pub kept: BTreeSet<ObjectKey>,
-    /// New connections whose client could not be remembered, since the table was made.
+    /// The number of new connections whose client could not be remembered, since the table was made.
     pub unremembered: u64,
-    /// What several Services want.
+    /// The frontends that several Services want.
     pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.
     pub ownership: Option<Ownership>,
 }
 
-/// A Service that is not, or not wholly, programmed.
+/// A Service that is not, or not completely, programmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
     /// The Service.
     pub service: ObjectKey,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }

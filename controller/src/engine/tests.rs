@@ -1,4 +1,4 @@
-//! The engine against a data plane in memory that can be told to fail.
+//! The engine with a data plane in memory. Tests can make this data plane fail.
 
 mod aside;
 mod flows;

@@ -1,7 +1,7 @@
-//! Watched objects, joined per Service. Pure: events go in, the names of changed Services come out.
+//! Watched objects, joined per Service. The index is pure: it takes events, and returns the names of changed Services.
 //!
-//! Owned by the engine. The map of Services is persistent (a copy shares all that did not change), so that readers get
-//! one per change at no cost.
+//! The engine owns it. The map of Services is persistent: a copy shares everything that did not change. So readers get
+//! a copy with each change at no cost.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -20,7 +20,7 @@ use crate::event::{Event, Kind, Notice, Object, Reach};
 #[cfg(test)]
 mod tests;
 
-/// A Service and its slices. Slices may be there before their Service, and stay after it.
+/// A Service and its slices. Slices may come before their Service, and may stay after it.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     /// The Service, once known.
@@ -32,30 +32,30 @@ pub struct Entry {
 /// Everything that Tandem knows of the cluster.
 pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 
-/// The Services that changed, and the families in which they did: a slice is of one, and its change is none of the other's
-/// business.
+/// The Services that changed, each with the families in which it changed. A slice belongs to one family, and its change
+/// does not concern the other.
 pub type ChangedServices = HashMap<ObjectKey, Families>;
 
 /// Notices per object.
 pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
 
-/// What of a file cannot be read, per file.
+/// The faults of each file that cannot be read completely.
 pub type Faults = BTreeMap<Box<str>, Vec<String>>;
 
-/// The joined objects, and what changed since somebody asked.
+/// The joined objects, and what changed since the last `take_` calls.
 #[derive(Debug, Default)]
 pub struct Index {
     services: Services,
-    /// Which Service each slice was last seen to belong to.
+    /// The Service to which each slice belonged last.
     slices: HashMap<ObjectKey, ObjectKey>,
     node: Option<Arc<Node>>,
-    /// What this node's object said last of each family.
+    /// The last addresses and pod ranges of this node's object, per family.
     heard: Heard,
-    /// The node's object was there and is gone.
+    /// Whether the node's object existed and is gone.
     node_gone: bool,
     cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     interfaces: Arc<[IpAddr]>,
-    /// The objects that a list under way has named.
+    /// The objects that the present list of each kind has named so far.
     listing: BTreeMap<Kind, HashSet<ObjectKey>>,
     listed: HashSet<Kind>,
     reach: Arc<BTreeMap<Kind, Reach>>,
@@ -66,7 +66,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Takes one event in. Gives the notices that are new.
+    /// Takes one event. Returns the notices that are new.
     pub fn apply(&mut self, event: Event) -> Vec<(Kind, ObjectKey, Notice)> {
         match event {
             Event::Listing(kind) => drop(self.listing.insert(kind, HashSet::new())),
@@ -77,7 +77,7 @@ impl Index {
                 return self.notice(kind, key, notices);
             }
             Event::Deleted(kind, key, notices) => {
-                // A list names what it says something about, although nothing is programmed for it.
+                // The list names this object, although nothing is programmed for it.
                 self.named(kind, &key);
                 self.remove(kind, &key);
                 return self.notice(kind, key, notices);
@@ -101,13 +101,13 @@ impl Index {
             }
             Event::Faulty(file, faults) => self.fault(file, faults),
             Event::Reach(kind, reach) => drop(Arc::make_mut(&mut self.reach).insert(kind, reach)),
-            // The engine's own business.
+            // These events concern only the engine.
             Event::Configured(_) | Event::Around(_) => {}
         }
         Vec::new()
     }
 
-    /// Whether every kind was listed once: only then may anything be removed from the kernel.
+    /// Whether every kind was listed once. Only then may anything be removed from the kernel.
     pub fn complete(&self) -> bool {
         Kind::ALL.iter().all(|kind| self.listed.contains(kind))
     }
@@ -117,7 +117,7 @@ impl Index {
         std::mem::take(&mut self.changed)
     }
 
-    /// Whether the node, its interfaces or the Service ranges changed since the last call.
+    /// Whether the node, its interfaces or the ranges of ClusterIPs changed since the last call.
     pub fn take_node_changed(&mut self) -> bool {
         std::mem::take(&mut self.node_changed)
     }
@@ -132,17 +132,17 @@ impl Index {
         self.node.as_ref()
     }
 
-    /// What this node's object said last of each family, also where it says nothing now.
+    /// The last addresses and pod ranges of this node's object, per family, even if it has none now.
     pub fn heard(&self) -> &Heard {
         &self.heard
     }
 
-    /// Whether the node's object, once known, is not there any more.
+    /// Whether the node's object existed and is gone.
     pub fn node_gone(&self) -> bool {
         self.node_gone
     }
 
-    /// The ranges that ClusterIPs are taken from, by ServiceCIDR.
+    /// The ranges of ClusterIPs, by ServiceCIDR.
     pub fn service_cidrs(&self) -> &BTreeMap<ObjectKey, Vec<IpNet>> {
         &self.cidrs
     }
@@ -157,22 +157,22 @@ impl Index {
         &self.reach
     }
 
-    /// What was wrong with objects, as they are now.
+    /// The present faults of objects.
     pub fn notices(&self) -> &Arc<Notices> {
         &self.notices
     }
 
-    /// What of which file cannot be read, as the files are now.
+    /// The present faults of files.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
     }
 
-    /// How many slices there are.
+    /// The number of slices.
     pub fn slice_count(&self) -> usize {
         self.slices.len()
     }
 
-    /// A list under way names this object: it is not gone.
+    /// Notes that the present list names this object, so it is not gone.
     fn named(&mut self, kind: Kind, key: &ObjectKey) {
         if let Some(seen) = self.listing.get_mut(&kind) {
             seen.insert(key.clone());
@@ -246,8 +246,8 @@ impl Index {
             }
             Kind::EndpointSlice => self.remove_slice(key),
             Kind::Service => {}
-            // A node without its object still serves what it knows: the last one stays.
-            // In a folder there may be other nodes, too.
+            // If the node's object is gone, the node still serves what it knows, so the last object stays. A folder may
+            // hold other nodes, too.
             Kind::Node => self.node_gone |= self.node.as_ref().is_some_and(|node| node.name == key.name),
             Kind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
         }
@@ -264,9 +264,9 @@ impl Index {
         }
     }
 
-    /// Changes an entry; `change` tells in which families.
+    /// Changes an entry. `change` returns the families in which it changed.
     fn update(&mut self, key: ObjectKey, change: impl FnOnce(&mut Entry) -> Families) {
-        // What a reader holds is copied; what was copied since the last snapshot is changed in place.
+        // If a reader holds the entry, it is copied. If it was copied since the last snapshot, it is changed in place.
         let mut fresh = Arc::default();
         let entry = self.services.get_mut(&key);
         let known = entry.is_some();
@@ -303,8 +303,8 @@ impl Index {
         }
     }
 
-    /// Forgets what was wrong with objects that the list which just ended did not name: also with those that could never be
-    /// read, and so are nowhere else.
+    /// Removes the notices of objects that the list which just ended did not name. This covers objects that could never
+    /// be read, and that are stored nowhere else.
     fn forget_notices(&mut self, kind: Kind, seen: &HashSet<ObjectKey>) {
         let gone = |(of, key): &&(Kind, ObjectKey)| *of == kind && !seen.contains(key);
         let gone: Vec<_> = self.notices.keys().filter(gone).cloned().collect();
@@ -322,7 +322,7 @@ impl Index {
         }
     }
 
-    /// Remembers what is wrong with an object; gives what was not known yet.
+    /// Stores the faults of an object. Returns those that were not known yet.
     fn notice(&mut self, kind: Kind, key: ObjectKey, new: Vec<Notice>) -> Vec<(Kind, ObjectKey, Notice)> {
         let at = (kind, key);
         let known = self.notices.get(&at).map_or(&[][..], Vec::as_slice);

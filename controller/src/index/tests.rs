@@ -176,7 +176,7 @@ fn wrong(field: &str) -> Notice {
     }
 }
 
-/// The objects that something is said about.
+/// The objects that have notices.
 fn noticed(index: &Index) -> Vec<String> {
     let objects = index.notices().keys();
     objects.map(|(kind, key)| format!("{kind} {key}")).collect()
@@ -185,7 +185,7 @@ fn noticed(index: &Index) -> Vec<String> {
 #[test]
 fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() {
     for kind in Kind::ALL {
-        // Never readable; of no concern to Tandem, but not as it should be; and one that stays as it is.
+        // One was never readable, one is faulty and not used by Tandem, and one stays as it is.
         let unreadable = || Event::Unreadable(kind, key("unreadable"), wrong("spec"));
         let ignored = || Event::Deleted(kind, key("ignored"), vec![wrong("addressType")]);
         let kept = || Event::Unreadable(kind, key("kept"), wrong("spec"));
@@ -197,7 +197,7 @@ fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() 
             Event::Listed(kind),
         ]);
         assert_eq!(index.notices().len(), 3, "{kind}");
-        // A list that names them says so again, and one that breaks off says nothing.
+        // A list that names them repeats the notices. A list that breaks off changes nothing.
         for event in [
             Event::Listing(kind),
             Event::Listing(kind),
@@ -209,7 +209,7 @@ fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() 
         }
         index.apply(Event::Listed(kind));
         assert_eq!(index.notices().len(), 3, "{kind}");
-        // The lists of other kinds say nothing about this one.
+        // The lists of other kinds do not change this one.
         for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
             index.apply(Event::Listing(other));
             index.apply(Event::Listed(other));

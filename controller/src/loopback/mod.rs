@@ -1,10 +1,11 @@
-//! TCP nodePorts on `127.0.0.1` and `[::1]`, for those who ask for them (`nodePortLoopback`).
+//! TCP nodePorts on `127.0.0.1` and `[::1]`, if the configuration asks for them (`nodePortLoopback`).
 //!
-//! The kernel can only send what a program says to `127.0.0.1` elsewhere if it may also take such addresses from the wire
-//! (`route_localnet`), which lets neighbours reach what listens on loopback alone (CVE-2020-8558). So nothing is changed
-//! in the kernel here: Tandem itself accepts on the loopback address and connects to the same nodePort on the node's own
-//! address, where the rules choose an endpoint, keep to policies and affinity, and count, as for everybody else. UDP and
-//! SCTP have no connection that could be carried on like this, and are not served (nor are they by KEP-6032).
+//! The kernel can send packets from a program to `127.0.0.1` to another host only if it may also accept such addresses
+//! from the network (`route_localnet`). That lets neighbours reach programs that listen only on loopback
+//! (CVE-2020-8558). So Tandem changes nothing in the kernel here. It accepts connections on the loopback address
+//! itself, and connects to the same nodePort on the node's own address. There the rules choose an endpoint, apply
+//! policies and affinity, and count, as for every other client. UDP and SCTP are not served, as in KEP-6032: they have
+//! no connection that could be relayed like this.
 
 mod splice;
 
@@ -33,7 +34,7 @@ pub async fn run(
     published: Arc<ArcSwap<Snapshot>>,
     settings: watch::Receiver<Arc<Settings>>,
 ) {
-    // More wait, where they cost no file.
+    // More connections wait in the kernel, where they cost no file.
     let carried = Arc::new(Semaphore::new(files::shares().carried));
     Listeners::new(Loopback { carried })
         .follow(news, changed, published, settings)
@@ -45,7 +46,7 @@ struct Loopback {
 }
 
 impl Purpose for Loopback {
-    /// Where connections are carried to.
+    /// The address to which connections are relayed.
     type For = SocketAddr;
 
     fn wanted(&self, entry: &Entry, snapshot: &Snapshot, _: &Settings) -> Wanted<SocketAddr> {
@@ -71,12 +72,13 @@ impl Purpose for Loopback {
         tokio::spawn(async move {
             loop {
                 let (client, _) = accept(&listener, || false).await;
-                // Only what is carried counts: there may be more listeners than connections at a time. The semaphore is
-                // never closed.
+                // Only relayed connections count, because there may be more listeners than connections at a time. The
+                // semaphore is never closed.
                 let Ok(permit) = Arc::clone(&carried).acquire_owned().await else {
                     return;
                 };
-                // Of its own: connections outlive their Service's listener, as they outlive its rules.
+                // It is a task of its own, because connections outlive their Service's listener, as they outlive its
+                // rules.
                 tokio::spawn(async move {
                     splice::carry(client, to).await;
                     drop(permit);
@@ -90,8 +92,8 @@ impl Purpose for Loopback {
     }
 }
 
-/// The loopback addresses of a Service's TCP nodePorts, and where they lead: to the same port of the node, or to the
-/// ClusterIP where the node has no address of that family.
+/// The loopback addresses of a Service's TCP nodePorts, and where each leads: to the same port on the node, or to the
+/// ClusterIP if the node has no address of that family.
 fn wanted(service: &Service, own: [Option<IpAddr>; 2]) -> Wanted<SocketAddr> {
     let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut wanted = Wanted::new();

@@ -1,4 +1,5 @@
-//! Carries one connection: what either side says to the other, at the pace of the slower, until both have said all.
+//! Relays one connection. It copies the data of each side to the other, at the pace of the slower side, until both have
+//! sent everything.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the other side may take to answer; KEP-6032's time.
+/// How long the other side may take to accept the connection. KEP-6032 uses the same time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a silent connection is left alone before its ends are asked whether they are still there.
+/// How long a connection may be silent before the kernel checks whether its ends still exist.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Carries a connection to its end. The client is reset where nobody answers, and where the other side resets.
+/// Relays a connection until it ends. The client gets a reset if nobody answers, and if the other side resets.
 pub(super) async fn carry(mut client: TcpStream, to: SocketAddr) {
     let mut endpoint = match timeout(PATIENCE, TcpStream::connect(to)).await {
         Ok(Ok(endpoint)) => endpoint,
@@ -23,18 +24,18 @@ pub(super) async fn carry(mut client: TcpStream, to: SocketAddr) {
         }
     };
     for stream in [&client, &endpoint] {
-        // Only a matter of delay, and of ends that vanish.
+        // These options only affect delays, and ends that vanish without a message.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE));
     }
     if copy_bidirectional(&mut client, &mut endpoint).await.is_err() {
-        // One end was reset. The other shall not take what it has got so far for all there is.
+        // One end was reset. The other end must not take the data so far for all the data.
         reset(&client);
         reset(&endpoint);
     }
 }
 
-/// Makes closing it a reset. What cannot be set is closed the usual way.
+/// Makes the socket send a reset when it is closed. If this option cannot be set, it is closed in the usual way.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
@@ -48,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// A client, and the other end of the connection that carries it.
+    /// A client, and the other end of the connection that relays it.
     async fn connected() -> (TcpStream, TcpStream) {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (front, back) = (

@@ -1,33 +1,34 @@
-//! How many Events one node may write: thousands of nodes share one API server. Pure: time is an argument.
+//! Limits how many Events one node may write, because thousands of nodes share one API server. It is pure: time is an
+//! argument.
 
 use std::time::{Duration, Instant};
 
-/// So many at once.
+/// The number of Events that may be written at once.
 const MOST: u32 = 5;
-/// One more after this time.
+/// The time after which one more may be written.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// When it was, or will be, empty but for what has come back since.
+    /// The time at which the bucket was, or will be, empty, if no more tokens are taken.
     empty: Instant,
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             empty: now.checked_sub(EVERY * MOST).unwrap_or(now),
         }
     }
 
-    /// When the next token is there.
+    /// The time at which the next token is available.
     pub(super) fn ready(&self) -> Instant {
         self.empty + EVERY
     }
 
-    /// Takes one that is there.
+    /// Takes a token that is available.
     pub(super) fn take(&mut self, now: Instant) {
         let full = now.checked_sub(EVERY * MOST).unwrap_or(now);
         self.empty = self.empty.max(full) + EVERY;
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(bucket.ready(), start + EVERY);
         bucket.take(start + EVERY);
         assert_eq!(bucket.ready(), start + 2 * EVERY);
-        // However long nothing came, it is never fuller than full.
+        // However much time passes, the bucket holds no more than its size.
         let later = start + Duration::from_hours(9);
         for _ in 0..MOST {
             assert!(bucket.ready() <= later);

@@ -1,7 +1,7 @@
-//! What Events are written about, and what they are called. Pure.
+//! The faults that Events are written about, and the names of these Events. Pure.
 //!
-//! Every node sees the same objects. So that a fault has one Event and not one per node, its name follows from the object
-//! and the fault: all nodes ask for the same name, and the API server makes it once.
+//! Every node sees the same objects. A fault shall have one Event, not one per node. So the Event's name is computed
+//! from the object and the fault: all nodes ask for the same name, and the API server creates it once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,21 +17,22 @@ use crate::engine::Snapshot;
 use crate::event::Kind;
 use crate::index::{Entry, Services};
 
-/// Who writes Events.
+/// The name of the controller that writes Events.
 const CONTROLLER: &str = "tandem";
-/// What the API server takes in an Event's note, in bytes.
+/// The largest size of an Event's note that the API server accepts, in bytes.
 const NOTE: usize = 1024;
-/// What it takes as the name of an instance.
+/// The largest size of the name of an instance that it accepts.
 const INSTANCE: usize = 128;
-/// What is kept of an object's name in its Event's name, which has 253 and ends in the fault's number.
+/// How much of an object's name is used for its Event's name. That name may have 253 bytes, and ends in the fault's
+/// number.
 const NAME: usize = 200;
-/// Nodes that host what the fault is about write within so many milliseconds, in an order of their own.
+/// Nodes that host what the fault is about write within this number of milliseconds, each at a time of its own.
 const NEAR: u64 = 10_000;
-/// All others write within these, and mostly find the Event there. A whole multiple: no node's late turn is before its early
-/// one.
+/// All other nodes write within this number of milliseconds, and mostly find that the Event exists. It is a multiple of
+/// `NEAR`, so that a node's late time is never before its early one.
 const FAR: u64 = 60 * NEAR;
 
-/// Something that the owner of an object should know.
+/// A fault that the owner of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub(super) kind: Kind,
@@ -40,12 +41,12 @@ pub struct Fault {
     reason: &'static str,
     action: &'static str,
     note: String,
-    /// Whether it is this node's alone, so that each node's is an Event of its own.
+    /// Whether it is a fault of this node only, so that each node has an Event of its own.
     pub(super) own: bool,
 }
 
 impl Fault {
-    /// One of this node alone, about a Service.
+    /// A fault of this node only, about a Service.
     pub fn of_service(service: &ObjectKey, reason: &'static str, action: &'static str, note: String) -> Self {
         Self {
             kind: Kind::Service,
@@ -58,7 +59,7 @@ impl Fault {
         }
     }
 
-    /// Everything that is wrong with objects as they are now, by number.
+    /// All present faults of objects, by number.
     pub(super) fn all(snapshot: &Snapshot) -> HashMap<u64, Self> {
         let fault = |kind, key: &ObjectKey, uid, reason, action, note| Self {
             kind,
@@ -99,18 +100,19 @@ impl Fault {
         notices.chain(aside).map(|fault| (fault.identity(), fault)).collect()
     }
 
-    /// The same on every node, for the same object (where its uid is known: this one, not a later one of its name).
+    /// The number of the fault. It is the same on every node for the same object. If the object's uid is known, a later
+    /// object of its name has another number.
     fn number(&self, uid: &str) -> u64 {
         let kind = self.kind.to_string();
         hash(&[&kind, &self.key.namespace, &self.key.name, self.reason, &self.note, uid])
     }
 
-    /// What it is known by on this node from one snapshot to the next.
+    /// The number that identifies it on this node from one snapshot to the next.
     pub(super) fn identity(&self) -> u64 {
         self.number(&self.uid.map(|uid| uid.to_string()).unwrap_or_default())
     }
 
-    /// How long this node waits, so that with thousands of nodes few write at all while the Event is not there.
+    /// How long this node waits. With thousands of nodes, only a few write before the Event exists.
     pub(super) fn delay(&self, node: &str, near: bool) -> Duration {
         if self.own {
             return Duration::ZERO;
@@ -119,7 +121,7 @@ impl Fault {
         Duration::from_millis(turn % if near { NEAR } else { FAR })
     }
 
-    /// Whether this node hosts what it is about: an endpoint of the Service concerned, or itself.
+    /// Whether this node hosts what the fault is about: an endpoint of the Service, or the node itself.
     pub(super) fn near(&self, node: &str, services: &Services) -> bool {
         match self.kind {
             Kind::Node => *self.key.name == *node,
@@ -134,7 +136,7 @@ impl Fault {
         }
     }
 
-    /// The uid that makes `kubectl describe` show the Event. Nodes are asked for by name there, as kube-proxy and the
+    /// The uid with which `kubectl describe` finds the Event. For a node, this is its name, as kube-proxy and the
     /// kubelet write it.
     pub(super) fn regarded_uid(&self, services: &Services) -> Option<String> {
         if self.kind == Kind::Node {
@@ -147,7 +149,7 @@ impl Fault {
         known.map(|uid| uid.to_string())
     }
 
-    /// The Event that tells of it.
+    /// The Event about this fault.
     pub(super) fn event(&self, node: &str, uid: Option<String>, now: Timestamp) -> Event {
         let number = self.number(uid.as_deref().unwrap_or_default());
         let number = if self.own {
@@ -166,7 +168,7 @@ impl Fault {
     }
 }
 
-/// What kube-proxy writes about its node when it starts.
+/// The Event that kube-proxy writes about its node when it starts.
 pub(super) fn birth(node: &str, now: Timestamp) -> Event {
     let uid = Some(node.to_owned());
     let mut event = event(Kind::Node, &ObjectKey::new("", node), uid, node, now);
@@ -183,7 +185,7 @@ fn uid_of(services: &Services, service: &ObjectKey) -> Option<Uid> {
     services.get(service)?.service.as_ref()?.uid
 }
 
-/// Whether an endpoint of a Service is on this node, in whatever state.
+/// Whether an endpoint of a Service is on this node, in any state.
 fn hosts(entry: &Entry) -> bool {
     let mut endpoints = entry.slices.iter().flat_map(|slice| &slice.endpoints);
     endpoints.any(|endpoint| endpoint.local)
@@ -198,7 +200,7 @@ fn event(kind: Kind, key: &ObjectKey, uid: Option<String>, node: &str, now: Time
     let namespace = Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty());
     Event {
         metadata: ObjectMeta {
-            // Events of objects without a namespace are kept in this one.
+            // Events about objects without a namespace are stored in this one.
             namespace: Some(namespace.clone().unwrap_or_else(|| "default".to_owned())),
             ..ObjectMeta::default()
         },
@@ -217,12 +219,12 @@ fn event(kind: Kind, key: &ObjectKey, uid: Option<String>, node: &str, now: Time
     }
 }
 
-/// The longest beginning of so many bytes that ends between two characters.
+/// The longest beginning of a text with at most this number of bytes that does not split a character.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// FNV-1a over parts that are kept apart: the same on every machine and in every version.
+/// FNV-1a over several parts, with a separator between them. It is the same on every machine and in every version.
 fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -258,7 +260,7 @@ mod tests {
     fn all_nodes_call_the_event_of_a_fault_the_same_and_no_other_fault_so() {
         let bad = fault("web", "bad");
         assert_eq!(name(&bad, "node1", Some("u")), name(&bad, "node2", Some("u")));
-        // Held here because nodes of different versions must agree.
+        // This value must never change, because nodes of different versions must agree.
         assert_eq!(name(&bad, "node1", Some("u")), "web.66feea49ca42d30b");
         assert_ne!(name(&bad, "node1", Some("u")), name(&bad, "node1", Some("v")));
         assert_ne!(name(&bad, "node1", None), name(&fault("web", "worse"), "node1", None));

@@ -1,6 +1,7 @@
-//! Kubernetes Events: the owner of an object that cannot be used, or cannot be programmed, is told where owners look.
+//! Kubernetes Events about objects that cannot be used or programmed, so that their owners see it where they look.
 //!
-//! Everything is in the log and in `tandem status` as well; Events come on top, late and few, and nothing waits for them.
+//! Everything is in the log and in `tandem status` as well. Events are an addition: they are late and few, and nothing
+//! waits for them.
 
 mod bucket;
 mod fault;
@@ -24,16 +25,16 @@ use crate::wait::until;
 use bucket::Bucket;
 pub use fault::Fault;
 
-/// Events that may wait; what is more is in the log alone.
+/// How many Events may wait. Further ones are only in the log.
 const WAITING: usize = 1000;
-/// How often a write is tried where the API server does not answer.
+/// How often a write is tried if the API server does not answer.
 const TRIES: u32 = 5;
-/// How long until the next try; twice that until the one after.
+/// How long until the second try. This time doubles with each further try.
 const RETRY: Duration = Duration::from_secs(15);
-/// Changes that come closer together than this are looked at in one go.
+/// Changes that come within this time are handled together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
-/// Where other parts tell of faults. Never waits; where nobody writes Events, nothing happens.
+/// Where other parts report faults. It never blocks. If nobody writes Events, nothing happens.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     node: Arc<str>,
@@ -41,7 +42,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder, and what [`run`] gets of it.
+    /// A recorder, and the receiver that [`run`] needs.
     pub fn new(node: &str) -> (Self, Receiver<Fault>) {
         let (sender, receiver) = channel(WAITING);
         let recorder = Self {
@@ -51,7 +52,7 @@ impl Recorder {
         (recorder, receiver)
     }
 
-    /// One for agents that write no Events.
+    /// A recorder for agents that write no Events.
     pub fn silent(node: &str) -> Self {
         Self {
             node: node.into(),
@@ -64,7 +65,7 @@ impl Recorder {
         &self.node
     }
 
-    /// Tells of a fault, which is in the log already.
+    /// Reports a fault, which is in the log already.
     pub fn tell(&self, fault: Fault) {
         if let Some(Err(error)) = self.told.as_ref().map(|told| told.try_send(fault)) {
             tracing::debug!("an Event is left out: {error}");
@@ -72,7 +73,8 @@ impl Recorder {
     }
 }
 
-/// Writes Events for ever: one about this node's start, then what others tell and what snapshots show.
+/// Writes Events for ever: one about this node's start, and then those for faults that other parts report or that
+/// snapshots show.
 pub async fn run(
     client: Client,
     node: &str,
@@ -95,28 +97,28 @@ pub async fn run(
     }
 }
 
-/// What is known, and what is to be written.
+/// The known faults, and the Events that are to be written.
 struct Book {
     client: Client,
     node: String,
     published: Arc<ArcSwap<Snapshot>>,
-    /// What snapshots showed last, by number.
+    /// The faults of the last snapshot, by number.
     seen: HashSet<u64>,
     notices: Arc<Notices>,
     set_aside: [Vec<SetAside>; 2],
     queue: VecDeque<Entry>,
     bucket: Bucket,
-    /// Whether it was said that Events cannot be written.
+    /// Whether the log says that Events cannot be written.
     said: bool,
 }
 
 struct Entry {
     due: Instant,
-    /// When it came, until it is known whether this node is near to it. That is asked at a near node's turn: a Service's
-    /// slices come a moment after it.
+    /// The time at which the fault came, until it is known whether this node is near to it. That is decided at a near
+    /// node's time, because a Service's slices come a moment after the Service.
     since: Option<Instant>,
     tries: u32,
-    /// None is the node's start.
+    /// The fault; none for the node's start.
     fault: Option<Fault>,
 }
 
@@ -145,7 +147,7 @@ impl Book {
     }
 
     fn add(&mut self, fault: Fault) {
-        // One that came and went, and came again before its turn.
+        // The fault went and came again while its entry waited.
         if self.queue.iter().any(|entry| entry.fault.as_ref() == Some(&fault)) {
             return;
         }
@@ -158,7 +160,7 @@ impl Book {
         });
     }
 
-    /// Takes up what a snapshot shows for the first time.
+    /// Adds the faults that a snapshot shows for the first time.
     fn look(&mut self) {
         let snapshot = self.published.load_full();
         let set_aside = [&snapshot.v4.set_aside, &snapshot.v6.set_aside];
@@ -232,7 +234,7 @@ impl Book {
         }
     }
 
-    /// Whether there is still something to tell: it may be mended, and the object gone, before its turn comes.
+    /// Whether the fault still exists. Before its time comes, the fault may be repaired or the object deleted.
     fn stands(&self, fault: &Fault, snapshot: &Snapshot) -> bool {
         if fault.own {
             let entry = snapshot.services.get(&fault.key);
@@ -242,7 +244,7 @@ impl Book {
         }
     }
 
-    /// Says once that it does not work, until it has worked again.
+    /// Logs once that Events cannot be written, until it has worked again.
     fn say(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.said, true) {
             tracing::warn!(

@@ -1,5 +1,5 @@
-//! What Services ask for, as far as limits allow: what is too large, lacks an id, or has to make do with ways to pick an
-//! endpoint that are there.
+//! Programs what Services ask for, as far as limits allow. A Service may be too large, may get no id, or may have to
+//! use ways to pick an endpoint that exist.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use tandem_core::table::Limit;
 use super::{FamilyEngine, Refusal};
 use crate::engine::inputs::Inputs;
 
-/// What a Service lacks that is planned as far as limits allow.
+/// What a Service lacks that is programmed only as far as limits allow.
 pub(super) struct Lack {
     pub(super) reason: String,
     kind: Lacks,
@@ -20,19 +20,19 @@ pub(super) struct Lack {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lacks {
-    /// All: it is too large, and stays as it was.
+    /// Everything: it is too large, and stays as it was.
     Everything,
     /// An id, with affinity or without.
     Id { sticky: bool },
-    /// Affinity, for want of an id.
+    /// Affinity, because no id with affinity is free.
     Affinity,
-    /// Something that only another version of it can mend.
+    /// Something that only a new version of the Service can change.
     Other,
 }
 
 impl<F: Family> FamilyEngine<F> {
-    /// Serves Services for whose way to pick an endpoint no room was left by the ways that are there. They stay set aside,
-    /// to be tried again.
+    /// Serves Services for whose way to pick an endpoint there was no room: they use ways that exist. They stay set
+    /// aside, and are tried again.
     pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>) -> Result<(), String> {
         for key in services {
             let Ok(plans) = plans::<F>(&key, inputs, &self.node) else {
@@ -50,7 +50,8 @@ impl<F: Family> FamilyEngine<F> {
         let own = self.table.ways(key);
         let mut ways = self.ways();
         if own.iter().any(|(_, shared)| !shared) {
-            // It has a way to itself: what it needs has room where it leaves that one.
+            // The Service has a way that no other Service uses. If it gives up that one, there is room for the way that
+            // it needs.
             let shared: Vec<Pick> = ways
                 .iter()
                 .copied()
@@ -66,7 +67,7 @@ impl<F: Family> FamilyEngine<F> {
                     }
                 }
             }
-            // The number of the way that it left is free still.
+            // The number of the way that it gave up is still free.
             ways = self.ways();
             ways.extend(own.into_iter().map(|(way, _)| way));
         }
@@ -89,7 +90,7 @@ impl<F: Family> FamilyEngine<F> {
         Ok(())
     }
 
-    /// Whether the data plane takes what waits; where it refuses rows, all is as before.
+    /// Whether the data plane applies what waits. If it refuses rows, everything is as before.
     fn accepts(&mut self, inputs: &Inputs<'_>) -> Result<bool, String> {
         match self.flush(inputs, false) {
             Ok(()) => Ok(true),
@@ -102,8 +103,8 @@ impl<F: Family> FamilyEngine<F> {
         self.plane.as_ref().map(|plane| plane.ways()).unwrap_or_default()
     }
 
-    /// Removes what an earlier run left and nobody claims. A Service that is set aside or too large may be served by rows
-    /// that it could not claim: they stay as long as it is, and no others.
+    /// Removes rows of an earlier run that nobody claims. If a Service is set aside or too large, rows that it could
+    /// not claim may still serve it. These rows stay as long as the Service does, and no others stay.
     pub(super) fn drop_orphans(&mut self, batch: &[ObjectKey], inputs: &Inputs<'_>) {
         let batch: HashSet<&ObjectKey> = batch.iter().collect();
         let aside = self.set_aside.keys().filter(|key| !batch.contains(key));
@@ -117,7 +118,7 @@ impl<F: Family> FamilyEngine<F> {
             .drop_orphans(|service, frontend| own.get(service).is_some_and(|own| own.contains(frontend)));
     }
 
-    /// The Services that lack an id of which one has become free.
+    /// The Services that lack an id, as far as enough ids have become free.
     pub(super) fn served_by_free_ids(&self) -> Vec<ObjectKey> {
         if self.lacks.is_empty() {
             return Vec::new();
@@ -156,7 +157,7 @@ impl<F: Family> FamilyEngine<F> {
                 })
             }
             Err((service, too_large)) => {
-                // What it does not have any more may be somebody else's by now.
+                // Another Service may have what this one no longer has.
                 let own = OwnFrontends::<F>::of(service);
                 self.table.keep(key, |frontend| own.contains(frontend));
                 Some(Lack {
@@ -174,7 +175,8 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    /// Makes the table hold these plans for a Service. Gives the port that does not stand as it was planned, and why.
+    /// Makes the table hold these plans for a Service. If a port is not programmed as planned, returns the port and the
+    /// reason; if there are several, the worst one.
     fn set(&mut self, key: &ObjectKey, plans: Vec<PortPlan<F>>) -> Option<(String, Limit)> {
         self.tell(|observer| observer.staged(key, &plans));
         let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
@@ -196,7 +198,7 @@ impl<F: Family> FamilyEngine<F> {
     }
 }
 
-/// What is to stand for a Service in one family, or the Service where it is too large.
+/// The plans for a Service in one family. If the Service is too large, the error names it.
 fn plans<'w, F: Family>(
     key: &ObjectKey,
     inputs: &Inputs<'w>,
@@ -212,7 +214,7 @@ fn plans<'w, F: Family>(
     plan::<F>(service, &slices, node).map_err(|too_large| (service, too_large))
 }
 
-/// Which of two limits says more about what a Service lacks.
+/// A higher rank says more about what a Service lacks.
 fn rank(limit: Limit) -> u8 {
     match limit {
         Limit::Endpoints { .. } => 0,
@@ -222,14 +224,14 @@ fn rank(limit: Limit) -> u8 {
     }
 }
 
-/// Plans that make do with ways to pick an endpoint that are there.
+/// Plans that use only ways to pick an endpoint that exist.
 struct Narrow<F: Family> {
     plans: Vec<PortPlan<F>>,
-    /// What the first port that lacks something lacks.
+    /// What the first port lacks that lacks something.
     lack: Option<(String, Limit)>,
 }
 
-/// Plans that make do with these ways; none where a port would not be served at all.
+/// The plans with these ways only; none if a port would not be served at all.
 fn within<F: Family>(plans: &[PortPlan<F>], ways: &[Pick]) -> Option<Narrow<F>> {
     let mut narrow = Narrow {
         plans: Vec::with_capacity(plans.len()),

@@ -27,7 +27,7 @@ fn node(addresses: &[&str], pod_cidrs: &[&str]) -> Node {
     }
 }
 
-/// A node whose object said these things in this order; the interfaces have all of its addresses.
+/// A node whose object had these versions in this order. The interfaces have all of its addresses.
 struct Case {
     settings: NodeSettings,
     said: Vec<Node>,

@@ -1,4 +1,4 @@
-//! What the engine has its reconcilers look at, and when.
+//! What the engine makes its reconcilers check, and when.
 
 use tandem_core::flows::{Destination, Look};
 use tandem_core::row::Endpoint;

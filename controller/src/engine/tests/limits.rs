@@ -1,4 +1,4 @@
-//! Services that ask for more than there is.
+//! Services that ask for more than the limits allow.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What becomes of the node's own rows where its object says less than before, or is not there; and who has what several
-//! Services want.
+//! What happens to the node's own rows if its object says less than before, or does not exist; and which Service has
+//! what several Services want.
 
 use tandem_core::plan::PortKey;
 use tandem_core::plane::{DetectLocal, ForwardDrop};
@@ -122,7 +122,7 @@ fn whatever_field_of_the_node_goes_empty_its_rows_stay_and_it_is_said() {
         );
         assert_eq!(host.v4.opened(), opened, "no rule changed");
 
-        // The same after a restart, which knows what was said from the tables alone.
+        // The same after a restart, which knows the earlier values only from the tables.
         drop(engine);
         let mut engine = run(&host, listed(Some(node), [service("web", 1)]));
         assert_eq!(all_rows(&host), WHOLE, "case {number}");
@@ -169,7 +169,7 @@ fn a_restart_without_a_node_object_changes_no_row_and_fails_the_status() {
     assert_eq!(problems(&engine), [NodeProblem::NoNode { name }]);
     assert!(problems(&engine)[0].is_fatal());
 
-    // It is seen, with other addresses: those count.
+    // The object comes, with other addresses. Those count.
     let mut other = whole();
     other.addresses = vec![[192, 0, 2, 99].into()];
     other.pod_cidrs.clear();
@@ -261,7 +261,7 @@ fn readers_find_who_has_what_several_services_want() {
     step(&mut engine, slice("new", &[1]));
     assert_eq!(waiting(&engine), both);
 
-    // A change that is refused changes nothing of it.
+    // If a change is refused, nothing of the Service changes.
     host.v4.refuse("shop/older");
     step(&mut engine, claimant("older", 3, 0));
     assert_eq!(waiting(&engine), both);
