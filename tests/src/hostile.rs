@@ -1,5 +1,5 @@
-//! What others may do to stop a node's Services: objects as large as the API server takes them, connections that say
-//! nothing, and a lock taken before Tandem takes it.
+//! What others may do to stop a node's Services: objects as large as the API server accepts, connections that send
+//! nothing, and a lock that another program takes before Tandem.
 
 mod objects;
 mod pause;
@@ -15,19 +15,19 @@ pub use squatter::lock_squatted;
 /// How an attack ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// As it must.
+    /// As it should.
     Good,
-    /// It worked; what then happened.
+    /// The attack worked. The text says what happened.
     Bad(String),
 }
 
 impl Outcome {
-    /// Whether the attack came to nothing.
+    /// Whether the attack had no effect.
     pub fn is_good(&self) -> bool {
         *self == Self::Good
     }
 
-    /// `word` if it came to nothing, else what happened.
+    /// `word` if it had no effect, or else what happened.
     pub fn or_say<'a>(&'a self, word: &'a str) -> impl fmt::Display + 'a {
         match self {
             Self::Good => word,

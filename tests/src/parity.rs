@@ -1,18 +1,19 @@
 //! Tandem against the real kube-proxy: same objects, same packets, same answers.
 //!
 //! A scenario is a file in `tests/data/parity/` (its README says how to write one): objects, changes, and flows. Both
-//! programs get the same `KubeProxyConfiguration` and follow the same API server; each has a world of its own, with the
-//! same nodes, pods, clients and addresses. Every flow is sent in both, and who answered, which sources were seen, what
-//! was refused, how soon, and what was dropped is compared. Where Tandem differs on purpose, `docs/differences.md` says why.
+//! programs get the same `KubeProxyConfiguration` and follow the same API server. Each has a world of its own: a set of
+//! namespaces, with the same nodes, pods, clients and addresses. Every flow is sent in both worlds. The suite compares who
+//! answered, which sources were seen, what was refused, how soon, and what was dropped. If Tandem differs on purpose,
+//! `docs/differences.md` says why.
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `scenario`, `flow`, `action`, `configuration` | what a file says |
+//! | `scenario`, `flow`, `action`, `configuration` | the content of a file |
 //! | `differences` | the list of intended differences |
 //! | `twins`, `side`, `forward`, `responder` | two worlds and the programs in them |
-//! | `objects`, `slices` | what a scenario makes at the API server |
-//! | `walk`, `measure`, `answer` | sending the flows and comparing what comes of them |
-//! | `untouched` | a Service beside all that, which must not notice |
+//! | `objects`, `slices` | the objects that a scenario makes at the API server |
+//! | `walk`, `measure`, `answer` | sends the flows and compares the results |
+//! | `untouched` | a Service that no scenario touches, and that must notice nothing |
 //! | `report` | the table |
 
 mod action;
@@ -47,14 +48,14 @@ use twins::Twins;
 use untouched::Untouched;
 use walk::Walk;
 
-/// Which scenarios are walked.
+/// Which scenarios are run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only those with this in their name.
+    /// Only those whose name contains this.
     pub scenario: Option<String>,
 }
 
-/// The scenarios that these options leave, sorted by name.
+/// The scenarios that these options select, sorted by name.
 pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
     let mut chosen = scenario::load(&scenario::folder())?;
     differences::check_keys(&chosen, &differences::load()?)?;
@@ -69,8 +70,8 @@ pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
     Ok(chosen)
 }
 
-/// Walks the scenarios, each in all its configurations. `show` gets the lines of the table as they come; an interrupt
-/// (see [`crate::interrupt`]) ends it between two scenarios.
+/// Runs the scenarios, each with all its configurations. `show` gets the lines of the table as they come. An interrupt
+/// (see [`crate::interrupt`]) ends the run between two scenarios.
 pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
     let started = Instant::now();
     let scenarios = choose(options)?;
@@ -131,7 +132,7 @@ fn walk(
     twins.check_programs()
 }
 
-/// Notes what the untouched Service lost, and beside what.
+/// Notes what the untouched Service lost, and during which step.
 fn note(untouched: &Untouched, beside: &str, report: &mut Report) {
     let lost = untouched.news().into_iter();
     report

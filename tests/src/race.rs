@@ -1,8 +1,8 @@
-//! Floods of new TCP connections against Services whose lists shrink and grow all the time.
+//! Floods of new TCP connections to Services whose lists shrink and grow all the time.
 //!
-//! A packet asks several sets, one after the other, and a transaction may be committed in between. Whatever it then finds,
-//! it must not leave the node untranslated: connection tracking would keep that as the connection's translation, and every
-//! later SYN from the same port would skip the rules.
+//! A packet asks several sets, one after the other, and a transaction may be committed in between. Whatever it finds
+//! then, it must not leave the node untranslated: connection tracking would keep this as the connection's translation,
+//! and every later SYN from the same port would skip the rules.
 
 mod flood;
 mod judge;
@@ -24,23 +24,23 @@ use scenario::Scenario;
 pub use proxy::run as run_kube_proxy;
 pub use scenario::{run, run_without_rules};
 
-/// How long a change may take to reach the kernel. A program that takes longer is met by the next change.
+/// How long a change may take to reach the kernel. If a program takes longer, the next change comes before it is done.
 const CHANGE: Duration = Duration::from_millis(200);
 /// Threads that connect.
 const THREADS: usize = 2;
 
-/// How much shall be done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Connections in all scenarios together.
     pub connections: u64,
-    /// Shrinks in each scenario at least.
+    /// The least number of shrinks in each scenario.
     pub shrinks: u64,
-    /// How long all scenarios together may take; fewer connections or shrinks are made then.
+    /// The longest time of all scenarios together. If it is too short, there are fewer connections or shrinks.
     pub lasting: Duration,
 }
 
-/// What came of a flood.
+/// The result of a flood.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     tally: Tally,
@@ -64,7 +64,7 @@ impl Figures {
         self.verdict.untranslated
     }
 
-    /// Connections that neither stood nor were refused in time.
+    /// Connections that were neither established nor refused in time.
     pub fn dead(&self) -> u64 {
         self.tally.dead
     }
@@ -74,12 +74,12 @@ impl Figures {
         self.verdict.wrong_service
     }
 
-    /// Whether nothing happened that must not.
+    /// Whether nothing forbidden happened.
     pub fn is_good(&self) -> bool {
         self.untranslated() == 0 && self.dead() == 0 && self.wrong_service() == 0
     }
 
-    /// An error if nobody was reached: what was counted then says nothing.
+    /// An error if no connection reached a server, because then the counts prove nothing.
     fn ensure_meaningful(&self) -> Result<()> {
         let tally = &self.tally;
         let unanswered = tally.refused + tally.unreachable + tally.dead;
@@ -90,7 +90,7 @@ impl Figures {
         Ok(())
     }
 
-    /// Adds those of another flood.
+    /// Adds the figures of another flood.
     pub fn add(&mut self, other: &Self) {
         self.tally.add(other.tally);
         self.verdict.untranslated += other.verdict.untranslated;
@@ -99,7 +99,7 @@ impl Figures {
         self.shrinks += other.shrinks;
     }
 
-    /// One line a figure; names begin with this.
+    /// One line for each figure. The names begin with `prefix`.
     pub fn lines(&self, prefix: &str) -> String {
         let (tally, verdict) = (&self.tally, &self.verdict);
         let lines = [
@@ -136,8 +136,8 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Floods while `change` is called with 1, 2, 3, …: it changes the objects and says whether that took something away. Ends
-/// after an even number of changes, as it began.
+/// Runs a flood while it calls `change` with 1, 2, 3, …. `change` changes the objects and says whether that took
+/// something away. It ends after an even number of changes, in the state of the beginning.
 fn flood(
     scenario: &Scenario,
     node: &Namespace,
@@ -158,7 +158,7 @@ fn flood(
         step += 1;
         generations.forget();
         shrinks += u64::from(change(step)?);
-        // One transaction a family.
+        // There is one transaction per family.
         let until = Instant::now() + CHANGE;
         for _ in 0..2 {
             let _ = generations.next(until.saturating_duration_since(Instant::now()));

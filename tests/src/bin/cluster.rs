@@ -1,5 +1,5 @@
-//! `make cluster`: a real control plane and three nodes as namespaces, left running to play with; `make cluster-down`
-//! removes them. Every node runs Tandem. Usage: `cluster up|down`
+//! `make cluster`: starts a real control plane and three nodes as namespaces, and leaves them running; `make
+//! cluster-down` removes them. Every node runs Tandem. Usage: `cluster up|down`
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ use tandem_tests::tandem::{Tandem, beside};
 use tandem_tests::traffic::{Protocol, Request};
 
 const FOLDER: &str = "/run/tandem-cluster";
-/// A file that is there once everything runs.
+/// A file that exists once everything runs.
 const COMPLETE: &str = "complete";
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
             explain()
         }
         Some("up") => up().or_else(|error| {
-            // What is there is of no use, and would be in the way of the next attempt.
+            // What was started so far is useless, and would disturb the next attempt.
             down()?;
             Err(error)
         }),
@@ -85,7 +85,7 @@ fn up() -> Result<()> {
     explain()
 }
 
-/// Starts a pod's server, to stay when this program ends.
+/// Starts a pod's server, which stays when this program ends.
 fn serve(cluster: &Cluster, name: &str) -> Result<()> {
     let pod = cluster.pod(name)?;
     let log = File::create(Path::new(FOLDER).join(format!("{name}.log"))).context("make a log file")?;
@@ -153,7 +153,7 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-/// Kills what runs in a namespace, and deletes it.
+/// Kills the programs in a namespace, and deletes it.
 fn remove(name: &str) -> Result<()> {
     let pids = run_command(Command::new("ip").args(["netns", "pids", name]))?;
     for pid in pids

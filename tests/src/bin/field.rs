@@ -1,5 +1,5 @@
-//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. Prints a line for each case and the sums;
-//! fails if one is wrong or has no test.
+//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. Prints a line for each case and the
+//! sums. Fails if a test fails, or if a case has no test.
 //!
 //! Usage: `field [--case NUMBER]`; `8` means all of 8.1, 8.2, ….
 
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use tandem_tests::field::{Tests, cases};
 
-/// So many cases there are at least.
+/// The least number of cases.
 const LEAST: usize = 30;
 
 fn main() -> ExitCode {
@@ -48,7 +48,7 @@ fn run() -> Result<bool> {
     for case in &cases {
         let mut complaints = Vec::new();
         for name in &case.tests {
-            // One test may stand for several cases.
+            // One test may belong to several cases.
             let result = match results.get(name) {
                 Some(result) => result.clone(),
                 None => tests.run(name)?,

@@ -1,7 +1,8 @@
-//! `make hostile`: what others may do to stop a node's Services. Prints one line a figure, and fails if one is not right.
+//! `make hostile`: what other programs and objects may do to stop a node's Services. Prints one line for each figure,
+//! and fails if one is too high.
 //!
-//! `HOSTILE_SERVICES` (10000) other Services stand beside the hostile objects, each of which stays for `HOSTILE_STEP_MS`
-//! (3000).
+//! There are `HOSTILE_SERVICES` (10000) other Services beside the hostile objects. Each hostile object stays for
+//! `HOSTILE_STEP_MS` (3000).
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use anyhow::{Result, ensure};
 use tandem_tests::hostile::{self, Load, Siege};
 use tandem_tests::{interrupt, setting, tandem};
 
-/// The longest pause that is right.
+/// The longest acceptable pause.
 const LIMIT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
-//! `make parity`: the same flows through the real kube-proxy and through Tandem. Prints a line for each and the sums;
-//! fails where one differs and is not in `docs/differences.md`.
+//! `make parity`: sends the same flows through the real kube-proxy and through Tandem. Prints a line for each and the
+//! sums. Fails if a flow differs and `docs/differences.md` does not say so.
 //!
 //! Usage: `parity [--scenario PART-OF-NAME] [--list]`
 

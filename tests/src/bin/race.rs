@@ -1,9 +1,8 @@
-//! `make race`: floods of new connections against Services whose lists shrink and grow, through Tandem and through the real
-//! kube-proxy. Fails if a connection through Tandem left untranslated, was dead, or reached another Service's endpoint, or if
-//! there were too few.
+//! `make race`: floods of new connections to Services whose lists shrink and grow, through Tandem and through the real
+//! kube-proxy. Fails if a connection through Tandem left untranslated, got no answer, or reached another Service's
+//! endpoint, or if there were too few connections.
 //!
-//! `RACE_CONNECTIONS` (1000000), `RACE_SECONDS` (600, for all of them), `RACE_KUBE_PROXY_SECONDS`
-//! (40; 0 for none).
+//! `RACE_CONNECTIONS` (1000000), `RACE_SECONDS` (600, for all of them), `RACE_KUBE_PROXY_SECONDS` (40; 0 for none).
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Objects as large as they can be: an object of the API server's is about 1.5 MB at most.
+//! Objects as large as possible. The API server accepts about 1.5 MB per object.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::manifests::{Service, Slice};
 
 const NAMESPACE: &str = "hostile";
-/// What its Services are called.
+/// The name of its Services.
 const NAME: &str = "crowd";
 
-/// What is written in turn, with a word for it: made, changed, deleted.
+/// The steps, each with a word for it and what is written: made, changed, deleted.
 pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
     let externals = |first: u32| addresses(Ipv4Addr::new(203, 0, 113, 0).to_bits() + first, 4096);
     let ranges = |first: u32| -> Vec<String> {
@@ -26,7 +26,7 @@ pub(super) fn steps() -> Vec<(&'static str, Vec<Value>)> {
             crowd(externals(1).take(63), &[], 99, 8),
         ),
         ("deleted", Vec::new()),
-        // Just below what a Service may have.
+        // This is just below the limits of a Service.
         (
             "256 externalIPs x 120 ports",
             crowd(externals(1).take(256), &[], 120, 8),
@@ -66,7 +66,7 @@ fn addresses(first: u32, count: u32) -> impl Iterator<Item = IpAddr> {
     (first..first + count).map(|bits| IpAddr::V4(bits.into()))
 }
 
-/// A Service with these externalIPs, so many ports and so many endpoints.
+/// A Service with these externalIPs, and so many ports and endpoints.
 fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16, endpoints: u32) -> Vec<Value> {
     let service = Service::new(NAMESPACE, NAME).cluster_ips(&["10.111.0.1"]);
     let mut service = service.build();
@@ -94,7 +94,7 @@ fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16,
     objects
 }
 
-/// A LoadBalancer with these addresses that only these ranges may use.
+/// A LoadBalancer with these addresses, which only these ranges may use.
 fn load_balancer(ingress: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16) -> Vec<Value> {
     let mut objects = crowd([].into_iter(), ranges, ports, 8);
     objects[0]["spec"]["type"] = json!("LoadBalancer");

@@ -1,8 +1,8 @@
-//! How long everybody else waits while one object is as large as it can be.
+//! Measures how long all other Services wait while one object is as large as possible.
 //!
-//! A small Service's endpoint is changed again and again. Each time is measured from before the change is written until a
-//! new connection through the node's rules is answered by the new endpoint. That is everything between: the source, the
-//! engine, the kernel. The longest time is the pause.
+//! A small Service's endpoint is changed again and again. Each measurement begins before the change is written, and
+//! ends when the new endpoint answers a new connection through the node's rules. So it covers the source, the engine
+//! and the kernel. The longest time is the pause.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
@@ -26,40 +26,40 @@ const HOSTILE: &str = "hostile.json";
 /// The Service that is changed: its ClusterIP's last number, and its port.
 const NUMBER: u8 = 200;
 const PORT: u16 = 80;
-/// Others are written in files of so many.
+/// The number of other Services in one file.
 const PER_FILE: u32 = 250;
-/// The rest between two changes.
+/// The time between two changes.
 const REST: Duration = Duration::from_millis(5);
 
-/// What is done.
+/// What the measurement does.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Other Services, with one endpoint each.
     pub services: u32,
     /// How long each hostile object stays at least.
     pub step: Duration,
-    /// A change that takes longer is given up.
+    /// If a change takes longer, it is given up.
     pub patience: Duration,
 }
 
 /// How long changes of the small Service took.
 #[derive(Clone, Debug, Default)]
 pub struct Pauses {
-    /// Before there was a hostile object.
+    /// Before any hostile object existed.
     pub before: Vec<Duration>,
     /// While hostile objects were made, changed and deleted.
     pub during: Vec<Duration>,
-    /// A change was given up: the last pause was longer than was waited.
+    /// Whether a change was given up. Then the last pause was longer than the measurement waited.
     pub given_up: bool,
 }
 
 impl Pauses {
-    /// The longest one beside hostile objects.
+    /// The longest pause beside hostile objects.
     pub fn longest(&self) -> Duration {
         self.during.iter().max().copied().unwrap_or_default()
     }
 
-    /// The middle one while there was nothing hostile.
+    /// The median pause before any hostile object existed.
     pub fn usual(&self) -> Duration {
         let mut sorted = self.before.clone();
         sorted.sort_unstable();
@@ -67,7 +67,7 @@ impl Pauses {
     }
 }
 
-/// Measures, and tells of each hostile object which pause was the longest beside it.
+/// Measures, and reports for each hostile object the longest pause beside it.
 pub fn pauses(load: &Load, mut tell: impl FnMut(&str, Duration) + Send) -> Result<Pauses> {
     let world = World::new()?;
     let _servers = stage::serve_in_all_pods(&world)?;
@@ -93,7 +93,7 @@ pub fn pauses(load: &Load, mut tell: impl FnMut(&str, Duration) + Send) -> Resul
         }
         let began = Instant::now();
         let mut longest = Duration::ZERO;
-        // The object is written by another hand, so that the small Service changes all the while.
+        // Another thread writes the object, so that the small Service changes all the time.
         thread::scope(|scope| -> Result<()> {
             let writer = scope.spawn(|| write(&folder, &objects));
             while !pauses.given_up && (began.elapsed() < load.step || !writer.is_finished()) {
@@ -116,7 +116,7 @@ pub fn pauses(load: &Load, mut tell: impl FnMut(&str, Duration) + Send) -> Resul
     Ok(pauses)
 }
 
-/// Many manifests take their time.
+/// Waits longer than usual, because there are many manifests.
 fn wait_loaded(tandem: &mut Tandem) -> Result<()> {
     const ATTEMPTS: usize = 8;
     (1..ATTEMPTS)
@@ -129,7 +129,7 @@ fn write(folder: &Folder, objects: &[Value]) -> Result<()> {
     if objects.is_empty() {
         folder.remove(HOSTILE)
     } else {
-        // As the API server writes them: what YAML costs is nobody's concern here.
+        // They are written as JSON, as the API server does, because this does not measure the cost of YAML.
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         folder.write_text(HOSTILE, &list.to_string())
     }
@@ -154,7 +154,7 @@ impl<'a> Probe<'a> {
         Ok(probe)
     }
 
-    /// Gives it its other endpoint and waits until that one answers; none if that takes too long.
+    /// Switches to its other endpoint, and waits until that one answers; none if that takes too long.
     fn change(&mut self, patience: Duration) -> Result<Option<Duration>> {
         self.turn += 1;
         let (began, endpoint) = (Instant::now(), self.endpoint());

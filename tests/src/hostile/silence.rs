@@ -1,5 +1,5 @@
-//! Connections to a node's health checks that say nothing, too little, or do not listen: a load balancer's probe must be
-//! answered all the same.
+//! Connections to a node's health checks that send nothing or too little, or that read nothing. A load balancer's probe
+//! must be answered nevertheless.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -20,14 +20,14 @@ use crate::traffic::Protocol;
 
 const HEALTHZ: u16 = 10_256;
 const NODE_PORT: u16 = 32_123;
-/// What a load balancer waits for at most.
+/// How long a load balancer waits at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a connection has its turn.
+/// How often a connection may act.
 const TURNS_A_SECOND: usize = 20;
 const TURN: Duration = Duration::from_millis(50);
 
-/// How the health checks are besieged.
+/// How the health checks are attacked.
 #[derive(Clone, Copy, Debug)]
 pub struct Siege {
     /// Connections to each port at the same time.
@@ -36,18 +36,18 @@ pub struct Siege {
     pub probes: u32,
 }
 
-/// What a connection does that wants to stay.
+/// What a connection does to stay open.
 #[derive(Clone, Copy, Debug)]
 enum Manner {
-    /// Says nothing.
+    /// Sends nothing.
     Silent,
     /// Begins a request and never ends it.
     Unfinished,
     /// Sends a header, one letter a second.
     Slow,
-    /// Asks properly and keeps the connection.
+    /// Sends complete requests and keeps the connection.
     Kept,
-    /// Asks five hundred times and reads no answer.
+    /// Sends five hundred requests and reads no answer.
     Deaf,
 }
 
@@ -59,7 +59,7 @@ const MANNERS: [Manner; 5] = [
     Manner::Deaf,
 ];
 
-/// Besieges the node's own health check and one of a Service, and probes both meanwhile.
+/// Attacks the node's own health check and one of a Service, and probes both meanwhile.
 pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Duration, u32)) -> Result<Outcome> {
     let service = bare_service("edge", 10)
         .port("tcp", Protocol::Tcp, 80, 8080)
@@ -72,7 +72,7 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
     let node: IpAddr = stage.world.nodes[0].v4.into();
     let targets = [(HEALTHZ, "/healthz"), (HEALTHZ, "/livez"), (NODE_PORT, "/")];
     let targets = targets.map(|(port, path)| (SocketAddr::new(node, port), path));
-    // In peace they answer.
+    // Before the attack, they answer.
     for (to, path) in targets {
         probe(stage.client(), to, path).with_context(|| format!("{path} of {to} is not answered in peace"))?;
     }
@@ -105,7 +105,7 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
     })
 }
 
-/// Asks as a load balancer does; an error if no good answer comes in time.
+/// Sends a probe as a load balancer does. The error says that no good answer came in time.
 fn probe(from: &Namespace, to: SocketAddr, path: &str) -> Result<()> {
     let answer = from.run(|| -> io::Result<String> {
         let deadline = Instant::now() + PATIENCE;
@@ -129,7 +129,7 @@ fn probe(from: &Namespace, to: SocketAddr, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Connections that stay, and come again when they are closed.
+/// Connections that stay, and are opened again when they are closed.
 struct Besiegers {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<Result<Result<()>>>,
@@ -139,14 +139,14 @@ struct Besiegers {
 struct Besieger {
     manner: Manner,
     stream: Option<TcpStream>,
-    /// How often it had its turn.
+    /// How often it has acted.
     turn: usize,
-    /// So many turns it rests before it comes again.
+    /// How many turns it waits before it is opened again.
     rest: usize,
 }
 
 impl Besiegers {
-    /// Returns when all of them have come.
+    /// Starts them. Returns when all of them have connected once.
     fn start(from: &Namespace, to: SocketAddr, count: usize) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, (ready, is_ready)) = (Arc::clone(&stop), channel());
@@ -160,7 +160,7 @@ impl Besiegers {
             let mut all: Vec<Besieger> = (0..count).map(besieger).collect();
             while !stopped.load(Ordering::Relaxed) {
                 all.iter_mut().try_for_each(|besieger| besieger.go_on(to))?;
-                let _ = ready.send(()); // nobody listens after the first
+                let _ = ready.send(()); // only the first message has a receiver
                 thread::sleep(TURN);
             }
             Ok(())
@@ -169,7 +169,7 @@ impl Besiegers {
             thread.join().map_err(|_| anyhow!("a besieger panicked"))???;
             bail!("the siege of {to} has ended");
         }
-        // Their first words are read by now.
+        // After this time, the servers have read what they sent first.
         thread::sleep(Duration::from_millis(500));
         Ok(Self { stop, thread })
     }
@@ -198,11 +198,11 @@ impl Besieger {
     }
 }
 
-/// Does not wait until the connection stands: a server that takes none would hold all others up.
+/// Does not wait until the connection is established, because a server that accepts none would delay all others.
 fn begin_to_connect(to: SocketAddr, manner: Manner) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None).context("make a socket")?;
     if let Manner::Deaf = manner {
-        // What it does not read is soon too much for the way.
+        // With a small buffer, what it does not read soon fills the path.
         socket.set_recv_buffer_size(4096).context("make a small buffer")?;
     }
     match socket.connect(&to.into()) {
@@ -213,7 +213,7 @@ fn begin_to_connect(to: SocketAddr, manner: Manner) -> Result<TcpStream> {
     }
 }
 
-/// What a connection does in its turn; an error if it was closed, or does not stand yet.
+/// What a connection does in its turn. The error says that it was closed, or is not established yet.
 fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> io::Result<()> {
     const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: lb.example\r\n";
     let whole = [REQUEST, b"\r\n"].concat();
@@ -227,13 +227,13 @@ fn pester(manner: Manner, stream: &mut TcpStream, turn: usize) -> io::Result<()>
     };
     if !words.is_empty() {
         match stream.write(&words) {
-            // It has said as much as the other side takes, which is what it wants.
+            // It has sent as much as the other side accepts, which is its aim.
             Err(error) if error.kind() == ErrorKind::WouldBlock && turn > 0 => {}
             written => drop(written?),
         }
     }
     if let Manner::Deaf = manner {
-        // Whether it was closed shows without reading.
+        // This shows whether it was closed, without reading.
         return stream.take_error()?.map_or(Ok(()), Err);
     }
     match stream.read(&mut [0; 1024]) {

@@ -1,5 +1,5 @@
-//! A neighbour in the node's network namespace without CAP_NET_ADMIN, as an ordinary pod with `hostNetwork` is: whatever
-//! it takes, Tandem must start and do its work. Only another Tandem may hold it up, and is named then.
+//! A neighbour in the node's network namespace without CAP_NET_ADMIN, like an ordinary pod with `hostNetwork`. Whatever
+//! it takes, Tandem must start and work. Only another Tandem may keep it from starting, and is named then.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -35,16 +35,16 @@ const TABLES: [[&str; 2]; 4] = [
 ];
 const NOBODY: u32 = 65_534;
 
-/// Who squats.
+/// The kinds of neighbours.
 #[derive(Clone, Copy, Debug)]
 enum Who {
     /// An ordinary user without any capability.
     Nobody,
-    /// uid 0 of a pod: every capability but CAP_NET_ADMIN.
+    /// uid 0 of a pod: every capability except CAP_NET_ADMIN.
     Root,
 }
 
-/// Lets neighbours take what they can, starts Tandem, then a second one and one after a crash.
+/// Lets neighbours take what they can. Then starts Tandem, a second Tandem, and one after a crash.
 pub fn lock_squatted() -> Result<Outcome> {
     let world = World::new()?;
     let node = &world.node(1)?.namespace;
@@ -71,7 +71,7 @@ pub fn lock_squatted() -> Result<Outcome> {
         if let Some(what) = second_is_refused(&tandem, start()?)? {
             return Ok(Outcome::Bad(what));
         }
-        // What it held is free when it crashed, and not for the neighbour.
+        // After a crash, its lock is free for the next Tandem, but not for the neighbour.
         tandem.kill()?;
         tandem.restart()?;
         if let Err(error) = tandem.wait_ready() {
@@ -83,7 +83,7 @@ pub fn lock_squatted() -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// What is wrong with how a second one ended, if anything is.
+/// What is wrong with the end of the second one, if anything is.
 fn second_is_refused(first: &Tandem, mut second: Tandem) -> Result<Option<String>> {
     let pid = first.pid().context("tandem does not run")?.to_string();
     second.expect_error(&pid);
@@ -102,14 +102,14 @@ fn second_is_refused(first: &Tandem, mut second: Tandem) -> Result<Option<String
     Ok(None)
 }
 
-/// A thread that has given its rights away.
+/// A thread that has given up its rights.
 struct Squatter {
     stop: Sender<()>,
     thread: JoinHandle<Result<Result<()>>>,
 }
 
 impl Squatter {
-    /// Returns when it has taken what it can.
+    /// Starts it. Returns when it has taken what it can.
     fn start(node: &Namespace, who: Who) -> Result<Self> {
         let ((stop, is_stopped), (ready, is_ready)) = (channel(), channel());
         let thread = node.entrance().thread("squatter", move || -> Result<()> {
@@ -130,7 +130,7 @@ impl Squatter {
 }
 
 impl Who {
-    /// Gives up rights, those of this thread and of what it starts.
+    /// Gives up the rights of this thread and of the programs that it starts.
     fn become_it(self) -> Result<()> {
         let own = capabilities(None).context("ask for capabilities")?;
         let dropped = match self {
@@ -157,7 +157,7 @@ impl Who {
     }
 }
 
-/// Takes names, and tries to make tables; that must fail, or the test is none.
+/// Takes the names, and tries to make the tables. The latter must fail, or this test proves nothing.
 fn take_all() -> Result<Vec<UnixListener>> {
     for [family, table] in TABLES {
         let mut command = Command::new("nft");

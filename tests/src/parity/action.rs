@@ -1,4 +1,4 @@
-//! What a scenario makes and changes.
+//! What a scenario creates and changes.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use super::words::{families, protocol};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
-/// A pod: a namespace with servers, and a Pod object where it has an `app`.
+/// A pod: a namespace with servers, and a Pod object if it has an `app`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodPlan {
-    /// Its name, which its servers answer with.
+    /// Its name, with which its servers answer.
     pub name: String,
     /// Its node, 1 to 3.
     pub node: u8,
-    /// The label `app` of its object; without one there is no object.
+    /// The label `app` of its object. Without one there is no object.
     pub app: Option<String>,
 }
 
@@ -28,11 +28,11 @@ pub struct PodPlan {
 pub struct SlicePlan {
     /// The beginning of their names.
     pub name: String,
-    /// Their namespace, where it is not the common one.
+    /// Their namespace, if it is not the common one.
     pub namespace: Option<String>,
     /// The Service that they belong to.
     pub service: String,
-    /// Which of the two there are.
+    /// The families for which there is a slice.
     #[serde(default = "both", deserialize_with = "families")]
     pub families: Vec<Ip>,
     /// More labels.
@@ -50,25 +50,25 @@ pub struct SlicePlan {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlicePort {
-    /// The name that it has in the Service.
+    /// Its name in the Service.
     #[serde(default)]
     pub name: String,
-    /// Its number; without one it stands for nothing.
+    /// Its number. Without one the port is ignored.
     pub port: Option<u16>,
     /// Its transport.
     #[serde(default = "tcp", deserialize_with = "protocol")]
     pub protocol: Protocol,
 }
 
-/// An endpoint; conditions that are not said are left out.
+/// An endpoint. Conditions that are not given are left out.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointPlan {
-    /// The pod, or
+    /// The pod whose addresses it has, or
     pub pod: Option<String>,
     /// the node, whose own address it has.
     pub node: Option<u8>,
-    /// The node that it says it is on, where that is not the truth: another name, or `false` for none.
+    /// The node that it names, if that is not its real one: another name, or `false` for none.
     #[serde(default, rename = "node name")]
     pub node_name: NodeName,
     /// A condition.
@@ -77,22 +77,22 @@ pub struct EndpointPlan {
     pub serving: Option<bool>,
     /// A condition.
     pub terminating: Option<bool>,
-    /// Zones that it is hinted for.
+    /// The zones in its hints.
     pub zones: Option<Vec<String>>,
-    /// Nodes that it is hinted for.
+    /// The nodes in its hints.
     pub nodes: Option<Vec<String>>,
 }
 
-/// The node that an endpoint says it is on.
+/// The node that an endpoint names.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "Value")]
 pub enum NodeName {
-    /// That of its pod.
+    /// The node of its pod.
     #[default]
     True,
-    /// None.
+    /// No node.
     Missing,
-    /// This one.
+    /// This node.
     Other(String),
 }
 
@@ -112,21 +112,21 @@ impl TryFrom<Value> for NodeName {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "RawAction")]
 pub enum Action {
-    /// A merge patch of an object; its `status` goes where status goes.
+    /// A merge patch of an object. Its `status` is sent to the status subresource.
     Patch(Reference, Value),
     /// A new object.
     Create(Value),
-    /// An object less.
+    /// An object is deleted.
     Delete(Reference),
-    /// New or replaced slices.
+    /// Slices are created or replaced.
     Slice(SlicePlan),
-    /// Slices less.
+    /// Slices are deleted.
     Unslice(String),
     /// A merge patch of a Node.
     Node(u8, Value),
-    /// A Pod object in another state.
+    /// A Pod object changes its state.
     Pod(String, PodState),
-    /// A pod more.
+    /// A pod is added.
     AddPod(PodPlan),
 }
 
@@ -135,13 +135,13 @@ pub enum Action {
 pub struct Reference {
     /// For example `Service`.
     pub kind: String,
-    /// Its namespace, where it is not the common one.
+    /// Its namespace, if it is not the common one.
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
 }
 
-/// What a Pod object says of its pod.
+/// The state of a Pod object.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum PodState {

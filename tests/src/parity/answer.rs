@@ -1,4 +1,4 @@
-//! What came of a flow, and whether two worlds agree on it.
+//! The result of a flow, and whether two worlds agree on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,30 +8,30 @@ use std::time::Duration;
 use super::flow::{Expect, Sources};
 use crate::traffic::Outcome;
 
-/// A refusal within this time needed no packet to be sent again.
+/// If a refusal came within this time, no packet had to be sent again.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// What came of all requests of one flow in one world.
+/// The results of all requests of one flow in one world.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Who answered, and how often.
     pub by: BTreeMap<String, usize>,
     /// Which sources the servers saw.
     pub sources: BTreeSet<IpAddr>,
-    /// The other ends, by kind, and how often.
+    /// How often each other result occurred, by its kind.
     pub failed: BTreeMap<&'static str, usize>,
     refusals: Vec<Duration>,
 }
 
-/// What may be said of a flow besides its answer.
+/// What is known about a flow besides its answer.
 pub(super) struct Rule<'a> {
     pub(super) expect: &'a Expect,
     pub(super) sources: Sources,
-    /// The addresses of who sends.
+    /// The sender's addresses.
     pub(super) sender: &'a [IpAddr],
-    /// Whether it is a node: its own datagrams are refused by the call that sends them.
+    /// Whether the sender is a node. Its own datagrams are refused by the call that sends them.
     pub(super) from_node: bool,
-    /// Who answered flows before that must be answered by the same one.
+    /// The server that answered earlier flows and must answer this one.
     pub(super) stuck: Option<&'a str>,
 }
 
@@ -49,7 +49,7 @@ impl Answer {
         *self.failed.entry(outcome.kind()).or_default() += 1;
     }
 
-    /// Who answered, each once.
+    /// The servers that answered, each once.
     pub fn names(&self) -> BTreeSet<String> {
         self.by.keys().cloned().collect()
     }
@@ -60,7 +60,7 @@ impl Answer {
         names.next().filter(|_| self.by.len() == 1).map(String::as_str)
     }
 
-    /// Requests that ended in this way.
+    /// The number of requests with this result.
     pub(super) fn count(&self, kind: &str) -> usize {
         self.failed.get(kind).copied().unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl Answer {
         self.failed.keys().copied().collect()
     }
 
-    /// The time to refuse: that in the middle of all.
+    /// The median time of a refusal.
     pub(super) fn time_to_refuse(&self) -> Option<Duration> {
         let mut times = self.refusals.clone();
         times.sort_unstable();
@@ -80,7 +80,7 @@ impl Answer {
         self.time_to_refuse().map(|time| time < AT_ONCE)
     }
 
-    /// Whether it is what it was to be.
+    /// Whether it is as expected.
     pub(super) fn fits(&self, rule: &Rule) -> bool {
         let all = |kind: &str| self.by.is_empty() && self.failed.len() == 1 && self.count(kind) > 0;
         let answer = match rule.expect {
@@ -109,12 +109,12 @@ impl Answer {
         }
     }
 
-    /// Whether `other` is the same answer, as far as the rule asks, and comes as soon.
+    /// Whether `other` is the same answer, as far as the rule compares, and comes as soon.
     pub(super) fn agrees(&self, other: &Self, rule: &Rule) -> bool {
         self.says_the_same(other, rule) && self.is_at_once() == other.is_at_once()
     }
 
-    /// Whether `other` is the same refusal at once, where this one took its time.
+    /// Whether `other` is the same refusal, but at once, while this one was late.
     pub(super) fn is_refused_sooner_by(&self, other: &Self, rule: &Rule) -> bool {
         self.says_the_same(other, rule) && self.is_at_once() == Some(false) && other.is_at_once() == Some(true)
     }
@@ -126,7 +126,7 @@ impl Answer {
         } else {
             self.names() == other.names()
         };
-        // The node's address that a packet leaves with depends on where it goes.
+        // The address with which a packet leaves the node depends on its destination.
         let other_way = one_of && self.only() != other.only();
         let sources = match rule.sources {
             Sources::Any => true,

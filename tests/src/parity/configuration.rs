@@ -1,4 +1,4 @@
-//! What both programs are started with: the same `KubeProxyConfiguration`.
+//! The configuration of both programs: the same `KubeProxyConfiguration`.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,9 +9,9 @@ use crate::manifests;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(rename_all = "kebab-case")]
 pub enum Configuration {
-    /// Pods are told by their ranges: `detectLocalMode: ClusterCIDR`.
+    /// Pods are recognised by their ranges: `detectLocalMode: ClusterCIDR`.
     Base,
-    /// No range is given, so that nobody is known to be a pod.
+    /// No range is given, so no source is known to be a pod.
     NoDetector,
     /// `nftables.masqueradeAll`.
     MasqueradeAll,
@@ -19,9 +19,9 @@ pub enum Configuration {
     MasqueradeAllNoDetector,
     /// `detectLocalMode: NodeCIDR`.
     NodeCidr,
-    /// `detectLocalMode: BridgeInterface`; only pods `shell-N` hang on it.
+    /// `detectLocalMode: BridgeInterface`. Only pods `shell-N` are behind this interface.
     BridgeInterface,
-    /// `detectLocalMode: InterfaceNamePrefix`; all pods do.
+    /// `detectLocalMode: InterfaceNamePrefix`. All pods are behind such interfaces.
     InterfaceNamePrefix,
     /// NodePorts at every address of a node.
     NodePortAll,
@@ -31,11 +31,11 @@ pub enum Configuration {
 
 /// The nodes' second addresses, which their Node objects do not have.
 pub(super) const SECONDARY: [&str; 2] = ["198.18.0.0/24", "2001:db8:18::/64"];
-/// What the cable of `shell-N` is called on its node.
+/// The name of the cable of `shell-N` on its node.
 const SHELL_LINK: &str = "pod10";
 
 impl Configuration {
-    /// The name that scenarios know it by.
+    /// Its name in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -50,11 +50,12 @@ impl Configuration {
         }
     }
 
-    /// The file's content, without what names one node or program.
+    /// The content of the file, without what is specific to one node or program.
     pub fn build(self) -> Value {
         let mut file = manifests::configuration();
         file["detectLocalMode"] = json!("ClusterCIDR");
-        // kube-proxy would wait a second between two changes, which shows nothing here and takes minutes in all.
+        // Without this, kube-proxy would wait a second between two changes. That proves nothing here, and takes minutes
+        // in total.
         file["nftables"] = json!({ "minSyncPeriod": "10ms" });
         file["conntrack"] =
             json!({ "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s" });

@@ -1,4 +1,4 @@
-//! The list of intended differences, `docs/differences.md`: each is a heading `## key`, then the reason.
+//! The list of intended differences, `docs/differences.md`. Each is a heading `## key`, followed by the reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::flow::Expect;
 use super::scenario::Scenario;
 
-/// The entry that needs no word in a flow: Tandem refuses at once what kube-proxy refuses after a second. Whether
-/// kube-proxy's refusal is lost on its way depends on the path, so that no scenario could say it. The other way round
-/// is wrong.
+/// The entry that no flow names: Tandem refuses at once what kube-proxy refuses after a second. Whether kube-proxy's
+/// refusal is lost depends on the path, so no scenario can predict it. The opposite is wrong.
 pub(super) const REFUSED_SOONER: &str = "refused-sooner";
 
-/// How an entry that no flow can show begins to say why not.
+/// The beginning of a line that says why no flow can show an entry.
 const NO_FLOW: &str = "No flow:";
 
 /// The entries: their keys and texts.
@@ -32,7 +31,7 @@ fn parse(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Fails where a flow names an entry that does not exist.
+/// Fails if a flow names an entry that does not exist.
 pub fn check_keys(scenarios: &[Scenario], entries: &BTreeMap<String, String>) -> Result<()> {
     ensure!(
         entries.contains_key(REFUSED_SOONER),
@@ -52,7 +51,7 @@ pub fn check_keys(scenarios: &[Scenario], entries: &BTreeMap<String, String>) ->
     Ok(())
 }
 
-/// Fails where an entry has no reason, or no flow shows it and it does not say why not.
+/// Fails if an entry has no reason, or if no flow shows it and it does not say why.
 pub fn check_entries(scenarios: &[Scenario], entries: &BTreeMap<String, String>) -> Result<()> {
     for (key, reason) in entries {
         ensure!(!reason.is_empty(), "docs/differences.md: {key} has no reason");

@@ -1,4 +1,4 @@
-//! A flow: who sends what to whom, and what kube-proxy must make of it.
+//! A flow: the sender, the destination, and the result that kube-proxy must have.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,48 +16,48 @@ use crate::traffic::Protocol;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
-    /// Who sends them.
+    /// The sender.
     pub from: Place,
-    /// Where to.
+    /// The destination.
     pub to: Target,
-    /// Which port.
+    /// The port.
     pub port: u16,
     /// The transport.
     #[serde(default = "tcp", deserialize_with = "protocol")]
     pub protocol: Protocol,
-    /// Which families; those of the scenario if not said.
+    /// The families; by default those of the scenario.
     #[serde(default, deserialize_with = "some_families")]
     pub families: Option<Vec<Ip>>,
-    /// How many are sent at least.
+    /// The least number of requests.
     #[serde(default = "many")]
     pub requests: usize,
-    /// The port that all of them come from.
+    /// The source port of all of them.
     #[serde(default, rename = "source port")]
     pub source_port: Option<u16>,
-    /// How many bytes each request has, and its answer.
+    /// The size of each request and of its answer, in bytes.
     pub size: Option<usize>,
-    /// How many milliseconds pass between two requests; they are sent one after the other then.
+    /// The number of milliseconds between two requests. With it, they are sent one after the other.
     pub rest: Option<u64>,
     /// What is compared of the sources that servers saw.
     #[serde(default)]
     pub sources: Sources,
-    /// All flows with this word must be answered by the same server.
+    /// All flows with the same word must be answered by the same server.
     pub sticky: Option<String>,
-    /// What kube-proxy must make of it.
+    /// The result that kube-proxy must have.
     pub expect: Expect,
     /// Why Tandem differs here: an entry of `docs/differences.md`.
     pub intended: Option<String>,
-    /// What Tandem makes of it where it differs.
+    /// The result of Tandem, if it differs.
     pub tandem: Option<Expect>,
 }
 
-/// Who sends.
+/// The sender.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub enum Place {
-    /// A client outside the cluster, of two; what it sends to Services enters by this node.
+    /// One of two clients outside the cluster. Its packets to Services enter by this node.
     Client {
-        /// 1, or 2 for the other one.
+        /// 1, or 2 for the second client.
         number: u8,
         /// The node.
         by: u8,
@@ -68,17 +68,17 @@ pub enum Place {
     Pod(String),
 }
 
-/// Where to.
+/// The destination.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "Value")]
 pub enum Target {
     /// A Service's ClusterIP, `name` or `namespace/name`.
     ClusterIp(String),
-    /// The one that it had first in this scenario.
+    /// The first ClusterIP that the Service had in this scenario.
     OldClusterIp(String),
     /// A node's first address.
     Node(u8),
-    /// Its second one, which the Node object does not have.
+    /// A node's second address, which the Node object does not have.
     Secondary(u8),
     /// A pod.
     Pod(String),
@@ -86,7 +86,7 @@ pub enum Target {
     Literal(Vec<IpAddr>),
 }
 
-/// What is made of a flow.
+/// The result of a flow.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "Value")]
 pub enum Expect {
@@ -98,11 +98,11 @@ pub enum Expect {
     Partly(BTreeSet<String>),
     /// All are refused.
     Refused,
-    /// No sign of life.
+    /// No reaction at all.
     Dropped,
-    /// An error says that there is no way there: nobody took it for a Service's.
+    /// An error says that there is no route: no program treated it as a Service's packet.
     Unreachable,
-    /// Whatever: only agreement counts.
+    /// Anything. Only agreement counts.
     Any,
 }
 
@@ -110,14 +110,14 @@ pub enum Expect {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sources {
-    /// The same ones.
+    /// They must be the same.
     #[default]
     Same,
-    /// The same ones, and nothing but the sender's own address.
+    /// They must be the same, and only the sender's own address.
     Kept,
-    /// The same ones, and the sender's own address is none of them.
+    /// They must be the same, without the sender's own address.
     Masqueraded,
-    /// Nothing.
+    /// Nothing is compared.
     Any,
 }
 
@@ -135,7 +135,7 @@ impl Place {
         }
     }
 
-    /// The node that it enters by, where it comes from outside.
+    /// The node by which it enters, if it comes from outside.
     pub(super) fn entry(&self) -> u8 {
         match self {
             Self::Client { by, .. } => *by,
@@ -154,7 +154,7 @@ impl Target {
 }
 
 impl Expect {
-    /// The servers that are named.
+    /// The servers that are expected to answer.
     pub fn names(&self) -> Option<&BTreeSet<String>> {
         match self {
             Self::Answers(names) | Self::OneOf(names) | Self::Partly(names) => Some(names),

@@ -1,5 +1,5 @@
-//! Carries TCP connections to an address of one namespace on to the same address of another: how the second world
-//! reaches the API server of the first.
+//! Relays TCP connections to an address of one namespace to the same address of another. The second world reaches the
+//! API server of the first like this.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::netns::{Entrance, Namespace};
 
-/// Takes connections until it is dropped. Those that stand end with either of their ends.
+/// Accepts connections until it is dropped. An established connection ends when one of its ends does.
 #[derive(Debug)]
 pub(super) struct Forwarder {
     stop: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ impl Forwarder {
                     if stopped.load(Ordering::Relaxed) {
                         break;
                     }
-                    // A connection that could not be carried on is closed; its client tries again.
+                    // If a connection cannot be relayed, it is closed, and its client tries again.
                     let _ = near.map_err(Into::into).and_then(|near| carry(near, &towards, address));
                 }
             })
@@ -48,7 +48,7 @@ impl Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // It waits for a connection.
+        // It waits for a connection, so this wakes it.
         let _ = self.at.run(|| TcpStream::connect(self.address));
     }
 }

@@ -1,4 +1,4 @@
-//! Sending the requests of a flow.
+//! Sends the requests of a flow.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,29 +9,29 @@ use super::answer::Answer;
 use super::flow::{Expect, Flow};
 use crate::traffic::{Protocol, Request};
 
-/// How long a request waits where nothing comes back: packets here take less than a millisecond.
+/// How long a request waits if no answer is expected. Packets here take less than a millisecond.
 const SILENCE: Duration = Duration::from_millis(400);
-/// The same where the answer may be an ICMPv6 error to a TCP socket that is still in its call to connect: the kernel
-/// passes that over, and the first packet is sent again after a second.
+/// The same if the answer may be an ICMPv6 error for a TCP socket that is still in its call to connect. The kernel
+/// ignores that error, and the first packet is sent again after a second.
 const LATE: Duration = Duration::from_millis(1400);
-/// The same for a request with a size. Many that carry much at once on a slow machine take each other's time: one that was
-/// given up soon would be followed by more, and none would come to its end.
+/// The same for a request with a size. On a slow machine, many large requests at once slow each other down. If one was
+/// given up soon, more would follow, and none would finish.
 const BULKY: Duration = Duration::from_secs(4);
-/// So many requests are enough to see that all end with the same error.
+/// After this many requests with the same error, no more are sent.
 const REFUSED: usize = 8;
-/// So many requests without an answer are enough to call it silence.
+/// After this many requests without an answer, the flow counts as silent.
 const SILENT: usize = 3;
-/// Endpoints are picked by chance: so many times the requests are sent where one of them has not answered yet.
+/// Endpoints are picked at random. If one of them has not answered yet, the requests are sent up to this many times.
 const PATIENCE: usize = 4;
 
-/// What is to be expected, which says how to ask soonest; whatever comes is what counts.
+/// The expected result, which decides how to ask in the shortest time. Only the real result counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Likely {
-    /// One soon after the other.
+    /// Answers, each of which comes soon.
     Answers,
-    /// Some that take their time.
+    /// Results that take some time.
     Delays,
-    /// Nothing at all.
+    /// No result at all.
     Silence,
 }
 
@@ -86,7 +86,7 @@ impl Question {
         }
     }
 
-    /// Sends the requests from the namespace that the calling thread is in.
+    /// Sends the requests from the namespace of the calling thread.
     pub(super) fn ask(&self) -> Answer {
         let mut answer = Answer::default();
         if self.one_at_a_time {
@@ -102,7 +102,7 @@ impl Question {
             }
         }
         if answer.count("timed out") > 0 && !answer.by.is_empty() {
-            self.all_at_once(self.requests, &mut answer); // some come through: all that do shall be seen
+            self.all_at_once(self.requests, &mut answer); // some get an answer, and all of these servers should be seen
         }
         for _ in 1..PATIENCE {
             let seen = answer.names();
@@ -114,7 +114,7 @@ impl Question {
         answer
     }
 
-    /// Sends up to so many, one after the other; stops after one that was not answered. Gives their number.
+    /// Sends up to this number, one after the other, and stops after one that was not answered. Returns their number.
     fn until_silence(&self, count: usize, answer: &mut Answer) -> usize {
         for number in 1..=count {
             if let Some(rest) = self.rest {
@@ -137,7 +137,8 @@ impl Question {
         }
     }
 
-    /// Threads begin in the namespace of the one that starts them. Those that carry much go one after the other.
+    /// Sends them on threads, which begin in the namespace of the calling thread. Large requests are sent one after the
+    /// other.
     fn all_at_once(&self, count: usize, answer: &mut Answer) {
         if self.bulky {
             return self.one_by_one(count, answer);

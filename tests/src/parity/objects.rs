@@ -1,4 +1,4 @@
-//! The objects of a scenario at the API server: made, changed, and gone afterwards.
+//! Makes and changes the objects of a scenario at the API server, and removes them afterwards.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,17 +17,17 @@ use crate::cluster::{path, pod_object};
 use crate::eventually;
 use crate::stage::Ip;
 
-/// The namespace of everything that does not say another one.
+/// The namespace of all objects without another one.
 pub(super) const NAMESPACE: &str = "parity";
-/// How long controllers may take to clear away what a scenario left.
+/// How long controllers may take to remove what a scenario left.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What scenarios may change of a Node and what is put back: the sections with fields of their own.
+/// The sections of a Node that scenarios may change, and that are restored.
 const NODE_SECTIONS: [&str; 3] = ["/metadata/labels", "/metadata/annotations", "/spec"];
 
 /// What a scenario has made so far.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    /// Where the pods are, in both worlds.
+    /// The slots of the pods, the same in both worlds.
     pods: BTreeMap<String, SlotKey>,
     taken: [u8; 3],
     /// Paths of objects, in the order in which they were made.
@@ -39,7 +39,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Does what an action says.
+    /// Carries out an action.
     pub(super) fn act(&mut self, twins: &mut Twins, action: &Action) -> Result<()> {
         let done = match action {
             Action::Patch(object, change) => path_of(object).and_then(|at| patch_both(twins, &at, change)),
@@ -55,12 +55,12 @@ impl Objects {
         self.learn(twins)
     }
 
-    /// Where a pod is.
+    /// The slot of a pod.
     pub(super) fn slot(&self, name: &str) -> Option<SlotKey> {
         self.pods.get(name).copied().or_else(|| shell_slot(name))
     }
 
-    /// A Service's ClusterIP of a family: the first one, or the one that it has or had last.
+    /// A Service's ClusterIP of a family: the first one, or the present or last one.
     pub(super) fn cluster_ip(&self, service: &str, first: bool, family: Ip) -> Result<IpAddr> {
         let known = self.addresses.get(&full_name(service));
         let known = known.with_context(|| format!("there is no Service {service}"))?;
@@ -69,7 +69,7 @@ impl Objects {
             .with_context(|| format!("Service {service} has no ClusterIP of {family:?}"))
     }
 
-    /// Makes an object; without a namespace it gets the common one.
+    /// Creates an object. Without a namespace it gets the common one.
     pub(super) fn create(&mut self, twins: &Twins, object: &Value) -> Result<()> {
         let mut object = object.clone();
         let kind = object["kind"].as_str().context("an object without a kind")?.to_owned();
@@ -106,7 +106,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Gives a pod its place, and an object where it has an `app`.
+    /// Gives a pod its slot, and an object if it has an `app`.
     pub(super) fn add_pod(&mut self, twins: &mut Twins, pod: &PodPlan) -> Result<()> {
         ensure!((1..=3).contains(&pod.node), "there is no node {} (1, 2, 3)", pod.node);
         let taken = &mut self.taken[usize::from(pod.node) - 1];
@@ -155,7 +155,7 @@ impl Objects {
         gone.iter().try_for_each(|at| twins.api().delete(at, &json!({})))
     }
 
-    /// Changes a Node; it is put back in the end.
+    /// Changes a Node. It is restored at the end.
     pub(super) fn change_node(&mut self, twins: &Twins, number: u8, change: &Value) -> Result<()> {
         let at = path("Node", "", &format!("node{number}"))?;
         if let Entry::Vacant(unknown) = self.nodes.entry(number) {
@@ -184,7 +184,7 @@ impl Objects {
         for (service, known) in &mut self.addresses {
             let (namespace, name) = service.split_once('/').unwrap_or((NAMESPACE, service));
             let Ok(object) = twins.api().get(&path("Service", namespace, name)?) else {
-                continue; // deleted: those that it had stay known
+                continue; // it was deleted, so its last ones stay known
             };
             let list = object["spec"]["clusterIPs"].as_array().into_iter().flatten();
             let addresses = list.filter_map(|address| address.as_str()?.parse().ok());
@@ -205,7 +205,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Removes everything, and puts Nodes back; returns when nothing is left.
+    /// Removes everything, and restores Nodes. Returns when nothing is left.
     pub(super) fn clear(self, twins: &Twins) -> Result<()> {
         let api = twins.api();
         for at in self.made.iter().rev() {
@@ -236,7 +236,7 @@ impl Objects {
         for namespace in &self.namespaces {
             let (pods, slices) = (path("Pod", namespace, "")?, path("EndpointSlice", namespace, "")?);
             let is_empty = || {
-                // The controller may make one more before it learns that its Service is gone.
+                // The controller may make one more before it sees that its Service is gone.
                 api.call(Method::DELETE, &slices, None).ok()?;
                 let empty = |at: &str| {
                     api.get(at)
@@ -251,7 +251,7 @@ impl Objects {
     }
 }
 
-/// Where an object lies that may leave its namespace out.
+/// The path of an object whose namespace may be left out.
 fn path_of(object: &Reference) -> Result<String> {
     let namespace = object.namespace.as_deref().unwrap_or(NAMESPACE);
     path(
@@ -261,7 +261,7 @@ fn path_of(object: &Reference) -> Result<String> {
     )
 }
 
-/// A merge patch, each part of it where the API server takes it.
+/// Sends a merge patch, each part to the resource that accepts it.
 fn patch_both(twins: &Twins, at: &str, change: &Value) -> Result<()> {
     let Value::Object(fields) = change else {
         bail!("with: not an object: {change}");
@@ -277,7 +277,7 @@ fn patch_both(twins: &Twins, at: &str, change: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The merge patch that leads from one object back to another, one level deep.
+/// The merge patch from one object back to another, one level deep.
 fn way_back(now: &Value, before: &Value) -> Value {
     let keys = |value: &Value| {
         value

@@ -8,28 +8,28 @@ use super::answer::Answer;
 /// A flow of one family, answered in both worlds.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The scenario, and its configuration where that is not the base.
+    /// The scenario, with its configuration if that is not the base.
     pub scenario: String,
     /// The flow.
     pub flow: String,
-    /// What kube-proxy made of it.
+    /// kube-proxy's result.
     pub theirs: Answer,
-    /// What Tandem made of it.
+    /// Tandem's result.
     pub ours: Answer,
-    /// What is to be said of that.
+    /// The comparison of the two.
     pub verdict: Verdict,
 }
 
-/// What is to be said of two answers.
+/// The comparison of two answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// They agree.
     Same,
-    /// They differ as they are to, for the reason of that name.
+    /// They differ as intended, for the reason with this key.
     Intended(String),
-    /// They differ, and should not; or do not, and should.
+    /// They differ and should not, or they are the same and should differ.
     Wrong(String),
-    /// kube-proxy itself did something else than the scenario says.
+    /// kube-proxy's result is not the one that the scenario expects.
     Broken(String),
 }
 
@@ -38,11 +38,11 @@ pub enum Verdict {
 pub struct Report {
     /// All lines of the table.
     pub rows: Vec<Row>,
-    /// Scenarios that could not be walked, and why; flows of the untouched Service that were interrupted.
+    /// Scenarios that could not be run, and why; and flows of the untouched Service that were interrupted.
     pub failures: Vec<String>,
-    /// Steps, of which those whose clients enter by different nodes count once for each.
+    /// The number of steps. If clients enter by different nodes, a step counts once for each.
     pub steps: usize,
-    /// Steps after which Tandem needed to be asked again.
+    /// Steps after which Tandem had to be asked again.
     pub asked_again: usize,
     /// Requests to the Service that nobody touches.
     pub untouched_requests: u64,
@@ -55,7 +55,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything is as it should be, and there was something.
+    /// Whether everything is right, and something was compared.
     pub fn is_good(&self) -> bool {
         let good = |row: &Row| matches!(row.verdict, Verdict::Same | Verdict::Intended(_));
         !self.rows.is_empty()
@@ -66,12 +66,13 @@ impl Report {
             && self.untouched_requests > 0
     }
 
-    /// Whether Tandem learnt of changes later than kube-proxy in more than 2 % of the steps. A run of few may have one.
+    /// Whether Tandem saw changes later than kube-proxy in more than 2 % of the steps. In a short run, one such step is
+    /// allowed.
     fn is_often_asked_again(&self) -> bool {
         self.asked_again > (self.steps / 50).max(1)
     }
 
-    /// The lines that are not as they should be.
+    /// The lines that are wrong.
     pub fn wrong(&self) -> String {
         let wrong = |row: &&Row| matches!(row.verdict, Verdict::Wrong(_) | Verdict::Broken(_));
         let rows: Vec<Row> = self.rows.iter().filter(wrong).cloned().collect();
@@ -95,7 +96,7 @@ impl Report {
     }
 }
 
-/// The lines below each other.
+/// The lines as a table.
 pub fn table(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         [
@@ -114,7 +115,7 @@ pub fn heading() -> String {
     lines(&[["scenario", "flow", "kube-proxy", "tandem", "same / intended / WRONG"].map(str::to_owned)])
 }
 
-/// At least so wide, so that most lines of all scenarios stand below each other.
+/// The least widths of the columns, so that most lines are aligned.
 const WIDTHS: [usize; 4] = [34, 62, 34, 34];
 
 fn lines(cells: &[[String; 5]]) -> String {

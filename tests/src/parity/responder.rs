@@ -1,4 +1,5 @@
-//! A pod's servers, all on one thread: there are many pods, in two worlds. They take new names when pods do.
+//! A pod's servers. They all run on one thread, because there are many pods in two worlds. They can change their name
+//! when the pod does.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,23 +18,23 @@ use crate::fleet::{OTHER, TARGET};
 use crate::netns::Namespace;
 use crate::traffic::sctp;
 
-/// How soon a thread notices that it shall stop.
+/// How soon a thread notices that it should stop.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
-/// How long a packet that was announced may take to be read.
+/// How long reading a packet may take after it was announced.
 const MOMENT: Duration = Duration::from_millis(20);
-/// Where one listens, over TCP, that reads all that a client has to say and sends back as much.
+/// The TCP port of the server that reads everything that a client sends, and sends back as much.
 const BULK: u16 = 7070;
-/// The most bytes of a datagram: a socket's buffer must hold those of many clients.
+/// The largest datagram in bytes. A socket's buffer must hold those of many clients.
 pub(super) const LARGEST_UDP: usize = 9000;
-/// The most bytes of a client that is read to its end.
+/// The largest number of bytes from a client that is read to its end.
 pub(super) const LARGEST_TCP: usize = 1 << 20;
-/// How long a client of that kind may keep all others waiting.
+/// How long such a client may keep all others waiting.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Servers on these addresses: TCP, UDP and SCTP, ports [`TARGET`] and [`OTHER`]. They end when it is dropped.
+/// Servers on these addresses: TCP, UDP and SCTP, ports [`TARGET`] and [`OTHER`]. Dropping this ends them.
 #[derive(Debug)]
 pub(super) struct Responder {
     name: Arc<Mutex<String>>,
@@ -49,12 +50,12 @@ enum Ear {
 }
 
 impl Responder {
-    /// Starts them; they listen when this returns.
+    /// Starts them. They listen when this returns.
     pub(super) fn start(namespace: &Namespace, addresses: [IpAddr; 2]) -> Result<Self> {
         Self::start_nice(namespace, addresses, 0)
     }
 
-    /// The same where others may have the processor before them.
+    /// The same with a lower priority for the processor.
     pub(super) fn start_nice(namespace: &Namespace, addresses: [IpAddr; 2], nice: i32) -> Result<Self> {
         let (name, stop) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicBool::new(false)));
         let (named, stopped) = (Arc::clone(&name), Arc::clone(&stop));
@@ -80,12 +81,12 @@ impl Responder {
         })
     }
 
-    /// What they answer with from now on.
+    /// Sets the name with which they answer from now on.
     pub(super) fn rename(&self, name: &str) {
         name.clone_into(&mut self.name.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets them stop, without waiting for it.
+    /// Asks them to stop, without waiting for it.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -148,14 +149,14 @@ fn serve(ears: &[(u16, Ear)], name: &Mutex<String>, stop: &AtomicBool) {
             let name = name.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let suffix = if *port == OTHER { "-other" } else { "" };
             let speak = |source: SocketAddr| format!("{name}{suffix} {source}\n");
-            // Errors are those of clients that went away.
+            // Errors come from clients that went away.
             let _ = ear.answer(speak);
         }
     }
 }
 
 impl Ear {
-    /// Answers all that wait.
+    /// Answers all requests that wait.
     fn answer(&self, speak: impl Fn(SocketAddr) -> String) -> io::Result<()> {
         match self {
             Self::Stream(listener) => loop {
@@ -178,7 +179,7 @@ impl Ear {
     }
 }
 
-/// Reads to the end and sends back as much.
+/// Reads everything and sends back as much.
 fn echo(mut connection: &Socket, answer: String) -> io::Result<()> {
     connection.set_read_timeout(Some(PAUSE))?;
     connection.set_write_timeout(Some(PAUSE))?;
@@ -187,7 +188,7 @@ fn echo(mut connection: &Socket, answer: String) -> io::Result<()> {
     connection.write_all(&padded(answer, question.len()))
 }
 
-/// The answer, with blanks after it where the question was longer.
+/// The answer, filled with blanks to the length of the question.
 fn padded(answer: String, length: usize) -> Vec<u8> {
     let mut bytes = answer.into_bytes();
     bytes.resize(length.max(bytes.len()), b'\n');

@@ -1,4 +1,4 @@
-//! A scenario as its file says it; see `tests/data/parity/README.md`.
+//! A scenario as it is in its file; see `tests/data/parity/README.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use super::words::families;
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
-/// One file: objects, what is changed, and the flows that are sent.
+/// One file: objects, changes, and the flows that are sent.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -27,16 +27,16 @@ pub struct Scenario {
     pub title: String,
     /// The rule of kube-proxy that it covers.
     pub source: String,
-    /// What both programs are started with; it is walked once for each.
+    /// The configurations. The scenario is run once with each.
     #[serde(default = "base")]
     pub configurations: Vec<Configuration>,
     /// The families of all its flows that do not say their own.
     #[serde(default = "both", deserialize_with = "families")]
     pub families: Vec<Ip>,
-    /// Pods that are there from the start.
+    /// Pods that exist from the start.
     #[serde(default)]
     pub pods: Vec<PodPlan>,
-    /// What Node objects have in addition.
+    /// What is added to Node objects.
     #[serde(default)]
     pub nodes: BTreeMap<u8, NodePlan>,
     /// Objects as the API server takes them.
@@ -49,7 +49,7 @@ pub struct Scenario {
     pub steps: Vec<Step>,
 }
 
-/// What a Node object has in addition.
+/// What is added to a Node object.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodePlan {
@@ -61,7 +61,7 @@ pub struct NodePlan {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// What the step is about, where there are several.
+    /// What the step is about, if there are several.
     #[serde(default)]
     pub title: String,
     /// The changes, in order.
@@ -72,7 +72,7 @@ pub struct Step {
     pub flows: Vec<Flow>,
 }
 
-/// Where the scenarios lie.
+/// The folder of the scenarios.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/parity")
 }
@@ -96,7 +96,7 @@ pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
         .collect()
 }
 
-/// Reads a file's text; an error names the field.
+/// Reads the text of a file. An error names the field.
 pub fn parse(name: &str, text: &str) -> Result<Scenario> {
     let options = serde_saphyr::options! { with_snippet: false };
     let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| anyhow!("{error}"))?;
@@ -131,13 +131,13 @@ impl Scenario {
         }
     }
 
-    /// How many answers it compares in all its configurations.
+    /// The number of answers that it compares in all its configurations.
     pub fn size(&self) -> usize {
         let flows = self.flows().map(|(_, flow)| self.families_of(flow).len());
         flows.sum::<usize>() * self.configurations.len()
     }
 
-    /// What no type says: names that are used must have been given.
+    /// Checks what types cannot express: every name that is used must be defined.
     fn check(&self) -> Result<()> {
         ensure!(!self.configurations.is_empty(), "configurations: none");
         ensure!(self.size() > 0, "steps: no flow at all");
@@ -182,12 +182,12 @@ impl Scenario {
     }
 }
 
-/// The pods that are always there.
+/// The pods that always exist.
 pub(super) fn shells() -> impl Iterator<Item = (u8, String)> {
     (1..=3).map(|number| (number, format!("shell-{number}")))
 }
 
-/// Names that servers can answer with.
+/// The names with which servers can answer.
 fn servers(pods: &BTreeSet<String>) -> BTreeSet<String> {
     let hosts = (1..=3).map(|number| format!("host-{number}"));
     let all: Vec<String> = pods

@@ -1,4 +1,4 @@
-//! One of two worlds: the same nodes, pods and clients with the same addresses. kube-proxy has one, Tandem the other.
+//! One of two worlds with the same nodes, pods, clients and addresses. kube-proxy works in one, Tandem in the other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use crate::node::{Node, Pod};
 use crate::stage::Ip;
 use crate::topology::CLIENT;
 
-/// The number of the slot that is a node itself.
+/// The slot number of a node itself.
 const HOST: u8 = 0;
 /// The number of `shell-N` among the pods of its node.
 const SHELL: u8 = 10;
-/// The first number of the pods of scenarios; 11 is a pod of the Service that nobody touches, 9 its client.
+/// The first number of the scenarios' pods. 11 is a pod of the untouched Service, 9 is its client.
 pub(super) const FIRST: u8 = 12;
 
-/// A place for a pod: its node and its number there.
+/// A slot for a pod: its node and its number there.
 pub(super) type SlotKey = (u8, u8);
 
 /// A world.
@@ -35,7 +35,7 @@ pub(super) struct Side {
     slots: BTreeMap<SlotKey, Slot>,
 }
 
-/// A pod's namespace with its servers; pods of later scenarios take it over.
+/// A namespace for a pod, with its servers. Pods of later scenarios use it again.
 #[derive(Debug)]
 struct Slot {
     place: Pod,
@@ -43,7 +43,7 @@ struct Slot {
 }
 
 impl Side {
-    /// Adds what both worlds have in addition: second addresses, shells, servers on the nodes.
+    /// Adds what is the same in both worlds: second addresses, shells, servers on the nodes.
     pub(super) fn new(program: &'static str, nodes: Vec<Node>, client: Namespace, fabric: Fabric) -> Result<Self> {
         let mut side = Self {
             program,
@@ -58,7 +58,7 @@ impl Side {
         side.lead_nowhere()?;
         for (number, node) in (1..).zip(&side.nodes) {
             let [v4, v6] = secondary(number);
-            // Nothing is sent from it by itself.
+            // The node does not send from this address unless it is told to.
             node.namespace.ip(&format!(
                 "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad preferred_lft 0\n"
             ))?;
@@ -74,8 +74,8 @@ impl Side {
         Ok(side)
     }
 
-    /// Answers what nobody took for a Service's address with an error. The routing would do so too, but only once a second
-    /// to each sender.
+    /// Answers packets with an error if no program treated them as a Service's. The routing would do so too, but only
+    /// once a second for each sender.
     fn lead_nowhere(&self) -> Result<()> {
         let fabric = &self.fabric.namespace;
         fabric.cable("nowhere", &[], fabric, "nobody", &[])?;
@@ -94,7 +94,7 @@ impl Side {
             .with_context(|| format!("there is no node {number}"))
     }
 
-    /// Gives a slot a name, and makes it where it is not there yet.
+    /// Gives a slot a name. Makes the slot if it does not exist yet.
     pub(super) fn serve(&mut self, slot: SlotKey, name: &str) -> Result<()> {
         if !self.slots.contains_key(&slot) {
             let (number, pod) = slot;
@@ -126,7 +126,7 @@ impl Side {
         self.pod((number, SHELL))
     }
 
-    /// Where a flow comes from, and the addresses that are its sender's own.
+    /// The namespace that a flow comes from, and the sender's own addresses.
     pub(super) fn sender(&self, from: &Place, slot: Option<SlotKey>, family: Ip) -> Result<(Namespace, Vec<IpAddr>)> {
         Ok(match from {
             Place::Client { number: 1, .. } => (self.client.clone(), vec![family.of(CLIENT)]),
@@ -151,12 +151,12 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // All at once, not one after the other.
+        // All are asked to stop at once, not one after the other.
         self.slots.values().for_each(|slot| slot.servers.stop());
     }
 }
 
-/// Where `shell-N` is.
+/// The slot of `shell-N`.
 pub(super) fn shell_slot(name: &str) -> Option<SlotKey> {
     let number = name.strip_prefix("shell-")?.parse().ok()?;
     (1..=3).contains(&number).then_some((number, SHELL))

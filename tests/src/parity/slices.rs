@@ -10,7 +10,7 @@ use super::side::SlotKey;
 use super::twins::Twins;
 use crate::stage::Ip;
 
-/// What the slice of this family is called.
+/// The name of the slice of this family.
 pub(super) fn name(slice: &str, family: Ip) -> String {
     format!("{slice}-{}", family.of(["ipv4", "ipv6"]))
 }

@@ -1,4 +1,4 @@
-//! What the scenarios' files and the list of differences must be like. No root, no network.
+//! Checks the scenarios' files and the list of differences. No root, no network.
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -1,5 +1,5 @@
-//! One control plane, two worlds of the same shape: the real kube-proxy on the nodes of one, Tandem on those of the other.
-//! Both follow the same objects at the same time.
+//! One control plane and two worlds of the same shape, with the real kube-proxy on the nodes of one, and Tandem on
+//! those of the other. Both follow the same objects at the same time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -27,11 +27,11 @@ use crate::traffic::{Protocol, Request};
 const NODES: u8 = 3;
 /// The namespace of the runner's own objects.
 pub(super) const OWN: &str = "parity-own";
-/// A Service that changes with every step, and nothing else does with it.
+/// A Service that the runner changes after every step. It has no other purpose.
 const MARKER: &str = "marker";
-/// How long a program may take to start, or to see a change.
+/// How long a program may take to start, or to follow a change.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long kube-proxy may take to know the ranges of ClusterIPs, and how often it is started for that.
+/// How long kube-proxy may take to know the ranges of ClusterIPs before it is started again.
 const RANGES: Duration = Duration::from_secs(5);
 const TRIES: usize = 3;
 
@@ -40,7 +40,7 @@ const TRIES: usize = 3;
 pub(super) struct Twins {
     tandems: Vec<Tandem>,
     proxies: Vec<Program>,
-    /// kube-proxy's, then Tandem's.
+    /// kube-proxy's world, then Tandem's.
     pub(super) sides: [Side; 2],
     pub(super) cluster: Cluster,
     marks: u16,
@@ -49,7 +49,7 @@ pub(super) struct Twins {
 }
 
 impl Twins {
-    /// Starts the control plane and makes both worlds; nothing makes Services work yet.
+    /// Starts the control plane and makes both worlds. No program makes Services work yet.
     pub(super) fn start() -> Result<Self> {
         let cluster = Cluster::start(NODES)?;
         let theirs = Side::new(
@@ -110,8 +110,8 @@ impl Twins {
         (1..=NODES).try_for_each(|number| self.teach_ranges(number, &file))
     }
 
-    /// kube-proxy writes the ranges of ServiceCIDRs down when it writes everything. One that lists them after it has done so
-    /// for the first time, as happens on a busy machine, does without them for an hour. It is then started again.
+    /// kube-proxy writes the ranges of ServiceCIDRs only in a full sync. If it lists them after its first sync, as
+    /// happens on a busy machine, it does without them for an hour. Then it is started again.
     fn teach_ranges(&mut self, number: u8, file: &Value) -> Result<()> {
         for _ in 0..TRIES {
             let node = &self.sides[0].node(number)?.namespace;
@@ -136,7 +136,7 @@ impl Twins {
         Ok(())
     }
 
-    /// Stops both programs and takes their tables away.
+    /// Stops both programs and removes their tables.
     pub(super) fn stop_programs(&mut self) -> Result<()> {
         self.proxies.clear();
         let judged: Vec<Result<()>> = self.tandems.drain(..).map(Tandem::finish).collect();
@@ -151,7 +151,7 @@ impl Twins {
         judged.into_iter().collect()
     }
 
-    /// Fails where one of them has ended, or where a Tandem has logged an error.
+    /// Fails if one of them has ended, or if a Tandem has logged an error.
     pub(super) fn check_programs(&mut self) -> Result<()> {
         self.proxies.iter_mut().try_for_each(Program::check)?;
         for tandem in &self.tandems {
@@ -161,7 +161,7 @@ impl Twins {
         Ok(())
     }
 
-    /// Hands the clients' packets to Services to this node, in both worlds.
+    /// Sends the clients' packets for Services to this node, in both worlds.
     pub(super) fn enter_by(&mut self, number: u8) -> Result<()> {
         if self.entry != number {
             for side in &self.sides {
@@ -172,7 +172,7 @@ impl Twins {
         Ok(())
     }
 
-    /// Makes the marker; its endpoint is the same pod in both worlds.
+    /// Makes the marker. Its endpoint is the same pod in both worlds.
     fn plant(&self) -> Result<()> {
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OWN } });
         self.api().create(&namespace)?;
@@ -186,8 +186,8 @@ impl Twins {
         Ok(())
     }
 
-    /// Waits until every node of both worlds has programmed all that was changed at the API server before: a later
-    /// change of a Service and its slices is there. What controllers make of a change may come later.
+    /// Waits until every node of both worlds has programmed all changes that were made at the API server before: a
+    /// later change of a Service and its slices has arrived. Controllers may react to a change later.
     pub(super) fn settle(&mut self) -> Result<()> {
         self.marks += 1;
         let (port, target) = (
@@ -227,7 +227,7 @@ impl Twins {
 
 impl Drop for Twins {
     fn drop(&mut self) {
-        // An error that is on its way says more than what Tandems say of themselves when they are dropped.
+        // An error that is being returned says more than what Tandems report when they are dropped.
         for tandem in self.tandems.drain(..) {
             if let Err(error) = tandem.finish() {
                 eprintln!("tandem: {error:#}");
@@ -236,8 +236,8 @@ impl Drop for Twins {
     }
 }
 
-/// Makes a dual-stack Service with these ports and their targets, whose slices the controllers leave alone; its
-/// endpoints have an address of each family and are on the nodes of these names.
+/// Makes a dual-stack Service with these ports and their targets. Controllers make no slices for it. Its endpoints have
+/// an address of each family, and are on the nodes with these names.
 pub(super) fn make_fixed(
     api: &Api,
     name: &str,

@@ -1,4 +1,4 @@
-//! A Service that no scenario touches, in Tandem's world: its connections and requests must not notice anything.
+//! A Service in Tandem's world that no scenario touches. Its connections and requests must notice nothing.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,17 +17,17 @@ use crate::node::Pod;
 use crate::traffic::{Protocol, Request, Server, Stream};
 
 const NAME: &str = "calm";
-/// Loops and servers take what the measurements leave of the processors, not the other way round.
+/// The loops and servers use only processor time that the measurements leave, not the other way round.
 const NICE: i32 = 10;
-/// Where a server listens that sends everything back.
+/// The port of a server that sends everything back.
 const ECHO: u16 = 7000;
-/// The loops get little of a busy machine's time.
+/// How long a request may take. The loops get little time on a busy machine.
 const WAIT: Duration = Duration::from_secs(4);
-/// The same for a datagram, which nobody sends again.
+/// The same for a datagram, which is not sent again.
 const WAIT_UDP: Duration = Duration::from_secs(2);
-/// A lost first packet is sent again after a second: what took so long may have lost one.
+/// A lost first packet is sent again after a second. If a request took this long, it may have lost one.
 const SLOW: Duration = Duration::from_millis(900);
-/// Between two datagrams: a port may be used again only after connection tracking has forgotten it.
+/// The time between two datagrams. A port may be used again only after connection tracking has forgotten it.
 const REST_UDP: Duration = Duration::from_millis(5);
 /// The client's number among the pods of node 3.
 const CLIENT: u8 = FIRST - 3;
@@ -36,7 +36,8 @@ const CLIENT: u8 = FIRST - 3;
 #[derive(Debug)]
 pub(super) struct Untouched {
     addresses: [IpAddr; 2],
-    /// Nobody else sends from there: what is sent again there was lost on the way to this Service.
+    /// Only this Service's requests come from there. So if a packet is sent again there, it was lost on the way to this
+    /// Service.
     client: Pod,
     running: Option<Running>,
     counts: Arc<Counts>,
@@ -118,7 +119,8 @@ impl Untouched {
         Ok(())
     }
 
-    /// Requests one after the other. One over TCP that was answered only because a packet was sent again counts as lost.
+    /// Sends requests one after the other. If a TCP request was answered only because a packet was sent again, it
+    /// counts as lost.
     fn repeat(&self, protocol: Protocol, to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<JoinHandle<Result<()>>> {
         let (counts, stop) = (Arc::clone(&self.counts), Arc::clone(stop));
         let (wait, rest) = if protocol == Protocol::Udp {
@@ -149,7 +151,7 @@ impl Untouched {
         })
     }
 
-    /// What was lost since the last time, for a message that says when.
+    /// What was lost since the last call, for a message that says when.
     pub(super) fn news(&self) -> Vec<String> {
         std::mem::take(&mut *self.counts.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -172,7 +174,8 @@ impl Untouched {
         Ok(())
     }
 
-    /// Requests and messages that were sent, those that were lost, and the longest time that a request took.
+    /// The number of requests and messages that were sent, the number of those that were lost, and the longest time of
+    /// a request.
     pub(super) fn counts(&self) -> (u64, u64, Duration) {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let Counts {
@@ -185,7 +188,7 @@ impl Untouched {
     }
 }
 
-/// How often this namespace's TCP has sent a packet again, as far as it says.
+/// How often TCP in this namespace has sent a packet again, if the kernel says it.
 fn sent_again() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -194,7 +197,7 @@ fn sent_again() -> Option<u64> {
     fields.find(|(name, _)| *name == "RetransSegs")?.1.parse().ok()
 }
 
-/// Whether a packet of an answered request was lost: slow alone is also who had to wait for a processor.
+/// Whether a packet of an answered request was lost. A slow answer alone may only have waited for a processor.
 fn was_lost(took: Duration, before: Option<u64>, after: impl Fn() -> Option<u64>) -> bool {
     took >= SLOW && (before.is_none() || before != after())
 }

@@ -1,4 +1,4 @@
-//! Walking through scenarios.
+//! Runs scenarios.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,11 +21,11 @@ use super::twins::Twins;
 use crate::netns::Namespace;
 use crate::stage::Ip;
 
-/// How long kube-proxy may take to do what a scenario says of it: controllers have a part in some changes.
+/// How long kube-proxy may take until it does what a scenario expects. Some changes need controllers.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How much later Tandem may learn of a change than kube-proxy: they follow the API server each on its own.
+/// How much later Tandem may see a change than kube-proxy. Each follows the API server independently.
 const GRACE: Duration = Duration::from_secs(2);
-/// A rest between two measurements.
+/// The time between two measurements.
 const REST: Duration = Duration::from_millis(30);
 
 /// A scenario under one configuration.
@@ -34,13 +34,13 @@ pub(super) struct Walk<'a> {
     scenario: &'a Scenario,
     label: String,
     objects: Objects,
-    /// Who answered flows with a `sticky` word, in each world.
+    /// The servers that answered flows with a `sticky` word, in each world.
     stuck: [BTreeMap<(String, Ip), String>; 2],
     /// Lines of the table.
     pub(super) rows: Vec<Row>,
-    /// Steps that were measured, for each node that clients enter by.
+    /// The number of measured steps, counted once for each node by which clients enter.
     pub(super) steps: usize,
-    /// Those after which Tandem was asked again.
+    /// The number of steps after which Tandem was asked again.
     pub(super) asked_again: usize,
 }
 
@@ -51,7 +51,7 @@ struct Asked<'a> {
     title: String,
     sender: Vec<IpAddr>,
     questions: [(Namespace, Question); 2],
-    /// Those of the same lane are sent one after the other.
+    /// Flows of the same lane are sent one after the other.
     lane: String,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks to the end and removes what was made, also where it could not be walked to its end.
+    /// Runs all steps and removes what was made, even after a failure.
     pub(super) fn walk(&mut self) -> Result<()> {
         let walked = self.prepare().and_then(|()| self.steps());
         let cleared = std::mem::take(&mut self.objects).clear(self.twins);
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Sends the flows of a step, those that enter by the same node at once.
+    /// Sends the flows of a step. Those that enter by the same node are sent at once.
     fn measure(&mut self, number: usize, step: &'a Step) -> Result<()> {
         for entry in 1..=3 {
             let flows = step.flows.iter().filter(|flow| flow.from.entry() == entry);
@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
         let (ours, _, second) = question(1)?;
         let table = family.table();
         let lane = match (flow.source_port, &flow.sticky) {
-            // Of both families: an IPv6 socket at any address takes the port of IPv4, too.
+            // The lane is for both families, because an IPv6 socket at any address takes the port of IPv4, too.
             (Some(port), _) => format!("port {port}"),
             (None, Some(word)) => format!("word {word} {table}"),
             (None, None) => String::new(),
@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Asks both worlds, each again for as long as it may take to learn of a change, and compares the last answers.
+    /// Asks both worlds, and asks each again for as long as it may take to see a change. Compares the last answers.
     fn compare(&mut self, asked: &[Asked]) -> Result<()> {
         let (theirs, ours) = thread::scope(|scope| {
             let theirs = scope.spawn(|| ask(asked, 0));
@@ -254,7 +254,7 @@ impl<'a> Walk<'a> {
             .collect()
     }
 
-    /// Who answers flows with a `sticky` word, where these are the next answers.
+    /// The servers that answer flows with a `sticky` word, if these are the next answers.
     fn now_stuck(&self, side: usize, asked: &[Asked], answers: &[Answer]) -> BTreeMap<(String, Ip), String> {
         let mut stuck = self.stuck[side].clone();
         for (asked, answer) in asked.iter().zip(answers) {

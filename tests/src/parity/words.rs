@@ -1,4 +1,4 @@
-//! Words of scenarios as values.
+//! Reads words of scenarios as values.
 
 use serde::de::{self, Deserialize, Deserializer};
 
@@ -24,7 +24,7 @@ pub(super) fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     names.into_iter().map(family).collect()
 }
 
-/// The same where nothing means that somebody else says.
+/// The same; none if the field is not given.
 pub(super) fn some_families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Ip>>, D::Error> {
     families(deserializer).map(Some)
 }

@@ -1,7 +1,7 @@
-//! New TCP connections, as many as there can be: made, and reset as soon as they stand.
+//! Opens as many new TCP connections as possible, and resets them as soon as they are established.
 //!
-//! A thread keeps a window of connections under way. One that waits for its SYN to be sent again leaves the window to
-//! others and is watched until it ends.
+//! A thread keeps a window of connections under way. If one waits for its SYN to be sent again, it leaves the window to
+//! others, and is watched until it ends.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -20,40 +20,40 @@ use crate::netns::Namespace;
 
 /// How long a connection may take before it counts as dead.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// The same after the last change, if a Service was away at times. A SYN is sent again after 4 s at the latest by then.
+/// The same after the last change, if a Service was away at times. At that time, a SYN is sent again after 4 s at most.
 const PATIENCE_IN_CALM: Duration = Duration::from_secs(9);
-/// A SYN is sent again after one second: whoever takes longer than this has lost one.
+/// A SYN is sent again after one second. So if a connection takes longer than this, it has lost one.
 const WAITED: Duration = Duration::from_millis(900);
-/// Who takes longer leaves the window.
+/// A connection that takes longer leaves the window.
 const SLOW: Duration = Duration::from_millis(200);
 /// How many connections a thread has under way.
 const WINDOW: usize = 48;
-/// How many slow ones it watches beside those.
+/// How many slow connections it watches besides those.
 const WATCHED: usize = 6000;
 
-/// What shall be connected to.
+/// What to connect to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
-    /// Addresses, in turns.
+    /// Destinations, used in turns.
     pub(super) to: Vec<SocketAddr>,
-    /// Sources, in turns; the route's own if there are none.
+    /// Sources, used in turns; if there are none, the route decides.
     pub(super) from: Vec<IpAddr>,
-    /// Whether what is asked for is away at times: time counts from the last change on.
+    /// Whether a destination is away at times. Then the time counts from the last change on.
     pub(super) away_at_times: bool,
 }
 
-/// What came of the connections.
+/// The results of the connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     /// Connections that were begun.
     pub(super) connections: u64,
     /// Refused.
     pub(super) refused: u64,
-    /// No route, or an ICMP error that says so.
+    /// There was no route, or an ICMP error said so.
     pub(super) unreachable: u64,
     /// Ended well, but only after a SYN was sent again.
     pub(super) waited: u64,
-    /// Neither stood nor were refused in time.
+    /// Neither established nor refused in time.
     pub(super) dead: u64,
 }
 
@@ -72,7 +72,7 @@ struct Control {
 }
 
 impl Flood {
-    /// Starts it on so many threads.
+    /// Starts it with this number of threads.
     pub(super) fn start(inside: &Namespace, plan: &Plan, threads: usize) -> Result<Self> {
         ensure!(!plan.to.is_empty(), "nothing to connect to");
         crate::allow_open_files()?;
@@ -141,7 +141,7 @@ struct Client<'a> {
     plan: &'a Plan,
     control: &'a Control,
     epoll: std::os::fd::OwnedFd,
-    /// Those under way, the oldest first, from the one with the number `first` on; none for one that has ended.
+    /// Those under way, the oldest first. The first one has the number `first`. A connection that has ended is none.
     pending: VecDeque<Option<(Socket, Instant)>>,
     first: u64,
     /// The next one that is not yet known to be slow.
@@ -169,7 +169,7 @@ impl<'a> Client<'a> {
     }
 
     fn run(mut self) -> Result<Tally> {
-        // Changes shall not wait for the flood: the more there are, the more is met.
+        // Changes must not wait for the flood. The more changes there are, the more packets meet one.
         rustix::process::nice(10).context("let others go first")?;
         let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
         loop {
@@ -197,7 +197,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Begins a connection; false if there is no port left for it now.
+    /// Begins a connection. Returns false if there is no free port for it now.
     fn begin(&mut self) -> Result<bool> {
         let turn = self.turn;
         self.turn += 1;
@@ -247,7 +247,7 @@ impl<'a> Client<'a> {
         match socket.take_error().context("ask how a connection ended")? {
             None => {}
             Some(error) => match error.kind() {
-                // It stood, and the server's reset came before this thread was woken.
+                // It was established, and the server's reset came before this thread ran.
                 ErrorKind::ConnectionReset => {}
                 ErrorKind::ConnectionRefused => self.tally.refused += 1,
                 ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => self.tally.unreachable += 1,
@@ -262,7 +262,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Takes one out of those under way.
+    /// Removes a connection from those under way.
     fn take(&mut self, number: u64) -> Option<(Socket, Instant)> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let taken = self.pending.get_mut(index)?.take()?;
@@ -278,7 +278,7 @@ impl<'a> Client<'a> {
         Some(taken)
     }
 
-    /// Lets slow ones leave the window, and gives up on dead ones.
+    /// Takes slow connections out of the window, and gives up on dead ones.
     fn look_at_time(&mut self) {
         let now = Instant::now();
         while let Ok(index) = usize::try_from(self.young - self.first) {
@@ -309,8 +309,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Accepts connections on this port of every address and resets them, on so many threads for each family, as long as the
-/// process lives.
+/// Accepts connections on this port of every address and resets them, with this number of threads for each family, as
+/// long as the process lives.
 pub(super) fn serve(inside: &Namespace, port: u16, threads: usize) -> Result<()> {
     inside.sysctls(&[
         ("net/core/somaxconn", "16384"),

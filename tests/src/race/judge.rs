@@ -1,8 +1,8 @@
-//! What leaves a node's rules, seen behind all of them: connections that nobody translated, and connections that were led
-//! to somebody else's endpoint.
+//! Counts, after all of a node's rules, connections that nobody translated, and connections that were led to another
+//! Service's endpoint.
 //!
-//! A table beside Tandem's looks at each first packet where nothing can change it any more: on its way out of the node and
-//! on its way in.
+//! A table beside Tandem's sees each first packet when nothing can change it any more: when it leaves the node or
+//! enters it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -59,7 +59,7 @@ pub(super) struct Verdict {
 }
 
 impl Judge {
-    /// Starts to look. `frontends` have to be translated; `right` are the pairs of an address and an endpoint that may be.
+    /// Starts to count. `frontends` must be translated. `right` are the allowed pairs of an address and an endpoint.
     pub(super) fn start(
         node: &Namespace,
         frontends: &BTreeSet<SocketAddr>,

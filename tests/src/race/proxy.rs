@@ -1,4 +1,4 @@
-//! The same for the real kube-proxy: a control plane, one node, lists that shrink by the API server's hand.
+//! The same for the real kube-proxy: a control plane, one node, and lists that shrink by changes at the API server.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,8 +25,8 @@ struct Lists {
     turns: Vec<Vec<[IpAddr; 2]>>,
 }
 
-/// Floods a node of the real kube-proxy's with the scenarios that an API server's changes are quick enough for, and tells
-/// of each when it is done.
+/// Floods a node with the real kube-proxy. It runs the scenarios for which changes through an API server are quick
+/// enough, and reports each when it is done.
 pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Figures> {
     let cluster = Cluster::start(1)?;
     let node = cluster.node(1)?;
@@ -39,7 +39,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
     many_ports(&client.namespace)?;
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     cluster.api().create(&namespace)?;
-    // As often as it can: it would wait for a second between two changes otherwise.
+    // kube-proxy shall write as often as it can. By default, it waits a second between two changes.
     let mut configuration = manifests::configuration();
     configuration["nftables"] = json!({ "minSyncPeriod": "5ms" });
     let mut proxy = cluster.start_kube_proxy_with(1, &configuration)?;
@@ -107,7 +107,7 @@ impl Lists {
 
     fn create(&self, api: &Api) -> Result<()> {
         let mut service = plain_service(self.name, self.number).build();
-        service["spec"]["selector"] = Value::Null; // nobody else makes its slices
+        service["spec"]["selector"] = Value::Null; // no controller makes its slices
         api.create(&service)?;
         for family in Ip::BOTH {
             let mut object = slice(&self.slice_name(family), self.name, family).build();

@@ -1,4 +1,4 @@
-//! What shrinks: the scenarios for Tandem, which takes its objects from a folder.
+//! The scenarios for Tandem, which takes its objects from a folder: what shrinks in each.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ use crate::traffic::Protocol;
 const FILE: &str = "race.yaml";
 const PORT: u16 = 80;
 const NODE_PORT: u16 = 30_080;
-/// The pods of the world: `web-1` and `web-2` on `node1`, `web-3` on `node2`, and who connects.
+/// The pods: `web-1` and `web-2` on `node1`, `web-3` on `node2`, and the pod that connects.
 const PODS: [(&str, u8, u8); 4] = [("web-1", 1, 10), ("web-2", 1, 11), ("web-3", 2, 10), ("client", 1, 9)];
 /// Addresses that the client pod has besides its own: 10.244.1.64 and so on, fd00:10:244:1::1:64 and so on.
 const SOURCES: u8 = 48;
@@ -32,15 +32,16 @@ const SOURCES: u8 = 48;
 /// A flood and what changes meanwhile.
 pub(super) struct Scenario {
     title: &'static str,
-    /// Its part of all connections, in hundredths.
+    /// Its share of all connections, in percent.
     share: u64,
     from_outside: bool,
     pub(super) plan: Plan,
     pub(super) frontends: BTreeSet<SocketAddr>,
     pub(super) right: BTreeSet<(IpAddr, IpAddr)>,
-    /// The objects before the first change, after the first one and so on, in turns; the first are there at the end.
+    /// The objects before the first change, after the first change and so on, in turns. The first ones are there at the
+    /// end.
     turns: Vec<Vec<Value>>,
-    /// Which of them hold less than the ones before.
+    /// Whether the objects of a turn are fewer than the ones before.
     shrinks: fn(usize) -> bool,
 }
 
@@ -63,7 +64,7 @@ impl Scenario {
     }
 }
 
-/// Floods a node of Tandem's with every scenario in turn, and tells of each when it is done.
+/// Floods a node with Tandem, one scenario after the other, and reports each when it is done.
 pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Figures> {
     let world = World::with_pods(&PODS)?;
     let node = &world.node(1)?.namespace;
@@ -111,7 +112,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
     Ok(sum)
 }
 
-/// Floods a ClusterIP on a node that has no rules: what every figure must show.
+/// Floods a ClusterIP on a node without rules, to prove that each figure can be nonzero.
 pub fn run_without_rules(options: &Options) -> Result<Figures> {
     let world = World::with_pods(&PODS[3..])?;
     let scenario = Scenario::inside("a node without rules", 100, 10);
@@ -133,12 +134,12 @@ fn settle(node: &Namespace, scenario: &Scenario) -> Result<()> {
     eventually(Duration::from_secs(20), known).context("the first objects were not programmed")
 }
 
-/// Closed connections are forgotten before their ports come round again.
+/// Makes the kernel forget closed connections before their ports are used again.
 pub(super) fn forget_closed(node: &Namespace) -> Result<()> {
     node.sysctls(&[("net/netfilter/nf_conntrack_tcp_timeout_close", "1")])
 }
 
-/// A flood comes round to the same port late.
+/// Gives the client many ports, so that a flood uses the same port again only late.
 pub(super) fn many_ports(client: &Namespace) -> Result<()> {
     client.sysctls(&[("net/ipv4/ip_local_port_range", "1024 65535")])
 }
@@ -180,7 +181,7 @@ fn two_become_one_with_affinity() -> Scenario {
     scenario
 }
 
-/// A Service with this last number of its ClusterIPs that loses one endpoint of two, in turns.
+/// A Service whose ClusterIPs end in this number. It has two endpoints and one endpoint in turns.
 fn shrinking(title: &'static str, share: u64, number: u8, service: fn(u8) -> Service) -> Scenario {
     let turn = |pods: &[&str]| with_slices(service(number), "web", pods);
     let both = turn(&["web-1", "web-2"]);
@@ -209,7 +210,7 @@ fn service_goes() -> Scenario {
     scenario
 }
 
-/// A nodePort and an externalIP: the local endpoint alone, or one on another node too.
+/// A nodePort and an externalIP: only the local endpoint, or also one on another node.
 fn policies(outside: &[IpAddr; 2], node: &[IpAddr; 2]) -> Scenario {
     let service = |policy| {
         let service = bare_service("edge", 30).node_port("tcp", Protocol::Tcp, PORT, TARGET, NODE_PORT);
@@ -234,8 +235,8 @@ fn policies(outside: &[IpAddr; 2], node: &[IpAddr; 2]) -> Scenario {
     }
 }
 
-/// Two Services that are never there at the same time, with endpoints of their own: one's id may become the other's. The
-/// addresses are external ones, which nothing drops while their Service is away.
+/// Two Services that never exist at the same time, with endpoints of their own, so that one may get the other's id. The
+/// addresses are external ones: no rule drops packets to them while their Service is away.
 fn swaps() -> Scenario {
     let service = |name: &str, number: u8, pod: &str| {
         let addresses = Ip::external_ips(number);
@@ -248,7 +249,7 @@ fn swaps() -> Scenario {
         title: "a Service is replaced by another one in the same change",
         share: 15,
         from_outside: true,
-        // Whoever asks for the one that is away leaves the node as it came.
+        // A connection to the Service that is away leaves the node unchanged.
         frontends: BTreeSet::new(),
         right: &pairs(&right, &["web-1"]) | &pairs(&left, &["web-2"]),
         plan: Plan {
@@ -267,7 +268,7 @@ fn swaps() -> Scenario {
 /// The external addresses of [`swaps`], by their last numbers.
 const STRAYS: [u8; 2] = [21, 22];
 
-/// Resets what comes back to the router for a Service that is away, as soon as it comes.
+/// Resets connections to a Service that is away as soon as they come back to the router.
 fn refuse_strays(world: &World) -> Result<()> {
     let mut lines = vec![
         "add table inet strays".to_owned(),
@@ -283,7 +284,7 @@ fn refuse_strays(world: &World) -> Result<()> {
             family.external_ip(number)
         ));
     }
-    // Whatever else a node lets out untranslated hears nothing, as in a network that does not know the address.
+    // All other packets that leave a node untranslated get no answer, as in a network that does not know the address.
     for family in Ip::BOTH {
         for range in [family.of(SERVICE_RANGES), family.of(EXTERNAL_RANGES)] {
             lines.push(format!(

@@ -1,4 +1,4 @@
-//! One flow: requests that are sent, what must come of them, and the line that says what did.
+//! One flow: the requests, the expected result, and the line that reports the real one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::go_on;
 use crate::paper::{Ink, Paper};
 use crate::setting::{Place, Setting};
 
-/// How long a request waits where nothing shall come back.
+/// How long a request waits if no answer is expected.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Requests from one place to one address.
@@ -25,19 +25,19 @@ pub(crate) struct Flow {
     pub(crate) must: Must,
 }
 
-/// What must come of it.
+/// The expected result.
 pub(crate) enum Must {
-    /// Each of these answers at least once, and nobody else; they see this place.
+    /// Each of these answers at least once, and no other. They see the source of this place.
     All(&'static [&'static str], Place),
-    /// One and the same of these answers all of them; it sees this place.
+    /// One of these answers all requests. It sees the source of this place.
     One(Vec<&'static str>, Place),
     /// An error at once.
     BeRefused,
-    /// Nothing comes back.
+    /// No answer.
     BeSilent,
 }
 
-/// How many flows came out as they must.
+/// How many flows had the expected result.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Score {
     pub(crate) passed: usize,
@@ -74,7 +74,7 @@ impl Flow {
         Self { count, ..self }
     }
 
-    /// Sends it, prints its line and tells who answered the last request.
+    /// Sends the requests and prints the line. Returns who answered the last request.
     pub(crate) fn play(&self, setting: &Setting, paper: &Paper, score: &mut Score) -> Result<Option<String>> {
         go_on()?;
         let request = Request::new(self.protocol, SocketAddr::from(self.to)).timeout(self.patience());
@@ -203,7 +203,7 @@ impl Answers {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// All sources, or the first where all would be too much for a line.
+    /// All sources, or only the first if all would not fit into a line.
     fn seen(&self) -> String {
         let mut sources: Vec<String> = self.sources.iter().map(ToString::to_string).collect();
         sources.sort_by_key(String::len);

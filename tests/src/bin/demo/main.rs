@@ -1,8 +1,8 @@
 //! `make demo`: a dual-stack Service proxy at work on real packets.
 //!
-//! Makes namespaces of its own (an outside client, two nodes, three pods), starts one Tandem per node from a folder of
-//! manifests, sends requests and says for each who answered and which source the endpoint saw. Ends with an error where
-//! any of them did not come out as it must. What it made is gone when it ends, however it ends.
+//! The demo makes its own namespaces (an outside client, two nodes, three pods), starts one Tandem per node with a
+//! folder of manifests, sends requests, and prints for each who answered and which source the endpoint saw. It ends
+//! with an error if a result is not as expected. Everything that it made is removed when it ends, however it ends.
 
 mod flow;
 mod paper;
@@ -45,7 +45,7 @@ fn run() -> Result<Score> {
     paper.title("Tandem: Services on two nodes, both address families, real packets");
     paper.text(&setting.picture(start.elapsed()));
     let played = play(&setting, &paper);
-    // Also where it was interrupted: the agents are asked to end, and their tables are looked at.
+    // This is also done after an interrupt: the agents are asked to end, and their tables are checked.
     let ended = setting.end();
     let score = played?;
     ended?;
@@ -61,7 +61,7 @@ fn play(setting: &Setting, paper: &Paper) -> Result<Score> {
     Ok(score)
 }
 
-/// One line for each thing without which nothing can work.
+/// Prints one line for each thing that is missing and needed.
 fn ready() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
@@ -89,7 +89,7 @@ fn ready() -> Result<()> {
     Ok(())
 }
 
-/// An error where the demo shall stop.
+/// An error if the demo should stop.
 fn go_on() -> Result<()> {
     if interrupt::came() {
         bail!("interrupted");

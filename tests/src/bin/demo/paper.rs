@@ -1,17 +1,17 @@
-//! How the demo's output looks: at most 100 columns, colours only on a terminal.
+//! The form of the demo's output: at most 100 columns, colours only on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use crate::flow::Score;
 
-/// Where the demo writes.
+/// The output of the demo.
 pub(crate) struct Paper {
     out: io::Stdout,
     colours: bool,
 }
 
-/// How something shall look.
+/// How something is printed.
 #[derive(Clone, Copy)]
 pub(crate) enum Ink {
     Bold,
@@ -38,7 +38,7 @@ impl Paper {
         self.line(&format!("\n{}", self.ink(Ink::Bold, text)));
     }
 
-    /// Lines as they are, set in.
+    /// Prints lines unchanged, with an indent.
     pub(crate) fn text(&self, text: &str) {
         for line in text.trim_end().lines() {
             self.line(format!("  {line}").trim_end());
@@ -60,7 +60,7 @@ impl Paper {
     }
 
     pub(crate) fn line(&self, line: &str) {
-        // A reader that went away (`| head`) must not keep the demo from removing what it made.
+        // If the reader goes away (`| head`), the demo must still remove what it made.
         let _ = writeln!(&self.out, "{line}");
     }
 

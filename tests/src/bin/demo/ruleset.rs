@@ -1,4 +1,4 @@
-//! A short excerpt of the ruleset: the way of one packet through it.
+//! A short excerpt of the ruleset: the path of one packet through it.
 
 use anyhow::{Context as _, Result};
 
@@ -7,7 +7,7 @@ use crate::services::WEB;
 use crate::setting::{Place, Setting};
 use tandem_tests::stage::Ip;
 
-/// Prints what nft says of each step that a packet from a pod to a ClusterIP takes.
+/// Prints what nft lists for each step of a packet from a pod to a ClusterIP.
 pub(crate) fn excerpt(setting: &Setting, paper: &Paper) -> Result<()> {
     let address = Ip::V4.cluster_ip(WEB);
     let element = |map: &str, key: &str| get(setting, map, key);
@@ -48,7 +48,7 @@ pub(crate) fn excerpt(setting: &Setting, paper: &Paper) -> Result<()> {
     Ok(())
 }
 
-/// The number of the way to pick an endpoint, the last nine bits of what a service holds (`f000:203`), as a key.
+/// The number of the way to pick an endpoint, as a key. It is the last nine bits of a service's value (`f000:203`).
 fn way(noted: &str) -> Result<String> {
     let (_, low) = noted
         .split_once(':')
@@ -67,7 +67,7 @@ fn get(setting: &Setting, map: &str, key: &str) -> Result<String> {
     Ok(element.trim().trim_end_matches('}').trim().to_owned())
 }
 
-/// The last rule of a chain, without the condition that it is a protocol with ports.
+/// The last rule of a chain, without the condition on the protocol.
 fn rule(setting: &Setting, chain: &str) -> Result<String> {
     let node = setting.namespace(Place::Node(1))?;
     let text = node.exec(&["nft", "list", "chain", "ip", "tandem", chain])?;

@@ -16,7 +16,7 @@ use crate::setting::{Place, Setting};
 const BOTH: &[&str] = &["web-1", "web-3"];
 const ALL: &[&str] = &["web-1", "web-2", "web-3"];
 const POD: Place = Place::Pod("web-2");
-/// So many requests meet each of three endpoints: a draw that misses one comes once in three million.
+/// With this many requests, each of three endpoints is picked: one is missed once in three million runs.
 const MANY: usize = 40;
 
 pub(crate) fn play(setting: &Setting, paper: &Paper) -> Result<Score> {

@@ -6,7 +6,7 @@ use tandem_tests::manifests::{Folder, Policy, Service};
 use tandem_tests::stage::{Ip, TARGET, bare_service, slices};
 use tandem_tests::traffic::Protocol;
 
-/// The numbers that their ClusterIPs end in.
+/// The last numbers of their ClusterIPs.
 pub(crate) const WEB: u8 = 1;
 pub(crate) const API: u8 = 2;
 pub(crate) const CART: u8 = 3;
@@ -57,7 +57,8 @@ pub(crate) fn write(folder: &Folder, now: &str) -> Result<()> {
         ))],
     )?;
     let far = http("far", FAR, FAR_PORT).external_policy(Policy::Local);
-    // In a namespace of its own: where `tandem services -n shop` is shown, its columns would be wider than the paper.
+    // It is in a namespace of its own, because its columns would be too wide for the output of `tandem services -n
+    // shop`.
     let mut far = with(service(far), "far", &["web-3"]);
     for object in &mut far {
         object["metadata"]["namespace"] = json!("far");

@@ -1,4 +1,4 @@
-//! What the demo plays in: the namespaces, a server in every pod, a Tandem on each node, a folder of manifests.
+//! The setting of the demo: the namespaces, a server in every pod, a Tandem on each node, a folder of manifests.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ pub(crate) struct Setting {
     _scratch: Scratch,
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     Client,
@@ -98,12 +98,12 @@ impl Setting {
         })
     }
 
-    /// What `tandem ARGUMENTS` prints, asked on the first node.
+    /// Runs `tandem ARGUMENTS` on the first node, and returns what it printed.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String> {
         self.tandems[0].command(arguments)
     }
 
-    /// Ends the agents and looks at what they leave.
+    /// Ends the agents and checks what they leave.
     pub(crate) fn end(mut self) -> Result<()> {
         let endings: Vec<Result<()>> = self.tandems.drain(..).map(Tandem::finish).collect();
         endings.into_iter().collect()
