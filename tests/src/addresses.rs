@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
 /// The pods' ranges, of all nodes.
 pub const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
-/// LoadBalancer and external addresses are taken from these.
+/// The ranges of LoadBalancer and external addresses.
 pub const EXTERNAL_RANGES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
 /// The client outside the cluster.
 pub const CLIENT: [IpAddr; 2] = [

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! etcd, kube-apiserver and kube-controller-manager run in the namespace that is also the nodes' gateway. No kubelet
-//! runs: this module says for the Pods what a kubelet would. Servers in the pods are the test's
+//! runs: this module reports the Pods' state in its place. The test starts the servers in the pods
 //! ([`crate::traffic::Server`]). There is an outside client as in [`crate::topology`]. Dropping it removes everything.
 
 mod api;
@@ -60,10 +60,10 @@ pub struct Cluster {
     fabric: Fabric,
 }
 
-/// Where a cluster lives: its namespaces' names and its folder.
+/// The place of a cluster: its namespaces' names and its folder.
 #[derive(Debug)]
 enum Place {
-    /// Names of this test's own; all is removed in the end.
+    /// Names that only this test uses. Everything is removed at the end.
     Scratch(Scratch),
     /// Fixed names, left running: `make cluster`.
     Kept(PathBuf),
@@ -86,12 +86,13 @@ impl Place {
 }
 
 impl Cluster {
-    /// Starts a control plane with so many nodes; returns when it answers and the nodes have their pod ranges.
+    /// Starts a control plane with this number of nodes. Returns when it answers and the nodes have their pod ranges.
     pub fn start(nodes: u8) -> Result<Self> {
         Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes)
     }
 
-    /// The same in namespaces `tandem-cp`, `tandem-node1`, … with its files in this folder; stays when it is dropped.
+    /// The same in namespaces `tandem-cp`, `tandem-node1`, … with its files in this folder. It stays when it is
+    /// dropped.
     pub fn start_kept(folder: &Path, nodes: u8) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         Self::start_at(Place::Kept(folder.to_owned()), nodes)
@@ -104,7 +105,7 @@ impl Cluster {
         let keep = matches!(place, Place::Kept(_));
         let etcd = Program::start(inside, &folder, "etcd", &programs::etcd(&folder), keep)?;
         let api_server = Program::start(inside, &folder, "kube-apiserver", &programs::api_server(&folder), keep)?;
-        // While these start, the rest of the world is made.
+        // While these start, the client and the nodes are made.
         let client = place.namespace("client")?;
         fabric.connect_client(&client)?;
         let namespaces = (1..=nodes).map(|number| place.namespace(&format!("node{number}")));
@@ -151,7 +152,7 @@ impl Cluster {
         self.pods.get(name).with_context(|| format!("there is no pod {name}"))
     }
 
-    /// Where the control plane runs; the administrator's programs must run there too.
+    /// The namespace of the control plane. The administrator's programs must run there too.
     pub fn inside(&self) -> &Namespace {
         &self.fabric.namespace
     }
@@ -161,12 +162,12 @@ impl Cluster {
         self.place.path().join(files::ADMIN)
     }
 
-    /// Tandem's kubeconfig: the rights of kube-proxy's own role and no others.
+    /// Tandem's kubeconfig. Its user has only the rights of kube-proxy's own role.
     pub fn tandem_kubeconfig(&self) -> PathBuf {
         self.place.path().join(files::TANDEM)
     }
 
-    /// Runs kubectl as the administrator and gives back what it printed.
+    /// Runs kubectl as the administrator and returns what it printed.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(binary()?);
         command
@@ -182,7 +183,7 @@ impl Cluster {
         &self.fabric
     }
 
-    /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
+    /// From now on, sends the client's packets for service, LoadBalancer and external addresses to this node.
     pub fn enter_by(&self, number: u8) -> Result<()> {
         self.fabric.enter_by(self.node(number)?)
     }
@@ -219,8 +220,8 @@ impl Cluster {
         Program::start(&node.namespace, self.place.path(), "kube-proxy", &arguments, false)
     }
 
-    /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network; Running and Ready. It
-    /// calls its ports 8080 and 9090 `main` and `other`.
+    /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network. The Pod is Running
+    /// and Ready, and calls its ports 8080 and 9090 `main` and `other`.
     pub fn add_pod(&mut self, name: &str, node: u8, app: &str) -> Result<&Pod> {
         let ranges = self.node(node)?.pod_ranges();
         let is_free = |number: &u8| self.pods.values().all(|pod| pod.v4 != ranges.v4(*number));
@@ -233,7 +234,7 @@ impl Cluster {
         self.pod(name)
     }
 
-    /// Says of a Pod whether it is ready.
+    /// Sets whether a Pod is ready.
     pub fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
         let status = if ready { "True" } else { "False" };
         let change = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
@@ -242,7 +243,7 @@ impl Cluster {
             .map(drop)
     }
 
-    /// Deletes a Pod with its grace period: it terminates and still serves, until [`Self::remove_pod`].
+    /// Deletes a Pod with its grace period. It terminates and still serves until [`Self::remove_pod`].
     pub fn delete_pod(&self, name: &str) -> Result<()> {
         self.api
             .delete(&path("Pod", "default", name)?, &json!({ "gracePeriodSeconds": 30 }))
@@ -311,7 +312,7 @@ impl Cluster {
     }
 }
 
-/// A Pod that runs and is ready, as a kubelet would say.
+/// A Pod that runs and is ready, as a kubelet would report it.
 pub(crate) fn pod_object(namespace: &str, name: &str, node: &Node, pod: &Pod, app: &str) -> Value {
     json!({
         "apiVersion": "v1",

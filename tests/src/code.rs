@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, Item, ItemFn, ItemMacro, ItemUse, UseTree};
 
-/// A file of a crate by its path in modules: `engine::family`, the root being empty.
+/// A file of a crate by its path in modules: `engine::family`. The root is empty.
 pub type Module = Vec<String>;
 
-/// The files of a crate, each with those that it uses, and with all paths that it names. Tests do not count.
+/// The files of a crate, each with the files that it uses, and with all paths that it names. Tests do not count.
 #[derive(Debug, Default)]
 pub struct Crate {
     uses: BTreeMap<Module, BTreeSet<Module>>,
@@ -41,7 +41,7 @@ fn parse(path: &Path) -> Result<File> {
     syn::parse_file(&text).with_context(|| path.display().to_string())
 }
 
-/// Whether an item is there for tests alone.
+/// Whether an item is only for tests.
 fn for_tests(attributes: &[Attribute]) -> bool {
     let cfg = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     cfg.filter_map(|attribute| attribute.parse_args::<syn::Ident>().ok())
@@ -49,7 +49,7 @@ fn for_tests(attributes: &[Attribute]) -> bool {
 }
 
 impl Crate {
-    /// Reads the crate whose library stands in this folder.
+    /// Reads the crate whose library is in this folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut paths = Vec::new();
         files(folder, &mut paths)?;
@@ -84,7 +84,7 @@ impl Crate {
         Ok(read)
     }
 
-    /// The files that stand below this one, with each path that they name; all of the crate's if the name is empty.
+    /// The files below this one, each with every path that it names. If the name is empty, all files of the crate.
     pub fn names_below(&self, top: &str) -> Vec<(String, Vec<String>)> {
         let below = self
             .names
@@ -95,11 +95,11 @@ impl Crate {
             .collect()
     }
 
-    /// Files that use each other in a circle. A file and those below it are one room: they may.
+    /// Files that use each other in a circle. A file and the files below it may use each other.
     pub fn circles(&self) -> Vec<Vec<Module>> {
         let mut circles = Vec::new();
         for start in self.uses.keys() {
-            // Each circle once, beginning with the first of its files.
+            // Each circle is found once, beginning with the first of its files.
             if let Some(path) = self.way_back(start)
                 && path.iter().all(|module| module >= start)
             {
@@ -109,7 +109,7 @@ impl Crate {
         circles
     }
 
-    /// The shortest way from a file to itself.
+    /// The shortest path from a file to itself.
     fn way_back(&self, start: &Module) -> Option<Vec<Module>> {
         let mut came: BTreeMap<&Module, &Module> = BTreeMap::new();
         let mut queue = std::collections::VecDeque::from([start]);
@@ -132,7 +132,7 @@ impl Crate {
         None
     }
 
-    /// Which files and folders at the top use which others.
+    /// Which top-level files and folders use which others.
     pub fn arrows(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (module, uses) in &self.uses {
@@ -260,7 +260,7 @@ impl<'ast> Visit<'ast> for Tests {
         visit::visit_item_fn(self, item);
     }
 
-    /// `proptest! { #[test] fn name(input in strategy) { … } }` is no Rust: its names stand behind `#[test] fn`.
+    /// `proptest! { #[test] fn name(input in strategy) { … } }` is no Rust. Its names follow `#[test] fn`.
     fn visit_item_macro(&mut self, item: &'ast ItemMacro) {
         if item.mac.path.is_ident("proptest") {
             let text = item.mac.tokens.to_string();

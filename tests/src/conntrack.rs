@@ -1,4 +1,4 @@
-//! The entries of a namespace's connection tracking, listed and made over netlink: no other tool is needed.
+//! Lists and makes the entries of a namespace's connection tracking over netlink, without another tool.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,11 +28,11 @@ const STATUS: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 pub struct Entry {
     /// The client.
     pub from: SocketAddr,
-    /// What it sends to.
+    /// The destination of its packets.
     pub to: SocketAddr,
-    /// Where answers come from: the endpoint, or `to` again where nothing is translated.
+    /// The source of the answers: the endpoint, or `to` again if nothing is translated.
     pub with: SocketAddr,
-    /// The kernel's number for it; another entry between the same ends has another.
+    /// The kernel's number for it. Another entry between the same ends has another number.
     pub id: u32,
 }
 
@@ -81,7 +81,8 @@ pub fn make(namespace: &Namespace, entries: &[Entry], seconds: u32) -> Result<()
     namespace.run(|| make_here(entries.iter().copied(), seconds))?
 }
 
-/// Makes UDP entries in the namespace of the calling thread, as if these flows had been answered; their ids are not looked at.
+/// Makes UDP entries in the namespace of the calling thread, as if these flows had been answered. Their ids are
+/// ignored.
 pub fn make_here(entries: impl IntoIterator<Item = Entry>, seconds: u32) -> Result<()> {
     let mut socket = NetlinkSocket::new();
     for entry in entries {
@@ -114,7 +115,7 @@ fn number(protocol: traffic::Protocol) -> u8 {
     }
 }
 
-/// Source and destination of a tuple, where it is of this protocol.
+/// Source and destination of a tuple, if it is of this protocol.
 fn ends(tuple: IterableTupleAttrs<'_>, wanted: u8) -> Option<(SocketAddr, SocketAddr)> {
     let (mut source, mut destination, mut ports, mut protocol) = (None, None, (None, None), 0);
     for attribute in tuple.flatten() {

@@ -1,4 +1,5 @@
-//! The network between the nodes, and the way in from outside. Used by [`crate::topology`] and [`crate::cluster`] alike.
+//! The network between the nodes, and the connection to the outside. [`crate::topology`] and [`crate::cluster`] both
+//! use it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +9,7 @@ use crate::addresses::{CLIENT, EXTERNAL_RANGES, SERVICE_RANGES};
 use crate::netns::Namespace;
 use crate::node::{Node, PodRanges};
 
-/// A namespace with a bridge for the nodes; it is their gateway.
+/// A namespace with a bridge for the nodes. It is their gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Fabric {
     pub(crate) namespace: Namespace,
@@ -25,8 +26,8 @@ const CLIENT_TABLE: u32 = 100;
 impl Fabric {
     pub(crate) fn new(namespace: Namespace) -> Result<Self> {
         let addresses = [format!("{}/24", GATEWAYS.0), format!("{}/64", GATEWAYS.1)];
-        // The gateway's addresses are on a cable into the bridge: the kernel may take a second to tell IPv6 that a
-        // bridge itself has a carrier (see `Namespace::cable`).
+        // The gateway's addresses are on a cable into the bridge, because the kernel may take a second to tell IPv6
+        // that a bridge itself has a carrier (see `Namespace::cable`).
         namespace.ip(&format!("link add {BRIDGE} type bridge\nlink set {BRIDGE} up\n"))?;
         namespace.cable(
             "gateway",
@@ -40,7 +41,7 @@ impl Fabric {
         Ok(Self { namespace })
     }
 
-    /// Connects the client outside the cluster; its packets have a routing table of their own.
+    /// Connects the client outside the cluster. Its packets have a routing table of their own.
     pub(crate) fn connect_client(&self, client: &Namespace) -> Result<()> {
         let addresses = CLIENT.map(|address| format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 }));
         let addresses = addresses.each_ref().map(String::as_str);
@@ -60,7 +61,7 @@ impl Fabric {
         Ok(())
     }
 
-    /// Connects node 1, 2, …; it and its peers learn the way to each other's pods.
+    /// Connects node 1, 2, …. It and the other nodes get routes to each other's pods.
     pub(crate) fn connect_node(
         &self,
         number: u8,
@@ -95,7 +96,7 @@ impl Fabric {
         Ok(node)
     }
 
-    /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
+    /// From now on, sends the client's packets for service, LoadBalancer and external addresses to this node.
     pub(crate) fn enter_by(&self, node: &Node) -> Result<()> {
         let (table, via4, via6) = (CLIENT_TABLE, node.v4, node.v6);
         let routes = [SERVICE_RANGES, EXTERNAL_RANGES].map(|[v4, v6]| {

@@ -1,5 +1,5 @@
-//! The cases of `docs/field.md`, and the tests that they name: found among the test programs that cargo has built, and run
-//! one at a time.
+//! The cases of `docs/field.md`, and the tests that they name. The tests are found among the test programs that cargo
+//! has built, and run one at a time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 pub struct Case {
     /// For example `8.2`.
     pub number: String,
-    /// What goes wrong elsewhere.
+    /// What goes wrong in other programs.
     pub title: String,
-    /// The functions that prove that it does not here; there may be none yet.
+    /// The tests that prove that it does not go wrong here. There may be none yet.
     pub tests: Vec<String>,
 }
 
@@ -62,9 +62,9 @@ fn parse(text: &str) -> Result<Vec<Case>> {
 #[derive(Clone, Debug)]
 struct Place {
     program: PathBuf,
-    /// Where cargo runs it.
+    /// The folder in which cargo runs it.
     folder: PathBuf,
-    /// With the modules that it is in.
+    /// The function's path, with its modules.
     path: String,
 }
 
@@ -73,7 +73,7 @@ struct Place {
 pub struct Tests(BTreeMap<String, Vec<Place>>);
 
 impl Tests {
-    /// Builds what is not built, and asks each test program what it holds.
+    /// Builds what is not built, and lists the tests of each test program.
     pub fn build() -> Result<Self> {
         for arguments in [&["build", "--workspace"][..], &["test", "--workspace", "--no-run"]] {
             let status = cargo().args(arguments).status().context("run cargo")?;
@@ -110,7 +110,7 @@ impl Tests {
         Ok(Self(tests))
     }
 
-    /// Runs the tests of this name; what went wrong, if anything did.
+    /// Runs the tests with this name. Returns what went wrong, if anything did.
     pub fn run(&self, name: &str) -> Result<Option<String>> {
         let Some(places) = self.0.get(name) else {
             return Ok(Some(format!("there is no test {name}")));
@@ -177,7 +177,7 @@ fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> thread::JoinHandl
     })
 }
 
-/// The end of what a test said.
+/// The end of a test's output.
 fn indent(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(25)..];

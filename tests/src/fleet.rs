@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! Tandem's user has the rights of its own role and no others. Every pod serves TCP and UDP on [`TARGET`] and [`OTHER`].
-//! Used by the tests against the real control plane.
+//! Tandem's user has only the rights of its own role. Every pod serves TCP and UDP on [`TARGET`] and [`OTHER`].
+//! The tests against the real control plane use this.
 
 mod marker;
 mod say;
@@ -39,18 +39,18 @@ use crate::traffic::{Outcome, Protocol, Request, Server};
 
 pub use say::{changes, cluster_ip, cluster_ips, lost_sources, rows, tables};
 
-/// The port that every pod serves, answering with the pod's name.
+/// The port that every pod serves. It answers with the pod's name.
 pub const TARGET: u16 = 8080;
-/// Another one, answering with the pod's name and `-other`.
+/// Another port. It answers with the pod's name and `-other`.
 pub const OTHER: u16 = 9090;
 /// A pod on `node2` that no Service selects, for requests that come from a pod.
 pub const SHELL: &str = "shell";
 
-/// So many requests that each of three endpoints is picked: the chance that one is not is below 1 : 1,000,000.
+/// With this many requests, each of three endpoints is picked. The chance that one is missed is below 1 : 1,000,000.
 const MANY: usize = 40;
 /// How long a change may take through the API server, its controllers and Tandem; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a request waits where nothing shall come back.
+/// How long a request waits if no answer is expected.
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// Three nodes, each with its Tandem.
@@ -64,9 +64,9 @@ pub struct Fleet {
     changes: u16,
 }
 
-/// Runs a test on the fleet that all tests of this program share, one after the other, then judges every node.
+/// Runs a test on the fleet that all tests of this program share, one after the other. Then checks every node.
 ///
-/// Tests must take names of their own for Services and pods. A fleet that a test failed on is not used again.
+/// Each test must use its own names for Services and pods. If a test fails, its fleet is not used again.
 pub fn shared(test: impl FnOnce(&mut Fleet) -> Result<()>) -> Result<()> {
     static FLEET: Mutex<Option<Fleet>> = Mutex::new(None);
     let mut kept = FLEET.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ pub fn shared(test: impl FnOnce(&mut Fleet) -> Result<()>) -> Result<()> {
 }
 
 impl Fleet {
-    /// Starts a control plane and three nodes with their Tandems; returns when these are ready.
+    /// Starts a control plane and three nodes with their Tandems. Returns when these are ready.
     pub fn start() -> Result<Self> {
         let cluster = Cluster::start(3)?;
         let start = |node| Tandem::on(node).kubeconfig(&cluster.tandem_kubeconfig()).start();
@@ -114,8 +114,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Adds pods `NAME-1`, … on these nodes and a dual-stack Service whose slices are the test's own: it works without
-    /// the controllers, which take a minute to come back after an outage. Gives the Service once all nodes have it.
+    /// Adds pods `NAME-1`, … on these nodes and a dual-stack Service with hand-made slices. So it works without the
+    /// controllers, which take a minute to come back after an outage. Returns the Service once all nodes have it.
     pub fn add_fixed(&mut self, name: &str, nodes: &[u8]) -> Result<Value> {
         let mut service = Service::new("default", name)
             .spec("ipFamilyPolicy", "RequireDualStack")
@@ -149,7 +149,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Changes fields of a Service in namespace `default`; with a `status`, that of the Service.
+    /// Changes fields of a Service in namespace `default`. If the change has a `status`, it changes the Service's
+    /// status.
     pub fn patch(&self, service: &str, change: &Value) -> Result<Value> {
         let path = path("Service", "default", service)?;
         let api = self.cluster.api();
@@ -166,8 +167,8 @@ impl Fleet {
             .delete(&path("Service", "default", service)?, &json!({}))
     }
 
-    /// Waits until every node uses exactly these pods, at this port, for every port of a Service in these families, and
-    /// the Service has no other family.
+    /// Waits until, on every node, every port of a Service in these families leads to exactly these pods at this port,
+    /// and the Service has no other family.
     pub fn wait_for(&self, service: &str, families: &[Ip], pods: &[&str], target: u16) -> Result<()> {
         let mut wanted = BTreeMap::new();
         for family in families {
@@ -196,7 +197,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fails unless these servers, each of them and no other, answer requests from every node and from a pod.
+    /// Fails unless exactly these servers answer requests from every node and from a pod.
     pub fn expect_answers(&self, protocol: Protocol, to: (IpAddr, u16), servers: &[&str]) -> Result<()> {
         for from in self.places()? {
             let answers = self.ask(from, protocol, to)?;
@@ -215,7 +216,7 @@ impl Fleet {
         self.expect(to, "refused", Outcome::refused_at_once)
     }
 
-    /// Fails unless nothing comes back for requests from every node and from a pod.
+    /// Fails unless requests from every node and from a pod get no answer.
     pub fn expect_lost(&self, to: (IpAddr, u16)) -> Result<()> {
         self.expect(to, "lost", Outcome::timed_out)
     }
@@ -225,18 +226,18 @@ impl Fleet {
         Answers::gather(from, MANY, &Request::new(protocol, to.into()))
     }
 
-    /// Sends one request over TCP that does not wait long.
+    /// Sends one request over TCP, with a short timeout.
     pub fn send(&self, from: &Namespace, to: (IpAddr, u16)) -> Result<Outcome> {
         Request::tcp(to.into()).timeout(SILENCE).send(from)
     }
 
-    /// Where requests come from: every node and a pod.
+    /// The places from which requests come: every node and a pod.
     pub fn places(&self) -> Result<Vec<&Namespace>> {
         let nodes = self.cluster.nodes.iter().map(|node| &node.namespace);
         Ok(nodes.chain([&self.cluster.pod(SHELL)?.namespace]).collect())
     }
 
-    /// What every node's Tandem says of itself.
+    /// The status of every node's Tandem.
     pub fn statuses(&self) -> Result<Vec<Value>> {
         self.tandems.iter().map(Tandem::status).collect()
     }
@@ -250,7 +251,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lists and loads every node's tables with nft, and fails where a Tandem logged an ERROR that was not announced.
+    /// Lists and loads every node's tables with nft. Fails if a Tandem logged an ERROR that was not announced.
     pub fn judge(&self) -> Result<()> {
         for (tandem, node) in self.tandems.iter().zip(&self.cluster.nodes) {
             nft::check(&node.namespace).with_context(|| node.name.clone())?;

@@ -1,4 +1,4 @@
-//! When the kernel's nftables ruleset of a namespace changes: a new generation for each transaction that was committed.
+//! When the nftables ruleset of a namespace changes. Each committed transaction has a new generation.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, channel};
@@ -16,15 +16,15 @@ use crate::netns::Namespace;
 const NEWGEN: u16 = 10 << 8 | 0x0f;
 /// The multicast group `NFNLGRP_NFTABLES` (7), as a bit.
 const CHANGES: u32 = 1 << 6;
-/// What a netlink header takes.
+/// The size of a netlink header.
 const HEADER: usize = 16;
 
-/// The moments at which generations began, from the one on in which this was made.
+/// The moments at which generations began, since this was made.
 #[derive(Debug)]
 pub struct Generations(Receiver<Instant>);
 
 impl Generations {
-    /// Notes from now on what happens in this namespace, on a thread that lives as long as the process.
+    /// Watches this namespace from now on, on a thread that lives as long as the process.
     pub fn watch(namespace: &Namespace) -> Result<Self> {
         let socket = namespace.run(listen)??;
         let (sender, generations) = channel();
@@ -33,7 +33,8 @@ impl Generations {
             loop {
                 let new = match recv(&socket, &mut buffer[..], RecvFlags::empty()) {
                     Ok((length, _)) => has_generation(&buffer[..length]),
-                    // What did not fit was a change too: its generation comes last, in a message of its own.
+                    // If a message did not fit, it was part of a change too. The generation comes last, in a message of
+                    // its own.
                     Err(Errno::NOBUFS | Errno::INTR) => false,
                     Err(_) => return,
                 };
@@ -46,12 +47,12 @@ impl Generations {
         Ok(Self(generations))
     }
 
-    /// The next one that was not asked for yet; none if there is none in this time.
+    /// The next generation that was not returned yet; none if none comes in this time.
     pub fn next(&self, patience: Duration) -> Option<Instant> {
         self.0.recv_timeout(patience).ok()
     }
 
-    /// Forgets those that have come.
+    /// Forgets the generations that have come.
     pub fn forget(&self) {
         while self.0.try_recv().is_ok() {}
     }
@@ -70,7 +71,7 @@ fn listen() -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Whether one of the messages in what was received at once begins a generation.
+/// Whether one of these messages, which were received at once, begins a generation.
 fn has_generation(mut bytes: &[u8]) -> bool {
     while bytes.len() >= HEADER {
         let length = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM for programs that clean up after themselves: the first is noted, the second ends the program at
-//! once, and what it made is removed from outside (see [`crate::netns`]).
+//! Ctrl-C and SIGTERM for programs that clean up after themselves. The first signal is noted. The second one ends the
+//! program at once, and the reaper removes what it made (see [`crate::netns`]).
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -7,9 +7,9 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Signals that came so far.
+/// The number of signals so far.
 static SIGNALS: AtomicU8 = AtomicU8::new(0);
-/// What a shell says of a program that Ctrl-C ended.
+/// The exit code that a shell gives a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
 
 /// Starts to note them.

@@ -1,25 +1,25 @@
-//! The world that Tandem is tested in: namespaces, traffic, a real control plane, and Tandem itself.
+//! The surroundings in which Tandem is tested: namespaces, traffic, a real control plane, and Tandem itself.
 //!
 //! | module | what it has |
 //! |---|---|
 //! | [`topology`] | two nodes, three pods, an outside client: for tests without a control plane |
 //! | [`cluster`] | a real API server and controller manager, nodes and pods as namespaces |
-//! | [`fleet`] | a cluster whose nodes run Tandem, servers in its pods: what the tests against the control plane start from |
+//! | [`fleet`] | a cluster whose nodes run Tandem, with servers in its pods: for tests against the control plane |
 //! | [`tandem`] | the program under test on a node |
-//! | [`stage`] | a topology with servers, Tandem and a folder of manifests: what flow tests and the demo start from |
-//! | [`traffic`] | real clients and servers: who answered, which source was seen, refused or lost |
+//! | [`stage`] | a topology with servers, Tandem and a folder of manifests: for flow tests and the demo |
+//! | [`traffic`] | real clients and servers: they show who answered, which source was seen, and what was refused or lost |
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
-//! | [`nft`] | what the installed nft says of a node's tables |
+//! | [`nft`] | what the installed nft lists for a node's tables |
 //! | [`parity`] | the same flows through the real kube-proxy and through Tandem |
 //! | [`field`] | the cases of docs/field.md and their tests, for `make field` |
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
-//! | [`hostile`] | what others do to stop a node's Services, for `make hostile` |
+//! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
 //! | [`generations`] | when the kernel's ruleset changes |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
-//! | [`netns`], [`node`], [`scratch`] | what these are made of |
+//! | [`netns`], [`node`], [`scratch`] | the parts that these are made from |
 //!
-//! Everything needs root, and touches nothing outside the namespaces that it makes.
+//! Everything here needs root, and touches nothing outside the namespaces that it makes.
 
 mod addresses;
 pub mod cluster;
@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Asks every few milliseconds until there is an answer; none where there is none in time.
+/// Calls `ask` every few milliseconds until it returns a value; none if it does not in time.
 pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + timeout;
     loop {
@@ -75,7 +75,7 @@ pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
     }
 }
 
-/// Allows this process as many open files as it may have: connections that wait are such.
+/// Raises this process's limit of open files as far as allowed, because each waiting connection is a file.
 pub(crate) fn allow_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {

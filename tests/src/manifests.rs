@@ -1,7 +1,7 @@
 //! Kubernetes objects as values, and folders of them for `--source directory:PATH`.
 //!
-//! The builders give [`serde_json::Value`]s: a [`Folder`] writes them as YAML, [`crate::cluster::Api`] sends them to an
-//! API server. What a builder has no method for, change in the value (`service.build()["spec"]["…"] = …`).
+//! The builders make [`serde_json::Value`]s. A [`Folder`] writes them as YAML, and [`crate::cluster::Api`] sends them
+//! to an API server. If a builder has no method for a field, change the value (`service.build()["spec"]["…"] = …`).
 
 mod folder;
 mod yaml;
@@ -17,29 +17,29 @@ use crate::traffic::Protocol;
 pub use folder::Folder;
 pub use yaml::to_yaml;
 
-/// A Service being described. ClusterIP, no ports, no addresses at first.
+/// A builder of a Service. It begins as a ClusterIP Service without ports and addresses.
 #[derive(Clone, Debug)]
 pub struct Service {
     object: Value,
 }
 
-/// An EndpointSlice being described.
+/// A builder of an EndpointSlice.
 #[derive(Clone, Debug)]
 pub struct Slice {
     object: Value,
 }
 
-/// A Service's type, with the fields that only it has.
+/// A traffic policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Policy {
     /// Any endpoint.
     Cluster,
-    /// Endpoints on the node that got the packet.
+    /// Endpoints on the node that received the packet.
     Local,
 }
 
 impl Service {
-    /// A Service in a namespace that selects pods labelled `app: NAME`.
+    /// A Service in a namespace. It selects pods labelled `app: NAME`.
     pub fn new(namespace: &str, name: &str) -> Self {
         let object = json!({
             "apiVersion": "v1",
@@ -76,7 +76,7 @@ impl Service {
         }))
     }
 
-    /// A port with a nodePort; makes the Service a NodePort one where it was a ClusterIP one.
+    /// Adds a port with a nodePort. A ClusterIP Service becomes a NodePort one.
     #[must_use]
     pub fn node_port(self, name: &str, protocol: Protocol, port: u16, target: u16, node_port: u16) -> Self {
         let kind = self.object["spec"]["type"].clone();
@@ -115,7 +115,7 @@ impl Service {
         self.spec("internalTrafficPolicy", format!("{policy:?}"))
     }
 
-    /// ClientIP affinity for so many seconds.
+    /// Sets ClientIP affinity for this number of seconds.
     #[must_use]
     pub fn affinity(self, seconds: u32) -> Self {
         self.spec("sessionAffinity", "ClientIP").spec(
@@ -130,7 +130,7 @@ impl Service {
         self.spec("loadBalancerSourceRanges", ranges)
     }
 
-    /// Any other field of its `spec`.
+    /// Sets any other field of its `spec`.
     #[must_use]
     pub fn spec(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.object["spec"][field] = value.into();
@@ -151,7 +151,7 @@ impl Service {
 }
 
 impl Slice {
-    /// A slice of a Service's endpoints, of the family of those that are added. Its name is its own.
+    /// A slice of a Service's endpoints. Its family is that of the endpoints that are added.
     pub fn new(namespace: &str, name: &str, service: &str) -> Self {
         let object = json!({
             "apiVersion": "discovery.k8s.io/v1",
@@ -168,14 +168,14 @@ impl Slice {
         Self { object }
     }
 
-    /// Its family, where no endpoint tells.
+    /// Sets its family, for a slice without endpoints.
     #[must_use]
     pub fn family(mut self, is_ipv6: bool) -> Self {
         self.object["addressType"] = json!(if is_ipv6 { "IPv6" } else { "IPv4" });
         self
     }
 
-    /// A port, by the name that it has in the Service.
+    /// Adds a port, by its name in the Service.
     #[must_use]
     pub fn port(self, name: &str, protocol: Protocol, port: u16) -> Self {
         self.push(
@@ -190,13 +190,13 @@ impl Slice {
         self.endpoint(address, node, (true, true, false))
     }
 
-    /// An endpoint that finishes its work: its pod is being deleted.
+    /// Adds an endpoint whose pod is being deleted and still serves.
     #[must_use]
     pub fn terminating(self, address: IpAddr, node: &str) -> Self {
         self.endpoint(address, node, (false, true, true))
     }
 
-    /// An endpoint that does not work (yet).
+    /// Adds an endpoint that does not serve (yet).
     #[must_use]
     pub fn unready(self, address: IpAddr, node: &str) -> Self {
         self.endpoint(address, node, (false, false, false))
@@ -245,7 +245,7 @@ pub fn node(node: &Node) -> Value {
     })
 }
 
-/// The configuration that fits both the demo's world and the test cluster.
+/// A configuration for the demo and for the test cluster.
 pub fn configuration() -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

@@ -1,11 +1,12 @@
-//! Network namespaces: made, entered, and removed again whatever happens.
+//! Network namespaces that are always removed again.
 //!
-//! A [`Namespace`] is called `tdm-<pid>-<n>-<label>`. Dropping it deletes it. A small shell, the reaper, waits on a pipe
-//! for the end of this process and deletes what is left, so that also `kill -9`, a panic that aborts, a static value and
-//! Ctrl-C leave nothing behind. Leftovers of dead processes are removed before the first namespace is made.
+//! A [`Namespace`] is called `tdm-<pid>-<n>-<label>`. Dropping it deletes it. A small shell, the reaper, waits on a
+//! pipe for the end of this process and deletes what is left. So nothing stays after `kill -9`, a panic that aborts, a
+//! static value or Ctrl-C. Before the first namespace is made, leftovers of dead processes are removed.
 //!
-//! [`Namespace::run`] executes a closure on a fresh thread inside the namespace; sockets made there belong to it, and
-//! programs started there live in it. Nothing here touches the namespace the tests run in.
+//! [`Namespace::run`] executes a closure on a new thread inside the namespace. Sockets that are made there belong to
+//! the namespace, and programs that are started there run in it. Nothing here touches the namespace in which the tests
+//! run.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ for file in /run/netns/"$1"*; do
 done
 rm -rf "$2"*"#;
 
-/// A network namespace of the test's own; deleted when the last clone is dropped.
+/// A network namespace of a test. It is deleted when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Namespace(Arc<Inner>);
 
@@ -43,7 +44,7 @@ struct Inner {
     keep: bool,
 }
 
-/// The way into a namespace, for threads that live longer than a borrow of it.
+/// A handle with which threads can enter a namespace after a borrow of it has ended.
 #[derive(Clone, Debug)]
 pub struct Entrance(Arc<File>);
 
@@ -56,7 +57,7 @@ impl Namespace {
         Self::create(format!("{}{count}-{label}", prefix(process::id())), false)
     }
 
-    /// Makes a namespace with exactly this name that stays when it is dropped: for `make cluster`.
+    /// Makes a namespace with exactly this name. It stays when it is dropped, for `make cluster`.
     pub fn fixed(name: &str) -> Result<Self> {
         Self::create(name.to_owned(), true)
     }
@@ -80,7 +81,7 @@ impl Namespace {
             entrance: Entrance(Arc::new(file)),
             keep,
         }));
-        // Addresses answer at once: nothing else is on these links that could have taken them.
+        // Addresses are usable at once, because nothing else on these links could have them.
         namespace.sysctls(&[
             ("net/ipv6/conf/all/disable_ipv6", "0"),
             ("net/ipv6/conf/default/disable_ipv6", "0"),
@@ -89,7 +90,7 @@ impl Namespace {
             ("net/ipv6/conf/default/router_solicitations", "0"),
             ("net/ipv4/conf/all/rp_filter", "0"),
             ("net/ipv4/conf/default/rp_filter", "0"),
-            // A refusal is an ICMP error; tests send more of them than the kernel's limits let through.
+            // A refusal is an ICMP error, and tests cause more of them than the kernel's limits allow.
             ("net/ipv4/icmp_ratelimit", "0"),
             ("net/ipv6/icmp/ratelimit", "0"),
         ])?;
@@ -98,7 +99,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The name that `ip netns` knows it by.
+    /// Its name in `ip netns`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -108,7 +109,7 @@ impl Namespace {
         self.0.entrance.clone()
     }
 
-    /// Runs a closure inside the namespace, on a thread of its own, and gives back its result.
+    /// Runs a closure inside the namespace, on a thread of its own, and returns its result.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| self.0.entrance.enter().map(|()| work()));
@@ -119,14 +120,14 @@ impl Namespace {
         })
     }
 
-    /// Starts a program inside the namespace. It is killed at the latest when this process ends.
+    /// Starts a program inside the namespace. It is killed when this process ends, if not before.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let what = format!("{command:?}");
         self.run(|| command.spawn())?
             .with_context(|| format!("start {what} in {}", self.name()))
     }
 
-    /// Runs a program inside the namespace to its end and gives back what it printed; an error where it failed.
+    /// Runs a program inside the namespace and waits for its end. Returns what it printed, or an error if it failed.
     pub fn exec(&self, arguments: &[&str]) -> Result<String> {
         let (program, rest) = arguments.split_first().context("no program given")?;
         let mut command = Command::new(program);
@@ -135,7 +136,8 @@ impl Namespace {
             .with_context(|| format!("in namespace {}", self.name()))
     }
 
-    /// Gives lines to `ip -batch`, for example `"addr add 192.0.2.1/24 dev eth0"`; all of them or an error.
+    /// Runs lines with `ip -batch`, for example `"addr add 192.0.2.1/24 dev eth0"`. If one fails, the result is an
+    /// error.
     pub fn ip(&self, lines: &str) -> Result<()> {
         let mut command = Command::new("ip");
         command.args(["-batch", "-"]);
@@ -154,7 +156,7 @@ impl Namespace {
         })?
     }
 
-    /// Lifts the limit on all ICMP errors together, which newer kernels have in each namespace, older ones as a whole.
+    /// Removes the limit on all ICMP errors together. Newer kernels have it in each namespace, older ones once.
     fn lift_icmp_limits(&self) -> Result<()> {
         let limits = ["net/ipv4/icmp_msgs_per_sec", "net/ipv4/icmp_msgs_burst"];
         let exists = |key: &&str| Path::new("/proc/sys").join(key).exists();
@@ -167,11 +169,11 @@ impl Namespace {
         self.sysctls(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])
     }
 
-    /// Makes a cable: `here` in this namespace, `there` in the other, both up, each with its addresses (with prefix
-    /// length). Makes no routes.
+    /// Makes a cable from `here` in this namespace to `there` in the other. Both ends are up and have their addresses
+    /// (with prefix length). It makes no routes.
     pub fn cable(&self, here: &str, addresses: &[&str], other: &Self, there: &str, theirs: &[&str]) -> Result<()> {
-        // The kernel tells IPv6 of a new carrier at once only where the two ends have different numbers; else within a
-        // second, in which no neighbour answers.
+        // The kernel tells IPv6 of a new carrier at once only if the two ends have different numbers. Otherwise it
+        // takes up to a second, in which no neighbour answers.
         static NUMBER: AtomicU32 = AtomicU32::new(100);
         let number = NUMBER.fetch_add(2, Ordering::Relaxed);
         let (peer, namespace) = (number + 1, other.name());
@@ -205,13 +207,13 @@ impl Drop for Inner {
 }
 
 impl Entrance {
-    /// Moves the calling thread, for the rest of its life.
+    /// Moves the calling thread to the namespace, for the rest of its life.
     fn enter(&self) -> Result<()> {
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
             .context("enter the network namespace")
     }
 
-    /// Starts a thread inside the namespace; an error where it could not enter.
+    /// Starts a thread inside the namespace. The error says that it could not enter.
     pub fn thread<T: Send + 'static>(
         &self,
         name: &str,
@@ -225,7 +227,7 @@ impl Entrance {
     }
 }
 
-/// Runs a program to its end; what it printed, or an error with what it complained of.
+/// Runs a program and waits for its end. Returns what it printed, or an error with what it wrote to standard error.
 pub fn run_command(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -248,7 +250,7 @@ pub fn feed_command(command: &mut Command, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("run {command:?}"))?;
-    // It may stop reading early and say why on its standard error: that is the message to show.
+    // The program may stop reading early and say why on its standard error. That message is shown.
     let written = child
         .stdin
         .take()
@@ -267,17 +269,17 @@ pub fn feed_command(command: &mut Command, input: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What names of namespaces and folders of this process begin with.
+/// The beginning of the names of this process's namespaces and folders.
 pub(crate) fn prefix(pid: u32) -> String {
     format!("tdm-{pid}-")
 }
 
-/// Starts the reaper once a process, after removing what dead processes left.
+/// Starts the reaper, once per process. Before, it removes what dead processes left.
 pub(crate) fn start_reaper() -> Result<()> {
     static REAPER: OnceLock<Result<ChildStdin, String>> = OnceLock::new();
     let started = REAPER.get_or_init(|| {
         for pid in leftovers() {
-            // The new reaper's end of file comes at once.
+            // The new reaper sees the end of file at once.
             let _ = reap(pid, Stdio::null()).and_then(|mut child| Ok(child.wait()?));
         }
         let mut child = reap(process::id(), Stdio::piped()).map_err(|error| format!("{error:#}"))?;
@@ -298,12 +300,12 @@ fn reap(pid: u32, stdin: Stdio) -> Result<Child> {
         .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .process_group(0) // Ctrl-C must not end the reaper before its work
+        .process_group(0) // Ctrl-C must not end the reaper before it has done its work
         .spawn()
         .context("start the reaper")
 }
 
-/// Processes that left namespaces or folders and are no more.
+/// Dead processes that left namespaces or folders.
 fn leftovers() -> Vec<u32> {
     let folders = [Path::new(FOLDER).to_path_buf(), scratch_root()];
     let entries = folders
@@ -329,7 +331,7 @@ fn leftovers() -> Vec<u32> {
     pids
 }
 
-/// Where folders of tests are made.
+/// The folder in which tests make their folders.
 pub(crate) fn scratch_root() -> std::path::PathBuf {
     std::env::temp_dir()
 }

@@ -1,5 +1,5 @@
-//! What the installed `nft` says of a namespace: the tables as text and JSON, their counters, and whether the text
-//! could be loaded again.
+//! What the installed `nft` lists for a namespace: the tables as text and JSON, their counters, and whether the text
+//! can be loaded again.
 
 mod changes;
 mod meaning;
@@ -20,15 +20,15 @@ pub use picture::picture;
 pub const FAMILIES: [&str; 2] = ["ip", "ip6"];
 /// The name of both tables.
 pub const TABLE: &str = "tandem";
-/// How nft 1.0.6 lists a table that stays without its owner.
+/// What nft 1.0.6 lists for a table that stays without its owner.
 const NAMELESS_FLAG: &str = "\tflags \n";
 
 /// An element of the map `services`: how many new connections went through one list of endpoints.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceCounter {
-    /// The service's id, local bit included.
+    /// The service's id, with its local bit.
     pub id: u32,
-    /// Whose it is: `namespace/name:port`.
+    /// The Service port: `namespace/name:port`.
     pub comment: String,
     /// The number of the way to pick an endpoint, a key of the map `picks`.
     pub way: u32,
@@ -39,7 +39,7 @@ pub struct ServiceCounter {
 /// The bits of a service's value that hold the number of the way to pick an endpoint.
 const WAY: u32 = 0x1ff;
 
-/// The bit of an id that stands for the list of local endpoints.
+/// The bit of an id that selects the list of local endpoints.
 pub const LOCAL: u32 = 0x0800_0000;
 
 /// One of Tandem's tables as text.
@@ -60,11 +60,11 @@ pub fn has_table(namespace: &Namespace, family: &str) -> Result<bool> {
         .any(|line| line.trim() == format!("table {family} {TABLE}")))
 }
 
-/// Lists both tables, as text and JSON, and loads the text into a fresh namespace without committing it.
+/// Lists both tables, as text and JSON, and loads the text into a new namespace without committing it.
 ///
-/// In place an owned table refuses everyone else. A table that is not there is nothing to complain of here. One that
-/// stays without its owner is not listed as JSON by nft 1.0.6: it has no name for that flag and prints whatever lies in
-/// memory there, or nothing.
+/// The text cannot be loaded in place, because an owned table refuses everyone else. A missing table is no error here.
+/// A table that stays without its owner is not listed as JSON with nft 1.0.6: that version has no name for the flag,
+/// and prints random memory or nothing.
 pub fn check(namespace: &Namespace) -> Result<()> {
     for family in FAMILIES {
         if has_table(namespace, family)? {
@@ -78,7 +78,7 @@ pub fn check(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// Loads a ruleset into a fresh namespace without committing it.
+/// Loads a ruleset into a new namespace without committing it.
 pub fn load(ruleset: &str) -> Result<()> {
     let fresh = Namespace::new("fresh")?;
     let ruleset = without_what_nft_cannot_parse(ruleset, &version()?);
@@ -102,7 +102,7 @@ pub fn counters(namespace: &Namespace, family: &str) -> Result<Vec<ServiceCounte
     Ok(counters)
 }
 
-/// New connections that `namespace/name:port` has seen in this family, by whichever list of endpoints.
+/// The number of new connections of `namespace/name:port` in this family, over all its lists of endpoints.
 pub fn connections(namespace: &Namespace, family: &str, service_port: &str) -> Result<u64> {
     let counters = counters(namespace, family)?;
     Ok(counters
@@ -158,10 +158,10 @@ fn parse_id(text: &str) -> Option<u32> {
     Some(half(high)? << 16 | half(low)?)
 }
 
-/// nft 1.0.6 lists `update @affinity` with a key above 16 bytes, as IPv6 has, but aborts on reading it. There the bodies
-/// of the chains of the IPv6 table that have such a line are left out; every other line is checked.
+/// nft 1.0.6 lists `update @affinity` with a key above 16 bytes, as IPv6 has, but aborts when it reads it. So the
+/// bodies of the IPv6 table's chains with such a line are left out. Every other line is checked.
 ///
-/// It also lists a table that stays without its owner with `flags`, for want of a name for that flag.
+/// It also lists an empty `flags` for a table that stays without its owner, because it has no name for that flag.
 fn without_what_nft_cannot_parse(ruleset: &str, version: &str) -> String {
     if version != "1.0.6" {
         return ruleset.to_owned();

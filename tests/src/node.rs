@@ -1,8 +1,8 @@
 //! One node's network: a namespace with a link to the fabric, and pods behind it.
 //!
-//! Pods hang on cables of their own, as with the `ptp` plugin: no bridge, so that packets between two pods of one node
-//! pass the node's routing. A pod's gateway is the first address of the node's pod range, present on every cable.
-//! Used by [`crate::topology`] and [`crate::cluster`] alike.
+//! Each pod has a cable of its own, as with the `ptp` plugin. There is no bridge, so packets between two pods of one
+//! node pass through the node's routing. A pod's gateway is the first address of the node's pod range, which is on
+//! every cable. [`crate::topology`] and [`crate::cluster`] both use this.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,13 +13,13 @@ use crate::netns::Namespace;
 /// A node: its namespace, addresses and pod ranges.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The name of its Node object, and what `--hostname-override` gets.
+    /// The name of its Node object, and the value of `--hostname-override`.
     pub name: String,
-    /// Where Tandem and host-network programs run.
+    /// The namespace of Tandem and of programs in the host network.
     pub namespace: Namespace,
     /// Its address on the fabric.
     pub v4: Ipv4Addr,
-    /// The same for IPv6.
+    /// Its IPv6 address on the fabric.
     pub v6: Ipv6Addr,
     pub(crate) pods: PodRanges,
 }
@@ -27,7 +27,7 @@ pub struct Node {
 /// A pod: a namespace, one address of each family.
 #[derive(Debug)]
 pub struct Pod {
-    /// The name its servers answer with.
+    /// The name with which its servers answer.
     pub name: String,
     /// The node it is on.
     pub node: String,
@@ -35,11 +35,11 @@ pub struct Pod {
     pub namespace: Namespace,
     /// Its address.
     pub v4: Ipv4Addr,
-    /// The same for IPv6.
+    /// Its IPv6 address.
     pub v6: Ipv6Addr,
 }
 
-/// Where a node's pods get their addresses: a /24 and a /64, named by their first addresses.
+/// The ranges of a node's pods: a /24 and a /64, given by their first addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PodRanges {
     /// For example 10.244.1.0.
@@ -52,7 +52,7 @@ pub struct PodRanges {
 const UPLINK: &str = "eth0";
 
 impl Node {
-    /// Routes the other node's pods to it, both families.
+    /// Adds routes to the other node's pods, for both families.
     pub(crate) fn route_pods_of(&self, other: &Self) -> Result<()> {
         let (pods, v4, v6) = (other.pods, other.v4, other.v6);
         self.namespace.ip(&format!(
@@ -66,7 +66,7 @@ impl Node {
         self.add_pod_in(Namespace::new(name)?, name, number)
     }
 
-    /// The same in a namespace that exists.
+    /// The same in an existing namespace.
     pub(crate) fn add_pod_in(&self, namespace: Namespace, name: &str, number: u8) -> Result<Pod> {
         let (v4, v6) = (self.pods.v4(number), self.pods.v6(number));
         let (gateway4, gateway6) = (self.pods.v4(1), self.pods.v6(1));
@@ -112,7 +112,7 @@ impl Node {
 }
 
 impl Pod {
-    /// Takes its link away: whatever still runs in it is alone.
+    /// Removes its link, so that the programs in it reach nothing.
     pub fn unplug(&self) -> Result<()> {
         self.namespace.ip(&format!("link delete {UPLINK}"))
     }
@@ -137,7 +137,7 @@ impl PodRanges {
         Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number))
     }
 
-    /// The address that ends in `number`, read as decimal digits would be: pod 10 has `::10`.
+    /// The address that ends in `number`, with its decimal digits: pod 10 has `::10`.
     pub fn v6(&self, number: u8) -> Ipv6Addr {
         let digits = u128::from(number / 100) << 8 | u128::from(number / 10 % 10) << 4 | u128::from(number % 10);
         Ipv6Addr::from_bits(self.v6.to_bits() | digits)

@@ -1,4 +1,5 @@
-//! Folders for one test's files: logs, sockets, manifests. Removed on drop, at the latest when the process ends.
+//! Folders for the files of one test: logs, sockets, manifests. They are removed on drop, or else when the process
+//! ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};

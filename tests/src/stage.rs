@@ -12,7 +12,7 @@
 //! # }
 //! ```
 //!
-//! Every pod serves TCP, UDP and SCTP on port [`TARGET`]. Used by the flow tests and the demo.
+//! Every pod serves TCP, UDP and SCTP on port [`TARGET`]. The flow tests and the demo use this.
 
 mod answers;
 mod objects;
@@ -39,7 +39,7 @@ pub use objects::{Ip, NAMESPACE, TARGET, bare_service, node_port_service, port_n
 /// All transports, in the order in which tests go through them.
 pub const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
-/// How long a request waits where nothing shall come back: packets here take less than a millisecond.
+/// How long a request waits if no answer is expected. Packets here take less than a millisecond.
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// The world, its servers and its Tandem.
@@ -96,7 +96,7 @@ impl Stage {
         self.settle()
     }
 
-    /// Waits until everything that was written before is programmed: until a later change is.
+    /// Waits until everything that was written before is programmed: until a later change is programmed.
     pub fn settle(&mut self) -> Result<()> {
         self.changes += 1;
         self.folder
@@ -112,7 +112,7 @@ impl Stage {
         eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }
 
-    /// What ends the elements of the last change: an endpoint of a Service that nobody uses, as nftables holds it.
+    /// The last element that a change writes, as nftables holds it: an endpoint of a Service that nobody uses.
     pub fn last_element(&self) -> Vec<u8> {
         let port = self.changes.to_be_bytes();
         [&objects::MARKER_ADDRESS.octets()[..], &port].concat()
@@ -123,7 +123,7 @@ impl Stage {
         Answers::gather(from, count, &Request::new(protocol, to.into()))
     }
 
-    /// Sends one request, whatever comes of it.
+    /// Sends one request, and returns whatever the result is.
     pub fn send(&self, from: &Namespace, protocol: Protocol, to: (IpAddr, u16)) -> Result<Outcome> {
         Request::new(protocol, to.into()).timeout(SILENCE).send(from)
     }
@@ -138,12 +138,12 @@ impl Stage {
         &self.world.nodes[0].namespace
     }
 
-    /// A pod's namespace; it must be there.
+    /// A pod's namespace. The pod must exist.
     pub fn pod(&self, name: &str) -> &Namespace {
         &self.pod_named(name).namespace
     }
 
-    /// A pod's address; it must be there.
+    /// A pod's address. The pod must exist.
     pub fn pod_address(&self, name: &str, family: Ip) -> IpAddr {
         family.of(self.pod_named(name).addresses())
     }
@@ -153,7 +153,7 @@ impl Stage {
         family.of(self.world.nodes[number - 1].addresses())
     }
 
-    /// What a server sees of a client that `node1` masquerades: its address, or that of its pods' gateway.
+    /// The source that a server sees if `node1` masquerades a client: the node's address, or that of its pods' gateway.
     pub fn masqueraded(&self, family: Ip) -> [IpAddr; 2] {
         let pods = self.world.nodes[0].pod_ranges();
         let gateway = [pods.v4(1).into(), pods.v6(1).into()];
@@ -165,9 +165,9 @@ impl Stage {
         nft::connections(self.node(), family.table(), &format!("{NAMESPACE}/{service}:{port}"))
     }
 
-    /// Fails unless that counter says that so many requests were sent, and nothing else.
+    /// Fails unless that counter shows exactly this number of requests.
     ///
-    /// A UDP client may draw a source port again while the kernel remembers it: that is no new connection.
+    /// A UDP client may choose a source port again while the kernel remembers it. That is no new connection.
     pub fn expect_counted(&self, family: Ip, service: &str, protocol: Protocol, requests: usize) -> Result<()> {
         let counted = self.connections(family, service, &port_name(protocol))?;
         let least = if protocol == Protocol::Udp {
@@ -182,7 +182,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Fails unless the service refuses it at once wherever it comes from.
+    /// Fails unless the service is refused at once from every place.
     pub fn expect_refused(&self, protocol: Protocol, to: (IpAddr, u16)) -> Result<()> {
         for from in [self.client(), self.pod("web-2")] {
             let outcome = self.send(from, protocol, to)?;
@@ -227,7 +227,7 @@ pub fn serve_in_all_pods(world: &World) -> Result<Vec<(String, Server)>> {
     Ok(servers)
 }
 
-/// Writes what every cluster has: its nodes and its ranges of ClusterIPs.
+/// Writes the objects that every cluster has: its nodes and its ranges of ClusterIPs.
 pub fn write_world(folder: &Folder, world: &World) -> Result<()> {
     let mut objects: Vec<Value> = world.nodes.iter().map(manifests::node).collect();
     objects.push(manifests::service_cidr());

@@ -1,4 +1,4 @@
-//! The program under test: started on a node, asked, killed, restarted, and judged when it is dropped.
+//! The program under test: started on a node, asked, killed, restarted, and checked when it is dropped.
 //!
 //! ```no_run
 //! # use tandem_tests::{manifests::Folder, tandem::Tandem, topology::World};
@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! Dropping it lists the tables with nft, as text and JSON, and loads the text elsewhere ([`crate::nft::check`]); then
-//! stops the process; then panics where the log has an ERROR line that the test did not announce. A test that fails
-//! gets the end of the log and both tables printed.
+//! Dropping it lists the tables with nft, as text and JSON, and loads the text elsewhere ([`crate::nft::check`]). Then it
+//! stops the process. Then it panics if the log has an ERROR line that the test did not announce. If the test fails, the
+//! end of the log and both tables are printed.
 
 mod log;
 
@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
 
-/// What a Tandem shall be started with.
+/// How a Tandem shall be started.
 #[derive(Debug)]
 pub struct Plan {
     namespace: Namespace,
@@ -68,7 +68,7 @@ pub struct Tandem {
     scratch: Scratch,
 }
 
-/// The `tandem` binary: `TANDEM_BIN`, else the one built beside this program.
+/// The `tandem` binary: `TANDEM_BIN`, or else the one that was built beside this program.
 pub fn binary() -> Result<PathBuf> {
     let path = match std::env::var_os("TANDEM_BIN") {
         Some(path) => PathBuf::from(path),
@@ -82,7 +82,7 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A program of the same build as this one; tests lie one folder deeper than programs.
+/// A program of the same build as this one. Tests are one folder deeper than programs.
 pub fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let folder = own.parent().context("this program is in no folder")?;
@@ -134,7 +134,7 @@ impl Tandem {
         }
     }
 
-    /// What `tandem status -o json` prints, also where it ends with 1 because something waits.
+    /// The output of `tandem status -o json`, even if it ends with 1 because something waits.
     pub fn status(&self) -> Result<Value> {
         let mut command = Command::new(binary()?);
         command.args(["status", "-o", "json", "--socket"]).arg(self.socket());
@@ -148,7 +148,7 @@ impl Tandem {
         self.ask(&["services", "-A", "-o", "json"])
     }
 
-    /// Runs `tandem ARGUMENTS --socket …` on the node and gives back what it printed.
+    /// Runs `tandem ARGUMENTS --socket …` on the node and returns what it printed.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(binary()?);
         command.args(arguments).arg("--socket").arg(self.socket());
@@ -160,7 +160,7 @@ impl Tandem {
         serde_json::from_str(&answer).with_context(|| format!("{arguments:?} did not print JSON: {answer}"))
     }
 
-    /// Kills it as `kill -9` does: it has no chance to clean up.
+    /// Kills it as `kill -9` does, so that it cannot clean up.
     pub fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("tandem does not run")?;
         process.kill().context("kill tandem")?;
@@ -168,7 +168,7 @@ impl Tandem {
         Ok(())
     }
 
-    /// Asks it to end, as a kubelet does, and tells how it ended.
+    /// Asks it to end, as a kubelet does, and returns how it ended.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("tandem does not run")?;
         if let Some(status) = process.try_wait().context("wait for tandem")? {
@@ -215,7 +215,7 @@ impl Tandem {
         self.process.as_ref().map(Child::id)
     }
 
-    /// The socket that the other commands ask it by.
+    /// The socket by which the other commands reach it.
     pub fn socket(&self) -> PathBuf {
         self.scratch.path().join("tandem.sock")
     }
@@ -225,12 +225,12 @@ impl Tandem {
         self.scratch.path().join(CONFIGURATION)
     }
 
-    /// What it has logged so far, over restarts.
+    /// Its log so far, across restarts.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// Waits for a log line with this text in it and gives it back.
+    /// Waits for a log line that contains this text and returns it.
     pub fn wait_log(&self, text: &str, timeout: Duration) -> Result<String> {
         let found = crate::eventually(timeout, || self.log().into_iter().find(|line| line.contains(text)));
         found.with_context(|| {
@@ -241,12 +241,12 @@ impl Tandem {
         })
     }
 
-    /// Announces ERROR lines with this text in them, before or after they come.
+    /// Announces ERROR lines that contain this text, before or after they come.
     pub fn expect_error(&mut self, text: &str) {
         self.expected.push(text.to_owned());
     }
 
-    /// Fails where there are ERROR lines that were not announced.
+    /// Fails if there are ERROR lines that were not announced.
     pub fn check_log(&self) -> Result<()> {
         let errors = self.log.errors(&self.expected);
         ensure!(
@@ -257,7 +257,7 @@ impl Tandem {
         Ok(())
     }
 
-    /// What dropping does, with an error instead of a panic.
+    /// Does what dropping does, with an error instead of a panic.
     pub fn finish(mut self) -> Result<()> {
         self.judge()
     }
@@ -294,7 +294,7 @@ impl Drop for Tandem {
             return;
         }
         if in_test() {
-            // Captured, and shown only where the test fails by returning an error.
+            // The test framework captures this, and shows it only if the test fails with an error.
             println!(
                 "the end of tandem's log in {}:\n{}",
                 self.namespace.name(),
@@ -322,7 +322,7 @@ impl Plan {
     /// Takes its objects from an API server.
     #[must_use]
     pub fn kubeconfig(mut self, path: &Path) -> Self {
-        // With --config, the flag of that name is ignored.
+        // With --config, the flag with that name is ignored.
         self.configuration["clientConnection"] = json!({ "kubeconfig": path });
         self.source = ["--source", "kubernetes"].map(str::to_owned).to_vec();
         self
@@ -345,7 +345,7 @@ impl Plan {
         self
     }
 
-    /// Configures it by flags alone: there is no file, and what was set of one does not count.
+    /// Configures it only by flags. There is no file, and settings for a file are ignored.
     #[must_use]
     pub fn without_a_file(mut self) -> Self {
         self.configuration = Value::Null;
@@ -376,7 +376,7 @@ impl Plan {
         Ok(tandem)
     }
 
-    /// Starts it with its files in this folder, to stay when this program ends: for `make cluster`.
+    /// Starts it with its files in this folder. It stays when this program ends, for `make cluster`.
     pub fn start_kept(self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         let log = File::create(folder.join("tandem.log")).context("make a log file")?;
@@ -390,7 +390,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the configuration into a folder and gives back the arguments that go with it.
+    /// Writes the configuration to a folder and returns the arguments for it.
     fn write(&self, folder: &Path) -> Result<Vec<String>> {
         let file = folder.join(CONFIGURATION);
         if !self.configuration.is_null() {
@@ -419,7 +419,7 @@ impl Plan {
     }
 }
 
-/// Whether this program is a test, by where cargo puts those.
+/// Whether this program is a test, judged by the folder that cargo put it in.
 fn in_test() -> bool {
     std::env::current_exe().is_ok_and(|path| path.parent().is_some_and(|folder| folder.ends_with("deps")))
 }

@@ -1,4 +1,4 @@
-//! The world of the demo and the flow tests: no control plane, only networks.
+//! The networks of the demo and the flow tests, without a control plane.
 //!
 //! ```text
 //!   client 198.51.100.2 ── fabric ──┬── node1 192.0.2.11 ──┬── web-1 10.244.1.10
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The nodes' default routes go to the fabric, which knows the nodes, their pods and the client. Packets *from the
-//! client* to service ranges, LoadBalancer and external addresses are handed to `node1` (see [`World::enter_by`]);
-//! packets from nodes and pods to such addresses find no route there: only the sender's own node can make them work.
+//! client* to service ranges, LoadBalancer and external addresses are sent to `node1` (see [`World::enter_by`]).
+//! Packets from nodes and pods to such addresses find no route there: only the sender's own node can make them work.
 
 use anyhow::{Context as _, Result};
 
@@ -48,7 +48,7 @@ impl World {
         Ok(world)
     }
 
-    /// So many nodes that know each other's pods, and none of them there yet.
+    /// So many nodes with routes to each other's pods, and no pods yet.
     pub fn without_pods(count: u8) -> Result<Self> {
         let fabric = Fabric::new(Namespace::new("fabric")?)?;
         let client = Namespace::new("client")?;
@@ -77,7 +77,7 @@ impl World {
         self.pods.last().context("a pod was just added")
     }
 
-    /// Takes a pod away as if it had crashed: its namespace is gone, nothing answers for it.
+    /// Removes a pod as if it had crashed: its namespace is gone, and nothing answers for it.
     pub fn remove_pod(&mut self, name: &str) -> Result<()> {
         self.pod(name)?.unplug()?;
         self.pods.retain(|pod| pod.name != name);
@@ -105,7 +105,7 @@ impl World {
         &self.fabric.namespace
     }
 
-    /// Hands the client's packets to service, LoadBalancer and external addresses to this node from now on.
+    /// From now on, sends the client's packets for service, LoadBalancer and external addresses to this node.
     pub fn enter_by(&self, number: u8) -> Result<()> {
         self.fabric.enter_by(self.node(number)?)
     }

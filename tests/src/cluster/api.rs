@@ -1,5 +1,5 @@
-//! A client of the API server that lives in the server's namespace, on a thread with a runtime of its own. Callers wait
-//! for their answers; several threads may call at once and get a connection each.
+//! A client of the API server. It lives in the server's namespace, on a thread with a runtime of its own. Callers wait
+//! for their answers. If several threads call at once, each gets a connection.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ struct Job {
     reply: mpsc::Sender<Reply>,
 }
 
-/// Where an object lies, for example `path("Service", "default", "web")`. With an empty name: all of them.
+/// The path of an object, for example `path("Service", "default", "web")`. An empty name means all objects.
 pub fn path(kind: &str, namespace: &str, name: &str) -> Result<String> {
     let (group, plural) = match kind {
         "ClusterRole" => ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
@@ -52,7 +52,7 @@ pub fn path(kind: &str, namespace: &str, name: &str) -> Result<String> {
 }
 
 impl Api {
-    /// Makes a client out of a kubeconfig. The server need not answer yet.
+    /// Makes a client from a kubeconfig. The server need not answer yet.
     pub fn connect(inside: &Namespace, kubeconfig: &Path) -> Result<Self> {
         let (sender, jobs) = unbounded_channel();
         let (ready, is_ready) = mpsc::channel();
@@ -84,12 +84,12 @@ impl Api {
         self.call(Method::GET, path, None)
     }
 
-    /// Reads what is not JSON.
+    /// Reads a text that is not JSON.
     pub fn get_text(&self, path: &str) -> Result<String> {
         Ok(self.call_timed(Method::GET, path, None)?.0)
     }
 
-    /// Makes an object where its kind, namespace and name say; its status too, where it has one.
+    /// Creates an object, and sets its status if it has one. The path follows from its kind, namespace and name.
     pub fn create(&self, object: &Value) -> Result<Value> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &object["metadata"];
@@ -108,7 +108,7 @@ impl Api {
         }
     }
 
-    /// Makes many objects over so many connections at once.
+    /// Creates many objects over this number of connections at once.
     pub fn create_all(&self, objects: &[Value], connections: usize) -> Result<()> {
         let rest = Mutex::new(objects.iter());
         let next = || rest.lock().ok().and_then(|mut rest| rest.next());
@@ -136,13 +136,14 @@ impl Api {
         self.call(Method::DELETE, path, Some(options)).map(drop)
     }
 
-    /// Any call that answers in JSON.
+    /// Makes any call that answers in JSON.
     pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let (text, _) = self.call_timed(method, path, body)?;
         serde_json::from_str(&text).with_context(|| format!("{path} did not answer in JSON: {text}"))
     }
 
-    /// Any call, with the moment at which its answer was complete. An error can be asked for its [`kube::Error`].
+    /// Makes any call. Returns the answer with the moment at which it was complete. An error can be downcast to
+    /// [`kube::Error`].
     pub fn call_timed(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(String, Instant)> {
         let kind = if method == Method::PATCH {
             "application/merge-patch+json"
@@ -174,7 +175,7 @@ async fn client(kubeconfig: Kubeconfig) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Sends what comes, all at once, until every [`Api`] is dropped.
+/// Sends all requests as they come, in parallel, until every [`Api`] is dropped.
 async fn answer(client: Client, mut jobs: UnboundedReceiver<Job>) {
     while let Some(Job { request, reply }) = jobs.recv().await {
         let client = client.clone();

@@ -1,4 +1,4 @@
-//! What the control plane's programs read: keys, tokens, kubeconfigs; and the rights of Tandem's user.
+//! The files that the control plane's programs read: keys, tokens, kubeconfigs; and the rights of Tandem's user.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ pub(super) const TANDEM: &str = "tandem.kubeconfig";
 /// The port of the API server.
 pub(crate) const PORT: u16 = 6443;
 
-/// These open a control plane that lives for one test in a namespace of its own.
+/// Tokens for a control plane that exists for one test in a namespace of its own.
 const TOKENS: [(&str, &str, &str); 2] = [
     ("admin-token", "admin", "system:masters"),
     ("tandem-token", "tandem", ""),
@@ -88,7 +88,7 @@ fn kubeconfig(folder: &Path, token: &str) -> Value {
     })
 }
 
-/// The rights of Tandem's user: the role that every API server brings along for kube-proxy, and no others.
+/// The rights of Tandem's user: only the role that every API server has for kube-proxy.
 pub(super) fn permission() -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -99,7 +99,8 @@ pub(super) fn permission() -> Value {
     })
 }
 
-/// Completes a configuration of the real kube-proxy for one node. It may not change the limits of connection tracking there.
+/// Completes a configuration of the real kube-proxy for one node. kube-proxy may not change the limits of connection
+/// tracking there.
 pub(super) fn kube_proxy(folder: &Path, node: &str, configuration: &Value) -> Result<PathBuf> {
     let mut configuration = configuration.clone();
     configuration["hostnameOverride"] = json!(node);

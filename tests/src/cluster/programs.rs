@@ -12,7 +12,7 @@ use crate::fabric::GATEWAYS;
 use crate::netns::Namespace;
 use crate::topology::{POD_RANGES, SERVICE_RANGES};
 
-/// A program that runs until it is dropped, and logs into a file.
+/// A program that runs until it is dropped, and logs to a file.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -21,7 +21,7 @@ pub struct Program {
     keep: bool,
 }
 
-/// The binary with etcd, the API server, the controller manager, kube-proxy and kubectl in it.
+/// The binary that contains etcd, the API server, the controller manager, kube-proxy and kubectl.
 pub fn binary() -> Result<PathBuf> {
     let path = std::env::var_os("TANDEM_CONTROLPLANE").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane/bin/controlplane"),
@@ -50,7 +50,8 @@ impl Program {
             .open(&log)
             .context("open a log file")?;
         let mut command = Command::new(binary()?);
-        // The first argument chooses the program. Ctrl-C at a terminal is for the test, which ends this in its turn.
+        // The first argument chooses the program. Ctrl-C at a terminal must reach only the test, which then ends this
+        // program.
         command
             .arg(name)
             .args(arguments)
@@ -79,7 +80,7 @@ impl Program {
         fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }
 
-    /// An error where it has ended, with the end of its log.
+    /// An error if it has ended, with the end of its log.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.process.try_wait()? {
             let log = self.log()?;
@@ -107,7 +108,7 @@ pub(super) fn etcd(folder: &Path) -> Vec<String> {
     let data = folder.join("etcd");
     vec![
         format!("--data-dir={}", data.display()),
-        "--unsafe-no-fsync".to_owned(), // it need not survive this machine
+        "--unsafe-no-fsync".to_owned(), // its data need not survive a crash
         "--listen-client-urls=http://127.0.0.1:2379".to_owned(),
         "--advertise-client-urls=http://127.0.0.1:2379".to_owned(),
         "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
@@ -133,7 +134,7 @@ pub(super) fn api_server(folder: &Path) -> Vec<String> {
         format!("--tls-private-key-file={}", file("server.key")),
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=Node,RBAC".to_owned(),
-        // Pods need no service accounts here: nothing runs in them that would ask the API server.
+        // Pods need no service accounts here, because nothing in them asks the API server.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--allow-privileged".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
@@ -156,7 +157,7 @@ pub(super) fn controller_manager(folder: &Path) -> Vec<String> {
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
         format!("--cert-dir={}", folder.join("certs").display()),
-        // No kubelet reports, so these would call every node lost after a while, and its pods unready.
+        // No kubelet reports here, so these controllers would soon mark every node lost and its pods unready.
         "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
     ]
 }

@@ -1,4 +1,4 @@
-//! Objects that nobody uses: where every node has their last form, it has everything that was changed before.
+//! Objects that nobody uses. If every node has their last form, every node has everything that was changed before.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -20,15 +20,15 @@ impl Fleet {
     pub(super) fn plant(&self) -> Result<()> {
         let service = Service::new(NAMESPACE, NAME).port("", Protocol::Tcp, 1, 1);
         let mut service = service.build();
-        service["spec"]["selector"] = Value::Null; // its slice is not the controller's
+        service["spec"]["selector"] = Value::Null; // the controller makes no slice for it
         let slice = Slice::new(NAMESPACE, NAME, NAME).port("", Protocol::Tcp, 1);
         self.cluster.api().create(&service)?;
         self.cluster.api().create(&slice.ready(ADDRESS, "elsewhere").build())?;
         Ok(())
     }
 
-    /// Waits until every node has programmed all that was changed at the API server before, by the test itself: what
-    /// controllers make of it comes later, see [`Self::wait_for`].
+    /// Waits until every node has programmed all changes that the test has made at the API server. Controllers may
+    /// react to these changes later; see [`Self::wait_for`].
     pub fn settle(&mut self) -> Result<()> {
         self.changes += 1;
         let (api, port) = (self.cluster.api(), 1 + self.changes);

@@ -1,4 +1,4 @@
-//! What `tandem services`, `tandem status` and the API server say, taken apart.
+//! Values from the output of `tandem services` and `tandem status`, and from the API server.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ pub fn cluster_ips(service: &Value) -> Result<[IpAddr; 2]> {
     Ok([cluster_ip(service, Ip::V4)?, cluster_ip(service, Ip::V6)?])
 }
 
-/// The endpoints of all ports of a Service, sorted, for each family that it has; none where its ports differ.
+/// The endpoints of all ports of a Service, sorted, for each family that it has; none if its ports differ.
 pub(super) fn endpoints(service: &Value) -> Option<BTreeMap<String, Vec<String>>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let of_port = |port: &Value| -> Option<BTreeMap<String, Vec<String>>> {
@@ -64,7 +64,7 @@ pub fn lost_sources(status: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A node's tables as text, without their counters and without what tells whether their owner lives.
+/// A node's tables as text, without counters, and without the words that depend on whether their owner lives.
 pub fn tables(node: &Namespace) -> Result<Vec<String>> {
     let list = |family: &str| -> Result<String> {
         let text = node.exec(&["nft", "-s", "list", "table", family, TABLE])?;

@@ -1,4 +1,4 @@
-//! A folder of manifests, changed file by file as an operator or a tool would.
+//! A folder of manifests that is changed file by file, as an operator or a tool would do it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::to_yaml;
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder where it is missing.
+    /// Opens the folder, and makes it if it is missing.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         fs::create_dir_all(&path).with_context(|| format!("make folder {}", path.display()))?;
@@ -25,13 +25,13 @@ impl Folder {
         &self.0
     }
 
-    /// Writes objects as the documents of one file, all at once: nobody reads half a file.
+    /// Writes objects as the documents of one file. The file appears as a whole, so nobody reads half of it.
     pub fn write(&self, file: &str, objects: &[Value]) -> Result<()> {
         let documents: Vec<String> = objects.iter().map(to_yaml).collect();
         self.write_text(file, &documents.join("---\n"))
     }
 
-    /// The same with text as it is, also wrong text.
+    /// The same with any text, even wrong text.
     pub fn write_text(&self, file: &str, text: &str) -> Result<()> {
         let (hidden, path) = (self.0.join(format!(".{file}.new")), self.0.join(file));
         fs::write(&hidden, text).with_context(|| format!("write {}", hidden.display()))?;

@@ -1,4 +1,4 @@
-//! YAML for people: block style, keys in their order, strings quoted only where they could be read as something else.
+//! YAML for people: block style, keys in their order. Strings are quoted only if they could be read as something else.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ fn write(text: &mut String, value: &Value, depth: usize) {
             for item in items {
                 indent(text, depth);
                 text.push_str("- ");
-                // The first line of a nested block stands beside the dash.
+                // The first line of a nested block is on the same line as the dash.
                 let mut nested = String::new();
                 write(&mut nested, item, depth + 1);
                 text.push_str(nested.trim_start());

@@ -1,4 +1,4 @@
-//! The elements that the kernel says were written into Tandem's tables, as they are written.
+//! The elements that are written into Tandem's tables, as the kernel reports them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub struct Changes {
 pub type Counts = BTreeMap<(Ip, String), usize>;
 
 impl Changes {
-    /// From now on.
+    /// Listens from now on.
     pub fn listen(node: &Namespace) -> Result<Self> {
         let open = || {
             let flags = SocketFlags::CLOEXEC;
@@ -45,8 +45,8 @@ impl Changes {
         node.run(open)?.context("listen to nftables")
     }
 
-    /// Counts what was written up to the element that holds these bytes, which are left out, as is every element of
-    /// `except`.
+    /// Counts what was written up to the element that holds these bytes. That element is not counted, and no element
+    /// with `except`.
     pub fn until(&self, last: &[u8], except: IpAddr) -> Result<Counts> {
         let IpAddr::V4(except) = except else {
             bail!("only IPv4 marks an end")
@@ -83,7 +83,7 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 
 struct Message<'b> {
     kind: u16,
-    /// From the netfilter header on.
+    /// The message from its netfilter header on.
     payload: &'b [u8],
 }
 

@@ -1,5 +1,4 @@
-//! What a table does, without the ids and slots by which it does it: two tables with the same meaning treat every packet
-//! alike.
+//! What a table does, without its ids and slots. Two tables with the same meaning treat every packet in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::netns::Namespace;
 
-/// Each frontend with how it picks and the endpoints that it leads to; each set with its elements.
+/// Each frontend with its way to pick and its endpoints, and each set with its elements.
 pub type Meaning = BTreeMap<String, (String, BTreeSet<String>)>;
 
 const FRONTENDS: [&str; 3] = ["map cluster-frontends", "map external-frontends", "map node-ports"];
@@ -17,7 +16,7 @@ pub fn meaning(namespace: &Namespace, family: &str) -> Result<Meaning> {
     read(&super::picture(&super::text(namespace, family)?))
 }
 
-/// Keys and values, by the set or map that they are in.
+/// Keys and values, by their set or map.
 struct Rows<'a>(BTreeMap<&'a str, Vec<(&'a str, &'a str)>>);
 
 impl<'a> Rows<'a> {

@@ -1,11 +1,12 @@
-//! A table without its fixed rules, in an order of its own: what golden tests hold.
+//! A table without its fixed rules, in a stable order. Golden tests compare it.
 
 use std::fmt::Write as _;
 
-/// The chains that are made when services need them.
+/// The chains that are made only when a Service needs them.
 const ON_DEMAND: [&str; 4] = ["pick-", "stick-", "recall-", "remember-"];
 
-/// Out of what `nft list table` prints: sets and maps that have elements, these sorted, and the chains made on demand.
+/// Makes the picture from the output of `nft list table`: the sets and maps that have elements, with these sorted, and
+/// the chains that were made on demand.
 pub fn picture(listing: &str) -> String {
     let mut blocks = Vec::new();
     let mut lines = listing.lines();
@@ -54,7 +55,8 @@ fn elements(body: &str) -> Vec<String> {
     elements
 }
 
-/// `key counter packets 1 bytes 60 comment "…" : value` without the four words of the counter and its name.
+/// An element without its counter: `key counter packets 1 bytes 60 comment "…" : value` without the word `counter` and
+/// the four words after it.
 fn without_counter(element: &str) -> String {
     let words: Vec<&str> = element.split(' ').collect();
     let is_counter = |at: usize| words.get(at) == Some(&"counter") && words.get(at + 1) == Some(&"packets");

@@ -1,4 +1,4 @@
-//! Many requests that all were answered, and what the servers saw.
+//! The answers to many requests that were all answered, and what the servers saw.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ impl Answers {
         (0..count).map(one).collect::<Result<_>>().map(Self)
     }
 
-    /// Who answered, sorted, each once.
+    /// The servers that answered, sorted, each once.
     pub fn names(&self) -> Vec<&str> {
         self.0
             .iter()

@@ -1,4 +1,4 @@
-//! The objects that flows are about, with addresses that follow from small numbers.
+//! The objects of flow tests. Their addresses follow from small numbers.
 
 use std::net::Ipv4Addr;
 
@@ -21,7 +21,7 @@ pub(super) const MARKER_FILE: &str = "zz-marker.yaml";
 pub(super) const MARKER_NAMESPACE: &str = "zz";
 pub(super) const MARKER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 
-/// What the port of this protocol is called: `tcp`, `udp` or `sctp`.
+/// The name of the port of this protocol: `tcp`, `udp` or `sctp`.
 pub fn port_name(protocol: Protocol) -> String {
     protocol.to_string().to_lowercase()
 }
@@ -73,7 +73,7 @@ pub fn slices(service: &str, pods: &[&str]) -> Vec<Value> {
     Ip::BOTH.map(of_family).into()
 }
 
-/// A Service that nobody uses; the port of its endpoint tells which change was the last.
+/// A Service that nobody uses. The port of its endpoint shows which change was the last.
 pub(super) fn marker(change: u16) -> [Value; 2] {
     let service = Service::new(MARKER_NAMESPACE, "marker").cluster_ips(&["10.111.255.254"]);
     let slice = Slice::new(MARKER_NAMESPACE, "marker", "marker");

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// Collects what comes out of a pipe until it ends.
+    /// Collects the output of a pipe until it ends.
     pub(super) fn follow(&self, pipe: Option<impl Read + Send + 'static>) {
         let Some(pipe) = pipe else { return };
         let log = self.clone();
@@ -22,7 +22,7 @@ impl Log {
         });
     }
 
-    /// Waits until the pipes have ended, as they do soon after the process has.
+    /// Waits until the pipes have ended. That happens soon after the process has ended.
     pub(super) fn wait_end(&self) {
         // Each follower holds a clone.
         let _ = crate::eventually(Duration::from_secs(2), || {
@@ -39,7 +39,7 @@ impl Log {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    /// Lines at level ERROR, and panics, that have none of the expected texts in them.
+    /// Lines at level ERROR, and panics, that contain none of the expected texts.
     pub(super) fn errors(&self, expected: &[String]) -> Vec<String> {
         let is_expected = |line: &&String| expected.iter().any(|text| line.contains(text));
         let lines = self.lock();
@@ -56,7 +56,7 @@ impl Log {
     }
 }
 
-/// The level stands before the message: a message may well speak of an ERROR.
+/// The level comes before the message. A message may contain the word ERROR.
 fn is_error(line: &str) -> bool {
     if line.starts_with("thread '") && line.contains(" panicked at ") {
         return true;

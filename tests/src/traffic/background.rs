@@ -28,7 +28,7 @@ pub struct Stream {
     by: String,
 }
 
-/// What came of a [`Stream`].
+/// The result of a [`Stream`].
 #[derive(Clone, Debug, Default)]
 pub struct StreamReport {
     /// Messages sent.
@@ -70,7 +70,7 @@ impl Request {
         let by = Answer::parse(&String::from_utf8_lossy(&greeting[..length]), Duration::ZERO)?.by;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, interval) = (Arc::clone(&stop), self.interval);
-        // A connection belongs to the namespace it was made in, wherever its thread is.
+        // A connection belongs to the namespace in which it was made, wherever its thread runs.
         let thread = thread::spawn(move || keep_busy(&socket, interval, &stopped));
         Ok(Stream { stop, thread, by })
     }
@@ -96,7 +96,7 @@ impl Repeat {
         Ok(())
     }
 
-    /// Stops and tells what came of them.
+    /// Stops and returns the results.
     pub fn stop(self) -> Result<Tally> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread
@@ -111,7 +111,7 @@ impl Stream {
         &self.by
     }
 
-    /// Stops and tells what came of it.
+    /// Stops and returns the result.
     pub fn stop(self) -> Result<StreamReport> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread

@@ -35,7 +35,7 @@ impl Request {
         }
     }
 
-    /// Connects and reads the line that the server greets with.
+    /// Connects and reads the line with which the server greets.
     fn connection(&self) -> io::Result<String> {
         let mut socket = self.connect()?;
         if let Some(size) = self.size {
@@ -57,7 +57,8 @@ impl Request {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// A connection that leaves no TIME_WAIT behind: thousands a second from one address must not run out of ports.
+    /// Connects in a way that leaves no TIME_WAIT, because thousands of connections a second from one address must not
+    /// use up its ports.
     pub(super) fn connect(&self) -> io::Result<Socket> {
         let protocol = match self.protocol {
             Protocol::Sctp => sctp::PROTOCOL,
@@ -90,14 +91,14 @@ impl Request {
     }
 }
 
-/// What a client says, with blanks after it up to this size.
+/// What a client sends, filled with blanks to this size.
 fn question(size: usize) -> Vec<u8> {
     let mut bytes = b"who are you?\n".to_vec();
     bytes.resize(size.max(bytes.len()), b'\n');
     bytes
 }
 
-/// The answer as text, where it is as long as the question was.
+/// The answer as text, if it is as long as the question was.
 fn whole(answer: &[u8], size: usize) -> io::Result<String> {
     if answer.len() < size {
         let text = format!("an answer of {} bytes instead of {size}", answer.len());
@@ -106,8 +107,8 @@ fn whole(answer: &[u8], size: usize) -> io::Result<String> {
     Ok(String::from_utf8_lossy(answer).into_owned())
 }
 
-/// A socket on a port that no datagram of this process has used lately: one that is used again meets the conntrack entry
-/// of its last use, and goes where that went.
+/// A socket on a port from which this process has sent no datagram recently. If a port is used again, its old conntrack
+/// entry decides where the datagram goes.
 fn bind_fresh(source: SocketAddr) -> io::Result<UdpSocket> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;

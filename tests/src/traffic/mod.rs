@@ -11,9 +11,9 @@
 //! # }
 //! ```
 //!
-//! A [`Server`] answers every request with its name and the source address that it saw. [`Request::send`] sends one and
-//! says how it ended, [`Request::repeat`] sends them in the background and counts, [`Stream`] keeps one connection busy
-//! with numbered messages. Where the kernel has no SCTP, [`sctp`] speaks the opening of an association over raw sockets:
+//! A [`Server`] answers every request with its name and the source address that it saw. [`Request::send`] sends one
+//! request and returns how it ended. [`Request::repeat`] sends requests in the background and counts. [`Stream`] keeps one
+//! connection busy with numbered messages. If the kernel has no SCTP, [`sctp`] opens associations over raw sockets:
 //! packets, connection tracking and translation are the real ones.
 
 mod background;
@@ -60,7 +60,7 @@ pub struct Request {
 pub enum Outcome {
     /// A server answered.
     Answered(Answer),
-    /// Refused at once: TCP reset, ICMP port unreachable or an SCTP abort.
+    /// Refused at once: a TCP reset, ICMP port unreachable or an SCTP abort.
     Refused {
         /// How long it took.
         after: Duration,
@@ -70,12 +70,12 @@ pub enum Outcome {
         /// How long the client waited.
         after: Duration,
     },
-    /// A connection that stood was reset or closed before the answer.
+    /// An established connection was reset or closed before the answer.
     Reset {
         /// How long it took.
         after: Duration,
     },
-    /// No route, or an ICMP error that says so.
+    /// There was no route, or an ICMP error said so.
     Unreachable {
         /// How long it took.
         after: Duration,
@@ -84,27 +84,27 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What a server said.
+/// A server's answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// The server's name.
     pub by: String,
     /// The client's address as the server saw it.
     pub source: SocketAddr,
-    /// From the first packet to the answer.
+    /// The time from the first packet to the answer.
     pub elapsed: Duration,
 }
 
-/// What came of many requests.
+/// The results of many requests.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Requests answered, by server.
     pub answered: BTreeMap<String, u64>,
     /// Requests that were not answered, by kind: `refused`, `timed out`, …
     pub failed: BTreeMap<&'static str, u64>,
-    /// The first hundred failures and when they began, counted from the start.
+    /// The first hundred failures, each with its time since the start.
     pub failures: Vec<(Duration, Outcome)>,
-    /// The longest time that an answer took.
+    /// The longest time of an answer.
     pub slowest: Duration,
 }
 
@@ -149,22 +149,22 @@ impl Request {
         self
     }
 
-    /// Waits so long at most.
+    /// Sets the longest time to wait.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Rests so long between two requests of [`Request::repeat`]; 1 ms if not said, 0 for none.
+    /// Sets the time between two requests of [`Request::repeat`]; 1 ms by default, 0 for none.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Sends so many bytes, and takes no answer that is shorter: for servers that send as much as they got. Over TCP the
-    /// client speaks first then.
+    /// Sends this number of bytes, and accepts no shorter answer. This is for servers that send back as much as they
+    /// got. Over TCP, the client then sends first.
     #[must_use]
     pub fn size(mut self, size: usize) -> Self {
         self.size = Some(size);
@@ -173,7 +173,7 @@ impl Request {
 }
 
 impl Outcome {
-    /// The answer, where there was one.
+    /// The answer, if there was one.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
             Self::Answered(answer) => Some(answer),
@@ -191,13 +191,13 @@ impl Outcome {
         self.answer().map(|answer| answer.source.ip())
     }
 
-    /// Whether it was refused, and within a tenth of the time in which a lost packet is sent again.
+    /// Whether it was refused within a tenth of the time after which a lost packet is sent again.
     pub fn refused_at_once(&self) -> bool {
         matches!(self, Self::Refused { after } if *after < Duration::from_millis(100))
     }
 
-    /// Whether an error of any kind came at once. A host whose own datagram is rejected on its way out is told that by
-    /// the call that sends it, before the ICMP error.
+    /// Whether an error of any kind came at once. If a host's own datagram is rejected on its way out, the call that
+    /// sends it already returns an error, before the ICMP error comes.
     pub fn failed_at_once(&self) -> bool {
         matches!(self, Self::Refused { after } | Self::Unreachable { after } if *after < Duration::from_millis(100))
     }

@@ -1,8 +1,8 @@
-//! SCTP for kernels that have no SCTP sockets: the opening of an association, over raw IP sockets.
+//! SCTP for kernels without SCTP sockets: it opens associations over raw IP sockets.
 //!
-//! The client sends INIT; the server answers INIT ACK, with what it has to say where the state cookie goes; the client
-//! ends the association with ABORT. Checksums are right, so connection tracking follows it and NAT rewrites it.
-//! Kernels that have SCTP answer such packets themselves: there the ordinary sockets are used.
+//! The client sends INIT. The server answers with INIT ACK, with its message in place of the state cookie. The client
+//! ends the association with ABORT. Checksums are right, so connection tracking follows the association and NAT
+//! rewrites it. A kernel that has SCTP answers such packets itself, so ordinary sockets are used there.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -50,7 +50,7 @@ enum Chunk {
     Abort,
 }
 
-/// Opens an association and gives back what the server put into its state cookie.
+/// Opens an association and returns the server's message from its state cookie.
 pub(super) fn ask(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -> io::Result<String> {
     let socket = raw(from.unwrap_or_else(|| any(to)))?;
     socket.connect(without_port(to))?;
@@ -98,7 +98,7 @@ pub(super) fn ask(to: SocketAddr, from: Option<SocketAddr>, timeout: Duration) -
     }
 }
 
-/// A server's side: hears all SCTP that comes to its address, answers what comes to its port.
+/// A server: receives all SCTP packets to its address, and answers those to its port.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UdpSocket,
@@ -112,7 +112,7 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
-    /// Waits for one packet; where it is an INIT to this port, answers it with what `speak` says to that client.
+    /// Waits for one packet. If it is an INIT to this port, answers it with what `speak` returns for that client.
     pub(crate) fn answer(&self, speak: impl Fn(SocketAddr) -> String) -> io::Result<()> {
         let mut buffer = [0; 2048];
         let (length, client) = self.socket.recv_from(&mut buffer)?;
@@ -150,7 +150,7 @@ impl Packet {
         bytes.extend(self.source.to_be_bytes());
         bytes.extend(self.destination.to_be_bytes());
         bytes.extend(self.tag.to_be_bytes());
-        bytes.extend([0; 4]); // the checksum is taken over zeroes in its own place
+        bytes.extend([0; 4]); // the checksum is computed with zeros in its own place
         match &self.chunk {
             Chunk::Init { tag } => encode_init(&mut bytes, INIT, *tag, &[]),
             Chunk::InitAck { tag, cookie } => encode_init(&mut bytes, INIT_ACK, *tag, cookie),
@@ -206,7 +206,7 @@ fn encode_init(bytes: &mut Vec<u8>, kind: u8, tag: u32, cookie: &[u8]) {
     }
 }
 
-/// The checksum of SCTP, bit by bit: packets here are few and small.
+/// The checksum of SCTP, computed bit by bit, because packets here are few and small.
 fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32| {
         if crc & 1 == 0 {
@@ -220,7 +220,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
         .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
-/// What follows the IP header, which raw sockets of IPv4 give along and those of IPv6 do not.
+/// What follows the IP header. Raw IPv4 sockets deliver that header, and raw IPv6 sockets do not.
 fn payload(like: SocketAddr, packet: &[u8]) -> &[u8] {
     let header = match like {
         SocketAddr::V4(_) => usize::from(packet.first().unwrap_or(&0) & 0x0f) * 4,

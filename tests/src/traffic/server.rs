@@ -14,12 +14,13 @@ use socket2::{Domain, Socket, Type};
 use super::{Protocol, sctp};
 use crate::netns::Namespace;
 
-/// How soon a server notices that it shall stop.
+/// How soon a server notices that it should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A server in a namespace, until it is dropped; its connections end with it.
+/// A server in a namespace, until it is dropped. Its connections end with it.
 ///
-/// Over TCP (and SCTP where the kernel has it) it greets with `name address:port\n`, then sends back whatever it is sent.
+/// Over TCP (and over SCTP if the kernel has it) it greets with `name address:port\n`, and then sends back everything
+/// that it receives.
 #[derive(Debug)]
 pub struct Server {
     stop: Arc<AtomicBool>,
@@ -34,7 +35,7 @@ enum Ear {
 }
 
 impl Server {
-    /// Starts it; it listens when this returns.
+    /// Starts it. It listens when this returns.
     pub fn start(namespace: &Namespace, name: &str, protocol: Protocol, address: SocketAddr) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (Arc::clone(&stop), name.to_owned());
@@ -57,7 +58,7 @@ impl Server {
         }
     }
 
-    /// Starts one server for each protocol and address: what a pod that takes everything looks like.
+    /// Starts one server for each protocol and address, like a pod that serves everything.
     pub fn start_all(
         namespace: &Namespace,
         name: &str,
@@ -74,7 +75,7 @@ impl Server {
             .collect()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -123,7 +124,7 @@ fn serve(ear: &Ear, name: &str, stop: &Arc<AtomicBool>) {
             }
             Ear::Association(listener) => listener.answer(speak),
         };
-        // Errors are those of a client that went away; a listener that broke must not keep a processor busy.
+        // Errors come from clients that went away. A broken listener must not use up a processor.
         if heard.is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
             thread::sleep(Duration::from_millis(1));
         }
@@ -136,7 +137,7 @@ fn accept(listener: &Socket, speak: impl Fn(SocketAddr) -> String, stop: &Arc<At
     let stop = Arc::clone(stop);
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.write_all(speak(source).as_bytes())?;
-    // Most clients only read the greeting: they are gone before a thread for them would run.
+    // Most clients only read the greeting, and are gone before a thread for them would run.
     thread::Builder::new().spawn(move || {
         let mut bytes = [0; 4096];
         while !stop.load(Ordering::Relaxed) {
