@@ -1,4 +1,4 @@
-//! Whether a file's values are of the types that the table says.
+//! Checks whether a file's values have the types that the table says.
 
 use serde_json::Value;
 
@@ -10,13 +10,13 @@ use crate::config::duration;
 pub(crate) struct Misfit {
     /// Path of the field.
     pub(crate) field: String,
-    /// What stands there; none for a field that does not exist.
+    /// Its value; none if the field does not exist.
     pub(crate) value: Option<String>,
     /// What is wrong with it.
     pub(crate) problem: String,
 }
 
-/// Checks a whole file. Null means unset, whatever the field.
+/// Checks a whole file. Null means unset in every field.
 pub(crate) fn check(schema: &Schema, value: &Value) -> Result<(), Misfit> {
     let Value::Object(_) = value else {
         return Err(misfit("", value, "not a mapping of fields to values"));
@@ -121,7 +121,7 @@ fn misfit(field: &str, value: &Value, problem: &str) -> Misfit {
     }
 }
 
-/// A value as it stands in a line for people.
+/// A value as text for people, cut after 100 characters.
 pub(crate) fn words(value: &Value) -> String {
     const ENOUGH: usize = 100;
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -145,9 +145,9 @@ fn unknown(schema: &Schema, path: &str, place: String) -> Misfit {
     }
 }
 
-/// The known name that is most like this one, if one is like it at all.
+/// The known name that is most similar to this one; none if no name is similar.
 pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing costs the product of the lengths, and no name is that long.
+    // A comparison costs the product of the lengths, and no known name is that long.
     if unknown.len() > 200 {
         return None;
     }

@@ -1,5 +1,5 @@
 //! The flags of `tandem run`: those of kube-proxy 1.36 with the same meaning, those that kube-proxy once had, and
-//! Tandem's own. The command line is made of this table.
+//! Tandem's own. The command line is made from this table.
 
 use super::FieldKind::{self, Boolean, Duration, Integer, Number, Switches, Text, Texts, Unsigned};
 use Sets::{Always, Dropped, Itself, KubeProxy, Nothing, Own, Tandem};
@@ -9,7 +9,7 @@ use Sets::{Always, Dropped, Itself, KubeProxy, Nothing, Own, Tandem};
 pub struct Flag {
     /// Its name, without dashes.
     pub name: &'static str,
-    /// What may stand after it.
+    /// The kind of its value.
     pub kind: FieldKind,
     /// What it does.
     pub sets: Sets,
@@ -22,24 +22,24 @@ pub struct Flag {
 pub enum Sets {
     /// Sets this field of the `KubeProxyConfiguration`. With --config it is ignored, as in kube-proxy.
     KubeProxy(&'static str),
-    /// The same, and wins over the file too.
+    /// Sets this field of the `KubeProxyConfiguration`, and wins over the file.
     Always(&'static str),
     /// Sets this field of the `TandemConfiguration`, and wins over the file. kube-proxy has no such flag.
     Tandem(&'static str),
-    /// What its description says.
+    /// Does what its description says.
     Itself,
-    /// The same; kube-proxy has no such flag.
+    /// Does what its description says. kube-proxy has no such flag.
     Own,
-    /// Nothing, for this reason.
+    /// Does nothing, for this reason.
     Nothing(&'static str),
-    /// Nothing any more: kube-proxy had it before this release of Kubernetes.
+    /// Does nothing any more: this release of Kubernetes dropped it.
     Dropped(&'static str),
 }
 
 impl Flag {
     /// Whether kube-proxy 1.36 has it.
     pub fn of_kube_proxy(&self) -> bool {
-        // The bit is a field of the file only, there.
+        // kube-proxy has the nftables bit only as a field of the file.
         !matches!(self.sets, Tandem(_) | Own | Dropped(_)) && self.name != "nftables-masquerade-bit"
     }
 }
@@ -57,31 +57,31 @@ flags! {
     "config", Text, Itself, "A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), YAML or JSON.";
     "tandem-config", Text, Own,
         "A TandemConfiguration (tandem.config/v1alpha1), YAML or JSON; by default tandem.conf beside the --config file, if \
-         there.";
+         it exists.";
     "source", Text, Own,
         "Where objects come from: `kubernetes` (the default), or `directory:PATH` for a folder of YAML or JSON manifests \
-         (Service, EndpointSlice, Node, ServiceCIDR), watched for changes. Where no manifest can be read at the start, or \
-         another folder without one is in its place, nothing is changed: a mount may be missing. An empty FILE.yaml says \
-         that there is to be nothing.";
+         (Service, EndpointSlice, Node, ServiceCIDR), watched for changes. If no manifest can be read at the start, or if a \
+         folder without one takes its place, nothing changes: a mount may be missing. An empty FILE.yaml says that there \
+         are no objects.";
     "socket", Text, Tandem("socket"), "Where `tandem services` and `tandem status` find this agent.";
     "log", Text, Tandem("log.level"),
         "What to log: error, warn, info, debug or trace, also per module (`info,tandem::engine=debug`). The variable \
-         TANDEM_LOG is the same.";
+         TANDEM_LOG does the same.";
     "log-format", Text, Tandem("log.format"), "How to write the log: `text` or `json`.";
     "write-config-to", Text, Itself,
-        "Writes the KubeProxyConfiguration that comes of file, flags and defaults to this file, and ends.";
+        "Writes the KubeProxyConfiguration that file, flags and defaults make to this file, and ends.";
     "cleanup", Boolean, Itself,
-        "Removes what Tandem left on this node, and ends. kube-proxy removes kube-proxy's rules by it; Tandem touches only \
+        "Removes what Tandem left on this node, and ends. In kube-proxy, it removes kube-proxy's rules; Tandem removes only \
          its own.";
     "init-only", Boolean, Itself,
         "Does what needs all of root's rights (kernel settings), and ends; CAP_NET_ADMIN is then enough to run.";
     "hostname-override", Text, Always("hostnameOverride"),
-        "The name of this node's object, where it is not the host name. Wins over the file.";
+        "The name of this node's object, if it is not the host name. Wins over the file.";
     "master", Text, Itself, "The API server's address; wins over the kubeconfig's.";
-    "v", Unsigned, Always("logging.verbosity"), "How much to log, as klog's number. Wins over the file.";
+    "v", Unsigned, Always("logging.verbosity"), "How much to log, as a klog verbosity. Wins over the file.";
     "logging-format", Text, Always("logging.format"),
         "How to write the log: text or json. Wins over the file; kube-proxy knows only text.";
-    "log-flush-frequency", Duration, Always("logging.flushFrequency"), "How long a line of the log may wait.";
+    "log-flush-frequency", Duration, Always("logging.flushFrequency"), "How long a line of the log may wait before it is written.";
     "vmodule", Text, Nothing("it names files of kube-proxy's source; --log does the same for Tandem's"),
         "Verbosity by source file.";
     "log-text-split-stream", Boolean, Always("logging.options.text.splitStream"),
@@ -94,63 +94,63 @@ flags! {
     "kubeconfig", Text, KubeProxy("clientConnection.kubeconfig"),
         "How to reach the API server; without it, the service account of the pod it runs in.";
     "kube-api-content-type", Text, KubeProxy("clientConnection.contentType"), "Content type of requests.";
-    "kube-api-burst", Integer, KubeProxy("clientConnection.burst"), "Requests at once beyond --kube-api-qps.";
+    "kube-api-burst", Integer, KubeProxy("clientConnection.burst"), "How many requests may exceed --kube-api-qps at once.";
     "kube-api-qps", Number, KubeProxy("clientConnection.qps"), "Requests a second.";
-    "bind-address", Text, KubeProxy("bindAddress"), "Its family decides the defaults of the next two.";
+    "bind-address", Text, KubeProxy("bindAddress"), "Its family decides the defaults of --healthz-bind-address and --metrics-bind-address.";
     "healthz-bind-address", Text, KubeProxy("healthzBindAddress"),
-        "Where /healthz and /livez are served: address, or address and port; nothing turns it off.";
+        "Where /healthz and /livez are served: address, or address and port. An empty value turns it off.";
     "metrics-bind-address", Text, KubeProxy("metricsBindAddress"),
-        "Where a plain /healthz and /proxyMode are served (/metrics is not yet: 404): address, or address and port; nothing \
-         turns it off.";
+        "Where a plain /healthz and /proxyMode are served (/metrics is not yet: 404): address, or address and port. An \
+         empty value turns it off.";
     "healthz-port", Integer, Itself,
-        "Deprecated. 0 turns --healthz-bind-address off; else the port where that has none. Ignored with --config.";
+        "Deprecated. The port of --healthz-bind-address, if that has none; 0 turns it off. Ignored with --config.";
     "metrics-port", Integer, Itself,
-        "Deprecated. 0 turns --metrics-bind-address off; else the port where that has none. Ignored with --config.";
-    "bind-address-hard-fail", Boolean, KubeProxy("bindAddressHardFail"), "End where one of these two cannot be had.";
+        "Deprecated. The port of --metrics-bind-address, if that has none; 0 turns it off. Ignored with --config.";
+    "bind-address-hard-fail", Boolean, KubeProxy("bindAddressHardFail"), "End if one of these two addresses cannot be used.";
     "profiling", Boolean, KubeProxy("enableProfiling"), "Whether /debug/pprof is served.";
     "show-hidden-metrics-for-version", Text, KubeProxy("showHiddenMetricsForVersion"), "Shows hidden metrics.";
-    "proxy-mode", Text, KubeProxy("mode"), "nftables; with iptables or ipvs, Tandem programs nftables all the same.";
+    "proxy-mode", Text, KubeProxy("mode"), "nftables. With iptables or ipvs, Tandem programs nftables too.";
     "iptables-masquerade-bit", Integer, KubeProxy("iptables.masqueradeBit"),
-        "Which bit of the packet mark asks for masquerading, 0 to 31, where the mode is not nftables.";
+        "Which bit of the packet mark asks for masquerading, 0 to 31, if the mode is not nftables.";
     "nftables-masquerade-bit", Integer, KubeProxy("nftables.masqueradeBit"),
-        "Which bit of the packet mark asks for masquerading, 0 to 31. kube-proxy has only the field of the file.";
+        "Which bit of the packet mark asks for masquerading, 0 to 31. kube-proxy has this only as a field of the file.";
     "masquerade-all", Boolean, KubeProxy("nftables.masqueradeAll"),
         "Masquerade everything that is sent to ClusterIPs.";
     "iptables-localhost-nodeports", Boolean, KubeProxy("iptables.localhostNodePorts"),
         "Whether nodePorts answer on 127.0.0.0/8 in iptables mode.";
-    "iptables-sync-period", Duration, KubeProxy("iptables.syncPeriod"), "Longest time between two syncs.";
-    "iptables-min-sync-period", Duration, KubeProxy("iptables.minSyncPeriod"), "Least time between two syncs.";
-    "ipvs-sync-period", Duration, KubeProxy("ipvs.syncPeriod"), "Longest time between two syncs.";
-    "ipvs-min-sync-period", Duration, KubeProxy("ipvs.minSyncPeriod"), "Least time between two syncs.";
+    "iptables-sync-period", Duration, KubeProxy("iptables.syncPeriod"), "The longest time between two syncs.";
+    "iptables-min-sync-period", Duration, KubeProxy("iptables.minSyncPeriod"), "The shortest time between two syncs.";
+    "ipvs-sync-period", Duration, KubeProxy("ipvs.syncPeriod"), "The longest time between two syncs.";
+    "ipvs-min-sync-period", Duration, KubeProxy("ipvs.minSyncPeriod"), "The shortest time between two syncs.";
     "ipvs-scheduler", Text, KubeProxy("ipvs.scheduler"), "How endpoints are picked in ipvs mode.";
     "ipvs-exclude-cidrs", Texts, KubeProxy("ipvs.excludeCIDRs"), "Addresses that ipvs mode leaves alone.";
-    "ipvs-strict-arp", Boolean, KubeProxy("ipvs.strictARP"), "Whether ARP requests for ClusterIPs stay unanswered.";
+    "ipvs-strict-arp", Boolean, KubeProxy("ipvs.strictARP"), "Whether ARP requests for ClusterIPs get no answer.";
     "ipvs-tcp-timeout", Duration, KubeProxy("ipvs.tcpTimeout"), "Timeout of idle TCP connections in ipvs mode.";
     "ipvs-tcpfin-timeout", Duration, KubeProxy("ipvs.tcpFinTimeout"), "Timeout after a FIN in ipvs mode.";
     "ipvs-udp-timeout", Duration, KubeProxy("ipvs.udpTimeout"), "Timeout of UDP flows in ipvs mode.";
     "detect-local-mode", Text, KubeProxy("detectLocalMode"),
-        "How pods are told from other sources: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.";
+        "How pods are distinguished from other sources: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.";
     "pod-bridge-interface", Text, KubeProxy("detectLocal.bridgeInterface"), "BridgeInterface: the pods' bridge.";
     "pod-interface-name-prefix", Text, KubeProxy("detectLocal.interfaceNamePrefix"),
         "InterfaceNamePrefix: how the names of the pods' interfaces begin.";
     "cluster-cidr", Text, KubeProxy("clusterCIDR"),
-        "The pods' ranges, one or more a family, separated by commas: other sources are masqueraded towards ClusterIPs.";
+        "The pods' ranges, one or more per family, separated by commas. What other sources send to ClusterIPs is masqueraded.";
     "nodeport-addresses", Texts, KubeProxy("nodePortAddresses"),
         "Which of the node's addresses take nodePort traffic: CIDRs separated by commas, or `primary` (the default).";
     "oom-score-adj", Integer, KubeProxy("oomScoreAdj"),
-        "How unwilling the kernel shall be to kill it, -1000 to 1000.";
+        "The kernel's OOM score adjustment, -1000 to 1000: at a low value, it kills other processes first.";
     "conntrack-max-per-core", Integer, KubeProxy("conntrack.maxPerCore"),
-        "Tracked connections per processor; 0: as it is.";
+        "Tracked connections per processor. 0 leaves it as it is.";
     "conntrack-min", Integer, KubeProxy("conntrack.min"), "The least number of tracked connections.";
     "conntrack-tcp-timeout-established", Duration, KubeProxy("conntrack.tcpEstablishedTimeout"),
-        "Timeout of idle established TCP connections; 0: as it is.";
+        "Timeout of idle established TCP connections. 0 leaves it as it is.";
     "conntrack-tcp-timeout-close-wait", Duration, KubeProxy("conntrack.tcpCloseWaitTimeout"),
-        "Timeout of TCP connections in CLOSE_WAIT; 0: as it is.";
+        "Timeout of TCP connections in CLOSE_WAIT. 0 leaves it as it is.";
     "conntrack-tcp-be-liberal", Boolean, KubeProxy("conntrack.tcpBeLiberal"), "Sets nf_conntrack_tcp_be_liberal.";
     "conntrack-udp-timeout", Duration, KubeProxy("conntrack.udpTimeout"),
-        "Timeout of unanswered UDP flows; 0: as it is.";
+        "Timeout of unanswered UDP flows. 0 leaves it as it is.";
     "conntrack-udp-timeout-stream", Duration, KubeProxy("conntrack.udpStreamTimeout"),
-        "Timeout of answered UDP flows; 0: as it is.";
+        "Timeout of answered UDP flows. 0 leaves it as it is.";
     "config-sync-period", Duration, KubeProxy("configSyncPeriod"), "How often everything is read again.";
     "allow-dynamic-housekeeping", Boolean, Nothing(CADVISOR), "";
     "application-metrics-count-limit", Integer, Nothing(CADVISOR), "";

@@ -1,4 +1,4 @@
-//! The feature gates that kube-proxy 1.36 accepts. They are those of all of Kubernetes' programs, as all link one list.
+//! The feature gates that kube-proxy 1.36 accepts. All of Kubernetes' programs link one list, so these are the gates of all.
 
 /// Whether kube-proxy 1.36 knows a gate of this name.
 pub(crate) fn is_known(name: &str) -> bool {

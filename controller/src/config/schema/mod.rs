@@ -1,6 +1,6 @@
-//! Every field of both kinds of file and every flag, in tables: what type it has, what it is where it is not set, and what
-//! Tandem does with it. Files are checked against them, warnings and `tandem config explain` are read out of them, and so
-//! are the tables of docs/configuration.md.
+//! Tables of every field of both kinds of file, and of every flag: its type, its default, and what Tandem does with it.
+//! Tandem checks files against these tables, and takes warnings and `tandem config explain` from them. The tables of
+//! docs/configuration.md are generated from them too.
 
 mod check;
 pub(super) mod flags;
@@ -24,7 +24,7 @@ pub struct Schema {
     pub about: &'static str,
     /// Its fields, sections before what is in them.
     pub fields: &'static [Field],
-    /// Fields that may be there and are not read.
+    /// Fields that a file may have and that are not read.
     pub unused: &'static [Unused],
 }
 
@@ -36,9 +36,9 @@ pub static SCHEMAS: [&Schema; 2] = [&kube_proxy::SCHEMA, &tandem::SCHEMA];
 pub struct Field {
     /// Its path: `conntrack.maxPerCore`.
     pub path: &'static str,
-    /// What may stand there.
+    /// The type of its value.
     pub kind: FieldKind,
-    /// What it is where it is not set.
+    /// Its value if it is not set.
     pub default: Default,
     /// What Tandem does with it.
     pub fate: Fate,
@@ -47,7 +47,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// What it is where it is not set, for people; none where that is no value.
+    /// Its default as text for people; none if it has no default value.
     pub fn default_text(&self) -> Option<&'static str> {
         self.default
             .text()
@@ -55,7 +55,7 @@ impl Field {
     }
 }
 
-/// What may stand in a field.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
     /// `true` or `false`.
@@ -70,7 +70,7 @@ pub enum FieldKind {
     Text,
     /// A duration of zero or more, as Go writes it.
     Duration,
-    /// The same, or nanoseconds.
+    /// A duration as Go writes it, or a number of nanoseconds.
     DurationOrNanoseconds,
     /// A number of bytes, as a `resource.Quantity`.
     Quantity,
@@ -85,7 +85,7 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
-    /// As kubectl explain names types.
+    /// The type's name, as `kubectl explain` prints it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
@@ -102,19 +102,19 @@ impl FieldKind {
     }
 }
 
-/// What a field is where it is not set, as kube-proxy's own types have it.
+/// The value of a field that is not set, as in kube-proxy's own types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
     /// Nothing: false, zero, the empty text or list.
     Nothing,
-    /// This, where the field is not there or null. Zero is a value.
+    /// This, if the field is missing or null. Zero is a value.
     Unset(&'static str),
-    /// This, also where the field is zero or empty.
+    /// This, also if the field is zero or empty.
     Empty(&'static str),
 }
 
 impl Default {
-    /// The text of it.
+    /// The default as text, if there is one.
     pub fn text(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
@@ -126,11 +126,11 @@ impl Default {
 /// What Tandem does with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// What it says is done; a change in the file takes effect so.
+    /// Tandem does what it says. The value says when a change in the file takes effect.
     Honoured(Change),
     /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// It holds others, which have fates of their own.
+    /// It holds other fields, each with its own fate.
     Section,
 }
 
@@ -144,17 +144,17 @@ pub enum Change {
 }
 
 impl Schema {
-    /// The field with this path; inside a list of sections, indices do not count.
+    /// The field with this path. Paths inside a list of sections have no indices.
     pub fn field(&self, path: &str) -> Option<&'static Field> {
         self.fields.iter().find(|field| field.path == path)
     }
 
-    /// The field with this path that may be there and is not read.
+    /// The unused field with this path.
     pub fn unused(&self, path: &str) -> Option<&'static Unused> {
         self.unused.iter().find(|field| field.path == path)
     }
 
-    /// The fields one level below this path; the empty path is the whole file.
+    /// The fields one level below this path. The empty path means the whole file.
     pub fn below(&self, path: &str) -> impl Iterator<Item = &'static Field> {
         let prefix = if path.is_empty() {
             String::new()
@@ -170,7 +170,7 @@ impl Schema {
     }
 }
 
-/// A table of fields, a row each. A macro, as rustfmt would make seven lines of each row.
+/// A table of fields, one row each. It is a macro because rustfmt would turn each row into seven lines.
 macro_rules! fields {
     ($($path:literal, $kind:expr, $default:expr, $fate:expr, $about:literal;)*) => {
         static FIELDS: &[super::Field] = &[$(super::Field {

@@ -9,9 +9,9 @@ use super::{Schema, fields, unused};
 pub(crate) static SCHEMA: Schema = Schema {
     kind: "TandemConfiguration",
     version: "tandem.config/v1alpha1",
-    about: "Tandem's own settings, beside the KubeProxyConfiguration, which stays valid for kube-proxy. Given by \
-            --tandem-config; without it, a file tandem.conf beside the --config file is read if it is there, so that both \
-            can be in one ConfigMap. Flags win over it.",
+    about: "Settings that kube-proxy does not have. The KubeProxyConfiguration stays valid for kube-proxy. --tandem-config \
+            names the file. Without this flag, Tandem reads tandem.conf beside the --config file if it exists, so that \
+            both can be in one ConfigMap. Flags win over it.",
     fields: FIELDS,
     unused: unused::TANDEM,
 };
@@ -28,16 +28,16 @@ fields! {
         "Whether forwarded packets are dropped that connection tracking calls invalid.";
     "removeKubeProxyRules", Boolean, Unset("true"), Honoured(Restart),
         "Whether the nftables tables that kube-proxy left (ip kube-proxy, ip6 kube-proxy) are removed once Tandem has \
-         programmed everything; while they stand, packets meet both.";
+         programmed everything. While they exist, packets pass both programs' rules.";
     "events", Boolean, Unset("true"), Honoured(Restart),
-        "Whether Kubernetes Events tell the owners of objects what is wrong with them.";
+        "Whether Tandem writes Kubernetes Events that say what is wrong with an object.";
     "socket", Text, Empty("/run/tandem/tandem.sock"), Honoured(Restart),
         "Where tandem services and tandem status find this agent.";
     "log", OBJECT, Nothing, Section, "What is logged, and how.";
     "log.level", Text, Nothing, Honoured(Live),
-        "error, warn, info, debug or trace, also per module: info,tandem::engine=debug. Where it is not set, \
+        "error, warn, info, debug or trace, also per module: info,tandem::engine=debug. If it is not set, \
          logging.verbosity of the KubeProxyConfiguration counts.";
     "log.format", Text, Nothing, Honoured(Restart),
-        "text for lines for people, json for one JSON object a line. Where it is not set, logging.format of the \
+        "text for lines for people, json for one JSON object a line. If it is not set, logging.format of the \
          KubeProxyConfiguration counts.";
 }

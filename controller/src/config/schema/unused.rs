@@ -1,5 +1,5 @@
-//! Fields that a file may have and that nobody reads: those that kube-proxy once had, release by release, and what tools
-//! put into every object. A file from then, or made by such a tool, starts Tandem as it starts kube-proxy.
+//! Fields that a file may have and that nobody reads: those that kube-proxy once had, release by release, and those that
+//! tools put into every object. A file with such fields starts Tandem, as it starts kube-proxy.
 
 /// A field that is not read, whatever is in it.
 #[derive(Debug)]
@@ -15,14 +15,14 @@ pub struct Unused {
 /// Why a field is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// kube-proxy had it before this release of Kubernetes.
+    /// This release of Kubernetes dropped it.
     Dropped(&'static str),
     /// It is for tools, and kube-proxy does not read it either.
     Foreign,
 }
 
 impl Unused {
-    /// As a sentence without its end.
+    /// The reason as a sentence without its full stop.
     pub fn reason(&self) -> String {
         match self.why {
             Why::Dropped(release) => format!("Kubernetes {release} dropped it, so it has no effect: {}", self.about),
@@ -37,7 +37,7 @@ const METADATA: Unused = Unused {
     about: "kube-proxy does not read it either; it may stay for tools that want a name, such as Kustomize",
 };
 
-/// Those of a `KubeProxyConfiguration`.
+/// The unused fields of a `KubeProxyConfiguration`.
 pub(super) static KUBE_PROXY: &[Unused] = &[
     METADATA,
     Unused {
@@ -48,7 +48,7 @@ pub(super) static KUBE_PROXY: &[Unused] = &[
     Unused {
         path: "conntrack.max",
         why: Why::Dropped("1.15"),
-        about: "it was the most connections that are tracked; conntrack.maxPerCore and conntrack.min take its place",
+        about: "it was the largest number of tracked connections; conntrack.maxPerCore and conntrack.min take its place",
     },
     Unused {
         path: "resourceContainer",
@@ -63,5 +63,5 @@ pub(super) static KUBE_PROXY: &[Unused] = &[
     },
 ];
 
-/// Those of a `TandemConfiguration`.
+/// The unused fields of a `TandemConfiguration`.
 pub(super) static TANDEM: &[Unused] = &[METADATA];
