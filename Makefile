@@ -1,13 +1,13 @@
-# The one door. Every command sets up what it needs, may be run again, and fails with one line where it cannot.
+# All commands of the project. Each one installs what it needs and may be run again. If it cannot work, it fails with one line.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-# Rust new enough and Go, wherever they are (scripts/setup.sh puts them there).
+# Puts Rust and Go in the needed versions on PATH (scripts/setup.sh installs them).
 WITH := . scripts/env.sh;
-# Programs, optimised. Always --workspace: another set of packages could mean other features, and building them all again.
+# Builds optimised programs. It is always --workspace: another set of packages could have other features, and everything would be built again.
 BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --release --workspace --bin tandem
 CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
@@ -45,7 +45,7 @@ parity: setup-net controlplane ## every flow of tests/data/parity through the re
 	@$(BUILD) --bin parity
 	@$(WITH) $$RELEASE/parity
 
-race: setup-net controlplane ## a million connections against lists that shrink, beside kube-proxy's; RACE_CONNECTIONS=1000000
+race: setup-net controlplane ## a million connections to shrinking lists, with Tandem and with kube-proxy; RACE_CONNECTIONS=1000000
 	@$(BUILD) --bin race
 	@$(WITH) $$RELEASE/race
 
@@ -53,7 +53,7 @@ field: setup-net controlplane ## every case of docs/field.md, one after the othe
 	@$(BUILD) --bin field
 	@$(WITH) $$RELEASE/field
 
-hostile: setup-net ## the largest objects, silent connections, a lock that others take; HOSTILE_SERVICES=10000
+hostile: setup-net ## the largest objects, silent connections, a lock that another program holds; HOSTILE_SERVICES=10000
 	@$(BUILD) --bin hostile
 	@$(WITH) $$RELEASE/hostile
 
@@ -63,10 +63,10 @@ unit: setup-rust ## pure tests: no root, no network; under two minutes once buil
 lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
 	@$(WITH) scripts/lint.sh
 
-# Finds are put into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
+# Put inputs that fail into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
 FUZZ_TARGETS := manifest object watch_lines config
 FUZZ_SECONDS ?= 60
-fuzz: ## the parsers against whatever bytes there are; FUZZ_SECONDS=60 for each of them
+fuzz: ## give the parsers random bytes; FUZZ_SECONDS=60 for each of them
 	@scripts/setup.sh rust fuzz
 	@$(WITH) for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/$$target target/fuzz/finds/$$target; \
@@ -80,14 +80,14 @@ fmt: setup-lint ## format the code
 	@$(WITH) cargo fmt --all
 	@$(WITH) if command -v gofmt >/dev/null; then gofmt -w tests/controlplane/*.go; fi
 
-cluster: setup-net controlplane ## start a real control plane with three nodes to play with, and say how to use it
+cluster: setup-net controlplane ## start a real control plane with three nodes, and say how to use it
 	@$(BUILD) --bin cluster --bin whoami
 	@$(WITH) $$RELEASE/cluster up
 
 cluster-down: setup-net ## remove what `make cluster` started
 	@$(WITH) [ -x $$RELEASE/cluster ] || { $(BUILD) --bin cluster; }; $$RELEASE/cluster down
 
-# etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl in one binary.
+# One binary with etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl.
 controlplane: setup-go
 	@$(MAKE) $(CONTROLPLANE)
 

@@ -1,10 +1,10 @@
-# Sourced by the Makefile: puts a Rust of at least 1.95 and a Go of at least 1.26 first on PATH, where there are any.
-# Sets NEED_RUST and NEED_GO to what is still missing.
+# The Makefile sources this. It puts a Rust of at least 1.95 and a Go of at least 1.26 first on PATH, if they are installed.
+# NEED_RUST and NEED_GO are set to the versions that are missing.
 RUST_MINIMUM=1.95
 GO_MINIMUM=1.26
 GO_HOME=$PWD/target/go
 TOOLS=$PWD/target/tools
-# where cargo puts optimised programs
+# the folder in which cargo puts optimised programs
 RELEASE=${CARGO_TARGET_DIR:-target}/release
 
 # at_least VERSION MINIMUM
@@ -17,7 +17,7 @@ go_version() { "$1" env GOVERSION 2>/dev/null | sed 's/^go//'; }
 
 NEED_RUST=
 if ! at_least "$(rust_version cargo)" $RUST_MINIMUM || ! at_least "$(rust_version rustc)" $RUST_MINIMUM; then
-  # Debian's packages, behind an older toolchain on PATH
+  # Debian's packages may come after an older toolchain on PATH
   if at_least "$(rust_version /usr/bin/cargo)" $RUST_MINIMUM; then
     PATH=/usr/bin:$PATH
   else
@@ -34,5 +34,5 @@ if ! at_least "$(go_version go)" $GO_MINIMUM; then
   fi
 fi
 
-# nft and ip live in sbin, which a root shell made by `su` does not search
+# nft and ip are in sbin, which is not on the PATH of a root shell that `su` starts
 export PATH=$PATH:/usr/sbin:/sbin:$TOOLS/bin

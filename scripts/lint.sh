@@ -1,5 +1,5 @@
 #!/bin/bash
-# Formatting, clippy without warnings, dependencies (deny.toml), and the Go helper.
+# Checks the formatting, clippy (without warnings), the dependencies (deny.toml) and the Go helper.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what is missing, and nothing else. Usage: scripts/setup.sh PART…, where PART is
 #   rust   a Rust toolchain and a C compiler
-#   net    what demo, tests and cluster need: root, a kernel with nf_tables, nft, ip, conntrack, openssl
+#   net    what demo, tests and cluster need: nft, ip, conntrack, openssl. It also checks for root and a kernel with nf_tables
 #   go     Go, for the control plane of the tests
 #   lint   clippy, rustfmt, cargo-deny
 #   fuzz   cargo-fuzz and a C++ compiler
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-# No sanitizer is used, so that coverage counters are all that is needed: a stable toolchain has them.
+# No sanitizer is used, so cargo-fuzz only needs coverage counters, which a stable toolchain has.
 CARGO_FUZZ=0.13.2
 
 fail() {
@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-# install REASON PACKAGE… by apt
+# install REASON PACKAGE…: installs packages with apt
 install() {
   local reason=$1
   shift
@@ -25,7 +25,7 @@ install() {
   command -v apt-get >/dev/null || fail "$reason is missing, and there is no apt-get to install it by: $*"
   echo "setup: installing $* ($reason)"
   export DEBIAN_FRONTEND=noninteractive
-  # lists that are out of date offer an old Rust; without a network the ones at hand must do
+  # old package lists offer an old Rust; without a network, the present lists are used
   [ -n "${UPDATED:-}" ] || apt-get update -qq || true
   UPDATED=yes
   apt-get install -y -qq --no-install-recommends "$@" >/dev/null || fail "apt-get could not install $*"
@@ -72,7 +72,7 @@ setup_lint() {
   cargo fmt --version >/dev/null 2>&1 || install rustfmt rustfmt-web
   if ! command -v cargo-deny >/dev/null; then
     echo "setup: building cargo-deny into target/tools (some minutes, once)"
-    # It runs once a check: built fast, not to run fast.
+    # It runs only once per check, so it is compiled for a short build, not for speed.
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
       cargo install --quiet --locked --root "$TOOLS" cargo-deny || fail "cargo could not install cargo-deny"
   fi

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs every test and ends with the line `N passed, N failed`; fails where one failed or a suite did not run.
-# One test at a time: tests measure how soon an answer comes, and a control plane takes both of a small machine's cores.
+# Runs every test and ends with the line `N passed, N failed`. Fails if a test failed or a suite did not run.
+# Runs one test at a time, because tests measure how soon an answer comes, and a control plane uses both cores of a small machine.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target
@@ -12,7 +12,7 @@ log=target/test.log
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
-# Where the time went: the suites of more than a tenth of a minute, the longest first.
+# Prints the suites that took more than a tenth of a minute, the longest first.
 awk '
   /^ +(Running|Doc-tests) / { suite = $1 == "Doc-tests" ? "doc tests of " $2 : $2 == "unittests" ? $3 " of " $4 : $2 }
   /^test result: / {
@@ -20,7 +20,7 @@ awk '
     if (seconds + 0 >= 6) printf "%6.1f min  %s\n", seconds / 60, suite
   }' "$log" | sort -rn
 
-# A suite that crashed has no result line: it counts as one failure.
+# If a suite crashed, it has no result line and counts as one failure.
 awk -v status="$status" '
   /^ +(Running|Doc-tests) / { suites++ }
   /^test result: / { results++; passed += $4; failed += $6 }

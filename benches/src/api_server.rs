@@ -1,7 +1,8 @@
-//! A stand-in for a kube-apiserver: lists a synthetic cluster page by page, and streams changes of slices to whoever watches.
+//! A stand-in for a kube-apiserver. It lists a synthetic cluster page by page, and sends changes of slices to every
+//! watcher.
 //!
-//! The objects are whole, as in [`crate::synthetic`]'s texts: what Tandem leaves out has to pass its decoder. There is no
-//! TLS and no storage: a list always shows the cluster as it was at the start.
+//! The objects are complete, as in [`crate::synthetic`]'s texts, so that Tandem's decoder has to skip what Tandem does
+//! not use. There is no TLS and no storage: a list always shows the cluster as it was at the start.
 
 mod watch;
 
@@ -25,12 +26,12 @@ use tandem_tests::netns::Namespace;
 use crate::synthetic::{Shape, node_object, service_cidr_object};
 use watch::History;
 
-/// The version of every list; changes count from here.
+/// The version of every list. Changes have the versions after it.
 const VERSION: u64 = 1_000_000;
-/// What a list has in one page where nobody says.
+/// The size of a page if the request does not set one.
 const PAGE: u32 = 500;
 
-/// The running server. It ends with the process.
+/// The running server. It ends when the process ends.
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,
@@ -81,7 +82,7 @@ impl ApiServer {
         Ok(Self { address, shape, slices })
     }
 
-    /// Writes a kubeconfig that leads here.
+    /// Writes a kubeconfig for this server.
     pub fn write_kubeconfig(&self, file: &Path) -> Result<()> {
         let text = to_yaml(&json!({
             "apiVersion": "v1",
@@ -94,7 +95,7 @@ impl ApiServer {
         std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
     }
 
-    /// Tells all who watch that the slice of Service `n` has so many endpoints more than usual (none or one).
+    /// Tells all watchers that the slice of Service `n` has this number of endpoints more than usual (none or one).
     pub fn change(&self, n: u32, family: IpFamily, more: u32) {
         let shape = self.shape;
         self.slices.push(|version| {

@@ -1,5 +1,5 @@
-//! TCP connections, as many a second as there can be: made, accepted, reset. Nothing is sent and nothing is left waiting
-//! (`TIME_WAIT`), so that the way to the server is what counts.
+//! Opens as many TCP connections a second as possible: made, accepted, reset. Nothing is sent, and no connection stays
+//! in `TIME_WAIT`, so that only the path to the server counts.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use tandem_tests::netns::Namespace;
 /// How long a client waits for one connection before it gives up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Starts a server on so many threads that resets whatever it accepts, as long as the process lives.
+/// Starts a server with this number of threads. It resets everything that it accepts, as long as the process lives.
 pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<()> {
     let socket = inside.run(|| -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).context("make a socket")?;
@@ -38,7 +38,8 @@ pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<
     Ok(())
 }
 
-/// How many connections a second so many threads can make, one after the other each, to these addresses in turns.
+/// How many connections a second this number of threads can make to these addresses in turns. Each thread makes one
+/// after the other.
 pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: Duration) -> Result<f64> {
     let made = AtomicU32::new(0);
     let started = Instant::now();
@@ -69,7 +70,7 @@ pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: 
 fn connect(address: SocketAddr) -> Result<()> {
     let what = || format!("connect to {address}");
     let mut connection = match TcpStream::connect_timeout(&address, PATIENCE) {
-        // The reset came before this thread was woken.
+        // The reset came before this thread ran.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
         connection => connection.with_context(what)?,
     };

@@ -12,7 +12,7 @@ use tandem_nft::Kernel;
 
 use crate::synthetic;
 
-/// The settings that `tandem run` has without a configuration of its own.
+/// The settings of `tandem run` without a configuration.
 pub const SETTINGS: RuleSettings = RuleSettings {
     masquerade_bit: 14,
     masquerade_all: false,
@@ -20,21 +20,21 @@ pub const SETTINGS: RuleSettings = RuleSettings {
     drop_invalid: false,
 };
 
-/// The time of every step: what the engine does because time passes stays out of the figures.
+/// The time of every step. It never changes, so that what the engine does because time passes is not in the figures.
 pub static NOW: LazyLock<Now> = LazyLock::new(Now::read);
 
-/// An engine over the kernel's tables, which are opened by its first [`Engine::step`].
+/// An engine for the kernel's tables. Its first [`Engine::step`] opens them.
 pub fn engine() -> Engine {
     Engine::new(settings(), Kernel::opener(), Kernel::opener(), *NOW)
 }
 
-/// The same engine without a kernel: whatever it wants applied counts as applied.
+/// The same engine without a kernel: every change counts as applied.
 pub fn engine_without_kernel() -> Engine {
     let nowhere = (Memory::forgetful(), Memory::forgetful());
     Engine::new(settings(), nowhere.0.opener(), nowhere.1.opener(), *NOW)
 }
 
-/// What configuration says about a node of [`synthetic`].
+/// The configuration of a node of [`synthetic`].
 pub fn settings() -> NodeSettings {
     NodeSettings {
         node_name: "node-a".into(),
@@ -46,7 +46,7 @@ pub fn settings() -> NodeSettings {
     }
 }
 
-/// Takes events in and brings them to both tables; an error where the kernel did not take everything.
+/// Brings events to both tables. The error says that the kernel did not apply everything.
 pub fn bring(engine: &mut Engine, events: impl IntoIterator<Item = Event>) -> Result<()> {
     engine.step(events, *NOW);
     whole(engine.v4().status())?;

@@ -1,5 +1,5 @@
-//! The ruleset that kube-proxy 1.36 writes for IPv4, as text for `nft -f`: a chain, a rule and an anonymous map for every
-//! Service. Base chains and fixed rules as kube-proxy has them; no Service has a nodePort or a LoadBalancer.
+//! The ruleset that kube-proxy 1.36 writes for IPv4, as text for `nft -f`: a chain, a rule and an anonymous map for
+//! every Service. Base chains and fixed rules are as in kube-proxy. No Service has a nodePort or a LoadBalancer.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ fn first(ranges: &[ipnet::IpNet]) -> String {
     ranges.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// What one more ClusterIP Service is: a chain, two elements and one rule.
+/// The part of one more ClusterIP Service: a chain, two elements and one rule.
 fn service(text: &mut String, shape: Shape, n: u32) {
     let service = shape.service(n);
     let address = shape.cluster_ip(n, IpFamily::V4);

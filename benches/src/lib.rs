@@ -1,18 +1,18 @@
-//! What the benchmarks are made of. The programs are in `src/bin`; README.md says what each figure means.
+//! The parts of the benchmarks. The programs are in `src/bin`; README.md says what each figure means.
 //!
 //! | module | what it has |
 //! |---|---|
 //! | [`report`] | samples, quantiles, and the lines `name: value` |
-//! | [`synthetic`] | clusters of any size out of nothing: as objects, and as the API server writes them |
+//! | [`synthetic`] | synthetic clusters of any size: as objects, and as the API server writes them |
 //! | [`kernel`] | Tandem's engine and tables in the namespace of the calling thread |
 //! | [`netlink`] | a bare nftables socket: transactions, and the kernel's generation events |
-//! | [`raw`] | the peer of Tandem's change: the same elements, encoded beforehand |
+//! | [`raw`] | what Tandem's change is compared with: the same elements, encoded before |
 //! | [`kube_proxy`] | the ruleset that kube-proxy writes, as text |
 //! | [`api_server`] | a stand-in that lists and watches a synthetic cluster |
 //! | [`connections`] | a client that connects as fast as it can, and its server |
-//! | [`memory`] | what a process takes |
+//! | [`memory`] | the memory of a process |
 //!
-//! Nothing here judges a figure: a benchmark prints, and fails only where it could not measure.
+//! Nothing here judges a figure: a benchmark prints figures, and fails only if it could not measure.
 
 pub mod api_server;
 pub mod connections;

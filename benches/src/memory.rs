@@ -1,4 +1,4 @@
-//! What a process takes, out of `/proc/PID/status`.
+//! The memory of a process, read from `/proc/PID/status`.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 /// Memory of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// What it holds now (`VmRSS`).
+    /// The memory that it has now (`VmRSS`).
     pub now: f64,
-    /// The most that it ever held (`VmHWM`).
+    /// The most memory that it ever had (`VmHWM`).
     pub peak: f64,
 }
 
 impl Memory {
-    /// Of this process, in MB (2^20 bytes).
+    /// The memory of this process, in MB (2^20 bytes).
     pub fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

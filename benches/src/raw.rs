@@ -1,8 +1,9 @@
-//! The peer of Tandem's change: the same elements, added to and removed from a copy of Tandem's table, by transactions that
-//! were encoded beforehand. No planning, no encoding, no reading of answers beyond the one that says "done".
+//! What Tandem's change is compared with: the same elements, added to and removed from a copy of Tandem's table, by
+//! transactions that were encoded before. It does no planning and no encoding, and reads only the answer that says
+//! "done".
 //!
-//! What Tandem's change consists of is heard from the kernel once, so that the peer does exactly what Tandem does,
-//! whatever the table looks like.
+//! The elements of Tandem's change are taken once from the kernel's messages. So the comparison does exactly what
+//! Tandem does, whatever the table's layout is.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use tandem_tests::netns::{feed_command, run_command};
 
 use crate::netlink::{self, Nftables};
 
-/// Tandem's tables, and their copies: names of one length, so that a message's table can be replaced in place.
+/// Tandem's tables and their copies. The names have one length, so that the table in a message can be replaced in
+/// place.
 const TABLE: &str = "tandem";
 const COPY: &str = "direct";
 
-/// Copies both of Tandem's tables, with all they hold, in the namespace of the calling thread.
+/// Copies both of Tandem's tables with their content, in the namespace of the calling thread.
 pub fn copy_tables() -> Result<()> {
     for family in ["ip", "ip6"] {
         let text = run_command(Command::new("nft").args(["list", "table", family, TABLE]))?;
@@ -40,7 +42,7 @@ pub fn copy_tables() -> Result<()> {
     Ok(())
 }
 
-/// Hears what Tandem does.
+/// Receives Tandem's changes.
 #[derive(Debug)]
 pub struct Recorder(Nftables);
 
@@ -58,7 +60,7 @@ impl Recorder {
         Ok(Self(Nftables::listen()?))
     }
 
-    /// The change that was made last, for the copies.
+    /// The last change, rewritten for the copies.
     pub fn record(&mut self) -> Result<Change> {
         let mut messages = self.0.elements()?;
         ensure!(!messages.is_empty(), "a change without elements was recorded");
@@ -72,12 +74,12 @@ impl Recorder {
 }
 
 impl Writer {
-    /// A socket of its own.
+    /// Opens a socket of its own.
     pub fn open() -> Result<Self> {
         Ok(Self(Nftables::open()?))
     }
 
-    /// Makes a change; how long it took from sending it to the kernel's answer.
+    /// Makes a change. Returns how long it took from sending it to the kernel's answer.
     pub fn make(&mut self, change: &Change) -> Result<Duration> {
         self.0.apply(&change.0)
     }

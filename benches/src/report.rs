@@ -1,4 +1,4 @@
-//! Samples, their quantiles, and how figures are printed. One line a figure: `name: value`.
+//! Samples, their quantiles, and how figures are printed: one line for each, `name: value`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,22 +11,22 @@ use anyhow::{Result, bail};
 pub struct Samples(Vec<Duration>);
 
 impl Samples {
-    /// Adds one.
+    /// Adds a sample.
     pub fn push(&mut self, sample: Duration) {
         self.0.push(sample);
     }
 
-    /// How many there are.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The smallest sample that `percent` of all do not exceed (nearest rank); zero where there are none.
+    /// The smallest sample that is not exceeded by `percent` of all (nearest rank); zero if there are none.
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -34,7 +34,7 @@ impl Samples {
         sorted.get(rank - 1).copied().unwrap_or_default()
     }
 
-    /// Half of the samples are not longer.
+    /// The median: half of the samples are not longer.
     pub fn median(&self) -> Duration {
         self.percentile(50)
     }
@@ -46,7 +46,7 @@ impl Extend<Duration> for Samples {
     }
 }
 
-/// The median of figures; zero where there are none.
+/// The median of figures; zero if there are none.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = figures.into_iter().collect();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -77,7 +77,7 @@ pub fn print_s(name: &str, value: Duration) {
     print(name, format_args!("{:.3}", value.as_secs_f64()));
 }
 
-/// Prints what is going on, for those who wait; not a figure.
+/// Prints what the program is doing, for people who wait. It is no figure.
 pub fn note(text: impl fmt::Display) {
     println!("# {text}");
 }

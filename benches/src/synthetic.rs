@@ -1,8 +1,8 @@
-//! Clusters of any size out of nothing, the same in every run.
+//! Synthetic clusters of any size, the same in every run.
 //!
-//! Service `n` is `team-<n % 100>/service-<n>`: one TCP port, named `http`, a ClusterIP and one EndpointSlice in each
-//! family it has. Every address stands for itself alone; one endpoint in a hundred is on this node, as in a cluster of
-//! a hundred nodes. [`text`] has the same objects as the API server writes them.
+//! Service `n` is `team-<n % 100>/service-<n>`. It has one TCP port, named `http`, and a ClusterIP and one
+//! EndpointSlice in each of its families. No address is used twice. One endpoint in a hundred is on this node, as in a
+//! cluster of a hundred nodes. [`text`] has the same objects as the API server writes them.
 
 mod text;
 
@@ -19,26 +19,26 @@ use tandem_core::samples::{mk_port, mk_service};
 
 pub use text::{node_object, service_cidr_object};
 
-/// The name of the node that everything is seen from.
+/// The name of this node.
 pub const NODE: &str = "node1";
 /// The port of every Service.
 pub const PORT: Port = NonZeroU16::new(80).expect("a port");
 /// The port of every endpoint.
 pub const TARGET: Port = NonZeroU16::new(8080).expect("a port");
-/// One endpoint in so many is on this node.
+/// One endpoint in this number is on this node.
 const NODES: u32 = 100;
-/// 10.96.0.0, the first of the ClusterIPs' range, and 10.128.0.0, the first of the endpoints'.
+/// 10.96.0.0, the first address of the ClusterIPs' range, and 10.128.0.0, the first address of the endpoints' range.
 const SERVICES_V4: u32 = 0x0a60_0000;
 const PODS_V4: u32 = 0x0a80_0000;
 const SERVICES_V6: u128 = 0xfd00_0010_0096 << 80;
 const PODS_V6: u128 = 0xfd00_0010_0128 << 80;
 
-/// How large a cluster is, and which families its Services have.
+/// The size of a cluster, and the families of its Services.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// How many Services.
+    /// The number of Services.
     pub services: u32,
-    /// How many endpoints each has, in each family.
+    /// The number of endpoints of each Service in each family.
     pub endpoints: u32,
     /// The families of every Service.
     pub families: &'static [IpFamily],
@@ -46,11 +46,11 @@ pub struct Shape {
 
 /// Both families, IPv4 first.
 pub const DUAL_STACK: &[IpFamily] = &[IpFamily::V4, IpFamily::V6];
-/// IPv4 alone.
+/// Only IPv4.
 pub const IPV4: &[IpFamily] = &[IpFamily::V4];
 
 impl Shape {
-    /// Dual-stack Services with so many endpoints in each family.
+    /// Dual-stack Services with this number of endpoints in each family.
     pub const fn dual_stack(services: u32, endpoints: u32) -> Self {
         Self {
             services,
@@ -67,7 +67,8 @@ impl Shape {
         }
     }
 
-    /// The address of endpoint `k` of Service `n`. Endpoint number [`Self::endpoints`] is the one that comes and goes.
+    /// The address of endpoint `k` of Service `n`. The endpoint with number [`Self::endpoints`] is the one that comes
+    /// and goes.
     pub fn endpoint(&self, n: u32, k: u32, family: IpFamily) -> IpAddr {
         let index = n * (self.endpoints + 1) + k + 1;
         match family {
@@ -92,7 +93,7 @@ impl Shape {
         }
     }
 
-    /// The slice of Service `n` in one family, with so many endpoints more than usual (none or one).
+    /// The slice of Service `n` in one family, with this number of endpoints more than usual (none or one).
     pub fn slice(&self, n: u32, family: IpFamily, more: u32) -> EndpointSlice {
         let endpoint = |k: u32| SliceEndpoint {
             addr: self.endpoint(n, k, family),
@@ -114,7 +115,7 @@ impl Shape {
         }
     }
 
-    /// Everything, as a source tells it at the start.
+    /// All events that a source sends at the start.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         let shape = *self;
         let applied = |object: Object| Event::Applied(object, Vec::new());
@@ -159,7 +160,7 @@ pub fn node() -> Node {
     }
 }
 
-/// Where ClusterIPs are taken from.
+/// The ranges of ClusterIPs.
 pub fn service_ranges() -> Vec<IpNet> {
     ranges([
         (Ipv4Addr::from_bits(SERVICES_V4).into(), 12),
@@ -167,7 +168,7 @@ pub fn service_ranges() -> Vec<IpNet> {
     ])
 }
 
-/// Where endpoints' addresses are taken from.
+/// The ranges of endpoints' addresses.
 pub fn pod_ranges() -> Vec<IpNet> {
     ranges([
         (Ipv4Addr::from_bits(PODS_V4).into(), 9),
@@ -189,7 +190,7 @@ fn key(n: u32, suffix: &str) -> ObjectKey {
     }
 }
 
-/// What a slice's name ends in after its Service's.
+/// The part of a slice's name after the name of its Service.
 fn slice_suffix(family: IpFamily) -> &'static str {
     match family {
         IpFamily::V4 => "-x4w7k",

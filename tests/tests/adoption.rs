@@ -1,4 +1,5 @@
-//! Restarts: killed in the middle of changes, started again, refused as a second one, stopped. Traffic notices nothing.
+//! Restarts. Tandem is killed in the middle of changes, started again, refused as a second one, and stopped. Traffic
+//! notices nothing.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tandem_tests::traffic::{Protocol, Request};
 const CHANGES: usize = 500;
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
 
-/// Services that nobody touches, and requests that must not notice anything.
+/// Services that no change touches. Requests to them must notice nothing.
 fn untouched() -> Vec<Value> {
     let mut objects = vec![
         node_port_service("calm", 10, 30_080).build(),
@@ -32,7 +33,7 @@ fn untouched() -> Vec<Value> {
     objects
 }
 
-/// The `n`th change: one of forty Services gets other endpoints, another port, or goes.
+/// The `n`th change: one of forty Services gets other endpoints or another port, or goes.
 fn change(folder: &Folder, n: usize) -> Result<()> {
     let number = u8::try_from(100 + n % 40)?;
     let (name, file) = (format!("busy-{number}"), format!("busy-{number}.yaml"));
@@ -50,14 +51,14 @@ fn change(folder: &Folder, n: usize) -> Result<()> {
     folder.write(&file, &objects)
 }
 
-/// The frontends of Services that nobody touches, with their ids.
+/// The frontends of Services that no change touches, with their ids.
 fn frontends(namespace: &Namespace, family: Ip) -> Result<Vec<String>> {
     let picture = nft::picture(&nft::text(namespace, family.table())?);
     let calm = |line: &&str| line.contains("\"shop/calm:") || line.contains("\"shop/sticky:");
     Ok(picture.lines().filter(calm).map(str::to_owned).collect())
 }
 
-/// What a Tandem that starts from nothing makes of the same folder.
+/// The tables that a Tandem makes from the same folder if it starts without tables.
 fn from_nothing(stage: &Stage) -> Result<[nft::Meaning; 2]> {
     let namespace = Namespace::new("afresh")?;
     let mut tandem = Tandem::in_namespace(&namespace, "node1")
@@ -87,7 +88,7 @@ fn killed_in_the_middle_of_500_changes_it_takes_over_and_traffic_notices_nothing
     let back = Arc::new(AtomicBool::new(false));
     let is_back = Arc::clone(&back);
     let changes = thread::spawn(move || {
-        // More of them where a start takes long: they go on until it is back for good.
+        // If a start takes long, there are more changes: they go on until it is back for good.
         let goes_on = |n: &usize| *n < CHANGES || (!is_back.load(Ordering::Relaxed) && *n < 20 * CHANGES);
         (0..).take_while(goes_on).try_for_each(|n| {
             thread::sleep(Duration::from_millis(4));
@@ -99,7 +100,7 @@ fn killed_in_the_middle_of_500_changes_it_takes_over_and_traffic_notices_nothing
         let reached = || (done.load(Ordering::Relaxed) >= number).then_some(());
         eventually(Duration::from_mins(1), reached).context("the changes do not get on")
     };
-    // Twice: killed while changes come, away while more come, back while more come.
+    // This happens twice. Tandem is killed while changes come, is away while more come, and is back while more come.
     for killed_at in [150, 300] {
         wait_for(killed_at)?;
         stage.tandem.kill()?;
@@ -169,7 +170,7 @@ fn a_restart_with_nothing_changed_writes_nothing() -> Result<()> {
         let elements: Vec<&str> = seen.lines().filter(|line| line.contains("element")).collect();
         assert_eq!(elements, Vec::<&str>::new(), "{seen}");
         for family in Ip::BOTH {
-            // A counter would be back at zero if its element had been replaced.
+            // If its element had been replaced, the counter would be zero again.
             stage.expect_counted(family, "calm", Protocol::Tcp, 7)?;
         }
     }
@@ -188,7 +189,8 @@ fn a_restart_after_one_change_writes_that_change_alone() -> Result<()> {
     let status = stage.tandem.status()?;
     for family in 0..2 {
         let family = &status["families"][family];
-        // Three ports: a frontend, a service and an endpoint each; the ClusterIP. Pods' hairpins stand already.
+        // The rows are a frontend, a service and an endpoint for each of three ports, and the ClusterIP. The pods'
+        // hairpin rows exist already.
         assert_eq!(family["lastChangeRows"], 10, "{family:#}");
         assert_eq!(family["changes"], 1, "{family:#}");
     }
@@ -208,7 +210,7 @@ fn what_was_deleted_while_it_was_away_is_removed_at_the_start() -> Result<()> {
     stage.tandem.kill()?;
     stage.folder.remove("old.yaml")?;
     for family in Ip::BOTH {
-        // Nobody is there to remove it: it works on.
+        // No Tandem runs that could remove it, so it still works.
         let answers = stage.ask(stage.client(), 3, Protocol::Tcp, (family.cluster_ip(12), 80))?;
         assert_eq!(answers.names(), ["web-1"], "{family:?}");
     }
@@ -261,7 +263,7 @@ fn a_second_tandem_on_the_node_is_refused_and_told_who_runs() -> Result<()> {
     let told = second.log().into_iter().filter(|line| !line.contains(" INFO "));
     assert_eq!(told.count(), 1, "one line says it: {:?}", second.log());
     second.finish()?;
-    // The first goes on, and on another node nothing is in the way.
+    // The first one goes on. On another node, nothing prevents a start.
     let mut elsewhere = Tandem::on(stage.world.node(2)?).directory(&stage.folder).start()?;
     elsewhere.wait_ready()?;
     elsewhere.finish()?;

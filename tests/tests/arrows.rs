@@ -1,4 +1,4 @@
-//! Who uses whom, as the code is and as ARCHITECTURE.md draws it. No root, no network.
+//! Compares the code with the drawings in ARCHITECTURE.md: which parts use which. No root, no network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -50,7 +50,7 @@ fn a_circle_is_found_where_there_is_one() -> Result<()> {
     Ok(())
 }
 
-/// Whether a path leads to the world outside: files, sockets, threads, other processes, a clock, or chance.
+/// Whether a path leads outside the program: to files, sockets, threads, other processes, a clock or random numbers.
 fn leads_outside(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let crates = ["tokio", "kube", "k8s_openapi", "rustix", "libc", "rand", "tandem_nft"];
@@ -64,7 +64,7 @@ fn leads_outside(path: &[String]) -> bool {
         "SystemTime",
     ];
     match path[..] {
-        // A whole module under its name, or all that is in it, could be used for anything.
+        // If a whole module is imported, or everything in it, the code could use any part of it.
         ["std"] | ["std", "net" | "time" | "hash"] => true,
         ["std", module, ..] if modules.contains(&module) => true,
         ["std", _, name, ..] => names.contains(&name),
@@ -109,7 +109,7 @@ fn what_leads_outside_is_told_from_what_does_not() {
     }
 }
 
-/// `from -> to, to`, as ARCHITECTURE.md has it below a heading.
+/// A drawing of ARCHITECTURE.md, with lines `from -> to, to`. It follows this heading.
 fn drawn(heading: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
     let (_, after) = text
@@ -141,7 +141,7 @@ fn the_arrows_between_the_agents_parts_are_those_that_the_architecture_draws() -
     Ok(())
 }
 
-/// Which of our packages each of them needs to be built.
+/// For each of our packages, those of our packages that it needs to be built.
 fn packages() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])

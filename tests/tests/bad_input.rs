@@ -1,4 +1,4 @@
-//! Bad input through the real agent: it says what is wrong and where, keeps what it had, and goes on with the rest.
+//! Bad input for the real agent. It says what is wrong and where, keeps what it had, and goes on with the rest.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tandem_tests::traffic::{Protocol, Repeat, Request};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A Service beside the bad ones, with requests that run all the time in both families.
+/// A good Service beside the bad ones, with requests that run all the time in both families.
 struct Bystander {
     stage: Stage,
     requests: Vec<Repeat>,
@@ -26,7 +26,7 @@ impl Bystander {
         Ok(Self { stage, requests })
     }
 
-    /// Nothing of what happened may have cost the good Service a request, nor the agent its life.
+    /// Fails if the good Service lost a request, or if the agent ended.
     fn finish_unharmed(mut self) -> Result<()> {
         let pid = self.stage.tandem.pid();
         self.stage.settle()?;
@@ -39,7 +39,7 @@ impl Bystander {
         self.stage.tandem.finish()
     }
 
-    /// The problems that `tandem status` tells of objects whose name ends so.
+    /// The problems in `tandem status` of objects whose name ends like this.
     fn problems(&self, object: &str) -> Result<Vec<String>> {
         let status = self.stage.tandem.status()?;
         let problems = status["problems"].as_array().cloned().unwrap_or_default();
@@ -70,7 +70,7 @@ fn a_manifest_that_does_not_parse_keeps_its_last_good_content() -> Result<()> {
     world.stage.tandem.expect_error("victim.yaml: ");
     world.stage.apply("victim.yaml", &victim())?;
     let broken = [
-        // What is wrong, and what the error must say beside the file and the line.
+        // The faulty text, and what the error must contain besides the file and the line.
         ("apiVersion: v1\nkind: Service\nmetadata: { name: [\n", "line "),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: victim\n  namespace: shop\nspec:\n  ports:\n    - port: eighty\n",
@@ -111,7 +111,7 @@ fn a_manifest_that_does_not_parse_keeps_its_last_good_content() -> Result<()> {
             );
         }
     }
-    // Files beside it are followed all the same, and so is this one once it is right again.
+    // Other files are followed nevertheless, and this file is followed again once it is right.
     world.stage.apply("other.yaml", &[service("other", 21).build()])?;
     let mut right = victim();
     right[1..].clone_from_slice(&slices("victim", &["web-3"]));
@@ -210,7 +210,7 @@ fn endpoints_that_must_never_be_sent_to_are_left_out_and_said_once() -> Result<(
     }
     let before = said();
     assert!((2..=6).contains(&before), "said {before} times");
-    // A change beside it is no reason to say it again.
+    // A change of another object does not repeat the message.
     objects.push(service("beside", 21).build());
     world.stage.apply("evil.yaml", &objects)?;
     assert_eq!(
@@ -332,7 +332,7 @@ fn an_object_in_two_files_is_used_once_and_the_other_takes_over() -> Result<()> 
 
 #[test]
 fn names_that_no_cluster_has_are_refused_before_they_reach_a_listing() -> Result<()> {
-    // Names are comments of elements: after the test the tables must be listed and loaded again.
+    // Names become comments of elements. After the test, the tables must still be listed and loaded.
     let mut world = Bystander::new()?;
     world.stage.tandem.expect_error("is not a name");
     let names = ["a\" : drop", "new\nline", "back\\slash", "ünï-cödé", "; flush ruleset"];

@@ -1,5 +1,5 @@
-//! Tandem against the real control plane: endpoints as the real EndpointSlice controller makes them out of Pods.
-//! Needs root and the helper program that `make test` builds.
+//! Tandem with the real control plane: endpoints that the real EndpointSlice controller makes from Pods. Needs root and
+//! the helper program that `make test` builds.
 
 use std::net::IpAddr;
 
@@ -104,7 +104,7 @@ fn a_pod_is_used_while_it_is_ready() -> Result<()> {
     })
 }
 
-/// What the client outside gets at an address by way of a node: who answered and the source that was seen.
+/// What the client outside gets from an address if it enters by this node: who answered, and which sources were seen.
 fn outside(fleet: &Fleet, node: u8, to: (IpAddr, u16)) -> Result<Option<(Vec<String>, Vec<IpAddr>)>> {
     fleet.cluster.enter_by(node)?;
     if fleet.send(&fleet.cluster.client, to)?.timed_out() {
@@ -144,12 +144,12 @@ fn policy_local_keeps_the_source_and_only_nodes_with_endpoints_answer() -> Resul
                         local.map(|pods| (pods.iter().map(ToString::to_string).collect(), vec![family.of(CLIENT)]));
                     assert_eq!(outside(fleet, number, to)?, expected, "{to:?} by node{number}");
                 }
-                // Who is inside reaches all of them, wherever they are.
+                // Clients inside the cluster reach all of them, on every node.
                 fleet.expect_answers(Protocol::Tcp, (family.external_ip(8), 80), &pods)?;
             }
         }
 
-        // Policy Cluster: every node answers for all, and the source is the node's.
+        // With policy Cluster, every node reaches all endpoints, and the source is the node's.
         fleet.patch("local", &json!({ "spec": { "externalTrafficPolicy": "Cluster" } }))?;
         fleet.settle()?;
         for number in 1..=3 {
@@ -167,7 +167,7 @@ fn policy_local_keeps_the_source_and_only_nodes_with_endpoints_answer() -> Resul
             }
         }
 
-        // The local pods move: so does who answers.
+        // The local pods move, so other servers answer.
         fleet.patch("local", &json!({ "spec": { "externalTrafficPolicy": "Local" } }))?;
         fleet.remove_pod("local-3")?;
         fleet.add_pod("local-4", 2, "local")?;

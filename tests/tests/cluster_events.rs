@@ -1,5 +1,5 @@
-//! Kubernetes Events against the real control plane: one for each fault, however many nodes see it; and traffic that does
-//! not depend on them. Needs root and the helper program that `make test` builds.
+//! Kubernetes Events with the real control plane: there is one for each fault, however many nodes see it, and traffic
+//! does not depend on them. Needs root and the helper program that `make test` builds.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tandem_tests::traffic::{Protocol, Request, Server};
 const PATIENCE: Duration = Duration::from_mins(1);
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 
-/// Three nodes with a Tandem each, and a Service of which a hand-made slice has one good endpoint and a bad one.
+/// Three nodes with a Tandem each, and a Service with a hand-made slice, which has a good endpoint and a bad one.
 struct World {
     cluster: Cluster,
     tandems: Vec<Tandem>,
@@ -47,8 +47,8 @@ impl World {
         let service = cluster.api().create(&service)?;
         let address = service["spec"]["clusterIP"].as_str().context("no ClusterIP")?;
         let slice = Slice::new("default", "web-hand", "web").port("http", Protocol::Tcp, TARGET);
-        // The API server takes the second, which is nobody's address: no node may ever send there. The others make all
-        // three nodes near to the Service, and get nothing as long as one is ready.
+        // The API server accepts the second address, but no node may ever send to it. The unready endpoints make all
+        // three nodes near to the Service. They get no traffic as long as one endpoint is ready.
         let slice = slice.ready(endpoint, "node1").ready("239.1.2.3".parse()?, "node1");
         let slice = slice
             .unready("10.244.2.9".parse()?, "node2")
@@ -63,14 +63,14 @@ impl World {
         })
     }
 
-    /// Events of one reason.
+    /// The Events with this reason.
     fn events(&self, reason: &str) -> Result<Vec<Value>> {
         let list = self.cluster.api().get(EVENTS)?;
         let all = list["items"].as_array().cloned().unwrap_or_default();
         Ok(all.into_iter().filter(|event| event["reason"] == reason).collect())
     }
 
-    /// The good endpoint answers on every node, and each node's log names the bad one once.
+    /// Fails unless the good endpoint answers on every node, and each node's log names the bad one once.
     fn expect_unharmed(&self) -> Result<()> {
         for (tandem, node) in self.tandems.iter().zip(&self.cluster.nodes) {
             tandem.wait_log("EndpointSlice default/web-hand", PATIENCE)?;
@@ -96,7 +96,7 @@ impl World {
 fn a_fault_that_three_nodes_see_is_one_event_and_each_node_tells_of_its_start() -> Result<()> {
     let world = World::new(|_| Ok(()))?;
     world.expect_unharmed()?;
-    // Each node has done its part: it found the Event there, or made it.
+    // Each node is done: it found the Event, or made it.
     for tandem in &world.tandems {
         let done = || {
             let log = tandem.log();
@@ -133,7 +133,7 @@ fn a_fault_that_three_nodes_see_is_one_event_and_each_node_tells_of_its_start() 
         note.contains("endpoints[1].addresses[0]") && note.contains("239.1.2.3") && note.contains("multicast"),
         "{note}"
     );
-    // Where an owner looks.
+    // An owner of the object would look here.
     let described = world.cluster.kubectl(&["describe", "endpointslice", "web-hand"])?;
     assert!(described.contains("UnusableField"), "{described}");
 
@@ -148,7 +148,7 @@ fn a_fault_that_three_nodes_see_is_one_event_and_each_node_tells_of_its_start() 
     let described = world.cluster.kubectl(&["describe", "node", "node1"])?;
     assert!(described.contains("Starting"), "{described}");
 
-    // The same fault again is the same Event; another one is another.
+    // The same fault is the same Event; another fault is another Event.
     let slice = path("EndpointSlice", "default", "web-hand")?;
     let mut endpoints = world.slice["endpoints"].clone();
     endpoints[1]["addresses"] = json!(["239.4.5.6"]);
@@ -203,7 +203,7 @@ fn without_the_right_to_write_events_it_is_said_once_and_everything_else_works()
             assert!(line.contains(part), "no {part} in {line}");
         }
     }
-    // Another fault, and a Service beside it.
+    // Another fault, and another Service.
     let mut slice = world.slice.clone();
     slice["metadata"] = json!({
         "namespace": "default", "name": "web-second", "labels": { "kubernetes.io/service-name": "web" },
@@ -230,14 +230,14 @@ fn no_event_is_written_where_the_settings_say_so() -> Result<()> {
     let mut tandem = plan.own_setting("events", false).start()?;
     tandem.wait_ready()?;
     let slice = Slice::new("default", "bad", "web").port("http", Protocol::Tcp, TARGET);
-    // The good one makes this node near, so that its turn would come soon.
+    // The good endpoint makes this node near, so that it would write soon.
     let slice = slice
         .ready("239.1.2.3".parse()?, "node1")
         .ready("10.244.1.9".parse()?, "node1")
         .build();
     cluster.api().create(&slice)?;
     tandem.wait_log("EndpointSlice default/bad", PATIENCE)?;
-    // Longer than a node's turn takes to come.
+    // This is longer than a near node waits before it writes.
     std::thread::sleep(Duration::from_secs(11));
     let list = cluster.api().get(EVENTS)?;
     let ours = list["items"].as_array().context("no list")?.iter();

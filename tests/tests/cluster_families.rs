@@ -1,5 +1,5 @@
-//! Tandem against the real control plane: the address families of Services, as the real allocators hand them out.
-//! Needs root and the helper program that `make test` builds.
+//! Tandem with the real control plane: the address families of Services, as the real allocators choose them. Needs root
+//! and the helper program that `make test` builds.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tandem_tests::manifests::Service;
 use tandem_tests::stage::Ip;
 use tandem_tests::traffic::{Protocol, Repeat, Request};
 
-/// A Service's name, its ipFamilyPolicy, the ipFamilies asked for and those that it must get, in their order.
+/// A Service's name, its ipFamilyPolicy, the requested ipFamilies, and those that it must get, in their order.
 type Case = (&'static str, Option<&'static str>, &'static [Ip], &'static [Ip]);
 
 const V4: &[Ip] = &[Ip::V4];

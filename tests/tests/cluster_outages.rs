@@ -1,5 +1,5 @@
-//! Tandem against the real control plane: the API server dies and comes back, Tandem dies and comes back.
-//! Needs root and the helper program that `make test` builds.
+//! Tandem with the real control plane: the API server dies and comes back, and Tandem dies and comes back. Needs root
+//! and the helper program that `make test` builds.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +16,11 @@ use tandem_tests::nft;
 use tandem_tests::tandem::Tandem;
 use tandem_tests::traffic::{Protocol, Repeat, Request};
 
-/// How long an API server stays away: several attempts to reach it.
+/// How long an API server is away. This is enough for several attempts to reach it.
 const OUTAGE: Duration = Duration::from_secs(3);
-/// Between two requests: the control plane starts beside them.
+/// The time between two requests. They leave the processor to the control plane, which starts beside them.
 const PAUSE: Duration = Duration::from_millis(4);
-/// How long a line of the log may take.
+/// How long to wait for a line of the log.
 const PATIENCE: Duration = Duration::from_secs(20);
 const KINDS: [&str; 4] = ["EndpointSlice", "Node", "Service", "ServiceCIDR"];
 
@@ -62,7 +62,7 @@ fn an_api_server_that_dies_and_comes_back_changes_nothing_and_is_followed_again(
         fleet.cluster.kill_api_server();
         fleet.wait_status("said that all kinds are lost", all_lost)?;
         for (kind, reason) in lost_sources(&fleet.tandems[0].status()?) {
-            // A watch that just began anew may have been at its list.
+            // A watch that has just begun anew may still have been listing.
             let resource = format!("{}s", kind.to_lowercase());
             let says = |verb: &str| reason.starts_with(&format!("cannot {verb} {resource}: "));
             ensure!(says("watch") || says("list"), "{kind}: {reason}");
@@ -76,7 +76,7 @@ fn an_api_server_that_dies_and_comes_back_changes_nothing_and_is_followed_again(
         fleet.wait_status("watched everything again", all_watched)?;
         assert_eq!(figures(&fleet.statuses()?), before);
 
-        fleet.settle()?; // this change is one of IPv4 alone
+        fleet.settle()?; // this change concerns only IPv4
         let after = figures(&fleet.statuses()?);
         for (before, after) in before.iter().zip(&after) {
             assert_ne!(before[0][0], after[0][0]);
@@ -118,7 +118,7 @@ fn a_tandem_that_starts_without_an_api_server_keeps_the_tables_and_takes_them_ov
             "{refused:#}"
         );
 
-        // Where there were no tables, none are made.
+        // If there were no tables, none are made.
         let bare = Namespace::new("bare")?;
         let kubeconfig = fleet.cluster.tandem_kubeconfig();
         let newcomer = Tandem::in_namespace(&bare, "node4").kubeconfig(&kubeconfig).start()?;
@@ -147,7 +147,7 @@ fn a_tandem_that_starts_without_an_api_server_keeps_the_tables_and_takes_them_ov
     })
 }
 
-/// Makes, changes and deletes Services one after the other until it is told to stop; deletes all in the end.
+/// Creates, changes and deletes Services one after the other until `stop` is set. At the end, deletes all.
 fn storm(api: &Api, stop: &AtomicBool) -> Result<usize> {
     let name = |number: usize| format!("storm-{number}");
     let delete = |number: usize| -> Result<()> {

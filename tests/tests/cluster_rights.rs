@@ -1,5 +1,5 @@
-//! Tandem against the real control plane: with kube-proxy's role, with less, and with credentials that are wrong.
-//! Needs root and the helper program that `make test` builds.
+//! Tandem with the real control plane: with kube-proxy's role, with fewer rights, and with wrong credentials. Needs
+//! root and the helper program that `make test` builds.
 
 use std::fs;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ fn kubeconfig(fleet: &Fleet, folder: &Path, name: &str, from: &str, to: &str) ->
     Ok(file)
 }
 
-/// Makes a ServiceAccount and gives back a token of its.
+/// Makes a ServiceAccount and returns a token of it.
 fn account(fleet: &Fleet, name: &str) -> Result<String> {
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     let api = fleet.cluster.api();
@@ -40,7 +40,7 @@ fn account(fleet: &Fleet, name: &str) -> Result<String> {
     Ok(answer["status"]["token"].as_str().context("no token")?.to_owned())
 }
 
-/// Gives a ServiceAccount kube-proxy's role, as Tandem's user has it.
+/// Gives a ServiceAccount kube-proxy's role, which Tandem's user has too.
 fn bind(fleet: &Fleet, account: &str) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -52,7 +52,7 @@ fn bind(fleet: &Fleet, account: &str) -> Result<()> {
     fleet.cluster.api().create(&binding).map(drop)
 }
 
-/// Waits until a Tandem says of these resources that they are lost, and why.
+/// Waits until a Tandem says that it cannot read these resources, and why.
 fn lost(tandem: &Tandem, reasons: &[String]) -> Result<Value> {
     let says_all = |status: &Value| {
         let lost = lost_sources(status);
@@ -69,7 +69,7 @@ fn lost(tandem: &Tandem, reasons: &[String]) -> Result<Value> {
     })
 }
 
-/// Stops the Tandem of `node3`, runs another one there with this kubeconfig, and gives the node back to the first.
+/// Stops the Tandem of `node3`, runs another one there with this kubeconfig, and then starts the first one again.
 fn instead(fleet: &mut Fleet, kubeconfig: &Path, test: impl FnOnce(&Fleet, &mut Tandem) -> Result<()>) -> Result<()> {
     fleet.tandems[2].terminate()?;
     let mut other = Tandem::on(fleet.cluster.node(3)?).kubeconfig(kubeconfig).start()?;

@@ -1,5 +1,5 @@
-//! Tandem against the real control plane: Services that are deleted, made again, renamed, renumbered and retyped.
-//! Needs root and the helper program that `make test` builds.
+//! Tandem with the real control plane: Services are deleted, made again, renamed, renumbered and retyped. Needs root
+//! and the helper program that `make test` builds.
 
 use std::net::IpAddr;
 
@@ -55,7 +55,7 @@ fn a_deleted_service_is_forgotten_and_works_again_when_it_is_made_again() -> Res
             ensure!(tandem.command(&["services", "again", "-n", "default"]).is_err());
         }
 
-        // Once under the addresses that it had, once under whatever it gets.
+        // Once with the addresses that it had, and once with new ones.
         let addresses = first.map(|address| address.to_string());
         let same = dual("again").cluster_ips(&addresses.each_ref().map(String::as_str));
         let second = cluster_ips(&fleet.cluster.api().create(&same.build())?)?;
@@ -89,7 +89,7 @@ fn ports_are_renamed_and_renumbered_and_lead_to_other_targets() -> Result<()> {
         fleet.settle()?;
         answered_at(fleet, "ports", addresses, 81, pods)?;
         for address in addresses {
-            fleet.expect_refused((address, 80))?; // the address is known, the port is not
+            fleet.expect_refused((address, 80))?; // the address is a ClusterIP, but no Service has the port
         }
 
         let others = pods.map(|pod| format!("{pod}-other"));
@@ -114,7 +114,8 @@ fn ports_are_renamed_and_renumbered_and_lead_to_other_targets() -> Result<()> {
     })
 }
 
-/// What the client outside gets from `node1` by the nodePort and at the LoadBalancer's address, in both families.
+/// What the client outside gets through `node1` from the nodePort and from the LoadBalancer's address, in both
+/// families.
 fn reached_from_outside(fleet: &Fleet, node_port: Option<u16>, balancer: bool) -> Result<()> {
     for family in Ip::BOTH {
         let node = family.of(fleet.cluster.node(1)?.addresses());
@@ -134,7 +135,7 @@ fn retype(fleet: &mut Fleet, service: &str, change: &Value) -> Result<Value> {
     Ok(changed)
 }
 
-/// Says where the cloud's load balancer is, and how it delivers.
+/// Sets the status as a cloud would: the load balancer's address, and how it delivers.
 fn announce(fleet: &mut Fleet, mode: &str) -> Result<()> {
     let ingress = Ip::external_ips(7).map(|address| json!({ "ip": address, "ipMode": mode }));
     fleet.patch(

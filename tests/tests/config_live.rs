@@ -26,7 +26,7 @@ fn web() -> Vec<Value> {
     objects
 }
 
-/// Replaces the file as an editor does, with these fields beside the usual ones.
+/// Replaces the file as an editor does, with these fields added to the usual ones.
 fn configure(tandem: &Tandem, fields: &Value) -> Result<()> {
     let mut configuration = manifests::configuration();
     for (name, value) in fields.as_object().context("no fields")? {
@@ -42,7 +42,7 @@ fn replace(tandem: &Tandem, text: &str) -> Result<()> {
     Ok(fs::rename(new, file)?)
 }
 
-/// Waits until each family takes nodePort traffic on this address and no other.
+/// Waits until each family takes nodePort traffic on exactly this address.
 fn wait_for_addresses(stage: &Stage, wanted: [IpAddr; 2]) -> Result<()> {
     let [v4, v6] = wanted.map(|address| json!([address.to_string()]));
     let taken = || {

@@ -1,4 +1,4 @@
-//! How Tandem is started: as kube-proxy's own DaemonSet does it, and the ways that end at once.
+//! How Tandem is started: as kube-proxy's own DaemonSet does it, and in ways that end at once.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ use tandem_tests::traffic::Protocol;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The ConfigMap's `config.conf` as kubeadm 1.36 writes it, with these two fields filled in.
+/// The ConfigMap's `config.conf` as kubeadm 1.36 writes it, with two of its fields filled in.
 const KUBEADM: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
 bindAddressHardFail: false
@@ -99,7 +99,7 @@ fn kubeadms_daemon_set_for_kube_proxy_starts_it_with_nothing_but_another_program
         &config,
         text.replace("RANGES", &tandem_tests::topology::POD_RANGES.join(",")),
     )?;
-    // The usual place belongs to the machine that the test runs on.
+    // The default path belongs to the machine on which the test runs.
     let socket = scratch.path().join("tandem.sock");
     let own = format!(
         "apiVersion: tandem.config/v1alpha1\nkind: TandemConfiguration\nsocket: {}\n",
@@ -300,7 +300,7 @@ fn a_wrong_socket_path_costs_nobody_a_file() -> Result<()> {
     ] {
         let socket = format!("--socket={}", path(name));
         for way in [manifests.as_str(), "--cleanup"] {
-            // It would run for ever if it took the path.
+            // If it accepted the path, it would run for ever.
             let mut command = Command::new("timeout");
             command.arg("20").arg(binary()?);
             let error = namespace.run(|| run_command(command.args(["run", way, "--hostname-override=a", &socket])))?;
@@ -315,7 +315,7 @@ fn a_wrong_socket_path_costs_nobody_a_file() -> Result<()> {
     assert_eq!(fs::read_link(path("link"))?.display().to_string(), path("file"));
     std::os::unix::net::UnixStream::connect(path("living")).context("the other program's socket")?;
     drop(living);
-    // Nobody answers there now.
+    // Nobody answers on the socket now.
     tandem(
         &namespace,
         &[

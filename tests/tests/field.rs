@@ -1,4 +1,4 @@
-//! `docs/field.md` against the code: the tests that it names exist. No root, no network.
+//! Compares `docs/field.md` with the code: the tests that it names exist. No root, no network.
 
 use anyhow::{Result, ensure};
 use tandem_tests::code::tests;

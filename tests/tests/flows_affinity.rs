@@ -1,4 +1,4 @@
-//! ClientIP affinity: one client, one endpoint, as long as both are there.
+//! ClientIP affinity: a client stays with one endpoint as long as both exist.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ use tandem_tests::traffic::{Protocol, Request};
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const NODE_PORT: u16 = 30_080;
 const EXTERNAL: u8 = 10;
-/// The outside client has that many addresses more: each counts as a client of its own.
+/// The outside client has this number of additional addresses. Each counts as a client of its own.
 const CLIENTS: u8 = 20;
 
 fn sticky(name: &str, number: u8, seconds: u32, pods: &[&str]) -> Vec<Value> {
@@ -28,7 +28,7 @@ fn sticky(name: &str, number: u8, seconds: u32, pods: &[&str]) -> Vec<Value> {
     objects
 }
 
-/// The one that answers all of several requests.
+/// The server that answers all of several requests.
 fn only(stage: &Stage, from: &Namespace, protocol: Protocol, to: (IpAddr, u16)) -> Result<String> {
     let answers = stage.ask(from, 8, protocol, to)?;
     let [name] = answers.names()[..] else {
@@ -57,7 +57,7 @@ fn client(family: Ip, number: u8) -> IpAddr {
     }
 }
 
-/// Who answers each of the many clients.
+/// The server that answers each of the clients.
 fn census(stage: &Stage, family: Ip) -> Result<BTreeMap<IpAddr, String>> {
     (0..CLIENTS)
         .map(|number| {
@@ -82,7 +82,7 @@ fn a_client_keeps_its_endpoint_whichever_address_it_uses() -> Result<()> {
         for protocol in PROTOCOLS {
             for from in [stage.client(), stage.pod("web-2"), stage.pod("web-1"), stage.node()] {
                 let first = only(&stage, from, protocol, frontends[0])?;
-                // The node speaks from another of its addresses where it talks to itself: another client.
+                // If the node sends to itself, it uses another of its addresses, and so is another client.
                 let others = if from.name() == stage.node().name() {
                     &[]
                 } else {
@@ -172,7 +172,7 @@ fn an_idle_client_is_forgotten_and_a_busy_one_is_not() -> Result<()> {
             assert_eq!(census(&stage, family)?, first, "{family:?}");
         }
         thread::sleep(Duration::from_millis(2_500));
-        // That each of twenty draws the same again comes once in three thousand million.
+        // That each of twenty clients draws the same endpoint again happens once in three thousand million runs.
         assert_ne!(census(&stage, family)?, first, "{family:?}");
     }
     Ok(())
@@ -183,7 +183,7 @@ fn another_timeout_and_none_count_from_the_next_connection_on() -> Result<()> {
     let mut stage = Stage::new(&sticky("web", 10, 10_800, &PODS))?;
     many_clients(&stage)?;
     let first = Ip::BOTH.map(|family| census(&stage, family));
-    // Nobody moves for the change; who connects after it is remembered for as long as it says.
+    // The change moves no client. A client that connects after it is remembered for the new time.
     stage.apply("objects.yaml", &sticky("web", 10, 1, &PODS))?;
     for (family, first) in Ip::BOTH.into_iter().zip(first) {
         let first = first?;

@@ -1,4 +1,5 @@
-//! Tandem's rules beside those of other programs: who is asked first, and what of a packet is whose. Real packets.
+//! Tandem's rules beside those of other programs: whose rules are asked first, and which parts of a packet belong to
+//! whom. Real packets.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -23,7 +24,7 @@ fn feed(namespace: &Namespace, rules: &str) -> Result<()> {
         .map(drop)
 }
 
-/// `ip`, or `ip6`: what nft calls the header.
+/// `ip` or `ip6`: nft's name of the header.
 fn header(family: Ip) -> &'static str {
     family.of(["ip", "ip6"])
 }
@@ -36,7 +37,7 @@ fn a_nat_table_made_while_tandem_runs_does_not_come_before_it() -> Result<()> {
         let ask = || stage.ask(stage.client(), 3, Protocol::Tcp, (service, 80));
         let before = ask()?;
         ensure!(before.names() == ["web-1"], "{before:?}");
-        // As a hostPort or a redirection would, and then masquerades what it leads to.
+        // It redirects as a hostPort would, and then masquerades.
         let other = stage.pod_address("web-2", family);
         let pod = stage.pod_address("web-1", family);
         feed(
@@ -72,7 +73,8 @@ fn priorities(stage: &Stage) -> Result<[u64; 2]> {
 fn the_first_packet_of_a_flow_to_a_service_keeps_its_priority_and_no_id_leaves_the_host() -> Result<()> {
     const PACKETS: u64 = 5;
     let stage = Stage::new(&web())?;
-    // Another program's masquerade is asked first of all, and its verdict keeps Tandem's chain from being asked.
+    // Another program's masquerade is asked before all others, and its verdict keeps the kernel from asking Tandem's
+    // chain.
     feed(
         stage.node(),
         "table inet seen {\n chain nat {\n  type nat hook postrouting priority 99\n  masquerade\n }\n chain last {\n  \
@@ -91,7 +93,7 @@ fn the_first_packet_of_a_flow_to_a_service_keeps_its_priority_and_no_id_leaves_t
                     .map(drop)
             })??;
         }
-        // From a pod on its way through the node: nobody gave it a priority.
+        // These come from a pod and pass through the node. No program gave them a priority.
         stage.ask(stage.pod("web-2"), 3, Protocol::Udp, (family.cluster_ip(10), 80))?;
         expected += PACKETS;
         ensure!(
@@ -133,6 +135,7 @@ fn a_saved_ruleset_with_remembered_clients_loads_again_and_the_admins_tables_wit
             "this nft reads it: README and docs/field.md say otherwise"
         );
     }
-    // nft before 1.1 has no name for the flag of a table that persists, and prints none: README says how to save.
+    // nft before 1.1 has no name for the flag of a persistent table, and prints none. README says how to save a
+    // ruleset.
     loads(&stopped.replace("\tflags \n", "")).context("saved while it does not run")
 }

@@ -1,4 +1,4 @@
-//! ClusterIPs: who answers, which source it sees, and what happens where nobody can answer.
+//! ClusterIPs: who answers, which source it sees, and what happens if nobody can answer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use tandem_tests::manifests::Policy;
 use tandem_tests::stage::{Ip, PROTOCOLS, Stage, TARGET, bare_service, port_name, service, slices};
 use tandem_tests::traffic::{Protocol, Server};
 
-/// Enough requests that each of three endpoints gets one: a draw that misses one comes once in three million.
+/// With this many requests, each of three endpoints gets one: one is missed once in three million runs.
 const MANY: usize = 40;
 
 fn web(pods: &[&str]) -> Vec<serde_json::Value> {
@@ -134,7 +134,7 @@ fn an_unassigned_cluster_ip_is_dropped() -> Result<()> {
     let stage = Stage::new(&web(&["web-1"]))?;
     for family in Ip::BOTH {
         for protocol in PROTOCOLS {
-            // What the node itself sends is told that it may not; what it forwards gets no answer.
+            // The node itself gets an error for what it sends. What it forwards gets no answer.
             let outcome = stage.send(stage.pod("web-2"), protocol, (family.cluster_ip(200), 80))?;
             assert!(outcome.timed_out(), "{protocol} {family:?}: {outcome}");
             let outcome = stage.send(stage.node(), protocol, (family.cluster_ip(200), 80))?;
@@ -182,7 +182,7 @@ fn internal_traffic_policy_local_without_local_endpoints_discards() -> Result<()
 
 #[test]
 fn each_port_leads_to_its_own_target_and_only_in_its_protocol() -> Result<()> {
-    // Port 53 is web-1 in UDP and web-3 in TCP; port 80 is both in TCP.
+    // Port 53 leads to web-1 for UDP and to web-3 for TCP. Port 80 leads to both for TCP.
     let split = bare_service("split", 10)
         .port("dns", Protocol::Udp, 53, 8080)
         .port("dns-tcp", Protocol::Tcp, 53, 8080)
@@ -220,7 +220,7 @@ fn each_port_leads_to_its_own_target_and_only_in_its_protocol() -> Result<()> {
 #[test]
 fn endpoints_of_several_slices_are_one_list() -> Result<()> {
     let mut objects = vec![service("web", 10).build()];
-    // web-2 is in two slices, as while a controller moves it from one to the other.
+    // web-2 is in two slices, as it is while a controller moves it from one to the other.
     for (name, pods) in [("first", &["web-1", "web-2"][..]), ("second", &["web-2", "web-3"])] {
         for mut slice in slices("web", pods) {
             slice["metadata"]["name"] = json!(format!("{name}-{}", slice["addressType"].as_str().unwrap_or("")));

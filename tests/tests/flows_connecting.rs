@@ -1,5 +1,5 @@
-//! Connections that began before their frontend was there: the kernel remembers them as not translated, and each packet
-//! that is sent again renews that.
+//! Connections that began before their frontend existed. The kernel remembers them as not translated, and each repeated
+//! packet renews that.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -107,7 +107,8 @@ fn a_client_that_connected_before_the_address_was_there_connects_from_the_same_p
 #[test]
 fn connections_that_somebody_answered_or_that_go_elsewhere_are_left_alone_when_a_frontend_comes() -> Result<()> {
     let mut stage = Stage::new(&web(false))?;
-    // A program of the node answers where an externalIP is a moment later; another client waits for somebody else.
+    // A program of the node answers on an address that becomes an externalIP a moment later. Another client connects to an
+    // external address that no Service gets.
     let own: Vec<(SocketAddr, IpAddr)> = Ip::BOTH
         .map(|family| {
             (
@@ -148,7 +149,7 @@ fn connections_that_somebody_answered_or_that_go_elsewhere_are_left_alone_when_a
         let of = |family: usize| status["families"][family]["udpFlows"]["secondLooks"].as_u64();
         Some(of(0)?.min(of(1)?))
     };
-    // That of the start comes first.
+    // The check after the start comes first.
     let looked = |stage: &Stage, more: u64| {
         let looked = eventually(PATIENCE, || looks(stage).filter(|looks| *looks > more));
         looked.context("it did not look a second time")

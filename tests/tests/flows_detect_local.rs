@@ -1,4 +1,5 @@
-//! Who counts as a pod: by the interface its packets come in by, and where an address is a pod's and the node's own.
+//! Which sources count as pods: by the interface through which their packets come in, and if an address belongs to a
+//! pod and to the node.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -32,7 +33,7 @@ fn detected_by(mode: &str, field: &str, name: &str) -> Result<Stage> {
     })
 }
 
-/// What a pod's packets meet, and what those of others do.
+/// Checks how packets from this sender are treated: as a pod's, or as those of others.
 fn expect(stage: &Stage, from: &Namespace, family: Ip, is_pod: bool) -> Result<()> {
     let own = match from {
         pod if pod.name() == stage.pod("web-2").name() => stage.pod_address("web-2", family),
@@ -67,7 +68,7 @@ fn interfaces_by_prefix_are_pods() -> Result<()> {
 
 #[test]
 fn one_interface_by_name_is_pods_and_its_neighbours_are_not() -> Result<()> {
-    // The cable of web-2; web-1 hangs on pod10.
+    // This is the cable of web-2. web-1 is on pod10.
     let stage = detected_by("BridgeInterface", "bridgeInterface", "pod11")?;
     for family in Ip::BOTH {
         expect(&stage, stage.pod("web-2"), family, true)?;
@@ -82,7 +83,7 @@ fn a_pods_address_that_is_the_nodes_own_is_a_pods_towards_local_policies() -> Re
     let stage = Stage::new(&web())?;
     let ranges = stage.world.nodes[0].pod_ranges();
     for family in Ip::BOTH {
-        // The gateway's address: inside the pods' range, and on the node.
+        // The gateway's address is inside the pods' range, and belongs to the node.
         let gateway = family.of([ranges.v4(1).into(), ranges.v6(1).into()]);
         let mut names = Vec::new();
         for _ in 0..MANY {
@@ -99,7 +100,7 @@ fn a_pods_address_that_is_the_nodes_own_is_a_pods_towards_local_policies() -> Re
     Ok(())
 }
 
-/// Sends a TCP segment that no connection tracking takes for one, and tells whether it came through.
+/// Sends a TCP segment that connection tracking calls invalid, and returns whether it arrived.
 fn segment_arrives(stage: &Stage, family: Ip) -> Result<bool> {
     let domain = family.of([Domain::IPV4, Domain::IPV6]);
     let open = || Socket::new(domain, Type::RAW, Some(socket2::Protocol::TCP));
@@ -107,7 +108,7 @@ fn segment_arrives(stage: &Stage, family: Ip) -> Result<bool> {
     let server = stage.pod("web-1").run(open)?.context("listen in the pod")?;
     server.set_read_timeout(Some(Duration::from_millis(500)))?;
     let client = stage.client().run(open)?.context("a raw socket")?;
-    // From port 4242 to 8080, SYN and FIN at once, and no checksum.
+    // From port 4242 to 8080, with SYN and FIN at once and without a checksum.
     let mut segment = [0_u8; 20];
     segment[..4].copy_from_slice(&[0x10, 0x92, 0x1f, 0x90]);
     segment[12..14].copy_from_slice(&[0x50, 0x03]);

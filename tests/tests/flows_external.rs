@@ -1,4 +1,4 @@
-//! Addresses outside the cluster that lead to it: externalIPs and those of load balancers.
+//! External addresses that lead into the cluster: externalIPs and those of load balancers.
 
 use std::net::IpAddr;
 
@@ -164,7 +164,7 @@ fn the_oldest_claimant_has_an_external_ip_and_the_next_takes_over() -> Result<()
         objects.extend(slices(name, &[pod]));
         objects
     };
-    // The younger comes first by name and by file: only its age may count.
+    // The younger one comes first by name and by file, so only its age can decide.
     let mut stage = Stage::new(&claim("a-young", 11, "2026-02-02T00:00:00Z", "web-1"))?;
     stage.apply("old.yaml", &claim("b-old", 12, "2026-01-01T00:00:00Z", "web-3"))?;
     for family in Ip::BOTH {

@@ -1,5 +1,5 @@
-//! The node changes while Tandem runs: its addresses, its pods' ranges, its zone. Nothing is restarted, and what the change
-//! is not about goes on.
+//! The node changes while Tandem runs: its addresses, its pods' ranges, its zone. Nothing is restarted, and what the
+//! change does not concern goes on.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tandem_tests::{eventually, manifests};
 const MANY: usize = 40;
 const NODE_PORT: u16 = 30_080;
 
-/// What every cluster has, with this change made to `node1`.
+/// The objects of every cluster, with this change of `node1`.
 fn cluster(stage: &Stage, change: impl FnOnce(&mut Value)) -> Vec<Value> {
     let mut objects: Vec<Value> = stage.world.nodes.iter().map(manifests::node).collect();
     change(&mut objects[0]);
@@ -33,7 +33,7 @@ fn addresses(list: &[IpAddr]) -> Value {
 }
 
 fn answers(stage: &Stage, to: IpAddr) -> Result<bool> {
-    // Who is not there refuses at once; whoever is may have to be found first.
+    // If no host has the address, there is an error at once. If one has it, it may have to be found first.
     let request = Request::tcp((to, NODE_PORT).into()).timeout(Duration::from_secs(2));
     Ok(request.send(stage.client())?.answer().is_some())
 }
@@ -116,7 +116,7 @@ fn the_nodes_pod_ranges_tell_who_is_masqueraded_also_when_they_change() -> Resul
         for family in Ip::BOTH {
             let answers = stage.ask(stage.pod("web-2"), 3, Protocol::Tcp, (family.cluster_ip(10), 80))?;
             let pod = [stage.pod_address("web-2", family)];
-            // An object without ranges changes nothing: those that it had before still count.
+            // An object without ranges changes nothing: the earlier ranges still count.
             ensure!(
                 (answers.sources() == pod) == is_pod,
                 "{ranges} {family:?}: {:?}",

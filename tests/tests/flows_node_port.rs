@@ -1,4 +1,4 @@
-//! nodePorts: on which addresses, with which endpoints, and which source the endpoint sees.
+//! nodePorts: on which addresses they answer, with which endpoints, and which source the endpoint sees.
 
 use anyhow::Result;
 use serde_json::{Value, json};

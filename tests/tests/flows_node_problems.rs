@@ -1,4 +1,5 @@
-//! What `tandem status` says of the node itself and of Services that want the same, beside what packets meet.
+//! What `tandem status` says about the node itself and about Services that want the same address, compared with what
+//! packets meet.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -41,7 +42,7 @@ fn problems(stage: &Stage) -> Result<Vec<String>> {
     Ok(list.iter().filter_map(line).collect())
 }
 
-/// Waits until a problem begins so.
+/// Waits until a problem begins with this text.
 fn wait_for(stage: &Stage, begin: &str) -> Result<String> {
     let found = eventually(PATIENCE, || {
         let problems = problems(stage).ok()?;
@@ -181,7 +182,7 @@ fn services_shows_what_stands_where_two_want_one_address() -> Result<()> {
         "{problem}"
     );
 
-    // The next one takes over in the change in which the holder goes.
+    // The next one takes over in the same change in which the holder goes.
     let mut objects = vec![claim("second", 11)];
     objects.extend(slices("second", &["web-3"]));
     stage.apply("objects.yaml", &objects)?;

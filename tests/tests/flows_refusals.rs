@@ -1,5 +1,5 @@
-//! Where refusals and drops meet what is the node's own: its addresses inside a Service range, routes that are chosen by
-//! source, and its own programs. Real packets; MUST NOT look at rules.
+//! Refusals and drops in connection with what belongs to the node: its addresses inside a Service range, routes that
+//! are chosen by source, and its own programs. Real packets; MUST NOT look at rules.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tandem_tests::netns::Namespace;
 use tandem_tests::stage::{Ip, Stage, node_port_service, service, slices};
 use tandem_tests::traffic::{Protocol, Request};
 
-/// An address of a family inside the range that ClusterIPs are taken from, which no Service has.
+/// An address of a family inside the range of ClusterIPs that no Service has.
 fn inside_the_range(family: Ip) -> IpAddr {
     family.cluster_ip(200)
 }
@@ -34,14 +34,14 @@ fn an_address_of_the_node_inside_a_service_range_answers_everybody() -> Result<(
     objects.extend(slices("web", &["web-1"]));
     let stage = Stage::new(&objects)?;
     let node = stage.node();
-    // A device of any kind: this kernel may have no dummies.
+    // A bridge, because this kernel may have no dummy devices.
     node.ip("link add kube-ipvs0 type bridge")?;
     for family in Ip::BOTH {
         let own = inside_the_range(family);
-        // A leftover of ipvs mode holds the addresses of Services, too.
+        // A device that ipvs mode left has the addresses of Services, too.
         let held = family.cluster_ip(10);
         for address in [own, held] {
-            // Without a check for duplicates an IPv6 address can be bound to at once.
+            // Without the check for duplicates, an IPv6 address can be bound to at once.
             let rest = if address.is_ipv4() {
                 "32 dev kube-ipvs0"
             } else {
@@ -56,7 +56,7 @@ fn an_address_of_the_node_inside_a_service_range_answers_everybody() -> Result<(
             connects(node, at)?;
             connects(stage.pod("web-2"), at)?;
         }
-        // The Service itself is where it was.
+        // The Service itself still answers.
         let answers = stage.ask(stage.client(), 5, Protocol::Tcp, (held, 80))?;
         ensure!(answers.names() == ["web-1"], "{answers:?}");
     }
@@ -76,7 +76,7 @@ fn a_refusal_finds_its_way_back_where_routes_are_chosen_by_source() -> Result<()
         let to_client = node.exec(&["ip", flag, "route", "show", "default"])?;
         let gateway = to_client.split_whitespace().skip_while(|word| *word != "via").nth(1);
         let gateway = gateway.context("no default route")?.to_owned();
-        // Towards clients leads only what comes from the node's own address.
+        // Only packets with the node's own address as their source have a route to clients.
         let own_text = own.to_string();
         node.exec(&["ip", flag, "route", "add", "prohibit", client])?;
         node.exec(&["ip", flag, "rule", "add", "from", &own_text, "lookup", "100"])?;
@@ -99,7 +99,7 @@ fn a_reset_to_a_program_of_the_node_is_not_taken_for_a_connection_to_a_service()
     objects.extend(slices("web", &["web-1"]));
     let stage = Stage::new(&objects)?;
     for family in Ip::BOTH {
-        // Its own port is a nodePort: the refusal is addressed to what looks like the Service.
+        // Its own port is a nodePort, so the refusal's destination looks like the Service.
         let own = SocketAddr::new(stage.node_address(1, family), 30_080);
         let to = SocketAddr::new(family.cluster_ip(11), 80);
         let refused = stage.node().run(|| -> std::io::Result<()> {

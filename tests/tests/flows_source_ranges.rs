@@ -1,4 +1,4 @@
-//! loadBalancerSourceRanges: who may reach a load balancer's addresses, and what they do not restrict.
+//! loadBalancerSourceRanges: which sources may reach a load balancer's addresses, and what the ranges do not restrict.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -88,7 +88,7 @@ fn a_range_with_the_node_lets_the_node_in() -> Result<()> {
             assert!(outcome.timed_out(), "{protocol} {family:?}: {outcome}");
         }
     }
-    // A load balancer may leave its address on the node: the node then speaks from that address.
+    // A load balancer may put its address on the node. Then the node sends from that address.
     stage.node().address(
         "lo",
         &[

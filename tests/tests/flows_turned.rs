@@ -1,5 +1,5 @@
-//! UDP that turns round: a server on the node's own address answers a client, and another endpoint takes over meanwhile. The
-//! answer begins an entry of its own, and what the client sends then counts as the answer to that.
+//! UDP flows that turn round. A server on the node's own address answers a client, and another endpoint takes over
+//! meanwhile. The answer begins an entry of its own, and the client's next packets count as answers to it.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, mpsc};
@@ -18,7 +18,7 @@ use tandem_tests::traffic::{Protocol, Request, Server};
 const NODE_PORT: u16 = 30_053;
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A Service whose LoadBalancer address is the address of `node1`, with this endpoint there or with these pods.
+/// A Service whose LoadBalancer address is the address of `node1`. Its endpoint is the server there, or these pods.
 fn k3s(stage: &Stage, on_node: bool, pods: &[&str]) -> Vec<Value> {
     let addresses = Ip::BOTH.map(|family| stage.node_address(1, family).to_string());
     let mut service = bare_service("dns", 10)
@@ -53,12 +53,12 @@ fn with_node_port(pods: &[&str]) -> Vec<Value> {
     objects
 }
 
-/// Answers datagrams with the name `host`, the first one only when it is told to.
+/// Answers datagrams with the name `host`. It answers the first one only when it is told to.
 struct HeldUp {
     heard: mpsc::Receiver<()>,
     go: mpsc::Sender<()>,
     answered: mpsc::Receiver<()>,
-    /// It ends when this does.
+    /// Dropping this ends it.
     alive: Arc<()>,
 }
 
@@ -97,7 +97,7 @@ impl HeldUp {
     }
 }
 
-/// Has a client send until this server answers it, a datagram now and then, from one port; gives up after some time.
+/// Makes a client send from one port, again and again, until this server answers it. Gives up after some time.
 fn answered_in_the_end(from: &Namespace, source: SocketAddr, to: SocketAddr, by: &str) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -110,7 +110,8 @@ fn answered_in_the_end(from: &Namespace, source: SocketAddr, to: SocketAddr, by:
     }
 }
 
-/// Where the machine is busy, what shall come between a first look and a second may come later. Then it is done again.
+/// On a busy machine, what must happen between the first check and the second may happen too late. Then the attempt is
+/// repeated.
 fn soon_enough(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
     let mut result = attempt();
     for _ in 0..2 {
@@ -122,7 +123,7 @@ fn soon_enough(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
     result
 }
 
-/// The answer of a server on the node to a client is under way while objects change; the client is moved to `web-1`.
+/// Objects change while an answer of a server on the node to a client is under way. The client is moved to `web-1`.
 fn moved_while_an_answer_is_under_way(stage: &mut Stage, port: u16, before: &[Value], after: &[Value]) -> Result<()> {
     for family in Ip::BOTH {
         let to = SocketAddr::new(stage.node_address(1, family), port);
@@ -142,7 +143,7 @@ fn moved_while_an_answer_is_under_way(stage: &mut Stage, port: u16, before: &[Va
             })??;
             heard.recv_timeout(PATIENCE).context("the server heard nothing")?;
             stage.folder.write("objects.yaml", after)?;
-            // By then the first look is over.
+            // By then, the first check is over.
             wait_gone(stage, source, to)?;
             drop(heard);
             go.send(())?;
@@ -167,7 +168,7 @@ fn a_node_port_takes_over_from_a_program_on_the_node_whose_answer_is_under_way()
     moved_while_an_answer_is_under_way(&mut stage, NODE_PORT, &[], &with_node_port(&["web-1"]))
 }
 
-/// An entry that nobody translates.
+/// An entry that is not translated.
 fn plain(from: SocketAddr, to: SocketAddr) -> Entry {
     Entry {
         from,
@@ -177,7 +178,7 @@ fn plain(from: SocketAddr, to: SocketAddr) -> Entry {
     }
 }
 
-/// Waits until no entry goes from here to there.
+/// Waits until there is no entry from `from` to `to`.
 fn wait_gone(stage: &Stage, from: SocketAddr, to: SocketAddr) -> Result<()> {
     let gone = || {
         let entries = udp(stage.node()).ok()?;
@@ -191,7 +192,7 @@ fn wait_gone(stage: &Stage, from: SocketAddr, to: SocketAddr) -> Result<()> {
 fn what_a_server_said_by_itself_is_cut_too_once_it_serves_no_more() -> Result<()> {
     let mut stage = Stage::new(&[])?;
     stage.apply("objects.yaml", &k3s(&stage, true, &[]))?;
-    // As if it had said something to clients that were silent for long.
+    // These entries look as if a program had sent something to clients that were silent for long.
     let ends = Ip::BOTH.map(|family| {
         let client = SocketAddr::new(family.of(CLIENT), 41_001);
         (SocketAddr::new(stage.node_address(1, family), TARGET), client)
@@ -219,7 +220,7 @@ fn an_entry_that_is_made_late_by_what_was_before_is_found_a_second_later() -> Re
                 SocketAddr::new(stage.node_address(1, family), NODE_PORT),
             )
         };
-        // One is cut by the first look; then the other comes, as if a policy agent had held its datagram for some time.
+        // The first check cuts one. Then the other comes, as if a policy agent had held its datagram for some time.
         let mut port = 41_000;
         soon_enough(|| {
             port += 10;
@@ -239,7 +240,8 @@ fn an_entry_that_is_made_late_by_what_was_before_is_found_a_second_later() -> Re
 #[test]
 fn what_programs_of_the_node_send_from_a_port_that_becomes_a_services_is_left_alone() -> Result<()> {
     let mut stage = Stage::new(&[])?;
-    // A program of the node asks a server outside, from a port that is a nodePort, or a LoadBalancer's, a moment later.
+    // A program of the node asks a server outside. Its source port is a nodePort, or becomes a LoadBalancer's a moment
+    // later.
     let mut asked = Vec::new();
     let mut servers = Vec::new();
     for family in Ip::BOTH {
@@ -291,7 +293,7 @@ fn what_programs_of_the_node_send_from_a_port_that_becomes_a_services_is_left_al
     Ok(())
 }
 
-/// What every cluster has, with other addresses of `node1`.
+/// The objects of every cluster, with other addresses of `node1`.
 fn cluster(stage: &Stage, addresses: &[String]) -> Vec<Value> {
     let mut objects: Vec<Value> = stage.world.nodes.iter().map(manifests::node).collect();
     let address = |address: &String| json!({ "type": "InternalIP", "address": address });
@@ -321,7 +323,7 @@ fn a_client_of_an_address_that_takes_node_ports_no_more_is_cut_and_others_are_no
         let outcome = ask(&stage, end)?;
         ensure!(outcome.answered_by() == Some("web-1"), "{end:?}: {outcome}");
     }
-    // Translated by somebody else, at a port that is no nodePort.
+    // These are translated by another program, at a port that is no nodePort.
     let other = Ip::BOTH.map(|family| Entry {
         with: SocketAddr::new(stage.pod_address("web-2", family), TARGET),
         ..plain(
@@ -343,7 +345,7 @@ fn a_client_of_an_address_that_takes_node_ports_no_more_is_cut_and_others_are_no
             .any(|entry| (entry.from, entry.to, entry.with) == (other.from, other.to, other.with));
         ensure!(kept, "{other:?} is gone");
     }
-    // And where that happens while Tandem is away.
+    // The same happens while Tandem is away.
     let back = Ip::BOTH.map(|family| stage.node_address(1, family).to_string());
     stage.apply("cluster.yaml", &cluster(&stage, &back))?;
     for (from, to) in clients(&stage) {

@@ -1,5 +1,5 @@
-//! UDP flows that the kernel remembers: cut where their endpoint, their frontend or their Service goes, and left alone
-//! otherwise. Every client here keeps its source port, so that all it sends is one flow.
+//! UDP flows that the kernel remembers. They are cut if their endpoint, their frontend or their Service goes, and left
+//! alone otherwise. Every client here keeps its source port, so that all its packets are one flow.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tandem_tests::stage::{Ip, NAMESPACE, Stage, TARGET, bare_service, port_name,
 use tandem_tests::traffic::{Outcome, Protocol, Request, Server};
 
 const NODE_PORT: u16 = 30_053;
-/// How long a cut may take: it takes milliseconds.
+/// How long a cut may take. Usually it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(400);
 
@@ -31,7 +31,7 @@ fn with_pods(pods: &[&str]) -> Vec<Value> {
     objects
 }
 
-/// A client of one frontend: an address of its own choice, and a port that it keeps.
+/// A client of one frontend, with an address of its own and a port that it keeps.
 struct Client<'a> {
     namespace: &'a Namespace,
     from: SocketAddr,
@@ -51,7 +51,7 @@ fn clients(stage: &Stage) -> Vec<Client<'_>> {
     Ip::BOTH.into_iter().flat_map(of_family).collect()
 }
 
-/// Has all of them ask, and gives the kernel's numbers of their flows.
+/// Makes all of them send, and returns the kernel's numbers of their flows.
 fn answered_by_web_1(stage: &Stage) -> Result<Vec<u32>> {
     ids_answered_by_web_1(stage, clients(stage))
 }
@@ -98,14 +98,14 @@ impl Client<'_> {
         entry.with_context(|| format!("{} -> {}: no entry", self.from, self.to))
     }
 
-    /// Waits until this entry is no more.
+    /// Waits until this entry is gone.
     fn wait_cut(&self, stage: &Stage, id: u32) -> Result<()> {
         let cut = || (self.entry(stage).ok()?.map(|entry| entry.id) != Some(id)).then_some(());
         eventually(PATIENCE, cut).with_context(|| format!("{} -> {}: not cut", self.from, self.to))
     }
 }
 
-/// What Tandem says of a family's flows.
+/// A field of Tandem's status about a family's flows.
 fn told(stage: &Stage, family: Ip, field: &str) -> Result<u64> {
     let status = stage.tandem.status()?;
     let flows = &status["families"][usize::from(family == Ip::V6)]["udpFlows"];
@@ -196,7 +196,7 @@ fn flows_that_are_still_right_keep_their_entry_whatever_else_changes() -> Result
         assert_eq!(client.answered_by()?, "web-1");
         right.push(client.must_have_entry(&stage)?);
     }
-    // Of the other Service's flows, which must be cut each time, we know when Tandem has looked.
+    // The other Service's flows must be cut each time. So they show when Tandem has checked.
     let wrong = |stage: &Stage| -> Result<Vec<u32>> {
         let entry = |family: Ip| {
             let client = client(stage, family, (family.cluster_ip(11), 80));
@@ -285,7 +285,7 @@ fn a_finishing_endpoint_keeps_its_flows_until_it_is_gone() -> Result<()> {
 #[test]
 fn a_client_that_sent_before_there_was_an_endpoint_is_answered_afterwards() -> Result<()> {
     let mut stage = Stage::new(&[])?;
-    // Nobody has these addresses yet. On the nodePort the node itself refuses, and its kernel remembers the flow.
+    // No Service has these addresses yet. On the nodePort, the node itself refuses, and its kernel remembers the flow.
     for client in clients(&stage) {
         let outcome = client.send()?;
         assert!(
@@ -319,7 +319,8 @@ fn a_client_that_sent_before_there_was_an_endpoint_is_answered_afterwards() -> R
 #[test]
 fn udp_that_is_no_services_business_is_left_alone() -> Result<()> {
     let mut stage = Stage::new(&with_pods(&["web-1"]))?;
-    // The same port numbers elsewhere: the other node, this node's other address, a pod, and what the node itself asks.
+    // The same port numbers elsewhere: on the other node, on this node's other address, on a pod, and in what the node
+    // itself sends.
     let mut servers = Vec::new();
     let mut others = Vec::new();
     for family in Ip::BOTH {

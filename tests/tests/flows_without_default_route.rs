@@ -1,4 +1,5 @@
-//! A node without a default route: its own programs reach ClusterIPs all the same, by routes of the Service ranges to `lo`.
+//! A node without a default route. Its own programs reach ClusterIPs nevertheless, by routes of the Service ranges to
+//! `lo`.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn stage() -> Result<Stage> {
     Stage::new(&objects)
 }
 
-/// Takes the node's default routes away; what leads to other nodes' pods stays.
+/// Removes the node's default routes. Routes to other nodes' pods stay.
 fn without_default_route(stage: &Stage) -> Result<()> {
     for family in ["-4", "-6"] {
         stage.node().exec(&["ip", family, "route", "delete", "default"])?;
@@ -30,7 +31,7 @@ fn routes(node: &Namespace) -> Result<String> {
     let mut text = String::new();
     for family in ["-4", "-6"] {
         text += &node.exec(&["ip", family, "rule", "show", "priority", "32800"])?;
-        // A table that has no route is an error to ip.
+        // For ip, a table without a route is an error.
         text += &node
             .exec(&["ip", family, "route", "show", "table", "7473"])
             .unwrap_or_default();
@@ -71,7 +72,7 @@ fn the_nodes_own_programs_reach_cluster_ips_without_a_default_route() -> Result<
     }
     for family in Ip::BOTH {
         reaches(&stage, family)?;
-        // An address of the range that no Service has is dropped, not sent in circles.
+        // A packet to an address of the range that no Service has is dropped, and not sent in a loop.
         let outcome = stage.send(stage.node(), Protocol::Tcp, (family.cluster_ip(200), 80))?;
         ensure!(outcome.timed_out(), "{family:?}: {outcome}");
     }
@@ -131,7 +132,7 @@ fn routes_are_there_without_a_configuration_file_and_come_back_when_others_take_
     for family in Ip::BOTH {
         reaches(&stage, family)?;
     }
-    // As a network manager does that starts again.
+    // A network manager that starts again does this.
     for family in ["-4", "-6"] {
         stage
             .node()

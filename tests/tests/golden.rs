@@ -1,7 +1,7 @@
-//! Golden rulesets: what the agent makes of the manifests in `tests/data/golden`, as nft lists it.
+//! Golden rulesets: the tables that the agent makes from the manifests in `tests/data/golden`, as nft lists them.
 //!
-//! Each scenario is a file of manifests; its snapshot has both tables, without the fixed rules. To take over what changed:
-//! `INSTA_UPDATE=always cargo test -p tandem-tests --test golden`, then look at the difference.
+//! Each scenario is a file of manifests. Its snapshot has both tables, without the fixed rules. To accept changes, run
+//! `INSTA_UPDATE=always cargo test -p tandem-tests --test golden`, and then look at the difference.
 
 use std::fs;
 use std::path::Path;

@@ -61,7 +61,7 @@ fn a_program_that_fails_says_why() -> Result<()> {
 
 #[test]
 fn a_process_that_is_killed_leaves_no_namespace() -> Result<()> {
-    // This test's own program, asked to run the test below, which waits to be killed.
+    // This starts the test's own program again. It runs the test below, which waits to be killed.
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--ignored", "--exact", "waits_to_be_killed", "--test-threads=1"])
         .stdout(Stdio::null())

@@ -1,4 +1,4 @@
-//! The harness's own tests: the demo's world without any Tandem in it, manifests and rulesets. Needs root.
+//! The harness's own tests: the networks of the demo without a Tandem, manifests and rulesets. Needs root.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;

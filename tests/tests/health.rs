@@ -1,5 +1,5 @@
-//! Health checks: byte for byte what the real kube-proxy answers, and listeners that follow what is asked for.
-//! The first test needs the helper program that `make test` builds.
+//! Health checks: they answer byte for byte as the real kube-proxy does, and listeners follow the Services. The first
+//! test needs the helper program that `make test` builds.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -29,12 +29,12 @@ struct Answer {
 }
 
 impl Answer {
-    /// How many endpoints it tells of.
+    /// The number of endpoints in the answer.
     fn count(&self) -> Option<&str> {
         self.headers.get("x-load-balancing-endpoint-weight").map(String::as_str)
     }
 
-    /// The same with times that are told left out, as they differ from request to request.
+    /// The same without times, because they differ from request to request.
     fn timeless(mut self) -> Self {
         if let Ok(mut body) = serde_json::from_str::<Value>(&self.body) {
             let mut replace = |pointer: &str| {
@@ -51,7 +51,7 @@ impl Answer {
                 replace(pointer);
             }
             self.body = body.to_string();
-            // As long as the digits of the times are.
+            // It depends on the number of digits of the times.
             self.headers.remove("content-length");
         }
         self
@@ -91,7 +91,7 @@ fn is_refused(from: &Namespace, to: SocketAddr) -> bool {
     })
 }
 
-/// A LoadBalancer that leads to endpoints on the node only.
+/// A LoadBalancer that leads only to endpoints on the node.
 fn local(name: &str) -> Service {
     Service::new("default", name)
         .port("http", Protocol::Tcp, 80, 8080)
@@ -157,7 +157,7 @@ fn every_answer_is_the_one_of_the_real_kube_proxy() -> Result<()> {
     let answer = expect_same("ending", "0")?;
     assert_eq!(answer.status, "HTTP/1.1 503 Service Unavailable");
 
-    // The requests that not everybody sends.
+    // Requests that few clients send.
     let odd = [
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
         "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -172,7 +172,7 @@ fn every_answer_is_the_one_of_the_real_kube_proxy() -> Result<()> {
             let [theirs, ours] = both(Ip::V4, port)?.map(|to| ask(&cluster.client, to, request));
             let (theirs, mut ours) = (theirs?, ours?);
             if theirs.status.contains("400") {
-                // Go lets the end of the connection say where these end.
+                // In Go's answers, the end of the connection ends these bodies.
                 ours.headers.remove("content-length");
             }
             assert_eq!(ours, theirs, "{request:?} to port {port}");
@@ -259,9 +259,9 @@ fn listeners_come_move_and_go_with_their_services_and_count_their_family_alone()
     let mut stage = Stage::new(&objects)?;
     let at = |stage: &Stage, family, port| SocketAddr::new(stage.node_address(1, family), port);
     for family in Ip::BOTH {
-        // Three endpoints, two of them here; each is in three ports of its slice.
+        // There are three endpoints, two of them here. Each is in three ports of its slice.
         expect_count(&stage, stage.client(), at(&stage, family, 31_000), "2")?;
-        // On the addresses of nodePorts, and on no other.
+        // They listen on the addresses of nodePorts, and on no other.
         let ranges = stage.world.nodes[0].pod_ranges();
         let gateway: IpAddr = family.of([ranges.v4(1).into(), ranges.v6(1).into()]);
         let local: IpAddr = family.of(["127.0.0.1", "::1"]).parse()?;
@@ -269,7 +269,7 @@ fn listeners_come_move_and_go_with_their_services_and_count_their_family_alone()
             assert!(is_refused(stage.node(), SocketAddr::new(other, 31_000)), "{other}");
         }
     }
-    // Another port, and IPv6 without endpoints that are ready.
+    // The Service gets another port, and IPv6 has no ready endpoints.
     objects[0] = checked("web", 10, 31_001).build();
     let ranges = stage.world.nodes[0].pod_ranges();
     let ending = slice("web-v6", "web", Ip::V6).terminating(ranges.v6(10).into(), "node1");
@@ -279,7 +279,7 @@ fn listeners_come_move_and_go_with_their_services_and_count_their_family_alone()
     expect_count(&stage, stage.client(), at(&stage, Ip::V6, 31_001), "0")?;
     expect_refused(stage.client(), at(&stage, Ip::V4, 31_000))?;
 
-    // The port passes to another Service in one change; the first keeps none.
+    // The port passes to another Service in one change. The first Service keeps none.
     objects[0]["spec"]["externalTrafficPolicy"] = json!("Cluster");
     objects.push(checked("next", 11, 31_001).build());
     stage.apply("objects.yaml", &objects)?;
@@ -287,7 +287,7 @@ fn listeners_come_move_and_go_with_their_services_and_count_their_family_alone()
     let answer = ask(stage.client(), at(&stage, Ip::V4, 31_001), GET)?;
     assert!(answer.body.contains("\"name\": \"next\""), "{answer:?}");
 
-    // A Service of one family has no listener of the other.
+    // A Service of one family has no listener in the other.
     objects.pop();
     objects.push(checked("next", 11, 31_001).cluster_ips(&["10.96.0.11"]).build());
     stage.apply("objects.yaml", &objects)?;
@@ -296,7 +296,7 @@ fn listeners_come_move_and_go_with_their_services_and_count_their_family_alone()
     stage.remove("objects.yaml")?;
     expect_refused(stage.client(), at(&stage, Ip::V4, 31_001))?;
 
-    // The node moves.
+    // The node's address changes.
     stage.apply("objects.yaml", &[checked("web", 10, 31_002).build()])?;
     expect_count(&stage, stage.client(), at(&stage, Ip::V4, 31_002), "0")?;
     let mut nodes: Vec<Value> = stage.world.nodes.iter().map(tandem_tests::manifests::node).collect();
@@ -337,7 +337,7 @@ fn a_port_that_somebody_else_has_is_told_once_and_taken_when_it_is_free() -> Res
     for part in ["ERROR", "node1", "shop/web", &taken.to_string(), "in use"] {
         assert!(line.contains(part), "no {part} in {line}");
     }
-    // Nobody else suffers, nor does the Service's other family.
+    // No other Service is affected, and neither is the Service's other family.
     for (family, port) in [(Ip::V4, 31_001), (Ip::V6, 31_001), (Ip::V6, 31_000)] {
         let to = SocketAddr::new(stage.node_address(1, family), port);
         expect_count(&stage, stage.client(), to, "0")?;
@@ -385,7 +385,7 @@ fn an_address_of_its_own_that_cannot_be_had_is_tried_again_or_ends_it() -> Resul
     Ok(())
 }
 
-/// What strangers send who hold a connection open.
+/// What clients send that hold a connection open.
 const SILENT: [&str; 4] = [
     "",
     "GET /hea",
@@ -393,7 +393,7 @@ const SILENT: [&str; 4] = [
     "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 
-/// All files that this process may have, as a test needs hundreds of connections.
+/// Raises the limit of open files as far as allowed, because a test needs hundreds of connections.
 fn allow_many_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
@@ -436,7 +436,7 @@ fn probes_are_answered_beside_six_hundred_silent_connections_also_where_no_file_
     }
     probe().context("after all")?;
 
-    // Not one file more than it has open: each further connection needs the place of another.
+    // The limit leaves no file more than it has open. So each further connection needs the place of another.
     let pid = stage.tandem.pid().context("it has ended")?;
     let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

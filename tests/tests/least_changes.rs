@@ -1,4 +1,5 @@
-//! How little a change writes: the elements that the kernel says were written into both tables, for each single change.
+//! How little a change writes: the kernel reports the elements that were written into both tables, for each single
+//! change.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,14 +11,14 @@ use tandem_tests::node::PodRanges;
 use tandem_tests::stage::{Ip, Stage, bare_service};
 use tandem_tests::traffic::Protocol;
 
-/// The endpoint that ends each change; see [`Stage::last_element`].
+/// The endpoint that is written at the end of each change; see [`Stage::last_element`].
 const MARKER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
 fn web() -> Service {
     bare_service("web", 10).port("http", Protocol::Tcp, 80, 8080)
 }
 
-/// Slices of both families: pods 1 and 2 are on `node1`, the others on `node2`.
+/// Slices of both families. Pods 1 and 2 are on `node1`, the others on `node2`.
 fn endpoints(pods: &[u8]) -> Vec<Value> {
     Ip::BOTH
         .map(|family| {
@@ -40,8 +41,8 @@ fn objects(service: Option<Service>, pods: &[u8]) -> Vec<Value> {
     objects
 }
 
-/// What one change may write: how many elements in each set, in each family alike. A changed element of a map is two, one
-/// that goes and one that comes.
+/// What one change may write: the number of elements in each set, the same in each family. A changed element of a map
+/// counts as two, one that goes and one that comes.
 struct Change {
     title: &'static str,
     before: Vec<Value>,
@@ -75,7 +76,7 @@ fn endpoint_changes() -> Vec<Change> {
             "an endpoint on this node comes",
             (web(), &[1, 3]),
             (web(), &[1, 2, 3]),
-            // It sorts before the last one, and takes the next free slot all the same.
+            // It sorts before the last one, and takes the next free slot nevertheless.
             &[("endpoints", 1), ("hairpin", 1), ("services", 2)],
         ),
         change(
@@ -88,7 +89,7 @@ fn endpoint_changes() -> Vec<Change> {
             "an endpoint goes from the middle",
             (web(), &[3, 4, 5]),
             (web(), &[3, 5]),
-            // The last one takes its slot.
+            // The last endpoint takes its slot.
             &[("endpoints", 3), ("services", 2)],
         ),
         change(
@@ -164,7 +165,7 @@ fn service_changes() -> Vec<Change> {
                 ]),
                 &[3],
             ),
-            // A range is two elements: its ends.
+            // A range is two elements, its two ends.
             &[("allowed-sources", 1)],
         ),
         change(
@@ -230,7 +231,7 @@ fn each_writes_the_least(wanted: Vec<Change>) -> Result<()> {
     let mut wrong = Vec::new();
     for change in wanted {
         stage.apply("web.yaml", &change.before)?;
-        // The families are two transactions: the end of the next change is behind both.
+        // The families are two transactions. The last element of the next change comes after both.
         stage.settle()?;
         changes.until(&stage.last_element(), MARKER)?;
         stage.apply("web.yaml", &change.after)?;
@@ -242,7 +243,7 @@ fn each_writes_the_least(wanted: Vec<Change>) -> Result<()> {
                 .iter()
                 .map(|(set, count)| ((family, (*set).to_owned()), *count));
             let least: Counts = least.collect();
-            // A new way to pick has rules of its own, with sets that nobody names.
+            // A new way to pick has rules of its own, with anonymous sets.
             let found: Counts = written
                 .clone()
                 .into_iter()
@@ -286,7 +287,7 @@ fn slices_that_move_to_other_names_write_nothing() -> Result<()> {
 
 #[test]
 fn another_affinity_timeout_writes_the_least_elements_that_it_can() -> Result<()> {
-    // By itself: what was used before is tidied up seconds later.
+    // This change is made alone, because unused chains are removed seconds later.
     each_writes_the_least(vec![change(
         "another affinity timeout",
         (web().affinity(100), &[3, 4]),

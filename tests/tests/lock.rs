@@ -1,4 +1,4 @@
-//! One Tandem per node, as its pods meet it: they share the node's network and nothing else.
+//! One Tandem per node, seen from pods: they share the node's network and nothing else.
 
 use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt as _;
@@ -28,7 +28,7 @@ impl Empty {
     fn new() -> Result<Self> {
         let scratch = Scratch::new("lock")?;
         let folder = Folder::new(scratch.path().join("manifests"))?;
-        // A file without objects says that there are none; a folder without files says nothing.
+        // A file without objects says that there are none. A folder without files changes nothing.
         folder.write("none.yaml", &[])?;
         Ok(Self {
             namespace: Namespace::new("lock")?,
@@ -43,7 +43,7 @@ impl Empty {
             .start()
     }
 
-    /// Tandem as another pod starts it: it is process 1 there, and sees no process outside.
+    /// Tandem as another pod starts it: there it is process 1, and sees no process outside.
     fn in_a_pod(&self, name: &str) -> Result<Command> {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
@@ -78,7 +78,7 @@ impl Empty {
     }
 }
 
-/// Ends a program that a test started, whatever becomes of the test.
+/// Ends a program that a test started, even if the test fails.
 struct Running(Child);
 
 impl Drop for Running {
@@ -88,7 +88,7 @@ impl Drop for Running {
     }
 }
 
-/// The words of a Tandem that was refused.
+/// The message of a Tandem that was refused.
 fn refusal(namespace: &Namespace, command: &mut Command) -> Result<String> {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut second = Running(namespace.spawn(command)?);
@@ -118,7 +118,7 @@ fn a_tandem_of_another_pod_is_named_by_what_the_lock_says_of_it() -> Result<()> 
         ") on tandem-first, since 20",
         "in another pid namespace, ",
     ];
-    // From the node, where process 1 is another one, and from a third place.
+    // From the node, where process 1 is another process, and from a third place.
     let mut second = node.start()?;
     second.expect_error(words[0]);
     let line = second.wait_log(words[0], PATIENCE)?;
@@ -128,7 +128,7 @@ fn a_tandem_of_another_pod_is_named_by_what_the_lock_says_of_it() -> Result<()> 
     }
     second.finish()?;
     drop(first);
-    // It ends with its pid namespace, a moment after the program that made that.
+    // It ends with its pid namespace, a moment after the program that made the namespace.
     let free = || {
         (!node
             .namespace

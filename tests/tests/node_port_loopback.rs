@@ -1,4 +1,5 @@
-//! nodePorts on loopback addresses, with real packets: there for those who asked, and for nobody on the wire.
+//! nodePorts on loopback addresses, with real packets. They answer if the configuration asks for them, and never for a
+//! packet from the network.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -51,7 +52,7 @@ fn both_families_reach_every_endpoint_and_are_counted_by_the_rules() -> Result<(
         assert_eq!(answers.names(), ["web-1", "web-3"], "{family:?}");
         let counted = stage.connections(family, "web", "tcp")? - before;
         assert_eq!(counted, MANY as u64, "{family:?}");
-        // Nothing carries datagrams on.
+        // Datagrams are not relayed.
         let outcome = stage.send(stage.node(), Protocol::Udp, (loopback(family)?, NODE_PORT))?;
         assert!(!answered(&outcome), "{family:?}: {outcome}");
     }
@@ -112,7 +113,7 @@ fn a_service_without_endpoints_ends_connections_at_once() -> Result<()> {
     for family in Ip::BOTH {
         let there = stage.send(stage.node(), Protocol::Tcp, (stage.node_address(1, family), NODE_PORT))?;
         assert!(there.refused_at_once(), "{there}");
-        // Accepted and reset, not left waiting.
+        // The connection is accepted and then reset, so the client does not wait.
         expect(&stage, family, "reset", |outcome| {
             matches!(outcome, Outcome::Reset { .. })
         })?;
@@ -134,7 +135,7 @@ fn what_was_said_arrives_whole_both_ways_and_after_one_side_has_ended() -> Resul
             let writing = thread::spawn(move || {
                 let bytes: Vec<u8> = (0..SIZE).map(pattern).collect();
                 writer.write_all(&bytes)?;
-                // The server hears that this is all, and goes on talking.
+                // The server sees the end of the client's data, and goes on sending.
                 writer.shutdown(Shutdown::Write)
             });
             let mut echo = Vec::new();
@@ -178,7 +179,7 @@ fn a_port_that_somebody_else_has_is_told_once_and_taken_when_it_is_free() -> Res
     stage.tandem.finish()
 }
 
-/// CVE-2020-8558: a neighbour that sends packets for 127.0.0.1 to the node's link address.
+/// CVE-2020-8558: a neighbour sends packets for 127.0.0.1 to the node's link address.
 #[test]
 fn a_neighbour_reaches_no_loopback_address_of_the_node() -> Result<()> {
     let stage = with_loopback(&web(&["web-1"]))?;
@@ -189,8 +190,8 @@ fn a_neighbour_reaches_no_loopback_address_of_the_node() -> Result<()> {
         .node()
         .exec(&["sysctl", "-n", "net.ipv4.conf.all.route_localnet"])?;
     assert_eq!(setting.trim(), "0");
-    // The attacker's own kernel is made to send what it never would: its loopback addresses are not its own any more, and
-    // lead to the node. Node 2 is on the same link as node 1.
+    // The attacker's own kernel must send what it normally never sends. So its loopback addresses are no longer its
+    // own, and their route leads to the node. Node 2 is on the same link as node 1.
     let attacker = &stage.world.node(2)?.namespace;
     let link = attacker.exec(&[
         "sh",
@@ -209,8 +210,8 @@ fn a_neighbour_reaches_no_loopback_address_of_the_node() -> Result<()> {
     attacker.ip(&format!(
         "route add 127.0.0.1/32 via {v4} dev {link}\nroute add ::1/128 via {v6} dev {link}\n"
     ))?;
-    // The answer to the attack is for an address that the attacker's kernel takes from nobody: whether the node answers
-    // is seen on the node, which waits for the attacker to go on.
+    // The attacker's kernel accepts no answer from such an address. So the test watches on the node whether the node
+    // answers. The node waits for the attacker to go on.
     let attack = |family: Ip| -> Result<bool> {
         let source = stage.node_address(2, family);
         let request = Request::tcp(SocketAddr::new(loopback(family)?, NODE_PORT)).from(source);
@@ -229,9 +230,10 @@ fn a_neighbour_reaches_no_loopback_address_of_the_node() -> Result<()> {
     for family in Ip::BOTH {
         assert!(!attack(family)?, "{family:?}: the node answers");
     }
-    // Packets for ::1 did come, and the kernel drops them whatever is set.
+    // Packets for ::1 did arrive. The kernel drops them with every setting.
     assert!(dropped()? > before, "the attack over IPv6 never reached the node");
-    // The one over IPv4 is real as well: a node that is set up as kube-proxy's other modes ask for falls to it.
+    // The attack over IPv4 is real as well: it succeeds on a node with the settings that kube-proxy's other modes ask
+    // for.
     let links = stage.node().exec(&["ls", "/proc/sys/net/ipv4/conf"])?;
     for link in links.split_whitespace() {
         let setting = format!("net/ipv4/conf/{link}/route_localnet");

@@ -1,5 +1,5 @@
-//! Tandem beside the real kube-proxy: what `make parity` prints, as a test. Needs root and the helper program that `make
-//! test` builds. What the scenarios' files must be like is tested beside the code that reads them.
+//! Tandem beside the real kube-proxy: `make parity` as a test. Needs root and the helper program that `make test`
+//! builds. Other tests, beside the code that reads the scenarios' files, check these files.
 
 use anyhow::{Result, ensure};
 use tandem_tests::parity::{self, Options};

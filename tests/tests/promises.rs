@@ -1,4 +1,4 @@
-//! The written documents against the code: tests that PROMISES.md names. No root, no network.
+//! Compares PROMISES.md with the code: the tests that it names exist. No root, no network.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A short form of `make race`, and that it sees what it looks for.
+//! A short form of `make race`, and a test that it finds what it looks for.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tandem in kube-proxy's place on a node where kube-proxy ran before.
+//! Tandem replaces kube-proxy on a node where kube-proxy ran before.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tandem_tests::netns::{Namespace, feed_command};
 use tandem_tests::stage::{Ip, Stage, service, slices};
 use tandem_tests::traffic::Protocol;
 
-/// What kube-proxy's nftables mode leaves: here, rules that send a ClusterIP to an endpoint that is gone.
+/// Makes rules like those that kube-proxy's nftables mode leaves. They send a ClusterIP to an endpoint that is gone.
 fn leave_rules(node: &Namespace) -> Result<()> {
     for (table, family) in [("ip", Ip::V4), ("ip6", Ip::V6)] {
         let [address, gone] = [

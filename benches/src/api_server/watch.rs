@@ -1,4 +1,4 @@
-//! Watches: what happened after a version, and then what happens, until the time that was asked for is over.
+//! Watches: all events after a version, and then new ones, until the requested time is over.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::VERSION;
 
-/// Everything that happened to one kind of objects; the version of an event is [`VERSION`] and its number, from 1.
+/// All events of one kind of objects. An event's version is [`VERSION`] plus its number, which counts from 1.
 #[derive(Debug, Default)]
 pub(super) struct History {
     events: Mutex<Vec<Bytes>>,
@@ -20,7 +20,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds an event; the closure gets its version.
+    /// Adds an event. The closure gets its version.
     pub(super) fn push(&self, event: impl FnOnce(u64) -> Value) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let number = events.len() + 1;

@@ -1,5 +1,5 @@
-//! One changed EndpointSlice: from the decoded event to the kernel's answer. Beside it, in turns, the same change of the
-//! same elements through a bare netlink socket.
+//! One changed EndpointSlice, measured from the decoded event to the kernel's answer. In turns with it: the same change
+//! of the same elements through a bare netlink socket.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use tandem_benches::synthetic::{DUAL_STACK, Shape};
 use tandem_core::family::IpFamily;
 use tandem_tests::netns::Namespace;
 
-/// Endpoints of a Service before and after the change that takes one away.
+/// Endpoints of a Service, before one is taken away.
 const ENDPOINTS: u32 = 3;
 
-/// What was measured at one size.
+/// The figures for one size.
 #[derive(Default)]
 struct Figures {
     all: Samples,
     families: [Samples; 2],
-    /// Without the kernel and without encoding for it.
+    /// The time without the kernel and without encoding for it.
     planning: Samples,
     raw: Samples,
 }
@@ -55,13 +55,14 @@ fn main() -> Result<()> {
 }
 
 fn measure(shape: Shape, changes: u32) -> Result<Figures> {
-    // As the agent has it: UDP flows are watched over, and somebody follows what changes.
+    // The engine is set up as in the agent: it follows UDP flows, and has a follower of its changes.
     let mut engine = kernel::engine();
     engine.observe(Reconciler::start()?, Reconciler::start()?);
     let (_followed, _news) = (engine.follow(), engine.changes());
     kernel::bring(&mut engine, shape.events())?;
 
-    // Far apart from each other, each in one of its families; an endpoint is added to all, then removed from all.
+    // The Services are far apart from each other, each in one of its families. An endpoint is added to all, and then
+    // removed from all.
     let step = (shape.services / (changes / 2).max(1)).max(1);
     let spread = |i: u32| (i * step % shape.services, DUAL_STACK[(i % 2) as usize]);
     let services: Vec<(u32, IpFamily)> = (0..changes / 2).map(spread).collect();
@@ -70,7 +71,7 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
         .flat_map(|more| services.iter().map(move |at| change(shape, *at, *more)))
         .collect();
 
-    // The chain for one endpoint more is made when it is first needed: before the tables are copied.
+    // The chain for one endpoint more is made when it is first needed, so this happens before the tables are copied.
     for (more, family) in [
         (1, IpFamily::V4),
         (1, IpFamily::V6),

@@ -1,5 +1,5 @@
-//! UDP flows in connection tracking: a restart among 10,000 of them, and one endpoint that goes. What is right must stay,
-//! what is wrong must go.
+//! UDP flows in connection tracking: a restart among 10,000 of them, and one endpoint that goes. Right flows must stay,
+//! wrong ones must go.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,14 +19,14 @@ use tandem_tests::conntrack::{Entry, make_here, udp_here};
 use tandem_tests::netns::Namespace;
 
 const SHAPE: Shape = Shape::dual_stack(500, 10);
-/// One entry in so many leads to an endpoint that is not there.
+/// One entry in this number leads to an endpoint that does not exist.
 const STALE: usize = 10;
-/// How long the entries live: longer than this program.
+/// How long the entries live. This is longer than the program runs.
 const SECONDS: u32 = 3600;
 /// 172.16.0.0 and fd00:200::, the first of the clients' addresses.
 const CLIENTS_V4: u32 = 0xac10_0000;
 const CLIENTS_V6: u128 = 0xfd00_0200 << 96;
-/// How long a look may take before this gives up.
+/// How long a check may take before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
@@ -76,7 +76,7 @@ fn measure(live: usize, changes: u32) -> Result<()> {
 
     let mut samples = Samples::default();
     for n in 0..changes {
-        // Each takes one endpoint away from another Service, in turns of the families.
+        // Each change takes one endpoint away from another Service, in turns of the families.
         let (at, service) = ((n % 2) as usize, n / 2 % SHAPE.services);
         let reports = &reports[at];
         let (looks, cut) = (reports.load().reconciliations, reports.load().cut);
@@ -92,7 +92,7 @@ fn measure(live: usize, changes: u32) -> Result<()> {
     Ok(())
 }
 
-/// The same object with UDP for TCP.
+/// The same object with UDP instead of TCP.
 fn udp(event: Event) -> Event {
     match event {
         Event::Applied(Object::Service(mut service), notices) => {
@@ -113,7 +113,7 @@ fn one_less(service: u32, family: IpFamily) -> tandem_core::object::EndpointSlic
     slice
 }
 
-/// The `n`th client: it asks a Service, and is with one of its endpoints or with the one that is not there.
+/// The entry of the `n`th client. It sends to a Service, and has one of its endpoints, or the one that does not exist.
 fn entry(n: usize, stale: bool) -> Entry {
     let number = u32::try_from(n).unwrap_or(u32::MAX);
     let family = DUAL_STACK[n % 2];
@@ -143,7 +143,7 @@ fn entry_is_stale(entry: &Entry) -> bool {
     })
 }
 
-/// Has UDP flows watched over, as the agent does.
+/// Makes the engine follow UDP flows, as in the agent.
 fn observe(engine: &mut Engine) -> Result<[Report; 2]> {
     let (v4, v6) = (Reconciler::start()?, Reconciler::start()?);
     let reports = [v4.report(), v6.report()];
@@ -151,7 +151,7 @@ fn observe(engine: &mut Engine) -> Result<[Report; 2]> {
     Ok(reports)
 }
 
-/// Waits until flows were looked at so often.
+/// Waits until flows were checked this number of times.
 fn wait(report: &Report, looks: u64) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,5 @@
-//! New TCP connections from a pod through a ClusterIP, beside connections to the same endpoints without a Service. Both go
-//! through the node, with all of Tandem's tables in it.
+//! New TCP connections from a pod through a ClusterIP, compared with connections straight to the same endpoints. Both
+//! pass through the node, which has all of Tandem's tables.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tandem_tests::topology::World;
 
 const SHAPE: Shape = Shape::dual_stack(10_000, 3);
 const LAST: u32 = SHAPE.services - 1;
-/// How long one round takes, each way.
+/// How long one round takes, for each of the two.
 const ROUND: Duration = Duration::from_millis(700);
 
 fn main() -> Result<()> {
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let threads: usize = setting("THREADS", 2)?;
     let world = World::with_pods(&[("client", 1, 10), ("server", 1, 11)])?;
     let (node, client, server) = (world.node(1)?, world.pod("client")?, world.pod("server")?);
-    // Closed connections are forgotten before their ports come round again, for both ways alike.
+    // The kernel must forget closed connections before their ports are used again, for both alike.
     node.namespace
         .sysctls(&[("net/netfilter/nf_conntrack_tcp_timeout_close", "1")])?;
     client
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         measure(&service)?;
         let mut pairs = Vec::new();
         for round in 0..rounds {
-            // Whoever goes first meets the leftovers of the other: in turns.
+            // The first one meets the leftovers of the other, so they take turns.
             let (first, second) = if round % 2 == 0 {
                 (&direct[..], &service[..])
             } else {

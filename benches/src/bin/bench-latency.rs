@@ -1,5 +1,5 @@
-//! From the API server's answer to a PATCH of one EndpointSlice to the kernel's new generation of its ruleset: Tandem, then
-//! the real kube-proxy, on the same node of the same real control plane.
+//! The time from the API server's answer to a PATCH of one EndpointSlice to the kernel's new generation of its ruleset.
+//! First Tandem, then the real kube-proxy, on the same node of the same real control plane.
 
 use std::process::Command;
 use std::thread;
@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// How long changes took.
 #[derive(Default)]
 struct Latency {
-    /// After the API server's answer; nothing where the kernel was first.
+    /// The time from the API server's answer; zero if the kernel was first.
     answer: Samples,
-    /// After the request was sent.
+    /// The time from the request.
     request: Samples,
 }
 
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         "kube-proxy was ready after about {:.0} s",
         started.elapsed().as_secs_f64()
     ));
-    // It writes at most once a second; a change in that time would wait for its turn.
+    // kube-proxy writes at most once a second. A change within that second would have to wait.
     let theirs = bench.measure(proxy_changes, Duration::from_secs(3))?;
     theirs.print("kube_proxy_");
     print("kube_proxy_rss_mb", format_args!("{:.1}", Memory::of(proxy.pid())?.now));
@@ -98,7 +98,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Changes one slice after the other, each when the last one has long been there.
+    /// Changes one slice after the other, each when the last change is long done.
     fn measure(&self, changes: u32, quiet: Duration) -> Result<Latency> {
         let mut latency = Latency::default();
         for i in 0..changes {
@@ -192,7 +192,7 @@ fn endpoints(shape: Shape, n: u32, family: IpFamily, more: u32) -> Value {
 /// How many ClusterIPs kube-proxy has programmed.
 fn cluster_ips(node: &Namespace, family: &str) -> Result<usize> {
     let list = || run_command(Command::new("nft").args(["list", "set", family, "kube-proxy", "cluster-ips"]));
-    // Before its first synchronisation there is no such set.
+    // Before its first sync, there is no such set.
     Ok(node
         .run(list)?
         .map_or(0, |text| text.split(['{', ',']).count().saturating_sub(2)))

@@ -1,5 +1,5 @@
-//! A first load: from rows in memory to the kernel's last answer, one family at a time; then kube-proxy's ruleset of the
-//! smallest of these clusters, loaded by `nft -f`.
+//! A first load: from rows in memory to the kernel's last answer, one family at a time. Then kube-proxy's ruleset of
+//! the smallest of these clusters, loaded by `nft -f`.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tandem_nft::Kernel;
 use tandem_tests::netns::{Namespace, run_command};
 use tandem_tests::scratch::Scratch;
 
-/// What goes out in one transaction, as in the engine.
+/// The number of rows in one transaction, as in the engine.
 const CHUNK: usize = 20_000;
 const SIZES: [(&str, Shape); 3] = [
     ("10k_x3", Shape::dual_stack(10_000, 3)),
@@ -27,9 +27,9 @@ const SIZES: [(&str, Shape); 3] = [
 
 /// How long a load took.
 struct Load {
-    /// In the kernel's hands: encoding, sending and waiting for the answers.
+    /// The time for encoding, sending and waiting for the kernel's answers.
     apply: Duration,
-    /// With planning and comparing.
+    /// The same with planning and comparing.
     whole: Duration,
 }
 
@@ -100,7 +100,7 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
     Ok(Load { apply, whole })
 }
 
-/// The same through the engine: both families, from events in memory to the published snapshot.
+/// The same through the engine, for both families: from events in memory to the published snapshot.
 fn engine(shape: Shape) -> Result<Duration> {
     let events: Vec<_> = shape.events().collect();
     let mut engine = kernel::engine();

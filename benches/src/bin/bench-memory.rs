@@ -1,4 +1,4 @@
-//! What the agent holds in memory for a large cluster: the real program, fed with whole objects over HTTP.
+//! How much memory the agent needs for a large cluster. The real program reads complete objects over HTTP.
 
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use tandem_tests::netns::Namespace;
 use tandem_tests::scratch::Scratch;
 use tandem_tests::tandem::Tandem;
 
-/// How long nothing happens before memory is read: unused chains are gone by then, and so are the lists' pages.
+/// How long the benchmark waits before it reads the memory. After this time, unused chains and the lists' pages are
+/// gone.
 const REST: Duration = Duration::from_secs(6);
 /// The time between two changes.
 const PACE: Duration = Duration::from_millis(5);
@@ -59,7 +60,7 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
     let before = Memory::of(pid)?;
 
     for i in 0..changes {
-        // An endpoint comes and goes, with time for each to be a change of its own.
+        // An endpoint comes and goes, with enough time between, so that each is a change of its own.
         let n = (i / 2 * 7919) % shape.services;
         server.change(n, shape.families[i as usize / 2 % shape.families.len()], 1 - i % 2);
         thread::sleep(PACE);
@@ -80,7 +81,7 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
     Ok((before, after))
 }
 
-/// How many transactions there were, in both families.
+/// The number of transactions in both families.
 fn applied(tandem: &Tandem) -> Result<u64> {
     let status = tandem.status()?;
     let families = status["families"].as_array().context("the status has no families")?;

@@ -1,4 +1,4 @@
-//! The same objects as a kube-apiserver writes them: with everything that Tandem leaves out.
+//! The same objects as a kube-apiserver writes them, with all fields that Tandem does not use.
 
 use serde_json::{Value, json};
 use tandem_core::family::IpFamily;
@@ -6,7 +6,7 @@ use tandem_core::family::IpFamily;
 use super::{NODE, PORT, Shape, TARGET, key, node, pod_ranges, service_ranges, slice_suffix};
 
 const WHEN: &str = "2026-10-09T08:53:20Z";
-/// What `uid` tells apart.
+/// Numbers that make `uid`s of different kinds different.
 const SERVICE: u32 = 1;
 const SLICE: u32 = 2;
 const POD: u32 = 16;
@@ -49,7 +49,8 @@ impl Shape {
         })
     }
 
-    /// The slice of Service `n` in one family as the EndpointSlice controller makes it, with so many endpoints more.
+    /// The slice of Service `n` in one family as the EndpointSlice controller makes it, with this number of endpoints
+    /// more.
     pub fn slice_object(&self, n: u32, family: IpFamily, more: u32, version: u64) -> Value {
         let (service, key) = (key(n, "").name, key(n, slice_suffix(family)));
         let (service, owner) = (&*service, uid(SERVICE, n));
@@ -121,7 +122,7 @@ pub fn node_object() -> Value {
     })
 }
 
-/// The ServiceCIDR that an API server makes of its flag.
+/// The ServiceCIDR that an API server makes from its flag.
 pub fn service_cidr_object() -> Value {
     json!({
         "metadata": { "name": "kubernetes", "uid": uid(0, 2), "resourceVersion": "2", "creationTimestamp": WHEN },
