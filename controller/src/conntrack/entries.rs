@@ -1,4 +1,4 @@
-//! The kernel's connection tracking over netlink. Only this file reads and deletes entries; it does so for one family.
+//! The kernel's connection tracking over netlink. Only this file reads and deletes entries, always for one family.
 
 use std::io;
 use std::marker::PhantomData;

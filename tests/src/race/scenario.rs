@@ -112,7 +112,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
     Ok(sum)
 }
 
-/// Floods a ClusterIP on a node without rules, to prove that each figure can be nonzero.
+/// Floods a ClusterIP on a node without rules. The figures must then show connections that nobody translated.
 pub fn run_without_rules(options: &Options) -> Result<Figures> {
     let world = World::with_pods(&PODS[3..])?;
     let scenario = Scenario::inside("a node without rules", 100, 10);

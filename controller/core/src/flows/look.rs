@@ -145,7 +145,7 @@ fn serves<F: Family>(at: Endpoint<F>, ledger: &Ledger<F>, node_addresses: &BTree
 pub struct Servers<F: Family> {
     /// Those that are known to have answered: every packet from them is an answer.
     known: HashSet<Endpoint<F>>,
-    /// Pairs of client and server: the client sent to the server, and it is not known whether the server answered.
+    /// Pairs of client and server: the client sent to the server. What the server sends to that client is an answer.
     asked: HashSet<(Endpoint<F>, Endpoint<F>)>,
 }
 

@@ -1,10 +1,10 @@
 //! Adopts the rows of an earlier run, which the data plane holds already. They keep their ids until a Service claims
 //! them.
 //!
-//! A Service port recognises its rows by its frontends and its name. If another Service left rows under the same
-//! address, their id is not reused, so that a packet under way never reaches another Service. After every object is
-//! known, [`Table::drop_orphans`] removes the rows that nobody claimed. Rows that make no sense (a slot after a gap, a
-//! list that nothing picks from) do not count. [`Table::adopt`] returns the change that repairs them.
+//! A Service port recognises its rows by its frontends and its name. If an older Service left rows under the same
+//! address, the new Service does not take over their id, so that a packet under way never reaches another Service. After
+//! every object is known, [`Table::drop_orphans`] removes the rows that nobody claimed. Rows that make no sense (a slot
+//! after a gap, a list that nothing picks from) do not count. [`Table::adopt`] returns the change that repairs them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
