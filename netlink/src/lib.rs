@@ -1,0 +1,6 @@
+//! A netlink socket and the answers that it receives. The tables of `tandem-nft` and the agent's rtnetlink both stand on
+//! it. It knows neither nftables nor routes.
+
+pub mod answer;
+pub mod message;
+pub mod socket;
