@@ -20,6 +20,7 @@ mod listeners;
 mod lookout;
 pub mod loopback;
 mod memory;
+pub mod net;
 pub mod node_settings;
 pub mod readers;
 pub mod recorder;

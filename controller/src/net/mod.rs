@@ -1,0 +1,26 @@
+//! rtnetlink: links, addresses, routes, rules, neighbours and FDB entries as values. `Rtnetlink` lists and changes them,
+//! `Monitor` tells when anybody changes them.
+//!
+//! All of it is about the network namespace of the thread that opened the socket. Nothing here decides what is to stand;
+//! the tenants do (`interfaces`, `routes`).
+
+mod address;
+mod link;
+mod monitor;
+mod neighbour;
+mod object;
+mod route;
+mod rtnetlink;
+mod rule;
+
+pub use address::{Address, Addresses};
+pub use link::{Link, Links};
+pub use monitor::{Group, Monitor, News};
+pub use neighbour::{Fdb, FdbEntry, Mac, Neighbour, NeighbourState, Neighbours};
+pub use object::{Change, Listed, Object};
+pub use route::{Origin, Route, RouteKind, Routes, Scope};
+pub use rtnetlink::{Answer, NetError, Rtnetlink};
+pub use rule::{Rule, Rules};
+
+/// The index of `lo`, which is the first link of every network namespace.
+pub const LOOPBACK: u32 = 1;

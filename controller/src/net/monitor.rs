@@ -1,0 +1,123 @@
+//! Changes of objects, as the kernel tells them.
+
+use std::io;
+
+use tandem_netlink::answer::{Content, Messages};
+use tandem_netlink::socket::{Received, Socket};
+use tokio::io::unix::AsyncFd;
+
+use super::object::Object;
+use super::rtnetlink::NetError;
+
+/// Notifications wait here while the tenant is busy.
+const BUFFER: usize = 1 << 20;
+/// News that are given at once.
+const MANY: usize = 1024;
+
+/// A kind of object, of both families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Interfaces.
+    Links,
+    /// Addresses.
+    Addresses,
+    /// Routes.
+    Routes,
+    /// Routing rules.
+    Rules,
+    /// Neighbours and FDB entries.
+    Neighbours,
+}
+
+impl Group {
+    /// `RTNLGRP_…` of linux/rtnetlink.h
+    fn numbers(self) -> &'static [u32] {
+        match self {
+            Self::Links => &[1],
+            Self::Neighbours => &[3],
+            Self::Addresses => &[5, 9],
+            Self::Routes => &[7, 11],
+            Self::Rules => &[8, 19],
+        }
+    }
+}
+
+/// What the kernel told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The object was added or changed.
+    Come(Object),
+    /// The object was removed.
+    Gone(Object),
+    /// Some notifications were lost: read everything again.
+    Lost,
+}
+
+/// A subscription. Each tenant has its own, so that none waits for another.
+///
+/// The kernel says nothing of IPv4 routes that go because their link goes down or their source address goes: whoever
+/// keeps routes follows links and addresses too.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: AsyncFd<Socket>,
+}
+
+impl Monitor {
+    /// Subscribes to changes in this thread's network namespace. Only inside a tokio runtime.
+    pub fn open(groups: &[Group]) -> Result<Self, NetError> {
+        let open = || {
+            let socket = Socket::open(None)?;
+            socket.bind(0)?;
+            socket.receive_buffer(BUFFER)?;
+            for number in groups.iter().flat_map(|group| group.numbers()) {
+                socket.join(*number)?;
+            }
+            register(socket)
+        };
+        Ok(Self {
+            socket: open().map_err(NetError::Open)?,
+        })
+    }
+
+    /// Waits for a change. Returns what waits, in its order; after a loss, all that waits and `News::Lost` at the end.
+    ///
+    /// May be dropped at any time: nothing is lost.
+    pub async fn next(&mut self) -> Result<Vec<News>, NetError> {
+        let (mut news, mut lost) = (Vec::new(), false);
+        loop {
+            let mut ready = self.socket.readable_mut().await.map_err(NetError::Follow)?;
+            // A socket that was too full gets nothing new until it has been emptied, and is told of one loss only.
+            while lost || news.len() < MANY {
+                match ready.get_inner_mut().receive() {
+                    Received::Datagram(datagram) => {
+                        news.extend(Messages(datagram).filter_map(|message| told(&message)));
+                    }
+                    Received::Cut(_) | Received::Overrun => lost = true,
+                    Received::Nothing => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    Received::Failed(error) => return Err(NetError::Follow(error)),
+                }
+            }
+            news.extend(lost.then_some(News::Lost));
+            if !news.is_empty() {
+                return Ok(news);
+            }
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "tokio has no safe way to wait for a descriptor of this kind")]
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, gives the same one each time, and closes it only when it is dropped.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+fn told(message: &tandem_netlink::answer::Message<'_>) -> Option<News> {
+    let Content::Data { kind, body } = message.content else {
+        return None;
+    };
+    let (there, object) = Object::decode(kind, body)?;
+    Some(if there { News::Come(object) } else { News::Gone(object) })
+}
