@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR=never
 log=target/test.log
 
 {
-  cargo build --workspace && cargo test --workspace --no-fail-fast -- --test-threads=1
+  cargo test --workspace --no-fail-fast -- --test-threads=1
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 

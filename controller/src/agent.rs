@@ -9,7 +9,7 @@ use kube::Client;
 use tandem_nft::Kernel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Server;
@@ -83,10 +83,9 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
             Ok::<_, std::io::Error>(())
         })?
     };
-    follow_interfaces(&events).await?;
+    follow_network(events.clone(), keeping_routes).await?;
     look_around(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
-    tokio::spawn(keeping_routes);
     reporter.map(|reporter| tokio::spawn(reporter.run()));
     succeeding.map(tokio::spawn);
     let answering = tokio::spawn(server.run(published, files, flows));
@@ -156,17 +155,30 @@ fn look_around(events: &Sender<Event>) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Sends the node's addresses to the engine before anything else, and then follows them on a thread of its own.
-async fn follow_interfaces(events: &Sender<Event>) -> Result<(), AgentError> {
-    let mut interfaces = Interfaces::open()?;
-    for event in interfaces.read()?.into_events() {
-        events.send(event).await?;
-    }
-    let events = events.clone();
-    thread::Builder::new()
-        .name("interfaces".into())
-        .spawn(move || interfaces.follow(&events))?;
-    Ok(())
+/// Starts the thread that speaks rtnetlink: the kernel's lock on its network configuration may hold it up for long. It
+/// tells the engine the node's addresses, first before this returns and then at each change, and keeps the routes.
+async fn follow_network(
+    events: Sender<Event>,
+    keeping_routes: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), AgentError> {
+    let (told, first) = oneshot::channel();
+    thread::Builder::new().name("net".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let opened = Interfaces::open().and_then(|mut interfaces| Ok((interfaces.read()?, interfaces)));
+            let (known, interfaces) = match opened {
+                Ok(opened) => opened,
+                Err(error) => return drop(told.send(Err(error))),
+            };
+            for event in known.clone().into_events() {
+                let _ = events.send(event).await;
+            }
+            let _ = told.send(Ok(()));
+            tokio::join!(interfaces.follow(known, events), keeping_routes);
+        });
+        Ok::<_, std::io::Error>(())
+    })?;
+    Ok(first.await??)
 }
 
 /// Follows the files on a thread of its own, and tells each part what changed.

@@ -1,39 +1,25 @@
-//! The addresses that this node's interfaces have, followed through rtnetlink. Told to the engine when they change.
+//! The addresses that this node's interfaces have, followed through rtnetlink. The engine is told when they change.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use netlink_bindings::rt_addr::{Ifaddrmsg, Request};
-use netlink_socket2::{MulticastSocketRaw, NetlinkSocket};
-use rustix::net::netdevice::index_to_name;
 use tandem_core::node::InterfaceName;
 use tokio::sync::mpsc::Sender;
 
 use crate::event::{Around, Event};
-
-/// rtnetlink's number among the netlink protocols.
-const ROUTE: u16 = 0;
-/// `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h
-const GROUPS: [u32; 2] = [5, 9];
+use crate::net::{Address, Addresses, Group, Link, Links, Monitor, NetError, News, Object, Rtnetlink};
 
 /// The wait before what could not be read is read again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The wait after a loss: more changes are likely to come.
-const AFTER_LOSS: Duration = Duration::from_millis(100);
 
-/// Why the node's addresses cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the addresses of this node's interfaces: {0}")]
-pub struct InterfacesError(String);
-
-/// A subscription that was made before the first reading, so that no change is missed in between.
+/// The addresses, and a subscription that was made before the first reading: no change is missed in between.
+#[derive(Debug)]
 pub struct Interfaces {
-    socket: NetlinkSocket,
-    /// Asked for the names of interfaces, which any socket tells.
-    names: UnixDatagram,
-    changes: MulticastSocketRaw,
+    kernel: Rtnetlink,
+    changes: Monitor,
+    /// The names of the links when they were read.
+    names: HashMap<u32, Option<InterfaceName>>,
 }
 
 /// The addresses at one moment.
@@ -56,84 +42,67 @@ impl Found {
 }
 
 impl Interfaces {
-    /// Subscribes to changes in this network namespace.
-    pub fn open() -> Result<Self, InterfacesError> {
-        let error = |error: std::io::Error| InterfacesError(error.to_string());
-        let mut changes = MulticastSocketRaw::new(ROUTE).map_err(error)?;
-        for group in GROUPS {
-            changes.listen(group).map_err(error)?;
-        }
+    /// Subscribes to changes in this thread's network namespace. Only inside a tokio runtime.
+    pub fn open() -> Result<Self, NetError> {
         Ok(Self {
-            socket: NetlinkSocket::new(),
-            names: UnixDatagram::unbound().map_err(error)?,
-            changes,
+            changes: Monitor::open(&[Group::Links, Group::Addresses])?,
+            kernel: Rtnetlink::open()?,
+            names: HashMap::new(),
         })
     }
 
     /// The addresses as they are.
-    pub fn read(&mut self) -> Result<Found, InterfacesError> {
-        read(&mut self.socket, &self.names)
+    pub fn read(&mut self) -> Result<Found, NetError> {
+        let links = self.kernel.list::<Link>(&Links)?;
+        self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
+        let addresses = self.kernel.list::<Address>(&Addresses::default())?;
+        Ok(named(&self.names, &addresses))
     }
 
-    /// Follows changes until the engine is gone. Blocks: give it a thread of its own.
-    pub fn follow(self, events: &Sender<Event>) {
-        let Self {
-            mut socket,
-            names,
-            mut changes,
-        } = self;
-        follow(
-            || read(&mut socket, &names),
-            || changes.recv().map(drop).map_err(|error| error.to_string()),
-            |found: Found| {
-                found
-                    .into_events()
-                    .into_iter()
-                    .all(|event| events.blocking_send(event).is_ok())
-            },
-            std::thread::sleep,
-        );
+    /// Follows changes until the engine is gone. `known` is what it was told already.
+    pub async fn follow(self, known: Found, events: Sender<Event>) {
+        follow(self, known, events).await;
     }
 }
 
-fn read(socket: &mut NetlinkSocket, names: &UnixDatagram) -> Result<Found, InterfacesError> {
-    let listed = list(socket).inspect_err(|_| {
-        // Whatever of the answer is still to come goes with its socket.
-        *socket = NetlinkSocket::new();
-    })?;
-    Ok(named(names, listed))
+/// Where addresses are read, and what tells of changes.
+trait Source {
+    fn read(&mut self) -> Result<Found, NetError>;
+    /// Returns once the addresses may be others.
+    async fn changed(&mut self) -> Result<(), NetError>;
 }
 
-fn list(socket: &mut NetlinkSocket) -> Result<Vec<(IpAddr, u32)>, InterfacesError> {
-    let request = Request::new().op_getaddr_dump(&Ifaddrmsg::new());
-    let mut reply = socket
-        .request(&request)
-        .map_err(|error| InterfacesError(error.to_string()))?;
-    let mut found = Vec::new();
-    while let Some(answer) = reply.recv() {
-        let (header, attributes) = answer.map_err(|error| InterfacesError(error.to_string()))?;
-        // On a point-to-point link `address` is the other end's; `local` is missing for IPv6.
-        let address = attributes.get_local().or_else(|_| attributes.get_address());
-        found.extend(address.ok().map(|address| (address, header.ifa_index)));
+impl Source for Interfaces {
+    fn read(&mut self) -> Result<Found, NetError> {
+        Self::read(self)
     }
-    Ok(found)
+
+    async fn changed(&mut self) -> Result<(), NetError> {
+        loop {
+            let news = self.changes.next().await?;
+            if news.iter().any(|news| may_matter(news, &self.names)) {
+                return Ok(());
+            }
+        }
+    }
 }
 
-fn named(names_of: &UnixDatagram, found: Vec<(IpAddr, u32)>) -> Found {
-    let mut names: HashMap<u32, Option<InterfaceName>> = HashMap::new();
-    let mut name = |index| {
-        // An interface may be gone by now: then its addresses are, too, and that is told next.
-        *names.entry(index).or_insert_with(|| {
-            let name = index_to_name(names_of, index).ok()?;
-            InterfaceName::parse(&name).ok()
-        })
-    };
-    let mut addresses: Vec<IpAddr> = found.iter().map(|(address, _)| *address).collect();
+/// Links tell of much else than their name: of carriers, counters, and of pods that come and go.
+fn may_matter(news: &News, names: &HashMap<u32, Option<InterfaceName>>) -> bool {
+    match news {
+        News::Come(Object::Link(link)) => names.get(&link.index) != Some(&link.name),
+        _ => true,
+    }
+}
+
+fn named(names: &HashMap<u32, Option<InterfaceName>>, found: &[Address]) -> Found {
+    let mut addresses: Vec<IpAddr> = found.iter().map(|found| found.address.addr()).collect();
     addresses.sort_unstable();
     addresses.dedup();
+    // A link may be gone by now, or be new: that is told next.
     let pairs = found
-        .into_iter()
-        .filter_map(|(address, index)| Some((address, name(index)?)));
+        .iter()
+        .filter_map(|found| Some((found.address.addr(), (*names.get(&found.link)?)?)));
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_unstable_by_key(|(address, name)| (*address, *name.padded()));
     Found {
@@ -144,75 +113,113 @@ fn named(names_of: &UnixDatagram, found: Vec<(IpAddr, u32)>) -> Found {
 
 /// Reads, tells what is new, and waits for the next change, until nobody listens any more. What could not be read is
 /// read again: no other change may come for a long time.
-fn follow<A: Clone + Default + PartialEq>(
-    mut read: impl FnMut() -> Result<A, InterfacesError>,
-    mut wait: impl FnMut() -> Result<(), String>,
-    mut tell: impl FnMut(A) -> bool,
-    mut sleep: impl FnMut(Duration),
-) {
-    let (mut known, mut complaint) = (A::default(), None);
+async fn follow(mut source: impl Source, mut known: Found, events: Sender<Event>) {
+    let mut complaint = None;
     loop {
-        match read() {
-            Ok(addresses) => {
+        match source.read() {
+            Ok(found) => {
                 complaint = None;
-                if addresses != known {
-                    known.clone_from(&addresses);
-                    if !tell(addresses) {
-                        return;
+                if found != known {
+                    known.clone_from(&found);
+                    for event in found.into_events() {
+                        if events.send(event).await.is_err() {
+                            return;
+                        }
                     }
                 }
             }
-            Err(InterfacesError(error)) => {
+            Err(error) => {
+                let error = error.to_string();
                 if complaint.as_ref() != Some(&error) {
-                    tracing::warn!("{}; the addresses known last are used", InterfacesError(error.clone()));
+                    tracing::warn!("{error}; the addresses known last are used");
                 }
                 complaint = Some(error);
-                sleep(AGAIN);
+                tokio::time::sleep(AGAIN).await;
                 continue;
             }
         }
-        // A notification that was lost (ENOBUFS) is answered like one that came: by reading all again.
-        if let Err(error) = wait() {
-            tracing::debug!("a change of addresses was lost: {error}");
-            sleep(AFTER_LOSS);
+        tokio::select! {
+            changed = source.changed() => if let Err(error) = changed {
+                tracing::warn!("addresses of this node: {error}");
+                tokio::time::sleep(AGAIN).await;
+            },
+            () = events.closed() => return,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::net::IpAddr;
+    use std::collections::VecDeque;
+    use std::io;
 
-    use super::{AGAIN, InterfacesError, follow};
+    use tokio::sync::mpsc::channel;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::net::Listed as _;
+
+    fn found(n: u8) -> Found {
+        Found {
+            addresses: vec![IpAddr::from([192, 0, 2, n])],
+            named: Vec::new(),
+        }
+    }
+
+    /// Answers in this order, and then says nothing more. Every change comes at once.
+    struct Script(VecDeque<Result<Found, NetError>>);
+
+    impl Source for Script {
+        fn read(&mut self) -> Result<Found, NetError> {
+            self.0.pop_front().unwrap()
+        }
+
+        async fn changed(&mut self) -> Result<(), NetError> {
+            if self.0.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_could_not_be_read_are_read_again_without_another_change() {
+        let lost = || {
+            let source = io::Error::from(io::ErrorKind::Other);
+            Err(NetError::Read {
+                what: Address::NAME,
+                source,
+            })
+        };
+        let script = [Ok(found(1)), lost(), lost(), Ok(found(2)), Ok(found(2)), Ok(found(3))];
+        let (events, mut told) = channel(16);
+        let start = Instant::now();
+        tokio::spawn(follow(Script(script.into()), Found::default(), events));
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            if let Some(Event::Interfaces(addresses)) = told.recv().await {
+                heard.push((addresses, start.elapsed()));
+            }
+        }
+        let expected = [(1, 0), (2, 2), (3, 2)];
+        let expected = expected.map(|(n, waits)| (found(n).addresses, AGAIN * waits));
+        assert_eq!(heard, expected);
+    }
 
     #[test]
-    fn addresses_that_could_not_be_read_are_read_again_without_another_change() {
-        let address = |n: u8| vec![IpAddr::from([192, 0, 2, n])];
-        let lost = || Err(InterfacesError("no buffer space".to_owned()));
-        let mut answers = vec![
-            Ok(address(1)),
-            lost(),
-            lost(),
-            Ok(address(2)),
-            Ok(address(2)),
-            Ok(address(3)),
-        ]
-        .into_iter();
-        let (mut told, waits, mut slept) = (Vec::new(), Cell::new(0), Vec::new());
-        follow(
-            || answers.next().unwrap(),
-            || {
-                waits.set(waits.get() + 1);
-                Ok(())
-            },
-            |addresses| {
-                told.push((addresses, waits.get()));
-                told.len() < 3
-            },
-            |time| slept.push(time),
-        );
-        assert_eq!(told, [(address(1), 0), (address(2), 1), (address(3), 3)]);
-        assert_eq!(slept, [AGAIN, AGAIN]);
+    fn a_link_matters_only_if_its_name_is_new() {
+        let name = InterfaceName::parse("eth0").ok();
+        let link = |index, name| {
+            News::Come(Object::Link(Link {
+                index,
+                name,
+                ..Link::default()
+            }))
+        };
+        let names = HashMap::from([(2, name)]);
+        assert!(!may_matter(&link(2, name), &names));
+        assert!(may_matter(&link(2, InterfaceName::parse("lan0").ok()), &names));
+        assert!(may_matter(&link(3, name), &names));
+        assert!(may_matter(&News::Lost, &names));
     }
 }

@@ -1,201 +1,183 @@
-//! The routes and the rule in the kernel, over rtnetlink.
+//! The routes and the rules in the kernel: read, compared, brought to what they are to be.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
-use netlink_bindings::rt_route::{self, Rtmsg};
-use netlink_bindings::rt_rule::{self, FibRuleHdr, PushFibRuleAttrs};
-use netlink_bindings::traits::NetlinkRequest;
-use netlink_socket2::{NetlinkSocket, ReplyError};
 use tandem_core::family::IpFamily;
+use tandem_core::node::InterfaceName;
+use tandem_netlink::answer::Refusal;
 
-use super::Routes;
+use crate::net::{
+    self, Answer, Change, LOOPBACK, NetError, News, Object, Origin, Route, RouteKind, Rtnetlink, Rule, Rules, Scope,
+};
+
+/// The routes that are to be, each with the source address that its packets are to have; none leaves that to the kernel.
+pub type Routes = BTreeMap<IpNet, Option<IpAddr>>;
 
 /// The routing table of these routes: `ip route show table 7473`.
 pub const TABLE: u32 = 7473;
-/// Behind `main` (32766) and `default` (32767): asked where nothing else leads anywhere.
+/// Behind `main` (32766) and `default` (32767): asked only if nothing else leads anywhere.
 const PRIORITY: u32 = 32_800;
-/// The protocol number by which `ip route` tells whose routes these are. Not one that any routing daemon has.
-const PROTOCOL: u8 = 116;
-/// `lo` is the first interface of every network namespace.
-const LOOPBACK: u32 = 1;
-/// The wait after a failure.
-pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
 /// Why routes are not as they are to be.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}")]
-pub struct RoutesError {
-    what: String,
-    source: io::Error,
+pub enum RoutesError {
+    /// rtnetlink failed.
+    #[error("the routes of Service ranges: {0}")]
+    Net(#[from] NetError),
+    /// The kernel refused one change.
+    #[error("{what}: {refusal}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        refusal: Refusal,
+    },
+}
+
+/// What stands in the kernel of Tandem's own.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub(super) routes: Vec<Route>,
+    pub(super) rules: Vec<Rule>,
 }
 
 /// The routes of this network namespace.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct KernelRoutes {
-    socket: Option<NetlinkSocket>,
-    /// The routes that are there; none before they were read.
-    there: Option<BTreeSet<IpNet>>,
+    kernel: Option<Rtnetlink>,
 }
 
 impl KernelRoutes {
-    /// Makes the routes as they are to be, and the rule of each family that has any. Tells whether that took a route or a
-    /// rule that was not there, or took one away.
+    /// Makes the routes as they are to be, and the rule of each family that has any. Returns whether anything had to be
+    /// changed.
     pub fn bring(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
-        let result = self.attempt(wanted);
-        if result.is_err() {
-            // Whatever of an answer is still to come goes with its socket.
-            self.socket = None;
-        }
-        result
-    }
-
-    fn attempt(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
-        let socket = self.socket.get_or_insert_with(NetlinkSocket::new);
-        let there = match self.there.take() {
-            Some(there) => there,
-            None => read(socket)?,
+        let kernel = match &mut self.kernel {
+            Some(kernel) => kernel,
+            none => none.insert(Rtnetlink::open()?),
         };
-        let mut changed = false;
-        for (range, source) in wanted {
-            // Also those that are there: the kernel drops them with their source address.
-            add(socket, *range, *source)?;
-            changed |= !there.contains(range);
+        let changes = difference(wanted, &read(kernel)?);
+        let answers = kernel.apply(&changes)?;
+        let mut any = false;
+        for (change, answer) in changes.iter().zip(answers) {
+            match answer {
+                Answer::Done => any = true,
+                Answer::AlreadySo => {}
+                Answer::Refused(refusal) => {
+                    let what = words(change);
+                    return Err(RoutesError::Refused { what, refusal });
+                }
+            }
         }
-        for range in there.iter().filter(|range| !wanted.contains_key(range)) {
-            remove(socket, *range)?;
-            changed = true;
-        }
-        for family in FAMILIES {
-            changed |= rule(socket, family, wanted.keys().any(|range| family_of(*range) == family))?;
-        }
-        self.there = Some(wanted.keys().copied().collect());
-        Ok(changed)
+        Ok(any)
     }
 }
 
-fn family_of(range: IpNet) -> IpFamily {
-    IpFamily::of(range.addr())
-}
-
-fn number(family: IpFamily) -> u8 {
-    let number = match family {
-        IpFamily::V4 => libc::AF_INET,
-        IpFamily::V6 => libc::AF_INET6,
-    };
-    number.to_le_bytes()[0]
-}
-
-fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RoutesError {
-    let what = what.into();
-    move |source| RoutesError { what, source }
-}
-
-/// An answer that says that there is nothing to do any more is as good as one that says it was done; false for the first.
-fn settled(result: Result<(), ReplyError>, settled: &[i32]) -> io::Result<bool> {
-    match result.map_err(io::Error::from) {
-        Err(error) if error.raw_os_error().is_some_and(|errno| settled.contains(&errno)) => Ok(false),
-        result => result.map(|()| true),
-    }
-}
-
-/// The routes that an earlier run left in the table.
-fn read(socket: &mut NetlinkSocket) -> Result<BTreeSet<IpNet>, RoutesError> {
-    let mut there = BTreeSet::new();
+/// The routes and rules that this run or an earlier one made.
+fn read(kernel: &mut Rtnetlink) -> Result<Standing, NetError> {
+    let mut standing = Standing::default();
     for family in FAMILIES {
-        let what = || failed(format!("reading {family} routes"));
-        let header = Rtmsg {
-            rtm_family: number(family),
-            ..Rtmsg::new()
+        let in_table = net::Routes {
+            family,
+            table: Some(TABLE),
+            link: None,
         };
-        let request = rt_route::Request::new().op_getroute_dump(&header);
-        let mut reply = socket.request(&request).map_err(what())?;
-        while let Some(route) = reply.recv() {
-            let (header, route) = route.map_err(|error| what()(error.into()))?;
-            let ours = header.rtm_protocol == PROTOCOL && route.get_table().is_ok_and(|table| table == TABLE);
-            let address: Option<IpAddr> = route.get_dst().ok().filter(|_| ours);
-            there.extend(address.and_then(|address| IpNet::new(address, header.rtm_dst_len).ok()));
+        let routes = kernel.list::<Route>(&in_table)?;
+        standing.routes.extend(routes.into_iter().filter(is_ours));
+        let rules = kernel.list::<Rule>(&Rules { family })?;
+        standing
+            .rules
+            .extend(rules.into_iter().filter(|it| *it == rule(family)));
+    }
+    Ok(standing)
+}
+
+fn is_ours(route: &Route) -> bool {
+    route.origin == Origin::TANDEM
+}
+
+/// The changes that lead from what stands to what is wanted: additions first, the rules last.
+pub(super) fn difference(wanted: &Routes, standing: &Standing) -> Vec<Change> {
+    let as_wanted = |range: &IpNet, source: &Option<IpAddr>| {
+        let same = |there: &&Route| there.destination == *range && there.source == *source;
+        let there = standing.routes.iter().find(same);
+        there.is_some_and(|route| route.link == Some(LOOPBACK))
+    };
+    let missing = wanted.iter().filter(|(range, source)| !as_wanted(range, source));
+    let mut changes: Vec<Change> = missing
+        .map(|(range, source)| Change::Set(Object::Route(route(*range, *source))))
+        .collect();
+    let too_many = standing
+        .routes
+        .iter()
+        .filter(|route| !wanted.contains_key(&route.destination));
+    changes.extend(too_many.map(|route| Change::Remove(Object::Route(*route))));
+    for family in FAMILIES {
+        let rule = rule(family);
+        let needed = wanted.keys().any(|range| IpFamily::of(range.addr()) == family);
+        match (needed, standing.rules.contains(&rule)) {
+            (true, false) => changes.push(Change::Set(Object::Rule(rule))),
+            (false, true) => changes.push(Change::Remove(Object::Rule(rule))),
+            _ => {}
         }
     }
-    Ok(there)
+    changes
 }
 
-fn header(range: IpNet) -> Rtmsg {
-    const UNICAST: u8 = 1;
-    const LINK: u8 = 253;
-    const UNIVERSE: u8 = 0;
-    Rtmsg {
-        rtm_family: number(family_of(range)),
-        rtm_dst_len: range.prefix_len(),
-        rtm_protocol: PROTOCOL,
-        rtm_scope: if range.addr().is_ipv4() { LINK } else { UNIVERSE },
-        rtm_type: UNICAST,
-        ..Rtmsg::new()
+fn route(range: IpNet, source: Option<IpAddr>) -> Route {
+    Route {
+        destination: range,
+        table: TABLE,
+        link: Some(LOOPBACK),
+        gateway: None,
+        on_link: false,
+        source,
+        metric: 0,
+        origin: Origin::TANDEM,
+        scope: match range {
+            IpNet::V4(_) => Scope::LINK,
+            IpNet::V6(_) => Scope::UNIVERSE,
+        },
+        kind: RouteKind::UNICAST,
     }
 }
 
-fn add(socket: &mut NetlinkSocket, range: IpNet, source: Option<IpAddr>) -> Result<(), RoutesError> {
-    let mut request = rt_route::Request::new().set_change().op_newroute_do(&header(range));
-    let _ = request
-        .encode()
-        .push_dst(range.network())
-        .push_oif(LOOPBACK)
-        .push_table(TABLE);
-    if let Some(source) = source {
-        let _ = request.encode().push_prefsrc(source);
+/// The rule that leads a family's packets from this node itself to the table.
+fn rule(family: IpFamily) -> Rule {
+    Rule {
+        family,
+        priority: PRIORITY,
+        table: TABLE,
+        from_link: InterfaceName::parse("lo").ok(),
+        mark: None,
+        origin: Origin::TANDEM,
     }
-    let result = acknowledged(socket, &request);
-    result.map_err(|error| failed(format!("adding route {range} dev lo table {TABLE}"))(error.into()))
 }
 
-fn remove(socket: &mut NetlinkSocket, range: IpNet) -> Result<(), RoutesError> {
-    let mut request = rt_route::Request::new().op_delroute_do(&header(range));
-    let _ = request
-        .encode()
-        .push_dst(range.network())
-        .push_oif(LOOPBACK)
-        .push_table(TABLE);
-    let result = acknowledged(socket, &request);
-    settled(result, &[libc::ESRCH])
-        .map(drop)
-        .map_err(failed(format!("removing route {range} dev lo table {TABLE}")))
+fn words(change: &Change) -> String {
+    match (change, change.object()) {
+        (Change::Set(_), Object::Route(route)) => format!("adding route {} dev lo table {TABLE}", route.destination),
+        (Change::Remove(_), Object::Route(route)) => {
+            format!("removing route {} dev lo table {TABLE}", route.destination)
+        }
+        (_, Object::Rule(rule)) => format!("the {} rule to routing table {TABLE}", rule.family),
+        _ => format!("routing table {TABLE}"),
+    }
 }
 
-/// Adds or removes the rule that leads a family's own packets to the table; false where it was so before.
-fn rule(socket: &mut NetlinkSocket, family: IpFamily, there: bool) -> Result<bool, RoutesError> {
-    const TO_TABLE: u8 = 1;
-    let header = FibRuleHdr {
-        family: number(family),
-        action: TO_TABLE,
-        ..FibRuleHdr::new()
-    };
-    let what = failed(format!("the {family} rule to routing table {TABLE}"));
-    let result = if there {
-        let mut request = rt_rule::Request::new().set_create().set_excl().op_newrule_do(&header);
-        describe(request.encode());
-        acknowledged(socket, &request)
-    } else {
-        let mut request = rt_rule::Request::new().op_delrule_do(&header);
-        describe(request.encode());
-        acknowledged(socket, &request)
-    };
-    settled(result, &[libc::EEXIST, libc::ENOENT]).map_err(what)
-}
-
-/// What the rule is known by.
-fn describe(rule: PushFibRuleAttrs<&mut Vec<u8>>) {
-    let _ = rule
-        .push_priority(PRIORITY)
-        .push_iifname(c"lo")
-        .push_table(TABLE)
-        .push_protocol(PROTOCOL);
-}
-
-fn acknowledged(socket: &mut NetlinkSocket, request: &impl NetlinkRequest) -> Result<(), ReplyError> {
-    socket.request(request)?.recv_ack()
+/// Whether a change of others may have taken a route or a rule away. The kernel does not tell of IPv4 routes that go
+/// because `lo` goes down or because their source address goes.
+pub(super) fn concerns_us(news: &News) -> bool {
+    match news {
+        News::Lost | News::Gone(Object::Address(_)) => true,
+        News::Come(object) | News::Gone(object) => match object {
+            Object::Route(route) => route.table == TABLE,
+            Object::Rule(rule) => rule.table == TABLE,
+            Object::Link(link) => link.index == LOOPBACK,
+            Object::Address(_) | Object::Neighbour(_) | Object::Fdb(_) => false,
+        },
+    }
 }
