@@ -7,7 +7,7 @@
 //! | [`fleet`] | a cluster whose nodes run Tandem, with servers in its pods: for tests against the control plane |
 //! | [`tandem`] | the program under test on a node |
 //! | [`stage`] | a topology with servers, Tandem and a folder of manifests: for flow tests and the demo |
-//! | [`traffic`] | real clients and servers: they show who answered, which source was seen, and what was refused or lost |
+//! | [`traffic`] | real clients and servers: who answered, which source was seen, what was refused or lost |
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
 //! | [`nft`] | what the installed nft lists for a node's tables |
 //! | [`parity`] | the same flows through the real kube-proxy and through Tandem |

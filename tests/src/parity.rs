@@ -2,9 +2,9 @@
 //!
 //! A scenario is a file in `tests/data/parity/` (its README says how to write one): objects, changes, and flows. Both
 //! programs get the same `KubeProxyConfiguration` and follow the same API server. Each has a world of its own: a set of
-//! namespaces, with the same nodes, pods, clients and addresses. Every flow is sent in both worlds. The suite compares who
-//! answered, which sources were seen, what was refused, how soon, and what was dropped. If Tandem differs on purpose,
-//! `docs/differences.md` says why.
+//! namespaces, with the same nodes, pods, clients and addresses. Every flow is sent in both worlds. The suite compares
+//! who answered, which sources were seen, what was refused, how soon, and what was dropped. If Tandem differs on
+//! purpose, `docs/differences.md` says why.
 //!
 //! | module | what it has |
 //! |---|---|

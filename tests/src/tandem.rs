@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! Dropping it lists the tables with nft, as text and JSON, and loads the text elsewhere ([`crate::nft::check`]). Then it
-//! stops the process. Then it panics if the log has an ERROR line that the test did not announce. If the test fails, the
-//! end of the log and both tables are printed.
+//! Dropping it lists the tables with nft, as text and JSON, and loads the text elsewhere ([`crate::nft::check`]). Then
+//! it stops the process. Then it panics if the log has an ERROR line that the test did not announce. If the test fails,
+//! the end of the log and both tables are printed.
 
 mod log;
 

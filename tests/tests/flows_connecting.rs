@@ -107,8 +107,8 @@ fn a_client_that_connected_before_the_address_was_there_connects_from_the_same_p
 #[test]
 fn connections_that_somebody_answered_or_that_go_elsewhere_are_left_alone_when_a_frontend_comes() -> Result<()> {
     let mut stage = Stage::new(&web(false))?;
-    // A program of the node answers on an address that becomes an externalIP a moment later. Another client connects to an
-    // external address that no Service gets.
+    // A program of the node answers on an address that becomes an externalIP a moment later. Another client connects to
+    // an external address that no Service gets.
     let own: Vec<(SocketAddr, IpAddr)> = Ip::BOTH
         .map(|family| {
             (

@@ -1,7 +1,7 @@
 //! TCP nodePorts on `127.0.0.1` and `[::1]`, if the configuration asks for them (`nodePortLoopback`).
 //!
-//! The kernel can send packets from a program to `127.0.0.1` to another host only if it may also accept such addresses
-//! from the network (`route_localnet`). That lets neighbours reach programs that listen only on loopback
+//! The kernel can translate a program's packets for `127.0.0.1` to another host only if it may also accept such
+//! addresses from the network (`route_localnet`). That lets neighbours reach programs that listen only on loopback
 //! (CVE-2020-8558). So Tandem changes nothing in the kernel here. It accepts connections on the loopback address
 //! itself, and connects to the same nodePort on the node's own address. There the rules choose an endpoint, apply
 //! policies and affinity, and count, as for every other client. UDP and SCTP are not served, as in KEP-6032: they have

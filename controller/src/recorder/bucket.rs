@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_secs(30);
 /// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// The time at which the bucket was, or will be, empty, if no more tokens are taken.
+    /// The time at which the bucket was, or will be, empty. Tokens come back from then on.
     empty: Instant,
 }
 

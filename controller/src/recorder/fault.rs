@@ -168,7 +168,7 @@ impl Fault {
     }
 }
 
-/// The Event that kube-proxy writes about its node when it starts.
+/// The Event about the start on this node. kube-proxy writes one like this.
 pub(super) fn birth(node: &str, now: Timestamp) -> Event {
     let uid = Some(node.to_owned());
     let mut event = event(Kind::Node, &ObjectKey::new("", node), uid, node, now);

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A [`Server`] answers every request with its name and the source address that it saw. [`Request::send`] sends one
-//! request and returns how it ended. [`Request::repeat`] sends requests in the background and counts. [`Stream`] keeps one
-//! connection busy with numbered messages. If the kernel has no SCTP, [`sctp`] opens associations over raw sockets:
+//! request and returns how it ended. [`Request::repeat`] sends requests in the background and counts. [`Stream`] keeps
+//! one connection busy with numbered messages. If the kernel has no SCTP, [`sctp`] opens associations over raw sockets:
 //! packets, connection tracking and translation are the real ones.
 
 mod background;

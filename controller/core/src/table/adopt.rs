@@ -2,9 +2,10 @@
 //! them.
 //!
 //! A Service port recognises its rows by its frontends and its name. If an older Service left rows under the same
-//! address, the new Service does not take over their id, so that a packet under way never reaches another Service. After
-//! every object is known, [`Table::drop_orphans`] removes the rows that nobody claimed. Rows that make no sense (a slot
-//! after a gap, a list that nothing picks from) do not count. [`Table::adopt`] returns the change that repairs them.
+//! address, the new Service does not take over their id, so that a packet under way never reaches another Service.
+//! After every object is known, [`Table::drop_orphans`] removes the rows that nobody claimed. Rows that make no sense
+//! (a slot after a gap, a list that nothing picks from) do not count. [`Table::adopt`] returns the change that repairs
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

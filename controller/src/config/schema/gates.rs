@@ -1,4 +1,5 @@
-//! The feature gates that kube-proxy 1.36 accepts. All of Kubernetes' programs link one list, so these are the gates of all.
+//! The feature gates that kube-proxy 1.36 accepts. All of Kubernetes' programs link one list, so these are the gates of
+//! all.
 
 /// Whether kube-proxy 1.36 knows a gate of this name.
 pub(crate) fn is_known(name: &str) -> bool {

@@ -1,5 +1,5 @@
-//! Fields that a file may have and that nobody reads: those that kube-proxy once had, release by release, and those that
-//! tools put into every object. A file with such fields starts Tandem, as it starts kube-proxy.
+//! Fields that a file may have and that nobody reads: those that kube-proxy once had, release by release, and those
+//! that tools put into every object. A file with such fields starts Tandem, as it starts kube-proxy.
 
 /// A field that is not read, whatever is in it.
 #[derive(Debug)]
