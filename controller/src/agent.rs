@@ -95,10 +95,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let result = tokio::select! {
         result = objects.read(&settings.node_name, events) => result,
         hard_fail = readers.run(current) => Err(hard_fail.into()),
-        result = answering => Err(match result {
-            Ok(Err(error)) => error.into(),
-            _ => "the local API ended".into(),
-        }),
+        _ = answering => Err("the local API ended".into()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

@@ -15,6 +15,8 @@ pub(crate) struct Shares {
     /// Listeners of one purpose: health checks of Services, or nodePorts on loopback addresses. Each of the latter may
     /// also hold one connection that waits to be relayed.
     pub(crate) listeners: usize,
+    /// Connections of the local API. They are from the quarter for everything else: only root can open them.
+    pub(crate) local: usize,
 }
 
 impl Shares {
@@ -26,6 +28,7 @@ impl Shares {
             probes: least(files / 4, 2048),
             carried: least(files / 8, 4096),
             listeners: files / 12,
+            local: least(files / 32, 64),
         }
     }
 }
@@ -61,7 +64,7 @@ mod tests {
             let taken = shares.probes + 2 * shares.carried + 3 * shares.listeners;
             assert!(taken <= files - files / 4, "{files}: {shares:?}");
             assert!(
-                shares.probes > 0 && shares.carried > 0 && shares.listeners > 0,
+                shares.probes > 0 && shares.carried > 0 && shares.listeners > 0 && shares.local > 0,
                 "{files}: {shares:?}"
             );
         }

@@ -1,5 +1,6 @@
 //! The node agent. See ARCHITECTURE.md for the way of a change.
 
+mod accept;
 pub mod agent;
 pub mod api;
 mod backoff;
@@ -13,6 +14,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
+mod http;
 pub mod index;
 pub mod interfaces;
 mod kube_proxy_cleanup;

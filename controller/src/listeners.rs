@@ -27,9 +27,6 @@ use crate::wait::until;
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
 /// Changes that come within this time are handled together.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// How long the accept loop waits after an error, and how long if a connection was closed to make room.
-const PAUSE: Duration = Duration::from_secs(1);
-const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -269,42 +266,4 @@ fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
-}
-
-/// Accepts the next connection. If there is no file left for it, `make_room` may close another one. If an error
-/// concerns the listener or the process, and not one connection, it is logged once, and the function waits and tries
-/// again: nobody else could do better.
-pub(crate) async fn accept(
-    listener: &TcpListener,
-    mut make_room: impl FnMut() -> bool,
-) -> (tokio::net::TcpStream, SocketAddr) {
-    let mut told = false;
-    loop {
-        let error = match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => error,
-        };
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(address = ?listener.local_addr(), "cannot accept connections, tried again until it works: {error}");
-        }
-        let pause = if is_for_want_of_files(&error) && make_room() {
-            // The connection that goes is closed by its own task.
-            ROOM_PAUSE
-        } else {
-            PAUSE
-        };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn is_for_want_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-    )
 }

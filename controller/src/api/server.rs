@@ -1,22 +1,20 @@
 //! The agent's side of the local API.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde::Deserialize;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
 use tandem_core::object::ObjectKey;
 use tokio::net::UnixListener;
 
 use crate::config::FileState;
 use crate::conntrack::Report;
 use crate::engine::Snapshot;
+use crate::http::{Connections, Limits, json, not_found, serve, text};
 
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
@@ -28,7 +26,6 @@ pub struct Server {
 }
 
 /// What all requests are answered from.
-#[derive(Clone)]
 struct Shared {
     published: Arc<ArcSwap<Snapshot>>,
     files: Arc<ArcSwap<FileState>>,
@@ -45,50 +42,55 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn run(
-        self,
-        published: Arc<ArcSwap<Snapshot>>,
-        files: Arc<ArcSwap<FileState>>,
-        flows: [Report; 2],
-    ) -> io::Result<()> {
-        let shared = Shared {
+    pub async fn run(self, published: Arc<ArcSwap<Snapshot>>, files: Arc<ArcSwap<FileState>>, flows: [Report; 2]) {
+        let shared = Arc::new(Shared {
             published,
             files,
             flows,
-        };
-        let routes = Router::new()
-            .route("/v1/status", get(status))
-            .route("/v1/services", get(services))
-            .with_state(shared);
+        });
         let _file = self.file;
-        axum::serve(self.listener, routes).await
+        let room = Connections::new(Limits::local()).room();
+        serve(self.listener, room, move |request| answer(&shared, request)).await;
     }
 }
 
-async fn status(State(shared): State<Shared>) -> Json<StatusView> {
+fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<String> {
+    let page = match request.uri().path() {
+        "/v1/status" => status,
+        "/v1/services" => services,
+        _ => return not_found(),
+    };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return response;
+    }
+    page(shared, request.uri().query().unwrap_or_default())
+}
+
+fn status(shared: &Shared, _query: &str) -> Response<String> {
     let flows = shared.flows.each_ref().map(Report::load);
-    Json(StatusView::new(&shared.published.load(), &shared.files.load(), &flows))
+    let status = StatusView::new(&shared.published.load(), &shared.files.load(), &flows);
+    printed(&status)
 }
 
-/// Which Services are asked for.
-#[derive(Deserialize)]
-struct Which {
-    namespace: Option<String>,
-    name: Option<String>,
-}
-
-async fn services(State(shared): State<Shared>, Query(which): Query<Which>) -> Response {
+fn services(shared: &Shared, query: &str) -> Response<String> {
+    let asked = |name| {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
+    };
+    let (namespace, name) = (asked("namespace"), asked("name"));
     let snapshot = shared.published.load_full();
-    if let (Some(namespace), Some(name)) = (&which.namespace, &which.name) {
-        let key = ObjectKey::new(namespace.as_str(), name.as_str());
+    if let (Some(namespace), Some(name)) = (&namespace, &name) {
+        let key = ObjectKey::new(&**namespace, &**name);
         return match ServiceView::of(&snapshot, &key) {
-            Some(view) => Json(vec![view]).into_response(),
-            None => (StatusCode::NOT_FOUND, format!("service {key} is not known to tandem")).into_response(),
+            Some(view) => printed(&[view]),
+            None => text(StatusCode::NOT_FOUND, &format!("service {key} is not known to tandem")),
         };
     }
     let wanted = |key: &&ObjectKey| {
-        which
-            .namespace
+        namespace
             .as_deref()
             .is_none_or(|namespace| *namespace == *key.namespace)
     };
@@ -98,5 +100,18 @@ async fn services(State(shared): State<Shared>, Query(which): Query<Which>) -> R
         .into_iter()
         .filter_map(|key| ServiceView::of(&snapshot, key))
         .collect();
-    Json(views).into_response()
+    printed(&views)
 }
+
+fn printed<V: Serialize + ?Sized>(view: &V) -> Response<String> {
+    match serde_json::to_string(view) {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(error) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("the answer cannot be printed: {error}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

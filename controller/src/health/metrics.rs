@@ -3,7 +3,7 @@
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{Response, StatusCode, Uri};
 
-use super::server::{not_found, text};
+use crate::http::{not_found, text};
 
 pub(super) fn answer(uri: &Uri) -> Response<String> {
     let verbose = || {

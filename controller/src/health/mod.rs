@@ -3,11 +3,9 @@
 //!
 //! Reads published snapshots only. [`verdict`] says what healthy means.
 
-mod connections;
 mod metrics;
 mod node_port;
 mod proxy;
-mod server;
 mod verdict;
 
 use std::io;
@@ -22,9 +20,9 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::engine::{Changed, Pulse, Snapshot};
+use crate::http::{Connections, Limits, serve};
 use crate::listeners::{Listeners, RETRY, bind_everywhere};
 use crate::recorder::Recorder;
-use connections::Connections;
 use node_port::HealthChecks;
 use verdict::{FamilyHealth, Health};
 
@@ -81,7 +79,7 @@ pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recor
         move |request: &Request<Incoming>| proxy::answer(&shared, request.uri().path())
     };
     let metrics = |request: &Request<Incoming>| metrics::answer(request.uri());
-    let connections = Connections::new();
+    let connections = Connections::new(Limits::strangers());
     let checks = HealthChecks {
         shared: Arc::clone(&shared),
         connections: Arc::clone(&connections),
@@ -122,7 +120,7 @@ where
         match bind_everywhere(address) {
             Ok(listener) => {
                 tracing::info!(%address, "{field}: listening");
-                server::serve(listener, connections.room(), answer.clone()).await;
+                serve(listener, connections.room(), answer.clone()).await;
             }
             Err(source) if hard_fail => {
                 return HardFail { field, address, source };

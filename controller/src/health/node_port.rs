@@ -17,10 +17,10 @@ use tandem_core::row::Port;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::connections::Connections;
-use super::{Shared, server};
+use super::Shared;
 use crate::config::Settings;
 use crate::engine::Snapshot;
+use crate::http::{Connections, json, serve};
 use crate::index::Entry;
 use crate::listeners::{Purpose, Wanted};
 use crate::recorder::{Fault, Recorder};
@@ -58,7 +58,7 @@ impl Purpose for HealthChecks {
 
     fn serve(&self, listener: TcpListener, service: &ObjectKey, family: IpFamily) -> JoinHandle<()> {
         let (shared, service) = (Arc::clone(&self.shared), service.clone());
-        tokio::spawn(server::serve(listener, self.connections.room(), move |_| {
+        tokio::spawn(serve(listener, self.connections.room(), move |_| {
             let snapshot = shared.published.load();
             let count = snapshot
                 .services
@@ -148,7 +148,7 @@ fn answer(service: &ObjectKey, count: usize, healthy: bool) -> Response<String> 
          \"serviceProxyHealthy\": {healthy}\n}}",
         service.namespace, service.name
     );
-    let mut response = server::json(status, body);
+    let mut response = json(status, body);
     response
         .headers_mut()
         .insert("x-load-balancing-endpoint-weight", count.into());

@@ -8,8 +8,9 @@ use http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Shared;
 use super::verdict::{FAMILIES, FamilyHealth};
-use super::{Shared, server};
+use crate::http::{json, not_found};
 
 /// Go's zero time, which kube-proxy prints where there was no update yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -44,7 +45,7 @@ pub(super) fn answer(shared: &Arc<Shared>, path: &str) -> Response<String> {
         "/healthz" => report(shared.families(), Some(eligible()), SystemTime::now()),
         // A node on its way out still has to be kept up to date.
         "/livez" => report(shared.families(), None, SystemTime::now()),
-        _ => server::not_found(),
+        _ => not_found(),
     }
 }
 
@@ -76,7 +77,7 @@ fn report(families: [Option<FamilyHealth>; 2], eligible: Option<bool>, now: Syst
         StatusCode::SERVICE_UNAVAILABLE
     };
     // Serialising plain values into memory cannot fail.
-    server::json(code, serde_json::to_string(&report).unwrap_or_default())
+    json(code, serde_json::to_string(&report).unwrap_or_default())
 }
 
 fn text(time: Option<SystemTime>) -> String {

@@ -21,11 +21,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::accept::accept;
 use crate::config::Settings;
 use crate::engine::{Changed, Snapshot};
 use crate::files;
 use crate::index::Entry;
-use crate::listeners::{Listeners, Purpose, Wanted, accept};
+use crate::listeners::{Listeners, Purpose, Wanted};
 
 /// Serves nodePorts on loopback addresses, for ever.
 pub async fn run(
@@ -71,7 +72,7 @@ impl Purpose for Loopback {
         let carried = Arc::clone(&self.carried);
         tokio::spawn(async move {
             loop {
-                let (client, _) = accept(&listener, || false).await;
+                let client = accept(&listener, || false).await;
                 // Only relayed connections count, because there may be more listeners than connections at a time. The
                 // semaphore is never closed.
                 let Ok(permit) = Arc::clone(&carried).acquire_owned().await else {

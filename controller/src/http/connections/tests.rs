@@ -1,16 +1,24 @@
 //! Strangers of every kind, and probes that come among them. Real connections on loopback.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::health::server;
+use crate::http::serve;
+
+fn limited(each: usize, all: usize, patience: Patience) -> Arc<Connections> {
+    Connections::new(Limits { each, all, patience })
+}
+
+/// Connections of one listener, as for health checks.
+const EACH: usize = 256;
 
 /// Nothing here takes so long, unless it hangs.
 const HANGS: Duration = Duration::from_secs(30);
@@ -76,7 +84,7 @@ impl Server {
             *response.status_mut() = StatusCode::OK;
             response
         };
-        let task = tokio::spawn(server::serve(listener, connections.room(), answer));
+        let task = tokio::spawn(serve(listener, connections.room(), answer));
         Self { address, task }
     }
 
@@ -144,7 +152,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 async fn probes_are_answered_whoever_holds_six_hundred_connections_open() {
     files::shares();
     for kind in KINDS {
-        let connections = Connections::with(EACH, 2048, ENDLESS);
+        let connections = limited(EACH, 2048, ENDLESS);
         let server = Server::start(&connections, 1).await;
         let mut held = Vec::new();
         for number in 0..MANY {
@@ -167,7 +175,7 @@ async fn probes_are_answered_whoever_holds_six_hundred_connections_open() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_that_stays_connected_and_asks_now_and_then_outlives_the_silent_ones() {
     files::shares();
-    let connections = Connections::with(EACH, 2048, ENDLESS);
+    let connections = limited(EACH, 2048, ENDLESS);
     let server = Server::start(&connections, 1).await;
     let mut probe = server.connect().await;
     server.ask(&mut probe).await.unwrap();
@@ -185,7 +193,7 @@ async fn a_probe_that_stays_connected_and_asks_now_and_then_outlives_the_silent_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_flooded_listener_costs_the_others_nothing_where_all_together_are_too_many() {
     files::shares();
-    let connections = Connections::with(50, 60, ENDLESS);
+    let connections = limited(50, 60, ENDLESS);
     let (flooded, other) = (
         Server::start(&connections, 1).await,
         Server::start(&connections, 1).await,
@@ -218,7 +226,7 @@ async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_no
             Kind::NeverReads | Kind::KeptAlive => patience.idle = short,
             Kind::AsksAndNeverReads => patience.unread = short,
         }
-        let connections = Connections::with(EACH, 2048, patience);
+        let connections = limited(EACH, 2048, patience);
         let size = if kind == Kind::AsksAndNeverReads { 1 << 20 } else { 1 };
         let server = Server::start(&connections, size).await;
         let mut stream = server.visitor(kind).await;
@@ -247,7 +255,7 @@ async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_no
 
 #[tokio::test]
 async fn all_connections_end_with_their_server() {
-    let connections = Connections::with(EACH, 2048, ENDLESS);
+    let connections = limited(EACH, 2048, ENDLESS);
     let server = Server::start(&connections, 1).await;
     let mut streams = JoinSet::new();
     for kind in KINDS {
@@ -263,7 +271,7 @@ async fn all_connections_end_with_their_server() {
 
 #[tokio::test]
 async fn the_silent_go_by_age_and_never_one_that_is_being_answered() {
-    let connections = Connections::with(3, 4, ENDLESS);
+    let connections = limited(3, 4, ENDLESS);
     let (one, other) = (connections.room(), connections.room());
     let gone = async |visit: &Visit| {
         let gone = visit.progress.gone.notified();

@@ -1,66 +1,21 @@
-//! The HTTP server of health checks: small answers, ready at once, to anybody who can reach the node. What strangers may
-//! hold open, and for how long, is limited by [`super::connections`].
-
-use std::convert::Infallible;
+//! Answers: what every page has in common, and what Go's servers say before a page is looked at.
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-
-use super::connections::{Observed, Room};
-use crate::listeners::accept;
-
-/// The longest head of a request that is read. Go takes a megabyte; no probe's is a hundredth of this, and a stranger's are
-/// memory.
-const HEAD: usize = 16 << 10;
-
-/// Answers requests until it is dropped, and the connections with it.
-pub(super) async fn serve<A>(listener: TcpListener, room: Room, answer: A)
-where
-    A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    loop {
-        tokio::select! {
-            (stream, _) = accept(&listener, || room.make_room()) => {
-                let visit = room.enter();
-                let (answer, progress) = (answer.clone(), visit.progress());
-                let answer = service_fn(move |request: Request<Incoming>| {
-                    progress.asked();
-                    let response = refusal(request.method(), request.version(), request.headers());
-                    let response = response.unwrap_or_else(|| answer(&request));
-                    std::future::ready(Ok::<_, Infallible>(response))
-                });
-                let mut http = http1::Builder::new();
-                // The visit's own times count.
-                http.header_read_timeout(None).max_buf_size(HEAD);
-                let stream = Observed::new(stream, &visit);
-                // Whoever hangs up before the end has a reason that is no concern of ours.
-                tasks.spawn(visit.during(http.serve_connection(TokioIo::new(stream), answer)));
-            }
-            Some(_) = tasks.join_next() => {}
-        }
-    }
-}
 
 /// An answer in JSON.
-pub(super) fn json(status: StatusCode, body: String) -> Response<String> {
+pub(crate) fn json(status: StatusCode, body: String) -> Response<String> {
     typed(status, "application/json", body)
 }
 
 /// An answer in plain text.
-pub(super) fn text(status: StatusCode, body: &str) -> Response<String> {
+pub(crate) fn text(status: StatusCode, body: &str) -> Response<String> {
     typed(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-/// What Go's servers say where there is nothing.
-pub(super) fn not_found() -> Response<String> {
+/// What Go's servers say if there is no such page.
+pub(crate) fn not_found() -> Response<String> {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
@@ -74,7 +29,7 @@ fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Strin
 }
 
 /// What Go's servers refuse before anybody looks at the path: HTTP/1.1 without exactly one Host that could be one.
-fn refusal(method: &Method, version: Version, headers: &HeaderMap) -> Option<Response<String>> {
+pub(super) fn refusal(method: &Method, version: Version, headers: &HeaderMap) -> Option<Response<String>> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let problem = match (hosts.next(), hosts.next()) {
         (None, _) if version >= Version::HTTP_11 && method != Method::CONNECT => {

@@ -1,0 +1,49 @@
+//! Serves one listener: small answers, ready at once.
+
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+
+use super::answers::refusal;
+use super::connections::Room;
+use super::observed::Observed;
+use crate::accept::{Listener, accept};
+
+/// The longest head of a request that is read. Go takes a megabyte; no probe needs a hundredth of this, and the heads of
+/// strangers take memory.
+const HEAD: usize = 16 << 10;
+
+/// Answers requests until it is dropped, and the connections with it.
+pub(crate) async fn serve<L, A>(listener: L, room: Room, answer: A)
+where
+    L: Listener,
+    A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept(&listener, || room.make_room()) => {
+                let visit = room.enter();
+                let (answer, progress) = (answer.clone(), visit.progress());
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    progress.asked();
+                    let response = refusal(request.method(), request.version(), request.headers());
+                    let response = response.unwrap_or_else(|| answer(&request));
+                    std::future::ready(Ok::<_, Infallible>(response))
+                });
+                let mut http = http1::Builder::new();
+                // The visit's own times count.
+                http.header_read_timeout(None).max_buf_size(HEAD);
+                let stream = Observed::new(stream, &visit);
+                // Why a client hangs up before the end does not matter here.
+                tasks.spawn(visit.during(http.serve_connection(TokioIo::new(stream), answer)));
+            }
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
