@@ -16,7 +16,7 @@ use super::backoff::{Jitter, next_wait};
 use super::failure::Failure;
 use super::instead::instead;
 use super::objects::{self, Heard};
-use super::query::{Query, Timing};
+use super::query::{Query, RequestError, Timing};
 use super::watched::{Reading, Told, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
@@ -52,9 +52,9 @@ pub(super) enum Next {
     /// Wait until then.
     Wait(Instant),
     /// Ask for a page of a list.
-    List(Result<Request<Body>, http::Error>),
+    List(Result<Request<Body>, RequestError>),
     /// Ask for a watch.
-    Watch(Result<Request<Body>, http::Error>),
+    Watch(Result<Request<Body>, RequestError>),
     /// Read the next line of the watch, which is dead if none has come by then.
     Read(Instant),
 }

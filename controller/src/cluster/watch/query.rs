@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use http::Request;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue};
 use kube::client::Body;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::request;
+pub(super) use kube::core::request::Error as RequestError;
 
 use super::watched::Resource;
 
@@ -56,65 +60,44 @@ impl Query {
         self.resource.fields_may_fail && !std::mem::take(&mut self.resource.fields).is_empty()
     }
 
-    /// A page of the list; `paged: false` asks for everything at once.
-    pub(super) fn list(&self, paged: bool, after: Option<&str>) -> Result<Request<Body>, http::Error> {
-        let mut parameters = self.selectors();
-        if paged {
-            parameters.push(("limit", PAGE.to_string()));
-        }
-        if let Some(after) = after {
-            parameters.push(("continue", after.to_owned()));
-        }
-        self.request(&parameters)
+    /// A request for a page of the list; `paged: false` asks for everything at once.
+    pub(super) fn list(&self, paged: bool, after: Option<&str>) -> Result<Request<Body>, RequestError> {
+        let parameters = ListParams {
+            label_selector: selector(self.resource.labels),
+            field_selector: selector(&self.resource.fields),
+            limit: paged.then_some(PAGE),
+            continue_token: after.map(str::to_owned),
+            ..ListParams::default()
+        };
+        let request = request::Request::new(self.resource.path).list(&parameters)?;
+        Ok(in_plain_json(request))
     }
 
-    pub(super) fn watch(&self, version: &str, lasting: Duration) -> Result<Request<Body>, http::Error> {
-        let mut parameters = self.selectors();
-        parameters.push(("watch", "true".to_owned()));
-        parameters.push(("allowWatchBookmarks", "true".to_owned()));
-        parameters.push(("timeoutSeconds", lasting.as_secs().max(1).to_string()));
-        parameters.push(("resourceVersion", version.to_owned()));
-        self.request(&parameters)
-    }
-
-    fn selectors(&self) -> Vec<(&'static str, String)> {
-        let mut parameters = Vec::new();
-        if !self.resource.labels.is_empty() {
-            parameters.push(("labelSelector", self.resource.labels.to_owned()));
-        }
-        if !self.resource.fields.is_empty() {
-            parameters.push(("fieldSelector", self.resource.fields.clone()));
-        }
-        parameters
-    }
-
-    fn request(&self, parameters: &[(&str, String)]) -> Result<Request<Body>, http::Error> {
-        let mut target = String::from(self.resource.path);
-        for (index, (name, value)) in parameters.iter().enumerate() {
-            target.push(if index == 0 { '?' } else { '&' });
-            target.push_str(name);
-            target.push('=');
-            escape(value, &mut target);
-        }
-        // Events must come out one by one: a compressed watch would hold them back.
-        Request::get(target)
-            .header(http::header::ACCEPT, "application/json")
-            .header(http::header::ACCEPT_ENCODING, "identity")
-            .body(Body::empty())
+    /// A request for what changes after this version.
+    pub(super) fn watch(&self, version: &str, lasting: Duration) -> Result<Request<Body>, RequestError> {
+        let parameters = WatchParams {
+            label_selector: selector(self.resource.labels),
+            field_selector: selector(&self.resource.fields),
+            timeout: Some(u32::try_from(lasting.as_secs().max(1)).unwrap_or(u32::MAX)),
+            bookmarks: true,
+            send_initial_events: false,
+        };
+        let request = request::Request::new(self.resource.path).watch(&parameters, version)?;
+        Ok(in_plain_json(request))
     }
 }
 
-fn escape(text: &str, into: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            into.push('%');
-            into.push(char::from(HEX[usize::from(byte >> 4)]));
-            into.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
+fn selector(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn in_plain_json(request: Request<Vec<u8>>) -> Request<Body> {
+    let mut request = request.map(Body::from);
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    // Events must arrive one by one: the server would hold a compressed watch back until it has enough to compress.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    request
 }
 
 #[cfg(test)]
@@ -128,22 +111,23 @@ mod tests {
         Query::new(OfKind::sample(kind, node_name).resource())
     }
 
-    fn target(request: Result<Request<Body>, http::Error>) -> String {
-        request.unwrap().uri().to_string()
+    /// kube-core begins each query with `&`.
+    fn target(request: Result<Request<Body>, RequestError>) -> String {
+        request.unwrap().uri().to_string().replace("?&", "?")
     }
 
     #[test]
     fn services_of_other_proxies_and_headless_ones_are_not_asked_for() {
         assert_eq!(
             target(query(Kind::Service, "a").list(true, None)),
-            "/api/v1/services?labelSelector=%21service.kubernetes.io%2Fservice-proxy-name\
-             &fieldSelector=spec.clusterIP%21%3DNone&limit=500"
+            "/api/v1/services?fieldSelector=spec.clusterIP%21%3DNone\
+             &labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&limit=500"
         );
         assert_eq!(
             target(query(Kind::EndpointSlice, "a").watch("7", Duration::from_mins(1))),
-            "/apis/discovery.k8s.io/v1/endpointslices?labelSelector=%21service.kubernetes.io%2Fheadless\
-             %2C%21service.kubernetes.io%2Fservice-proxy-name\
-             &watch=true&allowWatchBookmarks=true&timeoutSeconds=60&resourceVersion=7"
+            "/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=60\
+             &labelSelector=%21service.kubernetes.io%2Fheadless%2C%21service.kubernetes.io%2Fservice-proxy-name\
+             &allowWatchBookmarks=true&resourceVersion=7"
         );
     }
 

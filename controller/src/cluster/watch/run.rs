@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::instead::words;
 use super::lines::{Lines, beginning, whole};
 use super::machine::{Circumstances, Input, Machine, Next};
+use super::query::RequestError;
 use super::watched::Watched;
 use crate::source::decode::printable;
 
@@ -97,7 +98,7 @@ async fn drive<W: Watched>(
 }
 
 /// Asks, and returns the body of an answer 200 that may be JSON.
-async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, http::Error>) -> Result<Body, Failure> {
+async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, RequestError>) -> Result<Body, Failure> {
     let request = request.map_err(|error| Failure::Garbage(format!("no usable address: {error}")))?;
     let answer = match timeout(time, client.send(request)).await {
         Err(_) => return Err(Failure::Silence(time)),
