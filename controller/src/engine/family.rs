@@ -1,6 +1,7 @@
 //! Keeps one family's data plane equal to its table. A failure here does not affect the other family.
 
 mod asked;
+mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tandem_core::plane::{ApplyError, DataPlane, Delta, DetectLocal, Open, Reject
 use tandem_core::table::Table;
 
 use asked::Lack;
+use error::{PortRefused, Refusal, SyncError};
 
 use super::Now;
 use super::disputes::Disputes;
@@ -67,17 +69,6 @@ enum Phase {
 struct Aside {
     reason: String,
     retry: Retry,
-}
-
-enum Refusal {
-    /// It refused rows of these Services; everything else can go through. `used_up`: there was no room for a way to
-    /// pick an endpoint.
-    Of {
-        services: BTreeMap<ObjectKey, String>,
-        used_up: bool,
-    },
-    /// It refused the change as a whole.
-    Whole(String),
 }
 
 impl<F: Family> FamilyEngine<F> {
@@ -177,7 +168,7 @@ impl<F: Family> FamilyEngine<F> {
                 }
                 self.status.last_error = None;
             }
-            Err(reason) => self.fail(reason, now),
+            Err(error) => self.fail(error.to_string(), now),
         }
         self.status.set_aside = self.set_aside_status();
         self.status.kept = self.set_aside.keys().cloned().collect();
@@ -262,7 +253,7 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Opens the data plane and adopts its rows, if that was not done yet.
-    fn start(&mut self, inputs: &Inputs<'_>) -> Result<(), String> {
+    fn start(&mut self, inputs: &Inputs<'_>) -> Result<(), SyncError<F>> {
         if self.plane.is_some() {
             return Ok(());
         }
@@ -283,15 +274,15 @@ impl<F: Family> FamilyEngine<F> {
         Ok(())
     }
 
-    fn open(&mut self, rules: RuleSettings, inputs: &Inputs<'_>) -> Result<(), String> {
+    fn open(&mut self, rules: RuleSettings, inputs: &Inputs<'_>) -> Result<(), SyncError<F>> {
         self.rules = rules;
-        let mut plane = (self.open)(self.rules).map_err(|error| error.to_string())?;
-        let rows = plane.read().map_err(|error| error.to_string())?;
+        let mut plane = (self.open)(self.rules)?;
+        let rows = plane.read()?;
         let found = rows.len();
         let (table, strays) = Table::adopt_again(rows, &self.table);
         if !strays.is_empty() {
             tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
-            plane.apply(&strays).map_err(|error| error.to_string())?;
+            plane.apply(&strays)?;
         }
         self.tell(|observer| observer.reopened(&strays));
         tracing::info!(family = %F::FAMILY, rows = found, ownership = %plane.ownership(), "tables opened");
@@ -312,7 +303,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Plans these Services, and applies the differences. Services whose rows are refused are set aside. All others go
     /// through.
-    fn bring(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>, now: Now) -> Result<(), String> {
+    fn bring(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>, now: Now) -> Result<(), SyncError<F>> {
         let mut queue = services;
         queue.reverse();
         let mut without_way = Vec::new();
@@ -359,15 +350,9 @@ impl<F: Family> FamilyEngine<F> {
                     self.put_aside(services, used_up, now);
                 }
                 Err(refusal) => {
-                    let reason = match refusal {
-                        Refusal::Whole(reason) => reason,
-                        // The rows belong to other Services, so it would not help to leave out the Services of this
-                        // batch.
-                        Refusal::Of { services, .. } => services.into_values().next().unwrap_or_default(),
-                    };
                     self.node_pending |= node;
                     self.pending.extend(batch.into_iter().chain(queue).chain(without_way));
-                    return Err(reason);
+                    return Err(refusal.of_the_whole());
                 }
             }
         }
@@ -375,7 +360,7 @@ impl<F: Family> FamilyEngine<F> {
 
     /// Applies what waits in the table. If the data plane does not apply it, the table is rolled back. `orphans`: the
     /// change also removes rows that nobody claimed.
-    fn flush(&mut self, inputs: &Inputs<'_>, orphans: bool) -> Result<(), Refusal> {
+    fn flush(&mut self, inputs: &Inputs<'_>, orphans: bool) -> Result<(), Refusal<F>> {
         let delta = self.table.take();
         if !delta.is_empty() {
             self.tell(|observer| observer.applying(&delta));
@@ -396,7 +381,7 @@ impl<F: Family> FamilyEngine<F> {
         }
     }
 
-    fn roll_back(&mut self, error: ApplyError<F>) -> Refusal {
+    fn roll_back(&mut self, error: ApplyError<F>) -> Refusal<F> {
         let unknown = matches!(error, ApplyError::Unknown(_));
         self.tell(|observer| observer.abandoned(unknown));
         let used_up = matches!(error, ApplyError::UsedUp(_));
@@ -404,28 +389,33 @@ impl<F: Family> FamilyEngine<F> {
             ApplyError::Rejected(rejections) | ApplyError::UsedUp(rejections) => {
                 let services = self.owners(&rejections);
                 if services.is_empty() {
-                    Refusal::Whole(ApplyError::Rejected(rejections).to_string())
+                    Refusal::Whole(ApplyError::Rejected(rejections))
                 } else {
                     Refusal::Of { services, used_up }
                 }
             }
-            ApplyError::Failed(cause) | ApplyError::Unknown(cause) => Refusal::Whole(cause.to_string()),
+            error @ (ApplyError::Failed(_) | ApplyError::Unknown(_)) => Refusal::Whole(error),
         };
         self.table.rollback();
         refusal
     }
 
     /// The Services to which the refused rows belong. This must run before the table is rolled back.
-    fn owners(&self, rejections: &[Rejection<F>]) -> BTreeMap<ObjectKey, String> {
+    fn owners(&self, rejections: &[Rejection<F>]) -> BTreeMap<ObjectKey, PortRefused> {
         let owner = |rejection: &Rejection<F>| {
             let port = self.table.owner_of(&rejection.row)?;
-            Some((port.service.clone(), format!("port {port}: {}", rejection.reason)))
+            let refused = PortRefused {
+                port: port.clone(),
+                reason: rejection.reason.clone(),
+            };
+            Some((port.service.clone(), refused))
         };
         rejections.iter().filter_map(owner).collect()
     }
 
-    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, String>, used_up: bool, now: Now) {
-        for (key, reason) in refused {
+    fn put_aside(&mut self, refused: BTreeMap<ObjectKey, PortRefused>, used_up: bool, now: Now) {
+        for (key, refused) in refused {
+            let reason = refused.to_string();
             let known = self.set_aside.remove(&key);
             let news = known.as_ref().is_none_or(|known| known.reason != reason);
             let (reason, retry) = match known {

@@ -98,10 +98,10 @@ async fn silent_connections_do_not_keep_a_command_from_its_answer() {
     last.write_all(b"GET /v1/services HTTP/1.1\r\nHost: tandem\r\n\r\n")
         .await
         .unwrap();
-    let mut head = [0; 15];
-    timeout(Duration::from_secs(30), last.read_exact(&mut head))
+    let mut first_line = [0; 15];
+    timeout(Duration::from_secs(30), last.read_exact(&mut first_line))
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    assert_eq!(&first_line, b"HTTP/1.1 200 OK");
 }

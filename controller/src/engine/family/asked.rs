@@ -9,7 +9,8 @@ use tandem_core::plan::{OwnFrontends, PortKey, PortPlan, TooLarge, plan};
 use tandem_core::row::Pick;
 use tandem_core::table::Limit;
 
-use super::{FamilyEngine, Refusal};
+use super::FamilyEngine;
+use super::error::{Refusal, SyncError};
 use crate::engine::inputs::Inputs;
 
 /// What a Service lacks that is programmed only as far as limits allow.
@@ -33,20 +34,20 @@ enum Lacks {
 impl<F: Family> FamilyEngine<F> {
     /// Serves Services for whose way to pick an endpoint there was no room: they use ways that exist. They stay set
     /// aside, and are tried again.
-    pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>) -> Result<(), String> {
+    pub(super) fn make_do(&mut self, services: Vec<ObjectKey>, inputs: &Inputs<'_>) -> Result<(), SyncError<F>> {
         for key in services {
             let Ok(plans) = plans::<F>(&key, inputs, &self.node) else {
                 continue;
             };
-            if let Err(reason) = self.make_one_do(&key, &plans, inputs) {
+            if let Err(error) = self.make_one_do(&key, &plans, inputs) {
                 self.pending.insert(key);
-                return Err(reason);
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    fn make_one_do(&mut self, key: &ObjectKey, plans: &[PortPlan<F>], inputs: &Inputs<'_>) -> Result<(), String> {
+    fn make_one_do(&mut self, key: &ObjectKey, plans: &[PortPlan<F>], inputs: &Inputs<'_>) -> Result<(), SyncError<F>> {
         let own = self.table.ways(key);
         let mut ways = self.ways();
         if own.iter().any(|(_, shared)| !shared) {
@@ -91,11 +92,11 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Whether the data plane applies what waits. If it refuses rows, everything is as before.
-    fn accepts(&mut self, inputs: &Inputs<'_>) -> Result<bool, String> {
+    fn accepts(&mut self, inputs: &Inputs<'_>) -> Result<bool, SyncError<F>> {
         match self.flush(inputs, false) {
             Ok(()) => Ok(true),
             Err(Refusal::Of { .. }) => Ok(false),
-            Err(Refusal::Whole(reason)) => Err(reason),
+            Err(Refusal::Whole(error)) => Err(error.into()),
         }
     }
 
