@@ -2,17 +2,20 @@
 //! can be loaded again.
 
 mod changes;
+mod listing;
 mod meaning;
 mod picture;
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use nftables::expr::{Elem, Expression, NamedExpression};
+use nftables::stmt::Counter;
 
 use crate::netns::{Namespace, feed_command, run_command};
 
 pub use changes::{Changes, Counts};
+pub use listing::{Listing, Object, list};
 pub use meaning::{Meaning, meaning};
 pub use picture::picture;
 
@@ -47,11 +50,6 @@ pub fn text(namespace: &Namespace, family: &str) -> Result<String> {
     namespace.exec(&["nft", "list", "table", family, TABLE])
 }
 
-/// One of Tandem's tables as JSON.
-pub fn json(namespace: &Namespace, family: &str) -> Result<Value> {
-    parse(&namespace.exec(&["nft", "-j", "list", "table", family, TABLE])?)
-}
-
 /// Whether the namespace has Tandem's table of this family.
 pub fn has_table(namespace: &Namespace, family: &str) -> Result<bool> {
     let tables = namespace.exec(&["nft", "list", "tables"])?;
@@ -70,7 +68,8 @@ pub fn check(namespace: &Namespace) -> Result<()> {
         if has_table(namespace, family)? {
             let text = text(namespace, family).with_context(|| format!("list table {family} {TABLE}"))?;
             if !text.contains(NAMELESS_FLAG) {
-                json(namespace, family).with_context(|| format!("list table {family} {TABLE} as JSON"))?;
+                let listing = list(namespace, &["table", family, TABLE])?;
+                listing.ensure_table(family, TABLE)?;
             }
             load(&text).with_context(|| format!("load the text of table {family} {TABLE} again"))?;
         }
@@ -90,13 +89,8 @@ pub fn load(ruleset: &str) -> Result<()> {
 
 /// The counters of every list of endpoints, by id.
 pub fn counters(namespace: &Namespace, family: &str) -> Result<Vec<ServiceCounter>> {
-    let listing = parse(&namespace.exec(&["nft", "-j", "list", "map", family, TABLE, "services"])?)?;
-    let objects = listing["nftables"].as_array().context("no list of objects")?;
-    let map = objects
-        .iter()
-        .find_map(|object| object.get("map"))
-        .context("no map in the listing")?;
-    let elements = map["elem"].as_array().map_or(&[][..], Vec::as_slice);
+    let listing = list(namespace, &["map", family, TABLE, "services"])?;
+    let elements = listing.elements(family, "services")?;
     let mut counters = elements.iter().map(counter).collect::<Result<Vec<_>>>()?;
     counters.sort_by_key(|counter| counter.id);
     Ok(counters)
@@ -122,27 +116,39 @@ pub fn version() -> Result<String> {
     Ok(version.trim_start_matches('v').to_owned())
 }
 
-fn parse(json: &str) -> Result<Value> {
-    serde_json::from_str(json).context("parse nft's JSON")
-}
-
-fn counter(element: &Value) -> Result<ServiceCounter> {
-    let (key, noted) = (&element[0]["elem"], &element[1]);
-    let number = |value: &Value| match value {
-        Value::String(id) => parse_id(id),
-        id => u32::try_from(id.as_u64()?).ok(),
-    };
+fn counter(element: &Expression) -> Result<ServiceCounter> {
     let read = || {
+        let Expression::List(pair) = element else { return None };
+        let [Expression::Named(NamedExpression::Elem(key)), noted] = &pair[..] else {
+            return None;
+        };
+        let Elem {
+            val: id,
+            comment,
+            counter: Some(Counter::Anonymous(Some(counter))),
+            ..
+        } = key
+        else {
+            return None;
+        };
         Some(ServiceCounter {
-            id: number(&key["val"])?,
-            comment: key["comment"].as_str().unwrap_or_default().to_owned(),
+            id: number(id)?,
+            comment: comment.as_deref().unwrap_or_default().to_owned(),
             way: number(noted)? & WAY,
-            packets: key["counter"]["packets"].as_u64()?,
+            packets: counter.packets? as u64,
         })
     };
-    let counter = read().with_context(|| format!("not an element with a counter: {element}"))?;
+    let counter = read().with_context(|| format!("not an element with a counter: {element:?}"))?;
     ensure!(counter.id >> 28 == 0xf, "{:08x} is not a service's id", counter.id);
     Ok(counter)
+}
+
+fn number(id: &Expression) -> Option<u32> {
+    match id {
+        Expression::String(id) => parse_id(id),
+        Expression::Number(id) => Some(*id),
+        _ => None,
+    }
 }
 
 /// Reads an id as nft writes it: `f000:1`.

@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use nftables::schema::NfListObject;
 
 use crate::netns::{Namespace, feed_command};
+use crate::nft;
 
 const TABLE: &str = "table inet race
 delete table inet race
@@ -89,30 +90,27 @@ impl Judge {
 
     /// What it has seen so far.
     pub(super) fn verdict(&self) -> Result<Verdict> {
-        let list = |arguments: &[&str]| -> Result<Value> {
-            let command = ["nft", "-j", "list"].iter().chain(arguments).copied();
-            let text = self.0.exec(&command.collect::<Vec<_>>())?;
-            serde_json::from_str(&text).context("read what nft lists")
-        };
         let mut verdict = Verdict::default();
-        for set in ["untranslated4", "untranslated6"] {
-            let listing = list(&["set", "inet", "race", set])?;
-            let elements = objects(&listing).find_map(|object| object["set"]["elem"].as_array());
-            verdict.untranslated += elements.map_or(0, |elements| elements.len() as u64);
+        for name in ["untranslated4", "untranslated6"] {
+            let listing = nft::list(&self.0, &["set", "inet", "race", name])?;
+            let set = listing.typed().find_map(|object| match object {
+                NfListObject::Set(set) => Some(set),
+                _ => None,
+            });
+            let set = set.with_context(|| format!("there is no set {name}"))?;
+            verdict.untranslated += set.elem.as_ref().map_or(0, |elements| elements.len() as u64);
         }
-        let counters = list(&["counters", "table", "inet", "race"])?;
+        let counters = nft::list(&self.0, &["counters", "table", "inet", "race"])?;
         let packets = |name: &str| {
-            let counter = objects(&counters).find(|object| object["counter"]["name"] == name);
-            counter
-                .and_then(|object| object["counter"]["packets"].as_u64())
-                .with_context(|| format!("there is no counter {name}"))
+            let counter = counters.typed().find_map(|object| match object {
+                NfListObject::Counter(counter) if counter.name == name => counter.packets,
+                _ => None,
+            });
+            let packets = counter.with_context(|| format!("there is no counter {name}"))?;
+            Ok::<_, anyhow::Error>(u64::from(packets))
         };
         verdict.leaked_packets = packets("leaked")?;
         verdict.wrong_service = packets("wrong")?;
         Ok(verdict)
     }
-}
-
-fn objects(listing: &Value) -> impl Iterator<Item = &Value> {
-    listing["nftables"].as_array().into_iter().flatten()
 }
