@@ -1,12 +1,9 @@
-//! A bare nftables socket: transactions without Tandem, and the kernel's messages about changes, whoever makes them.
+//! A bare nftables socket: what there is without Tandem, and what the kernel says of changes, whoever makes them.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustix::io::Errno;
+use anyhow::{Context as _, Result, bail};
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
@@ -22,7 +19,7 @@ const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
-/// The size of a netlink header.
+/// What a netlink header takes.
 const HEADER: usize = 16;
 /// The multicast group `NFNLGRP_NFTABLES` (7), as a bit.
 const CHANGES: u32 = 1 << 6;
@@ -40,7 +37,7 @@ impl Nftables {
         Self::with_groups(0)
     }
 
-    /// A socket that receives every change.
+    /// A socket that hears of every change.
     pub fn listen() -> Result<Self> {
         Self::with_groups(CHANGES)
     }
@@ -61,7 +58,7 @@ impl Nftables {
         })
     }
 
-    /// Sends a transaction and waits for the kernel's answer. Returns how long both took.
+    /// Sends a transaction and waits for the kernel's answer; how long both took.
     pub fn apply(&mut self, transaction: &[u8]) -> Result<Duration> {
         let started = Instant::now();
         send(&self.socket, transaction, SendFlags::empty()).context("send a transaction")?;
@@ -95,60 +92,9 @@ impl Nftables {
             }
         }
     }
-
-    /// From now on, notes when a new generation of the ruleset begins, on a thread that lives as long as the process.
-    pub fn generations(mut self) -> Result<Generations> {
-        let (sender, generations) = channel();
-        let listen = move || {
-            loop {
-                let received = recv(&self.socket, &mut self.buffer[..], RecvFlags::empty());
-                let at = Instant::now();
-                let new = match received {
-                    Ok((length, _)) => Messages(&self.buffer[..length]).any(|(kind, _)| kind == NEWGEN),
-                    // If a message did not fit, it was part of a change too. The generation comes last, in a message of
-                    // its own.
-                    Err(Errno::NOBUFS | Errno::INTR) => false,
-                    Err(_) => return,
-                };
-                if new && sender.send(at).is_err() {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("generations".to_owned())
-            .spawn(listen)
-            .context("start a thread")?;
-        Ok(Generations(generations))
-    }
 }
 
-/// The moments at which the ruleset changed.
-#[derive(Debug)]
-pub struct Generations(Receiver<Instant>);
-
-impl Generations {
-    /// The next change that was not returned yet.
-    pub fn next(&self, patience: Duration) -> Result<Instant> {
-        self.0
-            .recv_timeout(patience)
-            .map_err(|_| anyhow!("the ruleset did not change in {patience:?}"))
-    }
-
-    /// Waits until the ruleset has not changed for the time `quiet`, and forgets the changes so far.
-    pub fn settle(&self, quiet: Duration, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
-        while self.0.recv_timeout(quiet).is_ok() {
-            ensure!(
-                Instant::now() < deadline,
-                "the ruleset still changes after {patience:?}"
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Kinds and bodies of the messages that were received at once.
+/// Kinds and bodies of the messages in what was received at once.
 struct Messages<'a>(&'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -163,8 +109,7 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Writes a transaction of these messages (their kinds, and what follows the netlink header). The kernel answers once,
-/// after the last message.
+/// Writes a transaction of these messages (their kinds, and what follows the netlink header): one answer, after the last.
 pub fn transaction(messages: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let border = [0, 0, 0, (NFTABLES >> 8) as u8];
     let mut bytes = Vec::new();

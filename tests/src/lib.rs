@@ -35,6 +35,7 @@ pub mod manifests;
 pub mod netns;
 pub mod nft;
 pub mod node;
+mod notices;
 pub mod parity;
 pub mod race;
 pub mod scratch;

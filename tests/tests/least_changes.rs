@@ -227,7 +227,7 @@ fn each_writes_the_least(wanted: Vec<Change>) -> Result<()> {
     let keepers: Vec<Value> = (1..=3).flat_map(keeper).collect();
     let mut stage = Stage::new(&[])?;
     stage.apply("keepers.yaml", &keepers)?;
-    let changes = Changes::listen(stage.node())?;
+    let mut changes = Changes::listen(stage.node())?;
     let mut wrong = Vec::new();
     for change in wanted {
         stage.apply("web.yaml", &change.before)?;

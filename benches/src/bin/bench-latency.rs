@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 use tandem_benches::memory::Memory;
-use tandem_benches::netlink::{Generations, Nftables};
 use tandem_benches::report::{Samples, note, print, print_ms, setting};
 use tandem_benches::synthetic::{DUAL_STACK, NODE, PORT, Shape, TARGET};
 use tandem_core::family::IpFamily;
 use tandem_tests::cluster::{Api, Cluster, path};
+use tandem_tests::generations::Generations;
 use tandem_tests::netns::{Namespace, run_command};
 use tandem_tests::tandem::Tandem;
 
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     let cluster = Cluster::start(1)?;
     load(&cluster, shape)?;
     let node = &cluster.node(1)?.namespace;
-    let generations = node.run(Nftables::listen)??.generations()?;
+    let generations = Generations::watch(node)?;
     let bench = Bench {
         api: cluster.api(),
         generations,
@@ -111,7 +111,7 @@ impl Bench<'_> {
             self.generations.settle(quiet, PATIENCE)?;
             let sent = Instant::now();
             let (_, answered) = self.api.call_timed(Method::PATCH, &at, Some(&change))?;
-            let programmed = self.generations.next(PATIENCE)?;
+            let programmed = self.generations.next(PATIENCE).context("the ruleset did not change")?;
             latency.answer.push(programmed.saturating_duration_since(answered));
             latency.request.push(programmed.saturating_duration_since(sent));
         }
