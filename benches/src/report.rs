@@ -1,10 +1,9 @@
 //! Samples, their quantiles, and how figures are printed: one line for each, `name: value`.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+pub use tandem_tests::setting;
 
 /// Durations of one kind.
 #[derive(Clone, Debug, Default)]
@@ -80,17 +79,6 @@ pub fn print_s(name: &str, value: Duration) {
 /// Prints what the program is doing, for people who wait. It is no figure.
 pub fn note(text: impl fmt::Display) {
     println!("# {text}");
-}
-
-/// A number that the environment may set, such as `SERVICES=10000`.
-pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
-    match std::env::var(name) {
-        Err(_) => Ok(usual),
-        Ok(text) => match text.parse() {
-            Ok(value) => Ok(value),
-            Err(_) => bail!("{name}={text:?} is not a number that this can use"),
-        },
-    }
 }
 
 #[cfg(test)]

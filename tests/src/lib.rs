@@ -15,6 +15,7 @@
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
 //! | [`generations`] | when the kernel's ruleset changes |
+//! | [`program`] | how programs begin and end |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
 //! | [`netns`], [`node`], [`scratch`] | the parts that these are made from |
@@ -37,6 +38,7 @@ pub mod nft;
 pub mod node;
 mod notices;
 pub mod parity;
+pub mod program;
 pub mod race;
 pub mod scratch;
 pub mod stage;

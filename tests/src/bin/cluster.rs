@@ -1,5 +1,5 @@
-//! `make cluster`: starts a real control plane and three nodes as namespaces, and leaves them running; `make
-//! cluster-down` removes them. Every node runs Tandem. Usage: `cluster up|down`
+//! `make cluster`: a real control plane and three nodes as namespaces, left running to play with; `make cluster-down`
+//! removes them. Every node runs Tandem.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
 use tandem_tests::cluster::{self, Cluster};
 use tandem_tests::manifests::Service;
@@ -16,25 +17,33 @@ use tandem_tests::tandem::{Tandem, beside};
 use tandem_tests::traffic::{Protocol, Request};
 
 const FOLDER: &str = "/run/tandem-cluster";
-/// A file that exists once everything runs.
+/// A file that is there once everything runs.
 const COMPLETE: &str = "complete";
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const NODE_PORT: u16 = 30080;
 
+/// A real control plane and three nodes as namespaces, left running to play with.
+#[derive(Parser)]
+enum Action {
+    /// Start it, unless it runs.
+    Up,
+    /// Remove it.
+    Down,
+}
+
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("up") if Path::new(FOLDER).join(COMPLETE).exists() => {
+    match Action::parse() {
+        Action::Up if Path::new(FOLDER).join(COMPLETE).exists() => {
             println!("The cluster is there already (`make cluster-down` removes it).\n");
             explain()
         }
-        Some("up") => up().or_else(|error| {
-            // What was started so far is useless, and would disturb the next attempt.
+        Action::Up => up().or_else(|error| {
+            // What is there is of no use, and would be in the way of the next attempt.
             down()?;
             Err(error)
         }),
-        Some("down") => down(),
-        _ => bail!("usage: cluster up|down"),
+        Action::Down => down(),
     }
 }
 
@@ -85,7 +94,7 @@ fn up() -> Result<()> {
     explain()
 }
 
-/// Starts a pod's server, which stays when this program ends.
+/// Starts a pod's server, to stay when this program ends.
 fn serve(cluster: &Cluster, name: &str) -> Result<()> {
     let pod = cluster.pod(name)?;
     let log = File::create(Path::new(FOLDER).join(format!("{name}.log"))).context("make a log file")?;
@@ -153,7 +162,7 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-/// Kills the programs in a namespace, and deletes it.
+/// Kills what runs in a namespace, and deletes it.
 fn remove(name: &str) -> Result<()> {
     let pids = run_command(Command::new("ip").args(["netns", "pids", name]))?;
     for pid in pids

@@ -1,45 +1,36 @@
-//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. Prints a line for each case and the
-//! sums. Fails if a test fails, or if a case has no test.
-//!
-//! Usage: `field [--case NUMBER]`; `8` means all of 8.1, 8.2, ….
+//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. Prints a line for each case and the sums;
+//! fails if one is wrong or has no test.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use tandem_tests::field::{Tests, cases};
+use tandem_tests::program;
 
-/// The least number of cases.
+/// So many cases there are at least.
 const LEAST: usize = 30;
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("field: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// Runs the tests of every case of docs/field.md, one at a time.
+#[derive(Parser)]
+struct Arguments {
+    /// Only this case; `8` means all of 8.1, 8.2, ….
+    #[arg(long, value_name = "NUMBER")]
+    case: Option<String>,
 }
 
-fn run() -> Result<bool> {
-    let mut chosen = None;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--case" => chosen = Some(arguments.next().context("--case: a number must follow")?),
-            _ => bail!("usage: field [--case NUMBER]"),
-        }
-    }
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "needs root, to make network namespaces: run it with sudo"
-    );
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::main("field", || run(arguments.case.as_deref()))
+}
+
+fn run(chosen: Option<&str>) -> Result<bool> {
+    program::need_root()?;
     let mut cases = cases()?;
-    if let Some(chosen) = &chosen {
+    if let Some(chosen) = chosen {
         let part = format!("{chosen}.");
-        cases.retain(|case| case.number == *chosen || case.number.starts_with(&part));
+        cases.retain(|case| case.number == chosen || case.number.starts_with(&part));
         ensure!(!cases.is_empty(), "there is no case {chosen}");
     }
     let tests = Tests::build()?;
@@ -48,7 +39,7 @@ fn run() -> Result<bool> {
     for case in &cases {
         let mut complaints = Vec::new();
         for name in &case.tests {
-            // One test may belong to several cases.
+            // One test may stand for several cases.
             let result = match results.get(name) {
                 Some(result) => result.clone(),
                 None => tests.run(name)?,

@@ -7,33 +7,19 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tandem_tests::hostile::{self, Load, Siege};
-use tandem_tests::{interrupt, setting, tandem};
+use tandem_tests::{interrupt, program, setting, tandem};
 
 /// The longest acceptable pause.
 const LIMIT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    match run() {
-        _ if interrupt::came() => {
-            eprintln!("\ninterrupted; everything that was made is removed");
-            ExitCode::from(interrupt::INTERRUPTED)
-        }
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("hostile: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("hostile", run)
 }
 
 fn run() -> Result<bool> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "needs root, to make network namespaces: run it with sudo"
-    );
+    program::need_root()?;
     tandem::binary()?;
     let load = Load {
         services: setting("HOSTILE_SERVICES", 10_000)?,

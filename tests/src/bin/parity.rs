@@ -1,53 +1,41 @@
-//! `make parity`: sends the same flows through the real kube-proxy and through Tandem. Prints a line for each and the
-//! sums. Fails if a flow differs and `docs/differences.md` does not say so.
-//!
-//! Usage: `parity [--scenario PART-OF-NAME] [--list]`
+//! `make parity`: the same flows through the real kube-proxy and through Tandem. Prints a line for each and the sums;
+//! fails where one differs and is not in `docs/differences.md`.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::Result;
+use clap::Parser;
 use tandem_tests::parity::{self, Options, choose};
-use tandem_tests::{cluster, interrupt, tandem};
+use tandem_tests::{cluster, interrupt, program, tandem};
 
-fn main() -> ExitCode {
-    let result = run();
-    match result {
-        _ if interrupt::came() => {
-            eprintln!("\ninterrupted; everything that was made is removed");
-            ExitCode::from(interrupt::INTERRUPTED)
-        }
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("parity: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// The same flows through the real kube-proxy and through Tandem.
+#[derive(Parser)]
+struct Arguments {
+    /// Only the scenarios whose name has this in it.
+    #[arg(long, value_name = "PART-OF-NAME")]
+    scenario: Option<String>,
+    /// Only list the scenarios.
+    #[arg(long)]
+    list: bool,
 }
 
-fn run() -> Result<bool> {
-    let (mut options, mut list) = (Options::default(), false);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--scenario" => {
-                options.scenario = Some(arguments.next().context("--scenario: part of a name must follow")?);
-            }
-            "--list" => list = true,
-            _ => bail!("usage: parity [--scenario PART-OF-NAME] [--list]"),
-        }
-    }
-    if list {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::main("parity", || run(arguments))
+}
+
+fn run(arguments: Arguments) -> Result<bool> {
+    let options = Options {
+        scenario: arguments.scenario,
+    };
+    if arguments.list {
         for scenario in choose(&options)? {
             println!("{:44} {:4}  {}", scenario.name, scenario.size(), scenario.title);
         }
         return Ok(true);
     }
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "needs root, to make network namespaces: run it with sudo"
-    );
+    program::need_root()?;
     tandem::binary()?;
     cluster::binary()?;
     interrupt::watch()?;

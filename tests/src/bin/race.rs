@@ -7,30 +7,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tandem_tests::race::{self, Figures, Options};
-use tandem_tests::{cluster, interrupt, setting, tandem};
+use tandem_tests::{cluster, interrupt, program, setting, tandem};
 
 fn main() -> ExitCode {
-    match run() {
-        _ if interrupt::came() => {
-            eprintln!("\ninterrupted; everything that was made is removed");
-            ExitCode::from(interrupt::INTERRUPTED)
-        }
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("race: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("race", run)
 }
 
 fn run() -> Result<bool> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "needs root, to make network namespaces: run it with sudo"
-    );
+    program::need_root()?;
     let proxy_seconds = setting("RACE_KUBE_PROXY_SECONDS", 40)?;
     let options = Options {
         connections: setting("RACE_CONNECTIONS", 1_000_000)?,

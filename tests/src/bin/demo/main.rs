@@ -15,26 +15,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tandem_tests::{interrupt, tandem};
+use tandem_tests::{interrupt, program, tandem};
 
 use flow::Score;
 use paper::Paper;
 use setting::Setting;
 
 fn main() -> ExitCode {
-    let result = interrupt::watch().and_then(|()| run());
-    match result {
-        _ if interrupt::came() => {
-            eprintln!("\ninterrupted; everything that was made is removed");
-            ExitCode::from(interrupt::INTERRUPTED)
-        }
-        Ok(Score { failed: 0, .. }) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("demo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("demo", || {
+        interrupt::watch()?;
+        Ok(run()?.failed == 0)
+    })
 }
 
 fn run() -> Result<Score> {
@@ -63,10 +54,7 @@ fn play(setting: &Setting, paper: &Paper) -> Result<Score> {
 
 /// Prints one line for each thing that is missing and needed.
 fn ready() -> Result<()> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "needs root, to make network namespaces: run it with sudo"
-    );
+    program::need_root()?;
     for (program, argument, package) in [("nft", "--version", "nftables"), ("ip", "-Version", "iproute2")] {
         let found = Command::new(program)
             .arg(argument)
