@@ -91,7 +91,7 @@ impl ApiServer {
             "clusters": [{ "name": "bench", "cluster": { "server": format!("http://{}", self.address) } }],
             "users": [{ "name": "bench", "user": {} }],
             "contexts": [{ "name": "bench", "context": { "cluster": "bench", "user": "bench" } }],
-        }));
+        }))?;
         std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
     }
 

@@ -4,10 +4,10 @@
 //! to an API server. If a builder has no method for a field, change the value (`service.build()["spec"]["…"] = …`).
 
 mod folder;
-mod yaml;
 
 use std::net::IpAddr;
 
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::node::Node;
@@ -15,7 +15,11 @@ use crate::topology::{POD_RANGES, SERVICE_RANGES};
 use crate::traffic::Protocol;
 
 pub use folder::Folder;
-pub use yaml::to_yaml;
+
+/// One document of YAML.
+pub fn to_yaml(value: &Value) -> Result<String> {
+    serde_saphyr::to_string(value).context("write YAML")
+}
 
 /// A builder of a Service. It begins as a ClusterIP Service without ports and addresses.
 #[derive(Clone, Debug)]
@@ -263,4 +267,24 @@ pub fn service_cidr() -> Value {
         "metadata": { "name": "kubernetes" },
         "spec": { "cidrs": SERVICE_RANGES },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_yaml_could_read_as_something_else_are_quoted() -> Result<()> {
+        let texts = [
+            "on", "no", "y", "NULL", "~", "1e3", "0x10", "10:30", "10.96", "- a", "a: b", "a #b", "::1", "",
+        ];
+        let value = json!({ "texts": texts, "empty": {}, "ports": [{ "port": 80, "list": [1, "10.96.0.10"] }] });
+        let yaml = to_yaml(&value)?;
+        assert_eq!(serde_saphyr::from_str::<Value>(&yaml)?, value, "{yaml}");
+        // As YAML 1.1 reads them, which is what Kubernetes' programs do.
+        for text in ["on", "no", "y", "10:30"] {
+            assert!(yaml.contains(&format!("- \"{text}\"\n")), "{text} in {yaml}");
+        }
+        Ok(())
+    }
 }

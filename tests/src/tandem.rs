@@ -394,12 +394,12 @@ impl Plan {
     fn write(&self, folder: &Path) -> Result<Vec<String>> {
         let file = folder.join(CONFIGURATION);
         if !self.configuration.is_null() {
-            fs::write(&file, manifests::to_yaml(&self.configuration))
+            fs::write(&file, manifests::to_yaml(&self.configuration)?)
                 .with_context(|| format!("write {}", file.display()))?;
         }
         if !self.own.is_null() {
             let own = folder.join("tandem.conf");
-            fs::write(&own, manifests::to_yaml(&self.own)).with_context(|| format!("write {}", own.display()))?;
+            fs::write(&own, manifests::to_yaml(&self.own)?).with_context(|| format!("write {}", own.display()))?;
         }
         let (file, socket) = (
             file.display().to_string(),

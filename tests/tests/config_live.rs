@@ -32,7 +32,7 @@ fn configure(tandem: &Tandem, fields: &Value) -> Result<()> {
     for (name, value) in fields.as_object().context("no fields")? {
         configuration[name] = value.clone();
     }
-    replace(tandem, &manifests::to_yaml(&configuration))
+    replace(tandem, &manifests::to_yaml(&configuration)?)
 }
 
 fn replace(tandem: &Tandem, text: &str) -> Result<()> {

@@ -33,8 +33,8 @@ pub(super) fn write(folder: &Path) -> Result<()> {
     certificates(folder)?;
     let tokens = TOKENS.map(|(token, user, groups)| format!("{token},{user},{user},\"{groups}\"\n"));
     write_file(&folder.join("tokens.csv"), &tokens.concat())?;
-    write_file(&folder.join(ADMIN), &to_yaml(&kubeconfig(folder, "admin-token")))?;
-    write_file(&folder.join(TANDEM), &to_yaml(&kubeconfig(folder, "tandem-token")))
+    write_file(&folder.join(ADMIN), &to_yaml(&kubeconfig(folder, "admin-token"))?)?;
+    write_file(&folder.join(TANDEM), &to_yaml(&kubeconfig(folder, "tandem-token"))?)
 }
 
 /// The API server's certificate and the authority that signed it.
@@ -108,7 +108,7 @@ pub(super) fn kube_proxy(folder: &Path, node: &str, configuration: &Value) -> Re
     configuration["conntrack"] =
         json!({ "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s" });
     let file = folder.join(format!("kube-proxy-{node}.yaml"));
-    write_file(&file, &to_yaml(&configuration))?;
+    write_file(&file, &to_yaml(&configuration)?)?;
     Ok(file)
 }
 

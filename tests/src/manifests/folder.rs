@@ -27,8 +27,8 @@ impl Folder {
 
     /// Writes objects as the documents of one file. The file appears as a whole, so nobody reads half of it.
     pub fn write(&self, file: &str, objects: &[Value]) -> Result<()> {
-        let documents: Vec<String> = objects.iter().map(to_yaml).collect();
-        self.write_text(file, &documents.join("---\n"))
+        let documents: Result<Vec<String>> = objects.iter().map(to_yaml).collect();
+        self.write_text(file, &documents?.join("---\n"))
     }
 
     /// The same with any text, even wrong text.
