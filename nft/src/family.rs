@@ -3,6 +3,12 @@
 
 use tandem_core::family::IpFamily;
 
+/// The kernel's numbers of families, as messages about tables carry them.
+pub(crate) const UNSPEC: u8 = 0;
+pub(crate) const INET: u8 = 1;
+pub(crate) const IPV4: u8 = 2;
+pub(crate) const IPV6: u8 = 10;
+
 /// The numbers of one family.
 #[derive(Debug)]
 pub(crate) struct Numbers {
@@ -29,7 +35,7 @@ pub(crate) struct Numbers {
 }
 
 static IP: Numbers = Numbers {
-    nfproto: 2,
+    nfproto: IPV4,
     name: "ip",
     addr_len: 4,
     saddr_offset: 12,
@@ -42,7 +48,7 @@ static IP: Numbers = Numbers {
 };
 
 static IP6: Numbers = Numbers {
-    nfproto: 10,
+    nfproto: IPV6,
     name: "ip6",
     addr_len: 16,
     saddr_offset: 8,

@@ -11,18 +11,24 @@
 
 use std::fmt;
 
-/// The first four bits of every id.
-const TAG: u32 = 0xf000_0000;
-const LOCAL: u32 = 0x0800_0000;
+/// The bits that every id has: the first four.
+pub const TAG: u32 = 0xf000_0000;
+
+/// The bit that selects the list of endpoints on this node.
+pub const LOCAL_BIT: u32 = 0x0800_0000;
+
 const PLAIN_STEP: u32 = 0x200;
 const STICKY_FIRST: u32 = 0xf400_0000;
 const STICKY_STEP: u32 = 0x1000;
 
 /// How many endpoints a list with affinity can hold: the low 12 bits, without zero.
-pub const STICKY_ENDPOINTS: usize = (STICKY_STEP - 1) as usize;
+pub const STICKY_ENDPOINTS: usize = ENDPOINT_BITS as usize;
 
 /// The bits that are zero in every service id. The data plane uses them to note how an endpoint is picked.
 pub const PICK_BITS: u32 = PLAIN_STEP - 1;
+
+/// The bits of an id with ClientIP affinity that number an endpoint of the list.
+pub const ENDPOINT_BITS: u32 = STICKY_STEP - 1;
 
 /// The id of one list of endpoints: all usable endpoints of a Service port or, with the local bit, those on this node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +38,7 @@ impl ServiceId {
     /// The number of ids without affinity.
     pub const PLAIN: u32 = (STICKY_FIRST - TAG) / PLAIN_STEP - 1;
     /// The number of ids with affinity.
-    pub const STICKY: u32 = ((TAG | LOCAL) - STICKY_FIRST) / STICKY_STEP;
+    pub const STICKY: u32 = ((TAG | LOCAL_BIT) - STICKY_FIRST) / STICKY_STEP;
 
     /// The `n`th id without affinity, from 0; none after the last.
     pub fn plain(n: u32) -> Option<Self> {
@@ -43,14 +49,14 @@ impl ServiceId {
     /// The `n`th id with affinity, from 0; none after the last.
     pub fn sticky(n: u32) -> Option<Self> {
         let id = STICKY_FIRST.checked_add(n.checked_mul(STICKY_STEP)?)?;
-        (id < TAG | LOCAL).then_some(Self(id))
+        (id < TAG | LOCAL_BIT).then_some(Self(id))
     }
 
     /// Reads an id from the kernel; none if it is not one of Tandem's.
     pub fn from_raw(raw: u32) -> Option<Self> {
-        let base = raw & !LOCAL;
+        let base = raw & !LOCAL_BIT;
         let ours = (TAG + PLAIN_STEP..STICKY_FIRST).contains(&base) && base.is_multiple_of(PLAIN_STEP)
-            || (STICKY_FIRST..TAG | LOCAL).contains(&base) && base.is_multiple_of(STICKY_STEP);
+            || (STICKY_FIRST..TAG | LOCAL_BIT).contains(&base) && base.is_multiple_of(STICKY_STEP);
         ours.then_some(Self(raw))
     }
 
@@ -62,18 +68,18 @@ impl ServiceId {
     /// The id of the same Service port's list of endpoints on this node.
     #[must_use]
     pub fn local(self) -> Self {
-        Self(self.0 | LOCAL)
+        Self(self.0 | LOCAL_BIT)
     }
 
     /// The id of the same Service port's list of all usable endpoints.
     #[must_use]
     pub fn all(self) -> Self {
-        Self(self.0 & !LOCAL)
+        Self(self.0 & !LOCAL_BIT)
     }
 
     /// Whether this is a list of endpoints on this node.
     pub fn is_local(self) -> bool {
-        self.0 & LOCAL != 0
+        self.0 & LOCAL_BIT != 0
     }
 
     /// Whether this id belongs to a list with ClientIP affinity.
@@ -118,8 +124,8 @@ pub struct EndpointId(u32);
 impl EndpointId {
     /// Reads an id from the kernel; none if it is not one of Tandem's.
     pub fn from_raw(raw: u32) -> Option<Self> {
-        let service = ServiceId::from_raw(raw & !(STICKY_STEP - 1))?;
-        service.endpoint((raw & (STICKY_STEP - 1)) as u16)
+        let service = ServiceId::from_raw(raw & !ENDPOINT_BITS)?;
+        service.endpoint((raw & ENDPOINT_BITS) as u16)
     }
 
     /// The number as the kernel holds it.
@@ -129,12 +135,12 @@ impl EndpointId {
 
     /// The list this endpoint belongs to.
     pub fn service(self) -> ServiceId {
-        ServiceId(self.0 & !(STICKY_STEP - 1))
+        ServiceId(self.0 & !ENDPOINT_BITS)
     }
 
     /// The endpoint's number in its list, from 1.
     pub fn number(self) -> u16 {
-        (self.0 & (STICKY_STEP - 1)) as u16
+        (self.0 & ENDPOINT_BITS) as u16
     }
 }
 

@@ -12,12 +12,15 @@ use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::{EndpointId, PICK_BITS, ServiceId};
 use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 
-use crate::elements::element::{DATA, FLAGS, Foreign, KEY, KEY_END, RANGE_END, USERDATA};
+use crate::elements::element::{Foreign, RANGE_END};
 use crate::elements::key::{Keys, keys_of};
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::picks::demand::{Number, Ways};
-use crate::wire::{HEADERS, attribute, attributes};
+use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
+use crate::wire::attr::elements::ELEMENTS;
+use crate::wire::attr::{self, LIST_ELEM};
+use crate::wire::{attribute, attributes, message_attributes};
 
 /// What a set was found to hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,12 +81,8 @@ impl<'w, F: Family> Reader<'w, F> {
 
     /// Takes one message of the answer, without netlink's header.
     pub(crate) fn message(&mut self, body: &[u8]) {
-        let list = body
-            .get(HEADERS - 16..)
-            .and_then(|body| attribute(body, 3))
-            .unwrap_or_default();
-        for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
-            self.element(&Element::parse(element));
+        for element in listed(body) {
+            self.element(&element);
         }
     }
 
@@ -144,15 +143,18 @@ impl<'w, F: Family> Reader<'w, F> {
 /// Gathers one message of a listing of `picks`: the chain that each number leads to; an empty name stands for anything
 /// but that.
 pub(crate) fn picks(found: &mut HashMap<Number, String>, body: &[u8]) {
-    let list = body
-        .get(HEADERS - 16..)
-        .and_then(|body| attribute(body, 3))
-        .unwrap_or_default();
-    for (_, element) in attributes(list).filter(|(kind, _)| *kind == 1) {
-        let element = Element::parse(element);
+    for element in listed(body) {
         let number = Parts(element.key).number().unwrap_or_default();
         found.insert(number, element.jump.unwrap_or_default().to_owned());
     }
+}
+
+/// The elements in one message of a listing.
+fn listed(body: &[u8]) -> impl Iterator<Item = Element<'_>> {
+    let list = attribute(message_attributes(body), ELEMENTS).unwrap_or_default();
+    attributes(list)
+        .filter(|(kind, _)| *kind == LIST_ELEM)
+        .map(|(_, element)| Element::parse(element))
 }
 
 impl<'a> Element<'a> {
@@ -173,14 +175,17 @@ impl<'a> Element<'a> {
 }
 
 fn value(data: &[u8]) -> &[u8] {
-    attribute(data, 1).unwrap_or_default()
+    attribute(data, attr::data::VALUE).unwrap_or_default()
 }
 
 fn jump(data: &[u8]) -> Option<&str> {
     const JUMP: u32 = VerdictCode::Jump as u32;
-    let verdict = attribute(data, 2)?;
-    (attribute(verdict, 1)? == JUMP.to_be_bytes()).then_some(())?;
-    CStr::from_bytes_with_nul(attribute(verdict, 2)?).ok()?.to_str().ok()
+    let verdict = attribute(data, attr::data::VERDICT)?;
+    (attribute(verdict, attr::verdict::CODE)? == JUMP.to_be_bytes()).then_some(())?;
+    CStr::from_bytes_with_nul(attribute(verdict, attr::verdict::CHAIN)?)
+        .ok()?
+        .to_str()
+        .ok()
 }
 
 /// The row that an element of this set is, if it is one.

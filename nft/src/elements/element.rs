@@ -1,5 +1,6 @@
 //! Rows to set elements. Called by [`Kernel`](crate::Kernel) for every row of a change; pure bytes, no I/O.
 
+use netlink_bindings::nftables::SetElemFlags;
 use tandem_core::family::Family;
 use tandem_core::row::Row;
 
@@ -8,16 +9,12 @@ use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::elements::verdict::Verdict;
 use crate::picks::demand::Number;
+use crate::wire::attr::data::VALUE;
+use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
 use crate::wire::{Batch, Command, nested, number, value};
 
-/// The attributes of elements.
-pub(crate) const KEY: u16 = 1;
-pub(crate) const DATA: u16 = 2;
-pub(crate) const FLAGS: u16 = 3;
-pub(crate) const USERDATA: u16 = 6;
-pub(crate) const KEY_END: u16 = 10;
 /// The element ends a range: it is the first key behind it.
-pub(crate) const RANGE_END: u32 = 1;
+pub(crate) const RANGE_END: u32 = SetElemFlags::IntervalEnd as u32;
 
 /// Writes that a row shall be there; returns the number of the message. `way` is the number of the way to pick an
 /// endpoint, for rows of services. `alone`: no other row may be in that message.
@@ -49,9 +46,9 @@ pub(crate) struct Foreign {
 /// Writes that a foreign element shall not be there; returns the number of the message.
 pub(crate) fn remove_foreign(batch: &mut Batch, foreign: &Foreign) -> u32 {
     batch.element(Command::DelSetElem, foreign.set.name(), true, |buf| {
-        nested(buf, KEY, |buf| value(buf, 1, &foreign.key));
+        nested(buf, KEY, |buf| value(buf, VALUE, &foreign.key));
         if let Some(end) = &foreign.key_end {
-            nested(buf, KEY_END, |buf| value(buf, 1, end));
+            nested(buf, KEY_END, |buf| value(buf, VALUE, end));
         }
         if foreign.range_end {
             number(buf, FLAGS, RANGE_END);
@@ -115,5 +112,5 @@ pub(crate) fn remove_way(batch: &mut Batch, number: Number) {
 }
 
 fn bytes(buf: &mut Vec<u8>, kind: u16, key: &Key) {
-    nested(buf, kind, |buf| value(buf, 1, key.bytes()));
+    nested(buf, kind, |buf| value(buf, VALUE, key.bytes()));
 }

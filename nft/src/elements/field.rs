@@ -2,6 +2,12 @@
 
 use crate::family::Numbers;
 
+/// nft's numbers of data types.
+const INTEGER: u32 = 4;
+const INET_PROTOCOL: u32 = 12;
+const INET_SERVICE: u32 = 13;
+const CLASSID: u32 = 23;
+
 /// One part of a key or value, by the packet field it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -11,13 +17,16 @@ pub(crate) enum Field {
     Port,
     /// A service id or endpoint id.
     Priority,
-    /// A small number: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
+    /// A number below [`SLOTS`]: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
     Slot,
     /// The share of clients that the source is of: `jhash saddr mod 16384`, a number like a slot.
     Share,
     /// `ct id`, a number like a slot.
     Connection,
 }
+
+/// So many endpoints can one list have.
+pub(crate) const SLOTS: u32 = 1 << 16;
 
 /// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
 pub(crate) const SHARES: u32 = 16_384;
@@ -43,10 +52,10 @@ impl Field {
     pub(super) fn data_type(self, family: &Numbers) -> u32 {
         match self {
             Self::Saddr | Self::Daddr => family.addr_type,
-            Self::Protocol => 12,
-            Self::Port => 13,
-            Self::Priority => 23,
-            Self::Slot | Self::Share | Self::Connection => 4,
+            Self::Protocol => INET_PROTOCOL,
+            Self::Port => INET_SERVICE,
+            Self::Priority => CLASSID,
+            Self::Slot | Self::Share | Self::Connection => INTEGER,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The sets and maps of a table: their names, what their keys and values are made of, and how they are made. Used to
 //! make a table, to compare one that is there, and to encode and decode elements; never holds rows.
 
-use netlink_bindings::nftables::PushSetAttrs;
+use netlink_bindings::nftables::{PushSetAttrs, SetFlags};
 use tandem_core::family::IpFamily;
+use tandem_core::row::Protocol;
 
 use crate::elements::field::{Field, SHARES, Value};
 use crate::elements::udata;
 use crate::family::{Numbers, numbers};
-use crate::wire::{ANONYMOUS, Batch, CREATE, Command};
+use crate::wire::{ANONYMOUS, Batch, CREATE, Command, attr, nested, number, text, value};
 
 /// A set or map of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +35,9 @@ pub(crate) enum Set {
 /// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
 pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 
+/// How many connections' priorities are kept at a time.
+const PRIORITIES: u32 = 16_384;
+
 /// How a set is made.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -46,17 +50,21 @@ pub(crate) struct Layout {
     counter: bool,
 }
 
-const INTERVAL: u32 = 0x04;
-const MAP: u32 = 0x08;
-const TIMEOUT: u32 = 0x10;
-const DYNAMIC: u32 = 0x20;
-const CONCAT: u32 = 0x80;
+pub(crate) const ANONYMOUS_SET: u32 = SetFlags::Anonymous as u32;
+const CONSTANT: u32 = SetFlags::Constant as u32;
+pub(crate) const INTERVAL: u32 = SetFlags::Interval as u32;
+const MAP: u32 = SetFlags::Map as u32;
+const TIMEOUT: u32 = SetFlags::Timeout as u32;
+/// nft's `flags dynamic`: rules write into it.
+const DYNAMIC: u32 = SetFlags::Eval as u32;
+const CONCAT: u32 = SetFlags::Concat as u32;
 /// The "data type" of verdicts.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 /// What an element with a verdict takes in the kernel.
 const VERDICT_LEN: u32 = 16;
 
-const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+/// The key of a frontend.
+pub(crate) const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
 const ENDPOINT: Value = Value::Fields(&[Field::Daddr, Field::Port]);
 const ID: Value = Value::Fields(&[Field::Priority]);
 
@@ -137,7 +145,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
         )
     },
     Layout {
-        size: Some(16_384),
+        size: Some(PRIORITIES),
         flags: MAP | TIMEOUT | DYNAMIC,
         ..map(
             "priorities",
@@ -317,13 +325,16 @@ impl Layout {
     }
 }
 
-/// nft's type of a concatenation, six bits for each part, and its length in the kernel.
+/// How many bits each part has in nft's type of a concatenation.
+const TYPE_BITS: u32 = 6;
+
+/// nft's type of a concatenation, and its length in the kernel.
 fn combined(fields: &[Field], family: &Numbers) -> (u32, u32) {
     match fields {
         [field] => (field.data_type(family), field.len(family)),
         _ => fields.iter().fold((0, 0), |(kind, len), field| {
             (
-                kind << 6 | field.data_type(family),
+                kind << TYPE_BITS | field.data_type(family),
                 len + field.len(family).next_multiple_of(4),
             )
         }),
@@ -331,31 +342,34 @@ fn combined(fields: &[Field], family: &Numbers) -> (u32, u32) {
 }
 
 /// Writes the set `{ tcp, udp, sctp }` that one rule looks protocols up in; returns its number in the transaction.
-pub(crate) fn encode_protocols(batch: &mut Batch) -> u32 {
-    const IS_ANONYMOUS: u32 = 0x1;
-    const CONSTANT: u32 = 0x2;
+pub(crate) fn encode_protocols(batch: &mut Batch, family: IpFamily) -> u32 {
+    const COUNT: u32 = 3;
+    const PROTOCOLS: [Protocol; COUNT as usize] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let family = numbers(family);
     let id = batch.anonymous_set();
     batch.message(Command::NewSet, CREATE, |buf| {
         let _ = PushSetAttrs::new(buf)
             .push_table_bytes(crate::TABLE.as_bytes())
             .push_name_bytes(ANONYMOUS.as_bytes())
-            .push_flags(IS_ANONYMOUS | CONSTANT)
-            .push_key_type(12)
-            .push_key_len(1)
+            .push_flags(ANONYMOUS_SET | CONSTANT)
+            .push_key_type(Field::Protocol.data_type(family))
+            .push_key_len(Field::Protocol.len(family))
             .push_id(id.to_be()) // the builder writes this one in host order
             .nested_desc()
-            .push_size(3)
+            .push_size(COUNT)
             .end_nested()
             .push_userdata(&udata::protocols());
     });
     batch.message(Command::NewSetElem, CREATE, |buf| {
-        crate::wire::text(buf, 1, crate::TABLE);
-        crate::wire::text(buf, 2, ANONYMOUS);
-        crate::wire::number(buf, 4, id);
-        crate::wire::nested(buf, 3, |buf| {
-            for protocol in [6, 17, 132] {
-                crate::wire::nested(buf, 1, |buf| {
-                    crate::wire::nested(buf, 1, |buf| crate::wire::value(buf, 1, &[protocol]));
+        text(buf, attr::elements::TABLE, crate::TABLE);
+        text(buf, attr::elements::SET, ANONYMOUS);
+        number(buf, attr::elements::SET_ID, id);
+        nested(buf, attr::elements::ELEMENTS, |buf| {
+            for protocol in PROTOCOLS {
+                nested(buf, attr::LIST_ELEM, |buf| {
+                    nested(buf, attr::element::KEY, |buf| {
+                        value(buf, attr::data::VALUE, &[protocol.number()]);
+                    });
                 });
             }
         });

@@ -2,9 +2,10 @@
 //! at it. Written exactly as nft 1.0.6 writes it, because 1.0.6 crashes on some of what newer ones write, while newer
 //! ones read what 1.0.6 writes. Used by sets, elements and the table; never does I/O.
 
+use netlink_bindings::nftables::{MetaKeys, NumgenTypes};
 use netlink_bindings::utils::push_header;
 
-use crate::elements::field::{Field, Value};
+use crate::elements::field::{Field, SLOTS, Value};
 use crate::family::Numbers;
 
 /// nft cuts nothing: longer comments are refused, so they are cut here.
@@ -29,6 +30,16 @@ const PAYLOAD: u32 = 7;
 const META: u32 = 9;
 const CONCAT: u32 = 13;
 const NUMGEN: u32 = 23;
+
+/// nft's numbers of what describes an expression.
+const TYPEOF_KIND: u8 = 0;
+const TYPEOF_DATA: u8 = 1;
+const PAYLOAD_HEADER: u8 = 0;
+const PAYLOAD_FIELD: u8 = 1;
+const META_KEY: u8 = 0;
+const NUMGEN_TYPE: u8 = 0;
+const NUMGEN_MODULUS: u8 = 1;
+const NUMGEN_OFFSET: u8 = 2;
 
 /// What belongs beside a set.
 pub(crate) fn set(key: &[Field], data: Value, comment: &str, family: &Numbers) -> Vec<u8> {
@@ -56,7 +67,7 @@ pub(crate) fn set(key: &[Field], data: Value, comment: &str, family: &Numbers) -
 pub(crate) fn protocols() -> Vec<u8> {
     let mut out = Vec::with_capacity(32);
     number(&mut out, SET_KEY_ORDER, HOST_ORDER);
-    nested(&mut out, SET_KEY_TYPEOF, |out| meta(out, 16));
+    nested(&mut out, SET_KEY_TYPEOF, |out| meta(out, MetaKeys::L4Proto));
     out
 }
 
@@ -121,30 +132,30 @@ fn field(out: &mut Vec<u8>, field: Field, family: &Numbers) {
         Field::Saddr => payload(out, family.header_id, family.saddr_id),
         Field::Daddr => payload(out, family.header_id, family.daddr_id),
         Field::Port => payload(out, TRANSPORT, DPORT),
-        Field::Protocol => meta(out, 16),
-        Field::Priority => meta(out, 2),
+        Field::Protocol => meta(out, MetaKeys::L4Proto),
+        Field::Priority => meta(out, MetaKeys::Priority),
         Field::Slot | Field::Share | Field::Connection => expression(out, NUMGEN, |out| {
-            number(out, 0, 1); // random
-            number(out, 1, 65_536);
-            number(out, 2, 0);
+            number(out, NUMGEN_TYPE, NumgenTypes::Random as u32);
+            number(out, NUMGEN_MODULUS, SLOTS);
+            number(out, NUMGEN_OFFSET, 0);
         }),
     }
 }
 
 fn payload(out: &mut Vec<u8>, header: u32, field: u32) {
     expression(out, PAYLOAD, |out| {
-        number(out, 0, header);
-        number(out, 1, field);
+        number(out, PAYLOAD_HEADER, header);
+        number(out, PAYLOAD_FIELD, field);
     });
 }
 
-fn meta(out: &mut Vec<u8>, key: u32) {
-    expression(out, META, |out| number(out, 0, key));
+fn meta(out: &mut Vec<u8>, key: MetaKeys) {
+    expression(out, META, |out| number(out, META_KEY, key as u32));
 }
 
 fn expression(out: &mut Vec<u8>, kind: u32, data: impl FnOnce(&mut Vec<u8>)) {
-    number(out, 0, kind);
-    nested(out, 1, data);
+    number(out, TYPEOF_KIND, kind);
+    nested(out, TYPEOF_DATA, data);
 }
 
 fn nested(out: &mut Vec<u8>, kind: u8, inner: impl FnOnce(&mut Vec<u8>)) {

@@ -1,6 +1,7 @@
 //! The chains that are made when the first Service needs them: each a way to pick an endpoint.
 
 use tandem_core::family::IpFamily;
+use tandem_core::id::ENDPOINT_BITS;
 
 use crate::elements::element;
 use crate::elements::field::Field;
@@ -10,12 +11,12 @@ use crate::picks::chain::Chain;
 use crate::picks::demand::Number;
 use crate::rules::expr::{ExprList, Memorise};
 use crate::rules::{PICK, Rules, UNREMEMBERED};
-use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, text};
+use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, text};
 
 /// What a client is remembered by.
 const CLIENT: &[Field] = &[Field::Priority, Field::Share];
 /// Masks away an endpoint's number, leaving its service.
-const SERVICE: u32 = 0xffff_f000;
+const SERVICE: u32 = !ENDPOINT_BITS;
 
 /// Writes chains that are made on demand, and the numbers that lead to them.
 pub(crate) fn encode_chains(
@@ -36,8 +37,8 @@ pub(crate) fn encode_chains(
 pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) {
     let name = chain.to_string();
     batch.message(Command::NewChain, CREATE | if new { EXCLUSIVE } else { 0 }, |buf| {
-        text(buf, 1, crate::TABLE);
-        text(buf, 3, &name);
+        text(buf, attr::chain::TABLE, crate::TABLE);
+        text(buf, attr::chain::NAME, &name);
     });
 }
 
@@ -64,7 +65,12 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             rules.rule(|r| {
                 r.load(CLIENT).map(Set::Affinity).set_priority();
             });
-            rules.rule(|r| r.load(&[Field::Priority]).bits(!SERVICE).is(0).verdict(Verdict::Return));
+            rules.rule(|r| {
+                r.load(&[Field::Priority])
+                    .bits(ENDPOINT_BITS)
+                    .is(0)
+                    .verdict(Verdict::Return);
+            });
             rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
             rules.dnat_to_id();
             rules.rule(|r| r.affinity(Memorise::Forget));
@@ -103,7 +109,10 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             rules.keep_bits(SERVICE);
             rules.rule(|r| draw(r, count));
             rules.rule(|r| {
-                r.load(&[Field::Priority]).bits(!SERVICE).is_not(0).count(UNREMEMBERED);
+                r.load(&[Field::Priority])
+                    .bits(ENDPOINT_BITS)
+                    .is_not(0)
+                    .count(UNREMEMBERED);
             });
             rules.dnat_to_id();
             rules.keep_bits(SERVICE);

@@ -1,16 +1,21 @@
 //! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules
 //! again. Used by `rules`; never decides what a rule does.
 
-use netlink_bindings::nftables::{CmpOps, CtKeys, MetaKeys, PayloadBase, PushExprListAttrs, PushExprMasqAttrs};
+use netlink_bindings::nftables::{
+    CmpOps, CtDirection, CtKeys, FibFlags, LookupFlags, MetaKeys, NatRangeFlags, NumgenTypes, PayloadBase,
+    PushExprListAttrs, PushExprMasqAttrs, Registers, RejectTypes,
+};
 
+use tandem_core::id::ENDPOINT_BITS;
 use tandem_core::plane::DetectLocal;
+use tandem_core::row::Protocol;
 
-use crate::elements::field::{Field, SHARES};
+use crate::elements::field::{Field, SHARES, SLOTS};
 use crate::elements::sets::Set;
 use crate::elements::verdict::Verdict;
 use crate::family::Numbers;
-use crate::wire::ANONYMOUS;
-use crate::wire::{nested, number, text, value};
+use crate::rules::COUNTER;
+use crate::wire::{ANONYMOUS, attr, nested, number, text, value};
 
 /// The expressions of one rule. Registers are counted in words of four bytes, from 0.
 #[derive(Debug)]
@@ -37,10 +42,25 @@ pub(crate) enum Memorise {
     Forget,
 }
 
+/// `NFT_DYNSET_OP_UPDATE`
+const UPDATE: u32 = 1;
+/// `NFT_DYNSET_OP_DELETE`
+const DELETE: u32 = 2;
+/// The kernel counts timeouts in these; a second has so many.
+const MILLISECONDS: u64 = 1000;
+
+/// The register that a verdict is written to.
+const VERDICT: u32 = Registers::RegVerdict as u32;
+
+/// Where the headers of TCP, UDP and SCTP hold the destination port.
+const DPORT_OFFSET: u32 = 2;
+
+/// A place behind everything that a key of two words needs.
+const BEHIND_KEY: u32 = 4;
+
 /// The kernel's number of a register.
 fn register(word: u32) -> u32 {
-    const FIRST_WORD: u32 = 8;
-    FIRST_WORD + word
+    Registers::Reg3200 as u32 + word
 }
 
 impl<'b> ExprList<'b> {
@@ -90,10 +110,10 @@ impl<'b> ExprList<'b> {
         match field {
             Field::Saddr => self.payload(PayloadBase::NetworkHeader, family.saddr_offset, len, word),
             Field::Daddr => self.payload(PayloadBase::NetworkHeader, family.daddr_offset, len, word),
-            Field::Port => self.payload(PayloadBase::TransportHeader, 2, len, word),
+            Field::Port => self.payload(PayloadBase::TransportHeader, DPORT_OFFSET, len, word),
             Field::Protocol => self.meta(MetaKeys::L4Proto, word),
             Field::Priority => self.meta(MetaKeys::Priority, word),
-            Field::Slot => self.random(u32::from(u16::MAX) + 1, word),
+            Field::Slot => self.random(SLOTS, word),
             Field::Share => self.share(word),
             Field::Connection => self.ct(CtKeys::CtId, word),
         }
@@ -117,7 +137,7 @@ impl<'b> ExprList<'b> {
             .nested_data_numgen()
             .push_dreg(register(word).to_be()) // the builder writes this one in host order
             .push_modulus(modulus)
-            .push_type(1)
+            .push_type(NumgenTypes::Random as u32)
             .push_offset(0);
         self
     }
@@ -139,17 +159,15 @@ impl<'b> ExprList<'b> {
     fn share(&mut self, word: u32) -> &mut Self {
         const SEED: u32 = 0x7461_6e64;
         const JENKINS: u32 = 0;
-        // Behind everything that a key of two words needs.
-        const SOURCE: u32 = 4;
         let len = u32::from(self.family.addr_len);
-        self.load_at(Field::Saddr, SOURCE);
+        self.load_at(Field::Saddr, BEHIND_KEY);
         self.expression("hash", |buf| {
-            number(buf, 1, register(SOURCE));
-            number(buf, 2, register(word));
-            number(buf, 3, len);
-            number(buf, 4, SHARES);
-            number(buf, 5, SEED);
-            number(buf, 7, JENKINS);
+            number(buf, attr::hash::SREG, register(BEHIND_KEY));
+            number(buf, attr::hash::DREG, register(word));
+            number(buf, attr::hash::LEN, len);
+            number(buf, attr::hash::MODULUS, SHARES);
+            number(buf, attr::hash::SEED, SEED);
+            number(buf, attr::hash::TYPE, JENKINS);
         });
         self
     }
@@ -174,7 +192,7 @@ impl<'b> ExprList<'b> {
 
     /// Requires that the packet goes the way of its connection's first one: what this host answers it with does not.
     pub(crate) fn is_original(&mut self) -> &mut Self {
-        const ORIGINAL: u8 = 0;
+        const ORIGINAL: u8 = CtDirection::Original as u8;
         self.ct(CtKeys::Direction, 0).compare(CmpOps::Eq, &[ORIGINAL])
     }
 
@@ -186,27 +204,25 @@ impl<'b> ExprList<'b> {
 
     /// Counts by a counter of the table.
     pub(crate) fn count(&mut self, counter: &str) -> &mut Self {
-        const COUNTER: u32 = 1;
         self.expression("objref", |buf| {
-            number(buf, 1, COUNTER);
-            text(buf, 2, counter);
+            number(buf, attr::objref::TYPE, COUNTER);
+            text(buf, attr::objref::NAME, counter);
         });
         self
     }
 
     /// Loads what kind of address the source is to this host.
     pub(crate) fn load_source_type(&mut self) -> &mut Self {
-        const SADDR: u32 = 1;
-        self.address_type(SADDR)
+        self.address_type(FibFlags::Saddr)
     }
 
     /// Loads what kind of address the destination is to this host.
     pub(crate) fn load_destination_type(&mut self) -> &mut Self {
-        const DADDR: u32 = 2;
-        self.address_type(DADDR)
+        self.address_type(FibFlags::Daddr)
     }
 
-    fn address_type(&mut self, of: u32) -> &mut Self {
+    fn address_type(&mut self, of: FibFlags) -> &mut Self {
+        /// `NFT_FIB_RESULT_ADDRTYPE`; the builder numbers it wrongly.
         const ADDRTYPE: u32 = 3;
         let _ = self
             .list()
@@ -214,7 +230,7 @@ impl<'b> ExprList<'b> {
             .nested_data_fib()
             .push_dreg(register(0))
             .push_result(ADDRTYPE)
-            .push_flags(of);
+            .push_flags(of as u32);
         self
     }
 
@@ -270,15 +286,15 @@ impl<'b> ExprList<'b> {
         self.compare(CmpOps::Neq, &number.to_ne_bytes())
     }
 
-    pub(crate) fn is_protocol(&mut self, protocol: u8) -> &mut Self {
-        self.load(&[Field::Protocol]).compare(CmpOps::Eq, &[protocol])
+    pub(crate) fn is_protocol(&mut self, protocol: Protocol) -> &mut Self {
+        self.load(&[Field::Protocol]).compare(CmpOps::Eq, &[protocol.number()])
     }
 
     /// Looks up what is loaded; the builder numbers this expression's attributes wrongly.
     fn lookup(&mut self, set: &str, rest: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.expression("lookup", |buf| {
-            text(buf, 1, set);
-            number(buf, 2, register(0));
+            text(buf, attr::lookup::SET, set);
+            number(buf, attr::lookup::SREG, register(0));
             rest(buf);
         });
         self
@@ -289,8 +305,8 @@ impl<'b> ExprList<'b> {
     }
 
     pub(crate) fn is_not_in(&mut self, set: Set) -> &mut Self {
-        const INVERTED: u32 = 1;
-        self.lookup(set.name(), |buf| number(buf, 5, INVERTED))
+        const INVERTED: u32 = LookupFlags::Invert as u32;
+        self.lookup(set.name(), |buf| number(buf, attr::lookup::FLAGS, INVERTED))
     }
 
     /// Requires that the source is a pod's, or that it is none; where pods are not told apart, everything passes.
@@ -309,24 +325,23 @@ impl<'b> ExprList<'b> {
     /// Requires a protocol of the transaction's anonymous set `id`.
     pub(crate) fn has_ports(&mut self, id: u32) -> &mut Self {
         self.load(&[Field::Protocol])
-            .lookup(ANONYMOUS, |buf| number(buf, 4, id))
+            .lookup(ANONYMOUS, |buf| number(buf, attr::lookup::SET_ID, id))
     }
 
     /// Replaces what is loaded by what the map holds for it.
     pub(crate) fn map(&mut self, set: Set) -> &mut Self {
-        self.lookup(set.name(), |buf| number(buf, 3, register(0)))
+        self.lookup(set.name(), |buf| number(buf, attr::lookup::DREG, register(0)))
     }
 
     /// Goes where the map says.
     pub(crate) fn vmap(&mut self, set: Set) -> &mut Self {
-        const VERDICT: u32 = 0;
-        self.lookup(set.name(), |buf| number(buf, 3, VERDICT))
+        self.lookup(set.name(), |buf| number(buf, attr::lookup::DREG, VERDICT))
     }
 
     pub(crate) fn verdict(&mut self, verdict: Verdict<'_>) {
-        let mut immediate = self.list().nested_elem().nested_data_immediate().push_dreg(0);
+        let mut immediate = self.list().nested_elem().nested_data_immediate().push_dreg(VERDICT);
         let buf = netlink_bindings::traits::Pusher::as_vec_mut(&mut immediate);
-        nested(buf, 2, |buf| verdict.encode(buf));
+        nested(buf, attr::immediate::DATA, |buf| verdict.encode(buf));
     }
 
     /// Sends the connection to the endpoint that is loaded.
@@ -346,20 +361,20 @@ impl<'b> ExprList<'b> {
 
     pub(crate) fn reject(&mut self, with: Reject) {
         let (kind, code) = match with {
-            Reject::Unreachable => (0, self.family.port_unreachable),
-            Reject::Reset => (1, 0),
+            Reject::Unreachable => (RejectTypes::IcmpUnreach, self.family.port_unreachable),
+            Reject::Reset => (RejectTypes::TcpRst, 0),
         };
         let _ = self
             .list()
             .nested_elem()
             .nested_data_reject()
-            .push_type(kind)
+            .push_type(kind as u32)
             .push_icmp_code(code);
     }
 
     /// `masquerade fully-random`; the builder does not have this expression.
     pub(crate) fn masquerade(&mut self) {
-        const FULLY_RANDOM: u32 = 0x10;
+        const FULLY_RANDOM: u32 = NatRangeFlags::ProtoRandomFully as u32;
         self.expression("masq", |buf| {
             let _ = PushExprMasqAttrs::new(buf).push_flags(FULLY_RANDOM);
         });
@@ -368,39 +383,39 @@ impl<'b> ExprList<'b> {
     /// Has the packet change what is remembered of its share of clients; the builder does not have this expression.
     pub(crate) fn affinity(&mut self, what: Memorise) {
         let (op, timeout) = match what {
-            Memorise::Remember { seconds } => (1, u64::from(seconds) * 1000),
-            Memorise::Forget => (2, 0),
+            Memorise::Remember { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
+            Memorise::Forget => (DELETE, 0),
         };
-        self.load(&[Field::Priority]).bits(0xffff_f000).load_at(Field::Share, 1);
+        self.load(&[Field::Priority])
+            .bits(!ENDPOINT_BITS)
+            .load_at(Field::Share, 1);
         self.update(Set::Affinity, op, timeout);
     }
 
     /// Remembers the packet's priority for as long as it takes to find its endpoint.
     pub(crate) fn keep_priority(&mut self) {
         self.load(&[Field::Connection]);
-        self.update(Set::Priorities, 1, 1000);
+        self.update(Set::Priorities, UPDATE, MILLISECONDS);
     }
 
     /// Has the packet change an element: its key is loaded, its value is the packet's priority.
     fn update(&mut self, set: Set, op: u32, timeout: u64) {
-        // Behind the key.
-        const VALUE: u32 = 4;
-        self.load_at(Field::Priority, VALUE);
+        self.load_at(Field::Priority, BEHIND_KEY);
         self.expression("dynset", |buf| {
-            number(buf, 4, register(0));
-            number(buf, 5, register(VALUE));
-            number(buf, 3, op);
-            text(buf, 1, set.name());
+            number(buf, attr::dynset::SREG_KEY, register(0));
+            number(buf, attr::dynset::SREG_DATA, register(BEHIND_KEY));
+            number(buf, attr::dynset::OP, op);
+            text(buf, attr::dynset::SET, set.name());
             if timeout > 0 {
-                value(buf, 6, &timeout.to_be_bytes());
+                value(buf, attr::dynset::TIMEOUT, &timeout.to_be_bytes());
             }
         });
     }
 
     fn expression(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
-        nested(self.buf, 1, |buf| {
-            text(buf, 1, name);
-            nested(buf, 2, data);
+        nested(self.buf, attr::LIST_ELEM, |buf| {
+            text(buf, attr::expr::NAME, name);
+            nested(buf, attr::expr::DATA, data);
         });
     }
 }

@@ -1,10 +1,12 @@
 //! The chains that are always there: their hooks and their rules. What a Service asks for is in the sets that they look at.
 
 use tandem_core::family::IpFamily;
+use tandem_core::id::{LOCAL_BIT, TAG};
 use tandem_core::plane::{DetectLocal, RuleSettings};
+use tandem_core::row::Protocol;
 
 use crate::elements::field::Field;
-use crate::elements::sets::Set;
+use crate::elements::sets::{SOCKET, Set};
 use crate::elements::verdict::Verdict;
 use crate::rules::expr::Reject;
 use crate::rules::{PICK, Rules, STAND_IN};
@@ -18,9 +20,10 @@ pub(crate) struct Hook {
     pub(crate) priority: i32,
 }
 
+/// The kernel's numbers of hooks.
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
-const FORWARD: u32 = 2;
+pub(crate) const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
@@ -165,12 +168,8 @@ impl Fixed {
     }
 }
 
-const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
 /// Masks away the bit that selects the endpoints on this node.
-const ALL_ENDPOINTS: u32 = 0xf7ff_ffff;
-const LOCAL_ENDPOINTS: u32 = !ALL_ENDPOINTS;
-/// Every id of ours has these bits.
-const TAG: u32 = 0xf000_0000;
+const ALL_ENDPOINTS: u32 = !LOCAL_BIT;
 /// The kernel's number of a kind of address: one of this host.
 const LOCAL: u32 = 2;
 /// The bit of a connection's status that says that its destination is translated.
@@ -185,7 +184,7 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: Fixed, na
     };
     match chain {
         Fixed::RejectConnection => {
-            rules.rule(|r| r.is_protocol(6).reject(Reject::Reset));
+            rules.rule(|r| r.is_protocol(Protocol::Tcp).reject(Reject::Reset));
             rules.rule(|r| r.reject(Reject::Unreachable));
         }
         Fixed::Refuse => {
@@ -269,7 +268,7 @@ fn pick(rules: &mut Rules<'_, '_>) {
 fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     rules.rule(|r| {
         r.load(&[Field::Priority])
-            .bits(LOCAL_ENDPOINTS)
+            .bits(LOCAL_BIT)
             .is(0)
             .verdict(Fixed::MarkForMasquerade.jump());
     });

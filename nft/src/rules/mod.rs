@@ -6,8 +6,9 @@ pub(crate) mod demanded;
 pub(crate) mod expr;
 pub(crate) mod fixed;
 
-use netlink_bindings::nftables::{PushChainAttrs, PushRuleAttrs};
+use netlink_bindings::nftables::{ObjectType, PushChainAttrs, PushRuleAttrs, VerdictCode};
 use tandem_core::family::IpFamily;
+use tandem_core::id::PICK_BITS;
 
 use crate::elements::field::Field;
 use crate::elements::sets::{Set, encode_protocols};
@@ -16,7 +17,7 @@ use crate::elements::verdict::Verdict;
 use crate::family::numbers;
 use crate::rules::expr::ExprList;
 use crate::rules::fixed::{Fixed, Hook};
-use crate::wire::{APPEND, Batch, CREATE, Command, nested, number, text, value};
+use crate::wire::{APPEND, Batch, CREATE, Command, attr, nested, number, text, value};
 
 /// Ends the name of a chain that stands in for another one while that is registered anew.
 pub(crate) const STAND_IN: &str = "-stand-in";
@@ -25,27 +26,29 @@ pub(crate) const STAND_IN: &str = "-stand-in";
 pub(crate) const UNREMEMBERED: &str = "unremembered";
 
 /// The bits in which a service's value notes how an endpoint is picked.
-const PICK: u32 = tandem_core::id::PICK_BITS;
+const PICK: u32 = PICK_BITS;
+
+/// The kernel's number of objects that count.
+pub(crate) const COUNTER: u32 = ObjectType::Counter as u32;
 
 /// Writes that there shall be the counter; one that is there goes on counting.
 pub(crate) fn encode_counter(batch: &mut Batch) {
-    const COUNTER: u32 = 1;
     let comment = udata::commented("connections whose client could not be remembered: affinity was full");
     batch.message(Command::NewObject, CREATE, |buf| {
-        text(buf, 1, crate::TABLE);
-        text(buf, 2, UNREMEMBERED);
-        number(buf, 3, COUNTER);
-        nested(buf, 4, |buf| {
-            value(buf, 1, &[0; 8]);
-            value(buf, 2, &[0; 8]);
+        text(buf, attr::object::TABLE, crate::TABLE);
+        text(buf, attr::object::NAME, UNREMEMBERED);
+        number(buf, attr::object::TYPE, COUNTER);
+        nested(buf, attr::object::DATA, |buf| {
+            value(buf, attr::counter::BYTES, &[0; 8]);
+            value(buf, attr::counter::PACKETS, &[0; 8]);
         });
-        value(buf, 8, &comment);
+        value(buf, attr::object::USERDATA, &comment);
     });
 }
 
 /// Writes a chain without rules, or that there shall be one.
 pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
-    const ACCEPT: u32 = 1;
+    const ACCEPT: u32 = VerdictCode::Accept as u32;
     batch.message(Command::NewChain, CREATE, |buf| {
         let mut attrs = PushChainAttrs::new(buf)
             .push_table_bytes(crate::TABLE.as_bytes())
@@ -64,16 +67,16 @@ pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
 /// Writes that a chain shall lose its rules.
 pub(crate) fn encode_flush(batch: &mut Batch, chain: &str) {
     batch.message(Command::DelRule, 0, |buf| {
-        text(buf, 1, crate::TABLE);
-        text(buf, 2, chain);
+        text(buf, attr::rule::TABLE, crate::TABLE);
+        text(buf, attr::rule::CHAIN, chain);
     });
 }
 
 /// Writes that a chain without rules shall go.
 pub(crate) fn encode_delete(batch: &mut Batch, chain: &str) {
     batch.message(Command::DelChain, 0, |buf| {
-        text(buf, 1, crate::TABLE);
-        text(buf, 3, chain);
+        text(buf, attr::chain::TABLE, crate::TABLE);
+        text(buf, attr::chain::NAME, chain);
     });
 }
 
@@ -92,13 +95,15 @@ impl Rules<'_, '_> {
                 .push_table_bytes(crate::TABLE.as_bytes())
                 .push_chain_bytes(self.chain.as_bytes());
             let buf = netlink_bindings::traits::Pusher::as_vec_mut(&mut attrs);
-            nested(buf, 4, |buf| expressions(&mut ExprList::new(buf, family)));
+            nested(buf, attr::rule::EXPRESSIONS, |buf| {
+                expressions(&mut ExprList::new(buf, family));
+            });
         });
     }
 
     /// Sends what has ports to the endpoint that `endpoint` loads.
     fn dnat(&mut self, endpoint: impl FnOnce(&mut ExprList<'_>)) {
-        let protocols = encode_protocols(self.batch);
+        let protocols = encode_protocols(self.batch, self.family);
         self.rule(|r| {
             r.has_ports(protocols);
             endpoint(r);

@@ -18,15 +18,13 @@ use crate::picks::chain::Chain;
 use crate::picks::demand::{self, Number};
 use crate::rules::fixed::{self, Fixed};
 use crate::rules::{self, STAND_IN, demanded};
-use crate::table::listing::{self, ChainFacts, TableFacts, words};
+use crate::table::listing::{self, ChainFacts, OWNER, PERSIST, TableFacts, words};
 use crate::table::session::Session;
 use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::Outcome;
-use crate::wire::{Batch, CREATE, Command, text};
+use crate::wire::{Batch, CREATE, Command, attr, text};
 
-const OWNER: u32 = 0x2;
-const PERSIST: u32 = 0x4;
 const COMMENT: &str = "Kubernetes Services, programmed by tandem";
 
 /// Why a table was not opened.
@@ -262,7 +260,7 @@ fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -
     let (family, settings) = (F::FAMILY, session.settings);
     let batch = &mut session.batch;
     if before.carried.is_some() {
-        batch.message(Command::DelTable, 0, |buf| text(buf, 1, TABLE));
+        batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, TABLE));
     }
     let message = batch.next_sequence();
     encode_table(batch, flags);

@@ -5,17 +5,25 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
-use netlink_bindings::nftables::{ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs};
+use netlink_bindings::nftables::{
+    ChainAttrs, ExprAttrs, NftHookAttrs, SetAttrs, SetDescAttrs, TableAttrs, TableFlags, VerdictCode,
+};
 use tandem_core::family::{Family, IpFamily};
+use tandem_core::plane::ForwardDrop;
 
 use crate::elements::decode::{self, Found, Reader};
-use crate::elements::sets::{Set, Shape};
-use crate::family::numbers;
+use crate::elements::sets::{ANONYMOUS_SET, Set, Shape};
+use crate::family::{INET, IPV4, IPV6, UNSPEC, numbers};
 use crate::picks::demand::{Number, Ways};
-use crate::rules::fixed::Fixed;
+use crate::rules::COUNTER;
+use crate::rules::fixed::{FORWARD, Fixed};
 use crate::wire::socket::{ListError, Socket};
-use crate::wire::{Command, DUMP, HEADERS, attribute, number, text};
-use tandem_core::plane::ForwardDrop;
+use crate::wire::{Command, DUMP, attr, attribute, message_attributes, message_nfproto, number, text};
+
+/// The table belongs to the socket that made it: nobody else can change it.
+pub(crate) const OWNER: u32 = TableFlags::Owner as u32;
+/// The table stays when its owner goes.
+pub(crate) const PERSIST: u32 = TableFlags::Persist as u32;
 
 /// A table as it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,10 +61,10 @@ pub(crate) fn table_named(socket: &mut Socket, family: IpFamily, name: &str) -> 
         Command::GetTable,
         0,
         numbers(family).nfproto,
-        |buf| text(buf, 1, name),
+        |buf| text(buf, attr::table::NAME, name),
         TableFacts::default,
         |facts, body| {
-            for attribute in TableAttrs::new(attributes(body)).flatten() {
+            for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     TableAttrs::Flags(flags) => facts.flags = flags,
                     TableAttrs::Owner(owner) => facts.owner = owner,
@@ -74,16 +82,15 @@ pub(crate) fn table_named(socket: &mut Socket, family: IpFamily, name: &str) -> 
 
 /// The table's sets by name, without anonymous ones.
 pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<String, Shape>, ListError> {
-    const ANONYMOUS: u32 = 1;
     socket.list(
         Command::GetSet,
         DUMP,
         numbers(family).nfproto,
-        |buf| text(buf, 1, crate::TABLE),
+        |buf| text(buf, attr::set::TABLE, crate::TABLE),
         HashMap::new,
         |sets, body| {
             let (mut shape, mut name, mut ours) = (Shape::default(), String::new(), false);
-            for attribute in SetAttrs::new(attributes(body)).flatten() {
+            for attribute in SetAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     SetAttrs::Table(table) => ours = table.to_bytes() == crate::TABLE.as_bytes(),
                     SetAttrs::Name(text) => name = text.to_string_lossy().into_owned(),
@@ -107,7 +114,7 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
                     _ => {}
                 }
             }
-            if ours && shape.flags & ANONYMOUS == 0 {
+            if ours && shape.flags & ANONYMOUS_SET == 0 {
                 sets.insert(name, shape);
             }
         },
@@ -116,15 +123,14 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
 
 /// The number of the last transaction that the kernel carried out, whoever's it was.
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, ListError> {
-    const ID: u16 = 1;
     socket.list(
         Command::GetGeneration,
         0,
-        0,
+        UNSPEC,
         |_| (),
         || 0,
         |generation, body| {
-            let id = attribute(attributes(body), ID).and_then(|bytes| bytes.try_into().ok());
+            let id = attribute(message_attributes(body), attr::generation::ID).and_then(|bytes| bytes.try_into().ok());
             *generation = id.map_or(0, u32::from_be_bytes);
         },
     )
@@ -132,37 +138,35 @@ pub(crate) fn generation(socket: &mut Socket) -> Result<u32, ListError> {
 
 /// The chains of other tables that translate this family's packets where this table's chains do, with equal priority.
 pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Rival>, ListError> {
-    const ALL: u8 = 0;
-    const INET: u8 = 1;
     let nfproto = numbers(family).nfproto;
     let tables: HashMap<(u8, Vec<u8>), u64> = socket.list(
         Command::GetTable,
         DUMP,
-        ALL,
+        UNSPEC,
         |_| (),
         HashMap::new,
         |tables, body| {
             let (mut name, mut handle) = (Vec::new(), 0);
-            for attribute in TableAttrs::new(attributes(body)).flatten() {
+            for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     TableAttrs::Name(text) => name = text.to_bytes().to_vec(),
                     TableAttrs::Handle(number) => handle = number,
                     _ => {}
                 }
             }
-            tables.insert((body.first().copied().unwrap_or_default(), name), handle);
+            tables.insert((message_nfproto(body), name), handle);
         },
     )?;
     socket.list(
         Command::GetChain,
         DUMP,
-        ALL,
+        UNSPEC,
         |_| (),
         HashSet::new,
         |rivals, body| {
-            let of = body.first().copied().unwrap_or_default();
+            let of = message_nfproto(body);
             let (mut table, mut handle, mut nat, mut at) = (Vec::new(), 0, false, (0, 0));
-            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+            for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     ChainAttrs::Table(name) => table = name.to_bytes().to_vec(),
                     ChainAttrs::Handle(number) => handle = number,
@@ -198,8 +202,8 @@ pub(crate) fn has_chain(socket: &mut Socket, family: IpFamily, table: &str, chai
         0,
         numbers(family).nfproto,
         |buf| {
-            text(buf, 1, table);
-            text(buf, 3, chain);
+            text(buf, attr::chain::TABLE, table);
+            text(buf, attr::chain::NAME, chain);
         },
         || (),
         |(), _| (),
@@ -217,11 +221,11 @@ pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<St
         Command::GetChain,
         DUMP,
         numbers(family).nfproto,
-        |buf| text(buf, 1, crate::TABLE),
+        |buf| text(buf, attr::chain::TABLE, crate::TABLE),
         HashMap::new,
         |chains, body| {
             let (mut chain, mut name, mut ours) = (ChainFacts::default(), String::new(), false);
-            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+            for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     ChainAttrs::Table(table) => ours = table.to_bytes() == crate::TABLE.as_bytes(),
                     ChainAttrs::Name(text) => name = text.to_string_lossy().into_owned(),
@@ -248,23 +252,18 @@ pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<St
 
 /// Every table's filter chains of hook `forward` whose policy is `drop`, but for those of bridges.
 pub(crate) fn forward_drops(socket: &mut Socket) -> Result<Vec<ForwardDrop>, ListError> {
-    /// `NFPROTO_UNSPEC`: all families.
-    const ALL: u8 = 0;
-    /// `NF_INET_FORWARD`
-    const FORWARD: u32 = 2;
-    /// `NF_DROP`
-    const DROP: u32 = 0;
+    const DROP: u32 = VerdictCode::Drop as u32;
     socket.list(
         Command::GetChain,
         DUMP,
-        ALL,
+        UNSPEC,
         |_| (),
         Vec::new,
         |found, body| {
-            let family = match body.first() {
-                Some(1) => "inet",
-                Some(2) => "ip",
-                Some(10) => "ip6",
+            let family = match message_nfproto(body) {
+                INET => "inet",
+                IPV4 => "ip",
+                IPV6 => "ip6",
                 // Bridges have frames to forward, not packets; netdev has no such hook.
                 _ => return,
             };
@@ -274,7 +273,7 @@ pub(crate) fn forward_drops(socket: &mut Socket) -> Result<Vec<ForwardDrop>, Lis
                 chain: String::new(),
             };
             let (mut filter, mut hook, mut policy) = (false, None, None);
-            for attribute in ChainAttrs::new(attributes(body)).flatten() {
+            for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     ChainAttrs::Table(name) => chain.table = name.to_string_lossy().into_owned(),
                     ChainAttrs::Name(name) => chain.chain = name.to_string_lossy().into_owned(),
@@ -303,8 +302,8 @@ pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Num
         DUMP,
         numbers(family).nfproto,
         |buf| {
-            text(buf, 1, crate::TABLE);
-            text(buf, 2, Set::Picks.name());
+            text(buf, attr::elements::TABLE, crate::TABLE);
+            text(buf, attr::elements::SET, Set::Picks.name());
         },
         HashMap::new,
         decode::picks,
@@ -313,21 +312,19 @@ pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Num
 
 /// How many packets a counter of the table counted; none where the table or the counter is not there.
 pub(crate) fn counter(socket: &mut Socket, family: IpFamily, name: &str) -> Result<Option<u64>, ListError> {
-    const COUNTER: u32 = 1;
-    const DATA: u16 = 4;
-    const PACKETS: u16 = 2;
     let found = socket.list(
         Command::GetObject,
         0,
         numbers(family).nfproto,
         |buf| {
-            text(buf, 1, crate::TABLE);
-            text(buf, 2, name);
-            number(buf, 3, COUNTER);
+            text(buf, attr::object::TABLE, crate::TABLE);
+            text(buf, attr::object::NAME, name);
+            number(buf, attr::object::TYPE, COUNTER);
         },
         || None,
         |packets, body| {
-            let data = attribute(attributes(body), DATA).and_then(|data| attribute(data, PACKETS));
+            let data = attribute(message_attributes(body), attr::object::DATA)
+                .and_then(|data| attribute(data, attr::counter::PACKETS));
             *packets = data.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         },
     );
@@ -348,8 +345,8 @@ pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) ->
             DUMP,
             numbers(F::FAMILY).nfproto,
             |buf| {
-                text(buf, 1, crate::TABLE);
-                text(buf, 2, set.name());
+                text(buf, attr::elements::TABLE, crate::TABLE);
+                text(buf, attr::elements::SET, set.name());
             },
             || Reader::<F>::new(set, ways),
             Reader::message,
@@ -385,8 +382,4 @@ pub(crate) fn gone(family: IpFamily) -> String {
         "table {name} {} is gone: another program deleted it or parts of it",
         crate::TABLE
     )
-}
-
-fn attributes(body: &[u8]) -> &[u8] {
-    body.get(HEADERS - 16..).unwrap_or_default()
 }

@@ -9,16 +9,16 @@
 use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
 use crate::elements::udata;
+use crate::family::IPV4;
 use crate::table::holder::Holder;
+use crate::table::listing::{OWNER, PERSIST};
 use crate::wire::owner;
 use crate::wire::socket::{Buffers, ListError, Outcome, Socket};
-use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, HEADERS, text};
+use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
 
 const NAME: &str = "tandem-node-lock";
-/// NFPROTO_IPV4: the family that is always there.
-const NFPROTO: u8 = 2;
-const OWNER: u32 = 0x2;
-const PERSIST: u32 = 0x4;
+/// The family that is always there.
+const NFPROTO: u8 = IPV4;
 /// How often it is tried again because a holder went while it was being looked at.
 const ATTEMPTS: usize = 20;
 
@@ -86,7 +86,7 @@ impl Drop for NodeLock {
         let mut batch = Batch::default();
         let first = self.socket.sequence();
         batch.begin(NFPROTO, first);
-        batch.message(Command::DelTable, 0, |buf| text(buf, 1, NAME));
+        batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, NAME));
         batch.end();
         let _ = self.socket.transact(batch.bytes(), first, batch.last_sequence());
     }
@@ -110,7 +110,7 @@ fn make(socket: &mut Socket, leftover: bool, flags: u32) -> Outcome {
     batch.begin(NFPROTO, first);
     if leftover {
         tracing::info!("table ip {NAME} is there and belongs to nobody any more: it is made anew");
-        batch.message(Command::DelTable, 0, |buf| text(buf, 1, NAME));
+        batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, NAME));
     }
     batch.message(Command::NewTable, CREATE | EXCLUSIVE, |buf| {
         let _ = PushTableAttrs::new(buf)
@@ -140,11 +140,11 @@ fn look(socket: &mut Socket) -> Result<Option<Facts>, String> {
         Command::GetTable,
         0,
         NFPROTO,
-        |buf| text(buf, 1, NAME),
+        |buf| text(buf, attr::table::NAME, NAME),
         Facts::default,
         |facts, body| {
             let mut flags = 0;
-            for attribute in TableAttrs::new(body.get(HEADERS - 16..).unwrap_or_default()).flatten() {
+            for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     TableAttrs::Flags(value) => flags = value,
                     TableAttrs::Owner(owner) => facts.owner = owner,

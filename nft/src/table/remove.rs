@@ -5,13 +5,11 @@ use tandem_core::family::Family;
 
 use crate::TABLE;
 use crate::family::numbers;
-use crate::table::listing::{self, words};
+use crate::table::listing::{self, OWNER, words};
 use crate::wire::answer::reason;
 use crate::wire::owner;
 use crate::wire::socket::{Outcome, Socket};
-use crate::wire::{Batch, Command, text};
-
-const OWNER: u32 = 0x2;
+use crate::wire::{Batch, Command, attr, text};
 
 /// Why a table was not removed; it is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +70,7 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
     let mut batch = Batch::default();
     let first = socket.sequence();
     batch.begin(numbers(F::FAMILY).nfproto, first);
-    batch.message(Command::DelTable, 0, |buf| text(buf, 1, name));
+    batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, name));
     batch.end();
     match socket.transact(batch.bytes(), first, batch.last_sequence()) {
         Outcome::Done => Ok(true),

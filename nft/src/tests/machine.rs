@@ -6,7 +6,7 @@ mod image;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::wire::attribute;
+use crate::wire::{attr, attribute};
 
 pub(crate) use image::Image;
 use image::{Bytes, Element, Rule, data, number, text, verdict};
@@ -253,7 +253,7 @@ impl<'a> Walk<'a> {
                 Step::Next
             }
             b"hash" => {
-                load(&mut state, register(2).unwrap(), &99_u32.to_ne_bytes());
+                load(&mut state, register(attr::hash::DREG).unwrap(), &99_u32.to_ne_bytes());
                 Step::Next
             }
             b"bitwise" => {
@@ -285,9 +285,13 @@ impl<'a> Walk<'a> {
                     })
                     .collect();
             }
-            b"immediate" => verdict(attribute(data, 2).unwrap()).map_or_else(
+            b"immediate" => verdict(attribute(data, attr::immediate::DATA).unwrap()).map_or_else(
                 || {
-                    load(&mut state, register(1).unwrap(), &self::data(data, 2));
+                    load(
+                        &mut state,
+                        register(1).unwrap(),
+                        &self::data(data, attr::immediate::DATA),
+                    );
                     Step::Next
                 },
                 Step::of,
@@ -312,10 +316,10 @@ impl<'a> Walk<'a> {
     }
 
     fn lookup(&self, data: &[u8], state: State) -> Vec<(State, Step)> {
-        let set = text(data, 1);
-        let at = (number(data, 2).unwrap() as usize - 8) * 4;
-        let inverted = number(data, 5).is_some_and(|flags| flags & 1 != 0);
-        let to = number(data, 3);
+        let set = text(data, attr::lookup::SET);
+        let at = (number(data, attr::lookup::SREG).unwrap() as usize - 8) * 4;
+        let inverted = number(data, attr::lookup::FLAGS).is_some_and(|flags| flags & 1 != 0);
+        let to = number(data, attr::lookup::DREG);
         let key_len = self.key_len(&set);
         let key = state.registers[at..at + key_len].to_vec();
         if set == b"affinity" || set == b"priorities" {
@@ -357,12 +361,12 @@ impl<'a> Walk<'a> {
     fn dynset(&self, data: &[u8], state: &mut State) {
         const DELETE: u32 = 2;
         let at = |kind| number(data, kind).map(|register| (register as usize - 8) * 4);
-        let key_len = self.key_len(&text(data, 1));
-        let key = state.registers[at(4).unwrap()..][..key_len].to_vec();
-        if number(data, 3) == Some(DELETE) {
+        let key_len = self.key_len(&text(data, attr::dynset::SET));
+        let key = state.registers[at(attr::dynset::SREG_KEY).unwrap()..][..key_len].to_vec();
+        if number(data, attr::dynset::OP) == Some(DELETE) {
             state.remembered.remove(&key);
         } else if self.room && !state.remembered.contains_key(&key) && !self.affinity.contains_key(&key) {
-            let value = state.registers[at(5).unwrap()..][..4].to_vec();
+            let value = state.registers[at(attr::dynset::SREG_DATA).unwrap()..][..4].to_vec();
             state.remembered.insert(key, value);
         }
     }

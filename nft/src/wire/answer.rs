@@ -1,13 +1,20 @@
 //! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure
 //! bytes, and no trust in their lengths.
 
-/// Bytes of netlink's own header.
-const HEADER: usize = 16;
+use crate::wire::{FLAGS_AT, KIND_AT, NETLINK_HEADER, SEQUENCE_AT};
+
+/// `NLMSG_ERROR`: an acknowledgement or a refusal.
 const ERROR: u16 = 2;
+/// `NLMSG_DONE`: the end of a listing.
 const DONE: u16 = 3;
+/// `NLM_F_DUMP_INTR`
 const INTERRUPTED: u16 = 0x10;
+/// `NLM_F_CAPPED`: only the header of the refused request is copied into the answer.
 const CAPPED: u16 = 0x100;
+/// `NLM_F_ACK_TLVS`: attributes follow that explain the refusal.
 const EXPLAINED: u16 = 0x200;
+/// `NLMSGERR_ATTR_MSG`: the kernel's own words.
+const WORDS: u16 = 1;
 
 /// One message of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,10 +74,14 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
 
     fn next(&mut self) -> Option<Message<'a>> {
-        let header = self.0.get(..HEADER)?;
+        let header = self.0.get(..NETLINK_HEADER)?;
         let length = usize::try_from(u32_at(header, 0)?).ok()?;
-        let (kind, flags, sequence) = (u16_at(header, 4)?, u16_at(header, 6)?, u32_at(header, 8)?);
-        let body = self.0.get(HEADER..length)?;
+        let (kind, flags, sequence) = (
+            u16_at(header, KIND_AT)?,
+            u16_at(header, FLAGS_AT)?,
+            u32_at(header, SEQUENCE_AT)?,
+        );
+        let body = self.0.get(NETLINK_HEADER..length)?;
         let rest = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         let content = match kind {
             DONE | ERROR => match i32::from_ne_bytes(body.get(..4)?.try_into().ok()?) {
@@ -97,9 +108,8 @@ impl<'a> Iterator for Messages<'a> {
 
 /// The words behind the copy of the request that an error carries.
 fn words(body: &[u8], flags: u16) -> Option<String> {
-    const WORDS: u16 = 1;
     let copied = if flags & CAPPED != 0 {
-        HEADER
+        NETLINK_HEADER
     } else {
         usize::try_from(u32_at(body, 4)?).ok()?
     };

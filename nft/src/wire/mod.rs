@@ -2,6 +2,7 @@
 //! everything that encodes; never does I/O.
 
 pub(crate) mod answer;
+pub(crate) mod attr;
 pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod socket;
@@ -12,11 +13,19 @@ use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_h
 pub(crate) const ANONYMOUS: &str = "__set%d";
 
 /// nftables' number among netfilter's subsystems.
-const SUBSYSTEM: u16 = 10;
+pub(crate) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-/// Bytes before the attributes: netlink's and netfilter's headers.
-pub(crate) const HEADERS: usize = 20;
+/// Bytes of netlink's own header.
+const NETLINK_HEADER: usize = 16;
+/// Where netlink's header holds a message's kind, flags and number.
+const KIND_AT: usize = 4;
+const FLAGS_AT: usize = 6;
+const SEQUENCE_AT: usize = 8;
+/// Bytes of netfilter's header, which follows netlink's: family, version, resource.
+const NETFILTER_HEADER: usize = 4;
+/// Bytes before the attributes of a message.
+pub(crate) const HEADERS: usize = NETLINK_HEADER + NETFILTER_HEADER;
 /// Elements in one message stay below the 64 KiB that an attribute can hold.
 const FULL: usize = 60_000;
 
@@ -87,7 +96,7 @@ impl Batch {
     /// Ends the transaction. Only the last message asks for an answer: the kernel sends it after all errors.
     pub(crate) fn end(&mut self) {
         self.close_elements();
-        if let Some(flags) = self.bytes.get_mut(self.last + 6..self.last + 8) {
+        if let Some(flags) = self.bytes.get_mut(self.last + FLAGS_AT..self.last + SEQUENCE_AT) {
             let value = u16::from_ne_bytes([flags[0], flags[1]]) | ACK;
             flags.copy_from_slice(&value.to_ne_bytes());
         }
@@ -102,7 +111,7 @@ impl Batch {
     /// The number of the last message that is not the end marker, once there is one.
     pub(crate) fn last_sequence(&self) -> u32 {
         self.bytes
-            .get(self.last + 8..self.last + 12)
+            .get(self.last + SEQUENCE_AT..self.last + SEQUENCE_AT + 4)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(self.sequence, u32::from_ne_bytes)
     }
@@ -148,18 +157,18 @@ impl Batch {
                     0
                 },
             );
-            text(&mut self.bytes, 1, crate::TABLE);
-            text(&mut self.bytes, 2, set);
-            let list = push_nested_header(&mut self.bytes, 3);
+            text(&mut self.bytes, attr::elements::TABLE, crate::TABLE);
+            text(&mut self.bytes, attr::elements::SET, set);
+            let list = push_nested_header(&mut self.bytes, attr::elements::ELEMENTS);
             self.elements = Some(Elements { command, set, list });
         }
-        nested(&mut self.bytes, 1, attributes);
+        nested(&mut self.bytes, attr::LIST_ELEM, attributes);
         self.sequence.wrapping_sub(1)
     }
 
     /// Writes one more element into the message of the element before: the two stand or fall together.
     pub(crate) fn joined_element(&mut self, attributes: impl FnOnce(&mut Vec<u8>)) {
-        nested(&mut self.bytes, 1, attributes);
+        nested(&mut self.bytes, attr::LIST_ELEM, attributes);
     }
 
     fn close_elements(&mut self) {
@@ -215,7 +224,8 @@ pub(crate) fn request(
 }
 
 fn header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, nfproto: u8, resource: u16) {
-    let length = 20_u32; // right for control messages; close() corrects the others
+    // Right for control messages; close() corrects the others.
+    let length = u32::try_from(HEADERS).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
@@ -256,6 +266,16 @@ pub(crate) fn text(bytes: &mut Vec<u8>, kind: u16, value: &str) {
 /// Writes an attribute that holds a number in network order.
 pub(crate) fn number(bytes: &mut Vec<u8>, kind: u16, value: u32) {
     self::value(bytes, kind, &value.to_be_bytes());
+}
+
+/// The attributes of a message that came without netlink's header.
+pub(crate) fn message_attributes(body: &[u8]) -> &[u8] {
+    body.get(NETFILTER_HEADER..).unwrap_or_default()
+}
+
+/// The family of such a message.
+pub(crate) fn message_nfproto(body: &[u8]) -> u8 {
+    body.first().copied().unwrap_or_default()
 }
 
 /// The attributes of a message or of an attribute, by kind; ends at the first that is not whole.

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wire::{Batch, HEADERS, attribute, attributes};
+use crate::elements::element::RANGE_END;
+use crate::elements::sets::INTERVAL;
+use crate::wire::{ANONYMOUS, Batch, Command, HEADERS, SUBSYSTEM, attr, attribute, attributes};
 
-const NEW_CHAIN: u16 = 3;
-const DEL_CHAIN: u16 = 5;
-const NEW_RULE: u16 = 6;
-const DEL_RULE: u16 = 8;
-const NEW_SET: u16 = 9;
-const NEW_ELEMENT: u16 = 12;
-const DEL_ELEMENT: u16 = 14;
+const NEW_CHAIN: u16 = Command::NewChain as u16;
+const DEL_CHAIN: u16 = Command::DelChain as u16;
+const NEW_RULE: u16 = Command::NewRule as u16;
+const DEL_RULE: u16 = Command::DelRule as u16;
+const NEW_SET: u16 = Command::NewSet as u16;
+const NEW_ELEMENT: u16 = Command::NewSetElem as u16;
+const DEL_ELEMENT: u16 = Command::DelSetElem as u16;
 
 /// A name or a key.
 pub(super) type Bytes = Vec<u8>;
@@ -48,15 +50,18 @@ pub(super) fn text(bytes: &[u8], kind: u16) -> Bytes {
 
 pub(super) fn data(bytes: &[u8], kind: u16) -> Bytes {
     attribute(bytes, kind)
-        .and_then(|data| attribute(data, 1))
+        .and_then(|data| attribute(data, attr::data::VALUE))
         .unwrap_or_default()
         .to_vec()
 }
 
 /// The chain that a verdict's data jumps to, and the verdict's code.
 pub(super) fn verdict(data: &[u8]) -> Option<(i32, Bytes)> {
-    let verdict = attribute(data, 2)?;
-    Some((number(verdict, 1)?.cast_signed(), text(verdict, 2)))
+    let verdict = attribute(data, attr::data::VERDICT)?;
+    Some((
+        number(verdict, attr::verdict::CODE)?.cast_signed(),
+        text(verdict, attr::verdict::CHAIN),
+    ))
 }
 
 impl Image {
@@ -66,7 +71,7 @@ impl Image {
         while let Some(head) = rest.get(..HEADERS) {
             let length = u32::from_ne_bytes(head[..4].try_into().unwrap()) as usize;
             let kind = u16::from_ne_bytes(head[4..6].try_into().unwrap());
-            if kind >> 8 == 10 {
+            if kind >> 8 == SUBSYSTEM {
                 self.message(kind & 0xff, &rest[HEADERS..length]);
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -75,49 +80,51 @@ impl Image {
 
     fn message(&mut self, kind: u16, body: &[u8]) {
         match kind {
-            NEW_CHAIN => drop(self.chains.entry(text(body, 3)).or_default()),
-            DEL_CHAIN => drop(self.chains.remove(&text(body, 3))),
-            DEL_RULE => self.chains.entry(text(body, 2)).or_default().clear(),
+            NEW_CHAIN => drop(self.chains.entry(text(body, attr::chain::NAME)).or_default()),
+            DEL_CHAIN => drop(self.chains.remove(&text(body, attr::chain::NAME))),
+            DEL_RULE => self.chains.entry(text(body, attr::rule::CHAIN)).or_default().clear(),
             NEW_RULE => {
-                let list = attribute(body, 4).unwrap();
+                let list = attribute(body, attr::rule::EXPRESSIONS).unwrap();
                 let expressions = attributes(list).map(|(_, expression)| {
-                    let mut data = attribute(expression, 2).unwrap_or_default().to_vec();
+                    let mut data = attribute(expression, attr::expr::DATA).unwrap_or_default().to_vec();
                     // Lookups in the transaction's last anonymous set are to find it under its own name.
-                    if text(expression, 1) == b"lookup" && text(&data, 1) == b"__set%d" {
+                    if text(expression, attr::expr::NAME) == b"lookup"
+                        && text(&data, attr::lookup::SET) == ANONYMOUS.as_bytes()
+                    {
                         data = [anonymous_name(self.anonymous), after_name(&data)].concat();
                     }
-                    (text(expression, 1), data)
+                    (text(expression, attr::expr::NAME), data)
                 });
                 let rule = Rule(expressions.collect());
-                self.chains.get_mut(&text(body, 2)).unwrap().push(rule);
+                self.chains.get_mut(&text(body, attr::rule::CHAIN)).unwrap().push(rule);
             }
             NEW_SET => {
-                const INTERVAL: u32 = 4;
-                let mut name = text(body, 2);
-                if name == b"__set%d" {
+                let mut name = text(body, attr::set::NAME);
+                if name == ANONYMOUS.as_bytes() {
                     self.anonymous += 1;
                     name = format!("__set{}", self.anonymous).into_bytes();
                 }
-                if number(body, 3).unwrap_or_default() & INTERVAL != 0 {
+                if number(body, attr::set::FLAGS).unwrap_or_default() & INTERVAL != 0 {
                     self.intervals.insert(name.clone());
                 }
                 self.sets.entry(name).or_default();
             }
             NEW_ELEMENT | DEL_ELEMENT => {
-                let mut name = text(body, 2);
-                if name == b"__set%d" {
+                let mut name = text(body, attr::elements::SET);
+                if name == ANONYMOUS.as_bytes() {
                     name = format!("__set{}", self.anonymous).into_bytes();
                 }
                 let set = self.sets.get_mut(&name).unwrap();
-                for (_, element) in attributes(attribute(body, 3).unwrap_or_default()) {
-                    let range_end = number(element, 3).is_some_and(|flags| flags & 1 != 0);
+                for (_, element) in attributes(attribute(body, attr::elements::ELEMENTS).unwrap_or_default()) {
+                    let range_end = number(element, attr::element::FLAGS).is_some_and(|flags| flags & RANGE_END != 0);
                     // A range's end may stand where the next one begins.
-                    let key = [data(element, 1), vec![u8::from(!range_end)]].concat();
+                    let key = [data(element, attr::element::KEY), vec![u8::from(!range_end)]].concat();
                     if kind == NEW_ELEMENT {
-                        let last = attribute(element, 10).map(|_| data(element, 10));
-                        let value = attribute(element, 2).unwrap_or_default();
+                        let last =
+                            attribute(element, attr::element::KEY_END).map(|_| data(element, attr::element::KEY_END));
+                        let value = attribute(element, attr::element::DATA).unwrap_or_default();
                         let verdict = verdict(value);
-                        let value = data(element, 2);
+                        let value = data(element, attr::element::DATA);
                         let new = Element {
                             value,
                             verdict,
@@ -155,7 +162,7 @@ impl Image {
 pub(super) fn anonymous_name(number: u32) -> Bytes {
     let name = format!("__set{number}\0").into_bytes();
     let mut bytes = u16::try_from(name.len() + 4).unwrap().to_ne_bytes().to_vec();
-    bytes.extend_from_slice(&1_u16.to_ne_bytes());
+    bytes.extend_from_slice(&attr::lookup::SET.to_ne_bytes());
     bytes.extend_from_slice(&name);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
