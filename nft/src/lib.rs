@@ -15,13 +15,15 @@ mod wire;
 
 pub use elements::sets::REMEMBERED_MOST;
 pub use table::adopt::OpenError;
-pub use table::affinity::{UnreadError, unremembered};
+pub use table::affinity::{CounterError, unremembered};
+pub use table::error::TableError;
 pub use table::forward::{ForwardError, forward_drops};
 pub use table::kernel::Kernel;
 pub use table::lock::{LockError, NodeLock};
 pub use table::remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
-pub use table::session::TidyError;
-pub use wire::socket::Buffers;
+pub use wire::answer::RefusedError;
+pub use wire::outcome::{LostError, TransactionError};
+pub use wire::socket::{Buffers, ListError};
 
 /// The name of both tables.
 const TABLE: &str = "tandem";

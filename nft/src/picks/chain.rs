@@ -59,16 +59,25 @@ impl fmt::Display for Chain {
     }
 }
 
+/// Text that names no chain that is made on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("names no chain that is made on demand")]
+pub(crate) struct NoChain;
+
 /// Reads exactly what [`fmt::Display`] writes.
 impl FromStr for Chain {
-    type Err = ();
+    type Err = NoChain;
 
-    fn from_str(name: &str) -> Result<Self, ()> {
-        let (kind, rest) = name.split_once('-').ok_or(())?;
-        let seconds = |text: &str| text.strip_suffix('s').and_then(|digits| digits.parse().ok()).ok_or(());
+    fn from_str(name: &str) -> Result<Self, NoChain> {
+        let (kind, rest) = name.split_once('-').ok_or(NoChain)?;
+        let seconds = |text: &str| {
+            text.strip_suffix('s')
+                .and_then(|digits| digits.parse().ok())
+                .ok_or(NoChain)
+        };
         let chain = match kind {
             "pick" => Self::Pick {
-                count: rest.parse().map_err(|_| ())?,
+                count: rest.parse().map_err(|_| NoChain)?,
             },
             "recall" => Self::Recall {
                 seconds: seconds(rest)?,
@@ -77,15 +86,19 @@ impl FromStr for Chain {
                 seconds: seconds(rest)?,
             },
             "stick" => {
-                let (count, rest) = rest.split_once('-').ok_or(())?;
+                let (count, rest) = rest.split_once('-').ok_or(NoChain)?;
                 Self::Stick {
-                    count: count.parse().map_err(|_| ())?,
+                    count: count.parse().map_err(|_| NoChain)?,
                     seconds: seconds(rest)?,
                 }
             }
-            _ => return Err(()),
+            _ => return Err(NoChain),
         };
-        if chain.to_string() == name { Ok(chain) } else { Err(()) }
+        if chain.to_string() == name {
+            Ok(chain)
+        } else {
+            Err(NoChain)
+        }
     }
 }
 
@@ -118,7 +131,7 @@ mod tests {
             "",
             "-",
         ] {
-            assert_eq!(name.parse::<Chain>(), Err(()), "{name}");
+            assert_eq!(name.parse::<Chain>(), Err(NoChain), "{name}");
         }
     }
 }

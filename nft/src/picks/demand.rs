@@ -40,7 +40,8 @@ struct Use {
 }
 
 /// All numbers are in use: there are too many different numbers of endpoints (and affinity timeouts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every number for a way to pick an endpoint is in use")]
 pub(crate) struct UsedUp;
 
 impl Demand {

@@ -2,6 +2,7 @@
 //! without rules. Called by `Kernel` at a start and after somebody else changed the table.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
@@ -18,11 +19,12 @@ use crate::picks::chain::Chain;
 use crate::picks::demand::{self, Number};
 use crate::rules::fixed::{self, Fixed};
 use crate::rules::{self, STAND_IN, demanded};
-use crate::table::listing::{self, ChainFacts, OWNER, PERSIST, TableFacts, words};
+use crate::table::error::TableError;
+use crate::table::listing::{self, ChainFacts, OWNER, PERSIST, TableFacts};
 use crate::table::session::Session;
-use crate::wire::answer::reason;
+use crate::wire::answer::RefusedError;
+use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::socket::Outcome;
 use crate::wire::{Batch, CREATE, Command, attr, text};
 
 const COMMENT: &str = "Kubernetes Services, programmed by tandem";
@@ -32,7 +34,7 @@ const COMMENT: &str = "Kubernetes Services, programmed by tandem";
 pub enum OpenError {
     /// The netlink socket could not be opened.
     #[error("opening a netlink socket for nftables: {0}")]
-    Socket(std::io::Error),
+    Socket(#[source] io::Error),
     /// Another program owns the table.
     #[error("table {table} belongs to another program: {owner}")]
     Owned {
@@ -42,8 +44,8 @@ pub enum OpenError {
         owner: String,
     },
     /// Making or taking over the table failed; it is as it was.
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(#[from] TableError),
 }
 
 /// What is there before the table is opened.
@@ -76,21 +78,22 @@ pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenErr
         Ok(()) => Ownership::Shared(WhyShared::MadeWithoutOwner),
         Err(refused) if owned => match attempt(session, &before, there.unwrap_or_default() & PERSIST)? {
             Ok(()) => Ownership::Shared(WhyShared::OldKernel(refused.to_string())),
-            Err(refused) => return Err(failed(family, &refused.to_string())),
+            Err(source) => return Err(refused_flags(family, source)),
         },
-        Err(refused) => return Err(failed(family, &refused.to_string())),
+        Err(source) => return Err(refused_flags(family, source)),
     };
-    session.count_chains().map_err(OpenError::Failed)?;
+    session.count_chains()?;
     Ok(there.is_none())
 }
 
-fn failed(family: IpFamily, reason: &str) -> OpenError {
-    OpenError::Failed(format!("making table {} {TABLE}: {reason}", numbers(family).name))
+fn refused_flags(family: IpFamily, source: io::Error) -> OpenError {
+    let family = numbers(family).name;
+    OpenError::Failed(TableError::MakeWithFlags { family, source })
 }
 
 /// Looks at what is there.
 fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
-    let unread = |error| OpenError::Failed(words(F::FAMILY, &error));
+    let unread = |error| TableError::reading(F::FAMILY, error);
     let name = numbers(F::FAMILY).name;
     let Some(facts) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
         return Ok(Before {
@@ -140,7 +143,7 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
     };
     tracing::warn!(
         table = name,
-        because = stranger,
+        because = stranger.to_string(),
         "making the table anew; its rows are carried over"
     );
     let ways = demand::ways(&picks);
@@ -166,12 +169,12 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
 fn demanded(
     chains: &HashMap<String, ChainFacts>,
     picks: &HashMap<Number, String>,
-) -> Result<HashMap<Chain, Option<Number>>, String> {
+) -> Result<HashMap<Chain, Option<Number>>, Stranger> {
     if demand::ways(picks).len() != picks.len() || picks.keys().any(|number| *number == 0 || *number > PICK_BITS) {
-        return Err("map picks holds elements that no tandem wrote".to_owned());
+        return Err(Stranger::Elements);
     }
     if picks.values().collect::<HashSet<_>>().len() < picks.len() {
-        return Err("map picks leads to one chain by two numbers".to_owned());
+        return Err(Stranger::TwoNumbers);
     }
     let mut demanded = HashMap::new();
     for (name, chain) in chains
@@ -183,7 +186,7 @@ fn demanded(
             .find(|(_, there)| *there == name)
             .map(|(number, _)| *number);
         if chain.pick().is_some() && number.is_none() {
-            return Err(format!("no number leads to chain {name}"));
+            return Err(Stranger::NoNumber(name.clone()));
         }
         for target in chain.targets() {
             demanded.entry(target).or_default();
@@ -192,19 +195,38 @@ fn demanded(
     }
     for (number, name) in demand::ALWAYS {
         if picks.get(&number).is_some_and(|there| there != name) {
-            return Err(format!("number {number} does not lead to chain {name}"));
+            return Err(Stranger::OtherChain { number, name });
         }
     }
     Ok(demanded)
 }
 
 /// Something in the table that the rules cannot live with.
-fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<String, ChainFacts>) -> Option<String> {
+#[derive(Debug, thiserror::Error)]
+enum Stranger {
+    #[error("set {0} has another layout")]
+    Layout(String),
+    #[error("set {0} is unknown")]
+    Set(String),
+    #[error("chain {0} is unknown or has another hook")]
+    Chain(String),
+    #[error("map picks holds elements that no tandem wrote")]
+    Elements,
+    #[error("map picks leads to one chain by two numbers")]
+    TwoNumbers,
+    #[error("no number leads to chain {0}")]
+    NoNumber(String),
+    #[error("number {number} does not lead to chain {name}")]
+    OtherChain { number: Number, name: &'static str },
+}
+
+/// The first of them among sets and chains, if there is one.
+fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<String, ChainFacts>) -> Option<Stranger> {
     for (name, shape) in sets {
         match Set::ALL.into_iter().find(|set| set.name() == name) {
             Some(set) if fits(shape, &set.layout().shape(family)) => {}
-            Some(_) => return Some(format!("set {name} has another layout")),
-            None => return Some(format!("set {name} is unknown")),
+            Some(_) => return Some(Stranger::Layout(name.clone())),
+            None => return Some(Stranger::Set(name.clone())),
         }
     }
     for (name, chain) in chains {
@@ -219,7 +241,7 @@ fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<St
             None => !chain.hooked && name.parse::<Chain>().is_ok(),
         };
         if !known {
-            return Some(format!("chain {name} is unknown or has another hook"));
+            return Some(Stranger::Chain(name.clone()));
         }
     }
     None
@@ -236,7 +258,11 @@ fn attempt<F: Family>(
     session: &mut Session<F>,
     before: &Before<F>,
     flags: u32,
-) -> Result<Result<(), std::io::Error>, OpenError> {
+) -> Result<Result<(), io::Error>, OpenError> {
+    let failed = |source| {
+        let family = numbers(F::FAMILY).name;
+        OpenError::Failed(TableError::Make { family, source })
+    };
     let first = session.begin();
     let table_message = encode(session, before, flags);
     match session.commit(first) {
@@ -246,12 +272,12 @@ fn attempt<F: Family>(
                 refusal.sequence == table_message && matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP)
             });
             match about_flags {
-                Some(refusal) => Ok(Err(std::io::Error::from_raw_os_error(refusal.errno))),
-                None => Err(failed(F::FAMILY, &reason(refusals.first()))),
+                Some(refusal) => Ok(Err(io::Error::from_raw_os_error(refusal.errno))),
+                None => Err(failed(RefusedError::first(&refusals).into())),
             }
         }
-        Outcome::NotSent(error) => Err(failed(F::FAMILY, &error.to_string())),
-        Outcome::Lost(reason) => Err(failed(F::FAMILY, &reason)),
+        Outcome::NotSent(error) => Err(failed(TransactionError::NotSent(error))),
+        Outcome::Lost(error) => Err(failed(error.into())),
     }
 }
 

@@ -1,20 +1,29 @@
 //! How full the memory of clients is. For status; the way of a change never comes here.
 
+use std::io;
+
 use tandem_core::family::Family;
 
 use crate::rules::UNREMEMBERED;
-use crate::table::listing::{self, words};
+use crate::table::error::TableError;
+use crate::table::listing;
 use crate::wire::socket::{Buffers, Socket};
 
 /// Why the counter could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UnreadError(String);
+pub enum CounterError {
+    /// The netlink socket could not be opened.
+    #[error("opening a netlink socket for nftables: {0}")]
+    Socket(#[source] io::Error),
+    /// Reading failed.
+    #[error(transparent)]
+    Read(#[from] TableError),
+}
 
 /// How many new connections had a client that could not be remembered because the map was full; none where there is no
 /// table.
-pub fn unremembered<F: Family>() -> Result<Option<u64>, UnreadError> {
-    let mut socket = Socket::with(Buffers::SMALL)
-        .map_err(|error| UnreadError(format!("opening a netlink socket for nftables: {error}")))?;
-    listing::counter(&mut socket, F::FAMILY, UNREMEMBERED).map_err(|error| UnreadError(words(F::FAMILY, &error)))
+pub fn unremembered<F: Family>() -> Result<Option<u64>, CounterError> {
+    let mut socket = Socket::with(Buffers::SMALL).map_err(CounterError::Socket)?;
+    let count = listing::counter(&mut socket, F::FAMILY, UNREMEMBERED);
+    Ok(count.map_err(|error| TableError::reading(F::FAMILY, error))?)
 }

@@ -6,11 +6,12 @@ use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};
 use tandem_core::row::Row;
 
 use crate::family::numbers;
+use crate::table::error::TableError;
 use crate::table::listing;
 use crate::table::session::Session;
-use crate::wire::answer::{Refusal, reason};
+use crate::wire::answer::{Refusal, RefusedError};
+use crate::wire::outcome::Outcome;
 use crate::wire::owner;
-use crate::wire::socket::Outcome;
 
 /// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
 /// possible after all.
@@ -20,11 +21,11 @@ pub(crate) fn explain<F: Family>(
     first: u32,
     refusals: &[Refusal],
 ) -> Result<(), ApplyError<F>> {
-    if let Some(reason) = table_trouble(session, refusals) {
-        return Err(ApplyError::Failed(reason.into()));
+    if let Some(error) = table_trouble(session, refusals) {
+        return Err(ApplyError::Failed(error.into()));
     }
     if !is_about_rows(session, first, refusals) {
-        return Err(failed::<F>(refusals.first()));
+        return Err(failed::<F>(refusals));
     }
     // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each
     // row.
@@ -40,11 +41,11 @@ pub(crate) fn explain<F: Family>(
         Outcome::Refused(refusals) if is_about_rows(session, first, &refusals) => {
             Err(rejected(session, delta, &refusals))
         }
-        Outcome::Refused(refusals) => Err(failed::<F>(refusals.first())),
+        Outcome::Refused(refusals) => Err(failed::<F>(&refusals)),
         // One message for each row takes more room than the change itself did.
         Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(session, delta, refusals),
         Outcome::NotSent(error) => Err(ApplyError::Failed(error.into())),
-        Outcome::Lost(reason) => Err(ApplyError::Unknown(reason.into())),
+        Outcome::Lost(error) => Err(ApplyError::Unknown(error.into())),
     }
 }
 
@@ -55,27 +56,21 @@ fn roughly<F: Family>(session: &mut Session<F>, delta: &Delta<F>, refusals: &[Re
 }
 
 /// A reason that lies in the table or in this process, if it is one.
-fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<String> {
-    let name = numbers(F::FAMILY).name;
+fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<TableError> {
+    let family = numbers(F::FAMILY).name;
     let has = |errno| refusals.iter().any(|refusal| refusal.errno == errno);
     let port = session.socket.port();
     match listing::table(&mut session.socket, F::FAMILY) {
-        Ok(None) => return Some(listing::gone(F::FAMILY)),
+        Ok(None) => return Some(TableError::Gone { family }),
         Ok(Some(facts)) if has(libc::EPERM) && facts.owner != 0 && facts.owner != port => {
-            return Some(format!(
-                "table {name} {} belongs to another program: {}",
-                crate::TABLE,
-                owner::port(facts.owner)
-            ));
+            let owner = owner::port(facts.owner);
+            return Some(TableError::Owned { family, owner });
         }
         Ok(Some(_)) => {}
-        Err(error) => return Some(listing::words(F::FAMILY, &error)),
+        Err(error) => return Some(TableError::reading(F::FAMILY, error)),
     }
     if has(libc::EPERM) {
-        return Some(format!(
-            "table {name} {}: not permitted (CAP_NET_ADMIN is missing)",
-            crate::TABLE
-        ));
+        return Some(TableError::NotPermitted { family });
     }
     if has(libc::ENOENT)
         && let Ok(sets) = listing::sets(&mut session.socket, F::FAMILY)
@@ -83,7 +78,7 @@ fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> O
             .iter()
             .any(|set| !sets.contains_key(set.name()))
     {
-        return Some(listing::gone(F::FAMILY));
+        return Some(TableError::Gone { family });
     }
     None
 }
@@ -102,9 +97,9 @@ fn is_about_rows<F: Family>(session: &Session<F>, first: u32, refusals: &[Refusa
     })
 }
 
-fn failed<F: Family>(refusal: Option<&Refusal>) -> ApplyError<F> {
-    let (table, reason) = (numbers(F::FAMILY).name, reason(refusal));
-    ApplyError::Failed(format!("table {table} {}: {reason}", crate::TABLE).into())
+fn failed<F: Family>(refusals: &[Refusal]) -> ApplyError<F> {
+    let (family, source) = (numbers(F::FAMILY).name, RefusedError::first(refusals));
+    ApplyError::Failed(TableError::Change { family, source }.into())
 }
 
 fn rejected<F: Family>(session: &Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
@@ -128,7 +123,7 @@ fn rejected<F: Family>(session: &Session<F>, delta: &Delta<F>, refusals: &[Refus
         }
     }
     if rejections.is_empty() {
-        failed::<F>(refusals.first())
+        failed::<F>(refusals)
     } else {
         ApplyError::Rejected(rejections)
     }
@@ -141,7 +136,7 @@ fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> Reason
         (libc::EEXIST | libc::ENOTEMPTY, true) => taken(row),
         (libc::ENOENT, false) => Reason::NotThere,
         (libc::ENFILE, true) => Reason::Full,
-        _ => Reason::Other(reason(Some(refusal))),
+        _ => Reason::Other(RefusedError::from(refusal).to_string()),
     }
 }
 

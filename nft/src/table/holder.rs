@@ -23,7 +23,8 @@ pub(crate) struct Holder {
 }
 
 /// Text that names no holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("names no holder of the lock")]
 pub(crate) struct NoHolder;
 
 impl Holder {

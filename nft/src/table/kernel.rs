@@ -12,11 +12,13 @@ use tandem_core::row::{Pick, Row};
 
 use crate::family::numbers;
 use crate::table::adopt::{self, OpenError};
+use crate::table::error::{ChangeError, TableError};
 use crate::table::explain;
 use crate::table::parts;
 use crate::table::rivals::{self, Seen};
-use crate::table::session::{Session, TidyError};
-use crate::wire::socket::{Buffers, Outcome};
+use crate::table::session::Session;
+use crate::wire::outcome::Outcome;
+use crate::wire::socket::Buffers;
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
@@ -57,22 +59,23 @@ impl<F: Family> Kernel<F> {
     pub fn repair(&mut self) -> Result<(), OpenError> {
         if adopt::adopt(&mut self.session)? {
             // Registered just now, and so before all others.
-            return rivals::note(&mut self.session, &mut self.seen).map_err(OpenError::Failed);
+            return Ok(rivals::note(&mut self.session, &mut self.seen)?);
         }
         // Whoever came while nobody ran is a rival that was never seen.
-        self.keep_first().map_err(OpenError::Failed).map(drop)
+        self.keep_first()?;
+        Ok(())
     }
 
     /// Looks whether another program's nat chain came before this table's, and if so puts these first again; tells whether
     /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel. An error says
     /// that the chains may be in between; where looking fails, nothing is wrong with them, and it is looked again next time.
-    pub fn keep_first(&mut self) -> Result<bool, String> {
+    pub fn keep_first(&mut self) -> Result<bool, TableError> {
         rivals::keep_first(&mut self.session, &mut self.seen)
     }
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
-    pub fn tidy(&mut self) -> Result<usize, TidyError> {
+    pub fn tidy(&mut self) -> Result<usize, TableError> {
         self.session.tidy()
     }
 }
@@ -138,12 +141,11 @@ impl<F: Family> Kernel<F> {
                 Ok(())
             }
             Outcome::Refused(refusals) => explain::explain(&mut self.session, delta, first, &refusals),
-            Outcome::NotSent(error) => {
-                let (rows, table) = (delta.len(), numbers(F::FAMILY).name);
-                let reason = format!("sending a change of {rows} rows to table {table}: {error}");
-                Err(ApplyError::Failed(reason.into()))
+            Outcome::NotSent(source) => {
+                let (rows, family) = (delta.len(), numbers(F::FAMILY).name);
+                Err(ApplyError::Failed(ChangeError::NotSent { rows, family, source }.into()))
             }
-            Outcome::Lost(reason) => Err(ApplyError::Unknown(reason.into())),
+            Outcome::Lost(error) => Err(ApplyError::Unknown(error.into())),
         }
     }
 
@@ -151,12 +153,10 @@ impl<F: Family> Kernel<F> {
     /// is not there.
     fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         let Some([first, second]) = parts::halves(delta) else {
-            return Err(ApplyError::Failed(
-                "one row does not fit into the socket's buffer".into(),
-            ));
+            return Err(ApplyError::Failed(ChangeError::RowTooLarge.into()));
         };
         self.apply(&first)?;
         self.apply(&second)
-            .map_err(|error| ApplyError::Unknown(format!("a part of the change was applied: {error}").into()))
+            .map_err(|error| ApplyError::Unknown(ChangeError::Partly(error.into()).into()))
     }
 }

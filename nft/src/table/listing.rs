@@ -2,7 +2,6 @@
 //! and to explain a refusal; never changes anything.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::time::Duration;
 
 use netlink_bindings::nftables::{
@@ -358,28 +357,4 @@ pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) ->
         std::thread::sleep(GROWING);
     }
     Err(ListError::Restless)
-}
-
-/// What a failed listing means for the table.
-pub(crate) fn words(family: IpFamily, error: &ListError) -> String {
-    let name = numbers(family).name;
-    match error {
-        ListError::Io(error) if error.raw_os_error() == Some(libc::ENOENT) => gone(family),
-        ListError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            format!(
-                "reading table {name} {}: not permitted (CAP_NET_ADMIN is missing)",
-                crate::TABLE
-            )
-        }
-        error => format!("reading table {name} {}: {error}", crate::TABLE),
-    }
-}
-
-/// Says that the table is not there any more.
-pub(crate) fn gone(family: IpFamily) -> String {
-    let name = numbers(family).name;
-    format!(
-        "table {name} {} is gone: another program deleted it or parts of it",
-        crate::TABLE
-    )
 }

@@ -6,14 +6,17 @@
 //! It persists where the kernel can (6.9), for the sake of nft 1.0.6: that ends its listings in JSON at a table that has
 //! exactly one flag.
 
+use std::io;
+
 use netlink_bindings::nftables::{PushTableAttrs, TableAttrs};
 
 use crate::elements::udata;
 use crate::family::IPV4;
 use crate::table::holder::Holder;
 use crate::table::listing::{OWNER, PERSIST};
+use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::socket::{Buffers, ListError, Outcome, Socket};
+use crate::wire::socket::{Buffers, ListError, Socket};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
 
 const NAME: &str = "tandem-node-lock";
@@ -37,9 +40,23 @@ pub enum LockError {
     /// A program that is no Tandem holds it.
     #[error("the node's lock, nftables table ip {NAME}, belongs to another program: {0}")]
     Taken(String),
-    /// The lock itself failed.
+    /// The netlink socket could not be opened.
     #[error("taking the node's lock, nftables table ip {NAME}: {0}")]
-    Failed(String),
+    Socket(#[source] io::Error),
+    /// This process may not change nftables.
+    #[error("taking the node's lock, nftables table ip {NAME}: not permitted (CAP_NET_ADMIN is missing)")]
+    NotPermitted,
+    /// The table could not be read.
+    #[error("taking the node's lock, nftables table ip {NAME}: {0}")]
+    Read(#[source] ListError),
+    /// The table could not be made.
+    #[error("taking the node's lock, nftables table ip {NAME}: {0}")]
+    Make(#[source] TransactionError),
+    /// Others take it and let it go faster than it can be read.
+    #[error(
+        "taking the node's lock, nftables table ip {NAME}: {ATTEMPTS} times it was there, and gone when it was looked at"
+    )]
+    Restless,
 }
 
 /// The table as it is there.
@@ -53,7 +70,7 @@ struct Facts {
 impl NodeLock {
     /// Takes the lock of this thread's network namespace.
     pub fn acquire() -> Result<Self, LockError> {
-        let mut socket = Socket::with(Buffers::SMALL).map_err(|error| LockError::Failed(error.to_string()))?;
+        let mut socket = Socket::with(Buffers::SMALL).map_err(LockError::Socket)?;
         let (mut leftover, mut flags) = (false, OWNER | PERSIST);
         for _ in 0..ATTEMPTS {
             let outcome = make(&mut socket, leftover, flags);
@@ -64,19 +81,20 @@ impl NodeLock {
                 flags = OWNER;
                 continue;
             }
-            match look(&mut socket).map_err(LockError::Failed)? {
+            match look(&mut socket)? {
                 Some(facts) if facts.owner == socket.port() => return Ok(Self { socket }),
                 Some(facts) if facts.owner != 0 => return Err(held(&facts)),
                 // A table without an owner is nobody's: whoever made it was killed, or it came from a file.
                 Some(_) => leftover = true,
                 // Whoever was in the way is gone.
                 None if in_the_way(&outcome) => leftover = false,
-                None => return Err(LockError::Failed(outcome.carried_out().err().unwrap_or_default())),
+                None => match outcome.carried_out() {
+                    Ok(()) => return Ok(Self { socket }),
+                    Err(error) => return Err(LockError::Make(error)),
+                },
             }
         }
-        Err(LockError::Failed(format!(
-            "{ATTEMPTS} times it was there, and gone when it was looked at"
-        )))
+        Err(LockError::Restless)
     }
 }
 
@@ -135,7 +153,7 @@ fn in_the_way(outcome: &Outcome) -> bool {
 }
 
 /// Looks at the table, if it is there.
-fn look(socket: &mut Socket) -> Result<Option<Facts>, String> {
+fn look(socket: &mut Socket) -> Result<Option<Facts>, LockError> {
     let found = socket.list(
         Command::GetTable,
         0,
@@ -160,10 +178,8 @@ fn look(socket: &mut Socket) -> Result<Option<Facts>, String> {
     match found {
         Ok(facts) => Ok(Some(facts)),
         Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::EPERM) => {
-            Err("not permitted (CAP_NET_ADMIN is missing)".to_owned())
-        }
-        Err(error) => Err(error.to_string()),
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::EPERM) => Err(LockError::NotPermitted),
+        Err(error) => Err(LockError::Read(error)),
     }
 }
 

@@ -1,14 +1,17 @@
 //! Removes a table for good: Tandem's own for `tandem run --cleanup`, and what kube-proxy left when Tandem took its place. A table whose owner is gone can be deleted by anyone, as the
 //! kernel takes the owner's mark off; one whose owner lives belongs to a running Tandem and is left alone.
 
+use std::io;
+
 use tandem_core::family::Family;
 
 use crate::TABLE;
 use crate::family::numbers;
-use crate::table::listing::{self, OWNER, words};
-use crate::wire::answer::reason;
+use crate::table::error::TableError;
+use crate::table::listing::{self, OWNER};
+use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::socket::{Outcome, Socket};
+use crate::wire::socket::Socket;
 use crate::wire::{Batch, Command, attr, text};
 
 /// Why a table was not removed; it is as it was.
@@ -16,7 +19,7 @@ use crate::wire::{Batch, Command, attr, text};
 pub enum RemoveError {
     /// The netlink socket could not be opened.
     #[error("opening a netlink socket for nftables: {0}")]
-    Socket(std::io::Error),
+    Socket(#[source] io::Error),
     /// A running program owns it.
     #[error("table {table} is not removed: it belongs to a running program, {owner}")]
     Owned {
@@ -25,13 +28,21 @@ pub enum RemoveError {
         /// The process, as far as its port id names it.
         owner: String,
     },
-    /// The kernel refused.
-    #[error("removing table {table}: {reason}")]
+    /// It could not be read.
+    #[error("removing table {table}: {source}")]
+    Read {
+        /// The table.
+        table: String,
+        /// Why.
+        source: TableError,
+    },
+    /// The kernel refused, or did not answer.
+    #[error("removing table {table}: {source}")]
     Failed {
         /// The table.
         table: String,
-        /// What it said.
-        reason: String,
+        /// Why.
+        source: TransactionError,
     },
 }
 
@@ -54,12 +65,11 @@ pub fn has_kube_services<F: Family>() -> bool {
 
 fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
     let table = format!("{} {name}", numbers(F::FAMILY).name);
-    let failed = |reason: String| RemoveError::Failed {
-        table: table.clone(),
-        reason,
-    };
     let mut socket = Socket::open().map_err(RemoveError::Socket)?;
-    let found = listing::table_named(&mut socket, F::FAMILY, name).map_err(|error| failed(words(F::FAMILY, &error)))?;
+    let found = listing::table_named(&mut socket, F::FAMILY, name).map_err(|error| RemoveError::Read {
+        table: table.clone(),
+        source: TableError::reading(F::FAMILY, error),
+    })?;
     let Some(facts) = found else {
         return Ok(false);
     };
@@ -72,16 +82,15 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
     batch.begin(numbers(F::FAMILY).nfproto, first);
     batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, name));
     batch.end();
-    match socket.transact(batch.bytes(), first, batch.last_sequence()) {
-        Outcome::Done => Ok(true),
+    let outcome = socket.transact(batch.bytes(), first, batch.last_sequence());
+    match &outcome {
         // Somebody else was quicker.
         Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::ENOENT) => Ok(false),
-        Outcome::Refused(refusals) => Err(failed(reason(refusals.first()))),
-        Outcome::NotSent(error) => Err(failed(error.to_string())),
         // Without the answer, only the table itself can tell.
-        Outcome::Lost(reason) => match listing::table_named(&mut socket, F::FAMILY, name) {
-            Ok(None) => Ok(true),
-            Ok(Some(_)) | Err(_) => Err(failed(reason)),
+        Outcome::Lost(_) if matches!(listing::table_named(&mut socket, F::FAMILY, name), Ok(None)) => Ok(true),
+        _ => match outcome.carried_out() {
+            Ok(()) => Ok(true),
+            Err(source) => Err(RemoveError::Failed { table, source }),
         },
     }
 }

@@ -14,7 +14,8 @@ use tandem_core::family::{Family, IpFamily};
 use crate::family::numbers;
 use crate::rules;
 use crate::rules::fixed::{Fixed, encode_fixed};
-use crate::table::listing::{self, Rival, words};
+use crate::table::error::TableError;
+use crate::table::listing::{self, Rival};
 use crate::table::session::{self, Session};
 use crate::wire::Batch;
 
@@ -32,12 +33,12 @@ pub(crate) struct Seen {
 
 /// Looks whether another program's nat chain came before this table's, and if so puts these first again; tells whether it
 /// did.
-pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, seen: &mut Seen) -> Result<bool, String> {
+pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, seen: &mut Seen) -> Result<bool, TableError> {
     let now = match look(session, seen) {
         Ok(now) => now,
-        Err(reason) => {
+        Err(error) => {
             if !std::mem::replace(&mut seen.failed, true) {
-                tracing::warn!("{reason}; whether others are asked first is not known");
+                tracing::warn!("{error}; whether others are asked first is not known");
             }
             return Ok(false);
         }
@@ -50,8 +51,8 @@ pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, seen: &mut Seen) -
     Ok(came)
 }
 
-fn look<F: Family>(session: &mut Session<F>, seen: &Seen) -> Result<Seen, String> {
-    let unread = |error| words(F::FAMILY, &error);
+fn look<F: Family>(session: &mut Session<F>, seen: &Seen) -> Result<Seen, TableError> {
+    let unread = |error| TableError::reading(F::FAMILY, error);
     let generation = listing::generation(&mut session.socket).map_err(unread)?;
     let at = (generation, session::transactions());
     let undisturbed = seen
@@ -71,15 +72,16 @@ fn look<F: Family>(session: &mut Session<F>, seen: &Seen) -> Result<Seen, String
 }
 
 /// Notes the rivals that are there; to be called when this table's chains were just registered.
-pub(crate) fn note<F: Family>(session: &mut Session<F>, seen: &mut Seen) -> Result<(), String> {
-    seen.rivals = listing::rivals(&mut session.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
+pub(crate) fn note<F: Family>(session: &mut Session<F>, seen: &mut Seen) -> Result<(), TableError> {
+    seen.rivals =
+        listing::rivals(&mut session.socket, F::FAMILY).map_err(|error| TableError::reading(F::FAMILY, error))?;
     (seen.legacy, seen.at) = (legacy_nat(F::FAMILY), None);
     Ok(())
 }
 
 /// Registers the nat chains anew. A chain that goes and one that comes cannot be changed for a packet in between: while
 /// they change, stand-ins with the same rules translate.
-fn lead<F: Family>(session: &mut Session<F>) -> Result<(), String> {
+fn lead<F: Family>(session: &mut Session<F>) -> Result<(), TableError> {
     let settings = session.settings;
     transaction(session, |batch| {
         for (chain, hook) in Fixed::of_nat() {
@@ -103,15 +105,16 @@ fn lead<F: Family>(session: &mut Session<F>) -> Result<(), String> {
     })
 }
 
-fn transaction<F: Family>(session: &mut Session<F>, write: impl FnOnce(&mut Batch)) -> Result<(), String> {
+fn transaction<F: Family>(session: &mut Session<F>, write: impl FnOnce(&mut Batch)) -> Result<(), TableError> {
     let first = session.begin();
     write(&mut session.batch);
-    session.commit(first).carried_out().map_err(|reason| {
-        format!(
-            "putting the nat chains of table {} first: {reason}",
-            numbers(F::FAMILY).name
-        )
-    })
+    session
+        .commit(first)
+        .carried_out()
+        .map_err(|source| TableError::PutFirst {
+            family: numbers(F::FAMILY).name,
+            source,
+        })
 }
 
 /// Whether the old iptables has a nat table here; one that goes never comes back in this namespace without a line here.

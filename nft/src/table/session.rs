@@ -17,10 +17,12 @@ use crate::family::numbers;
 use crate::picks::demand::{self, Demand, Number, Ways};
 use crate::rules;
 use crate::table::change;
-use crate::table::listing::{self, words};
+use crate::table::error::TableError;
+use crate::table::listing;
 use crate::wire::Batch;
-use crate::wire::answer::reason;
-use crate::wire::socket::{Buffers, Outcome, Socket};
+use crate::wire::answer::RefusedError;
+use crate::wire::outcome::{Outcome, TransactionError};
+use crate::wire::socket::{Buffers, ListError, Socket};
 
 thread_local! {
     /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
@@ -53,14 +55,6 @@ pub(crate) struct Session<F: Family> {
     family: PhantomData<F>,
 }
 
-/// Why unused chains were not removed. Nothing depends on it: they do no harm.
-#[derive(Debug, thiserror::Error)]
-#[error("removing unused chains of table {table}: {reason}")]
-pub struct TidyError {
-    table: &'static str,
-    reason: String,
-}
-
 impl<F: Family> Session<F> {
     /// One whose table is not open yet.
     pub(crate) fn new(settings: RuleSettings, buffers: Buffers) -> io::Result<Self> {
@@ -78,7 +72,7 @@ impl<F: Family> Session<F> {
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
-    pub(crate) fn tidy(&mut self) -> Result<usize, TidyError> {
+    pub(crate) fn tidy(&mut self) -> Result<usize, TableError> {
         let mut unused = self.demand.unused();
         // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
         while !unused.is_empty() {
@@ -102,16 +96,16 @@ impl<F: Family> Session<F> {
                         refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
                     });
                     if unused.len() == before {
-                        return Err(Self::untidy(reason(refusals.first())));
+                        return Err(Self::untidy(RefusedError::first(&refusals).into()));
                     }
                 }
                 Outcome::Refused(refusals) => {
-                    return Err(Self::untidy(reason(refusals.first())));
+                    return Err(Self::untidy(RefusedError::first(&refusals).into()));
                 }
-                Outcome::NotSent(error) => return Err(Self::untidy(error.to_string())),
-                Outcome::Lost(reason) => {
+                Outcome::NotSent(error) => return Err(Self::untidy(TransactionError::NotSent(error))),
+                Outcome::Lost(error) => {
                     let _ = self.count_chains();
-                    return Err(Self::untidy(reason));
+                    return Err(Self::untidy(error.into()));
                 }
             }
         }
@@ -121,11 +115,9 @@ impl<F: Family> Session<F> {
         Ok(unused.len())
     }
 
-    fn untidy(reason: String) -> TidyError {
-        TidyError {
-            table: numbers(F::FAMILY).name,
-            reason,
-        }
+    fn untidy(source: TransactionError) -> TableError {
+        let family = numbers(F::FAMILY).name;
+        TableError::RemoveUnused { family, source }
     }
 
     /// Starts a transaction; returns the number of its first message.
@@ -149,23 +141,25 @@ impl<F: Family> Session<F> {
     }
 
     /// Counts anew which chains are there and used.
-    pub(crate) fn count_chains(&mut self) -> Result<(), String> {
+    pub(crate) fn count_chains(&mut self) -> Result<(), TableError> {
         let ways = self.numbered_ways()?;
-        let services =
-            listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(|error| words(F::FAMILY, &error))?;
+        let services = listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(Self::unread)?;
         self.count_chains_with(&services.rows)
     }
 
+    fn unread(error: ListError) -> TableError {
+        TableError::reading(F::FAMILY, error)
+    }
+
     /// What the numbers that services hold lead to.
-    fn numbered_ways(&mut self) -> Result<Ways, String> {
-        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(|error| words(F::FAMILY, &error))?;
+    fn numbered_ways(&mut self) -> Result<Ways, TableError> {
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
         Ok(demand::ways(&picks))
     }
 
-    fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), String> {
-        let unread = |error| words(F::FAMILY, &error);
-        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(unread)?;
-        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(unread)?;
+    fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), TableError> {
+        let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
+        let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
         let numbers: HashMap<&str, Number> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
         let chains = chains
             .keys()
@@ -175,12 +169,12 @@ impl<F: Family> Session<F> {
     }
 
     /// Reads everything, and removes what is no row of ours.
-    pub(crate) fn read_all(&mut self) -> Result<Vec<Row<F>>, String> {
+    pub(crate) fn read_all(&mut self) -> Result<Vec<Row<F>>, TableError> {
         let ways = self.numbered_ways()?;
         let mut all = Vec::new();
         for set in Set::ROWS {
             let Found { mut rows, foreign } =
-                listing::elements::<F>(&mut self.socket, set, &ways).map_err(|error| words(F::FAMILY, &error))?;
+                listing::elements::<F>(&mut self.socket, set, &ways).map_err(Self::unread)?;
             if !foreign.is_empty() {
                 self.remove_foreign(set, &foreign)?;
             }
@@ -190,11 +184,11 @@ impl<F: Family> Session<F> {
         Ok(all)
     }
 
-    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), String> {
-        let table = numbers(F::FAMILY).name;
+    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), TableError> {
+        let (set, family) = (set.name(), numbers(F::FAMILY).name);
         tracing::warn!(
-            table,
-            set = set.name(),
+            table = family,
+            set,
             elements = foreign.len(),
             first = ?foreign.first(),
             "removing elements that no tandem wrote"
@@ -204,7 +198,7 @@ impl<F: Family> Session<F> {
             element::remove_foreign(&mut self.batch, foreign);
         }
         let outcome = self.commit(first).carried_out();
-        outcome.map_err(|reason| format!("removing foreign elements of {} in table {table}: {reason}", set.name()))
+        outcome.map_err(|source| TableError::RemoveForeign { set, family, source })
     }
 
     /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.

@@ -1,6 +1,8 @@
 //! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure
 //! bytes, and no trust in their lengths.
 
+use std::io;
+
 use crate::wire::{FLAGS_AT, KIND_AT, NETLINK_HEADER, SEQUENCE_AT};
 
 /// `NLMSG_ERROR`: an acknowledgement or a refusal.
@@ -47,23 +49,39 @@ pub(crate) struct Refusal {
     pub(crate) words: Option<String>,
 }
 
-/// The kernel's words, or those for its number.
-pub(crate) fn reason(refusal: Option<&Refusal>) -> String {
-    match refusal {
-        Some(Refusal {
-            words: Some(words),
-            errno,
-            ..
-        }) => {
-            format!(
-                "the kernel refused: {words} ({})",
-                std::io::Error::from_raw_os_error(*errno)
-            )
+/// The kernel refused a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedError {
+    /// It said why in words.
+    #[error("the kernel refused: {words} ({source})")]
+    Explained {
+        /// The words.
+        words: String,
+        /// The error that its number stands for.
+        source: io::Error,
+    },
+    /// It gave a number alone.
+    #[error("the kernel refused: {0}")]
+    Plain(#[source] io::Error),
+    /// It gave nothing.
+    #[error("the kernel refused without a reason")]
+    WithoutReason,
+}
+
+impl RefusedError {
+    /// The first of a transaction's refusals.
+    pub(crate) fn first(refusals: &[Refusal]) -> Self {
+        refusals.first().map_or(Self::WithoutReason, Self::from)
+    }
+}
+
+impl From<&Refusal> for RefusedError {
+    fn from(refusal: &Refusal) -> Self {
+        let source = io::Error::from_raw_os_error(refusal.errno);
+        match refusal.words.clone() {
+            Some(words) => Self::Explained { words, source },
+            None => Self::Plain(source),
         }
-        Some(Refusal { errno, .. }) => {
-            format!("the kernel refused: {}", std::io::Error::from_raw_os_error(*errno))
-        }
-        None => "the kernel refused without a reason".to_owned(),
     }
 }
 

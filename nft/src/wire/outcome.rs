@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::wire::answer::{Content, Messages, Refusal, reason};
+use crate::wire::answer::{Content, Messages, Refusal, RefusedError};
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -19,17 +19,57 @@ pub(crate) enum Outcome {
     /// None of it was carried out: it could not be sent.
     NotSent(io::Error),
     /// Nobody knows: answers were lost.
-    Lost(String),
+    Lost(LostError),
+}
+
+/// Why nobody knows whether a transaction was carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum LostError {
+    /// The socket is empty and the answer was not in it.
+    #[error("the kernel did not answer")]
+    NoAnswer,
+    /// An answer without its end.
+    #[error("the kernel's answer was cut off")]
+    CutOff,
+    /// The kernel could not deliver an answer.
+    #[error("the kernel's answer did not fit into the socket's buffer")]
+    Overrun,
+    /// The socket failed.
+    #[error("receiving the kernel's answer: {0}")]
+    Receive(#[source] io::Error),
+    /// The kernel took a part of the transaction.
+    #[error("{sent} of {whole} bytes were sent")]
+    SentInPart {
+        /// Bytes that it took.
+        sent: usize,
+        /// Bytes of the transaction.
+        whole: usize,
+    },
+    /// A signal came while the transaction was sent.
+    #[error("sending was interrupted")]
+    Interrupted,
+}
+
+/// Why a transaction was not carried out, or may not have been.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum TransactionError {
+    /// It was refused.
+    Refused(#[from] RefusedError),
+    /// It was not sent.
+    NotSent(io::Error),
+    /// Nobody knows.
+    Lost(#[from] LostError),
 }
 
 impl Outcome {
-    /// Whether it was carried out, else why not, in words.
-    pub(crate) fn carried_out(self) -> Result<(), String> {
+    /// Whether it was carried out, else why not.
+    pub(crate) fn carried_out(self) -> Result<(), TransactionError> {
         match self {
             Self::Done => Ok(()),
-            Self::Refused(refusals) => Err(reason(refusals.first())),
-            Self::NotSent(error) => Err(error.to_string()),
-            Self::Lost(reason) => Err(reason),
+            Self::Refused(refusals) => Err(RefusedError::first(&refusals).into()),
+            Self::NotSent(error) => Err(TransactionError::NotSent(error)),
+            Self::Lost(error) => Err(error.into()),
         }
     }
 }
@@ -43,7 +83,7 @@ pub(crate) struct Answers {
     /// The last message was answered: nothing more is to come.
     answered: bool,
     /// Why answers are missing, if any may be.
-    lost: Option<String>,
+    lost: Option<LostError>,
 }
 
 impl Answers {
@@ -76,14 +116,14 @@ impl Answers {
             self.answered |= answer && message.sequence == self.last;
         }
         if !messages.0.is_empty() {
-            self.lose("the kernel's answer was cut off");
+            self.lose(LostError::CutOff);
         }
         self.answered
     }
 
     /// Notes that answers may be missing.
-    pub(crate) fn lose(&mut self, why: impl Into<String>) {
-        self.lost.get_or_insert_with(|| why.into());
+    pub(crate) fn lose(&mut self, why: LostError) {
+        self.lost.get_or_insert(why);
     }
 
     /// What they amount to.
@@ -92,7 +132,7 @@ impl Answers {
             _ if !self.refusals.is_empty() => Outcome::Refused(self.refusals),
             Some(why) => Outcome::Lost(why),
             None if self.answered => Outcome::Done,
-            None => Outcome::Lost("the kernel did not answer".to_owned()),
+            None => Outcome::Lost(LostError::NoAnswer),
         }
     }
 }

@@ -14,8 +14,7 @@ use rustix::net::{
 };
 
 use crate::wire::answer::{Content, Messages};
-use crate::wire::outcome::Answers;
-pub(crate) use crate::wire::outcome::Outcome;
+use crate::wire::outcome::{Answers, LostError, Outcome};
 use crate::wire::{Command, request};
 
 /// Listings come in datagrams of 32 KiB.
@@ -64,9 +63,11 @@ pub(crate) struct Socket {
 
 /// Why a listing failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListError {
-    #[error("{0}")]
+pub enum ListError {
+    /// The socket failed, or the kernel refused the question.
+    #[error(transparent)]
     Io(#[from] io::Error),
+    /// Others change the tables faster than they can be read.
     #[error("the tables changed {ATTEMPTS} times while they were read")]
     Restless,
 }
@@ -144,8 +145,13 @@ impl Socket {
         self.sequence = last.wrapping_add(2); // the end marker has a number too
         match send(&self.fd, bytes, SendFlags::empty()) {
             Ok(sent) if sent == bytes.len() => {}
-            Ok(sent) => return self.lost(format!("{sent} of {} bytes were sent", bytes.len())),
-            Err(rustix::io::Errno::INTR) => return self.lost("sending was interrupted".to_owned()),
+            Ok(sent) => {
+                return self.lost(LostError::SentInPart {
+                    sent,
+                    whole: bytes.len(),
+                });
+            }
+            Err(rustix::io::Errno::INTR) => return self.lost(LostError::Interrupted),
             Err(error) => return Outcome::NotSent(error.into()),
         }
         let mut answers = Answers::new(first, last);
@@ -158,13 +164,13 @@ impl Socket {
                     }
                 }
                 Received::Cut(datagram) => {
-                    answers.lose("the kernel's answer was cut off");
+                    answers.lose(LostError::CutOff);
                     answers.take(datagram);
                 }
-                Received::Overrun => answers.lose("the kernel's answer did not fit into the socket's buffer"),
+                Received::Overrun => answers.lose(LostError::Overrun),
                 Received::Nothing => break,
                 Received::Failed(error) => {
-                    answers.lose(format!("receiving the kernel's answer: {error}"));
+                    answers.lose(LostError::Receive(error));
                     break;
                 }
             }
@@ -174,7 +180,7 @@ impl Socket {
         outcome
     }
 
-    fn lost(&mut self, why: String) -> Outcome {
+    fn lost(&mut self, why: LostError) -> Outcome {
         self.unsettled = true;
         Outcome::Lost(why)
     }

@@ -1,6 +1,6 @@
 //! Every order in which answers can come, be lost, be cut off or belong to something else. Pure.
 
-use super::{Answers, Outcome};
+use super::{Answers, LostError, Outcome};
 
 const FIRST: u32 = u32::MAX - 1;
 /// Numbers wrap: this is five messages on.
@@ -55,7 +55,7 @@ fn outcome(events: &[Event]) -> Outcome {
     let mut answers = Answers::new(FIRST, LAST);
     for event in events {
         if *event == Overrun {
-            answers.lose("overrun");
+            answers.lose(LostError::Overrun);
         } else if answers.take(&bytes(*event)) {
             break;
         }
@@ -120,7 +120,10 @@ fn a_transaction_counts_as_done_only_where_no_answer_is_missing() {
 
 #[test]
 fn an_acknowledgement_after_an_overrun_says_nothing_about_the_rest() {
-    assert!(matches!(outcome(&[Overrun, Acknowledged]), Outcome::Lost(why) if why == "overrun"));
+    assert!(matches!(
+        outcome(&[Overrun, Acknowledged]),
+        Outcome::Lost(LostError::Overrun)
+    ));
     assert!(matches!(outcome(&[Acknowledged]), Outcome::Done));
 }
 
@@ -142,7 +145,7 @@ fn one_refusal_says_that_nothing_was_carried_out_whatever_else_is_missing() {
 
 #[test]
 fn answers_to_something_else_are_no_answers() {
-    assert!(matches!(outcome(&[Stranger]), Outcome::Lost(why) if why == "the kernel did not answer"));
+    assert!(matches!(outcome(&[Stranger]), Outcome::Lost(LostError::NoAnswer)));
     assert!(matches!(outcome(&[Data]), Outcome::Lost(_)));
     assert!(matches!(outcome(&[Between]), Outcome::Lost(_)));
     assert!(matches!(outcome(&[Stranger, Data, Acknowledged]), Outcome::Done));
