@@ -105,7 +105,7 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
         });
     };
     if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != session.socket.port() {
-        let owner = owner::port(facts.owner);
+        let owner = owner::describe_port(facts.owner);
         return Err(OpenError::Owned {
             table: format!("{name} {TABLE}"),
             owner,

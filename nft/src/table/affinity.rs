@@ -7,7 +7,7 @@ use tandem_core::family::Family;
 use crate::rules::UNREMEMBERED;
 use crate::table::error::TableError;
 use crate::table::listing;
-use crate::wire::socket::{Buffers, Socket};
+use crate::wire::socket::{Buffers, NetlinkSocket};
 
 /// Why the counter could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum CounterError {
 /// How many new connections had a client that could not be remembered because the map was full; none where there is no
 /// table.
 pub fn unremembered<F: Family>() -> Result<Option<u64>, CounterError> {
-    let mut socket = Socket::with(Buffers::SMALL).map_err(CounterError::Socket)?;
+    let mut socket = NetlinkSocket::with(Buffers::SMALL).map_err(CounterError::Socket)?;
     let count = listing::counter(&mut socket, F::FAMILY, UNREMEMBERED);
     Ok(count.map_err(|error| TableError::reading(F::FAMILY, error))?)
 }

@@ -164,7 +164,7 @@ mod tests {
                 "reading table ip6 tandem: No buffer space available (os error 105)",
             ),
             (
-                TableError::reading(IpFamily::V4, ListError::Restless),
+                TableError::reading(IpFamily::V4, ListError::KeepsChanging),
                 "reading table ip tandem: the tables changed 20 times while they were read",
             ),
             (

@@ -63,7 +63,7 @@ fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> O
     match listing::table(&mut session.socket, F::FAMILY) {
         Ok(None) => return Some(TableError::Gone { family }),
         Ok(Some(facts)) if has(libc::EPERM) && facts.owner != 0 && facts.owner != port => {
-            let owner = owner::port(facts.owner);
+            let owner = owner::describe_port(facts.owner);
             return Some(TableError::Owned { family, owner });
         }
         Ok(Some(_)) => {}

@@ -60,7 +60,7 @@ impl Holder {
             command,
         } = self;
         if *namespace != 0 && *namespace == pid_namespace() {
-            return format!("{}, since {since}", owner::process_with_arguments(*pid));
+            return format!("{}, since {since}", owner::describe_process_and_arguments(*pid));
         }
         format!(
             "pid {pid} ({command}) on {host}, since {since}, in another pid namespace, {namespace} \

@@ -16,7 +16,7 @@ use crate::family::{INET, IPV4, IPV6, UNSPEC, numbers};
 use crate::picks::demand::{Number, Ways};
 use crate::rules::COUNTER;
 use crate::rules::fixed::{FORWARD, Fixed};
-use crate::wire::socket::{ListError, Socket};
+use crate::wire::socket::{ListError, NetlinkSocket};
 use crate::wire::{Command, DUMP, attr, attribute, message_attributes, message_nfproto, number, text};
 
 /// The table belongs to the socket that made it: nobody else can change it.
@@ -50,13 +50,17 @@ pub(crate) struct Rival {
 }
 
 /// The table, if there is one.
-pub(crate) fn table(socket: &mut Socket, family: IpFamily) -> Result<Option<TableFacts>, ListError> {
+pub(crate) fn table(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Option<TableFacts>, ListError> {
     table_named(socket, family, crate::TABLE)
 }
 
 /// The table of this name, if there is one.
-pub(crate) fn table_named(socket: &mut Socket, family: IpFamily, name: &str) -> Result<Option<TableFacts>, ListError> {
-    let result = socket.list(
+pub(crate) fn table_named(
+    socket: &mut NetlinkSocket,
+    family: IpFamily,
+    name: &str,
+) -> Result<Option<TableFacts>, ListError> {
+    let result = socket.query(
         Command::GetTable,
         0,
         numbers(family).nfproto,
@@ -80,8 +84,8 @@ pub(crate) fn table_named(socket: &mut Socket, family: IpFamily, name: &str) -> 
 }
 
 /// The table's sets by name, without anonymous ones.
-pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<String, Shape>, ListError> {
-    socket.list(
+pub(crate) fn sets(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<String, Shape>, ListError> {
+    socket.query(
         Command::GetSet,
         DUMP,
         numbers(family).nfproto,
@@ -121,8 +125,8 @@ pub(crate) fn sets(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Stri
 }
 
 /// The number of the last transaction that the kernel carried out, whoever's it was.
-pub(crate) fn generation(socket: &mut Socket) -> Result<u32, ListError> {
-    socket.list(
+pub(crate) fn generation(socket: &mut NetlinkSocket) -> Result<u32, ListError> {
+    socket.query(
         Command::GetGeneration,
         0,
         UNSPEC,
@@ -136,9 +140,9 @@ pub(crate) fn generation(socket: &mut Socket) -> Result<u32, ListError> {
 }
 
 /// The chains of other tables that translate this family's packets where this table's chains do, with equal priority.
-pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Rival>, ListError> {
+pub(crate) fn rivals(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashSet<Rival>, ListError> {
     let nfproto = numbers(family).nfproto;
-    let tables: HashMap<(u8, Vec<u8>), u64> = socket.list(
+    let tables: HashMap<(u8, Vec<u8>), u64> = socket.query(
         Command::GetTable,
         DUMP,
         UNSPEC,
@@ -156,7 +160,7 @@ pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Ri
             tables.insert((message_nfproto(body), name), handle);
         },
     )?;
-    socket.list(
+    socket.query(
         Command::GetChain,
         DUMP,
         UNSPEC,
@@ -195,8 +199,13 @@ pub(crate) fn rivals(socket: &mut Socket, family: IpFamily) -> Result<HashSet<Ri
 }
 
 /// Whether a chain of this name is in a table of that name.
-pub(crate) fn has_chain(socket: &mut Socket, family: IpFamily, table: &str, chain: &str) -> Result<bool, ListError> {
-    let found = socket.list(
+pub(crate) fn has_chain(
+    socket: &mut NetlinkSocket,
+    family: IpFamily,
+    table: &str,
+    chain: &str,
+) -> Result<bool, ListError> {
+    let found = socket.query(
         Command::GetChain,
         0,
         numbers(family).nfproto,
@@ -215,8 +224,8 @@ pub(crate) fn has_chain(socket: &mut Socket, family: IpFamily, table: &str, chai
 }
 
 /// The table's chains by name.
-pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<String, ChainFacts>, ListError> {
-    socket.list(
+pub(crate) fn chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<String, ChainFacts>, ListError> {
+    socket.query(
         Command::GetChain,
         DUMP,
         numbers(family).nfproto,
@@ -250,9 +259,9 @@ pub(crate) fn chains(socket: &mut Socket, family: IpFamily) -> Result<HashMap<St
 }
 
 /// Every table's filter chains of hook `forward` whose policy is `drop`, but for those of bridges.
-pub(crate) fn forward_drops(socket: &mut Socket) -> Result<Vec<ForwardDrop>, ListError> {
+pub(crate) fn forward_drops(socket: &mut NetlinkSocket) -> Result<Vec<ForwardDrop>, ListError> {
     const DROP: u32 = VerdictCode::Drop as u32;
-    socket.list(
+    socket.query(
         Command::GetChain,
         DUMP,
         UNSPEC,
@@ -295,8 +304,8 @@ pub(crate) fn forward_drops(socket: &mut Socket) -> Result<Vec<ForwardDrop>, Lis
 }
 
 /// The chain that each number in `picks` leads to; an empty name where it leads to none.
-pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Number, String>, ListError> {
-    socket.list(
+pub(crate) fn picks(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<Number, String>, ListError> {
+    socket.query(
         Command::GetSetElem,
         DUMP,
         numbers(family).nfproto,
@@ -310,8 +319,8 @@ pub(crate) fn picks(socket: &mut Socket, family: IpFamily) -> Result<HashMap<Num
 }
 
 /// How many packets a counter of the table counted; none where the table or the counter is not there.
-pub(crate) fn counter(socket: &mut Socket, family: IpFamily, name: &str) -> Result<Option<u64>, ListError> {
-    let found = socket.list(
+pub(crate) fn counter(socket: &mut NetlinkSocket, family: IpFamily, name: &str) -> Result<Option<u64>, ListError> {
+    let found = socket.query(
         Command::GetObject,
         0,
         numbers(family).nfproto,
@@ -335,11 +344,11 @@ pub(crate) fn counter(socket: &mut Socket, family: IpFamily, name: &str) -> Resu
 
 /// What a set holds. While a hash table grows, the kernel lists some elements twice and leaves as many out, without a
 /// word: it is asked again then.
-pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) -> Result<Found<F>, ListError> {
+pub(crate) fn elements<F: Family>(socket: &mut NetlinkSocket, set: Set, ways: &Ways) -> Result<Found<F>, ListError> {
     const ATTEMPTS: usize = 20;
     const GROWING: Duration = Duration::from_millis(5);
     for _ in 0..ATTEMPTS {
-        let reader = socket.list(
+        let reader = socket.query(
             Command::GetSetElem,
             DUMP,
             numbers(F::FAMILY).nfproto,
@@ -356,5 +365,5 @@ pub(crate) fn elements<F: Family>(socket: &mut Socket, set: Set, ways: &Ways) ->
         }
         std::thread::sleep(GROWING);
     }
-    Err(ListError::Restless)
+    Err(ListError::KeepsChanging)
 }

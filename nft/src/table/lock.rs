@@ -16,7 +16,7 @@ use crate::table::holder::Holder;
 use crate::table::listing::{OWNER, PERSIST};
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::socket::{Buffers, ListError, Socket};
+use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
 
 const NAME: &str = "tandem-node-lock";
@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 20;
 /// Held as long as this program programs the node.
 #[derive(Debug)]
 pub struct NodeLock {
-    socket: Socket,
+    socket: NetlinkSocket,
 }
 
 /// Why the lock was not taken.
@@ -56,7 +56,7 @@ pub enum LockError {
     #[error(
         "taking the node's lock, nftables table ip {NAME}: {ATTEMPTS} times it was there, and gone when it was looked at"
     )]
-    Restless,
+    KeepsChanging,
 }
 
 /// The table as it is there.
@@ -70,7 +70,7 @@ struct Facts {
 impl NodeLock {
     /// Takes the lock of this thread's network namespace.
     pub fn acquire() -> Result<Self, LockError> {
-        let mut socket = Socket::with(Buffers::SMALL).map_err(LockError::Socket)?;
+        let mut socket = NetlinkSocket::with(Buffers::SMALL).map_err(LockError::Socket)?;
         let (mut leftover, mut flags) = (false, OWNER | PERSIST);
         for _ in 0..ATTEMPTS {
             let outcome = make(&mut socket, leftover, flags);
@@ -94,7 +94,7 @@ impl NodeLock {
                 },
             }
         }
-        Err(LockError::Restless)
+        Err(LockError::KeepsChanging)
     }
 }
 
@@ -121,7 +121,7 @@ fn is_about_flags(outcome: &Outcome) -> bool {
 }
 
 /// Makes the table, in the place of one that nobody owns if there is one.
-fn make(socket: &mut Socket, leftover: bool, flags: u32) -> Outcome {
+fn make(socket: &mut NetlinkSocket, leftover: bool, flags: u32) -> Outcome {
     let comment = udata::commented(udata::cut(&Holder::this_process().to_string()));
     let mut batch = Batch::default();
     let first = socket.sequence();
@@ -153,8 +153,8 @@ fn in_the_way(outcome: &Outcome) -> bool {
 }
 
 /// Looks at the table, if it is there.
-fn look(socket: &mut Socket) -> Result<Option<Facts>, LockError> {
-    let found = socket.list(
+fn look(socket: &mut NetlinkSocket) -> Result<Option<Facts>, LockError> {
+    let found = socket.query(
         Command::GetTable,
         0,
         NFPROTO,
@@ -186,7 +186,7 @@ fn look(socket: &mut Socket) -> Result<Option<Facts>, LockError> {
 /// Who holds it. A saved ruleset may hold a Tandem's comment, so the owner has to be who the comment names.
 fn held(facts: &Facts) -> LockError {
     match facts.comment.parse::<Holder>() {
-        Ok(holder) if owner::may_be(facts.owner, holder.pid()) => LockError::Held(holder.words()),
-        _ => LockError::Taken(owner::port(facts.owner)),
+        Ok(holder) if owner::may_be_port_of(facts.owner, holder.pid()) => LockError::Held(holder.words()),
+        _ => LockError::Taken(owner::describe_port(facts.owner)),
     }
 }

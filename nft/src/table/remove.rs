@@ -11,7 +11,7 @@ use crate::table::error::TableError;
 use crate::table::listing::{self, OWNER};
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::socket::Socket;
+use crate::wire::socket::NetlinkSocket;
 use crate::wire::{Batch, Command, attr, text};
 
 /// Why a table was not removed; it is as it was.
@@ -59,13 +59,14 @@ pub fn remove_kube_proxys<F: Family>() -> Result<bool, RemoveError> {
 
 /// Whether kube-proxy's iptables or ipvs mode left rules here that nftables can see: chain KUBE-SERVICES of table nat.
 pub fn has_kube_services<F: Family>() -> bool {
-    let found = Socket::open().map(|mut socket| listing::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
+    let found =
+        NetlinkSocket::open().map(|mut socket| listing::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
     matches!(found, Ok(Ok(true)))
 }
 
 fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
     let table = format!("{} {name}", numbers(F::FAMILY).name);
-    let mut socket = Socket::open().map_err(RemoveError::Socket)?;
+    let mut socket = NetlinkSocket::open().map_err(RemoveError::Socket)?;
     let found = listing::table_named(&mut socket, F::FAMILY, name).map_err(|error| RemoveError::Read {
         table: table.clone(),
         source: TableError::reading(F::FAMILY, error),
@@ -74,7 +75,7 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
         return Ok(false);
     };
     if facts.flags & OWNER != 0 && facts.owner != 0 {
-        let owner = owner::port(facts.owner);
+        let owner = owner::describe_port(facts.owner);
         return Err(RemoveError::Owned { table, owner });
     }
     let mut batch = Batch::default();

@@ -22,7 +22,7 @@ use crate::table::listing;
 use crate::wire::Batch;
 use crate::wire::answer::RefusedError;
 use crate::wire::outcome::{Outcome, TransactionError};
-use crate::wire::socket::{Buffers, ListError, Socket};
+use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 
 thread_local! {
     /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
@@ -43,7 +43,7 @@ pub(crate) fn transactions() -> u32 {
 /// The socket and the state of one family's table.
 #[derive(Debug)]
 pub(crate) struct Session<F: Family> {
-    pub(crate) socket: Socket,
+    pub(crate) socket: NetlinkSocket,
     pub(crate) batch: Batch,
     pub(crate) demand: Demand,
     pub(crate) settings: RuleSettings,
@@ -59,7 +59,7 @@ impl<F: Family> Session<F> {
     /// One whose table is not open yet.
     pub(crate) fn new(settings: RuleSettings, buffers: Buffers) -> io::Result<Self> {
         Ok(Self {
-            socket: Socket::with(buffers)?,
+            socket: NetlinkSocket::with(buffers)?,
             batch: Batch::default(),
             demand: Demand::default(),
             settings,

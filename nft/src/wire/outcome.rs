@@ -30,7 +30,7 @@ pub enum LostError {
     NoAnswer,
     /// An answer without its end.
     #[error("the kernel's answer was cut off")]
-    CutOff,
+    Truncated,
     /// The kernel could not deliver an answer.
     #[error("the kernel's answer did not fit into the socket's buffer")]
     Overrun,
@@ -116,7 +116,7 @@ impl Answers {
             self.answered |= answer && message.sequence == self.last;
         }
         if !messages.0.is_empty() {
-            self.lose(LostError::CutOff);
+            self.lose(LostError::Truncated);
         }
         self.answered
     }

@@ -2,10 +2,10 @@
 
 /// The part of a netlink port id that is a process id, where the socket was bound as this crate, libmnl and libnl do
 /// it.
-pub(crate) const PID: u32 = 0x003f_ffff;
+pub(crate) const PID_BITS: u32 = 0x003f_ffff;
 
 /// Names a process: `pid 1234 (kube-proxy)`.
-pub(crate) fn process(pid: u32) -> String {
+pub(crate) fn describe_process(pid: u32) -> String {
     match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
         Ok(name) => format!("pid {pid} ({})", name.trim_end()),
         Err(_) => format!("pid {pid}"),
@@ -13,7 +13,7 @@ pub(crate) fn process(pid: u32) -> String {
 }
 
 /// Names a process and how it was started: `pid 1234 (tandem run)`.
-pub(crate) fn process_with_arguments(pid: u32) -> String {
+pub(crate) fn describe_process_and_arguments(pid: u32) -> String {
     match std::fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(arguments) if !arguments.is_empty() => {
             let words: Vec<_> = arguments
@@ -22,19 +22,19 @@ pub(crate) fn process_with_arguments(pid: u32) -> String {
                 .collect();
             format!("pid {pid} ({})", words.join(" ").trim_end())
         }
-        _ => process(pid),
+        _ => describe_process(pid),
     }
 }
 
 /// Whether a netlink port id can be that of a socket of this process, by the pid that the process itself sees.
-pub(crate) fn may_be(port: u32, pid: u32) -> bool {
-    port >> 31 != 0 || port & PID == pid & PID
+pub(crate) fn may_be_port_of(port: u32, pid: u32) -> bool {
+    port >> 31 != 0 || port & PID_BITS == pid & PID_BITS
 }
 
 /// Names the process behind a netlink port id.
-pub(crate) fn port(port: u32) -> String {
-    match port & PID {
-        pid if port >> 31 == 0 && pid != 0 => process(pid),
+pub(crate) fn describe_port(port: u32) -> String {
+    match port & PID_BITS {
+        pid if port >> 31 == 0 && pid != 0 => describe_process(pid),
         _ => format!("netlink port {port}"),
     }
 }

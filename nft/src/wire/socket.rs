@@ -48,7 +48,7 @@ impl Buffers {
 
 /// An open socket.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct NetlinkSocket {
     fd: OwnedFd,
     port: u32,
     sequence: u32,
@@ -58,7 +58,7 @@ pub(crate) struct Socket {
     limit: usize,
     /// Something of an earlier answer may wait in the socket. The kernel drops answers without a word until a socket that
     /// was too full has been emptied.
-    unsettled: bool,
+    undrained: bool,
 }
 
 /// Why a listing failed.
@@ -69,21 +69,21 @@ pub enum ListError {
     Io(#[from] io::Error),
     /// Others change the tables faster than they can be read.
     #[error("the tables changed {ATTEMPTS} times while they were read")]
-    Restless,
+    KeepsChanging,
 }
 
 /// What the socket had.
 enum Received<'a> {
     Datagram(&'a [u8]),
     /// A datagram without its end, for which there was no room.
-    Cut(&'a [u8]),
+    Truncated(&'a [u8]),
     /// The kernel could not deliver something.
     Overrun,
     Nothing,
     Failed(io::Error),
 }
 
-impl Socket {
+impl NetlinkSocket {
     pub(crate) fn open() -> io::Result<Self> {
         Self::with(Buffers::LARGE)
     }
@@ -120,7 +120,7 @@ impl Socket {
             datagram: vec![0; DATAGRAM],
             request: Vec::new(),
             limit,
-            unsettled: false,
+            undrained: false,
         })
     }
 
@@ -141,7 +141,7 @@ impl Socket {
 
     /// Sends a transaction whose messages are numbered from `first`, and gathers the answers up to that for `last`.
     pub(crate) fn transact(&mut self, bytes: &[u8], first: u32, last: u32) -> Outcome {
-        self.settle();
+        self.drain();
         self.sequence = last.wrapping_add(2); // the end marker has a number too
         match send(&self.fd, bytes, SendFlags::empty()) {
             Ok(sent) if sent == bytes.len() => {}
@@ -155,7 +155,7 @@ impl Socket {
             Err(error) => return Outcome::NotSent(error.into()),
         }
         let mut answers = Answers::new(first, last);
-        self.unsettled = true;
+        self.undrained = true;
         loop {
             match receive(&self.fd, &mut self.datagram) {
                 Received::Datagram(datagram) => {
@@ -163,8 +163,8 @@ impl Socket {
                         break;
                     }
                 }
-                Received::Cut(datagram) => {
-                    answers.lose(LostError::CutOff);
+                Received::Truncated(datagram) => {
+                    answers.lose(LostError::Truncated);
                     answers.take(datagram);
                 }
                 Received::Overrun => answers.lose(LostError::Overrun),
@@ -176,19 +176,19 @@ impl Socket {
             }
         }
         let outcome = answers.end();
-        self.unsettled = !matches!(outcome, Outcome::Done);
+        self.undrained = !matches!(outcome, Outcome::Done);
         outcome
     }
 
     fn lost(&mut self, why: LostError) -> Outcome {
-        self.unsettled = true;
+        self.undrained = true;
         Outcome::Lost(why)
     }
 
     /// Throws away what an earlier answer left behind.
-    fn settle(&mut self) {
-        while self.unsettled {
-            self.unsettled = !matches!(
+    fn drain(&mut self) {
+        while self.undrained {
+            self.undrained = !matches!(
                 receive(&self.fd, &mut self.datagram),
                 Received::Nothing | Received::Failed(_)
             );
@@ -197,7 +197,7 @@ impl Socket {
 
     /// Asks one question; `answer` is called with each message of the answer, and `restart` before the question is
     /// asked again because the tables changed.
-    pub(crate) fn list<S>(
+    pub(crate) fn query<S>(
         &mut self,
         command: Command,
         flags: u16,
@@ -207,34 +207,34 @@ impl Socket {
         answer: impl Fn(&mut S, &[u8]),
     ) -> Result<S, ListError> {
         for _ in 0..ATTEMPTS {
-            self.settle();
+            self.drain();
             let mut state = start();
             let sequence = self.sequence;
             self.sequence = self.sequence.wrapping_add(1);
             request(&mut self.request, command, flags, sequence, nfproto, &attributes);
-            self.unsettled = true;
+            self.undrained = true;
             match send(&self.fd, &self.request, SendFlags::empty()) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(io::Error::from(error).into()),
             }
-            if self.gather(sequence, flags & crate::wire::DUMP != 0, |body| {
+            if self.receive_answers(sequence, flags & crate::wire::DUMP != 0, |body| {
                 answer(&mut state, body);
             })? {
-                self.unsettled = false;
+                self.undrained = false;
                 return Ok(state);
             }
         }
-        Err(ListError::Restless)
+        Err(ListError::KeepsChanging)
     }
 
     /// Receives the answers to one question; false if they contradict each other or some are missing.
-    fn gather(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
+    fn receive_answers(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut whole = true;
         loop {
             let datagram = match receive(&self.fd, &mut self.datagram) {
                 Received::Datagram(datagram) => datagram,
-                Received::Cut(datagram) => {
+                Received::Truncated(datagram) => {
                     whole = false;
                     datagram
                 }
@@ -274,7 +274,7 @@ fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
         return match recv(fd, &mut *buffer, flags) {
             Ok((_, length)) => match buffer.get(..length) {
                 Some(datagram) => Received::Datagram(datagram),
-                None => Received::Cut(buffer),
+                None => Received::Truncated(buffer),
             },
             Err(rustix::io::Errno::INTR) => continue,
             Err(rustix::io::Errno::NOBUFS) => Received::Overrun,
@@ -288,9 +288,9 @@ fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
 /// bind to these, so where all of them are taken, any other one does.
 fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
     const TRIES: u32 = 1024;
-    let pid = std::process::id() & crate::wire::owner::PID;
+    let pid = std::process::id() & crate::wire::owner::PID_BITS;
     for n in 0..TRIES {
-        let port = pid | n << crate::wire::owner::PID.count_ones();
+        let port = pid | n << crate::wire::owner::PID_BITS.count_ones();
         match bind(fd, &SocketAddrNetlink::new(port, 0)) {
             Err(rustix::io::Errno::ADDRINUSE) => {}
             result => return result.map(|()| port).map_err(io::Error::from),
