@@ -19,10 +19,10 @@ use crate::elements::key::set_of;
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::family::numbers;
-use crate::picks::chain::Chain;
-use crate::picks::demand::{Number, Ways};
-use crate::rules::demanded::encode_demanded;
+use crate::picks::chain::PickChain;
+use crate::picks::chains::{PickNumber, PicksByNumber};
 use crate::rules::fixed::{Fixed, encode_fixed};
+use crate::rules::pick::encode_pick_rules;
 use crate::wire::Batch;
 use crate::wire::answer::{Content, Messages, Refusal};
 
@@ -124,8 +124,8 @@ fn rows<F: Family>() -> Vec<Row<F>> {
     rows
 }
 
-/// The ways that the services among [`rows`] have, by number.
-fn ways() -> Ways {
+/// The picks of the services among [`rows`] have, by number.
+fn picks() -> PicksByNumber {
     let port = |number| tandem_core::row::Port::new(number).unwrap();
     let sticky = Pick::Sticky {
         count: port(65_535),
@@ -140,25 +140,25 @@ fn ways() -> Ways {
     .into()
 }
 
-fn way<F: Family>(row: &Row<F>) -> Number {
+fn pick_number<F: Family>(row: &Row<F>) -> PickNumber {
     let Row::Service { pick, .. } = row else { return 0 };
-    ways()
+    picks()
         .into_iter()
-        .find(|(_, way)| way == pick)
+        .find(|(_, other)| other == pick)
         .map_or(0, |(number, _)| number)
 }
 
 fn written<F: Family>(row: &Row<F>) -> Vec<u8> {
     let mut batch = Batch::default();
     batch.begin(numbers(F::FAMILY).nfproto, 1);
-    element::add(&mut batch, row, way(row), false);
+    element::add(&mut batch, row, pick_number(row), false);
     batch.end();
     batch.bytes().to_vec()
 }
 
 fn read<F: Family>(set: Set, bytes: &[u8]) -> (Vec<Row<F>>, Vec<Foreign>) {
-    let ways = ways();
-    let mut reader = Reader::<F>::new(set, &ways);
+    let picks = picks();
+    let mut reader = Reader::<F>::new(set, &picks);
     for message in Messages(bytes) {
         if let Content::Data { body, .. } = message.content {
             reader.message(body);
@@ -337,7 +337,7 @@ fn the_same_settings_give_the_same_rules() {
         for chain in Fixed::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
-        encode_demanded(&mut batch, IpFamily::V4, Chain::Recall { seconds: 1 });
+        encode_pick_rules(&mut batch, IpFamily::V4, PickChain::Recall { seconds: 1 });
         batch.end();
         batch.bytes().to_vec()
     };

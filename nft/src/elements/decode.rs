@@ -16,7 +16,7 @@ use crate::elements::element::{Foreign, RANGE_END};
 use crate::elements::key::{Keys, keys_of};
 use crate::elements::sets::Set;
 use crate::elements::udata;
-use crate::picks::demand::{Number, Ways};
+use crate::picks::chains::{PickNumber, PicksByNumber};
 use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
 use crate::wire::attr::elements::ELEMENTS;
 use crate::wire::attr::{self, LIST_ELEM};
@@ -48,7 +48,7 @@ impl<F: Family> Found<F> {
 #[derive(Debug)]
 pub(crate) struct Reader<'w, F: Family> {
     set: Set,
-    ways: &'w Ways,
+    picks: &'w PicksByNumber,
     found: Found<F>,
     /// Starts and ends of ranges, which come as elements of their own.
     bounds: Vec<(Vec<u8>, bool)>,
@@ -66,11 +66,11 @@ struct Element<'a> {
 }
 
 impl<'w, F: Family> Reader<'w, F> {
-    /// `ways`: what the numbers that services hold lead to.
-    pub(crate) fn new(set: Set, ways: &'w Ways) -> Self {
+    /// `picks`: what the numbers that services hold lead to.
+    pub(crate) fn new(set: Set, picks: &'w PicksByNumber) -> Self {
         Self {
             set,
-            ways,
+            picks,
             found: Found {
                 rows: Vec::new(),
                 foreign: Vec::new(),
@@ -90,7 +90,7 @@ impl<'w, F: Family> Reader<'w, F> {
         if matches!(self.set, Set::ServiceCidrs | Set::LocalPods) {
             return self.bounds.push((element.key.to_vec(), element.range_end));
         }
-        match row(self.set, element, self.ways) {
+        match row(self.set, element, self.picks) {
             Some(row) => self.found.rows.push(row),
             None => self.found.foreign.push(Foreign {
                 set: self.set,
@@ -142,7 +142,7 @@ impl<'w, F: Family> Reader<'w, F> {
 
 /// Gathers one message of a listing of `picks`: the chain that each number leads to; an empty name stands for anything
 /// but that.
-pub(crate) fn picks(found: &mut HashMap<Number, String>, body: &[u8]) {
+pub(crate) fn picks(found: &mut HashMap<PickNumber, String>, body: &[u8]) {
     for element in listed(body) {
         let number = Parts(element.key).number().unwrap_or_default();
         found.insert(number, element.jump.unwrap_or_default().to_owned());
@@ -189,7 +189,7 @@ fn jump(data: &[u8]) -> Option<&str> {
 }
 
 /// The row that an element of this set is, if it is one.
-fn row<F: Family>(set: Set, element: &Element<'_>, ways: &Ways) -> Option<Row<F>> {
+fn row<F: Family>(set: Set, element: &Element<'_>, picks: &PicksByNumber) -> Option<Row<F>> {
     let mut key = Parts(element.key);
     let mut value = Parts(element.value);
     let label = || Arc::from(element.comment);
@@ -224,7 +224,7 @@ fn row<F: Family>(set: Set, element: &Element<'_>, ways: &Ways) -> Option<Row<F>
         Set::Services => {
             let (service, noted) = (key.service()?, value.number()?);
             (noted & !PICK_BITS == service.raw()).then_some(())?;
-            let pick = *ways.get(&(noted & PICK_BITS))?;
+            let pick = *picks.get(&(noted & PICK_BITS))?;
             Row::Service {
                 service,
                 pick,

@@ -8,7 +8,7 @@ use crate::elements::key::{Key, Keys, keys_of, set_of};
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::elements::verdict::Verdict;
-use crate::picks::demand::Number;
+use crate::picks::chains::PickNumber;
 use crate::wire::attr::data::VALUE;
 use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
 use crate::wire::{Batch, Command, nested, number, value};
@@ -16,11 +16,11 @@ use crate::wire::{Batch, Command, nested, number, value};
 /// The element ends a range: it is the first key behind it.
 pub(crate) const RANGE_END: u32 = SetElemFlags::IntervalEnd as u32;
 
-/// Writes that a row shall be there; returns the number of the message. `way` is the number of the way to pick an
+/// Writes that a row shall be there; returns the number of the message. `pick` is the number of the way to pick an
 /// endpoint, for rows of services. `alone`: no other row may be in that message.
-pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, way: Number, alone: bool) -> u32 {
+pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, pick: PickNumber, alone: bool) -> u32 {
     elements(batch, Command::NewSetElem, set_of(row), keys_of(row), alone, |buf| {
-        data(buf, row, way);
+        data(buf, row, pick);
         if let Row::Frontend { label, .. } | Row::Service { label, .. } = row
             && !label.is_empty()
         {
@@ -83,10 +83,10 @@ fn elements(
     message
 }
 
-fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, way: Number) {
+fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, pick: PickNumber) {
     let data = match row {
         Row::Frontend { service, .. } => Key::new().service(*service),
-        Row::Service { service, .. } => Key::new().priority(service.raw() | way),
+        Row::Service { service, .. } => Key::new().priority(service.raw() | pick),
         Row::StickyEndpoint { id, .. } => Key::new().endpoint(*id),
         Row::Endpoint { endpoint, .. } | Row::EndpointId { endpoint, .. } => {
             Key::new().addr::<F>(&endpoint.addr).port(endpoint.port)
@@ -97,7 +97,7 @@ fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, way: Number) {
 }
 
 /// Writes that a number shall lead to a chain.
-pub(crate) fn add_way(batch: &mut Batch, number: Number, chain: &str) {
+pub(crate) fn add_pick(batch: &mut Batch, number: PickNumber, chain: &str) {
     batch.element(Command::NewSetElem, Set::Picks.name(), true, |buf| {
         bytes(buf, KEY, &Key::new().priority(number));
         nested(buf, DATA, |buf| Verdict::Jump(chain).encode(buf));
@@ -105,7 +105,7 @@ pub(crate) fn add_way(batch: &mut Batch, number: Number, chain: &str) {
 }
 
 /// Writes that a number shall lead nowhere.
-pub(crate) fn remove_way(batch: &mut Batch, number: Number) {
+pub(crate) fn remove_pick(batch: &mut Batch, number: PickNumber) {
     batch.element(Command::DelSetElem, Set::Picks.name(), true, |buf| {
         bytes(buf, KEY, &Key::new().priority(number));
     });

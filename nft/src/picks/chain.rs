@@ -7,7 +7,7 @@ use tandem_core::row::{Pick, Port};
 
 /// A chain that exists as long as services need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Chain {
+pub(crate) enum PickChain {
     /// Any of `count` endpoints.
     Pick { count: Port },
     /// The endpoint that the client had, if it is still there.
@@ -18,7 +18,7 @@ pub(crate) enum Chain {
     Stick { count: Port, seconds: u32 },
 }
 
-impl Chain {
+impl PickChain {
     /// The chain that a service's packets go to, if it is made on demand.
     pub(crate) fn of(pick: Pick) -> Option<Self> {
         match pick {
@@ -48,7 +48,7 @@ impl Chain {
     }
 }
 
-impl fmt::Display for Chain {
+impl fmt::Display for PickChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pick { count } => write!(f, "pick-{count}"),
@@ -65,7 +65,7 @@ impl fmt::Display for Chain {
 pub(crate) struct NoChain;
 
 /// Reads exactly what [`fmt::Display`] writes.
-impl FromStr for Chain {
+impl FromStr for PickChain {
     type Err = NoChain;
 
     fn from_str(name: &str) -> Result<Self, NoChain> {
@@ -116,7 +116,7 @@ mod tests {
             "stick-3-10800s",
         ] {
             assert_eq!(
-                name.parse::<Chain>().map(|chain| chain.to_string()).as_deref(),
+                name.parse::<PickChain>().map(|chain| chain.to_string()).as_deref(),
                 Ok(name)
             );
         }
@@ -131,7 +131,7 @@ mod tests {
             "",
             "-",
         ] {
-            assert_eq!(name.parse::<Chain>(), Err(NoChain), "{name}");
+            assert_eq!(name.parse::<PickChain>(), Err(NoChain), "{name}");
         }
     }
 }

@@ -2,9 +2,9 @@
 //! endpoints and affinity timeout. Used to make a table and by changes that need a new chain; never knows which Service
 //! needs it.
 
-pub(crate) mod demanded;
 pub(crate) mod expr;
 pub(crate) mod fixed;
+pub(crate) mod pick;
 
 use netlink_bindings::nftables::{ObjectType, PushChainAttrs, PushRuleAttrs, VerdictCode};
 use tandem_core::family::IpFamily;

@@ -15,10 +15,10 @@ use crate::elements::element;
 use crate::elements::sets::{Set, Shape};
 use crate::elements::udata;
 use crate::family::numbers;
-use crate::picks::chain::Chain;
-use crate::picks::demand::{self, Number};
+use crate::picks::chain::PickChain;
+use crate::picks::chains::{self, PickNumber};
 use crate::rules::fixed::{self, Fixed};
-use crate::rules::{self, STAND_IN, demanded};
+use crate::rules::{self, STAND_IN, pick};
 use crate::table::error::TableError;
 use crate::table::listing::{self, ChainFacts, OWNER, PERSIST, TableFacts};
 use crate::table::session::Session;
@@ -52,9 +52,9 @@ pub enum OpenError {
 struct Before<F: Family> {
     facts: Option<TableFacts>,
     /// Chains made on demand, each with its rules to be written anew, and with the number that leads to it.
-    demanded: HashMap<Chain, Option<Number>>,
+    on_demand: HashMap<PickChain, Option<PickNumber>>,
     /// The numbers that are to lead to these two chains and do not yet.
-    refuse_and_discard: Vec<(Number, &'static str)>,
+    refuse_and_discard: Vec<(PickNumber, &'static str)>,
     /// The nat chains that something stands in for: an earlier run ended while it registered them anew.
     stood_in: Vec<Fixed>,
     /// The rows of a table that has to be made anew.
@@ -98,8 +98,8 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
     let Some(facts) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
         return Ok(Before {
             facts: None,
-            demanded: HashMap::new(),
-            refuse_and_discard: demand::ALWAYS.to_vec(),
+            on_demand: HashMap::new(),
+            refuse_and_discard: chains::FIXED.to_vec(),
             stood_in: Vec::new(),
             carried: None,
         });
@@ -122,15 +122,15 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
     } else {
         HashMap::new()
     };
-    let stranger = stranger(F::FAMILY, &sets, &chains).map_or_else(|| demanded(&chains, &picks), Err);
+    let stranger = stranger(F::FAMILY, &sets, &chains).map_or_else(|| on_demand(&chains, &picks), Err);
     let stranger = match stranger {
-        Ok(demanded) => {
-            let refuse_and_discard = demand::ALWAYS
+        Ok(on_demand) => {
+            let refuse_and_discard = chains::FIXED
                 .into_iter()
                 .filter(|(number, _)| !picks.contains_key(number));
             return Ok(Before {
                 facts: Some(facts),
-                demanded,
+                on_demand,
                 refuse_and_discard: refuse_and_discard.collect(),
                 stood_in: Fixed::of_nat()
                     .map(|(chain, _)| chain)
@@ -146,19 +146,19 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
         because = stranger.to_string(),
         "making the table anew; its rows are carried over"
     );
-    let ways = demand::ways(&picks);
+    let picks_by_number = chains::picks_by_number(&picks);
     let mut rows = Vec::new();
     for set in Set::ROWS.into_iter().filter(|set| usable(*set)) {
         rows.append(
-            &mut listing::elements::<F>(&mut session.socket, set, &ways)
+            &mut listing::elements::<F>(&mut session.socket, set, &picks_by_number)
                 .map_err(unread)?
                 .rows,
         );
     }
     Ok(Before {
         facts: Some(facts),
-        demanded: HashMap::new(),
-        refuse_and_discard: demand::ALWAYS.to_vec(),
+        on_demand: HashMap::new(),
+        refuse_and_discard: chains::FIXED.to_vec(),
         stood_in: Vec::new(),
         carried: Some(rows),
     })
@@ -166,20 +166,22 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
 
 /// The chains made on demand that are there, and those that they lead to, which somebody may have deleted; each with the
 /// number that leads to it. An error where `picks` holds what no tandem wrote.
-fn demanded(
+fn on_demand(
     chains: &HashMap<String, ChainFacts>,
-    picks: &HashMap<Number, String>,
-) -> Result<HashMap<Chain, Option<Number>>, Stranger> {
-    if demand::ways(picks).len() != picks.len() || picks.keys().any(|number| *number == 0 || *number > PICK_BITS) {
+    picks: &HashMap<PickNumber, String>,
+) -> Result<HashMap<PickChain, Option<PickNumber>>, Stranger> {
+    if chains::picks_by_number(picks).len() != picks.len()
+        || picks.keys().any(|number| *number == 0 || *number > PICK_BITS)
+    {
         return Err(Stranger::Elements);
     }
     if picks.values().collect::<HashSet<_>>().len() < picks.len() {
         return Err(Stranger::TwoNumbers);
     }
-    let mut demanded = HashMap::new();
+    let mut on_demand = HashMap::new();
     for (name, chain) in chains
         .keys()
-        .filter_map(|name| Some((name, name.parse::<Chain>().ok()?)))
+        .filter_map(|name| Some((name, name.parse::<PickChain>().ok()?)))
     {
         let number = picks
             .iter()
@@ -189,16 +191,16 @@ fn demanded(
             return Err(Stranger::NoNumber(name.clone()));
         }
         for target in chain.targets() {
-            demanded.entry(target).or_default();
+            on_demand.entry(target).or_default();
         }
-        demanded.insert(chain, number);
+        on_demand.insert(chain, number);
     }
-    for (number, name) in demand::ALWAYS {
+    for (number, name) in chains::FIXED {
         if picks.get(&number).is_some_and(|there| there != name) {
             return Err(Stranger::OtherChain { number, name });
         }
     }
-    Ok(demanded)
+    Ok(on_demand)
 }
 
 /// Something in the table that the rules cannot live with.
@@ -217,7 +219,7 @@ enum Stranger {
     #[error("no number leads to chain {0}")]
     NoNumber(String),
     #[error("number {number} does not lead to chain {name}")]
-    OtherChain { number: Number, name: &'static str },
+    OtherChain { number: PickNumber, name: &'static str },
 }
 
 /// The first of them among sets and chains, if there is one.
@@ -238,7 +240,7 @@ fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<St
                     && chain.number == hook.number
                     && chain.priority == hook.priority
             }
-            None => !chain.hooked && name.parse::<Chain>().is_ok(),
+            None => !chain.hooked && name.parse::<PickChain>().is_ok(),
         };
         if !known {
             return Some(Stranger::Chain(name.clone()));
@@ -301,30 +303,30 @@ fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -
     for chain in Fixed::ALL {
         fixed::encode_fixed(batch, family, chain, chain.name(), settings);
     }
-    for chain in before.demanded.keys() {
-        demanded::encode_demanded_chain(batch, *chain, false);
+    for chain in before.on_demand.keys() {
+        pick::encode_pick_chain(batch, *chain, false);
         rules::encode_flush(batch, &chain.to_string());
     }
-    for chain in before.demanded.keys() {
-        demanded::encode_demanded(batch, family, *chain);
+    for chain in before.on_demand.keys() {
+        pick::encode_pick_rules(batch, family, *chain);
     }
     for (number, chain) in &before.refuse_and_discard {
-        element::add_way(batch, *number, chain);
+        element::add_pick(batch, *number, chain);
     }
     for chain in &before.stood_in {
         rules::encode_stand_in_goes(batch, *chain);
     }
     let Some(rows) = &before.carried else { return message };
-    session.demand.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
+    session.chains.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
         // What was carried over stood there already, and so did its number.
-        if let Ok(chains) = session.demand.require(row) {
-            demanded::encode_chains(batch, family, chains);
+        if let Ok(chains) = session.chains.require(row) {
+            pick::encode_pick_chains(batch, family, chains);
         }
     }
     for row in rows {
-        if let Some(way) = session.demand.way_of(row) {
-            element::add(batch, row, way, false);
+        if let Some(number) = session.chains.number_of(row) {
+            element::add(batch, row, number, false);
         }
     }
     message

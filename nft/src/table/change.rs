@@ -5,8 +5,8 @@ use tandem_core::plane::Delta;
 use tandem_core::row::Row;
 
 use crate::elements::element;
-use crate::picks::demand::{Demand, UsedUp};
-use crate::rules::demanded;
+use crate::picks::chains::{PickChains, UsedUp};
+use crate::rules::pick;
 use crate::wire::Batch;
 
 /// Writes a change: chains that it needs, then what goes, then what comes. `alone`: one message for each row. Notes for
@@ -14,28 +14,28 @@ use crate::wire::Batch;
 /// with any of those the transaction must not be sent.
 pub(crate) fn write<F: Family>(
     batch: &mut Batch,
-    demand: &mut Demand,
+    chains: &mut PickChains,
     delta: &Delta<F>,
     alone: bool,
     messages: &mut Vec<u32>,
-    unplaced: &mut Vec<Row<F>>,
+    without_number: &mut Vec<Row<F>>,
 ) {
     messages.clear();
-    unplaced.clear();
+    without_number.clear();
     for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-        match demand.require(row) {
-            Ok(chains) => demanded::encode_chains(batch, F::FAMILY, chains),
-            Err(UsedUp) => unplaced.push(row.clone()),
+        match chains.require(row) {
+            Ok(chains) => pick::encode_pick_chains(batch, F::FAMILY, chains),
+            Err(UsedUp) => without_number.push(row.clone()),
         }
     }
     for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
         messages.push(element::remove(batch, row, alone));
     }
     for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
-        let Some(way) = demand.way_of(row) else {
-            // Named as unplaced above.
+        let Some(number) = chains.number_of(row) else {
+            // It is among `without_number`.
             continue;
         };
-        messages.push(element::add(batch, row, way, alone));
+        messages.push(element::add(batch, row, number, alone));
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn explain<F: Family>(
     let first = session.encode(delta, true);
     match session.commit(first) {
         Outcome::Done => {
-            session.demand.commit(delta);
+            session.chains.commit(delta);
             Ok(())
         }
         Outcome::Refused(refusals) if is_about_rows(session, first, &refusals) => {

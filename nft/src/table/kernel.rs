@@ -86,7 +86,7 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
     }
 
     fn ways(&self) -> Vec<Pick> {
-        self.session.demand.ways().collect()
+        self.session.chains.ways().collect()
     }
 
     fn ownership(&self) -> Ownership {
@@ -119,17 +119,17 @@ impl<F: Family> Kernel<F> {
             return Ok(());
         }
         let mut first = self.session.encode(delta, false);
-        if !self.session.unplaced.is_empty() && self.tidy().is_ok() {
+        if !self.session.without_number.is_empty() && self.tidy().is_ok() {
             // Chains that nothing uses any more have given their numbers back.
             first = self.session.encode(delta, false);
         }
-        if !self.session.unplaced.is_empty() {
+        if !self.session.without_number.is_empty() {
             let reject = |row| Rejection {
                 row,
                 reason: Reason::NoWayLeft,
             };
             return Err(ApplyError::UsedUp(
-                self.session.unplaced.drain(..).map(reject).collect(),
+                self.session.without_number.drain(..).map(reject).collect(),
             ));
         }
         if self.session.batch.bytes().len() > self.session.socket.limit() && delta.len() > 1 {
@@ -137,7 +137,7 @@ impl<F: Family> Kernel<F> {
         }
         match self.session.commit(first) {
             Outcome::Done => {
-                self.session.demand.commit(delta);
+                self.session.chains.commit(delta);
                 Ok(())
             }
             Outcome::Refused(refusals) => explain::explain(&mut self.session, delta, first, &refusals),

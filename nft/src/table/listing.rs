@@ -13,7 +13,7 @@ use tandem_core::plane::ForwardDrop;
 use crate::elements::decode::{self, Found, Reader};
 use crate::elements::sets::{ANONYMOUS_SET, Set, Shape};
 use crate::family::{INET, IPV4, IPV6, UNSPEC, numbers};
-use crate::picks::demand::{Number, Ways};
+use crate::picks::chains::{PickNumber, PicksByNumber};
 use crate::rules::COUNTER;
 use crate::rules::fixed::{FORWARD, Fixed};
 use crate::wire::socket::{ListError, NetlinkSocket};
@@ -304,7 +304,7 @@ pub(crate) fn forward_drops(socket: &mut NetlinkSocket) -> Result<Vec<ForwardDro
 }
 
 /// The chain that each number in `picks` leads to; an empty name where it leads to none.
-pub(crate) fn picks(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<Number, String>, ListError> {
+pub(crate) fn picks(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<PickNumber, String>, ListError> {
     socket.query(
         Command::GetSetElem,
         DUMP,
@@ -344,7 +344,11 @@ pub(crate) fn counter(socket: &mut NetlinkSocket, family: IpFamily, name: &str) 
 
 /// What a set holds. While a hash table grows, the kernel lists some elements twice and leaves as many out, without a
 /// word: it is asked again then.
-pub(crate) fn elements<F: Family>(socket: &mut NetlinkSocket, set: Set, ways: &Ways) -> Result<Found<F>, ListError> {
+pub(crate) fn elements<F: Family>(
+    socket: &mut NetlinkSocket,
+    set: Set,
+    picks: &PicksByNumber,
+) -> Result<Found<F>, ListError> {
     const ATTEMPTS: usize = 20;
     const GROWING: Duration = Duration::from_millis(5);
     for _ in 0..ATTEMPTS {
@@ -356,7 +360,7 @@ pub(crate) fn elements<F: Family>(socket: &mut NetlinkSocket, set: Set, ways: &W
                 text(buf, attr::elements::TABLE, crate::TABLE);
                 text(buf, attr::elements::SET, set.name());
             },
-            || Reader::<F>::new(set, ways),
+            || Reader::<F>::new(set, picks),
             Reader::message,
         )?;
         let found = reader.finish();

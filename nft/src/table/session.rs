@@ -14,7 +14,7 @@ use crate::elements::decode::Found;
 use crate::elements::element;
 use crate::elements::sets::Set;
 use crate::family::numbers;
-use crate::picks::demand::{self, Demand, Number, Ways};
+use crate::picks::chains::{self, PickChains, PickNumber, PicksByNumber};
 use crate::rules;
 use crate::table::change;
 use crate::table::error::TableError;
@@ -45,13 +45,13 @@ pub(crate) fn transactions() -> u32 {
 pub(crate) struct Session<F: Family> {
     pub(crate) socket: NetlinkSocket,
     pub(crate) batch: Batch,
-    pub(crate) demand: Demand,
+    pub(crate) chains: PickChains,
     pub(crate) settings: RuleSettings,
     pub(crate) ownership: Ownership,
     /// For each row of the transaction in the order of writing, the message that holds it.
     pub(crate) messages: Vec<u32>,
     /// Rows of the transaction for whose way to pick an endpoint no number was left.
-    pub(crate) unplaced: Vec<Row<F>>,
+    pub(crate) without_number: Vec<Row<F>>,
     family: PhantomData<F>,
 }
 
@@ -61,11 +61,11 @@ impl<F: Family> Session<F> {
         Ok(Self {
             socket: NetlinkSocket::with(buffers)?,
             batch: Batch::default(),
-            demand: Demand::default(),
+            chains: PickChains::default(),
             settings,
             ownership: Ownership::Shared(WhyShared::MadeWithoutOwner),
             messages: Vec::new(),
-            unplaced: Vec::new(),
+            without_number: Vec::new(),
             family: PhantomData,
         })
     }
@@ -73,12 +73,12 @@ impl<F: Family> Session<F> {
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
     pub(crate) fn tidy(&mut self) -> Result<usize, TableError> {
-        let mut unused = self.demand.unused();
+        let mut unused = self.chains.unused();
         // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
         while !unused.is_empty() {
             let first = self.begin();
             for number in unused.iter().filter_map(|(_, number)| *number) {
-                element::remove_way(&mut self.batch, number);
+                element::remove_pick(&mut self.batch, number);
             }
             let mut deletions = Vec::with_capacity(unused.len());
             for (chain, _) in &unused {
@@ -110,7 +110,7 @@ impl<F: Family> Session<F> {
             }
         }
         for (chain, _) in &unused {
-            self.demand.removed(*chain);
+            self.chains.removed(*chain);
         }
         Ok(unused.len())
     }
@@ -124,7 +124,7 @@ impl<F: Family> Session<F> {
     pub(crate) fn begin(&mut self) -> u32 {
         let first = self.socket.sequence();
         self.batch.begin(numbers(F::FAMILY).nfproto, first);
-        self.demand.begin();
+        self.chains.begin();
         first
     }
 
@@ -142,8 +142,8 @@ impl<F: Family> Session<F> {
 
     /// Counts anew which chains are there and used.
     pub(crate) fn count_chains(&mut self) -> Result<(), TableError> {
-        let ways = self.numbered_ways()?;
-        let services = listing::elements::<F>(&mut self.socket, Set::Services, &ways).map_err(Self::unread)?;
+        let picks = self.picks_by_number()?;
+        let services = listing::elements::<F>(&mut self.socket, Set::Services, &picks).map_err(Self::unread)?;
         self.count_chains_with(&services.rows)
     }
 
@@ -152,29 +152,29 @@ impl<F: Family> Session<F> {
     }
 
     /// What the numbers that services hold lead to.
-    fn numbered_ways(&mut self) -> Result<Ways, TableError> {
+    fn picks_by_number(&mut self) -> Result<PicksByNumber, TableError> {
         let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
-        Ok(demand::ways(&picks))
+        Ok(chains::picks_by_number(&picks))
     }
 
     fn count_chains_with(&mut self, rows: &[Row<F>]) -> Result<(), TableError> {
         let chains = listing::chains(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
         let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
-        let numbers: HashMap<&str, Number> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
+        let numbers: HashMap<&str, PickNumber> = picks.iter().map(|(number, name)| (name.as_str(), *number)).collect();
         let chains = chains
             .keys()
             .filter_map(|name| Some((name.parse().ok()?, numbers.get(name.as_str()).copied())));
-        self.demand.reset(chains, rows);
+        self.chains.reset(chains, rows);
         Ok(())
     }
 
     /// Reads everything, and removes what is no row of ours.
     pub(crate) fn read_all(&mut self) -> Result<Vec<Row<F>>, TableError> {
-        let ways = self.numbered_ways()?;
+        let picks = self.picks_by_number()?;
         let mut all = Vec::new();
         for set in Set::ROWS {
             let Found { mut rows, foreign } =
-                listing::elements::<F>(&mut self.socket, set, &ways).map_err(Self::unread)?;
+                listing::elements::<F>(&mut self.socket, set, &picks).map_err(Self::unread)?;
             if !foreign.is_empty() {
                 self.remove_foreign(set, &foreign)?;
             }
@@ -204,8 +204,15 @@ impl<F: Family> Session<F> {
     /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
     pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
         let first = self.begin();
-        let (messages, unplaced) = (&mut self.messages, &mut self.unplaced);
-        change::write(&mut self.batch, &mut self.demand, delta, alone, messages, unplaced);
+        let (messages, without_number) = (&mut self.messages, &mut self.without_number);
+        change::write(
+            &mut self.batch,
+            &mut self.chains,
+            delta,
+            alone,
+            messages,
+            without_number,
+        );
         first
     }
 }

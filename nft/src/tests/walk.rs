@@ -17,7 +17,7 @@ use tandem_core::table::Table;
 use super::machine::{End, Image, Packet, Walk};
 use crate::elements::element;
 use crate::elements::sets::Set;
-use crate::picks::demand::{self, Demand};
+use crate::picks::chains::{self, PickChains};
 use crate::rules;
 use crate::rules::fixed::{Fixed, encode_fixed};
 use crate::table::change;
@@ -120,7 +120,7 @@ fn plan(service: u8, dice: &mut Dice) -> PortPlan<V4> {
 /// A table in rows and in messages, side by side.
 struct World {
     table: Table<V4>,
-    demand: Demand,
+    chains: PickChains,
     image: Image,
 }
 
@@ -137,8 +137,8 @@ impl World {
         for chain in Fixed::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
-        for (number, chain) in demand::ALWAYS {
-            element::add_way(&mut batch, number, chain);
+        for (number, chain) in chains::FIXED {
+            element::add_pick(&mut batch, number, chain);
         }
         batch.end();
         image.apply(&batch);
@@ -150,7 +150,7 @@ impl World {
         });
         let mut world = Self {
             table,
-            demand: Demand::default(),
+            chains: PickChains::default(),
             image,
         };
         world.carry_out();
@@ -162,20 +162,20 @@ impl World {
         let delta: Delta<V4> = self.table.take();
         let (mut batch, before) = (Batch::default(), self.image.clone());
         batch.begin(2, 1);
-        self.demand.begin();
-        let (mut messages, mut unplaced) = (Vec::new(), Vec::new());
+        self.chains.begin();
+        let (mut messages, mut without_number) = (Vec::new(), Vec::new());
         change::write(
             &mut batch,
-            &mut self.demand,
+            &mut self.chains,
             &delta,
             false,
             &mut messages,
-            &mut unplaced,
+            &mut without_number,
         );
-        assert!(unplaced.is_empty());
+        assert!(without_number.is_empty());
         batch.end();
         self.image.apply(&batch);
-        self.demand.commit(&delta);
+        self.chains.commit(&delta);
         self.table.commit();
         before
     }

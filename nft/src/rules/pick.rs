@@ -7,8 +7,8 @@ use crate::elements::element;
 use crate::elements::field::Field;
 use crate::elements::sets::Set;
 use crate::elements::verdict::Verdict;
-use crate::picks::chain::Chain;
-use crate::picks::demand::Number;
+use crate::picks::chain::PickChain;
+use crate::picks::chains::PickNumber;
 use crate::rules::expr::{ExprList, Memorise};
 use crate::rules::{PICK, Rules, UNREMEMBERED};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, text};
@@ -19,22 +19,22 @@ const CLIENT: &[Field] = &[Field::Priority, Field::Share];
 const SERVICE: u32 = !ENDPOINT_BITS;
 
 /// Writes chains that are made on demand, and the numbers that lead to them.
-pub(crate) fn encode_chains(
+pub(crate) fn encode_pick_chains(
     batch: &mut Batch,
     family: IpFamily,
-    chains: impl Iterator<Item = (Chain, Option<Number>)>,
+    chains: impl Iterator<Item = (PickChain, Option<PickNumber>)>,
 ) {
     for (chain, number) in chains {
-        encode_demanded_chain(batch, chain, true);
-        encode_demanded(batch, family, chain);
+        encode_pick_chain(batch, chain, true);
+        encode_pick_rules(batch, family, chain);
         if let Some(number) = number {
-            element::add_way(batch, number, &chain.to_string());
+            element::add_pick(batch, number, &chain.to_string());
         }
     }
 }
 
 /// Writes a chain that services need, without its rules; `new` when it must not be there.
-pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) {
+pub(crate) fn encode_pick_chain(batch: &mut Batch, chain: PickChain, new: bool) {
     let name = chain.to_string();
     batch.message(Command::NewChain, CREATE | if new { EXCLUSIVE } else { 0 }, |buf| {
         text(buf, attr::chain::TABLE, crate::TABLE);
@@ -43,7 +43,7 @@ pub(crate) fn encode_demanded_chain(batch: &mut Batch, chain: Chain, new: bool) 
 }
 
 /// Writes the rules of a chain that services need.
-pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain) {
+pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: PickChain) {
     let name = chain.to_string();
     let mut rules = Rules {
         batch,
@@ -51,7 +51,7 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
         family,
     };
     match chain {
-        Chain::Pick { count } => {
+        PickChain::Pick { count } => {
             rules.keep_bits(!PICK);
             // A list that became shorter meanwhile has its first endpoint still, if it has any.
             let draws = [u32::from(count.get()), 1];
@@ -61,7 +61,7 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
                 });
             }
         }
-        Chain::Recall { seconds } => {
+        PickChain::Recall { seconds } => {
             rules.rule(|r| {
                 r.load(CLIENT).map(Set::Affinity).set_priority();
             });
@@ -76,7 +76,7 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             rules.rule(|r| r.affinity(Memorise::Forget));
             rules.keep_bits(SERVICE);
         }
-        Chain::Remember { seconds } => {
+        PickChain::Remember { seconds } => {
             rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
             rules.keep_bits(SERVICE);
             rules.rule(|r| {
@@ -84,7 +84,7 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             });
             rules.dnat_to_id();
         }
-        Chain::Stick { count, seconds } => {
+        PickChain::Stick { count, seconds } => {
             let draw = |r: &mut ExprList<'_>, below: u32| {
                 r.load(&[Field::Priority])
                     .random(below, 1)
@@ -93,8 +93,8 @@ pub(crate) fn encode_demanded(batch: &mut Batch, family: IpFamily, chain: Chain)
             };
             let count = u32::from(count.get());
             rules.keep_bits(SERVICE);
-            rules.jump(&Chain::Recall { seconds }.to_string());
-            let remember = Chain::Remember { seconds }.to_string();
+            rules.jump(&PickChain::Recall { seconds }.to_string());
+            let remember = PickChain::Remember { seconds }.to_string();
             rules.rule(|r| {
                 draw(r, count);
                 r.verdict(Verdict::Jump(&remember));

@@ -8,26 +8,26 @@ use tandem_core::id::PICK_BITS;
 use tandem_core::plane::Delta;
 use tandem_core::row::{Pick, Row};
 
-use crate::picks::chain::Chain;
+use crate::picks::chain::PickChain;
 
 /// The number of a way to pick an endpoint: the key of an element of `picks`. Zero is none.
-pub(crate) type Number = u32;
+pub(crate) type PickNumber = u32;
 
 /// The numbers of the two ways that are always there, and their chains.
-pub(crate) const ALWAYS: [(Number, &str); 2] = [(REFUSE, "refuse"), (DISCARD, "discard")];
-const REFUSE: Number = 1;
-const DISCARD: Number = 2;
+pub(crate) const FIXED: [(PickNumber, &str); 2] = [(REFUSE, "refuse"), (DISCARD, "discard")];
+const REFUSE: PickNumber = 1;
+const DISCARD: PickNumber = 2;
 
 /// The ways that services point at, by number.
-pub(crate) type Ways = HashMap<Number, Pick>;
+pub(crate) type PicksByNumber = HashMap<PickNumber, Pick>;
 
 /// The chains made on demand.
 #[derive(Debug, Default)]
-pub(crate) struct Demand {
+pub(crate) struct PickChains {
     /// The chains that are there.
-    chains: HashMap<Chain, Use>,
+    chains: HashMap<PickChain, Use>,
     /// The chains that the transaction being written makes.
-    fresh: Vec<(Chain, Option<Number>)>,
+    pending: Vec<(PickChain, Option<PickNumber>)>,
 }
 
 /// A chain that is there.
@@ -36,7 +36,7 @@ struct Use {
     /// How many services point at it.
     services: usize,
     /// The number that leads to it; none where only other chains lead to it.
-    number: Option<Number>,
+    number: Option<PickNumber>,
 }
 
 /// All numbers are in use: there are too many different numbers of endpoints (and affinity timeouts).
@@ -44,14 +44,14 @@ struct Use {
 #[error("every number for a way to pick an endpoint is in use")]
 pub(crate) struct UsedUp;
 
-impl Demand {
+impl PickChains {
     /// Starts over with what is in the kernel.
     pub(crate) fn reset<'r, F: Family>(
         &mut self,
-        chains: impl IntoIterator<Item = (Chain, Option<Number>)>,
+        chains: impl IntoIterator<Item = (PickChain, Option<PickNumber>)>,
         rows: impl IntoIterator<Item = &'r Row<F>>,
     ) {
-        self.fresh.clear();
+        self.pending.clear();
         self.chains = chains
             .into_iter()
             .map(|(chain, number)| (chain, Use { services: 0, number }))
@@ -66,20 +66,20 @@ impl Demand {
     pub(crate) fn require<F: Family>(
         &mut self,
         row: &Row<F>,
-    ) -> Result<impl Iterator<Item = (Chain, Option<Number>)> + use<F>, UsedUp> {
+    ) -> Result<impl Iterator<Item = (PickChain, Option<PickNumber>)> + use<F>, UsedUp> {
         let (mut missing, mut len) = ([None; 3], 0);
         if let Row::Service { pick, .. } = row
-            && let Some(chain) = Chain::of(*pick)
+            && let Some(chain) = PickChain::of(*pick)
             && self.number(*pick).is_none()
         {
-            let number = self.free().ok_or(UsedUp)?;
+            let number = self.lowest_free().ok_or(UsedUp)?;
             for (chain, number) in chain
                 .targets()
                 .map(|target| (target, None))
                 .chain([(chain, Some(number))])
             {
-                if !self.chains.contains_key(&chain) && self.fresh.iter().all(|(fresh, _)| *fresh != chain) {
-                    self.fresh.push((chain, number));
+                if !self.chains.contains_key(&chain) && self.pending.iter().all(|(pending, _)| *pending != chain) {
+                    self.pending.push((chain, number));
                     missing[len] = Some((chain, number));
                     len += 1;
                 }
@@ -89,23 +89,23 @@ impl Demand {
     }
 
     /// The number that leads to a way to pick, if its chain is there or is being made.
-    pub(crate) fn number(&self, pick: Pick) -> Option<Number> {
-        let chain = match (pick, Chain::of(pick)) {
+    pub(crate) fn number(&self, pick: Pick) -> Option<PickNumber> {
+        let chain = match (pick, PickChain::of(pick)) {
             (_, Some(chain)) => chain,
             (Pick::Discard, None) => return Some(DISCARD),
             (_, None) => return Some(REFUSE),
         };
-        let fresh = || {
-            self.fresh
+        let pending = || {
+            self.pending
                 .iter()
-                .find(|(fresh, _)| *fresh == chain)
+                .find(|(pending, _)| *pending == chain)
                 .and_then(|(_, number)| *number)
         };
-        self.chains.get(&chain).and_then(|there| there.number).or_else(fresh)
+        self.chains.get(&chain).and_then(|there| there.number).or_else(pending)
     }
 
     /// The number that a row notes, zero for rows that note none; nothing where no number was left for it.
-    pub(crate) fn way_of<F: Family>(&self, row: &Row<F>) -> Option<Number> {
+    pub(crate) fn number_of<F: Family>(&self, row: &Row<F>) -> Option<PickNumber> {
         match row {
             Row::Service { pick, .. } => self.number(*pick),
             _ => Some(0),
@@ -119,24 +119,24 @@ impl Demand {
     }
 
     /// The lowest number that nothing has.
-    fn free(&self) -> Option<Number> {
-        let taken: BTreeSet<Number> = self
+    fn lowest_free(&self) -> Option<PickNumber> {
+        let taken: BTreeSet<PickNumber> = self
             .chains
             .values()
             .filter_map(|there| there.number)
-            .chain(self.fresh.iter().filter_map(|(_, number)| *number))
+            .chain(self.pending.iter().filter_map(|(_, number)| *number))
             .collect();
         (DISCARD + 1..=PICK_BITS).find(|number| !taken.contains(number))
     }
 
     /// A transaction is being written anew.
     pub(crate) fn begin(&mut self) {
-        self.fresh.clear();
+        self.pending.clear();
     }
 
     /// The transaction was carried out.
     pub(crate) fn commit<F: Family>(&mut self, delta: &Delta<F>) {
-        for (chain, number) in self.fresh.drain(..) {
+        for (chain, number) in self.pending.drain(..) {
             self.chains.entry(chain).or_default().number = number;
         }
         for row in delta.removed.iter().chain(delta.changed.iter().map(|(old, _)| old)) {
@@ -149,7 +149,7 @@ impl Demand {
 
     fn count<F: Family>(&mut self, row: &Row<F>, there: bool) {
         if let Row::Service { pick, .. } = row
-            && let Some(chain) = Chain::of(*pick).and_then(|chain| self.chains.get_mut(&chain))
+            && let Some(chain) = PickChain::of(*pick).and_then(|chain| self.chains.get_mut(&chain))
         {
             let services = chain.services;
             chain.services = if there {
@@ -161,8 +161,8 @@ impl Demand {
     }
 
     /// The chains that nothing uses, those that lead to others first, with their numbers.
-    pub(crate) fn unused(&self) -> Vec<(Chain, Option<Number>)> {
-        let used: Vec<Chain> = self
+    pub(crate) fn unused(&self) -> Vec<(PickChain, Option<PickNumber>)> {
+        let used: Vec<PickChain> = self
             .chains
             .iter()
             .filter(|(_, there)| there.services > 0)
@@ -175,20 +175,20 @@ impl Demand {
     }
 
     /// A chain was removed.
-    pub(crate) fn removed(&mut self, chain: Chain) {
+    pub(crate) fn removed(&mut self, chain: PickChain) {
         self.chains.remove(&chain);
     }
 }
 
 /// The ways that the elements of `picks` lead to.
-pub(crate) fn ways(picks: &HashMap<Number, String>) -> Ways {
-    let way = |name: &str| match name {
+pub(crate) fn picks_by_number(picks: &HashMap<PickNumber, String>) -> PicksByNumber {
+    let pick = |name: &str| match name {
         "refuse" => Some(Pick::Refuse),
         "discard" => Some(Pick::Discard),
-        _ => name.parse::<Chain>().ok()?.pick(),
+        _ => name.parse::<PickChain>().ok()?.pick(),
     };
     picks
         .iter()
-        .filter_map(|(number, name)| Some((*number, way(name)?)))
+        .filter_map(|(number, name)| Some((*number, pick(name)?)))
         .collect()
 }
