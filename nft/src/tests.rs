@@ -13,15 +13,15 @@ use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
 
-use crate::elements::decode::Reader;
-use crate::elements::element::{self, Foreign};
+use crate::elements::decode::SetReader;
+use crate::elements::element::{self, ForeignElement};
 use crate::elements::key::set_of;
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::{PickNumber, PicksByNumber};
-use crate::rules::fixed::{Fixed, encode_fixed};
+use crate::rules::fixed::{FixedChain, encode_fixed};
 use crate::rules::pick::encode_pick_rules;
 use crate::wire::Batch;
 use crate::wire::answer::{Content, Messages, Refusal};
@@ -156,9 +156,9 @@ fn written<F: Family>(row: &Row<F>) -> Vec<u8> {
     batch.bytes().to_vec()
 }
 
-fn read<F: Family>(set: Set, bytes: &[u8]) -> (Vec<Row<F>>, Vec<Foreign>) {
+fn read<F: Family>(set: Set, bytes: &[u8]) -> (Vec<Row<F>>, Vec<ForeignElement>) {
     let picks = picks();
-    let mut reader = Reader::<F>::new(set, &picks);
+    let mut reader = SetReader::<F>::new(set, &picks);
     for message in Messages(bytes) {
         if let Content::Data { body, .. } = message.content {
             reader.message(body);
@@ -334,7 +334,7 @@ fn the_same_settings_give_the_same_rules() {
     let written = |settings| {
         let mut batch = Batch::default();
         batch.begin(2, 1);
-        for chain in Fixed::ALL {
+        for chain in FixedChain::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
         encode_pick_rules(&mut batch, IpFamily::V4, PickChain::Recall { seconds: 1 });

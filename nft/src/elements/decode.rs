@@ -12,7 +12,7 @@ use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::{EndpointId, PICK_BITS, ServiceId};
 use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
 
-use crate::elements::element::{Foreign, RANGE_END};
+use crate::elements::element::{ForeignElement, RANGE_END};
 use crate::elements::key::{Keys, keys_of};
 use crate::elements::sets::Set;
 use crate::elements::udata;
@@ -24,12 +24,12 @@ use crate::wire::{attribute, attributes, message_attributes};
 
 /// What a set was found to hold.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Found<F: Family> {
+pub(crate) struct SetContent<F: Family> {
     pub(crate) rows: Vec<Row<F>>,
-    pub(crate) foreign: Vec<Foreign>,
+    pub(crate) foreign: Vec<ForeignElement>,
 }
 
-impl<F: Family> Found<F> {
+impl<F: Family> SetContent<F> {
     /// Whether an element was listed twice, which says that another one was left out.
     pub(crate) fn repeats_itself(&self) -> bool {
         let (mut rows, mut foreign) = (HashSet::with_capacity(self.rows.len()), HashSet::new());
@@ -46,10 +46,10 @@ impl<F: Family> Found<F> {
 
 /// Gathers the answers to a listing of one set.
 #[derive(Debug)]
-pub(crate) struct Reader<'w, F: Family> {
+pub(crate) struct SetReader<'w, F: Family> {
     set: Set,
     picks: &'w PicksByNumber,
-    found: Found<F>,
+    found: SetContent<F>,
     /// Starts and ends of ranges, which come as elements of their own.
     bounds: Vec<(Vec<u8>, bool)>,
 }
@@ -65,13 +65,13 @@ struct Element<'a> {
     comment: &'a str,
 }
 
-impl<'w, F: Family> Reader<'w, F> {
+impl<'w, F: Family> SetReader<'w, F> {
     /// `picks`: what the numbers that services hold lead to.
     pub(crate) fn new(set: Set, picks: &'w PicksByNumber) -> Self {
         Self {
             set,
             picks,
-            found: Found {
+            found: SetContent {
                 rows: Vec::new(),
                 foreign: Vec::new(),
             },
@@ -92,7 +92,7 @@ impl<'w, F: Family> Reader<'w, F> {
         }
         match row(self.set, element, self.picks) {
             Some(row) => self.found.rows.push(row),
-            None => self.found.foreign.push(Foreign {
+            None => self.found.foreign.push(ForeignElement {
                 set: self.set,
                 key: element.key.to_vec(),
                 key_end: element.key_end.map(<[u8]>::to_vec),
@@ -102,7 +102,7 @@ impl<'w, F: Family> Reader<'w, F> {
     }
 
     /// Everything that the set holds.
-    pub(crate) fn finish(mut self) -> Found<F> {
+    pub(crate) fn finish(mut self) -> SetContent<F> {
         // An end sorts before the start at the same address: that range has ended where the next one begins.
         self.bounds
             .sort_by(|(a, a_ends), (b, b_ends)| a.cmp(b).then(b_ends.cmp(a_ends)));
@@ -131,7 +131,7 @@ impl<'w, F: Family> Reader<'w, F> {
     }
 
     fn foreign_bound(&mut self, key: Vec<u8>, range_end: bool) {
-        self.found.foreign.push(Foreign {
+        self.found.foreign.push(ForeignElement {
             set: self.set,
             key,
             key_end: None,

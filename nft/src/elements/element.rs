@@ -36,7 +36,7 @@ pub(crate) fn remove<F: Family>(batch: &mut Batch, row: &Row<F>, alone: bool) ->
 
 /// An element that is not a row of ours, by the bytes that name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Foreign {
+pub(crate) struct ForeignElement {
     pub(crate) set: Set,
     pub(crate) key: Vec<u8>,
     pub(crate) key_end: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ pub(crate) struct Foreign {
 }
 
 /// Writes that a foreign element shall not be there; returns the number of the message.
-pub(crate) fn remove_foreign(batch: &mut Batch, foreign: &Foreign) -> u32 {
+pub(crate) fn remove_foreign(batch: &mut Batch, foreign: &ForeignElement) -> u32 {
     batch.element(Command::DelSetElem, foreign.set.name(), true, |buf| {
         nested(buf, KEY, |buf| value(buf, VALUE, &foreign.key));
         if let Some(end) = &foreign.key_end {

@@ -35,11 +35,11 @@ pub(crate) enum Reject {
 
 /// What a packet does to the memory of its client.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Memorise {
+pub(crate) enum AffinityChange {
     /// `update @affinity { service . share timeout T : endpoint id }`, which keeps the value of an element that exists.
-    Remember { seconds: u32 },
+    Update { seconds: u32 },
     /// `delete @affinity { service . share : endpoint id }`
-    Forget,
+    Delete,
 }
 
 /// `NFT_DYNSET_OP_UPDATE`
@@ -381,10 +381,10 @@ impl<'b> ExprList<'b> {
     }
 
     /// Has the packet change what is remembered of its share of clients; the builder does not have this expression.
-    pub(crate) fn affinity(&mut self, what: Memorise) {
+    pub(crate) fn affinity(&mut self, what: AffinityChange) {
         let (op, timeout) = match what {
-            Memorise::Remember { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
-            Memorise::Forget => (DELETE, 0),
+            AffinityChange::Update { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
+            AffinityChange::Delete => (DELETE, 0),
         };
         self.load(&[Field::Priority])
             .bits(!ENDPOINT_BITS)

@@ -33,7 +33,7 @@ const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
 
 /// A chain that is always there. A chain stands behind those that it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Fixed {
+pub(crate) enum FixedChain {
     RejectConnection,
     Refuse,
     Discard,
@@ -58,7 +58,7 @@ pub(crate) enum Fixed {
     Postrouting,
 }
 
-impl Fixed {
+impl FixedChain {
     /// All of them, in the order in which they are made.
     pub(crate) const ALL: [Self; 22] = [
         Self::RejectConnection,
@@ -176,74 +176,76 @@ const LOCAL: u32 = 2;
 const DNAT: u32 = 0x20;
 
 /// Writes the rules of a fixed chain into the chain of this name.
-pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: Fixed, name: &str, settings: RuleSettings) {
+pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: FixedChain, name: &str, settings: RuleSettings) {
     let mut rules = Rules {
         batch,
         chain: name,
         family,
     };
     match chain {
-        Fixed::RejectConnection => {
+        FixedChain::RejectConnection => {
             rules.rule(|r| r.is_protocol(Protocol::Tcp).reject(Reject::Reset));
             rules.rule(|r| r.reject(Reject::Unreachable));
         }
-        Fixed::Refuse => {
+        FixedChain::Refuse => {
             let bit = settings.masquerade_mark();
             rules.rule(|r| {
                 r.load_mark().bits_at(!bit, bit, 0).set_mark().verdict(Verdict::Accept);
             });
         }
-        Fixed::Discard => rules.rule(|r| r.verdict(Verdict::Drop)),
-        Fixed::MarkForMasquerade => {
+        FixedChain::Discard => rules.rule(|r| r.verdict(Verdict::Drop)),
+        FixedChain::MarkForMasquerade => {
             let bit = settings.masquerade_mark();
             rules.rule(|r| {
                 r.load_mark().bits_at(!bit, bit, 0).set_mark();
             });
         }
-        Fixed::ClusterTraffic => cluster_traffic(&mut rules, settings),
-        Fixed::LocalProcessToExternal => {
-            rules.jump(Fixed::MarkForMasquerade.name());
+        FixedChain::ClusterTraffic => cluster_traffic(&mut rules, settings),
+        FixedChain::LocalProcessToExternal => {
+            rules.jump(FixedChain::MarkForMasquerade.name());
             rules.keep_bits(ALL_ENDPOINTS);
         }
-        Fixed::PodsToExternal => {
+        FixedChain::PodsToExternal => {
             rules.keep_bits(ALL_ENDPOINTS);
             pick(&mut rules);
         }
-        Fixed::ExternalTraffic => external_traffic(&mut rules, settings),
-        Fixed::ServiceTraffic => service_traffic(&mut rules),
-        Fixed::SourceRanges => rules.rule(|r| {
+        FixedChain::ExternalTraffic => external_traffic(&mut rules, settings),
+        FixedChain::ServiceTraffic => service_traffic(&mut rules),
+        FixedChain::SourceRanges => rules.rule(|r| {
             r.is_new().load(SOCKET).is_in(Set::RestrictedFrontends);
             r.load(Set::AllowedSources.layout().key)
                 .is_not_in(Set::AllowedSources)
                 .verdict(Verdict::Drop);
         }),
-        Fixed::Translated => translated(&mut rules),
-        Fixed::Refused => frontends(&mut rules, [Fixed::RejectConnection; 3]),
-        Fixed::Unassigned => unassigned(&mut rules),
-        Fixed::FirstPacket => first_packet(&mut rules, settings),
-        Fixed::PreroutingRanges => {
+        FixedChain::Translated => translated(&mut rules),
+        FixedChain::Refused => frontends(&mut rules, [FixedChain::RejectConnection; 3]),
+        FixedChain::Unassigned => unassigned(&mut rules),
+        FixedChain::FirstPacket => first_packet(&mut rules, settings),
+        FixedChain::PreroutingRanges => {
             if settings.drop_invalid {
                 drop_invalid(&mut rules);
             }
-            rules.jump(Fixed::SourceRanges.name());
+            rules.jump(FixedChain::SourceRanges.name());
         }
-        Fixed::OutputRanges => rules.jump(Fixed::SourceRanges.name()),
+        FixedChain::OutputRanges => rules.jump(FixedChain::SourceRanges.name()),
         // A reset that this host answers with passes here as well, and is nobody's first packet.
-        Fixed::Prerouting | Fixed::Output => rules.rule(|r| r.is_original().verdict(Fixed::ServiceTraffic.jump())),
-        Fixed::InputFilter | Fixed::ForwardFilter | Fixed::OutputFilter => {
-            rules.rule(|r| r.is_new().verdict(Fixed::FirstPacket.jump()));
+        FixedChain::Prerouting | FixedChain::Output => rules.rule(|r| {
+            r.is_original().verdict(FixedChain::ServiceTraffic.jump());
+        }),
+        FixedChain::InputFilter | FixedChain::ForwardFilter | FixedChain::OutputFilter => {
+            rules.rule(|r| r.is_new().verdict(FixedChain::FirstPacket.jump()));
         }
-        Fixed::Postrouting => postrouting(&mut rules, settings),
+        FixedChain::Postrouting => postrouting(&mut rules, settings),
     }
 }
 
 fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     if settings.masquerade_all {
-        rules.jump(Fixed::MarkForMasquerade.name());
+        rules.jump(FixedChain::MarkForMasquerade.name());
     } else if settings.detect_local != DetectLocal::Nothing {
         rules.rule(|r| {
             r.is_pod(settings.detect_local, false)
-                .verdict(Fixed::MarkForMasquerade.jump());
+                .verdict(FixedChain::MarkForMasquerade.jump());
         });
     }
     pick(rules);
@@ -270,19 +272,19 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
         r.load(&[Field::Priority])
             .bits(LOCAL_BIT)
             .is(0)
-            .verdict(Fixed::MarkForMasquerade.jump());
+            .verdict(FixedChain::MarkForMasquerade.jump());
     });
     // Before the question whether the source is the node itself: a pod's address may be both, and is a pod's then.
     if settings.detect_local != DetectLocal::Nothing {
         rules.rule(|r| {
             r.is_pod(settings.detect_local, true)
-                .verdict(Fixed::PodsToExternal.goto());
+                .verdict(FixedChain::PodsToExternal.goto());
         });
     }
     rules.rule(|r| {
         r.load_source_type()
             .is(LOCAL)
-            .verdict(Fixed::LocalProcessToExternal.jump());
+            .verdict(FixedChain::LocalProcessToExternal.jump());
     });
     pick(rules);
 }
@@ -304,12 +306,16 @@ fn service_traffic(rules: &mut Rules<'_, '_>) {
     });
     frontends(
         rules,
-        [Fixed::ClusterTraffic, Fixed::ExternalTraffic, Fixed::ExternalTraffic],
+        [
+            FixedChain::ClusterTraffic,
+            FixedChain::ExternalTraffic,
+            FixedChain::ExternalTraffic,
+        ],
     );
 }
 
 /// Leads what is addressed to a Service to these chains: by its ClusterIP, by another address, by a nodePort.
-fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [Fixed; 3]) {
+fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [FixedChain; 3]) {
     for (set, chain) in [(Set::ClusterFrontends, cluster), (Set::ExternalFrontends, external)] {
         rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(chain.goto()));
     }
@@ -344,7 +350,7 @@ fn unassigned(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Daddr])
             .is_in(Set::ClusterIps)
-            .verdict(Fixed::RejectConnection.goto());
+            .verdict(FixedChain::RejectConnection.goto());
     });
     rules.rule(|r| r.verdict(Verdict::Drop));
 }
@@ -355,17 +361,21 @@ fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
         r.load_ct_status()
             .bits(DNAT)
             .is_not(0)
-            .verdict(Fixed::Translated.goto());
+            .verdict(FixedChain::Translated.goto());
     });
     // Others may use the bit too: only what is addressed to a Service was marked here.
     rules.rule(|r| {
         r.load_mark()
             .bits(settings.masquerade_mark())
             .is_not(0)
-            .verdict(Fixed::Refused.jump());
+            .verdict(FixedChain::Refused.jump());
     });
     for set in [Set::ClusterIps, Set::ServiceCidrs] {
-        rules.rule(|r| r.load(&[Field::Daddr]).is_in(set).verdict(Fixed::Unassigned.goto()));
+        rules.rule(|r| {
+            r.load(&[Field::Daddr])
+                .is_in(set)
+                .verdict(FixedChain::Unassigned.goto());
+        });
     }
 }
 

@@ -16,7 +16,7 @@ use crate::elements::udata;
 use crate::elements::verdict::Verdict;
 use crate::family::numbers;
 use crate::rules::expr::ExprList;
-use crate::rules::fixed::{Fixed, Hook};
+use crate::rules::fixed::{FixedChain, Hook};
 use crate::wire::{APPEND, Batch, CREATE, Command, attr, nested, number, text, value};
 
 /// Ends the name of a chain that stands in for another one while that is registered anew.
@@ -129,7 +129,7 @@ impl Rules<'_, '_> {
 }
 
 /// Writes that the chain that stood in for this one shall go.
-pub(crate) fn encode_stand_in_goes(batch: &mut Batch, chain: Fixed) {
+pub(crate) fn encode_stand_in_goes(batch: &mut Batch, chain: FixedChain) {
     let stand_in = chain.stand_in();
     encode_flush(batch, &stand_in);
     encode_delete(batch, &stand_in);

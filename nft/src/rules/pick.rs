@@ -9,7 +9,7 @@ use crate::elements::sets::Set;
 use crate::elements::verdict::Verdict;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::PickNumber;
-use crate::rules::expr::{ExprList, Memorise};
+use crate::rules::expr::{AffinityChange, ExprList};
 use crate::rules::{PICK, Rules, UNREMEMBERED};
 use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, text};
 
@@ -71,13 +71,13 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
                     .is(0)
                     .verdict(Verdict::Return);
             });
-            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
+            rules.rule(|r| r.affinity(AffinityChange::Update { seconds }));
             rules.dnat_to_id();
-            rules.rule(|r| r.affinity(Memorise::Forget));
+            rules.rule(|r| r.affinity(AffinityChange::Delete));
             rules.keep_bits(SERVICE);
         }
         PickChain::Remember { seconds } => {
-            rules.rule(|r| r.affinity(Memorise::Remember { seconds }));
+            rules.rule(|r| r.affinity(AffinityChange::Update { seconds }));
             rules.keep_bits(SERVICE);
             rules.rule(|r| {
                 r.load(CLIENT).map(Set::Affinity).set_priority();

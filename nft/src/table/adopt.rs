@@ -17,10 +17,10 @@ use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::{self, PickNumber};
-use crate::rules::fixed::{self, Fixed};
+use crate::rules::fixed::{self, FixedChain};
 use crate::rules::{self, STAND_IN, pick};
 use crate::table::error::TableError;
-use crate::table::listing::{self, ChainFacts, OWNER, PERSIST, TableFacts};
+use crate::table::listing::{self, ChainInfo, OWNER, PERSIST, TableInfo};
 use crate::table::session::Session;
 use crate::wire::answer::RefusedError;
 use crate::wire::outcome::{Outcome, TransactionError};
@@ -49,34 +49,34 @@ pub enum OpenError {
 }
 
 /// What is there before the table is opened.
-struct Before<F: Family> {
-    facts: Option<TableFacts>,
+struct Existing<F: Family> {
+    facts: Option<TableInfo>,
     /// Chains made on demand, each with its rules to be written anew, and with the number that leads to it.
     on_demand: HashMap<PickChain, Option<PickNumber>>,
     /// The numbers that are to lead to these two chains and do not yet.
-    refuse_and_discard: Vec<(PickNumber, &'static str)>,
+    missing_picks: Vec<(PickNumber, &'static str)>,
     /// The nat chains that something stands in for: an earlier run ended while it registered them anew.
-    stood_in: Vec<Fixed>,
+    stand_ins: Vec<FixedChain>,
     /// The rows of a table that has to be made anew.
-    carried: Option<Vec<Row<F>>>,
+    carried_over: Option<Vec<Row<F>>>,
 }
 
 /// Opens the table of this session.
 pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenError> {
     let family = F::FAMILY;
-    let before = look(session)?;
-    let there = before
+    let existing = read_existing(session)?;
+    let there = existing
         .facts
-        .filter(|_| before.carried.is_none())
+        .filter(|_| existing.carried_over.is_none())
         .map(|facts| facts.flags);
     // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get
     // none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
     let flags = if owned { OWNER | PERSIST } else { 0 };
-    session.ownership = match attempt(session, &before, flags)? {
+    session.ownership = match send(session, &existing, flags)? {
         Ok(()) if owned => Ownership::Owned,
         Ok(()) => Ownership::Shared(WhyShared::MadeWithoutOwner),
-        Err(refused) if owned => match attempt(session, &before, there.unwrap_or_default() & PERSIST)? {
+        Err(refused) if owned => match send(session, &existing, there.unwrap_or_default() & PERSIST)? {
             Ok(()) => Ownership::Shared(WhyShared::OldKernel(refused.to_string())),
             Err(source) => return Err(refused_flags(family, source)),
         },
@@ -92,16 +92,16 @@ fn refused_flags(family: IpFamily, source: io::Error) -> OpenError {
 }
 
 /// Looks at what is there.
-fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
+fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, OpenError> {
     let unread = |error| TableError::reading(F::FAMILY, error);
     let name = numbers(F::FAMILY).name;
     let Some(facts) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
-        return Ok(Before {
+        return Ok(Existing {
             facts: None,
             on_demand: HashMap::new(),
-            refuse_and_discard: chains::FIXED.to_vec(),
-            stood_in: Vec::new(),
-            carried: None,
+            missing_picks: chains::FIXED.to_vec(),
+            stand_ins: Vec::new(),
+            carried_over: None,
         });
     };
     if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != session.socket.port() {
@@ -122,29 +122,29 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
     } else {
         HashMap::new()
     };
-    let stranger = stranger(F::FAMILY, &sets, &chains).map_or_else(|| on_demand(&chains, &picks), Err);
-    let stranger = match stranger {
+    let incompatible = incompatible(F::FAMILY, &sets, &chains).map_or_else(|| on_demand(&chains, &picks), Err);
+    let incompatible = match incompatible {
         Ok(on_demand) => {
-            let refuse_and_discard = chains::FIXED
+            let missing_picks = chains::FIXED
                 .into_iter()
                 .filter(|(number, _)| !picks.contains_key(number));
-            return Ok(Before {
+            return Ok(Existing {
                 facts: Some(facts),
                 on_demand,
-                refuse_and_discard: refuse_and_discard.collect(),
-                stood_in: Fixed::of_nat()
+                missing_picks: missing_picks.collect(),
+                stand_ins: FixedChain::of_nat()
                     .map(|(chain, _)| chain)
                     .filter(|chain| chains.contains_key(&chain.stand_in()))
                     .collect(),
-                carried: None,
+                carried_over: None,
             });
         }
-        Err(stranger) => stranger,
+        Err(incompatible) => incompatible,
     };
     tracing::warn!(
         table = name,
-        because = stranger.to_string(),
-        "making the table anew; its rows are carried over"
+        because = incompatible.to_string(),
+        "making the table anew; its rows are carried_over over"
     );
     let picks_by_number = chains::picks_by_number(&picks);
     let mut rows = Vec::new();
@@ -155,28 +155,28 @@ fn look<F: Family>(session: &mut Session<F>) -> Result<Before<F>, OpenError> {
                 .rows,
         );
     }
-    Ok(Before {
+    Ok(Existing {
         facts: Some(facts),
         on_demand: HashMap::new(),
-        refuse_and_discard: chains::FIXED.to_vec(),
-        stood_in: Vec::new(),
-        carried: Some(rows),
+        missing_picks: chains::FIXED.to_vec(),
+        stand_ins: Vec::new(),
+        carried_over: Some(rows),
     })
 }
 
 /// The chains made on demand that are there, and those that they lead to, which somebody may have deleted; each with the
 /// number that leads to it. An error where `picks` holds what no tandem wrote.
 fn on_demand(
-    chains: &HashMap<String, ChainFacts>,
+    chains: &HashMap<String, ChainInfo>,
     picks: &HashMap<PickNumber, String>,
-) -> Result<HashMap<PickChain, Option<PickNumber>>, Stranger> {
+) -> Result<HashMap<PickChain, Option<PickNumber>>, Incompatible> {
     if chains::picks_by_number(picks).len() != picks.len()
         || picks.keys().any(|number| *number == 0 || *number > PICK_BITS)
     {
-        return Err(Stranger::Elements);
+        return Err(Incompatible::Elements);
     }
     if picks.values().collect::<HashSet<_>>().len() < picks.len() {
-        return Err(Stranger::TwoNumbers);
+        return Err(Incompatible::TwoNumbers);
     }
     let mut on_demand = HashMap::new();
     for (name, chain) in chains
@@ -188,7 +188,7 @@ fn on_demand(
             .find(|(_, there)| *there == name)
             .map(|(number, _)| *number);
         if chain.pick().is_some() && number.is_none() {
-            return Err(Stranger::NoNumber(name.clone()));
+            return Err(Incompatible::NoNumber(name.clone()));
         }
         for target in chain.targets() {
             on_demand.entry(target).or_default();
@@ -197,7 +197,7 @@ fn on_demand(
     }
     for (number, name) in chains::FIXED {
         if picks.get(&number).is_some_and(|there| there != name) {
-            return Err(Stranger::OtherChain { number, name });
+            return Err(Incompatible::OtherChain { number, name });
         }
     }
     Ok(on_demand)
@@ -205,7 +205,7 @@ fn on_demand(
 
 /// Something in the table that the rules cannot live with.
 #[derive(Debug, thiserror::Error)]
-enum Stranger {
+enum Incompatible {
     #[error("set {0} has another layout")]
     Layout(String),
     #[error("set {0} is unknown")]
@@ -223,17 +223,21 @@ enum Stranger {
 }
 
 /// The first of them among sets and chains, if there is one.
-fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<String, ChainFacts>) -> Option<Stranger> {
+fn incompatible(
+    family: IpFamily,
+    sets: &HashMap<String, Shape>,
+    chains: &HashMap<String, ChainInfo>,
+) -> Option<Incompatible> {
     for (name, shape) in sets {
         match Set::ALL.into_iter().find(|set| set.name() == name) {
             Some(set) if fits(shape, &set.layout().shape(family)) => {}
-            Some(_) => return Some(Stranger::Layout(name.clone())),
-            None => return Some(Stranger::Set(name.clone())),
+            Some(_) => return Some(Incompatible::Layout(name.clone())),
+            None => return Some(Incompatible::Set(name.clone())),
         }
     }
     for (name, chain) in chains {
         let fixed_name = name.strip_suffix(STAND_IN).unwrap_or(name);
-        let known = match Fixed::of(fixed_name).map(Fixed::hook) {
+        let known = match FixedChain::of(fixed_name).map(FixedChain::hook) {
             Some(None) => !chain.hooked,
             Some(Some(hook)) => {
                 chain.kind.as_deref() == Some(hook.kind)
@@ -243,7 +247,7 @@ fn stranger(family: IpFamily, sets: &HashMap<String, Shape>, chains: &HashMap<St
             None => !chain.hooked && name.parse::<PickChain>().is_ok(),
         };
         if !known {
-            return Some(Stranger::Chain(name.clone()));
+            return Some(Incompatible::Chain(name.clone()));
         }
     }
     None
@@ -256,9 +260,9 @@ fn fits(there: &Shape, wanted: &Shape) -> bool {
 }
 
 /// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.
-fn attempt<F: Family>(
+fn send<F: Family>(
     session: &mut Session<F>,
-    before: &Before<F>,
+    existing: &Existing<F>,
     flags: u32,
 ) -> Result<Result<(), io::Error>, OpenError> {
     let failed = |source| {
@@ -266,7 +270,7 @@ fn attempt<F: Family>(
         OpenError::Failed(TableError::Make { family, source })
     };
     let first = session.begin();
-    let table_message = encode(session, before, flags);
+    let table_message = encode(session, existing, flags);
     match session.commit(first) {
         Outcome::Done => Ok(Ok(())),
         Outcome::Refused(refusals) => {
@@ -284,10 +288,10 @@ fn attempt<F: Family>(
 }
 
 /// Writes the transaction; returns the number of the message that makes the table.
-fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -> u32 {
+fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u32) -> u32 {
     let (family, settings) = (F::FAMILY, session.settings);
     let batch = &mut session.batch;
-    if before.carried.is_some() {
+    if existing.carried_over.is_some() {
         batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, TABLE));
     }
     let message = batch.next_sequence();
@@ -296,30 +300,32 @@ fn encode<F: Family>(session: &mut Session<F>, before: &Before<F>, flags: u32) -
         set.layout().encode(batch, family);
     }
     rules::encode_counter(batch);
-    for chain in Fixed::ALL {
+    for chain in FixedChain::ALL {
         rules::encode_chain(batch, chain.name(), chain.hook());
         rules::encode_flush(batch, chain.name());
     }
-    for chain in Fixed::ALL {
+    for chain in FixedChain::ALL {
         fixed::encode_fixed(batch, family, chain, chain.name(), settings);
     }
-    for chain in before.on_demand.keys() {
+    for chain in existing.on_demand.keys() {
         pick::encode_pick_chain(batch, *chain, false);
         rules::encode_flush(batch, &chain.to_string());
     }
-    for chain in before.on_demand.keys() {
+    for chain in existing.on_demand.keys() {
         pick::encode_pick_rules(batch, family, *chain);
     }
-    for (number, chain) in &before.refuse_and_discard {
+    for (number, chain) in &existing.missing_picks {
         element::add_pick(batch, *number, chain);
     }
-    for chain in &before.stood_in {
+    for chain in &existing.stand_ins {
         rules::encode_stand_in_goes(batch, *chain);
     }
-    let Some(rows) = &before.carried else { return message };
+    let Some(rows) = &existing.carried_over else {
+        return message;
+    };
     session.chains.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
-        // What was carried over stood there already, and so did its number.
+        // What is carried over stood there already, and so did its number.
         if let Ok(chains) = session.chains.require(row) {
             pick::encode_pick_chains(batch, family, chains);
         }

@@ -21,7 +21,7 @@ pub(crate) fn explain<F: Family>(
     first: u32,
     refusals: &[Refusal],
 ) -> Result<(), ApplyError<F>> {
-    if let Some(error) = table_trouble(session, refusals) {
+    if let Some(error) = table_problem(session, refusals) {
         return Err(ApplyError::Failed(error.into()));
     }
     if !is_about_rows(session, first, refusals) {
@@ -43,20 +43,20 @@ pub(crate) fn explain<F: Family>(
         }
         Outcome::Refused(refusals) => Err(failed::<F>(&refusals)),
         // One message for each row takes more room than the change itself did.
-        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => roughly(session, delta, refusals),
+        Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => name_all(session, delta, refusals),
         Outcome::NotSent(error) => Err(ApplyError::Failed(error.into())),
         Outcome::Lost(error) => Err(ApplyError::Unknown(error.into())),
     }
 }
 
 /// Names every row of the messages that were refused: too many, but the bad ones are among them.
-fn roughly<F: Family>(session: &mut Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
+fn name_all<F: Family>(session: &mut Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
     session.encode(delta, false);
     Err(rejected(session, delta, refusals))
 }
 
 /// A reason that lies in the table or in this process, if it is one.
-fn table_trouble<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<TableError> {
+fn table_problem<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<TableError> {
     let family = numbers(F::FAMILY).name;
     let has = |errno| refusals.iter().any(|refusal| refusal.errno == errno);
     let port = session.socket.port();

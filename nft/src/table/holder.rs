@@ -51,7 +51,7 @@ impl Holder {
     }
 
     /// What somebody is told whom it keeps from starting.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Self {
             pid,
             pid_namespace: namespace,
@@ -205,15 +205,15 @@ mod tests {
     fn a_holder_in_this_pid_namespace_is_named_by_its_process_another_by_its_comment() {
         let here = Holder::this_process();
         let own = format!("pid {} (", std::process::id());
-        assert!(here.words().starts_with(&own), "{}", here.words());
-        assert!(!here.words().contains("namespace"), "{}", here.words());
+        assert!(here.describe().starts_with(&own), "{}", here.describe());
+        assert!(!here.describe().contains("namespace"), "{}", here.describe());
         let there = Holder {
             pid_namespace: pid_namespace() + 1,
             command: "tandem run".to_owned(),
             host: "tandem-x7".to_owned(),
             ..here
         };
-        let words = there.words();
+        let words = there.describe();
         assert!(words.contains("(tandem run) on tandem-x7, since 20"), "{words}");
         assert!(
             words.contains(&format!("pid namespace, {}", pid_namespace() + 1)),

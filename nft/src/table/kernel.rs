@@ -14,8 +14,8 @@ use crate::family::numbers;
 use crate::table::adopt::{self, OpenError};
 use crate::table::error::{ChangeError, TableError};
 use crate::table::explain;
+use crate::table::nat_order::{self, LastCheck};
 use crate::table::parts;
-use crate::table::rivals::{self, Seen};
 use crate::table::session::Session;
 use crate::wire::outcome::Outcome;
 use crate::wire::socket::Buffers;
@@ -24,7 +24,7 @@ use crate::wire::socket::Buffers;
 #[derive(Debug)]
 pub struct Kernel<F: Family> {
     session: Session<F>,
-    seen: Seen,
+    last_check: LastCheck,
     /// How long the last change took.
     took: Duration,
 }
@@ -39,7 +39,7 @@ impl<F: Family> Kernel<F> {
     pub fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
         let mut kernel = Self {
             session: Session::new(settings, buffers).map_err(OpenError::Socket)?,
-            seen: Seen::default(),
+            last_check: LastCheck::default(),
             took: Duration::ZERO,
         };
         kernel.repair()?;
@@ -59,7 +59,7 @@ impl<F: Family> Kernel<F> {
     pub fn repair(&mut self) -> Result<(), OpenError> {
         if adopt::adopt(&mut self.session)? {
             // Registered just now, and so before all others.
-            return Ok(rivals::note(&mut self.session, &mut self.seen)?);
+            return Ok(nat_order::record(&mut self.session, &mut self.last_check)?);
         }
         // Whoever came while nobody ran is a rival that was never seen.
         self.keep_first()?;
@@ -70,13 +70,13 @@ impl<F: Family> Kernel<F> {
     /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel. An error says
     /// that the chains may be in between; where looking fails, nothing is wrong with them, and it is looked again next time.
     pub fn keep_first(&mut self) -> Result<bool, TableError> {
-        rivals::keep_first(&mut self.session, &mut self.seen)
+        nat_order::keep_first(&mut self.session, &mut self.last_check)
     }
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
-    pub fn tidy(&mut self) -> Result<usize, TableError> {
-        self.session.tidy()
+    pub fn remove_unused_chains(&mut self) -> Result<usize, TableError> {
+        self.session.remove_unused_chains()
     }
 }
 
@@ -94,7 +94,7 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
     }
 
     fn idle(&mut self) -> Result<(), IdleError> {
-        self.tidy().map(drop).map_err(IdleError::new)
+        self.remove_unused_chains().map(drop).map_err(IdleError::new)
     }
 
     fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
@@ -119,7 +119,7 @@ impl<F: Family> Kernel<F> {
             return Ok(());
         }
         let mut first = self.session.encode(delta, false);
-        if !self.session.without_number.is_empty() && self.tidy().is_ok() {
+        if !self.session.without_number.is_empty() && self.remove_unused_chains().is_ok() {
             // Chains that nothing uses any more have given their numbers back.
             first = self.session.encode(delta, false);
         }

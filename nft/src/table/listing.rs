@@ -10,12 +10,12 @@ use netlink_bindings::nftables::{
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::plane::ForwardDrop;
 
-use crate::elements::decode::{self, Found, Reader};
+use crate::elements::decode::{self, SetContent, SetReader};
 use crate::elements::sets::{ANONYMOUS_SET, Set, Shape};
 use crate::family::{INET, IPV4, IPV6, UNSPEC, numbers};
 use crate::picks::chains::{PickNumber, PicksByNumber};
 use crate::rules::COUNTER;
-use crate::rules::fixed::{FORWARD, Fixed};
+use crate::rules::fixed::{FORWARD, FixedChain};
 use crate::wire::socket::{ListError, NetlinkSocket};
 use crate::wire::{Command, DUMP, attr, attribute, message_attributes, message_nfproto, number, text};
 
@@ -26,7 +26,7 @@ pub(crate) const PERSIST: u32 = TableFlags::Persist as u32;
 
 /// A table as it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableFacts {
+pub(crate) struct TableInfo {
     pub(crate) flags: u32,
     /// The port id of the socket that owns it; 0 if none does.
     pub(crate) owner: u32,
@@ -34,7 +34,7 @@ pub(crate) struct TableFacts {
 
 /// A chain as it is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ChainFacts {
+pub(crate) struct ChainInfo {
     pub(crate) kind: Option<String>,
     pub(crate) number: u32,
     pub(crate) priority: i32,
@@ -43,14 +43,14 @@ pub(crate) struct ChainFacts {
 
 /// A chain of another program, however often its table is made anew under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Rival {
+pub(crate) struct ForeignNatChain {
     pub(crate) nfproto: u8,
     pub(crate) table: u64,
     pub(crate) chain: u64,
 }
 
 /// The table, if there is one.
-pub(crate) fn table(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Option<TableFacts>, ListError> {
+pub(crate) fn table(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Option<TableInfo>, ListError> {
     table_named(socket, family, crate::TABLE)
 }
 
@@ -59,13 +59,13 @@ pub(crate) fn table_named(
     socket: &mut NetlinkSocket,
     family: IpFamily,
     name: &str,
-) -> Result<Option<TableFacts>, ListError> {
+) -> Result<Option<TableInfo>, ListError> {
     let result = socket.query(
         Command::GetTable,
         0,
         numbers(family).nfproto,
         |buf| text(buf, attr::table::NAME, name),
-        TableFacts::default,
+        TableInfo::default,
         |facts, body| {
             for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
@@ -140,7 +140,10 @@ pub(crate) fn generation(socket: &mut NetlinkSocket) -> Result<u32, ListError> {
 }
 
 /// The chains of other tables that translate this family's packets where this table's chains do, with equal priority.
-pub(crate) fn rivals(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashSet<Rival>, ListError> {
+pub(crate) fn foreign_nat_chains(
+    socket: &mut NetlinkSocket,
+    family: IpFamily,
+) -> Result<HashSet<ForeignNatChain>, ListError> {
     let nfproto = numbers(family).nfproto;
     let tables: HashMap<(u8, Vec<u8>), u64> = socket.query(
         Command::GetTable,
@@ -166,7 +169,7 @@ pub(crate) fn rivals(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Has
         UNSPEC,
         |_| (),
         HashSet::new,
-        |rivals, body| {
+        |found, body| {
             let of = message_nfproto(body);
             let (mut table, mut handle, mut nat, mut at) = (Vec::new(), 0, false, (0, 0));
             for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
@@ -186,9 +189,9 @@ pub(crate) fn rivals(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Has
                     _ => {}
                 }
             }
-            let meets = Fixed::of_nat().any(|(_, hook)| (hook.number, hook.priority) == at);
+            let meets = FixedChain::of_nat().any(|(_, hook)| (hook.number, hook.priority) == at);
             if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
-                rivals.insert(Rival {
+                found.insert(ForeignNatChain {
                     nfproto: of,
                     table: tables.get(&(of, table)).copied().unwrap_or_default(),
                     chain: handle,
@@ -224,7 +227,7 @@ pub(crate) fn has_chain(
 }
 
 /// The table's chains by name.
-pub(crate) fn chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<String, ChainFacts>, ListError> {
+pub(crate) fn chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<String, ChainInfo>, ListError> {
     socket.query(
         Command::GetChain,
         DUMP,
@@ -232,7 +235,7 @@ pub(crate) fn chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Has
         |buf| text(buf, attr::chain::TABLE, crate::TABLE),
         HashMap::new,
         |chains, body| {
-            let (mut chain, mut name, mut ours) = (ChainFacts::default(), String::new(), false);
+            let (mut chain, mut name, mut ours) = (ChainInfo::default(), String::new(), false);
             for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     ChainAttrs::Table(table) => ours = table.to_bytes() == crate::TABLE.as_bytes(),
@@ -348,7 +351,7 @@ pub(crate) fn elements<F: Family>(
     socket: &mut NetlinkSocket,
     set: Set,
     picks: &PicksByNumber,
-) -> Result<Found<F>, ListError> {
+) -> Result<SetContent<F>, ListError> {
     const ATTEMPTS: usize = 20;
     const GROWING: Duration = Duration::from_millis(5);
     for _ in 0..ATTEMPTS {
@@ -360,8 +363,8 @@ pub(crate) fn elements<F: Family>(
                 text(buf, attr::elements::TABLE, crate::TABLE);
                 text(buf, attr::elements::SET, set.name());
             },
-            || Reader::<F>::new(set, picks),
-            Reader::message,
+            || SetReader::<F>::new(set, picks),
+            SetReader::message,
         )?;
         let found = reader.finish();
         if !found.repeats_itself() {

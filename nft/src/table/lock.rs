@@ -61,7 +61,7 @@ pub enum LockError {
 
 /// The table as it is there.
 #[derive(Debug, Default)]
-struct Facts {
+struct LockTable {
     /// The port id of the socket that owns it; 0 if none does.
     owner: u32,
     comment: String,
@@ -71,23 +71,23 @@ impl NodeLock {
     /// Takes the lock of this thread's network namespace.
     pub fn acquire() -> Result<Self, LockError> {
         let mut socket = NetlinkSocket::with(Buffers::SMALL).map_err(LockError::Socket)?;
-        let (mut leftover, mut flags) = (false, OWNER | PERSIST);
+        let (mut ownerless, mut flags) = (false, OWNER | PERSIST);
         for _ in 0..ATTEMPTS {
-            let outcome = make(&mut socket, leftover, flags);
+            let outcome = make(&mut socket, ownerless, flags);
             if let Outcome::Done = outcome {
                 return Ok(Self { socket });
             }
-            if flags & PERSIST != 0 && is_about_flags(&outcome) {
+            if flags & PERSIST != 0 && is_flag_unknown(&outcome) {
                 flags = OWNER;
                 continue;
             }
-            match look(&mut socket)? {
-                Some(facts) if facts.owner == socket.port() => return Ok(Self { socket }),
-                Some(facts) if facts.owner != 0 => return Err(held(&facts)),
+            match read_lock_table(&mut socket)? {
+                Some(table) if table.owner == socket.port() => return Ok(Self { socket }),
+                Some(table) if table.owner != 0 => return Err(describe_holder(&table)),
                 // A table without an owner is nobody's: whoever made it was killed, or it came from a file.
-                Some(_) => leftover = true,
+                Some(_) => ownerless = true,
                 // Whoever was in the way is gone.
-                None if in_the_way(&outcome) => leftover = false,
+                None if is_taken_meanwhile(&outcome) => ownerless = false,
                 None => match outcome.carried_out() {
                     Ok(()) => return Ok(Self { socket }),
                     Err(error) => return Err(LockError::Make(error)),
@@ -111,7 +111,7 @@ impl Drop for NodeLock {
 }
 
 /// Whether the kernel does not know a flag.
-fn is_about_flags(outcome: &Outcome) -> bool {
+fn is_flag_unknown(outcome: &Outcome) -> bool {
     let Outcome::Refused(refusals) = outcome else {
         return false;
     };
@@ -121,12 +121,12 @@ fn is_about_flags(outcome: &Outcome) -> bool {
 }
 
 /// Makes the table, in the place of one that nobody owns if there is one.
-fn make(socket: &mut NetlinkSocket, leftover: bool, flags: u32) -> Outcome {
+fn make(socket: &mut NetlinkSocket, ownerless: bool, flags: u32) -> Outcome {
     let comment = udata::commented(udata::cut(&Holder::this_process().to_string()));
     let mut batch = Batch::default();
     let first = socket.sequence();
     batch.begin(NFPROTO, first);
-    if leftover {
+    if ownerless {
         tracing::info!("table ip {NAME} is there and belongs to nobody any more: it is made anew");
         batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, NAME));
     }
@@ -141,7 +141,7 @@ fn make(socket: &mut NetlinkSocket, leftover: bool, flags: u32) -> Outcome {
 }
 
 /// Whether another table of this name, or that it is gone, explains this.
-fn in_the_way(outcome: &Outcome) -> bool {
+fn is_taken_meanwhile(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Done | Outcome::NotSent(_) => false,
         Outcome::Lost(_) => true,
@@ -153,30 +153,30 @@ fn in_the_way(outcome: &Outcome) -> bool {
 }
 
 /// Looks at the table, if it is there.
-fn look(socket: &mut NetlinkSocket) -> Result<Option<Facts>, LockError> {
+fn read_lock_table(socket: &mut NetlinkSocket) -> Result<Option<LockTable>, LockError> {
     let found = socket.query(
         Command::GetTable,
         0,
         NFPROTO,
         |buf| text(buf, attr::table::NAME, NAME),
-        Facts::default,
-        |facts, body| {
+        LockTable::default,
+        |table, body| {
             let mut flags = 0;
             for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     TableAttrs::Flags(value) => flags = value,
-                    TableAttrs::Owner(owner) => facts.owner = owner,
-                    TableAttrs::Userdata(data) => udata::comment(data).clone_into(&mut facts.comment),
+                    TableAttrs::Owner(owner) => table.owner = owner,
+                    TableAttrs::Userdata(data) => udata::comment(data).clone_into(&mut table.comment),
                     _ => {}
                 }
             }
             if flags & OWNER == 0 {
-                facts.owner = 0;
+                table.owner = 0;
             }
         },
     );
     match found {
-        Ok(facts) => Ok(Some(facts)),
+        Ok(table) => Ok(Some(table)),
         Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::EPERM) => Err(LockError::NotPermitted),
         Err(error) => Err(LockError::Read(error)),
@@ -184,9 +184,9 @@ fn look(socket: &mut NetlinkSocket) -> Result<Option<Facts>, LockError> {
 }
 
 /// Who holds it. A saved ruleset may hold a Tandem's comment, so the owner has to be who the comment names.
-fn held(facts: &Facts) -> LockError {
-    match facts.comment.parse::<Holder>() {
-        Ok(holder) if owner::may_be_port_of(facts.owner, holder.pid()) => LockError::Held(holder.words()),
-        _ => LockError::Taken(owner::describe_port(facts.owner)),
+fn describe_holder(table: &LockTable) -> LockError {
+    match table.comment.parse::<Holder>() {
+        Ok(holder) if owner::may_be_port_of(table.owner, holder.pid()) => LockError::Held(holder.describe()),
+        _ => LockError::Taken(owner::describe_port(table.owner)),
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod holder;
 pub(crate) mod kernel;
 pub(crate) mod listing;
 pub(crate) mod lock;
+pub(crate) mod nat_order;
 pub(crate) mod parts;
 pub(crate) mod remove;
-pub(crate) mod rivals;
 pub(crate) mod session;

@@ -10,7 +10,7 @@ use tandem_core::family::Family;
 use tandem_core::plane::{Delta, Ownership, RuleSettings, WhyShared};
 use tandem_core::row::Row;
 
-use crate::elements::decode::Found;
+use crate::elements::decode::SetContent;
 use crate::elements::element;
 use crate::elements::sets::Set;
 use crate::family::numbers;
@@ -27,17 +27,17 @@ use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 thread_local! {
     /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
     /// thread owns both tables; whatever another one does counts as another program's, and costs one more look.
-    static CARRIED_OUT: Cell<u32> = const { Cell::new(0) };
+    static OWN_TRANSACTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// One transaction was carried out.
-pub(crate) fn carried_out() {
-    CARRIED_OUT.set(CARRIED_OUT.get().wrapping_add(1));
+pub(crate) fn count_own_transaction() {
+    OWN_TRANSACTIONS.set(OWN_TRANSACTIONS.get().wrapping_add(1));
 }
 
 /// How many transactions this thread has carried out.
-pub(crate) fn transactions() -> u32 {
-    CARRIED_OUT.get()
+pub(crate) fn own_transactions() -> u32 {
+    OWN_TRANSACTIONS.get()
 }
 
 /// The socket and the state of one family's table.
@@ -72,7 +72,7 @@ impl<F: Family> Session<F> {
 
     /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
     /// do: a chain that was used once is likely to be used again.
-    pub(crate) fn tidy(&mut self) -> Result<usize, TableError> {
+    pub(crate) fn remove_unused_chains(&mut self) -> Result<usize, TableError> {
         let mut unused = self.chains.unused();
         // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
         while !unused.is_empty() {
@@ -96,16 +96,16 @@ impl<F: Family> Session<F> {
                         refusals.iter().all(|refusal| Some(refusal.sequence) != deletion)
                     });
                     if unused.len() == before {
-                        return Err(Self::untidy(RefusedError::first(&refusals).into()));
+                        return Err(Self::not_removed(RefusedError::first(&refusals).into()));
                     }
                 }
                 Outcome::Refused(refusals) => {
-                    return Err(Self::untidy(RefusedError::first(&refusals).into()));
+                    return Err(Self::not_removed(RefusedError::first(&refusals).into()));
                 }
-                Outcome::NotSent(error) => return Err(Self::untidy(TransactionError::NotSent(error))),
+                Outcome::NotSent(error) => return Err(Self::not_removed(TransactionError::NotSent(error))),
                 Outcome::Lost(error) => {
                     let _ = self.count_chains();
-                    return Err(Self::untidy(error.into()));
+                    return Err(Self::not_removed(error.into()));
                 }
             }
         }
@@ -115,7 +115,7 @@ impl<F: Family> Session<F> {
         Ok(unused.len())
     }
 
-    fn untidy(source: TransactionError) -> TableError {
+    fn not_removed(source: TransactionError) -> TableError {
         let family = numbers(F::FAMILY).name;
         TableError::RemoveUnused { family, source }
     }
@@ -135,7 +135,7 @@ impl<F: Family> Session<F> {
             .socket
             .transact(self.batch.bytes(), first, self.batch.last_sequence());
         if matches!(outcome, Outcome::Done) {
-            carried_out();
+            count_own_transaction();
         }
         outcome
     }
@@ -173,7 +173,7 @@ impl<F: Family> Session<F> {
         let picks = self.picks_by_number()?;
         let mut all = Vec::new();
         for set in Set::ROWS {
-            let Found { mut rows, foreign } =
+            let SetContent { mut rows, foreign } =
                 listing::elements::<F>(&mut self.socket, set, &picks).map_err(Self::unread)?;
             if !foreign.is_empty() {
                 self.remove_foreign(set, &foreign)?;
@@ -184,7 +184,7 @@ impl<F: Family> Session<F> {
         Ok(all)
     }
 
-    fn remove_foreign(&mut self, set: Set, foreign: &[element::Foreign]) -> Result<(), TableError> {
+    fn remove_foreign(&mut self, set: Set, foreign: &[element::ForeignElement]) -> Result<(), TableError> {
         let (set, family) = (set.name(), numbers(F::FAMILY).name);
         tracing::warn!(
             table = family,

@@ -19,7 +19,7 @@ use crate::elements::element;
 use crate::elements::sets::Set;
 use crate::picks::chains::{self, PickChains};
 use crate::rules;
-use crate::rules::fixed::{Fixed, encode_fixed};
+use crate::rules::fixed::{FixedChain, encode_fixed};
 use crate::table::change;
 use crate::wire::Batch;
 
@@ -131,10 +131,10 @@ impl World {
         for set in Set::ALL {
             set.layout().encode(&mut batch, IpFamily::V4);
         }
-        for chain in Fixed::ALL {
+        for chain in FixedChain::ALL {
             rules::encode_chain(&mut batch, chain.name(), chain.hook());
         }
-        for chain in Fixed::ALL {
+        for chain in FixedChain::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
         for (number, chain) in chains::FIXED {

@@ -292,7 +292,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
             chains("ip"),
             ["pick-3", "recall-60s", "remember-60s", "stick-2-60s", "stick-3-60s"]
         );
-        assert_eq!(kernel.tidy().expect("tidy"), 0);
+        assert_eq!(kernel.remove_unused_chains().expect("removed"), 0);
         let changed = vec![(picks(1, 3), picks(1, 4))];
         kernel
             .apply(&Delta {
@@ -301,7 +301,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
                 ..Delta::default()
             })
             .expect("a change");
-        assert_eq!(kernel.tidy().expect("tidy"), 1);
+        assert_eq!(kernel.remove_unused_chains().expect("removed"), 1);
         assert_eq!(
             chains("ip"),
             ["pick-3", "recall-60s", "remember-60s", "stick-3-60s", "pick-4"]
@@ -310,7 +310,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
         // What is unused is known after a restart, too.
         close(kernel);
         let mut kernel = open::<V4>();
-        assert_eq!(kernel.tidy().expect("tidy"), 4);
+        assert_eq!(kernel.remove_unused_chains().expect("removed"), 4);
         assert_eq!(chains("ip"), ["pick-4"]);
         add(&mut kernel, vec![sticks(2, 3), picks(2, 3)]);
         check(&mut kernel, vec![picks(1, 4), picks(2, 3), sticks(2, 3)]);

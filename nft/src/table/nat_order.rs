@@ -1,0 +1,146 @@
+//! The order in which the kernel asks nat chains: this table's chains have to be asked before those of other programs.
+//!
+//! The kernel asks nat chains of equal priority in the order of their registration, the youngest first. Once one of them has
+//! translated a connection, no other chain is asked. A table of iptables that is made after this one would mark, redirect or
+//! masquerade what is addressed to a Service before the rules of this table see it. So if another program adds such a chain,
+//! this table's chains are registered anew. The thread that makes the changes calls this between them. A change that comes
+//! meanwhile waits for one listing, and for three small transactions if chains are registered anew.
+
+use std::collections::HashSet;
+use std::fs;
+
+use tandem_core::family::{Family, IpFamily};
+
+use crate::family::numbers;
+use crate::rules;
+use crate::rules::fixed::{FixedChain, encode_fixed};
+use crate::table::error::TableError;
+use crate::table::listing::{self, ForeignNatChain};
+use crate::table::session::{self, Session};
+use crate::wire::Batch;
+
+/// What the last check found.
+#[derive(Debug, Default)]
+pub(crate) struct LastCheck {
+    /// The nat chains of other programs.
+    foreign: HashSet<ForeignNatChain>,
+    /// Whether the old iptables, which nftables does not list, had a nat table.
+    legacy: bool,
+    /// When it was.
+    at: Option<Moment>,
+    /// Whether the check failed.
+    failed: bool,
+}
+
+/// A moment, told by the transactions that the kernel had carried out.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// The kernel's generation: all transactions of the network namespace.
+    generation: u32,
+    /// Those of this thread.
+    own: u32,
+}
+
+impl Moment {
+    /// Whether every transaction since then was this thread's own.
+    fn is_undisturbed_since(self, then: Self) -> bool {
+        self.generation.wrapping_sub(then.generation) == self.own.wrapping_sub(then.own)
+    }
+}
+
+/// Checks whether another program added a nat chain, and if so registers this table's chains anew. Gives whether it did. An
+/// error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is done again next time.
+pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<bool, TableError> {
+    let now = match check(session, last) {
+        Ok(now) => now,
+        Err(error) => {
+            if !std::mem::replace(&mut last.failed, true) {
+                tracing::warn!("{error}; whether others are asked first is not known");
+            }
+            return Ok(false);
+        }
+    };
+    let came = now.legacy && !last.legacy || !now.foreign.is_subset(&last.foreign);
+    if came {
+        register_anew(session)?;
+    }
+    *last = now;
+    Ok(came)
+}
+
+/// Lists the nat chains of other programs, if anybody else changed nftables since the last check.
+fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCheck, TableError> {
+    let unread = |error| TableError::reading(F::FAMILY, error);
+    let at = Moment {
+        generation: listing::generation(&mut session.socket).map_err(unread)?,
+        own: session::own_transactions(),
+    };
+    let undisturbed = last.at.is_some_and(|then| at.is_undisturbed_since(then));
+    let foreign = if undisturbed {
+        last.foreign.clone()
+    } else {
+        listing::foreign_nat_chains(&mut session.socket, F::FAMILY).map_err(unread)?
+    };
+    Ok(LastCheck {
+        foreign,
+        legacy: legacy_nat(F::FAMILY),
+        at: Some(at),
+        failed: false,
+    })
+}
+
+/// Records which chains of other programs are there. Called when this table's chains were just registered.
+pub(crate) fn record<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<(), TableError> {
+    let foreign = listing::foreign_nat_chains(&mut session.socket, F::FAMILY);
+    last.foreign = foreign.map_err(|error| TableError::reading(F::FAMILY, error))?;
+    (last.legacy, last.at) = (legacy_nat(F::FAMILY), None);
+    Ok(())
+}
+
+/// Registers the nat chains anew. One transaction cannot do that for a packet that passes meanwhile: it may meet neither
+/// the old chain nor the new one. So chains with the same rules stand in for them until the new ones are there.
+fn register_anew<F: Family>(session: &mut Session<F>) -> Result<(), TableError> {
+    let settings = session.settings;
+    transaction(session, |batch| {
+        for (chain, hook) in FixedChain::of_nat() {
+            let stand_in = chain.stand_in();
+            rules::encode_chain(batch, &stand_in, Some(hook));
+            encode_fixed(batch, F::FAMILY, chain, &stand_in, settings);
+        }
+    })?;
+    transaction(session, |batch| {
+        for (chain, hook) in FixedChain::of_nat() {
+            rules::encode_flush(batch, chain.name());
+            rules::encode_delete(batch, chain.name());
+            rules::encode_chain(batch, chain.name(), Some(hook));
+            encode_fixed(batch, F::FAMILY, chain, chain.name(), settings);
+        }
+    })?;
+    transaction(session, |batch| {
+        for (chain, _) in FixedChain::of_nat() {
+            rules::encode_stand_in_goes(batch, chain);
+        }
+    })
+}
+
+fn transaction<F: Family>(session: &mut Session<F>, write: impl FnOnce(&mut Batch)) -> Result<(), TableError> {
+    let first = session.begin();
+    write(&mut session.batch);
+    session
+        .commit(first)
+        .carried_out()
+        .map_err(|source| TableError::PutFirst {
+            family: numbers(F::FAMILY).name,
+            source,
+        })
+}
+
+/// Whether the old iptables has a nat table in this network namespace. A table that went and came back is listed again.
+fn legacy_nat(family: IpFamily) -> bool {
+    let file = match family {
+        IpFamily::V4 => "/proc/thread-self/net/ip_tables_names",
+        IpFamily::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // A kernel without such tables has no such file.
+    fs::read_to_string(file).is_ok_and(|names| names.lines().any(|name| name == "nat"))
+}
