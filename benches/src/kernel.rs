@@ -8,7 +8,7 @@ use tandem::event::Event;
 use tandem::node_settings::{self, NodeSettings, PodRanges};
 use tandem_core::node::NodePortAddresses;
 use tandem_core::plane::{DetectLocal, Memory, RuleSettings};
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 
 use crate::synthetic;
 
@@ -25,7 +25,7 @@ pub static NOW: LazyLock<Now> = LazyLock::new(Now::read);
 
 /// An engine for the kernel's tables. Its first [`Engine::step`] opens them.
 pub fn engine() -> Engine {
-    Engine::new(settings(), Kernel::opener(), Kernel::opener(), *NOW)
+    Engine::new(settings(), NftTable::opener(), NftTable::opener(), *NOW)
 }
 
 /// The same engine without a kernel: every change counts as applied.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use kube::Client;
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{oneshot, watch};
@@ -57,8 +57,8 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
 
     let mut engine = Engine::new(
         node_settings(&settings),
-        Kernel::opener(),
-        Kernel::opener(),
+        NftTable::opener(),
+        NftTable::opener(),
         Now::read(),
     );
     let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);

@@ -1,7 +1,7 @@
 //! Rows to nftables: the tables `ip tandem` and `ip6 tandem`, over one netlink socket each.
 //!
 //! All rules are fixed; Services and endpoints are set elements only, so a change is a handful of elements in one
-//! transaction, however large the cluster is. [`Kernel`] holds one family's table. The tables are this crate's alone, and it
+//! transaction, however large the cluster is. [`NftTable`] holds one family's table. The tables are this crate's alone, and it
 //! touches no other; stock `nft` lists them and can load what it listed.
 
 mod elements;
@@ -18,17 +18,12 @@ pub use table::adopt::OpenError;
 pub use table::affinity::{CounterError, unremembered};
 pub use table::error::TableError;
 pub use table::forward::{ForwardError, forward_drops};
-pub use table::kernel::Kernel;
 pub use table::lock::{LockError, NodeLock};
+pub use table::nft_table::NftTable;
 pub use table::remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
 pub use wire::answer::RefusedError;
 pub use wire::outcome::{LostError, TransactionError};
-pub use wire::socket::{Buffers, ListError};
+pub use wire::socket::ListError;
 
 /// The name of both tables.
 const TABLE: &str = "tandem";
-
-/// As much of a label as the kernel stores: rows read back carry this.
-pub fn stored_label(label: &str) -> &str {
-    elements::udata::cut(label)
-}

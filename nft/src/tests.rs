@@ -1,6 +1,13 @@
-//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure; MUST NOT open sockets.
+//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure, but for `buffers`; MUST NOT open sockets.
 
+mod buffers;
 mod machine;
+#[path = "../tests/netns/rows.rs"]
+#[expect(dead_code, reason = "shared with the tests of the whole crate")]
+mod rows;
+#[path = "../tests/netns/support.rs"]
+#[expect(dead_code, reason = "shared with the tests of the whole crate")]
+mod support;
 mod walk;
 
 use std::fmt::Write;

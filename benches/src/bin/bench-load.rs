@@ -13,7 +13,7 @@ use tandem_core::node::{NodePortAddresses, NodeRows};
 use tandem_core::plan::plan;
 use tandem_core::plane::DataPlane as _;
 use tandem_core::table::Table;
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 use tandem_tests::netns::{Namespace, run_command};
 use tandem_tests::scratch::Scratch;
 
@@ -60,7 +60,7 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
         .collect();
     let node = synthetic::node();
     let (services, pods) = (synthetic::service_ranges(), synthetic::pod_ranges());
-    let mut kernel = Kernel::<F>::open(kernel::SETTINGS).context("open the table")?;
+    let mut kernel = NftTable::<F>::open(kernel::SETTINGS).context("open the table")?;
     let mut table = Table::<F>::default();
     let mut apply = Duration::ZERO;
     let mut send = |table: &mut Table<F>| -> Result<()> {

@@ -1,4 +1,4 @@
-//! Rows to set elements. Called by [`Kernel`](crate::Kernel) for every row of a change; pure bytes, no I/O.
+//! Rows to set elements. Called by [`NftTable`](crate::NftTable) for every row of a change; pure bytes, no I/O.
 
 use netlink_bindings::nftables::SetElemFlags;
 use tandem_core::family::Family;

@@ -1,5 +1,5 @@
 //! Which chains are there on demand, the numbers by which services name them, and how many services use each. Kept by
-//! `Kernel` so that a change knows, without asking the kernel, which chains it has to make; never does I/O.
+//! `NftTable` so that a change knows, without asking the kernel, which chains it has to make; never does I/O.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
 //! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
-//! without rules. Called by `Kernel` at a start and after somebody else changed the table.
+//! without rules. Called by `NftTable` at a start and after somebody else changed the table.
 
 use std::collections::{HashMap, HashSet};
 use std::io;

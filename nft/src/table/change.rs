@@ -1,4 +1,4 @@
-//! A change as the messages of one transaction. Used by `Kernel` for every change; pure bytes.
+//! A change as the messages of one transaction. Used by `NftTable` for every change; pure bytes.
 
 use tandem_core::family::Family;
 use tandem_core::plane::Delta;

@@ -1,5 +1,5 @@
 //! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by
-//! `Kernel` after a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
+//! `NftTable` after a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
 
 use tandem_core::family::Family;
 use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};

@@ -1,6 +1,6 @@
 //! A change that does not fit into one transaction, in two. After the first one no packet meets a row that points at
 //! nothing: what others point at comes first, then what points at it changes, and what nothing points at any more goes
-//! last. Used by `Kernel`; pure.
+//! last. Used by `NftTable`; pure.
 
 use std::collections::BTreeSet;
 

@@ -25,16 +25,16 @@ const ATTEMPTS: usize = 20;
 /// How much a socket can hold, in bytes. The kernel grants small ones to everybody, and others where the first user
 /// namespace gave this process CAP_NET_ADMIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     /// The largest transaction that goes out in one piece.
-    pub send: usize,
+    pub(crate) send: usize,
     /// What refusals of one transaction may take up.
-    pub receive: usize,
+    pub(crate) receive: usize,
 }
 
 impl Buffers {
     /// Holds 250,000 rows with their comments in one transaction, twice over, and one refusal for each of 100,000 rows.
-    pub const LARGE: Self = Self {
+    pub(crate) const LARGE: Self = Self {
         send: 128 << 20,
         receive: 64 << 20,
     };

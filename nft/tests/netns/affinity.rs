@@ -12,11 +12,11 @@ use crate::support::{in_namespace, run};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::plane::{DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Pick, Protocol, Row};
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 
 /// A Service with affinity and its endpoints, each a socket that never reads more than a test asks for.
 struct Scene<F: Family> {
-    kernel: Kernel<F>,
+    kernel: NftTable<F>,
     servers: Vec<UdpSocket>,
 }
 
@@ -88,7 +88,7 @@ impl<F: Family> Scene<F> {
             socket
         });
         let servers = servers.collect();
-        let mut kernel = Kernel::open(RuleSettings::default()).expect("a table");
+        let mut kernel = NftTable::open(RuleSettings::default()).expect("a table");
         let mut added: Vec<Row<F>> = (1..=endpoints).map(endpoint_id).collect();
         added.extend((1..=endpoints).map(|n| slot(n - 1, n)));
         added.push(pick(endpoints, seconds));

@@ -2,7 +2,7 @@
 
 use tandem_core::family::{V4, V6};
 use tandem_core::plane::RuleSettings;
-use tandem_nft::{Kernel, forward_drops};
+use tandem_nft::{NftTable, forward_drops};
 
 use crate::support::{in_namespace, run};
 
@@ -15,8 +15,8 @@ fn found() -> Vec<String> {
 fn filter_chains_of_hook_forward_with_policy_drop_are_found_and_no_others() {
     in_namespace(|| {
         let kernels = (
-            Kernel::<V4>::open(RuleSettings::default()).expect("a table"),
-            Kernel::<V6>::open(RuleSettings::default()).expect("a table"),
+            NftTable::<V4>::open(RuleSettings::default()).expect("a table"),
+            NftTable::<V6>::open(RuleSettings::default()).expect("a table"),
         );
         assert_eq!(found(), [""; 0], "its own chains");
         let chains = [

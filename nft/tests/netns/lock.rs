@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tandem_core::family::V4;
 use tandem_core::plane::RuleSettings;
-use tandem_nft::{Kernel, LockError, NodeLock};
+use tandem_nft::{LockError, NftTable, NodeLock};
 
 use crate::support::{in_namespace, run, until};
 
@@ -100,7 +100,7 @@ fn who_may_not_change_nftables_cannot_keep_a_tandem_from_starting() {
             Err(LockError::Held(holder)) => assert!(holder.starts_with(&own_name()), "{holder}"),
             other => panic!("{other:?}"),
         }
-        let kernel = Kernel::<V4>::open(RuleSettings::default());
+        let kernel = NftTable::<V4>::open(RuleSettings::default());
         kernel.expect("a table");
         drop(lock);
     });

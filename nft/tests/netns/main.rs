@@ -2,13 +2,12 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod affinity;
-mod buffers;
 mod dataplane;
 mod fill;
 mod forward;
-mod kernel;
 mod lock;
 mod nat_order;
+mod nft_table;
 mod remove;
 mod rows;
 mod ruleset;

@@ -13,7 +13,7 @@ use crate::support::{check_loads, in_namespace, list, run};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::plane::{DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 
 /// A Service with one endpoint, and the rival's own idea of where its packets go.
 struct Scene {
@@ -98,8 +98,8 @@ impl Scene {
         ]
     }
 
-    fn kernel<F: Family>() -> Kernel<F> {
-        let mut kernel = Kernel::open(RuleSettings::default()).expect("a table");
+    fn kernel<F: Family>() -> NftTable<F> {
+        let mut kernel = NftTable::open(RuleSettings::default()).expect("a table");
         kernel
             .apply(&Delta {
                 added: Self::rows::<F>(),
@@ -177,7 +177,7 @@ fn a_table_that_is_taken_over_is_put_first_and_one_that_nobody_keeps_is_not() {
         scene.rival::<V4>("ip");
         assert_eq!(scene.ask(), (0, 1));
         std::thread::sleep(Duration::from_millis(20));
-        let kernel = Kernel::<V4>::open(RuleSettings::default()).expect("the table");
+        let kernel = NftTable::<V4>::open(RuleSettings::default()).expect("the table");
         assert_eq!(scene.ask(), (1, 0));
         drop(kernel);
     });
@@ -192,7 +192,7 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
         feed(
             "table ip tandem {\n chain output-stand-in {\n  type nat hook output priority -100\n  jump service-traffic\n }\n}\n",
         );
-        let mut kernel = Kernel::<V4>::open(RuleSettings::default()).expect("the table");
+        let mut kernel = NftTable::<V4>::open(RuleSettings::default()).expect("the table");
         let listing = list("ip");
         assert!(!listing.contains("stand-in"), "{listing}");
         assert_eq!(kernel.read().expect("rows").len(), 3, "it was not made anew for that");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_core::family::{V4, V6};
 use tandem_core::plane::{DataPlane, Delta, Ownership, RuleSettings};
-use tandem_nft::{Kernel, RemoveError, remove};
+use tandem_nft::{NftTable, RemoveError, remove};
 
 use crate::rows::reference;
 use crate::support::{in_namespace, run};
@@ -28,8 +28,8 @@ fn removed<F: tandem_core::family::Family>() -> Result<bool, RemoveError> {
 fn each_table_is_removed_with_all_that_is_in_it_and_nothing_else() {
     in_namespace(|| {
         let (mut v4, mut v6) = (
-            Kernel::<V4>::open(RuleSettings::default()).expect("a table"),
-            Kernel::<V6>::open(RuleSettings::default()).expect("a table"),
+            NftTable::<V4>::open(RuleSettings::default()).expect("a table"),
+            NftTable::<V6>::open(RuleSettings::default()).expect("a table"),
         );
         let (rows4, rows6) = (reference(), reference());
         v4.apply(&Delta {
@@ -66,7 +66,7 @@ fn a_table_without_owner_is_removed_too() {
 #[test]
 fn a_table_whose_owner_lives_is_left_alone_and_its_owner_named() {
     in_namespace(|| {
-        let kernel = Kernel::<V4>::open(RuleSettings::default()).expect("a table");
+        let kernel = NftTable::<V4>::open(RuleSettings::default()).expect("a table");
         if let Ownership::Shared(reason) = kernel.ownership() {
             return println!("not owned: {reason}");
         }

@@ -5,11 +5,11 @@ use crate::support::{check_loads, in_namespace, list, run, without_owner};
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::node::InterfaceName;
 use tandem_core::plane::{DataPlane, Delta, DetectLocal, RuleSettings};
-use tandem_nft::Kernel;
+use tandem_nft::NftTable;
 
 fn made_by_kernel<F: Family>(settings: RuleSettings, family: &str) -> String {
     in_namespace(|| {
-        let mut kernel = Kernel::<F>::open(settings).expect("a table");
+        let mut kernel = NftTable::<F>::open(settings).expect("a table");
         let delta = Delta {
             added: crate::rows::reference::<F>(),
             ..Delta::default()

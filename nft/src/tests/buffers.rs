@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rows::{any, at, endpoint, frontend, nth, plain, service};
+use super::support::in_namespace;
+use crate::table::nft_table::NftTable;
+use crate::wire::socket::Buffers;
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::plane::{ApplyError, DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
-use tandem_nft::{Buffers, Kernel};
-
-use crate::rows::{any, at, endpoint, frontend, nth, plain, service};
-use crate::support::in_namespace;
 
 const SERVICES: u32 = 1000;
 /// Room for the rules themselves, and for a fraction of the rows.
 const SEND: usize = 40 << 10;
 
-fn open<F: Family>(buffers: Buffers) -> Kernel<F> {
-    Kernel::open_with(RuleSettings::default(), buffers).expect("a table")
+fn open<F: Family>(buffers: Buffers) -> NftTable<F> {
+    NftTable::open_with(RuleSettings::default(), buffers).expect("a table")
 }
 
 /// Many Services with this many endpoints each.

@@ -9,25 +9,25 @@ use crate::support::{check_loads, in_namespace, list, run, until, without_lines,
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::plane::{ApplyError, DataPlane, Delta, DetectLocal, Ownership, RuleSettings};
 use tandem_core::row::{Pick, Row};
-use tandem_nft::{Kernel, OpenError};
+use tandem_nft::{NftTable, OpenError};
 
-fn open<F: Family>() -> Kernel<F> {
+fn open<F: Family>() -> NftTable<F> {
     open_with(RuleSettings::default())
 }
 
-fn open_with<F: Family>(settings: RuleSettings) -> Kernel<F> {
-    Kernel::open(settings).expect("a table")
+fn open_with<F: Family>(settings: RuleSettings) -> NftTable<F> {
+    NftTable::open(settings).expect("a table")
 }
 
 /// Ends a kernel's ownership. A socket that was closed lives on for a moment in a program that another test is just
 /// starting, up to the point where that program's own code begins.
-fn close<F: Family>(kernel: Kernel<F>) {
+fn close<F: Family>(kernel: NftTable<F>) {
     drop(kernel);
     let family = if F::FAMILY == IpFamily::V4 { "ip" } else { "ip6" };
     until(|| !list(family).contains("flags owner"));
 }
 
-fn add<F: Family>(kernel: &mut Kernel<F>, added: Vec<Row<F>>) {
+fn add<F: Family>(kernel: &mut NftTable<F>, added: Vec<Row<F>>) {
     kernel
         .apply(&Delta {
             added,
@@ -36,7 +36,7 @@ fn add<F: Family>(kernel: &mut Kernel<F>, added: Vec<Row<F>>) {
         .expect("rows");
 }
 
-fn remove<F: Family>(kernel: &mut Kernel<F>, removed: Vec<Row<F>>) {
+fn remove<F: Family>(kernel: &mut NftTable<F>, removed: Vec<Row<F>>) {
     kernel
         .apply(&Delta {
             removed,
@@ -45,7 +45,7 @@ fn remove<F: Family>(kernel: &mut Kernel<F>, removed: Vec<Row<F>>) {
         .expect("rows");
 }
 
-fn check<F: Family>(kernel: &mut Kernel<F>, mut expected: Vec<Row<F>>) {
+fn check<F: Family>(kernel: &mut NftTable<F>, mut expected: Vec<Row<F>>) {
     let mut found = kernel.read().expect("rows");
     expected.sort_by_key(|row| format!("{row:?}"));
     found.sort_by_key(|row| format!("{row:?}"));
@@ -127,7 +127,7 @@ fn a_second_opener_is_told_who_owns_the_table_and_others_cannot_change_it() {
             return println!("not owned: {reason}");
         }
         let own = format!("pid {}", std::process::id());
-        match Kernel::<V4>::open(RuleSettings::default()) {
+        match NftTable::<V4>::open(RuleSettings::default()) {
             Err(OpenError::Owned { table, owner }) => {
                 assert_eq!(table, "ip tandem");
                 assert!(owner.starts_with(&own), "{owner}");
@@ -246,7 +246,7 @@ fn elements_that_no_tandem_wrote_are_removed() {
 }
 
 #[test]
-fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_repaired() {
+fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_opened_again() {
     in_namespace(|| {
         run("nft", &["add", "table", "ip", "tandem"]);
         let mut kernel = open::<V4>();
@@ -264,7 +264,8 @@ fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_repaired() {
             other => panic!("{other:?}"),
         }
         assert!(kernel.read().is_err());
-        kernel.repair().expect("a table");
+        drop(kernel);
+        let mut kernel = open::<V4>();
         check(&mut kernel, Vec::new());
         add(&mut kernel, reference());
         check(&mut kernel, reference());
@@ -273,7 +274,7 @@ fn a_table_that_is_gone_is_said_to_be_gone_and_can_be_repaired() {
 }
 
 #[test]
-fn chains_are_made_when_needed_and_removed_when_tidied() {
+fn chains_are_made_when_needed_and_removed_when_idle() {
     in_namespace(|| {
         let mut kernel = open::<V4>();
         let sticks = |n, count| {
@@ -292,7 +293,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
             chains("ip"),
             ["pick-3", "recall-60s", "remember-60s", "stick-2-60s", "stick-3-60s"]
         );
-        assert_eq!(kernel.remove_unused_chains().expect("removed"), 0);
+        kernel.idle().expect("removed");
         let changed = vec![(picks(1, 3), picks(1, 4))];
         kernel
             .apply(&Delta {
@@ -301,7 +302,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
                 ..Delta::default()
             })
             .expect("a change");
-        assert_eq!(kernel.remove_unused_chains().expect("removed"), 1);
+        kernel.idle().expect("removed");
         assert_eq!(
             chains("ip"),
             ["pick-3", "recall-60s", "remember-60s", "stick-3-60s", "pick-4"]
@@ -310,7 +311,7 @@ fn chains_are_made_when_needed_and_removed_when_tidied() {
         // What is unused is known after a restart, too.
         close(kernel);
         let mut kernel = open::<V4>();
-        assert_eq!(kernel.remove_unused_chains().expect("removed"), 4);
+        kernel.idle().expect("removed");
         assert_eq!(chains("ip"), ["pick-4"]);
         add(&mut kernel, vec![sticks(2, 3), picks(2, 3)]);
         check(&mut kernel, vec![picks(1, 4), picks(2, 3), sticks(2, 3)]);

@@ -1,6 +1,5 @@
-//! One family's table in the kernel. Owned by the engine; the only door through which rows reach the kernel. A change
-//! costs one transaction with its rows, one system call to send it and one to receive the answer; nothing is listed on
-//! that way.
+//! One family's table in the kernel, as the data plane that the engine owns. Rows reach the kernel through nothing else. A change
+//! costs one transaction with its rows: one system call sends it, one receives the answer, and nothing is listed.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use tandem_core::row::{Pick, Row};
 
 use crate::family::numbers;
 use crate::table::adopt::{self, OpenError};
-use crate::table::error::{ChangeError, TableError};
+use crate::table::error::ChangeError;
 use crate::table::explain;
 use crate::table::nat_order::{self, LastCheck};
 use crate::table::parts;
@@ -22,65 +21,47 @@ use crate::wire::socket::Buffers;
 
 /// The table `ip tandem` or `ip6 tandem`.
 #[derive(Debug)]
-pub struct Kernel<F: Family> {
+pub struct NftTable<F: Family> {
     session: Session<F>,
     last_check: LastCheck,
     /// How long the last change took.
     took: Duration,
 }
 
-impl<F: Family> Kernel<F> {
-    /// Opens the table: makes it, or takes over the one that is there with its rows, without a moment without rules.
+impl<F: Family> NftTable<F> {
+    /// Opens the table. Makes it, or takes over the one that is there with its rows. There is no moment without rules.
     pub fn open(settings: RuleSettings) -> Result<Self, OpenError> {
         Self::open_with(settings, Buffers::LARGE)
     }
 
     /// The same, over a socket that holds no more than this.
-    pub fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
-        let mut kernel = Self {
-            session: Session::new(settings, buffers).map_err(OpenError::Socket)?,
-            last_check: LastCheck::default(),
+    pub(crate) fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
+        let mut session = Session::new(settings, buffers).map_err(OpenError::Socket)?;
+        let mut last_check = LastCheck::default();
+        if adopt::adopt(&mut session)? {
+            // Chains that were registered just now are asked before all others.
+            nat_order::record(&mut session, &mut last_check)?;
+        } else {
+            // Other programs may have added chains while no Tandem ran.
+            nat_order::keep_first(&mut session, &mut last_check)?;
+        }
+        Ok(Self {
+            session,
+            last_check,
             took: Duration::ZERO,
-        };
-        kernel.repair()?;
-        Ok(kernel)
-    }
-
-    /// What an engine opens the table by.
-    pub fn opener() -> Open<F> {
-        Box::new(|settings| match Self::open(settings) {
-            Ok(kernel) => Ok(Box::new(kernel) as _),
-            Err(error) => Err(plane::OpenError::new(error)),
         })
     }
 
-    /// Puts the table right after another program deleted or changed it, as [`Self::open`] does, over the same socket.
-    /// Rows that are gone stay gone: read them back and apply the difference.
-    pub fn repair(&mut self) -> Result<(), OpenError> {
-        if adopt::adopt(&mut self.session)? {
-            // Registered just now, and so before all others.
-            return Ok(nat_order::record(&mut self.session, &mut self.last_check)?);
-        }
-        // Whoever came while nobody ran is a rival that was never seen.
-        self.keep_first()?;
-        Ok(())
-    }
-
-    /// Looks whether another program's nat chain came before this table's, and if so puts these first again; tells whether
-    /// it did. Where nobody else changed nftables since the last look, that is one question to the kernel. An error says
-    /// that the chains may be in between; where looking fails, nothing is wrong with them, and it is looked again next time.
-    pub fn keep_first(&mut self) -> Result<bool, TableError> {
-        nat_order::keep_first(&mut self.session, &mut self.last_check)
-    }
-
-    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
-    /// do: a chain that was used once is likely to be used again.
-    pub fn remove_unused_chains(&mut self) -> Result<usize, TableError> {
-        self.session.remove_unused_chains()
+    /// How an engine opens the table.
+    pub fn opener() -> Open<F> {
+        Box::new(|settings| match Self::open(settings) {
+            Ok(table) => Ok(Box::new(table) as _),
+            Err(error) => Err(plane::OpenError::new(error)),
+        })
     }
 }
 
-impl<F: Family> DataPlane<F> for Kernel<F> {
+impl<F: Family> DataPlane<F> for NftTable<F> {
     fn read(&mut self) -> Result<Vec<Row<F>>, ReadError> {
         self.session.read_all().map_err(ReadError::new)
     }
@@ -94,11 +75,11 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
     }
 
     fn idle(&mut self) -> Result<(), IdleError> {
-        self.remove_unused_chains().map(drop).map_err(IdleError::new)
+        self.session.remove_unused_chains().map(drop).map_err(IdleError::new)
     }
 
     fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
-        Kernel::keep_first(self).map_err(plane::OpenError::new)
+        nat_order::keep_first(&mut self.session, &mut self.last_check).map_err(plane::OpenError::new)
     }
 
     fn took(&self) -> Duration {
@@ -113,14 +94,14 @@ impl<F: Family> DataPlane<F> for Kernel<F> {
     }
 }
 
-impl<F: Family> Kernel<F> {
+impl<F: Family> NftTable<F> {
     fn apply_whole(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         if delta.is_empty() {
             return Ok(());
         }
         let mut first = self.session.encode(delta, false);
-        if !self.session.without_number.is_empty() && self.remove_unused_chains().is_ok() {
-            // Chains that nothing uses any more have given their numbers back.
+        if !self.session.without_number.is_empty() && self.session.remove_unused_chains().is_ok() {
+            // The numbers of the chains that went are free now.
             first = self.session.encode(delta, false);
         }
         if !self.session.without_number.is_empty() {
@@ -149,7 +130,7 @@ impl<F: Family> Kernel<F> {
         }
     }
 
-    /// Applies a change that is too large for one transaction in two halves. After the first one nothing points at what
+    /// Applies a change that is too large for one transaction in two halves. After the first half no row points at a row that
     /// is not there.
     fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         let Some([first, second]) = parts::halves(delta) else {
