@@ -144,7 +144,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
     tracing::warn!(
         table = name,
         because = incompatible.to_string(),
-        "making the table anew; its rows are carried_over over"
+        "making the table anew; its rows are carried over"
     );
     let picks_by_number = chains::picks_by_number(&picks);
     let mut rows = Vec::new();
