@@ -28,10 +28,11 @@ use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::{PickNumber, PicksByNumber};
-use crate::rules::fixed::{FixedChain, encode_fixed};
+use crate::rules::fixed::encode_fixed;
+use crate::rules::fixed_chain::FixedChain;
 use crate::rules::pick::encode_pick_rules;
-use crate::wire::Batch;
 use crate::wire::answer::{Content, Messages, Refusal};
+use crate::wire::batch::Batch;
 
 fn addr<F: Family>(n: u8) -> F::Addr {
     let v4 = IpAddr::from([10, 0, n, 255]);

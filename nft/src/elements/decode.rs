@@ -3,17 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use netlink_bindings::nftables::VerdictCode;
-use tandem_core::family::{Family, IpFamily};
-use tandem_core::id::{EndpointId, PICK_BITS, ServiceId};
-use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
+use tandem_core::family::Family;
+use tandem_core::id::PICK_BITS;
+use tandem_core::row::{Class, Frontend, Row};
 
 use crate::elements::element::{ForeignElement, RANGE_END};
 use crate::elements::key::{Keys, keys_of};
+use crate::elements::parts::Parts;
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::picks::chains::{PickNumber, PicksByNumber};
@@ -296,67 +297,4 @@ fn net<F: Family>(first: IpAddr, last: IpAddr) -> Option<F::Net> {
     let net = IpNet::new(first, u8::try_from(width - differing).ok()?).ok()?;
     (net.network() == first && net.broadcast() == last).then_some(())?;
     F::net(net)
-}
-
-/// The parts of a key or value, taken from the front.
-struct Parts<'a>(&'a [u8]);
-
-impl Parts<'_> {
-    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (part, rest) = self.0.split_at_checked(N)?;
-        let padding = rest.get(..N.next_multiple_of(4) - N)?;
-        padding.iter().all(|byte| *byte == 0).then_some(())?;
-        self.0 = &rest[padding.len()..];
-        part.try_into().ok()
-    }
-
-    fn end(&self) -> Option<()> {
-        self.0.is_empty().then_some(())
-    }
-
-    fn addr<F: Family>(&mut self) -> Option<F::Addr> {
-        match F::FAMILY {
-            IpFamily::V4 => F::addr(IpAddr::V4(Ipv4Addr::from(self.bytes::<4>()?))),
-            IpFamily::V6 => F::addr(IpAddr::V6(Ipv6Addr::from(self.bytes::<16>()?))),
-        }
-    }
-
-    fn protocol(&mut self) -> Option<Protocol> {
-        self.bytes::<1>().and_then(|[number]| Protocol::from_number(number))
-    }
-
-    fn port(&mut self) -> Option<Port> {
-        self.bytes().map(u16::from_be_bytes).and_then(Port::new)
-    }
-
-    fn socket<F: Family>(&mut self) -> Option<Socket<F>> {
-        Some(Socket {
-            addr: self.addr::<F>()?,
-            protocol: self.protocol()?,
-            port: self.port()?,
-        })
-    }
-
-    fn endpoint<F: Family>(&mut self) -> Option<Endpoint<F>> {
-        Some(Endpoint {
-            addr: self.addr::<F>()?,
-            port: self.port()?,
-        })
-    }
-
-    fn number(&mut self) -> Option<u32> {
-        self.bytes().map(u32::from_ne_bytes)
-    }
-
-    fn service(&mut self) -> Option<ServiceId> {
-        self.number().and_then(ServiceId::from_raw)
-    }
-
-    fn endpoint_id(&mut self) -> Option<EndpointId> {
-        self.number().and_then(EndpointId::from_raw)
-    }
-
-    fn slot(&mut self) -> Option<u16> {
-        self.number().and_then(|slot| u16::try_from(slot).ok())
-    }
 }

@@ -11,7 +11,8 @@ use crate::elements::verdict::Verdict;
 use crate::picks::chains::PickNumber;
 use crate::wire::attr::data::VALUE;
 use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
-use crate::wire::{Batch, Command, nested, number, value};
+use crate::wire::batch::Batch;
+use crate::wire::{Command, nested, number, value};
 
 /// The element ends a range: it is the first key behind it.
 pub(crate) const RANGE_END: u32 = SetElemFlags::IntervalEnd as u32;

@@ -2,64 +2,37 @@
 //! again. Used by `rules`; never decides what a rule does.
 
 use netlink_bindings::nftables::{
-    CmpOps, CtDirection, CtKeys, FibFlags, LookupFlags, MetaKeys, NatRangeFlags, NumgenTypes, PayloadBase,
-    PushExprListAttrs, PushExprMasqAttrs, Registers, RejectTypes,
+    CmpOps, CtDirection, CtKeys, FibFlags, LookupFlags, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs,
+    Registers,
 };
 
-use tandem_core::id::ENDPOINT_BITS;
 use tandem_core::plane::DetectLocal;
 use tandem_core::row::Protocol;
 
 use crate::elements::field::{Field, SHARES, SLOTS};
 use crate::elements::sets::Set;
-use crate::elements::verdict::Verdict;
 use crate::family::Numbers;
 use crate::rules::COUNTER;
-use crate::wire::{ANONYMOUS, attr, nested, number, text, value};
+use crate::wire::{ANONYMOUS, attr, nested, number, text};
 
 /// The expressions of one rule. Registers are counted in words of four bytes, from 0.
 #[derive(Debug)]
 pub(crate) struct ExprList<'b> {
     buf: &'b mut Vec<u8>,
-    family: &'static Numbers,
+    pub(super) family: &'static Numbers,
 }
-
-/// How to answer that nobody is there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Reject {
-    /// ICMP: port unreachable.
-    Unreachable,
-    /// A TCP reset.
-    Reset,
-}
-
-/// What a packet does to the memory of its client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AffinityChange {
-    /// `update @affinity { service . share timeout T : endpoint id }`, which keeps the value of an element that exists.
-    Update { seconds: u32 },
-    /// `delete @affinity { service . share : endpoint id }`
-    Delete,
-}
-
-/// `NFT_DYNSET_OP_UPDATE`
-const UPDATE: u32 = 1;
-/// `NFT_DYNSET_OP_DELETE`
-const DELETE: u32 = 2;
-/// The kernel counts timeouts in these; a second has so many.
-const MILLISECONDS: u64 = 1000;
 
 /// The register that a verdict is written to.
-const VERDICT: u32 = Registers::RegVerdict as u32;
+pub(super) const VERDICT: u32 = Registers::RegVerdict as u32;
 
 /// Where the headers of TCP, UDP and SCTP hold the destination port.
 const DPORT_OFFSET: u32 = 2;
 
 /// A place behind everything that a key of two words needs.
-const BEHIND_KEY: u32 = 4;
+pub(super) const BEHIND_KEY: u32 = 4;
 
 /// The kernel's number of a register.
-fn register(word: u32) -> u32 {
+pub(super) fn register(word: u32) -> u32 {
     Registers::Reg3200 as u32 + word
 }
 
@@ -68,7 +41,7 @@ impl<'b> ExprList<'b> {
         Self { buf, family }
     }
 
-    fn list(&mut self) -> PushExprListAttrs<&mut Vec<u8>> {
+    pub(super) fn list(&mut self) -> PushExprListAttrs<&mut Vec<u8>> {
         PushExprListAttrs::new(&mut *self.buf)
     }
 
@@ -338,81 +311,7 @@ impl<'b> ExprList<'b> {
         self.lookup(set.name(), |buf| number(buf, attr::lookup::DREG, VERDICT))
     }
 
-    pub(crate) fn verdict(&mut self, verdict: Verdict<'_>) {
-        let mut immediate = self.list().nested_elem().nested_data_immediate().push_dreg(VERDICT);
-        let buf = netlink_bindings::traits::Pusher::as_vec_mut(&mut immediate);
-        nested(buf, attr::immediate::DATA, |buf| verdict.encode(buf));
-    }
-
-    /// Sends the connection to the endpoint that is loaded.
-    pub(crate) fn dnat(&mut self) {
-        const DNAT: u32 = 1;
-        let port = register(u32::from(self.family.addr_len) / 4);
-        let nfproto = u32::from(self.family.nfproto);
-        let _ = self
-            .list()
-            .nested_elem()
-            .nested_data_nat()
-            .push_type(DNAT)
-            .push_family(nfproto)
-            .push_reg_addr_min(register(0))
-            .push_reg_proto_min(port);
-    }
-
-    pub(crate) fn reject(&mut self, with: Reject) {
-        let (kind, code) = match with {
-            Reject::Unreachable => (RejectTypes::IcmpUnreach, self.family.port_unreachable),
-            Reject::Reset => (RejectTypes::TcpRst, 0),
-        };
-        let _ = self
-            .list()
-            .nested_elem()
-            .nested_data_reject()
-            .push_type(kind as u32)
-            .push_icmp_code(code);
-    }
-
-    /// `masquerade fully-random`; the builder does not have this expression.
-    pub(crate) fn masquerade(&mut self) {
-        const FULLY_RANDOM: u32 = NatRangeFlags::ProtoRandomFully as u32;
-        self.expression("masq", |buf| {
-            let _ = PushExprMasqAttrs::new(buf).push_flags(FULLY_RANDOM);
-        });
-    }
-
-    /// Has the packet change what is remembered of its share of clients; the builder does not have this expression.
-    pub(crate) fn affinity(&mut self, what: AffinityChange) {
-        let (op, timeout) = match what {
-            AffinityChange::Update { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
-            AffinityChange::Delete => (DELETE, 0),
-        };
-        self.load(&[Field::Priority])
-            .bits(!ENDPOINT_BITS)
-            .load_at(Field::Share, 1);
-        self.update(Set::Affinity, op, timeout);
-    }
-
-    /// Remembers the packet's priority for as long as it takes to find its endpoint.
-    pub(crate) fn keep_priority(&mut self) {
-        self.load(&[Field::Connection]);
-        self.update(Set::Priorities, UPDATE, MILLISECONDS);
-    }
-
-    /// Has the packet change an element: its key is loaded, its value is the packet's priority.
-    fn update(&mut self, set: Set, op: u32, timeout: u64) {
-        self.load_at(Field::Priority, BEHIND_KEY);
-        self.expression("dynset", |buf| {
-            number(buf, attr::dynset::SREG_KEY, register(0));
-            number(buf, attr::dynset::SREG_DATA, register(BEHIND_KEY));
-            number(buf, attr::dynset::OP, op);
-            text(buf, attr::dynset::SET, set.name());
-            if timeout > 0 {
-                value(buf, attr::dynset::TIMEOUT, &timeout.to_be_bytes());
-            }
-        });
-    }
-
-    fn expression(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn expression(&mut self, name: &str, data: impl FnOnce(&mut Vec<u8>)) {
         nested(self.buf, attr::LIST_ELEM, |buf| {
             text(buf, attr::expr::NAME, name);
             nested(buf, attr::expr::DATA, data);

@@ -2,8 +2,10 @@
 //! endpoints and affinity timeout. Used to make a table and by changes that need a new chain; never knows which Service
 //! needs it.
 
+pub(crate) mod action;
 pub(crate) mod expr;
 pub(crate) mod fixed;
+pub(crate) mod fixed_chain;
 pub(crate) mod pick;
 
 use netlink_bindings::nftables::{ObjectType, PushChainAttrs, PushRuleAttrs, VerdictCode};
@@ -11,13 +13,15 @@ use tandem_core::family::IpFamily;
 use tandem_core::id::PICK_BITS;
 
 use crate::elements::field::Field;
-use crate::elements::sets::{Set, encode_protocols};
+use crate::elements::protocols::encode_protocols;
+use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::elements::verdict::Verdict;
 use crate::family::numbers;
 use crate::rules::expr::ExprList;
-use crate::rules::fixed::{FixedChain, Hook};
-use crate::wire::{APPEND, Batch, CREATE, Command, attr, nested, number, text, value};
+use crate::rules::fixed_chain::{FixedChain, Hook};
+use crate::wire::batch::Batch;
+use crate::wire::{APPEND, CREATE, Command, attr, nested, number, text, value};
 
 /// Ends the name of a chain that stands in for another one while that is registered anew.
 pub(crate) const STAND_IN: &str = "-stand-in";

@@ -9,9 +9,11 @@ use crate::elements::sets::Set;
 use crate::elements::verdict::Verdict;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::PickNumber;
-use crate::rules::expr::{AffinityChange, ExprList};
+use crate::rules::action::AffinityChange;
+use crate::rules::expr::ExprList;
 use crate::rules::{PICK, Rules, UNREMEMBERED};
-use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, text};
+use crate::wire::batch::Batch;
+use crate::wire::{CREATE, Command, EXCLUSIVE, attr, text};
 
 /// What a client is remembered by.
 const CLIENT: &[Field] = &[Field::Priority, Field::Share];

@@ -1,31 +1,33 @@
 //! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
 //! without rules. Called by `NftTable` at a start and after somebody else changed the table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
-use tandem_core::id::PICK_BITS;
 use tandem_core::plane::{Ownership, WhyShared};
 use tandem_core::row::Row;
 
 use crate::TABLE;
 use crate::elements::element;
-use crate::elements::sets::{Set, Shape};
+use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::family::numbers;
 use crate::picks::chain::PickChain;
 use crate::picks::chains::{self, PickNumber};
-use crate::rules::fixed::{self, FixedChain};
-use crate::rules::{self, STAND_IN, pick};
+use crate::rules::fixed;
+use crate::rules::fixed_chain::FixedChain;
+use crate::rules::{self, pick};
+use crate::table::compatible;
 use crate::table::error::TableError;
-use crate::table::listing::{self, ChainInfo, OWNER, PERSIST, TableInfo};
+use crate::table::listing::{self, OWNER, PERSIST, TableInfo};
 use crate::table::session::Session;
 use crate::wire::answer::RefusedError;
+use crate::wire::batch::Batch;
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
-use crate::wire::{Batch, CREATE, Command, attr, text};
+use crate::wire::{CREATE, Command, attr, text};
 
 const COMMENT: &str = "Kubernetes Services, programmed by tandem";
 
@@ -115,15 +117,14 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
     let chains = listing::chains(&mut session.socket, F::FAMILY).map_err(unread)?;
     let usable = |set: Set| {
         sets.get(set.name())
-            .is_some_and(|shape| fits(shape, &set.layout().shape(F::FAMILY)))
+            .is_some_and(|shape| compatible::fits(shape, &set.layout().shape(F::FAMILY)))
     };
     let picks = if usable(Set::Picks) {
         listing::picks(&mut session.socket, F::FAMILY).map_err(unread)?
     } else {
         HashMap::new()
     };
-    let incompatible = incompatible(F::FAMILY, &sets, &chains).map_or_else(|| on_demand(&chains, &picks), Err);
-    let incompatible = match incompatible {
+    let incompatible = match compatible::check(F::FAMILY, &sets, &chains, &picks) {
         Ok(on_demand) => {
             let missing_picks = chains::FIXED
                 .into_iter()
@@ -162,101 +163,6 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
         stand_ins: Vec::new(),
         carried_over: Some(rows),
     })
-}
-
-/// The chains made on demand that are there, and those that they lead to, which somebody may have deleted; each with the
-/// number that leads to it. An error where `picks` holds what no tandem wrote.
-fn on_demand(
-    chains: &HashMap<String, ChainInfo>,
-    picks: &HashMap<PickNumber, String>,
-) -> Result<HashMap<PickChain, Option<PickNumber>>, Incompatible> {
-    if chains::picks_by_number(picks).len() != picks.len()
-        || picks.keys().any(|number| *number == 0 || *number > PICK_BITS)
-    {
-        return Err(Incompatible::Elements);
-    }
-    if picks.values().collect::<HashSet<_>>().len() < picks.len() {
-        return Err(Incompatible::TwoNumbers);
-    }
-    let mut on_demand = HashMap::new();
-    for (name, chain) in chains
-        .keys()
-        .filter_map(|name| Some((name, name.parse::<PickChain>().ok()?)))
-    {
-        let number = picks
-            .iter()
-            .find(|(_, there)| *there == name)
-            .map(|(number, _)| *number);
-        if chain.pick().is_some() && number.is_none() {
-            return Err(Incompatible::NoNumber(name.clone()));
-        }
-        for target in chain.targets() {
-            on_demand.entry(target).or_default();
-        }
-        on_demand.insert(chain, number);
-    }
-    for (number, name) in chains::FIXED {
-        if picks.get(&number).is_some_and(|there| there != name) {
-            return Err(Incompatible::OtherChain { number, name });
-        }
-    }
-    Ok(on_demand)
-}
-
-/// Something in the table that the rules cannot live with.
-#[derive(Debug, thiserror::Error)]
-enum Incompatible {
-    #[error("set {0} has another layout")]
-    Layout(String),
-    #[error("set {0} is unknown")]
-    Set(String),
-    #[error("chain {0} is unknown or has another hook")]
-    Chain(String),
-    #[error("map picks holds elements that no tandem wrote")]
-    Elements,
-    #[error("map picks leads to one chain by two numbers")]
-    TwoNumbers,
-    #[error("no number leads to chain {0}")]
-    NoNumber(String),
-    #[error("number {number} does not lead to chain {name}")]
-    OtherChain { number: PickNumber, name: &'static str },
-}
-
-/// The first of them among sets and chains, if there is one.
-fn incompatible(
-    family: IpFamily,
-    sets: &HashMap<String, Shape>,
-    chains: &HashMap<String, ChainInfo>,
-) -> Option<Incompatible> {
-    for (name, shape) in sets {
-        match Set::ALL.into_iter().find(|set| set.name() == name) {
-            Some(set) if fits(shape, &set.layout().shape(family)) => {}
-            Some(_) => return Some(Incompatible::Layout(name.clone())),
-            None => return Some(Incompatible::Set(name.clone())),
-        }
-    }
-    for (name, chain) in chains {
-        let fixed_name = name.strip_suffix(STAND_IN).unwrap_or(name);
-        let known = match FixedChain::of(fixed_name).map(FixedChain::hook) {
-            Some(None) => !chain.hooked,
-            Some(Some(hook)) => {
-                chain.kind.as_deref() == Some(hook.kind)
-                    && chain.number == hook.number
-                    && chain.priority == hook.priority
-            }
-            None => !chain.hooked && name.parse::<PickChain>().is_ok(),
-        };
-        if !known {
-            return Some(Incompatible::Chain(name.clone()));
-        }
-    }
-    None
-}
-
-fn fits(there: &Shape, wanted: &Shape) -> bool {
-    // The size of a set without a limit is the kernel's business.
-    let size = if wanted.size == 0 { 0 } else { there.size };
-    Shape { size, ..there.clone() } == *wanted
 }
 
 /// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.

@@ -7,7 +7,7 @@ use tandem_core::row::Row;
 use crate::elements::element;
 use crate::picks::chains::{PickChains, UsedUp};
 use crate::rules::pick;
-use crate::wire::Batch;
+use crate::wire::batch::Batch;
 
 /// Writes a change: chains that it needs, then what goes, then what comes. `alone`: one message for each row. Notes for
 /// each row in this order the message that holds it, and the rows for whose way to pick an endpoint no number was left:

@@ -3,7 +3,7 @@
 
 use tandem_core::plane::ForwardDrop;
 
-use crate::table::listing;
+use crate::table::foreign;
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 
 /// Why nobody knows whether there are such chains.
@@ -20,7 +20,7 @@ impl From<std::io::Error> for ForwardError {
 /// All of them in this network namespace, sorted. Chains that iptables keeps outside of nftables (`iptables-legacy`) are
 /// not seen.
 pub fn forward_drops() -> Result<Vec<ForwardDrop>, ForwardError> {
-    let mut found = listing::forward_drops(&mut NetlinkSocket::with(Buffers::SMALL)?)?;
+    let mut found = foreign::forward_drops(&mut NetlinkSocket::with(Buffers::SMALL)?)?;
     found.sort_unstable();
     Ok(found)
 }

@@ -14,10 +14,11 @@ use crate::elements::udata;
 use crate::family::IPV4;
 use crate::table::holder::Holder;
 use crate::table::listing::{OWNER, PERSIST};
+use crate::wire::batch::Batch;
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
-use crate::wire::{Batch, CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
+use crate::wire::{CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
 
 const NAME: &str = "tandem-node-lock";
 /// The family that is always there.

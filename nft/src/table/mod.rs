@@ -3,8 +3,10 @@
 pub(crate) mod adopt;
 pub(crate) mod affinity;
 pub(crate) mod change;
+pub(crate) mod compatible;
 pub(crate) mod error;
 pub(crate) mod explain;
+pub(crate) mod foreign;
 pub(crate) mod forward;
 pub(crate) mod holder;
 pub(crate) mod listing;

@@ -13,11 +13,13 @@ use tandem_core::family::{Family, IpFamily};
 
 use crate::family::numbers;
 use crate::rules;
-use crate::rules::fixed::{FixedChain, encode_fixed};
+use crate::rules::fixed::encode_fixed;
+use crate::rules::fixed_chain::FixedChain;
 use crate::table::error::TableError;
-use crate::table::listing::{self, ForeignNatChain};
+use crate::table::foreign::{self, ForeignNatChain};
+use crate::table::listing;
 use crate::table::session::{self, Session};
-use crate::wire::Batch;
+use crate::wire::batch::Batch;
 
 /// What the last check found.
 #[derive(Debug, Default)]
@@ -79,7 +81,7 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
     let foreign = if undisturbed {
         last.foreign.clone()
     } else {
-        listing::foreign_nat_chains(&mut session.socket, F::FAMILY).map_err(unread)?
+        foreign::nat_chains(&mut session.socket, F::FAMILY).map_err(unread)?
     };
     Ok(LastCheck {
         foreign,
@@ -91,7 +93,7 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
 
 /// Records which chains of other programs are there. Called when this table's chains were just registered.
 pub(crate) fn record<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<(), TableError> {
-    let foreign = listing::foreign_nat_chains(&mut session.socket, F::FAMILY);
+    let foreign = foreign::nat_chains(&mut session.socket, F::FAMILY);
     last.foreign = foreign.map_err(|error| TableError::reading(F::FAMILY, error))?;
     (last.legacy, last.at) = (legacy_nat(F::FAMILY), None);
     Ok(())

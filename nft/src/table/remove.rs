@@ -8,11 +8,13 @@ use tandem_core::family::Family;
 use crate::TABLE;
 use crate::family::numbers;
 use crate::table::error::TableError;
+use crate::table::foreign;
 use crate::table::listing::{self, OWNER};
+use crate::wire::batch::Batch;
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
 use crate::wire::socket::NetlinkSocket;
-use crate::wire::{Batch, Command, attr, text};
+use crate::wire::{Command, attr, text};
 
 /// Why a table was not removed; it is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ pub fn remove_kube_proxys<F: Family>() -> Result<bool, RemoveError> {
 /// Whether kube-proxy's iptables or ipvs mode left rules here that nftables can see: chain KUBE-SERVICES of table nat.
 pub fn has_kube_services<F: Family>() -> bool {
     let found =
-        NetlinkSocket::open().map(|mut socket| listing::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
+        NetlinkSocket::open().map(|mut socket| foreign::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
     matches!(found, Ok(Ok(true)))
 }
 

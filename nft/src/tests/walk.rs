@@ -19,9 +19,10 @@ use crate::elements::element;
 use crate::elements::sets::Set;
 use crate::picks::chains::{self, PickChains};
 use crate::rules;
-use crate::rules::fixed::{FixedChain, encode_fixed};
+use crate::rules::fixed::encode_fixed;
+use crate::rules::fixed_chain::FixedChain;
 use crate::table::change;
-use crate::wire::Batch;
+use crate::wire::batch::Batch;
 
 /// A random number generator whose runs can be repeated.
 struct Dice(u64);

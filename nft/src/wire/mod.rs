@@ -3,6 +3,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod attr;
+pub(crate) mod batch;
 pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod socket;
@@ -14,8 +15,6 @@ pub(crate) const ANONYMOUS: &str = "__set%d";
 
 /// nftables' number among netfilter's subsystems.
 pub(crate) const SUBSYSTEM: u16 = 10;
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
 /// Bytes of netlink's own header.
 const NETLINK_HEADER: usize = 16;
 /// Where netlink's header holds a message's kind, flags and number.
@@ -26,9 +25,6 @@ const SEQUENCE_AT: usize = 8;
 const NETFILTER_HEADER: usize = 4;
 /// Bytes before the attributes of a message.
 pub(crate) const HEADERS: usize = NETLINK_HEADER + NETFILTER_HEADER;
-/// Elements in one message stay below the 64 KiB that an attribute can hold.
-const FULL: usize = 60_000;
-
 /// What a message asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -58,148 +54,6 @@ pub(crate) const DUMP: u16 = 0x300;
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
-
-/// One transaction being written. Messages are numbered in sequence, so that an answer names its message.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    bytes: Vec<u8>,
-    nfproto: u8,
-    /// Number of the next message.
-    sequence: u32,
-    /// Where the last message starts.
-    last: usize,
-    elements: Option<Elements>,
-    /// How many anonymous sets the transaction makes.
-    sets: u32,
-}
-
-/// A message with elements that more elements can join.
-#[derive(Debug)]
-struct Elements {
-    command: Command,
-    set: &'static str,
-    list: usize,
-}
-
-impl Batch {
-    /// Starts an empty transaction whose first message has this number.
-    pub(crate) fn begin(&mut self, nfproto: u8, sequence: u32) {
-        self.bytes.clear();
-        self.nfproto = nfproto;
-        self.sequence = sequence;
-        self.elements = None;
-        self.sets = 0;
-        self.last = 0;
-        self.control(BATCH_BEGIN);
-    }
-
-    /// Ends the transaction. Only the last message asks for an answer: the kernel sends it after all errors.
-    pub(crate) fn end(&mut self) {
-        self.close_elements();
-        if let Some(flags) = self.bytes.get_mut(self.last + FLAGS_AT..self.last + SEQUENCE_AT) {
-            let value = u16::from_ne_bytes([flags[0], flags[1]]) | ACK;
-            flags.copy_from_slice(&value.to_ne_bytes());
-        }
-        self.control(BATCH_END);
-    }
-
-    /// The transaction as far as it is written.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The number of the last message that is not the end marker, once there is one.
-    pub(crate) fn last_sequence(&self) -> u32 {
-        self.bytes
-            .get(self.last + SEQUENCE_AT..self.last + SEQUENCE_AT + 4)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(self.sequence, u32::from_ne_bytes)
-    }
-
-    /// The number that the next message will have.
-    pub(crate) fn next_sequence(&self) -> u32 {
-        self.sequence
-    }
-
-    /// A number for an anonymous set, unique in the transaction.
-    pub(crate) fn anonymous_set(&mut self) -> u32 {
-        self.sets += 1;
-        self.sets
-    }
-
-    /// Writes one message; `attributes` writes what follows its headers.
-    pub(crate) fn message(&mut self, command: Command, flags: u16, attributes: impl FnOnce(&mut Vec<u8>)) {
-        self.close_elements();
-        self.open(command, flags);
-        attributes(&mut self.bytes);
-        self.close();
-    }
-
-    /// Writes one element, into the message before if that is about the same set and has room. Returns the number of
-    /// the message that holds it.
-    pub(crate) fn element(
-        &mut self,
-        command: Command,
-        set: &'static str,
-        alone: bool,
-        attributes: impl FnOnce(&mut Vec<u8>),
-    ) -> u32 {
-        let joins = self.elements.as_ref().is_some_and(|open| {
-            !alone && open.command == command && std::ptr::eq(open.set, set) && self.bytes.len() - open.list < FULL
-        });
-        if !joins {
-            self.close_elements();
-            self.open(
-                command,
-                if command == Command::NewSetElem {
-                    CREATE | EXCLUSIVE
-                } else {
-                    0
-                },
-            );
-            text(&mut self.bytes, attr::elements::TABLE, crate::TABLE);
-            text(&mut self.bytes, attr::elements::SET, set);
-            let list = push_nested_header(&mut self.bytes, attr::elements::ELEMENTS);
-            self.elements = Some(Elements { command, set, list });
-        }
-        nested(&mut self.bytes, attr::LIST_ELEM, attributes);
-        self.sequence.wrapping_sub(1)
-    }
-
-    /// Writes one more element into the message of the element before: the two stand or fall together.
-    pub(crate) fn joined_element(&mut self, attributes: impl FnOnce(&mut Vec<u8>)) {
-        nested(&mut self.bytes, attr::LIST_ELEM, attributes);
-    }
-
-    fn close_elements(&mut self) {
-        if let Some(open) = self.elements.take() {
-            finalize_nested_header(&mut self.bytes, open.list);
-            self.close();
-        }
-    }
-
-    fn open(&mut self, command: Command, flags: u16) {
-        self.last = self.bytes.len();
-        header(
-            &mut self.bytes,
-            SUBSYSTEM << 8 | command as u16,
-            REQUEST | flags,
-            self.sequence,
-            self.nfproto,
-            0,
-        );
-        self.sequence = self.sequence.wrapping_add(1);
-    }
-
-    fn close(&mut self) {
-        close(&mut self.bytes, self.last);
-    }
-
-    fn control(&mut self, kind: u16) {
-        header(&mut self.bytes, kind, REQUEST, self.sequence, 0, SUBSYSTEM.to_be());
-        self.sequence = self.sequence.wrapping_add(1);
-    }
-}
 
 /// Writes a request that is no part of a transaction.
 pub(crate) fn request(

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::elements::element::RANGE_END;
-use crate::elements::sets::INTERVAL;
-use crate::wire::{ANONYMOUS, Batch, Command, HEADERS, SUBSYSTEM, attr, attribute, attributes};
+use crate::elements::layout::INTERVAL;
+use crate::wire::batch::Batch;
+use crate::wire::{ANONYMOUS, Command, HEADERS, SUBSYSTEM, attr, attribute, attributes};
 
 const NEW_CHAIN: u16 = Command::NewChain as u16;
 const DEL_CHAIN: u16 = Command::DelChain as u16;
