@@ -1,9 +1,9 @@
-//! What differs between the tables `ip tandem` and `ip6 tandem`: numbers and offsets. Read by everything that encodes
-//! or decodes; never holds rows.
+//! The numbers and offsets that differ between the tables `ip tandem` and `ip6 tandem`. Used by everything that
+//! encodes or decodes. Holds no rows.
 
 use tandem_core::family::IpFamily;
 
-/// The kernel's numbers of families, as messages about tables carry them.
+/// The kernel's numbers of families, as messages about tables carry them (`NFPROTO_*`).
 pub(crate) const UNSPEC: u8 = 0;
 pub(crate) const INET: u8 = 1;
 pub(crate) const IPV4: u8 = 2;

@@ -1,8 +1,9 @@
-//! Rows to nftables: the tables `ip tandem` and `ip6 tandem`, over one netlink socket each.
+//! Writes rows into nftables: into the tables `ip tandem` and `ip6 tandem`, over one netlink socket each.
 //!
-//! All rules are fixed; Services and endpoints are set elements only, so a change is a handful of elements in one
-//! transaction, however large the cluster is. [`NftTable`] holds one family's table. The tables are this crate's alone, and it
-//! touches no other; stock `nft` lists them and can load what it listed.
+//! All rules are fixed, and Services and endpoints are set elements only. So a change is a handful of elements in one
+//! transaction, however large the cluster is. [`NftTable`] holds one family's table. The tables belong to this crate
+//! alone, and it changes no table of others, except that it removes the one that kube-proxy left. Stock `nft` lists
+//! the tables and can load what it listed.
 
 mod elements;
 mod family;

@@ -1,4 +1,5 @@
-//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure, but for `buffers`; MUST NOT open sockets.
+//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure, but for `buffers`; MUST NOT open
+//! sockets.
 
 mod buffers;
 mod machine;

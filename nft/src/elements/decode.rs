@@ -1,5 +1,5 @@
-//! What the kernel lists, back to rows. Called when rows are read; pure bytes, no I/O, and no trust: whatever is not
-//! exactly a row of ours is handed back as foreign.
+//! Decodes what the kernel lists into rows. Used when rows are read back. Pure bytes, no I/O. It trusts nothing: an
+//! element that is not exactly a row is handed back as foreign.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -23,7 +23,7 @@ use crate::wire::attr::elements::ELEMENTS;
 use crate::wire::attr::{self, LIST_ELEM};
 use crate::wire::{attribute, attributes, message_attributes};
 
-/// What a set was found to hold.
+/// What a set holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SetContent<F: Family> {
     pub(crate) rows: Vec<Row<F>>,
@@ -31,7 +31,7 @@ pub(crate) struct SetContent<F: Family> {
 }
 
 impl<F: Family> SetContent<F> {
-    /// Whether an element was listed twice, which says that another one was left out.
+    /// Whether an element was listed twice. If one was, another one was left out.
     pub(crate) fn repeats_itself(&self) -> bool {
         let (mut rows, mut foreign) = (HashSet::with_capacity(self.rows.len()), HashSet::new());
         let first = |row| match keys_of::<F>(row) {
@@ -51,7 +51,7 @@ pub(crate) struct SetReader<'w, F: Family> {
     set: Set,
     picks: &'w PicksByNumber,
     found: SetContent<F>,
-    /// Starts and ends of ranges, which come as elements of their own.
+    /// Starts and ends of ranges. The kernel lists each as an element.
     bounds: Vec<(Vec<u8>, bool)>,
 }
 
@@ -67,7 +67,7 @@ struct Element<'a> {
 }
 
 impl<'w, F: Family> SetReader<'w, F> {
-    /// `picks`: what the numbers that services hold lead to.
+    /// `picks`: the picks that the numbers in `services` stand for.
     pub(crate) fn new(set: Set, picks: &'w PicksByNumber) -> Self {
         Self {
             set,
@@ -104,13 +104,13 @@ impl<'w, F: Family> SetReader<'w, F> {
 
     /// Everything that the set holds.
     pub(crate) fn finish(mut self) -> SetContent<F> {
-        // An end sorts before the start at the same address: that range has ended where the next one begins.
+        // At the same address, an end sorts before a start: one range ends where the next one begins.
         self.bounds
             .sort_by(|(a, a_ends), (b, b_ends)| a.cmp(b).then(b_ends.cmp(a_ends)));
         let mut bounds = std::mem::take(&mut self.bounds).into_iter().peekable();
         while let Some((key, range_end)) = bounds.next() {
             if range_end {
-                // nft opens the address space with an end of nothing; it stands for no range.
+                // nft begins the address space with an end that belongs to no range.
                 if key.iter().any(|byte| *byte != 0) {
                     self.foreign_bound(key, true);
                 }
@@ -141,8 +141,8 @@ impl<'w, F: Family> SetReader<'w, F> {
     }
 }
 
-/// Gathers one message of a listing of `picks`: the chain that each number leads to; an empty name stands for anything
-/// but that.
+/// Takes one message of a listing of `picks`: the chain that each number leads to. The name is empty if the element
+/// leads to no chain.
 pub(crate) fn picks(found: &mut HashMap<PickNumber, String>, body: &[u8]) {
     for element in listed(body) {
         let number = Parts(element.key).number().unwrap_or_default();
@@ -286,7 +286,7 @@ fn range<F: Family>(first: &[u8], end: Option<&[u8]>) -> Option<F::Net> {
     net::<F>(first, last)
 }
 
-/// The network that reaches exactly from the first address to the last.
+/// The network from exactly the first address to exactly the last, if there is one.
 fn net<F: Family>(first: IpAddr, last: IpAddr) -> Option<F::Net> {
     let differing = match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => 32 - (first.to_bits() ^ last.to_bits()).leading_zeros(),

@@ -1,4 +1,4 @@
-//! Rows to set elements. Called by [`NftTable`](crate::NftTable) for every row of a change; pure bytes, no I/O.
+//! Encodes rows as set elements. [`NftTable`](crate::NftTable) uses it for every row of a change. Pure bytes, no I/O.
 
 use netlink_bindings::nftables::SetElemFlags;
 use tandem_core::family::Family;
@@ -14,11 +14,11 @@ use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
 use crate::wire::batch::Batch;
 use crate::wire::{Command, nested, number, value};
 
-/// The element ends a range: it is the first key behind it.
+/// The element ends a range. Its key is the first one behind the range.
 pub(crate) const RANGE_END: u32 = SetElemFlags::IntervalEnd as u32;
 
-/// Writes that a row shall be there; returns the number of the message. `pick` is the number of the way to pick an
-/// endpoint, for rows of services. `alone`: no other row may be in that message.
+/// Writes that a row is to be added. Returns the number of the message. `pick` is the number of the pick, for rows of
+/// Services. If `alone` is set, the message holds no other row.
 pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, pick: PickNumber, alone: bool) -> u32 {
     elements(batch, Command::NewSetElem, set_of(row), keys_of(row), alone, |buf| {
         data(buf, row, pick);
@@ -30,12 +30,12 @@ pub(crate) fn add<F: Family>(batch: &mut Batch, row: &Row<F>, pick: PickNumber, 
     })
 }
 
-/// Writes that a row shall not be there; returns the number of the message.
+/// Writes that a row is to be removed. Returns the number of the message.
 pub(crate) fn remove<F: Family>(batch: &mut Batch, row: &Row<F>, alone: bool) -> u32 {
     elements(batch, Command::DelSetElem, set_of(row), keys_of(row), alone, |_| ())
 }
 
-/// An element that is not a row of ours, by the bytes that name it.
+/// An element that is no row, by the bytes that name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignElement {
     pub(crate) set: Set,
@@ -44,7 +44,7 @@ pub(crate) struct ForeignElement {
     pub(crate) range_end: bool,
 }
 
-/// Writes that a foreign element shall not be there; returns the number of the message.
+/// Writes that a foreign element is to be removed. Returns the number of the message.
 pub(crate) fn remove_foreign(batch: &mut Batch, foreign: &ForeignElement) -> u32 {
     batch.element(Command::DelSetElem, foreign.set.name(), true, |buf| {
         nested(buf, KEY, |buf| value(buf, VALUE, &foreign.key));
@@ -97,7 +97,7 @@ fn data<F: Family>(buf: &mut Vec<u8>, row: &Row<F>, pick: PickNumber) {
     bytes(buf, DATA, &data);
 }
 
-/// Writes that a number shall lead to a chain.
+/// Writes that a number of a pick is to lead to a chain.
 pub(crate) fn add_pick(batch: &mut Batch, number: PickNumber, chain: &str) {
     batch.element(Command::NewSetElem, Set::Picks.name(), true, |buf| {
         bytes(buf, KEY, &Key::new().priority(number));
@@ -105,7 +105,7 @@ pub(crate) fn add_pick(batch: &mut Batch, number: PickNumber, chain: &str) {
     });
 }
 
-/// Writes that a number shall lead nowhere.
+/// Writes that a number of a pick is to lead to no chain any more.
 pub(crate) fn remove_pick(batch: &mut Batch, number: PickNumber) {
     batch.element(Command::DelSetElem, Set::Picks.name(), true, |buf| {
         bytes(buf, KEY, &Key::new().priority(number));

@@ -1,4 +1,4 @@
-//! The parts of keys and values, by the packet fields that they are compared with.
+//! The fields of keys and values: which part of a packet each is compared with.
 
 use crate::family::Numbers;
 
@@ -8,7 +8,7 @@ const INET_PROTOCOL: u32 = 12;
 const INET_SERVICE: u32 = 13;
 const CLASSID: u32 = 23;
 
-/// One part of a key or value, by the packet field it is compared with.
+/// One field of a key or value, by the part of the packet that it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Saddr,
@@ -17,18 +17,20 @@ pub(crate) enum Field {
     Port,
     /// A service id or endpoint id.
     Priority,
-    /// A number below [`SLOTS`]: `numgen random mod 65536`, the expression of that type for which nft 1.0.6 has a `typeof`.
+    /// A number below [`SLOTS`]: `numgen random mod 65536`, the expression of this data type for which nft 1.0.6 has
+    /// a `typeof`.
     Slot,
-    /// The share of clients that the source is of: `jhash saddr mod 16384`, a number like a slot.
+    /// The share of clients that the source belongs to: `jhash saddr mod 16384`. A set holds it as a slot.
     Share,
-    /// `ct id`, a number like a slot.
+    /// `ct id`. A set holds it as a slot.
     Connection,
 }
 
-/// So many endpoints can one list have.
+/// How many endpoints one list can have.
 pub(crate) const SLOTS: u32 = 1 << 16;
 
-/// Into how many shares the clients of a Service are divided: so many of them can be remembered, whoever sends.
+/// How many shares the clients of a Service are divided into. No more clients of one Service than this can be
+/// remembered, whoever sends.
 pub(crate) const SHARES: u32 = 16_384;
 
 /// What a map's elements point at.

@@ -1,5 +1,5 @@
-//! The keys of rows as bytes, as the kernel compares them. Two rows that may not stand beside each other have the same
-//! set and the same key. Used to write elements; never reads what a kernel answered.
+//! The keys of rows as bytes, as the kernel compares them. Rows that exclude each other have the same set and the
+//! same key. Used to write elements. Does not read answers of the kernel.
 
 use std::net::IpAddr;
 
@@ -37,7 +37,7 @@ impl Key {
         &self.bytes[..self.len]
     }
 
-    /// Appends a part, filled up to whole words.
+    /// Appends a part and pads it to whole words of four bytes.
     fn part(mut self, part: &[u8]) -> Self {
         self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
         self.len += part.len().next_multiple_of(4);
@@ -67,7 +67,7 @@ impl Key {
         self.addr::<F>(&at.addr).protocol(at.protocol).port(at.port)
     }
 
-    /// A number as packets carry it in their priority.
+    /// A number as a packet carries it in its priority.
     pub(crate) fn priority(self, number: u32) -> Self {
         self.part(&number.to_ne_bytes())
     }
@@ -92,7 +92,8 @@ pub(crate) enum Keys {
     One(Key),
     /// All keys from the first to the last, as one element.
     Range(Key, Key),
-    /// All keys from the first to the one before the second, as two elements; to the last of all if there is no second.
+    /// All keys from the first up to the second, which is not one of them, as two elements. Without a second key, all
+    /// keys from the first on.
     Until(Key, Option<Key>),
 }
 
@@ -160,7 +161,7 @@ pub(crate) fn keys_of<F: Family>(row: &Row<F>) -> Keys {
     })
 }
 
-/// The address behind this one, if there is one.
+/// The next higher address, if there is one.
 fn after(addr: IpAddr) -> Option<IpAddr> {
     match addr {
         IpAddr::V4(addr) => addr.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),

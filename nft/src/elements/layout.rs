@@ -1,5 +1,5 @@
-//! How a set or map is made: what its keys and values consist of, its flags, and the message that makes it. Used by the list
-//! of sets, and to compare a set that is there with the one that is wanted. Never holds rows.
+//! The layout of a set or map: the fields of its keys and values, its flags, and the message that makes it. Also
+//! compares a set that exists with the one that is wanted. Holds no rows.
 
 use netlink_bindings::nftables::{PushSetAttrs, SetFlags};
 use tandem_core::family::IpFamily;
@@ -10,7 +10,7 @@ use crate::family::{Numbers, numbers};
 use crate::wire::batch::Batch;
 use crate::wire::{CREATE, Command};
 
-/// How a set is made.
+/// How a set or map is made.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) name: &'static str,
@@ -27,12 +27,12 @@ pub(super) const CONSTANT: u32 = SetFlags::Constant as u32;
 pub(crate) const INTERVAL: u32 = SetFlags::Interval as u32;
 pub(super) const MAP: u32 = SetFlags::Map as u32;
 pub(super) const TIMEOUT: u32 = SetFlags::Timeout as u32;
-/// nft's `flags dynamic`: rules write into it.
+/// nft's `flags dynamic`: packets write into the set.
 pub(super) const DYNAMIC: u32 = SetFlags::Eval as u32;
 pub(super) const CONCAT: u32 = SetFlags::Concat as u32;
 /// The "data type" of verdicts.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
-/// What an element with a verdict takes in the kernel.
+/// Bytes of a verdict in the kernel.
 const VERDICT_LEN: u32 = 16;
 
 /// A set without flags.
@@ -61,7 +61,7 @@ pub(super) const fn map(name: &'static str, comment: &'static str, key: &'static
     }
 }
 
-/// The facts of a set by which the kernel tells whether it is the set that the rules need.
+/// What the kernel lists of a set, as far as the rules depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) key_type: u32,
@@ -95,7 +95,7 @@ impl Layout {
         }
     }
 
-    /// What nft finds beside this set.
+    /// The userdata from which nft prints this set.
     pub(crate) fn userdata(&self, family: IpFamily) -> Vec<u8> {
         udata::set(self.key, self.value, self.comment, numbers(family))
     }

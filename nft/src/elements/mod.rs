@@ -1,4 +1,5 @@
-//! Rows as set elements: the sets, the fields of their keys and values, and what nft stores beside them. Pure bytes.
+//! Rows as set elements: the sets, the fields of their keys and values, and the userdata that nft stores beside them.
+//! Pure bytes.
 
 pub(crate) mod decode;
 pub(crate) mod element;

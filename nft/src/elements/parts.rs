@@ -1,5 +1,5 @@
-//! The bytes of keys and values, part by part. Used to decode elements. It trusts nothing: bytes that are no part of the
-//! expected kind give none.
+//! Reads keys and values part by part. Used to decode elements. It trusts nothing: bytes that are no such part give
+//! none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::{EndpointId, ServiceId};
 use tandem_core::row::{Endpoint, Port, Protocol, Socket};
 
-/// The parts of a key or value, taken from the front.
+/// The parts of a key or value. Each is taken from the front.
 pub(super) struct Parts<'a>(pub(super) &'a [u8]);
 
 impl Parts<'_> {

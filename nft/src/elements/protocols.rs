@@ -1,4 +1,4 @@
-//! The set `{ tcp, udp, sctp }` without a name: rules that translate look a packet's protocol up in it.
+//! The anonymous set `{ tcp, udp, sctp }`. The rules that translate look up a packet's protocol in it.
 
 use netlink_bindings::nftables::PushSetAttrs;
 use tandem_core::family::IpFamily;
@@ -11,7 +11,7 @@ use crate::family::numbers;
 use crate::wire::batch::Batch;
 use crate::wire::{ANONYMOUS, CREATE, Command, attr, nested, number, text, value};
 
-/// Writes the set `{ tcp, udp, sctp }` that one rule looks protocols up in; returns its number in the transaction.
+/// Writes the set for one rule. Returns its number in the transaction.
 pub(crate) fn encode_protocols(batch: &mut Batch, family: IpFamily) -> u32 {
     const COUNT: u32 = 3;
     const PROTOCOLS: [Protocol; COUNT as usize] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];

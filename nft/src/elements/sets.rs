@@ -1,5 +1,5 @@
-//! The sets and maps of a table: their names, what their keys and values are made of, and how they are made. Used to
-//! make a table, to compare one that is there, and to encode and decode elements; never holds rows.
+//! The sets and maps of a table: their names and their layouts. Used to make a table, to compare one that exists, and
+//! to encode and decode elements. Holds no rows.
 
 use crate::elements::field::{Field, SHARES, Value};
 use crate::elements::layout::{CONCAT, DYNAMIC, INTERVAL, Layout, MAP, TIMEOUT, map, set};
@@ -26,10 +26,11 @@ pub(crate) enum Set {
     AllowedSources,
 }
 
-/// How many shares of clients a family's map remembers, over all Services; of one Service it remembers at most 16,384.
+/// How many shares of clients a family's map `affinity` can remember over all Services. Of one Service it remembers
+/// at most 16,384.
 pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 
-/// How many connections' priorities are kept at a time.
+/// How many connections the map `priorities` can hold at a time.
 const PRIORITIES: u32 = 16_384;
 
 /// The key of a frontend.
@@ -167,7 +168,7 @@ impl Set {
         Self::AllowedSources,
     ];
 
-    /// The sets that hold rows: not `picks`, which belongs to the rules, nor those that packets write.
+    /// The sets that hold rows. `picks` belongs to the rules, and packets write into `affinity` and `priorities`.
     pub(crate) const ROWS: [Self; 14] = [
         Self::ClusterFrontends,
         Self::ExternalFrontends,

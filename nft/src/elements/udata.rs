@@ -1,6 +1,8 @@
-//! What nft stores beside sets and elements so that it can print them: `typeof` and comments. The kernel does not look
-//! at it. Written exactly as nft 1.0.6 writes it, because 1.0.6 crashes on some of what newer ones write, while newer
-//! ones read what 1.0.6 writes. Used by sets, elements and the table; never does I/O.
+//! Userdata: what nft stores beside sets and elements so that it can print them, `typeof` and comments. The kernel
+//! does not look at it. Used by sets, elements and the table. Does no I/O.
+//!
+//! It is written exactly as nft 1.0.6 writes it. That version crashes on some userdata of newer versions, and newer
+//! versions read that of 1.0.6.
 
 use netlink_bindings::nftables::{MetaKeys, NumgenTypes};
 use netlink_bindings::utils::push_header;
@@ -8,7 +10,7 @@ use netlink_bindings::utils::push_header;
 use crate::elements::field::{Field, SLOTS, Value};
 use crate::family::Numbers;
 
-/// nft cuts nothing: longer comments are refused, so they are cut here.
+/// Bytes of the longest comment. nft refuses longer ones, so they are cut here.
 pub(crate) const COMMENT_LEN: usize = 127;
 
 const SET_KEY_ORDER: u8 = 0;
@@ -17,21 +19,21 @@ const SET_KEY_TYPEOF: u8 = 3;
 const SET_DATA_TYPEOF: u8 = 4;
 const SET_DATA_INTERVAL: u8 = 6;
 const SET_COMMENT: u8 = 7;
-/// Comments of elements and of tables have this number.
+/// The number of a comment of an element, of a table or of a counter.
 const COMMENT: u8 = 0;
 
 const MIXED_ORDER: u32 = 0;
 const HOST_ORDER: u32 = 1;
 const NETWORK_ORDER: u32 = 2;
 
-/// nft's numbers of kinds of expressions.
+/// nft's numbers of kinds of expressions in a `typeof`.
 const VERDICT: u32 = 1;
 const PAYLOAD: u32 = 7;
 const META: u32 = 9;
 const CONCAT: u32 = 13;
 const NUMGEN: u32 = 23;
 
-/// nft's numbers of what describes an expression.
+/// nft's numbers of the parts that describe an expression.
 const TYPEOF_KIND: u8 = 0;
 const TYPEOF_DATA: u8 = 1;
 const PAYLOAD_HEADER: u8 = 0;
@@ -41,7 +43,7 @@ const NUMGEN_TYPE: u8 = 0;
 const NUMGEN_MODULUS: u8 = 1;
 const NUMGEN_OFFSET: u8 = 2;
 
-/// What belongs beside a set.
+/// The userdata of a set.
 pub(crate) fn set(key: &[Field], data: Value, comment: &str, family: &Numbers) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     number(&mut out, SET_KEY_ORDER, order(key));
@@ -63,7 +65,7 @@ pub(crate) fn set(key: &[Field], data: Value, comment: &str, family: &Numbers) -
     out
 }
 
-/// What belongs beside the anonymous set of protocols.
+/// The userdata of the anonymous set of protocols.
 pub(crate) fn protocols() -> Vec<u8> {
     let mut out = Vec::with_capacity(32);
     number(&mut out, SET_KEY_ORDER, HOST_ORDER);
@@ -71,26 +73,26 @@ pub(crate) fn protocols() -> Vec<u8> {
     out
 }
 
-/// What belongs beside the table, or beside a counter.
+/// The userdata of the table, or of a counter: a comment.
 pub(crate) fn commented(comment: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     text(&mut out, COMMENT, comment);
     out
 }
 
-/// Writes what belongs beside an element with a label, as an attribute of this kind.
+/// Writes the userdata of an element with a label, as an attribute of this kind.
 pub(crate) fn element(buf: &mut Vec<u8>, attribute: u16, label: &str) {
     let label = cut(label);
     push_header(buf, attribute, u16::from(len(label.len() + 1)) + 2);
     text(buf, COMMENT, label);
 }
 
-/// As much of a label as a comment can hold, whole characters only.
+/// As much of a label as a comment can hold, in whole characters.
 pub(crate) fn cut(label: &str) -> &str {
     &label[..label.floor_char_boundary(COMMENT_LEN)]
 }
 
-/// Reads an element's comment back; empty if there is none.
+/// Reads the comment from userdata. It is empty if there is none.
 pub(crate) fn comment(mut bytes: &[u8]) -> &str {
     while let [kind, len, rest @ ..] = bytes {
         let Some((value, rest)) = rest.split_at_checked(usize::from(*len)) else {
@@ -176,7 +178,7 @@ fn text(out: &mut Vec<u8>, kind: u8, text: &str) {
     out.push(0);
 }
 
-/// Nothing here is long: comments are cut, and the longest `typeof` takes 90 bytes.
+/// A length always fits: comments are cut, and the longest `typeof` takes 90 bytes.
 fn len(len: usize) -> u8 {
     u8::try_from(len).unwrap_or(u8::MAX)
 }

@@ -1,8 +1,8 @@
-//! Verdicts: of rules, and of elements that lead to chains.
+//! Verdicts: those of rules, and those of elements that lead to chains.
 
 use netlink_bindings::nftables::{PushDataAttrs, VerdictCode};
 
-/// Where a verdict leads.
+/// A verdict.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict<'c> {
     Accept,

@@ -1,25 +1,26 @@
-//! The names of chains that are made on demand. Used by rules, elements and the bookkeeping of chains; never does I/O.
+//! The chains that are made on demand, and their names. Used by the rules, by the elements, and by what counts the
+//! chains. Does no I/O.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tandem_core::row::{Pick, Port};
 
-/// A chain that exists as long as services need it.
+/// A chain that exists only if a Service needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PickChain {
-    /// Any of `count` endpoints.
+    /// Leads to any of `count` endpoints.
     Pick { count: Port },
-    /// The endpoint that the client had, if it is still there.
+    /// Leads to the endpoint that the client had, if that endpoint still exists.
     Recall { seconds: u32 },
-    /// Remembers the endpoint that was drawn and uses the one that is remembered.
+    /// Remembers the endpoint that was drawn, then uses the one that is remembered.
     Remember { seconds: u32 },
-    /// The endpoint that the client had, else any of `count`.
+    /// Leads to the endpoint that the client had, otherwise to any of `count`.
     Stick { count: Port, seconds: u32 },
 }
 
 impl PickChain {
-    /// The chain that a service's packets go to, if it is made on demand.
+    /// The chain for this pick, if it is made on demand.
     pub(crate) fn of(pick: Pick) -> Option<Self> {
         match pick {
             Pick::Any { count } => Some(Self::Pick { count }),
@@ -28,7 +29,7 @@ impl PickChain {
         }
     }
 
-    /// How services that go to this chain pick an endpoint, if it is a chain that services go to.
+    /// The pick that leads to this chain, if Services go to it directly.
     pub(crate) fn pick(self) -> Option<Pick> {
         match self {
             Self::Pick { count } => Some(Pick::Any { count }),

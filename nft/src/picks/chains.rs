@@ -1,5 +1,5 @@
-//! Which chains are there on demand, the numbers by which services name them, and how many services use each. Kept by
-//! `NftTable` so that a change knows, without asking the kernel, which chains it has to make; never does I/O.
+//! Which chains exist on demand, the numbers that lead to them, and how many Services use each. `NftTable` keeps
+//! this, so that a change knows which chains it has to make and does not ask the kernel. Does no I/O.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,42 +10,42 @@ use tandem_core::row::{Pick, Row};
 
 use crate::picks::chain::PickChain;
 
-/// The number of a way to pick an endpoint: the key of an element of `picks`. Zero is none.
+/// The number of a pick: the key of an element of the map `picks`. Zero stands for none.
 pub(crate) type PickNumber = u32;
 
-/// The numbers of the two ways that are always there, and their chains.
+/// The two picks that always exist: their numbers and their chains.
 pub(crate) const FIXED: [(PickNumber, &str); 2] = [(REFUSE, "refuse"), (DISCARD, "discard")];
 const REFUSE: PickNumber = 1;
 const DISCARD: PickNumber = 2;
 
-/// The ways that services point at, by number.
+/// Picks by their numbers.
 pub(crate) type PicksByNumber = HashMap<PickNumber, Pick>;
 
 /// The chains made on demand.
 #[derive(Debug, Default)]
 pub(crate) struct PickChains {
-    /// The chains that are there.
+    /// The chains that exist.
     chains: HashMap<PickChain, Use>,
-    /// The chains that the transaction being written makes.
+    /// The chains that the transaction makes.
     pending: Vec<(PickChain, Option<PickNumber>)>,
 }
 
-/// A chain that is there.
+/// A chain that exists.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
-    /// How many services point at it.
+    /// How many Services go to it.
     services: usize,
-    /// The number that leads to it; none where only other chains lead to it.
+    /// The number that leads to it. A chain that only other chains lead to has none.
     number: Option<PickNumber>,
 }
 
-/// All numbers are in use: there are too many different numbers of endpoints (and affinity timeouts).
+/// All numbers are in use: there are too many different numbers of endpoints and affinity timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("every number for a way to pick an endpoint is in use")]
 pub(crate) struct UsedUp;
 
 impl PickChains {
-    /// Starts over with what is in the kernel.
+    /// Starts again from what is in the kernel.
     pub(crate) fn reset<'r, F: Family>(
         &mut self,
         chains: impl IntoIterator<Item = (PickChain, Option<PickNumber>)>,
@@ -61,8 +61,8 @@ impl PickChains {
         }
     }
 
-    /// Makes the chains that this row needs part of the transaction being written. Returns those that it has to make,
-    /// targets first, each with the number that is to lead to it.
+    /// Adds the chains that this row needs to the transaction. Returns those that the transaction has to make,
+    /// targets first, each with the number that will lead to it.
     pub(crate) fn require<F: Family>(
         &mut self,
         row: &Row<F>,
@@ -88,7 +88,7 @@ impl PickChains {
         Ok(missing.into_iter().flatten())
     }
 
-    /// The number that leads to a way to pick, if its chain is there or is being made.
+    /// The number of a pick, if its chain exists or is made by the transaction.
     pub(crate) fn number(&self, pick: Pick) -> Option<PickNumber> {
         let chain = match (pick, PickChain::of(pick)) {
             (_, Some(chain)) => chain,
@@ -104,7 +104,8 @@ impl PickChains {
         self.chains.get(&chain).and_then(|there| there.number).or_else(pending)
     }
 
-    /// The number that a row notes, zero for rows that note none; nothing where no number was left for it.
+    /// The number that belongs into a row's element. It is zero for rows that have no pick. There is none if all
+    /// numbers were in use.
     pub(crate) fn number_of<F: Family>(&self, row: &Row<F>) -> Option<PickNumber> {
         match row {
             Row::Service { pick, .. } => self.number(*pick),
@@ -112,13 +113,13 @@ impl PickChains {
         }
     }
 
-    /// The ways that are there.
+    /// The picks whose chains exist.
     pub(crate) fn ways(&self) -> impl Iterator<Item = Pick> + '_ {
         let numbered = self.chains.iter().filter(|(_, there)| there.number.is_some());
         numbered.filter_map(|(chain, _)| chain.pick())
     }
 
-    /// The lowest number that nothing has.
+    /// The lowest number that is free.
     fn lowest_free(&self) -> Option<PickNumber> {
         let taken: BTreeSet<PickNumber> = self
             .chains
@@ -129,7 +130,7 @@ impl PickChains {
         (DISCARD + 1..=PICK_BITS).find(|number| !taken.contains(number))
     }
 
-    /// A transaction is being written anew.
+    /// A new transaction begins.
     pub(crate) fn begin(&mut self) {
         self.pending.clear();
     }
@@ -160,7 +161,7 @@ impl PickChains {
         }
     }
 
-    /// The chains that nothing uses, those that lead to others first, with their numbers.
+    /// The chains that nothing uses, with their numbers. A chain comes before those that it leads to.
     pub(crate) fn unused(&self) -> Vec<(PickChain, Option<PickNumber>)> {
         let used: Vec<PickChain> = self
             .chains
@@ -180,7 +181,7 @@ impl PickChains {
     }
 }
 
-/// The ways that the elements of `picks` lead to.
+/// The picks that the elements of the map `picks` lead to.
 pub(crate) fn picks_by_number(picks: &HashMap<PickNumber, String>) -> PicksByNumber {
     let pick = |name: &str| match name {
         "refuse" => Some(Pick::Refuse),

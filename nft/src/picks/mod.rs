@@ -1,4 +1,5 @@
-//! The ways to pick an endpoint: a chain for each that a Service needs, and the numbers that lead there. Pure.
+//! Picks: the ways to pick an endpoint of a Service. Each pick that a Service needs has a chain, and a number in the
+//! map `picks` that leads to the chain. Pure.
 
 pub(crate) mod chain;
 pub(crate) mod chains;

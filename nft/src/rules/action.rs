@@ -1,5 +1,5 @@
-//! The expressions that do something with a packet: a verdict, a translation, a refusal, or a change of what is remembered.
-//! The expressions that load and compare are in `expr`.
+//! The expressions that do something with a packet: a verdict, a translation, a refusal, or a change of what is
+//! remembered. The expressions that load and compare are in `expr`.
 
 use netlink_bindings::nftables::{NatRangeFlags, PushExprMasqAttrs, RejectTypes};
 use tandem_core::id::ENDPOINT_BITS;
@@ -10,7 +10,7 @@ use crate::elements::verdict::Verdict;
 use crate::rules::expr::{BEHIND_KEY, ExprList, VERDICT, register};
 use crate::wire::{attr, nested, number, text, value};
 
-/// How to answer that nobody is there.
+/// How to answer that there is no endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reject {
     /// ICMP: port unreachable.
@@ -19,10 +19,10 @@ pub(crate) enum Reject {
     Reset,
 }
 
-/// What a packet does to the memory of its client.
+/// How a packet changes what is remembered of its client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AffinityChange {
-    /// `update @affinity { service . share timeout T : endpoint id }`, which keeps the value of an element that exists.
+    /// `update @affinity { service . share timeout T : endpoint id }`. If the element exists, it keeps its value.
     Update { seconds: u32 },
     /// `delete @affinity { service . share : endpoint id }`
     Delete,
@@ -32,7 +32,7 @@ pub(crate) enum AffinityChange {
 const UPDATE: u32 = 1;
 /// `NFT_DYNSET_OP_DELETE`
 const DELETE: u32 = 2;
-/// The kernel counts timeouts in these; a second has so many.
+/// Milliseconds of a second: the kernel counts timeouts in them.
 const MILLISECONDS: u64 = 1000;
 
 impl ExprList<'_> {
@@ -42,7 +42,7 @@ impl ExprList<'_> {
         nested(buf, attr::immediate::DATA, |buf| verdict.encode(buf));
     }
 
-    /// Sends the connection to the endpoint that is loaded.
+    /// Translates the connection to the endpoint that is loaded.
     pub(crate) fn dnat(&mut self) {
         const DNAT: u32 = 1;
         let port = register(u32::from(self.family.addr_len) / 4);
@@ -70,7 +70,7 @@ impl ExprList<'_> {
             .push_icmp_code(code);
     }
 
-    /// `masquerade fully-random`; the builder does not have this expression.
+    /// `masquerade fully-random`. The builder does not have this expression.
     pub(crate) fn masquerade(&mut self) {
         const FULLY_RANDOM: u32 = NatRangeFlags::ProtoRandomFully as u32;
         self.expression("masq", |buf| {
@@ -78,7 +78,7 @@ impl ExprList<'_> {
         });
     }
 
-    /// Has the packet change what is remembered of its share of clients; the builder does not have this expression.
+    /// Changes what is remembered of the packet's share of clients. The builder does not have this expression.
     pub(crate) fn affinity(&mut self, what: AffinityChange) {
         let (op, timeout) = match what {
             AffinityChange::Update { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
@@ -96,7 +96,7 @@ impl ExprList<'_> {
         self.update(Set::Priorities, UPDATE, MILLISECONDS);
     }
 
-    /// Has the packet change an element: its key is loaded, its value is the packet's priority.
+    /// Changes an element. Its key is what is loaded, and its value is the packet's priority.
     fn update(&mut self, set: Set, op: u32, timeout: u64) {
         self.load_at(Field::Priority, BEHIND_KEY);
         self.expression("dynset", |buf| {

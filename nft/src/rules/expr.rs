@@ -1,5 +1,5 @@
-//! One rule as a list of expressions, in the form in which nft 1.0.6 writes rules, so that it prints them as rules
-//! again. Used by `rules`; never decides what a rule does.
+//! One rule as a list of expressions: those that load and compare. The expressions have the form in which nft 1.0.6
+//! writes rules, so that nft can print them as rules. Used by the rules. It does not decide what a rule does.
 
 use netlink_bindings::nftables::{
     CmpOps, CtDirection, CtKeys, FibFlags, LookupFlags, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs,
@@ -28,7 +28,7 @@ pub(super) const VERDICT: u32 = Registers::RegVerdict as u32;
 /// Where the headers of TCP, UDP and SCTP hold the destination port.
 const DPORT_OFFSET: u32 = 2;
 
-/// A place behind everything that a key of two words needs.
+/// A word behind everything that a key of two words needs.
 pub(super) const BEHIND_KEY: u32 = 4;
 
 /// The kernel's number of a register.
@@ -77,7 +77,7 @@ impl<'b> ExprList<'b> {
         self
     }
 
-    /// Loads one field from this word on.
+    /// Loads one field. Its first word is this one.
     pub(crate) fn load_at(&mut self, field: Field, word: u32) -> &mut Self {
         let (family, len) = (self.family, field.len(self.family));
         match field {
@@ -127,8 +127,8 @@ impl<'b> ExprList<'b> {
         self.set_meta(MetaKeys::Priority)
     }
 
-    /// Loads which share of clients the source is of. The seed is the same at every start: what is remembered outlives
-    /// them. Whoever finds sources of one share gets what anybody gets, an endpoint of the Service.
+    /// Loads the share of clients that the source belongs to. The seed is always the same, because what is remembered
+    /// outlives a restart. Who finds sources of one share gains nothing: each leads to an endpoint of the Service.
     fn share(&mut self, word: u32) -> &mut Self {
         const SEED: u32 = 0x7461_6e64;
         const JENKINS: u32 = 0;
@@ -163,7 +163,8 @@ impl<'b> ExprList<'b> {
         self.ct(CtKeys::Status, 0)
     }
 
-    /// Requires that the packet goes the way of its connection's first one: what this host answers it with does not.
+    /// Requires that the packet has the direction of its connection's first packet. An answer of this host does not
+    /// have it.
     pub(crate) fn is_original(&mut self) -> &mut Self {
         const ORIGINAL: u8 = CtDirection::Original as u8;
         self.ct(CtKeys::Direction, 0).compare(CmpOps::Eq, &[ORIGINAL])
@@ -195,7 +196,7 @@ impl<'b> ExprList<'b> {
     }
 
     fn address_type(&mut self, of: FibFlags) -> &mut Self {
-        /// `NFT_FIB_RESULT_ADDRTYPE`; the builder numbers it wrongly.
+        /// `NFT_FIB_RESULT_ADDRTYPE`. The builder numbers it wrongly.
         const ADDRTYPE: u32 = 3;
         let _ = self
             .list()
@@ -263,7 +264,7 @@ impl<'b> ExprList<'b> {
         self.load(&[Field::Protocol]).compare(CmpOps::Eq, &[protocol.number()])
     }
 
-    /// Looks up what is loaded; the builder numbers this expression's attributes wrongly.
+    /// Looks up what is loaded. The builder numbers the attributes of this expression wrongly.
     fn lookup(&mut self, set: &str, rest: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.expression("lookup", |buf| {
             text(buf, attr::lookup::SET, set);
@@ -282,7 +283,8 @@ impl<'b> ExprList<'b> {
         self.lookup(set.name(), |buf| number(buf, attr::lookup::FLAGS, INVERTED))
     }
 
-    /// Requires that the source is a pod's, or that it is none; where pods are not told apart, everything passes.
+    /// Requires that the source is a pod or, if `yes` is false, that it is none. If pods are not detected, every
+    /// packet passes.
     pub(crate) fn is_pod(&mut self, detect: DetectLocal, yes: bool) -> &mut Self {
         let op = if yes { CmpOps::Eq } else { CmpOps::Neq };
         match detect {
@@ -290,7 +292,7 @@ impl<'b> ExprList<'b> {
             DetectLocal::Sources(()) if yes => self.load(&[Field::Saddr]).is_in(Set::LocalPods),
             DetectLocal::Sources(()) => self.load(&[Field::Saddr]).is_not_in(Set::LocalPods),
             DetectLocal::Interface(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.padded()),
-            // Fewer bytes than a name has: nft's form of `name*`.
+            // A comparison with fewer bytes than a name has is what nft prints as `name*`.
             DetectLocal::InterfacePrefix(name) => self.meta(MetaKeys::Iifname, 0).compare(op, name.as_str().as_bytes()),
         }
     }
@@ -306,7 +308,7 @@ impl<'b> ExprList<'b> {
         self.lookup(set.name(), |buf| number(buf, attr::lookup::DREG, register(0)))
     }
 
-    /// Goes where the map says.
+    /// Takes the verdict that the map holds for it.
     pub(crate) fn vmap(&mut self, set: Set) -> &mut Self {
         self.lookup(set.name(), |buf| number(buf, attr::lookup::DREG, VERDICT))
     }

@@ -1,4 +1,4 @@
-//! The chains that are always there: their hooks and their rules. What a Service asks for is in the sets that they look at.
+//! The rules of the chains that always exist. They look into the sets for what Services ask for.
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::{LOCAL_BIT, TAG};
@@ -15,9 +15,9 @@ use crate::wire::batch::Batch;
 
 /// Masks away the bit that selects the endpoints on this node.
 const ALL_ENDPOINTS: u32 = !LOCAL_BIT;
-/// The kernel's number of a kind of address: one of this host.
+/// The kernel's type of an address that belongs to this host (`RTN_LOCAL`).
 const LOCAL: u32 = 2;
-/// The bit of a connection's status that says that its destination is translated.
+/// The bit of a connection's status that is set if its destination is translated (`IPS_DST_NAT`).
 const DNAT: u32 = 0x20;
 
 /// Writes the rules of a fixed chain into the chain of this name.
@@ -73,7 +73,8 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: FixedChai
             rules.jump(FixedChain::SourceRanges.name());
         }
         FixedChain::OutputRanges => rules.jump(FixedChain::SourceRanges.name()),
-        // A reset that this host answers with passes here as well, and is nobody's first packet.
+        // A reset that this host sends as an answer passes these chains too. It is not the first packet of a
+        // connection.
         FixedChain::Prerouting | FixedChain::Output => rules.rule(|r| {
             r.is_original().verdict(FixedChain::ServiceTraffic.jump());
         }),
@@ -96,12 +97,13 @@ fn cluster_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     pick(rules);
 }
 
-/// Notes the way in the packet's service id and takes it. Verdicts stand in a map of their own that changes only with a
-/// new way: for each element with a verdict the kernel walks everything that the rules can reach.
+/// Looks up the number of the Service's pick, writes it into the packet's priority and jumps to the chain of that
+/// pick. Only a new pick changes the map with the verdicts, because for each element with a verdict the kernel walks
+/// all that the rules can reach.
 ///
-/// A packet may meet a change half way: each lookup sees the sets as they are at that moment. What has a frontend and
-/// comes back from its way without an endpoint is dropped; its sender tries again. Let through, it would go out
-/// untranslated, and so would everything after it from the same port.
+/// A packet may meet a change half way: each lookup sees the sets as they are at that moment. A packet that has a
+/// frontend and comes back without an endpoint is dropped, and its sender tries again. If it passed, it would leave
+/// untranslated, and so would every later packet from the same port.
 fn pick(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Priority]).map(Set::Services).set_priority();
@@ -119,7 +121,8 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
             .is(0)
             .verdict(FixedChain::MarkForMasquerade.jump());
     });
-    // Before the question whether the source is the node itself: a pod's address may be both, and is a pod's then.
+    // This comes before the question whether the source is the node itself. The address of a pod may be both, and
+    // then it counts as a pod.
     if settings.detect_local != DetectLocal::Nothing {
         rules.rule(|r| {
             r.is_pod(settings.detect_local, true)
@@ -134,8 +137,8 @@ fn external_traffic(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     pick(rules);
 }
 
-/// kube-proxy's iptables mode drops these in `forward`; here the hook that is there anyway does it, and spares the node's
-/// own packets.
+/// kube-proxy's iptables mode drops these packets in the hook `forward`. Here a chain does it that has to exist
+/// anyway, and it spares packets to the node itself.
 fn drop_invalid(rules: &mut Rules<'_, '_>) {
     const INVALID: u32 = 1;
     rules.rule(|r| {
@@ -159,7 +162,8 @@ fn service_traffic(rules: &mut Rules<'_, '_>) {
     );
 }
 
-/// Leads what is addressed to a Service to these chains: by its ClusterIP, by another address, by a nodePort.
+/// Leads packets to a Service to these chains: to the first by a ClusterIP, to the second by another address, to the
+/// third by a nodePort.
 fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [FixedChain; 3]) {
     for (set, chain) in [(Set::ClusterFrontends, cluster), (Set::ExternalFrontends, external)] {
         rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(chain.goto()));
@@ -172,8 +176,8 @@ fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [FixedCh
     });
 }
 
-/// Gives a packet that carried a service id its own priority back. What the kernel forwards over IPv4 has got a new one
-/// meanwhile, by its type of service.
+/// Gives a packet that carried a service id its own priority back. For a packet that the kernel forwards over IPv4,
+/// the kernel has set a new priority meanwhile, by the type of service.
 fn translated(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| {
         r.load(&[Field::Priority])
@@ -189,7 +193,8 @@ fn translated(rules: &mut Rules<'_, '_>) {
     });
 }
 
-/// Answers for the ranges that ClusterIPs are taken from. An address of this host is its own, whoever's range it is in.
+/// Answers for addresses in the ranges of ClusterIPs that belong to no Service. An address of this host is spared,
+/// even inside such a range.
 fn unassigned(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| r.load_destination_type().is(LOCAL).verdict(Verdict::Return));
     rules.rule(|r| {
@@ -200,7 +205,7 @@ fn unassigned(rules: &mut Rules<'_, '_>) {
     rules.rule(|r| r.verdict(Verdict::Drop));
 }
 
-/// Behind the routing decision: here a way back is known for a refusal, also where rules choose routes by source.
+/// Refuses behind the routing decision: there a route for the answer is known, even if rules choose routes by source.
 fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     rules.rule(|r| {
         r.load_ct_status()
@@ -208,7 +213,7 @@ fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
             .is_not(0)
             .verdict(FixedChain::Translated.goto());
     });
-    // Others may use the bit too: only what is addressed to a Service was marked here.
+    // Other programs may use the bit too. Here only a packet to a Service was marked to be refused.
     rules.rule(|r| {
         r.load_mark()
             .bits(settings.masquerade_mark())

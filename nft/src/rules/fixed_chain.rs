@@ -1,9 +1,9 @@
-//! The chains that are always there: their names and their hooks. What is in them is in `fixed`.
+//! The chains that always exist: their names and their hooks. Their rules are in `fixed`.
 
 use crate::elements::verdict::Verdict;
 use crate::rules::STAND_IN;
 
-/// Where a chain is called from outside.
+/// Where the kernel asks a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
     pub(crate) kind: &'static str,
@@ -22,7 +22,7 @@ const fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
     Hook { kind, number, priority }
 }
 
-/// A chain that is always there. A chain stands behind those that it leads to.
+/// A chain that always exists. In this list, a chain comes after those that it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FixedChain {
     RejectConnection,
@@ -104,7 +104,7 @@ impl FixedChain {
         }
     }
 
-    /// Where it is called from outside, if it is.
+    /// Its hook, if it has one.
     pub(crate) const fn hook(self) -> Option<Hook> {
         Some(match self {
             Self::PreroutingRanges => hook("filter", PREROUTING, -110),
@@ -137,7 +137,7 @@ impl FixedChain {
         Self::ALL.into_iter().find(|chain| chain.name() == name)
     }
 
-    /// Those with a hook of type nat.
+    /// The chains with a hook of type nat.
     pub(crate) fn of_nat() -> impl Iterator<Item = (Self, Hook)> {
         let hooked = Self::ALL.into_iter().filter_map(|chain| Some((chain, chain.hook()?)));
         hooked.filter(|(_, hook)| hook.kind == "nat")
@@ -148,12 +148,12 @@ impl FixedChain {
         format!("{}{STAND_IN}", self.name())
     }
 
-    /// A verdict that leads there and comes back.
+    /// A verdict that leads there. The packet comes back.
     pub(super) fn jump(self) -> Verdict<'static> {
         Verdict::Jump(self.name())
     }
 
-    /// A verdict that leads there for good.
+    /// A verdict that leads there. The packet does not come back.
     pub(super) fn goto(self) -> Verdict<'static> {
         Verdict::Goto(self.name())
     }

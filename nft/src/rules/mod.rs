@@ -1,6 +1,6 @@
-//! The chains and rules: the fixed ones, which only the settings change, and those made on demand for each number of
-//! endpoints and affinity timeout. Used to make a table and by changes that need a new chain; never knows which Service
-//! needs it.
+//! The chains and their rules. Only the settings change the fixed ones. The others are made on demand, for each
+//! number of endpoints and affinity timeout. Used to make a table, and by changes that need a new chain. It does not
+//! know which Service needs a chain.
 
 pub(crate) mod action;
 pub(crate) mod expr;
@@ -23,19 +23,19 @@ use crate::rules::fixed_chain::{FixedChain, Hook};
 use crate::wire::batch::Batch;
 use crate::wire::{APPEND, CREATE, Command, attr, nested, number, text, value};
 
-/// Ends the name of a chain that stands in for another one while that is registered anew.
+/// The end of the name of a chain that stands in for another one while that is registered anew.
 pub(crate) const STAND_IN: &str = "-stand-in";
 
-/// Counts connections of clients that could not be remembered.
+/// The counter of connections whose client could not be remembered.
 pub(crate) const UNREMEMBERED: &str = "unremembered";
 
-/// The bits in which a service's value notes how an endpoint is picked.
+/// The bits of a value in `services` that hold the number of the pick.
 const PICK: u32 = PICK_BITS;
 
-/// The kernel's number of objects that count.
+/// The type of a counter among the objects of a table.
 pub(crate) const COUNTER: u32 = ObjectType::Counter as u32;
 
-/// Writes that there shall be the counter; one that is there goes on counting.
+/// Writes that the counter is to exist. One that exists goes on counting.
 pub(crate) fn encode_counter(batch: &mut Batch) {
     let comment = udata::commented("connections whose client could not be remembered: affinity was full");
     batch.message(Command::NewObject, CREATE, |buf| {
@@ -50,7 +50,7 @@ pub(crate) fn encode_counter(batch: &mut Batch) {
     });
 }
 
-/// Writes a chain without rules, or that there shall be one.
+/// Writes that a chain is to exist, without rules.
 pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
     const ACCEPT: u32 = VerdictCode::Accept as u32;
     batch.message(Command::NewChain, CREATE, |buf| {
@@ -68,7 +68,7 @@ pub(crate) fn encode_chain(batch: &mut Batch, name: &str, hook: Option<Hook>) {
     });
 }
 
-/// Writes that a chain shall lose its rules.
+/// Writes that a chain is to lose its rules.
 pub(crate) fn encode_flush(batch: &mut Batch, chain: &str) {
     batch.message(Command::DelRule, 0, |buf| {
         text(buf, attr::rule::TABLE, crate::TABLE);
@@ -76,7 +76,7 @@ pub(crate) fn encode_flush(batch: &mut Batch, chain: &str) {
     });
 }
 
-/// Writes that a chain without rules shall go.
+/// Writes that a chain without rules is to be removed.
 pub(crate) fn encode_delete(batch: &mut Batch, chain: &str) {
     batch.message(Command::DelChain, 0, |buf| {
         text(buf, attr::chain::TABLE, crate::TABLE);
@@ -105,7 +105,7 @@ impl Rules<'_, '_> {
         });
     }
 
-    /// Sends what has ports to the endpoint that `endpoint` loads.
+    /// Translates a packet that has ports to the endpoint that `endpoint` loads.
     fn dnat(&mut self, endpoint: impl FnOnce(&mut ExprList<'_>)) {
         let protocols = encode_protocols(self.batch, self.family);
         self.rule(|r| {
@@ -132,7 +132,7 @@ impl Rules<'_, '_> {
     }
 }
 
-/// Writes that the chain that stood in for this one shall go.
+/// Writes that the chain that stood in for this one is to be removed.
 pub(crate) fn encode_stand_in_goes(batch: &mut Batch, chain: FixedChain) {
     let stand_in = chain.stand_in();
     encode_flush(batch, &stand_in);

@@ -1,4 +1,5 @@
-//! The chains that are made when the first Service needs them: each a way to pick an endpoint.
+//! The rules of the chains that are made on demand. Each is a way to pick an endpoint, and is made when the first
+//! Service needs it.
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::ENDPOINT_BITS;
@@ -15,9 +16,9 @@ use crate::rules::{PICK, Rules, UNREMEMBERED};
 use crate::wire::batch::Batch;
 use crate::wire::{CREATE, Command, EXCLUSIVE, attr, text};
 
-/// What a client is remembered by.
+/// The key under which a client is remembered.
 const CLIENT: &[Field] = &[Field::Priority, Field::Share];
-/// Masks away an endpoint's number, leaving its service.
+/// The bits of an endpoint id that are its Service's.
 const SERVICE: u32 = !ENDPOINT_BITS;
 
 /// Writes chains that are made on demand, and the numbers that lead to them.
@@ -35,7 +36,7 @@ pub(crate) fn encode_pick_chains(
     }
 }
 
-/// Writes a chain that services need, without its rules; `new` when it must not be there.
+/// Writes a chain without its rules. If `new` is set, the chain must not exist yet.
 pub(crate) fn encode_pick_chain(batch: &mut Batch, chain: PickChain, new: bool) {
     let name = chain.to_string();
     batch.message(Command::NewChain, CREATE | if new { EXCLUSIVE } else { 0 }, |buf| {
@@ -44,7 +45,7 @@ pub(crate) fn encode_pick_chain(batch: &mut Batch, chain: PickChain, new: bool) 
     });
 }
 
-/// Writes the rules of a chain that services need.
+/// Writes the rules of a chain.
 pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: PickChain) {
     let name = chain.to_string();
     let mut rules = Rules {
@@ -55,7 +56,7 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
     match chain {
         PickChain::Pick { count } => {
             rules.keep_bits(!PICK);
-            // A list that became shorter meanwhile has its first endpoint still, if it has any.
+            // If the list became shorter meanwhile, its first endpoint still exists, unless the list is empty.
             let draws = [u32::from(count.get()), 1];
             for below in draws.into_iter().take(if count.get() == 1 { 1 } else { 2 }) {
                 rules.dnat(|r| {
@@ -101,13 +102,13 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
                 draw(r, count);
                 r.verdict(Verdict::Jump(&remember));
             });
-            // Reached where the list became shorter meanwhile: its first endpoint.
+            // Reached if the list became shorter meanwhile: draws the first endpoint.
             rules.keep_bits(SERVICE);
             rules.rule(|r| {
                 draw(r, 1);
                 r.verdict(Verdict::Jump(&remember));
             });
-            // Reached where the affinity map is full: any endpoint, not remembered.
+            // Reached if the map `affinity` is full: draws any endpoint, which is not remembered.
             rules.keep_bits(SERVICE);
             rules.rule(|r| draw(r, count));
             rules.rule(|r| {

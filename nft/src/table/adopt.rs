@@ -1,5 +1,5 @@
-//! Opening a table: makes what is missing and takes over what is there, in one transaction, so that there is no moment
-//! without rules. Called by `NftTable` at a start and after somebody else changed the table.
+//! Opens a table: makes what is missing and takes over what exists, in one transaction, so that there is no moment
+//! without rules. `NftTable` calls it at a start, and after another program changed the table.
 
 use std::collections::HashMap;
 use std::io;
@@ -45,25 +45,25 @@ pub enum OpenError {
         /// The process, as far as its port id names it.
         owner: String,
     },
-    /// Making or taking over the table failed; it is as it was.
+    /// Making or taking over the table failed. It is as it was.
     #[error(transparent)]
     Failed(#[from] TableError),
 }
 
-/// What is there before the table is opened.
+/// What exists before the table is opened.
 struct Existing<F: Family> {
     facts: Option<TableInfo>,
-    /// Chains made on demand, each with its rules to be written anew, and with the number that leads to it.
+    /// The chains made on demand, each with the number that leads to it. Their rules are written anew.
     on_demand: HashMap<PickChain, Option<PickNumber>>,
-    /// The numbers that are to lead to these two chains and do not yet.
+    /// The picks that always exist but are missing, each with its chain.
     missing_picks: Vec<(PickNumber, &'static str)>,
-    /// The nat chains that something stands in for: an earlier run ended while it registered them anew.
+    /// The nat chains with a stand-in. An earlier run ended while it registered them anew.
     stand_ins: Vec<FixedChain>,
     /// The rows of a table that has to be made anew.
     carried_over: Option<Vec<Row<F>>>,
 }
 
-/// Opens the table of this session.
+/// Opens the table of this session. Gives whether it was made anew.
 pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenError> {
     let family = F::FAMILY;
     let existing = read_existing(session)?;
@@ -71,8 +71,8 @@ pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenErr
         .facts
         .filter(|_| existing.carried_over.is_none())
         .map(|facts| facts.flags);
-    // The kernel takes the owner's mark off a table that persists when its owner goes. One that never had it can get
-    // none.
+    // When the owner of a table that persists goes, the kernel takes the flag `owner` off. A table that never had an
+    // owner can get none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
     let flags = if owned { OWNER | PERSIST } else { 0 };
     session.ownership = match send(session, &existing, flags)? {
@@ -93,7 +93,7 @@ fn refused_flags(family: IpFamily, source: io::Error) -> OpenError {
     OpenError::Failed(TableError::MakeWithFlags { family, source })
 }
 
-/// Looks at what is there.
+/// Reads what exists, and decides whether it can be taken over.
 fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, OpenError> {
     let unread = |error| TableError::reading(F::FAMILY, error);
     let name = numbers(F::FAMILY).name;
@@ -165,7 +165,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
     })
 }
 
-/// Sends the transaction that makes or takes over the table; the inner result tells whether its flags were accepted.
+/// Sends the transaction that makes or takes over the table. The inner error says that the kernel refused the flags.
 fn send<F: Family>(
     session: &mut Session<F>,
     existing: &Existing<F>,
@@ -193,7 +193,7 @@ fn send<F: Family>(
     }
 }
 
-/// Writes the transaction; returns the number of the message that makes the table.
+/// Writes the transaction. Returns the number of the message that makes the table.
 fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u32) -> u32 {
     let (family, settings) = (F::FAMILY, session.settings);
     let batch = &mut session.batch;
@@ -231,7 +231,7 @@ fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u3
     };
     session.chains.reset(std::iter::empty(), std::iter::empty::<&Row<F>>());
     for row in rows {
-        // What is carried over stood there already, and so did its number.
+        // These rows were in the table before, so there are numbers for all of them.
         if let Ok(chains) = session.chains.require(row) {
             pick::encode_pick_chains(batch, family, chains);
         }

@@ -1,4 +1,4 @@
-//! How full the memory of clients is. For status; the way of a change never comes here.
+//! Reads how often a client could not be remembered. Used for status. No change comes here.
 
 use std::io;
 
@@ -20,7 +20,7 @@ pub enum CounterError {
     Read(#[from] TableError),
 }
 
-/// How many new connections had a client that could not be remembered because the map was full; none where there is no
+/// How many new connections had a client that could not be remembered, because the map was full. None if there is no
 /// table.
 pub fn unremembered<F: Family>() -> Result<Option<u64>, CounterError> {
     let mut socket = NetlinkSocket::with(Buffers::SMALL).map_err(CounterError::Socket)?;

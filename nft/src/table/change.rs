@@ -1,4 +1,4 @@
-//! A change as the messages of one transaction. Used by `NftTable` for every change; pure bytes.
+//! Encodes a change as the messages of one transaction. Used by `NftTable` for every change. Pure bytes.
 
 use tandem_core::family::Family;
 use tandem_core::plane::Delta;
@@ -9,9 +9,9 @@ use crate::picks::chains::{PickChains, UsedUp};
 use crate::rules::pick;
 use crate::wire::batch::Batch;
 
-/// Writes a change: chains that it needs, then what goes, then what comes. `alone`: one message for each row. Notes for
-/// each row in this order the message that holds it, and the rows for whose way to pick an endpoint no number was left:
-/// with any of those the transaction must not be sent.
+/// Writes a change: first the chains that it needs, then the rows that go, then the rows that come. If `alone` is
+/// set, each row has a message of its own. `messages` gets the message of each row, in this order. `without_number`
+/// gets the rows for whose pick no number was free; if there are any, the transaction must not be sent.
 pub(crate) fn write<F: Family>(
     batch: &mut Batch,
     chains: &mut PickChains,

@@ -1,4 +1,5 @@
-//! Whether a table that is there can be taken over as it is: its sets, its chains and its numbers of picks. Pure.
+//! Decides whether a table that exists can be taken over as it is: by its sets, its chains and the numbers of its
+//! picks. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,7 +33,7 @@ pub(super) enum Incompatible {
     OtherChain { number: PickNumber, name: &'static str },
 }
 
-/// Gives the chains made on demand that the table has or lacks, or why the table cannot be taken over.
+/// Gives the chains made on demand, or why the table cannot be taken over.
 pub(super) fn check(
     family: IpFamily,
     sets: &HashMap<String, Shape>,
@@ -74,15 +75,15 @@ fn check_chains(chains: &HashMap<String, ChainInfo>) -> Result<(), Incompatible>
     Ok(())
 }
 
-/// Whether a set that is there has the layout that is wanted.
+/// Whether a set that exists has the layout that is wanted.
 pub(super) fn fits(there: &Shape, wanted: &Shape) -> bool {
-    // The size of a set without a limit is the kernel's business.
+    // If the layout has no limit, the kernel chooses the size.
     let size = if wanted.size == 0 { 0 } else { there.size };
     Shape { size, ..there.clone() } == *wanted
 }
 
-/// The chains made on demand that are there, and those that they lead to, which somebody may have deleted; each with the
-/// number that leads to it. An error where `picks` holds what no tandem wrote.
+/// The chains made on demand that exist, and those that they lead to, which somebody may have deleted. Each has the
+/// number that leads to it. It is an error if `picks` holds what no Tandem wrote.
 fn on_demand(
     chains: &HashMap<String, ChainInfo>,
     picks: &HashMap<PickNumber, String>,

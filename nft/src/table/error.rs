@@ -1,5 +1,5 @@
-//! Why a table in the kernel could not be read or changed. Everything in `table` fails with these; the data plane's contract
-//! carries them as its causes.
+//! Why a table in the kernel could not be read or changed. Everything in `table` fails with these errors, and the
+//! errors of the data plane's contract carry them as causes.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::wire::socket::ListError;
 /// Why a table could not be read or changed. `family` is nft's name of the table's family, `ip` or `ip6`.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The table or a part of it is not there any more.
+    /// The table, or a part of it, does not exist any more.
     #[error("table {family} {TABLE} is gone: another program deleted it or parts of it")]
     Gone {
         /// The family.
@@ -65,7 +65,7 @@ pub enum TableError {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The kernel refused a change for a reason that lies in no row.
+    /// The kernel refused a change, and the reason is not one of its rows.
     #[error("table {family} {TABLE}: {source}")]
     Change {
         /// The family.
@@ -83,7 +83,7 @@ pub enum TableError {
         /// Why.
         source: TransactionError,
     },
-    /// Chains that no Service uses were not removed. Nothing depends on it: they do no harm.
+    /// Chains that no Service uses were not removed. They do no harm.
     #[error("removing unused chains of table {family}: {source}")]
     RemoveUnused {
         /// The family.
@@ -115,7 +115,7 @@ impl TableError {
     }
 }
 
-/// Why a change was not applied, beside what [`TableError`] says of the table.
+/// Why a change was not applied, if the reason is not the table.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
     /// The change was not sent.
@@ -125,7 +125,7 @@ pub(crate) enum ChangeError {
         family: &'static str,
         source: io::Error,
     },
-    /// Halving the change did not help: it is one row.
+    /// The change is one row, which cannot be halved.
     #[error("one row does not fit into the socket's buffer")]
     RowTooLarge,
     /// The first half was applied, the second was not.

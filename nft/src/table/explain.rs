@@ -1,5 +1,5 @@
-//! Refusals to words: which rows of a change the kernel refused, or why the change failed as a whole. Called by
-//! `NftTable` after a refused transaction only; a refused transaction changed nothing, so trying it again is safe.
+//! Explains refusals: which rows of a change the kernel refused, or why the change failed as a whole. `NftTable`
+//! calls it only after a refused transaction. Such a transaction changed nothing, so it is safe to try it again.
 
 use tandem_core::family::Family;
 use tandem_core::plane::{ApplyError, Delta, Reason, Rejection};
@@ -13,8 +13,8 @@ use crate::wire::answer::{Refusal, RefusedError};
 use crate::wire::outcome::Outcome;
 use crate::wire::owner;
 
-/// Explains the refusal of a change whose transaction began with message `first`; the change may turn out to be
-/// possible after all.
+/// Explains the refusal of a change whose transaction began with message `first`. A second try may apply the change
+/// after all.
 pub(crate) fn explain<F: Family>(
     session: &mut Session<F>,
     delta: &Delta<F>,
@@ -27,8 +27,8 @@ pub(crate) fn explain<F: Family>(
     if !is_about_rows(session, first, refusals) {
         return Err(failed::<F>(refusals));
     }
-    // Where a message holds many rows, the kernel names the first bad one at best: ask again with a message for each
-    // row.
+    // If a message holds many rows, the kernel names the first bad one at best. So ask again, with one message for
+    // each row.
     if session.messages.windows(2).all(|pair| pair[0] != pair[1]) {
         return Err(rejected(session, delta, refusals));
     }
@@ -42,20 +42,20 @@ pub(crate) fn explain<F: Family>(
             Err(rejected(session, delta, &refusals))
         }
         Outcome::Refused(refusals) => Err(failed::<F>(&refusals)),
-        // One message for each row takes more room than the change itself did.
+        // One message for each row takes more room than the change itself.
         Outcome::NotSent(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => name_all(session, delta, refusals),
         Outcome::NotSent(error) => Err(ApplyError::Failed(error.into())),
         Outcome::Lost(error) => Err(ApplyError::Unknown(error.into())),
     }
 }
 
-/// Names every row of the messages that were refused: too many, but the bad ones are among them.
+/// Names every row of the messages that were refused. That is too many rows, but the bad ones are among them.
 fn name_all<F: Family>(session: &mut Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> Result<(), ApplyError<F>> {
     session.encode(delta, false);
     Err(rejected(session, delta, refusals))
 }
 
-/// A reason that lies in the table or in this process, if it is one.
+/// The reason, if it lies in the table or in this process.
 fn table_problem<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> Option<TableError> {
     let family = numbers(F::FAMILY).name;
     let has = |errno| refusals.iter().any(|refusal| refusal.errno == errno);
@@ -83,7 +83,7 @@ fn table_problem<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> O
     None
 }
 
-/// Whether every refusal is about messages that hold rows and is of a kind that a row can be guilty of.
+/// Whether every refusal is about a message that holds rows, and is of a kind that a row can cause.
 fn is_about_rows<F: Family>(session: &Session<F>, first: u32, refusals: &[Refusal]) -> bool {
     let Some(rows_begin) = session.messages.first() else {
         return false;
@@ -103,7 +103,7 @@ fn failed<F: Family>(refusals: &[Refusal]) -> ApplyError<F> {
 }
 
 fn rejected<F: Family>(session: &Session<F>, delta: &Delta<F>, refusals: &[Refusal]) -> ApplyError<F> {
-    // In the order of writing: what goes, then what comes.
+    // In the order of writing: first the rows that go, then the rows that come.
     let rows = delta
         .removed
         .iter()
@@ -129,10 +129,10 @@ fn rejected<F: Family>(session: &Session<F>, delta: &Delta<F>, refusals: &[Refus
     }
 }
 
-/// What the kernel's number means for a row that comes or goes.
+/// What the kernel's error number means for a row that comes or goes.
 fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> Reason {
     match (refusal.errno, comes) {
-        // Which of the two it says depends on which end of a range it meets first.
+        // The kernel says either, depending on which end of a range it meets first.
         (libc::EEXIST | libc::ENOTEMPTY, true) => taken(row),
         (libc::ENOENT, false) => Reason::NotThere,
         (libc::ENFILE, true) => Reason::Full,
@@ -140,7 +140,7 @@ fn row_reason<F: Family>(refusal: &Refusal, row: &Row<F>, comes: bool) -> Reason
     }
 }
 
-/// Why a row cannot come when another stands in its way.
+/// Why a row cannot come if another one excludes it.
 fn taken<F: Family>(row: &Row<F>) -> Reason {
     if row.key().is_range() {
         Reason::Overlaps

@@ -1,4 +1,5 @@
-//! What other programs have in nftables: chains that translate, that drop what is forwarded, or that kube-proxy left. Only reads.
+//! Lists chains of other programs: those that translate, those that drop what is forwarded, and those that kube-proxy
+//! left. It only reads.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +12,7 @@ use crate::rules::fixed_chain::{FORWARD, FixedChain};
 use crate::wire::socket::{ListError, NetlinkSocket};
 use crate::wire::{Command, DUMP, attr, message_attributes, message_nfproto, text};
 
-/// A chain of another program, however often its table is made anew under the same name.
+/// A nat chain of another program. The handles tell a table from one that was made anew under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ForeignNatChain {
     pub(crate) nfproto: u8,
@@ -103,7 +104,7 @@ pub(crate) fn has_chain(
     }
 }
 
-/// Every table's filter chains of hook `forward` whose policy is `drop`, but for those of bridges.
+/// The filter chains of all tables that have the hook `forward` and the policy `drop`. Those of bridges are left out.
 pub(crate) fn forward_drops(socket: &mut NetlinkSocket) -> Result<Vec<ForwardDrop>, ListError> {
     const DROP: u32 = VerdictCode::Drop as u32;
     socket.query(
@@ -117,7 +118,7 @@ pub(crate) fn forward_drops(socket: &mut NetlinkSocket) -> Result<Vec<ForwardDro
                 INET => "inet",
                 IPV4 => "ip",
                 IPV6 => "ip6",
-                // Bridges have frames to forward, not packets; netdev has no such hook.
+                // A bridge forwards frames, not packets, and netdev has no such hook.
                 _ => return,
             };
             let mut chain = ForwardDrop {

@@ -1,12 +1,12 @@
-//! Chains of other programs that drop what is forwarded. Tandem's rules cannot help it: a packet passes every chain of a
-//! hook, and the one that drops it wins. Read, never changed.
+//! Finds chains of other programs that drop what is forwarded. Tandem's rules cannot prevent it: a packet passes
+//! every chain of a hook, and one that drops it is enough. It only reads.
 
 use tandem_core::plane::ForwardDrop;
 
 use crate::table::foreign;
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 
-/// Why nobody knows whether there are such chains.
+/// Why it is not known whether there are such chains.
 #[derive(Debug, thiserror::Error)]
 #[error("listing the chains of other programs: {0}")]
 pub struct ForwardError(#[from] ListError);
@@ -17,8 +17,8 @@ impl From<std::io::Error> for ForwardError {
     }
 }
 
-/// All of them in this network namespace, sorted. Chains that iptables keeps outside of nftables (`iptables-legacy`) are
-/// not seen.
+/// All such chains of this network namespace, sorted. It does not see the chains that iptables keeps outside of
+/// nftables (`iptables-legacy`).
 pub fn forward_drops() -> Result<Vec<ForwardDrop>, ForwardError> {
     let mut found = foreign::forward_drops(&mut NetlinkSocket::with(Buffers::SMALL)?)?;
     found.sort_unstable();

@@ -1,6 +1,6 @@
-//! Who holds the node's lock, as words that fit into a table's comment and can be read back. A Tandem in another pod sees
-//! neither the holder's files nor its pid, so these say what it can be found by. Used by `lock`; reads `/proc/self`, the
-//! clock and the environment.
+//! The holder of the node's lock, as a text that fits into a table's comment and can be read back. A Tandem in
+//! another pod sees neither the holder's files nor its pid, so the text says how to find it. Used by `lock`. Reads
+//! `/proc/self`, the clock and the environment.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::wire::owner;
 
-/// As much of a host's name as leaves room for the command in a comment.
+/// The longest part of a host's name that leaves room for the command in a comment.
 const HOST_LEN: usize = 30;
 
 /// A process that holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
     pid: u32,
-    /// The number of the pid namespace in which that pid counts; 0 if it is not known.
+    /// The number of the pid namespace that the pid belongs to; 0 if it is not known.
     pid_namespace: u64,
     since: String,
     host: String,
@@ -50,7 +50,7 @@ impl Holder {
         self.pid
     }
 
-    /// What somebody is told whom it keeps from starting.
+    /// What a Tandem is told that cannot start because of this holder.
     pub(crate) fn describe(&self) -> String {
         let Self {
             pid,
@@ -69,7 +69,7 @@ impl Holder {
     }
 }
 
-/// As it stands in the comment; the end may be cut off.
+/// The text in the comment. Its end may be cut off.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -117,7 +117,7 @@ fn pid_namespace() -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-/// The pod's name where it is given. A pod in the node's network has the node's host name.
+/// The pod's name, if it is given. A pod in the node's network has the node's host name.
 fn host() -> String {
     let named = ["POD_NAME", "HOSTNAME"]
         .into_iter()

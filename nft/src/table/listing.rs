@@ -1,5 +1,5 @@
-//! What the kernel has: the table, its sets, its chains and their elements. Used when a table is opened or read back,
-//! and to explain a refusal; never changes anything.
+//! Lists what the kernel holds: the table, its sets, its chains and their elements. Used to open or read a table, and
+//! to explain a refusal. It only reads.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::rules::COUNTER;
 use crate::wire::socket::{ListError, NetlinkSocket};
 use crate::wire::{Command, DUMP, attr, attribute, message_attributes, number, text};
 
-/// The table belongs to the socket that made it: nobody else can change it.
+/// The table belongs to the socket that made it. Nobody else can change it.
 pub(crate) const OWNER: u32 = TableFlags::Owner as u32;
 /// The table stays when its owner goes.
 pub(crate) const PERSIST: u32 = TableFlags::Persist as u32;
 
-/// A table as it is there.
+/// A table as the kernel lists it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TableInfo {
     pub(crate) flags: u32,
@@ -29,7 +29,7 @@ pub(crate) struct TableInfo {
     pub(crate) owner: u32,
 }
 
-/// A chain as it is there.
+/// A chain as the kernel lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChainInfo {
     pub(crate) kind: Option<String>,
@@ -113,7 +113,7 @@ pub(crate) fn sets(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashM
     )
 }
 
-/// The number of the last transaction that the kernel carried out, whoever's it was.
+/// The number of the last transaction in the network namespace, by whatever program.
 pub(crate) fn generation(socket: &mut NetlinkSocket) -> Result<u32, ListError> {
     socket.query(
         Command::GetGeneration,
@@ -163,7 +163,7 @@ pub(crate) fn chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Has
     )
 }
 
-/// The chain that each number in `picks` leads to; an empty name where it leads to none.
+/// The chain that each number in `picks` leads to. The name is empty if the number leads to no chain.
 pub(crate) fn picks(socket: &mut NetlinkSocket, family: IpFamily) -> Result<HashMap<PickNumber, String>, ListError> {
     socket.query(
         Command::GetSetElem,
@@ -178,7 +178,7 @@ pub(crate) fn picks(socket: &mut NetlinkSocket, family: IpFamily) -> Result<Hash
     )
 }
 
-/// How many packets a counter of the table counted; none where the table or the counter is not there.
+/// How many packets a counter of the table counted. None if the table or the counter does not exist.
 pub(crate) fn counter(socket: &mut NetlinkSocket, family: IpFamily, name: &str) -> Result<Option<u64>, ListError> {
     let found = socket.query(
         Command::GetObject,
@@ -202,8 +202,8 @@ pub(crate) fn counter(socket: &mut NetlinkSocket, family: IpFamily, name: &str) 
     }
 }
 
-/// What a set holds. While a hash table grows, the kernel lists some elements twice and leaves as many out, without a
-/// word: it is asked again then.
+/// What a set holds. While a hash table grows, the kernel lists some elements twice and leaves out as many, without a
+/// word. So the listing is repeated if an element came twice.
 pub(crate) fn elements<F: Family>(
     socket: &mut NetlinkSocket,
     set: Set,

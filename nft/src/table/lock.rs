@@ -1,10 +1,13 @@
-//! One Tandem per node. The lock is an empty nftables table that its socket owns: there is one of that name in each
-//! network namespace, whatever else the programs in it share; only who may change nftables there can make it; its comment
-//! names who made it; and with the socket it loses its owner, however the process ends: it is no lock then. Taken by the
-//! program before it opens the tables, and removed when that ends in peace.
+//! The node's lock: one Tandem runs per node. The program takes the lock before it opens the tables, and removes it
+//! when it ends in peace.
 //!
-//! It persists where the kernel can (6.9), for the sake of nft 1.0.6: that ends its listings in JSON at a table that has
-//! exactly one flag.
+//! The lock is an empty nftables table that a socket owns. A network namespace has one table of that name, whatever
+//! else its programs share. Only a program that may change nftables there can make it. Its comment names the program
+//! that made it. However the process ends, the table loses its owner with the socket, and then it is no lock any
+//! more.
+//!
+//! If the kernel can (6.9), the table persists. This is for nft 1.0.6, which ends its listings in JSON at a table
+//! that has exactly one flag.
 
 use std::io;
 
@@ -23,7 +26,7 @@ use crate::wire::{CREATE, Command, EXCLUSIVE, attr, message_attributes, text};
 const NAME: &str = "tandem-node-lock";
 /// The family that is always there.
 const NFPROTO: u8 = IPV4;
-/// How often it is tried again because a holder went while it was being looked at.
+/// How often it is tried again if the holder went while the lock was read.
 const ATTEMPTS: usize = 20;
 
 /// Held as long as this program programs the node.
@@ -53,14 +56,14 @@ pub enum LockError {
     /// The table could not be made.
     #[error("taking the node's lock, nftables table ip {NAME}: {0}")]
     Make(#[source] TransactionError),
-    /// Others take it and let it go faster than it can be read.
+    /// Other programs take the lock and let it go faster than it can be read.
     #[error(
         "taking the node's lock, nftables table ip {NAME}: {ATTEMPTS} times it was there, and gone when it was looked at"
     )]
     KeepsChanging,
 }
 
-/// The table as it is there.
+/// The lock as the kernel lists it.
 #[derive(Debug, Default)]
 struct LockTable {
     /// The port id of the socket that owns it; 0 if none does.
@@ -85,9 +88,9 @@ impl NodeLock {
             match read_lock_table(&mut socket)? {
                 Some(table) if table.owner == socket.port() => return Ok(Self { socket }),
                 Some(table) if table.owner != 0 => return Err(describe_holder(&table)),
-                // A table without an owner is nobody's: whoever made it was killed, or it came from a file.
+                // A table without an owner is no lock: its maker was killed, or it came from a file.
                 Some(_) => ownerless = true,
-                // Whoever was in the way is gone.
+                // The table that was in the way is gone.
                 None if is_taken_meanwhile(&outcome) => ownerless = false,
                 None => match outcome.carried_out() {
                     Ok(()) => return Ok(Self { socket }),
@@ -100,7 +103,7 @@ impl NodeLock {
 }
 
 impl Drop for NodeLock {
-    /// Nothing depends on it: without its owner it is no lock.
+    /// Nothing depends on this: without its owner the table is no lock.
     fn drop(&mut self) {
         let mut batch = Batch::default();
         let first = self.socket.sequence();
@@ -111,7 +114,7 @@ impl Drop for NodeLock {
     }
 }
 
-/// Whether the kernel does not know a flag.
+/// Whether the kernel refused because it does not know a flag.
 fn is_flag_unknown(outcome: &Outcome) -> bool {
     let Outcome::Refused(refusals) = outcome else {
         return false;
@@ -121,7 +124,7 @@ fn is_flag_unknown(outcome: &Outcome) -> bool {
         .any(|refusal| matches!(refusal.errno, libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// Makes the table, in the place of one that nobody owns if there is one.
+/// Makes the table. If one without an owner exists, it is replaced.
 fn make(socket: &mut NetlinkSocket, ownerless: bool, flags: u32) -> Outcome {
     let comment = udata::commented(udata::cut(&Holder::this_process().to_string()));
     let mut batch = Batch::default();
@@ -141,19 +144,20 @@ fn make(socket: &mut NetlinkSocket, ownerless: bool, flags: u32) -> Outcome {
     socket.transact(batch.bytes(), first, batch.last_sequence())
 }
 
-/// Whether another table of this name, or that it is gone, explains this.
+/// Whether it failed because another program made, owned or removed the table meanwhile.
 fn is_taken_meanwhile(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Done | Outcome::NotSent(_) => false,
         Outcome::Lost(_) => true,
-        // EPERM: it has an owner. That this process may change nftables at all is known once the table was looked for.
+        // EPERM says that the table has an owner. Reading the table shows whether this process may change nftables at
+        // all.
         Outcome::Refused(refusals) => refusals
             .iter()
             .all(|refusal| matches!(refusal.errno, libc::EEXIST | libc::EPERM | libc::ENOENT)),
     }
 }
 
-/// Looks at the table, if it is there.
+/// Reads the table, if it exists.
 fn read_lock_table(socket: &mut NetlinkSocket) -> Result<Option<LockTable>, LockError> {
     let found = socket.query(
         Command::GetTable,
@@ -184,7 +188,8 @@ fn read_lock_table(socket: &mut NetlinkSocket) -> Result<Option<LockTable>, Lock
     }
 }
 
-/// Who holds it. A saved ruleset may hold a Tandem's comment, so the owner has to be who the comment names.
+/// Says who holds the lock. A saved ruleset may hold the comment of a Tandem, so the owner has to be the process that
+/// the comment names.
 fn describe_holder(table: &LockTable) -> LockError {
     match table.comment.parse::<Holder>() {
         Ok(holder) if owner::may_be_port_of(table.owner, holder.pid()) => LockError::Held(holder.describe()),

@@ -1,4 +1,4 @@
-//! A table in the kernel: opened, read, changed, kept first and removed.
+//! A table in the kernel: opens, reads and changes it, has it asked before the chains of others, and removes it.
 
 pub(crate) mod adopt;
 pub(crate) mod affinity;

@@ -1,10 +1,11 @@
-//! The order in which the kernel asks nat chains: this table's chains have to be asked before those of other programs.
+//! Has the kernel ask this table's nat chains before those of other programs.
 //!
-//! The kernel asks nat chains of equal priority in the order of their registration, the youngest first. Once one of them has
-//! translated a connection, no other chain is asked. A table of iptables that is made after this one would mark, redirect or
-//! masquerade what is addressed to a Service before the rules of this table see it. So if another program adds such a chain,
-//! this table's chains are registered anew. The thread that makes the changes calls this between them. A change that comes
-//! meanwhile waits for one listing, and for three small transactions if chains are registered anew.
+//! The kernel asks nat chains of equal priority in the order of their registration, the youngest first. Once one of
+//! them has translated a connection, no other chain is asked. A table of iptables that is made after this one would
+//! mark, redirect or masquerade what is addressed to a Service before the rules of this table see it. So if another
+//! program adds such a chain, this table's chains are registered anew. The thread that makes the changes calls this
+//! between them. A change that comes meanwhile waits for one listing, and for three small transactions if chains are
+//! registered anew.
 
 use std::collections::HashSet;
 use std::fs;
@@ -50,8 +51,9 @@ impl Moment {
     }
 }
 
-/// Checks whether another program added a nat chain, and if so registers this table's chains anew. Gives whether it did. An
-/// error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is done again next time.
+/// Checks whether another program added a nat chain, and if so registers this table's chains anew. Gives whether it
+/// did. An error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is
+/// done again next time.
 pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<bool, TableError> {
     let now = match check(session, last) {
         Ok(now) => now,
@@ -99,8 +101,9 @@ pub(crate) fn record<F: Family>(session: &mut Session<F>, last: &mut LastCheck) 
     Ok(())
 }
 
-/// Registers the nat chains anew. One transaction cannot do that for a packet that passes meanwhile: it may meet neither
-/// the old chain nor the new one. So chains with the same rules stand in for them until the new ones are there.
+/// Registers the nat chains anew. One transaction cannot do that for a packet that passes meanwhile: it may meet
+/// neither the old chain nor the new one. So chains with the same rules stand in for them until the new ones are
+/// there.
 fn register_anew<F: Family>(session: &mut Session<F>) -> Result<(), TableError> {
     let settings = session.settings;
     transaction(session, |batch| {

@@ -1,5 +1,6 @@
-//! One family's table in the kernel, as the data plane that the engine owns. Rows reach the kernel through nothing else. A change
-//! costs one transaction with its rows: one system call sends it, one receives the answer, and nothing is listed.
+//! One family's table in the kernel, as the data plane that the engine owns. Rows reach the kernel through nothing
+//! else. A change costs one transaction with its rows: one system call sends it, one receives the answer, and nothing
+//! is listed.
 
 use std::time::{Duration, Instant};
 
@@ -130,8 +131,8 @@ impl<F: Family> NftTable<F> {
         }
     }
 
-    /// Applies a change that is too large for one transaction in two halves. After the first half no row points at a row that
-    /// is not there.
+    /// Applies a change that is too large for one transaction in two halves. After the first half no row points at a
+    /// row that is not there.
     fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         let Some([first, second]) = parts::halves(delta) else {
             return Err(ApplyError::Failed(ChangeError::RowTooLarge.into()));

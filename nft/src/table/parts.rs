@@ -1,6 +1,6 @@
-//! A change that does not fit into one transaction, in two. After the first one no packet meets a row that points at
-//! nothing: what others point at comes first, then what points at it changes, and what nothing points at any more goes
-//! last. Used by `NftTable`; pure.
+//! Halves a change that does not fit into one transaction. After the first half no packet meets a row that points at
+//! a row that does not exist. First come the rows that others point at, then the rows that point at them change, and
+//! the rows that no row points at any more go last. Used by `NftTable`. Pure.
 
 use std::collections::BTreeSet;
 
@@ -18,24 +18,24 @@ enum Change<'a, F: Family> {
     Remove(&'a Row<F>),
 }
 
-/// When a row's turn comes. Rows of one turn may come in any order.
+/// When it is a row's turn. Rows of one turn may come in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
-    /// Endpoints, which no count reaches yet.
+    /// Endpoints come. No count reaches them yet.
     Comes(RowKind),
     /// Endpoints take the place of others.
     SlotChanges,
-    /// What stands by itself.
+    /// Rows that neither point at others nor are pointed at.
     Alone(RowKind),
-    /// Counts, for which all endpoints are there now; none that goes is within one from here on.
+    /// Counts change. All endpoints for them exist now, and no count reaches an endpoint that goes later.
     Counts,
-    /// What frontends need, then they themselves.
+    /// Rows that frontends need.
     Front(RowKind),
-    /// Frontends lead to other lists.
+    /// Frontends change to other lists.
     FrontendChanges,
     FrontendComes,
     FrontendGoes,
-    /// The one that is pointed at goes after the one that points at it.
+    /// Rows go. A row goes after those that point at it.
     Goes(std::cmp::Reverse<RowKind>),
 }
 
@@ -47,12 +47,12 @@ impl<'a, F: Family> Change<'a, F> {
         }
     }
 
-    /// `replaced`: the restricted frontends that get sources, by the start of their keys.
+    /// `replaced` holds the restricted frontends that get sources, by the start of their keys.
     fn turn(self, replaced: &BTreeSet<Key>) -> Turn {
         let row = self.row();
         let kind = row.kind();
         match (kind, self) {
-            // Ranges may not overlap, so the new ones come with the old ones going.
+            // Ranges may not overlap, so new ranges come with the old ones going.
             (RowKind::ServiceCidr | RowKind::LocalPods, _) => Turn::Alone(kind),
             (RowKind::AllowedSource, _) if frontend_of(row).is_some_and(|at| replaced.contains(&at)) => {
                 Turn::Front(kind)
@@ -69,7 +69,7 @@ impl<'a, F: Family> Change<'a, F> {
         }
     }
 
-    /// What has to change in one transaction with its neighbours of the same turn, if that can be had.
+    /// Rows of one turn with the same key should change in one transaction.
     fn together(self, turn: Turn) -> Option<Key> {
         match turn {
             Turn::Alone(RowKind::ServiceCidr | RowKind::LocalPods) => Some(Key::new()),
@@ -90,7 +90,7 @@ fn frontend_of<F: Family>(row: &Row<F>) -> Option<Key> {
     }
 }
 
-/// A change in two halves, which are to be applied in this order; none if it is one row.
+/// The two halves of a change, to be applied in this order. None if the change is one row.
 pub(crate) fn halves<F: Family>(delta: &Delta<F>) -> Option<[Delta<F>; 2]> {
     let steps = steps(delta);
     let middle = middle(&steps)?;
@@ -111,13 +111,13 @@ pub(crate) fn halves<F: Family>(delta: &Delta<F>) -> Option<[Delta<F>; 2]> {
 
 type Step<'a, F> = (Turn, Option<Key>, Change<'a, F>);
 
-/// The rows of a change in the order in which each can go by itself.
+/// The rows of a change, in an order in which each can change by itself.
 fn steps<F: Family>(delta: &Delta<F>) -> Vec<Step<'_, F>> {
     let replaced: BTreeSet<Key> = delta.added.iter().filter_map(frontend_of).collect();
     let removed = delta.removed.iter().map(Change::Remove);
     let changed = delta.changed.iter().map(Change::Replace);
     let added = delta.added.iter().map(Change::Add);
-    // What goes is before what comes, should the two be torn apart all the same.
+    // Rows that go come first, in case rows that belong together are torn apart all the same.
     let mut steps: Vec<Step<'_, F>> = removed
         .chain(changed)
         .chain(added)
@@ -130,7 +130,7 @@ fn steps<F: Family>(delta: &Delta<F>) -> Vec<Step<'_, F>> {
     steps
 }
 
-/// Where to cut: near the middle, and between rows that need not change together if there is such a place.
+/// Where to cut: near the middle and, if possible, between rows that need not change together.
 fn middle<F: Family>(steps: &[Step<'_, F>]) -> Option<usize> {
     let half = steps.len() / 2;
     let free = |at: &usize| {

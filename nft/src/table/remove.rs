@@ -1,5 +1,8 @@
-//! Removes a table for good: Tandem's own for `tandem run --cleanup`, and what kube-proxy left when Tandem took its place. A table whose owner is gone can be deleted by anyone, as the
-//! kernel takes the owner's mark off; one whose owner lives belongs to a running Tandem and is left alone.
+//! Removes tables for good: Tandem's own for `tandem run --cleanup`, and the one that kube-proxy left when Tandem
+//! took its place.
+//!
+//! When the owner of a table goes, the kernel takes its mark off, and anybody can delete the table. A table whose
+//! owner lives belongs to a running Tandem and is left alone.
 
 use std::io;
 
@@ -16,7 +19,7 @@ use crate::wire::owner;
 use crate::wire::socket::NetlinkSocket;
 use crate::wire::{Command, attr, text};
 
-/// Why a table was not removed; it is as it was.
+/// Why a table was not removed. It is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
     /// The netlink socket could not be opened.
@@ -48,18 +51,18 @@ pub enum RemoveError {
     },
 }
 
-/// Removes this family's table with all that is in it; false if there is none.
+/// Removes this family's table with all that is in it. Gives false if there is none.
 pub fn remove<F: Family>() -> Result<bool, RemoveError> {
     remove_named::<F>(TABLE)
 }
 
-/// Removes the table that kube-proxy's nftables mode made in this family; false if there is none. Both tables hook in at
-/// the same places: while it stands, packets meet its rules as well, and may meet them first.
+/// Removes the table that kube-proxy's nftables mode made in this family. Gives false if there is none. Both tables
+/// have the same hooks. While kube-proxy's exists, packets meet its rules too, and may meet them first.
 pub fn remove_kube_proxys<F: Family>() -> Result<bool, RemoveError> {
     remove_named::<F>("kube-proxy")
 }
 
-/// Whether kube-proxy's iptables or ipvs mode left rules here that nftables can see: chain KUBE-SERVICES of table nat.
+/// Whether kube-proxy's iptables or ipvs mode left rules that nftables can see: chain KUBE-SERVICES of table nat.
 pub fn has_kube_services<F: Family>() -> bool {
     let found =
         NetlinkSocket::open().map(|mut socket| foreign::has_chain(&mut socket, F::FAMILY, "nat", "KUBE-SERVICES"));
@@ -87,9 +90,9 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
     batch.end();
     let outcome = socket.transact(batch.bytes(), first, batch.last_sequence());
     match &outcome {
-        // Somebody else was quicker.
+        // Another program removed it first.
         Outcome::Refused(refusals) if refusals.iter().all(|refusal| refusal.errno == libc::ENOENT) => Ok(false),
-        // Without the answer, only the table itself can tell.
+        // The answer was lost: only the table itself shows whether it was removed.
         Outcome::Lost(_) if matches!(listing::table_named(&mut socket, F::FAMILY, name), Ok(None)) => Ok(true),
         _ => match outcome.carried_out() {
             Ok(()) => Ok(true),

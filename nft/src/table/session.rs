@@ -1,5 +1,5 @@
-//! A transaction with the kernel, and what is known of the table between two of them: its chains and who uses them. Used by
-//! all that opens, changes or reads a table; decides nothing.
+//! Transactions with the kernel, and what is known of the table between two of them: its chains and how many Services
+//! use each. Used by everything that opens, changes or reads a table. It decides nothing.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -25,12 +25,13 @@ use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 
 thread_local! {
-    /// Transactions that this thread carried out, of both families: the kernel numbers all of a namespace in one row. One
-    /// thread owns both tables; whatever another one does counts as another program's, and costs one more look.
+    /// The transactions of this thread, of both families: the kernel numbers all transactions of a namespace in one
+    /// sequence. One thread owns both tables. A transaction of another thread counts as another program's, which
+    /// costs one more check.
     static OWN_TRANSACTIONS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// One transaction was carried out.
+/// Counts one transaction that was carried out.
 pub(crate) fn count_own_transaction() {
     OWN_TRANSACTIONS.set(OWN_TRANSACTIONS.get().wrapping_add(1));
 }
@@ -48,15 +49,15 @@ pub(crate) struct Session<F: Family> {
     pub(crate) chains: PickChains,
     pub(crate) settings: RuleSettings,
     pub(crate) ownership: Ownership,
-    /// For each row of the transaction in the order of writing, the message that holds it.
+    /// The message that holds each row of the transaction, in the order of writing.
     pub(crate) messages: Vec<u32>,
-    /// Rows of the transaction for whose way to pick an endpoint no number was left.
+    /// The rows of the transaction for whose pick no number was free.
     pub(crate) without_number: Vec<Row<F>>,
     family: PhantomData<F>,
 }
 
 impl<F: Family> Session<F> {
-    /// One whose table is not open yet.
+    /// A session whose table is not open yet.
     pub(crate) fn new(settings: RuleSettings, buffers: Buffers) -> io::Result<Self> {
         Ok(Self {
             socket: NetlinkSocket::with(buffers)?,
@@ -70,11 +71,11 @@ impl<F: Family> Session<F> {
         })
     }
 
-    /// Removes the chains that no service uses any more; returns how many. To be called when there is nothing else to
-    /// do: a chain that was used once is likely to be used again.
+    /// Removes the chains that no Service uses any more. Returns how many. Call it when there is nothing else to do:
+    /// a chain that was used once is likely to be used again.
     pub(crate) fn remove_unused_chains(&mut self) -> Result<usize, TableError> {
         let mut unused = self.chains.unused();
-        // On kernels before 6.2, an element that was just removed may hold its chain for a moment.
+        // On kernels before 6.2, an element that was just removed may keep its chain for a moment.
         while !unused.is_empty() {
             let first = self.begin();
             for number in unused.iter().filter_map(|(_, number)| *number) {
@@ -120,7 +121,7 @@ impl<F: Family> Session<F> {
         TableError::RemoveUnused { family, source }
     }
 
-    /// Starts a transaction; returns the number of its first message.
+    /// Starts a transaction. Returns the number of its first message.
     pub(crate) fn begin(&mut self) -> u32 {
         let first = self.socket.sequence();
         self.batch.begin(numbers(F::FAMILY).nfproto, first);
@@ -140,7 +141,7 @@ impl<F: Family> Session<F> {
         outcome
     }
 
-    /// Counts anew which chains are there and used.
+    /// Counts anew which chains exist and how many Services use each.
     pub(crate) fn count_chains(&mut self) -> Result<(), TableError> {
         let picks = self.picks_by_number()?;
         let services = listing::elements::<F>(&mut self.socket, Set::Services, &picks).map_err(Self::unread)?;
@@ -151,7 +152,7 @@ impl<F: Family> Session<F> {
         TableError::reading(F::FAMILY, error)
     }
 
-    /// What the numbers that services hold lead to.
+    /// The picks that the numbers in `services` stand for.
     fn picks_by_number(&mut self) -> Result<PicksByNumber, TableError> {
         let picks = listing::picks(&mut self.socket, F::FAMILY).map_err(Self::unread)?;
         Ok(chains::picks_by_number(&picks))
@@ -168,7 +169,7 @@ impl<F: Family> Session<F> {
         Ok(())
     }
 
-    /// Reads everything, and removes what is no row of ours.
+    /// Reads all rows, and removes the elements that are no rows.
     pub(crate) fn read_all(&mut self) -> Result<Vec<Row<F>>, TableError> {
         let picks = self.picks_by_number()?;
         let mut all = Vec::new();
@@ -201,7 +202,8 @@ impl<F: Family> Session<F> {
         outcome.map_err(|source| TableError::RemoveForeign { set, family, source })
     }
 
-    /// Writes a change as one transaction; returns the number of its first message. `alone`: one message for each row.
+    /// Writes a change as one transaction. Returns the number of its first message. If `alone` is set, each row has a
+    /// message of its own.
     pub(crate) fn encode(&mut self, delta: &Delta<F>, alone: bool) -> u32 {
         let first = self.begin();
         let (messages, without_number) = (&mut self.messages, &mut self.without_number);

@@ -1,6 +1,7 @@
 //! Whatever a packet meets of a change, it ends where the table before or after the change leads it, or is refused or
-//! dropped: each lookup of a rule sees the sets as they are at that moment, so that a packet may see some of them before
-//! a change and some after it. Random changes, every way through the very rules and elements that are sent. Pure.
+//! dropped: each lookup of a rule sees the sets as they are at that moment, so that a packet may see some of them
+//! before a change and some after it. Random changes, every way through the very rules and elements that are sent.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -268,8 +269,8 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
                         End::Translated(to) => (targets.contains(to), "translated"),
                         End::Drop => (true, "dropped"),
                         End::Reject => (true, "refused"),
-                        // Only if it is nobody's before or after; and where it was somebody's on the way, only if it was
-                        // to be refused and is nobody's now (or was nobody's, where time does not count).
+                        // Only if it is nobody's before or after; and where it was somebody's on the way, only if it
+                        // was to be refused and is nobody's now (or was nobody's, where time does not count).
                         End::Accept { matched: false } => (old.is_none() || new.is_none(), "accepted"),
                         End::Accept { matched: true } => {
                             (new.is_none() || !in_order && old.is_none(), "refused too late")

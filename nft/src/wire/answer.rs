@@ -1,5 +1,5 @@
-//! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by `socket` and `listing`; pure
-//! bytes, and no trust in their lengths.
+//! Netlink's answers as they come in: headers, acknowledgements and refusals. Used by the socket and by what decodes
+//! listings. Pure bytes; it does not trust their lengths.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::wire::{FLAGS_AT, KIND_AT, NETLINK_HEADER, SEQUENCE_AT};
 const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a listing.
 const DONE: u16 = 3;
-/// `NLM_F_DUMP_INTR`
+/// `NLM_F_DUMP_INTR`: the tables changed during the listing.
 const INTERRUPTED: u16 = 0x10;
 /// `NLM_F_CAPPED`: only the header of the refused request is copied into the answer.
 const CAPPED: u16 = 0x100;
@@ -22,7 +22,7 @@ const WORDS: u16 = 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
     pub(crate) sequence: u32,
-    /// The listing changed while it was read.
+    /// The tables changed during the listing.
     pub(crate) interrupted: bool,
     pub(crate) content: Content<'a>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Message<'a> {
 /// What a message says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content<'a> {
-    /// Something that was asked for, without netlink's header.
+    /// A part of a listing, without netlink's header.
     Data { kind: u16, body: &'a [u8] },
     /// The end of a listing.
     End,
@@ -45,14 +45,14 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Refusal {
     pub(crate) sequence: u32,
     pub(crate) errno: i32,
-    /// The kernel's own words, which it seldom has.
+    /// The kernel's own words. It seldom sends any.
     pub(crate) words: Option<String>,
 }
 
 /// The kernel refused a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RefusedError {
-    /// It said why in words.
+    /// The kernel explained it in words.
     #[error("the kernel refused: {words} ({source})")]
     Explained {
         /// The words.
@@ -60,10 +60,10 @@ pub enum RefusedError {
         /// The error that its number stands for.
         source: io::Error,
     },
-    /// It gave a number alone.
+    /// The kernel sent an error number alone.
     #[error("the kernel refused: {0}")]
     Plain(#[source] io::Error),
-    /// It gave nothing.
+    /// The kernel gave no reason.
     #[error("the kernel refused without a reason")]
     WithoutReason,
 }
@@ -85,7 +85,7 @@ impl From<&Refusal> for RefusedError {
     }
 }
 
-/// The messages of one datagram; ends at the first that is not whole, with what is left of the datagram.
+/// The messages of one datagram. Ends at the first message that is not whole; the rest of the datagram stays in it.
 pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -124,7 +124,7 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// The words behind the copy of the request that an error carries.
+/// Reads the words from an error. They follow the copy of the refused request.
 fn words(body: &[u8], flags: u16) -> Option<String> {
     let copied = if flags & CAPPED != 0 {
         NETLINK_HEADER

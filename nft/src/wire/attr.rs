@@ -1,6 +1,6 @@
-//! The numbers of nftables' attributes that this crate writes or reads by itself, by the message or attribute that holds
-//! them. The names and numbers are those of `linux/netfilter/nf_tables.h`. Where the builders of `netlink-bindings` do,
-//! they are used instead.
+//! The numbers of nftables' attributes that this crate writes or reads by itself, by the message or attribute that
+//! holds them. The names and numbers are those of `linux/netfilter/nf_tables.h`. Where the builders of
+//! `netlink-bindings` do, they are used instead.
 
 /// `NFTA_LIST_ELEM`: one part of a list.
 pub(crate) const LIST_ELEM: u16 = 1;

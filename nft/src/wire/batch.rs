@@ -8,10 +8,11 @@ use crate::wire::{
 
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-/// Elements in one message stay below the 64 KiB that an attribute can hold.
+/// One message holds fewer bytes of elements than this: an attribute can hold 64 KiB.
 const FULL: usize = 60_000;
 
-/// One transaction being written. Messages are numbered in sequence, so that an answer names its message.
+/// A transaction that is being written. Messages are numbered in sequence, and an answer names the number of its
+/// message.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
@@ -45,7 +46,8 @@ impl Batch {
         self.control(BATCH_BEGIN);
     }
 
-    /// Ends the transaction. Only the last message asks for an answer: the kernel sends it after all errors.
+    /// Ends the transaction. Only the last message asks for an acknowledgement: the kernel sends that after all
+    /// errors.
     pub(crate) fn end(&mut self) {
         self.close_elements();
         if let Some(flags) = self.bytes.get_mut(self.last + FLAGS_AT..self.last + SEQUENCE_AT) {
@@ -60,7 +62,7 @@ impl Batch {
         &self.bytes
     }
 
-    /// The number of the last message that is not the end marker, once there is one.
+    /// The number of the last message, the end marker not counted.
     pub(crate) fn last_sequence(&self) -> u32 {
         self.bytes
             .get(self.last + SEQUENCE_AT..self.last + SEQUENCE_AT + 4)
@@ -87,8 +89,8 @@ impl Batch {
         self.close();
     }
 
-    /// Writes one element, into the message before if that is about the same set and has room. Returns the number of
-    /// the message that holds it.
+    /// Writes one element. It joins the message before, if that message is about the same set and has room. Returns
+    /// the number of the message that holds the element.
     pub(crate) fn element(
         &mut self,
         command: Command,
@@ -118,7 +120,7 @@ impl Batch {
         self.sequence.wrapping_sub(1)
     }
 
-    /// Writes one more element into the message of the element before: the two stand or fall together.
+    /// Writes one more element into the message of the element before. The kernel takes both or neither.
     pub(crate) fn joined_element(&mut self, attributes: impl FnOnce(&mut Vec<u8>)) {
         nested(&mut self.bytes, attr::LIST_ELEM, attributes);
     }

@@ -1,5 +1,5 @@
-//! Netlink messages and attributes as bytes: one reused buffer that becomes one nftables transaction. Used by
-//! everything that encodes; never does I/O.
+//! Netlink messages and attributes as bytes: the headers, the attributes, and their readers. Used by everything that
+//! encodes or decodes. Does no I/O.
 
 pub(crate) mod answer;
 pub(crate) mod attr;
@@ -10,7 +10,7 @@ pub(crate) mod socket;
 
 use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_header, push_nested_header};
 
-/// The name by which a transaction's anonymous sets go until the kernel numbers them.
+/// The name of each anonymous set in a transaction, until the kernel gives it a number.
 pub(crate) const ANONYMOUS: &str = "__set%d";
 
 /// nftables' number among netfilter's subsystems.
@@ -50,7 +50,7 @@ pub(crate) enum Command {
 pub(crate) const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 pub(crate) const DUMP: u16 = 0x300;
-/// Refuse what exists already.
+/// Refuse if it exists already.
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
@@ -78,7 +78,7 @@ pub(crate) fn request(
 }
 
 fn header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, nfproto: u8, resource: u16) {
-    // Right for control messages; close() corrects the others.
+    // This length is right for control messages. `close` corrects that of the others.
     let length = u32::try_from(HEADERS).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -132,7 +132,7 @@ pub(crate) fn message_nfproto(body: &[u8]) -> u8 {
     body.first().copied().unwrap_or_default()
 }
 
-/// The attributes of a message or of an attribute, by kind; ends at the first that is not whole.
+/// The attributes in a message or in an attribute, each with its kind. Ends at the first attribute that is not whole.
 pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut position = 0;
     std::iter::from_fn(move || {

@@ -1,9 +1,9 @@
-//! How a transaction ended, told from the kernel's answers to it: in whatever order they come, and whatever of them is
-//! missing. Used by `socket`; pure bytes, no I/O.
+//! How a transaction ended, as the kernel's answers tell it. The answers may come in any order, and some may be
+//! missing. Used by the socket. Pure bytes, no I/O.
 //!
-//! The kernel names each message that it refuses, and acknowledges the last one also where it refused others: that
-//! acknowledgement alone says nothing about the rest. So "carried out" takes that every answer arrived, "refused" takes
-//! that one refusal arrived, and all else is unknown.
+//! The kernel names each message that it refuses. It acknowledges the last message even if it refused others, so that
+//! acknowledgement alone says nothing about them. A transaction counts as carried out only if every answer arrived.
+//! It counts as refused if one refusal arrived. Otherwise the outcome is unknown.
 
 use std::io;
 
@@ -14,15 +14,15 @@ use crate::wire::answer::{Content, Messages, Refusal, RefusedError};
 pub(crate) enum Outcome {
     /// All of it was carried out.
     Done,
-    /// None of it was carried out, for these reasons; others may have been lost on the way.
+    /// None of it was carried out, for these reasons. Other refusals may have been lost.
     Refused(Vec<Refusal>),
     /// None of it was carried out: it could not be sent.
     NotSent(io::Error),
-    /// Nobody knows: answers were lost.
+    /// It is not known whether it was carried out: answers were lost.
     Lost(LostError),
 }
 
-/// Why nobody knows whether a transaction was carried out.
+/// Why it is not known whether a transaction was carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum LostError {
     /// The socket is empty and the answer was not in it.
@@ -31,16 +31,16 @@ pub enum LostError {
     /// An answer without its end.
     #[error("the kernel's answer was cut off")]
     Truncated,
-    /// The kernel could not deliver an answer.
+    /// The socket was full, and the kernel dropped an answer.
     #[error("the kernel's answer did not fit into the socket's buffer")]
     Overrun,
     /// The socket failed.
     #[error("receiving the kernel's answer: {0}")]
     Receive(#[source] io::Error),
-    /// The kernel took a part of the transaction.
+    /// The socket took only a part of the transaction.
     #[error("{sent} of {whole} bytes were sent")]
     SentInPart {
-        /// Bytes that it took.
+        /// Bytes that were sent.
         sent: usize,
         /// Bytes of the transaction.
         whole: usize,
@@ -58,7 +58,7 @@ pub enum TransactionError {
     Refused(#[from] RefusedError),
     /// It was not sent.
     NotSent(io::Error),
-    /// Nobody knows.
+    /// It is not known.
     Lost(#[from] LostError),
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Answers {
     first: u32,
     last: u32,
     refusals: Vec<Refusal>,
-    /// The last message was answered: nothing more is to come.
+    /// The last message was answered. No more answers will come.
     answered: bool,
     /// Why answers are missing, if any may be.
     lost: Option<LostError>,
@@ -98,7 +98,7 @@ impl Answers {
         }
     }
 
-    /// Takes one datagram. True once nothing more is to come.
+    /// Takes one datagram. Gives true once no more answers will come.
     pub(crate) fn take(&mut self, datagram: &[u8]) -> bool {
         let mut messages = Messages(datagram);
         for message in &mut messages {
@@ -121,12 +121,12 @@ impl Answers {
         self.answered
     }
 
-    /// Notes that answers may be missing.
+    /// Records that answers may be missing.
     pub(crate) fn lose(&mut self, why: LostError) {
         self.lost.get_or_insert(why);
     }
 
-    /// What they amount to.
+    /// How the transaction ended, by the answers so far.
     pub(crate) fn end(self) -> Outcome {
         match self.lost {
             _ if !self.refusals.is_empty() => Outcome::Refused(self.refusals),

@@ -1,6 +1,7 @@
-//! Who owns a table: the kernel's port ids to words. Used for errors and status; reads `/proc/<pid>` and nothing else.
+//! Who owns a table: turns the kernel's port ids into words. Used for errors and status. Reads `/proc/<pid>` and
+//! nothing else.
 
-/// The part of a netlink port id that is a process id, where the socket was bound as this crate, libmnl and libnl do
+/// The bits of a netlink port id that hold a process id, if the socket was bound as this crate, libmnl and libnl do
 /// it.
 pub(crate) const PID_BITS: u32 = 0x003f_ffff;
 
@@ -26,7 +27,8 @@ pub(crate) fn describe_process_and_arguments(pid: u32) -> String {
     }
 }
 
-/// Whether a netlink port id can be that of a socket of this process, by the pid that the process itself sees.
+/// Whether a netlink port id can belong to a socket of the process with this pid. The pid is the one that the process
+/// itself sees.
 pub(crate) fn may_be_port_of(port: u32, pid: u32) -> bool {
     port >> 31 != 0 || port & PID_BITS == pid & PID_BITS
 }

@@ -1,9 +1,11 @@
-//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. A family has one
-//! socket for as long as its table is open, because the kernel ties a table's owner to it. After a failure the table is opened
-//! over a new one. Used by sessions; never looks into what is sent.
+//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. Used by sessions. It
+//! does not look into what is sent.
 //!
-//! The kernel carries a request out while it is being sent, so every answer waits in the socket when `send` returns:
-//! nothing here ever blocks. An empty socket without the answer means that the answer was lost.
+//! A family has one socket for as long as its table is open, because the kernel ties a table's owner to the socket.
+//! After a failure the table is opened over a new socket.
+//!
+//! The kernel carries a request out while it is being sent. So every answer waits in the socket when `send` returns,
+//! and nothing here blocks. If the socket is empty and the answer was not in it, the answer was lost.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,29 +19,29 @@ use crate::wire::answer::{Content, Messages};
 use crate::wire::outcome::{Answers, LostError, Outcome};
 use crate::wire::{Command, request};
 
-/// Listings come in datagrams of 32 KiB.
+/// The kernel sends listings in datagrams of 32 KiB.
 const DATAGRAM: usize = 64 << 10;
-/// How often a listing is begun again because the tables changed under it.
+/// How often a listing is begun again if the tables change meanwhile.
 const ATTEMPTS: usize = 20;
 
-/// How much a socket can hold, in bytes. The kernel grants small ones to everybody, and others where the first user
-/// namespace gave this process CAP_NET_ADMIN.
+/// How much a socket can hold, in bytes. The kernel grants small buffers to everybody. It grants large ones to a
+/// process with CAP_NET_ADMIN in the first user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffers {
-    /// The largest transaction that goes out in one piece.
+    /// The largest transaction that can be sent in one piece.
     pub(crate) send: usize,
-    /// What refusals of one transaction may take up.
+    /// Room for the refusals of one transaction.
     pub(crate) receive: usize,
 }
 
 impl Buffers {
-    /// Holds 250,000 rows with their comments in one transaction, twice over, and one refusal for each of 100,000 rows.
+    /// Room for twice 250,000 rows with their comments in one transaction, and for a refusal of each of 100,000 rows.
     pub(crate) const LARGE: Self = Self {
         send: 128 << 20,
         receive: 64 << 20,
     };
 
-    /// Holds a handful of messages.
+    /// Room for a handful of messages.
     pub(crate) const SMALL: Self = Self {
         send: 64 << 10,
         receive: 64 << 10,
@@ -56,8 +58,8 @@ pub(crate) struct NetlinkSocket {
     request: Vec<u8>,
     /// The largest transaction that can be sent in one piece.
     limit: usize,
-    /// Something of an earlier answer may wait in the socket. The kernel drops answers without a word until a socket that
-    /// was too full has been emptied.
+    /// A part of an earlier answer may wait in the socket. Once the socket was too full, the kernel drops answers
+    /// without a word until the socket is empty.
     undrained: bool,
 }
 
@@ -72,12 +74,12 @@ pub enum ListError {
     KeepsChanging,
 }
 
-/// What the socket had.
+/// What the socket gave.
 enum Received<'a> {
     Datagram(&'a [u8]),
-    /// A datagram without its end, for which there was no room.
+    /// A datagram without its end: the buffer had no room for that.
     Truncated(&'a [u8]),
-    /// The kernel could not deliver something.
+    /// The kernel dropped an answer, because the socket was full (`ENOBUFS`).
     Overrun,
     Nothing,
     Failed(io::Error),
@@ -104,7 +106,7 @@ impl NetlinkSocket {
         if sockopt::set_socket_recv_buffer_size_force(&fd, buffers.receive).is_err() {
             sockopt::set_socket_recv_buffer_size(&fd, buffers.receive)?;
         }
-        // The kernel doubles what it is asked for, to pay for its own bookkeeping, and reports the double.
+        // The kernel doubles the size that it is asked for, to pay for its own bookkeeping, and reports the double.
         let limit = sockopt::socket_send_buffer_size(&fd)? / 2;
         if limit < buffers.send {
             tracing::warn!(
@@ -139,7 +141,8 @@ impl NetlinkSocket {
         self.sequence
     }
 
-    /// Sends a transaction whose messages are numbered from `first`, and gathers the answers up to that for `last`.
+    /// Sends a transaction whose messages are numbered from `first`. Receives the answers up to the one for message
+    /// `last`.
     pub(crate) fn transact(&mut self, bytes: &[u8], first: u32, last: u32) -> Outcome {
         self.drain();
         self.sequence = last.wrapping_add(2); // the end marker has a number too
@@ -185,7 +188,7 @@ impl NetlinkSocket {
         Outcome::Lost(why)
     }
 
-    /// Throws away what an earlier answer left behind.
+    /// Throws away what is left of an earlier answer.
     fn drain(&mut self) {
         while self.undrained {
             self.undrained = !matches!(
@@ -195,8 +198,8 @@ impl NetlinkSocket {
         }
     }
 
-    /// Asks one question; `answer` is called with each message of the answer, and `restart` before the question is
-    /// asked again because the tables changed.
+    /// Asks one question, and asks again if the tables changed meanwhile. Each time, `start` makes a new state, and
+    /// `answer` takes each message of the answer into it.
     pub(crate) fn query<S>(
         &mut self,
         command: Command,
@@ -228,7 +231,7 @@ impl NetlinkSocket {
         Err(ListError::KeepsChanging)
     }
 
-    /// Receives the answers to one question; false if they contradict each other or some are missing.
+    /// Receives the answers to one question. Gives false if answers are missing or contradict each other.
     fn receive_answers(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut whole = true;
         loop {
@@ -268,7 +271,7 @@ impl NetlinkSocket {
 
 /// One datagram, if there is one.
 fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
-    // With TRUNC the length is that of the datagram, also where the buffer is shorter.
+    // With TRUNC the length is that of the whole datagram, even if the buffer is shorter.
     let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
     loop {
         return match recv(fd, &mut *buffer, flags) {
@@ -284,8 +287,8 @@ fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
     }
 }
 
-/// Binds to a port id that names this process: its pid, or, as libnl does, the pid with a number above it. Anybody may
-/// bind to these, so where all of them are taken, any other one does.
+/// Binds to a port id that names this process: its pid or, as libnl does, the pid with a number above it. Anybody may
+/// bind to these. If all of them are taken, the kernel chooses one.
 fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
     const TRIES: u32 = 1024;
     let pid = std::process::id() & crate::wire::owner::PID_BITS;
