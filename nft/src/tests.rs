@@ -1,5 +1,5 @@
-//! Bytes: what is written can be read, and nothing that comes in can do harm. Pure, but for `buffers`; MUST NOT open
-//! sockets.
+//! Tests of bytes: what is written can be read, and nothing that comes in does harm. Pure, except for `buffers`. MUST
+//! NOT open sockets.
 
 mod buffers;
 mod machine;
@@ -193,7 +193,7 @@ fn every_row_is_read_as_it_was_written() {
     check_round_trip::<V6>();
 }
 
-/// A generator with a fixed seed, so that a failure comes again.
+/// A generator with a fixed seed, so that a failure can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -235,7 +235,8 @@ fn garbled_elements_are_handed_back_or_are_other_rows() {
     let whole = written(row);
     for _ in 0..300 {
         let mut garbled = whole.clone();
-        // Behind the headers of batch, message, lists and key: the key and what follows it.
+        // The key, and what follows it. It stands behind the headers of the batch, the message, the lists and the
+        // key.
         let key = garbled.windows(4).position(|bytes| bytes == [10, 0, 1, 255]).unwrap();
         let at = key + dice.below(12);
         garbled[at] ^= 1 << dice.below(8);
@@ -247,7 +248,7 @@ fn garbled_elements_are_handed_back_or_are_other_rows() {
 
 #[test]
 fn acknowledgements_and_refusals_are_told_apart() {
-    // Length, kind, flags, number, port; then the error and the header of the refused message.
+    // First length, kind, flags, number and port; then the error and the header of the refused message.
     let message = |flags: u16, errno: i32, rest: &[u8]| {
         let length = u32::try_from(36 + rest.len()).unwrap();
         let mut bytes = length.to_ne_bytes().to_vec();

@@ -52,7 +52,7 @@ pub enum OpenError {
 
 /// What exists before the table is opened.
 struct Existing<F: Family> {
-    facts: Option<TableInfo>,
+    table: Option<TableInfo>,
     /// The chains made on demand, each with the number that leads to it. Their rules are written anew.
     on_demand: HashMap<PickChain, Option<PickNumber>>,
     /// The picks that always exist but are missing, each with its chain.
@@ -68,9 +68,9 @@ pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenErr
     let family = F::FAMILY;
     let existing = read_existing(session)?;
     let there = existing
-        .facts
+        .table
         .filter(|_| existing.carried_over.is_none())
-        .map(|facts| facts.flags);
+        .map(|table| table.flags);
     // When the owner of a table that persists goes, the kernel takes the flag `owner` off. A table that never had an
     // owner can get none.
     let owned = there.is_none_or(|flags| flags & (OWNER | PERSIST) != 0);
@@ -97,17 +97,19 @@ fn refused_flags(family: IpFamily, source: io::Error) -> OpenError {
 fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, OpenError> {
     let unread = |error| TableError::reading(F::FAMILY, error);
     let name = numbers(F::FAMILY).name;
-    let Some(facts) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
+    let Some(table) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
         return Ok(Existing {
-            facts: None,
+            table: None,
             on_demand: HashMap::new(),
             missing_picks: chains::FIXED.to_vec(),
             stand_ins: Vec::new(),
             carried_over: None,
         });
     };
-    if facts.flags & OWNER != 0 && facts.owner != 0 && facts.owner != session.socket.port() {
-        let owner = owner::describe_port(facts.owner);
+    if let Some(port) = table.owner()
+        && port != session.socket.port()
+    {
+        let owner = owner::describe_port(port);
         return Err(OpenError::Owned {
             table: format!("{name} {TABLE}"),
             owner,
@@ -130,7 +132,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
                 .into_iter()
                 .filter(|(number, _)| !picks.contains_key(number));
             return Ok(Existing {
-                facts: Some(facts),
+                table: Some(table),
                 on_demand,
                 missing_picks: missing_picks.collect(),
                 stand_ins: FixedChain::of_nat()
@@ -157,7 +159,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
         );
     }
     Ok(Existing {
-        facts: Some(facts),
+        table: Some(table),
         on_demand: HashMap::new(),
         missing_picks: chains::FIXED.to_vec(),
         stand_ins: Vec::new(),

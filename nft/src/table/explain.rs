@@ -62,8 +62,8 @@ fn table_problem<F: Family>(session: &mut Session<F>, refusals: &[Refusal]) -> O
     let port = session.socket.port();
     match listing::table(&mut session.socket, F::FAMILY) {
         Ok(None) => return Some(TableError::Gone { family }),
-        Ok(Some(facts)) if has(libc::EPERM) && facts.owner != 0 && facts.owner != port => {
-            let owner = owner::describe_port(facts.owner);
+        Ok(Some(table)) if has(libc::EPERM) && table.owner != 0 && table.owner != port => {
+            let owner = owner::describe_port(table.owner);
             return Some(TableError::Owned { family, owner });
         }
         Ok(Some(_)) => {}

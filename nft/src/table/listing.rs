@@ -29,6 +29,13 @@ pub(crate) struct TableInfo {
     pub(crate) owner: u32,
 }
 
+impl TableInfo {
+    /// The port id of the socket that owns the table, if it has an owner that lives.
+    pub(crate) fn owner(self) -> Option<u32> {
+        (self.flags & OWNER != 0 && self.owner != 0).then_some(self.owner)
+    }
+}
+
 /// A chain as the kernel lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChainInfo {
@@ -55,18 +62,18 @@ pub(crate) fn table_named(
         numbers(family).nfproto,
         |buf| text(buf, attr::table::NAME, name),
         TableInfo::default,
-        |facts, body| {
+        |table, body| {
             for attribute in TableAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
-                    TableAttrs::Flags(flags) => facts.flags = flags,
-                    TableAttrs::Owner(owner) => facts.owner = owner,
+                    TableAttrs::Flags(flags) => table.flags = flags,
+                    TableAttrs::Owner(owner) => table.owner = owner,
                     _ => {}
                 }
             }
         },
     );
     match result {
-        Ok(facts) => Ok(Some(facts)),
+        Ok(table) => Ok(Some(table)),
         Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }

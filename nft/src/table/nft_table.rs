@@ -14,8 +14,8 @@ use crate::family::numbers;
 use crate::table::adopt::{self, OpenError};
 use crate::table::error::ChangeError;
 use crate::table::explain;
+use crate::table::halves;
 use crate::table::nat_order::{self, LastCheck};
-use crate::table::parts;
 use crate::table::session::Session;
 use crate::wire::outcome::Outcome;
 use crate::wire::socket::Buffers;
@@ -134,7 +134,7 @@ impl<F: Family> NftTable<F> {
     /// Applies a change that is too large for one transaction in two halves. After the first half no row points at a
     /// row that is not there.
     fn apply_halves(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
-        let Some([first, second]) = parts::halves(delta) else {
+        let Some([first, second]) = halves::halves(delta) else {
             return Err(ApplyError::Failed(ChangeError::RowTooLarge.into()));
         };
         self.apply(&first)?;

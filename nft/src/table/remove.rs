@@ -12,7 +12,7 @@ use crate::TABLE;
 use crate::family::numbers;
 use crate::table::error::TableError;
 use crate::table::foreign;
-use crate::table::listing::{self, OWNER};
+use crate::table::listing;
 use crate::wire::batch::Batch;
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::owner;
@@ -76,11 +76,11 @@ fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {
         table: table.clone(),
         source: TableError::reading(F::FAMILY, error),
     })?;
-    let Some(facts) = found else {
+    let Some(info) = found else {
         return Ok(false);
     };
-    if facts.flags & OWNER != 0 && facts.owner != 0 {
-        let owner = owner::describe_port(facts.owner);
+    if let Some(port) = info.owner() {
+        let owner = owner::describe_port(port);
         return Err(RemoveError::Owned { table, owner });
     }
     let mut batch = Batch::default();

@@ -1,5 +1,5 @@
-//! Sockets that hold little, as where the kernel grants no large buffers. Needs root; each test runs in a network
-//! namespace of its own. MUST NOT send packets.
+//! Sockets with small buffers, as a kernel that grants no large ones gives them. Needs root; each test runs in a
+//! network namespace of its own. MUST NOT send packets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -143,7 +143,7 @@ fn a_change_whose_later_part_is_refused_is_unknown_and_the_rows_read_back_make_s
 #[test]
 fn a_change_with_more_refusals_than_the_socket_holds_never_passes_for_done() {
     in_namespace(|| {
-        // The kernel makes at least some hundred bytes of it: a handful of refusals.
+        // The kernel gives at least some hundred bytes: room for a handful of refusals.
         let mut kernel = open::<V4>(Buffers {
             receive: 1,
             ..Buffers::LARGE
@@ -156,7 +156,7 @@ fn a_change_with_more_refusals_than_the_socket_holds_never_passes_for_done() {
         };
         kernel.apply(&add(there.clone())).expect("rows");
         let (mut wanted, mut refused) = (all.clone(), 0);
-        // Each time some of the refusals arrive, and at least one.
+        // Each time at least one of the refusals arrives.
         for _ in 0..=there.len() {
             match kernel.apply(&add(wanted.clone())) {
                 Ok(()) => break,

@@ -1,6 +1,6 @@
-//! The rules as the kernel walks them, in memory: what a transaction's messages make of a table, and every way that a
-//! packet can take through it while the table changes. It reads the very bytes that are sent, and knows what an
-//! expression does, not what any rule is for.
+//! A model of the kernel in memory: it builds a table from the messages of transactions, and walks every way that a
+//! packet can take through it while the table changes. It reads the very bytes that are sent. It knows what an
+//! expression does, not what a rule is for.
 
 mod image;
 
@@ -11,7 +11,7 @@ use crate::wire::{attr, attribute};
 pub(crate) use image::Image;
 use image::{Bytes, Element, Rule, data, number, text, verdict};
 
-/// A new connection's first packet, as far as rules look at it.
+/// The first packet of a new connection, as far as rules look at it.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) saddr: Bytes,
@@ -22,10 +22,10 @@ pub(crate) struct Packet {
     pub(crate) local: [bool; 2],
 }
 
-/// What became of a packet.
+/// How a packet ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum End {
-    /// Let through; whether a frontend was found for it on the way.
+    /// The packet passed. Says whether a frontend was found for it.
     Accept {
         matched: bool,
     },
@@ -34,33 +34,34 @@ pub(crate) enum End {
     Translated(Bytes),
 }
 
-/// One packet on its way: registers, what it carries, and what was decided so far.
+/// A packet between two expressions: its registers, what it carries, and what was decided so far.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
     registers: [u8; 64],
     priority: u32,
     mark: u32,
-    /// The affinity that it wrote itself.
+    /// The affinity that the packet itself wrote.
     remembered: BTreeMap<Bytes, Bytes>,
-    /// Whether it has seen the new generation, and can see the old one no more.
+    /// Whether it has seen the new generation. After that it cannot see the old one.
     newer: bool,
     /// Whether a frontend was found for it.
     matched: bool,
 }
 
-/// Where in which chain.
+/// A chain, and the number of a rule in it.
 type Place = (Bytes, usize);
 
-/// Every way that a packet can take through a table that changes from `old` to `new` meanwhile.
+/// Every way that a packet can take through a table while it changes from `old` to `new`.
 pub(crate) struct Walk<'a> {
     pub(crate) old: &'a Image,
     pub(crate) new: &'a Image,
-    /// What was remembered of clients before.
+    /// The affinity that was remembered before.
     pub(crate) affinity: BTreeMap<Bytes, Bytes>,
-    /// Whether clients can be remembered at all: the map may be full.
+    /// Whether clients can be remembered. They cannot if the map is full.
     pub(crate) room: bool,
     pub(crate) packet: Packet,
-    /// Whether lookups see the generations in the order of time, as a real packet's do; else each sees either.
+    /// Whether lookups see the generations in the order of time, as those of a real packet do. Otherwise each lookup
+    /// sees either.
     pub(crate) in_order: bool,
 }
 
@@ -98,7 +99,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// All ends, over all hooks that a forwarded packet meets, whichever lookup sees which generation.
+    /// All ends of the packet, over all hooks that a forwarded packet meets and all generations that its lookups can
+    /// see.
     pub(crate) fn ends(&self) -> BTreeSet<End> {
         let start = State {
             registers: [0; 64],
@@ -115,7 +117,7 @@ impl<'a> Walk<'a> {
         for chain in ["prerouting-ranges", "prerouting", last] {
             let mut passed = BTreeSet::new();
             for state in states {
-                // A chain is walked in the generation that it had when the packet came to it.
+                // A packet walks a chain in the generation that the chain had when the packet came to it.
                 for (rules, newer) in self.generations(state.newer) {
                     let state = State { newer, ..state.clone() };
                     self.chain(rules, chain, state, &mut passed, &mut ends);
@@ -127,7 +129,7 @@ impl<'a> Walk<'a> {
         ends
     }
 
-    /// What can still be seen, and whether that is the new one.
+    /// The generations that the packet can still see, and whether each is the new one.
     fn generations(&self, newer: bool) -> Vec<(&'a Image, bool)> {
         match (self.in_order, newer) {
             (true, true) => vec![(self.new, true)],
@@ -147,7 +149,7 @@ impl<'a> Walk<'a> {
                 continue;
             };
             let Some(rule) = rules.chains.get(&chain).and_then(|rules| rules.get(at)) else {
-                // The chain's end, also that of one which has no rules yet in this generation.
+                // The end of the chain. A chain that has no rules yet in this generation ends here too.
                 waiting.push((state, stack));
                 continue;
             };
@@ -237,7 +239,7 @@ impl<'a> Walk<'a> {
                 let bytes = match number(data, 2).unwrap() {
                     0 => 8_u32.to_ne_bytes().to_vec(),
                     1 => vec![0],
-                    // What was translated has come to an end before it is asked.
+                    // A packet that was translated has ended before this is asked.
                     2 => vec![0; 4],
                     23 => 4711_u32.to_ne_bytes().to_vec(),
                     key => panic!("ct {key}"),
@@ -342,7 +344,7 @@ impl<'a> Walk<'a> {
                 (Some(a), Some(b)) => (&a.value, &a.verdict) == (&b.value, &b.verdict),
                 _ => false,
             };
-            // Found the same in the old one, it has seen nothing of the new one yet.
+            // If the old generation holds the same element, the packet has seen nothing of the new one yet.
             if !found.iter().any(same) {
                 found.push((element, newer));
             }

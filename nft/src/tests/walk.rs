@@ -1,7 +1,7 @@
-//! Whatever a packet meets of a change, it ends where the table before or after the change leads it, or is refused or
-//! dropped: each lookup of a rule sees the sets as they are at that moment, so that a packet may see some of them
-//! before a change and some after it. Random changes, every way through the very rules and elements that are sent.
-//! Pure.
+//! A packet that meets a change ends where the table before or after the change leads it, or it is refused or
+//! dropped. Each lookup of a rule sees the sets as they are at that moment, so a packet may see some sets before a
+//! change and some after it. The test makes random changes and walks every way through the very rules and elements
+//! that are sent. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -63,7 +63,7 @@ fn at(class: Class, bytes: [u8; 4]) -> Frontend<V4> {
     Frontend::Address { class, at }
 }
 
-/// What one Service may be asked to be: its addresses are partly those that others want, too.
+/// A random plan of one Service. Other Services want some of its addresses too.
 fn plan(service: u8, dice: &mut Dice) -> PortPlan<V4> {
     let list = |count: u64, first: u8| {
         let endpoints = (0..count).map(|n| Endpoint {
@@ -159,7 +159,7 @@ impl World {
         world
     }
 
-    /// Carries out what waits; gives the image before.
+    /// Carries out the changes that wait. Gives the image before.
     fn carry_out(&mut self) -> Image {
         let delta: Delta<V4> = self.table.take();
         let (mut batch, before) = (Batch::default(), self.image.clone());
@@ -182,7 +182,7 @@ impl World {
         before
     }
 
-    /// By frontend, the list that it leads to.
+    /// The frontends, each with the list that it leads to.
     fn frontends(&self) -> BTreeMap<Frontend<V4>, ServiceId> {
         let frontend = |row| match row {
             Row::Frontend { frontend, service, .. } => Some((frontend, service.all())),
@@ -191,7 +191,7 @@ impl World {
         self.table.rows().into_iter().filter_map(frontend).collect()
     }
 
-    /// By list, its endpoints.
+    /// The lists, each with its endpoints.
     fn endpoints(&self) -> BTreeMap<ServiceId, BTreeSet<Vec<u8>>> {
         let mut endpoints: BTreeMap<_, BTreeSet<Vec<u8>>> = BTreeMap::new();
         for row in self.table.rows() {
@@ -227,7 +227,7 @@ fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
         })
 }
 
-/// Random changes; for each, every packet to a frontend that was there before or is there after it.
+/// Makes random changes. For each change, walks every packet to a frontend that existed before it or exists after it.
 fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usize> {
     let settings = RuleSettings {
         detect_local: DetectLocal::Sources(()),
@@ -269,8 +269,9 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
                         End::Translated(to) => (targets.contains(to), "translated"),
                         End::Drop => (true, "dropped"),
                         End::Reject => (true, "refused"),
-                        // Only if it is nobody's before or after; and where it was somebody's on the way, only if it
-                        // was to be refused and is nobody's now (or was nobody's, where time does not count).
+                        // A packet may pass only if no Service has its frontend before or after the change. If a
+                        // frontend was found on its way, it may pass only if it was to be refused and no Service has
+                        // the frontend now (or had it before, if the order of time does not count).
                         End::Accept { matched: false } => (old.is_none() || new.is_none(), "accepted"),
                         End::Accept { matched: true } => {
                             (new.is_none() || !in_order && old.is_none(), "refused too late")

@@ -1,4 +1,4 @@
-//! Who is asked first where several programs translate, with real packets: UDP from the loopback device, through the
+//! Who is asked first if several programs translate, with real packets: UDP from the loopback device, through the
 //! output hook, to a Service whose address another program's rules lead elsewhere. Needs root and nft. MUST NOT test
 //! what the rules of the table do.
 
@@ -202,7 +202,7 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
 
 struct Over(AtomicBool);
 
-/// Ends the flood, also where the test fails.
+/// Ends the flood, even if the test fails.
 struct Ends<'a>(&'a Over);
 
 impl Drop for Ends<'_> {

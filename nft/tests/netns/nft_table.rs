@@ -19,7 +19,7 @@ fn open_with<F: Family>(settings: RuleSettings) -> NftTable<F> {
     NftTable::open(settings).expect("a table")
 }
 
-/// Ends a kernel's ownership. A socket that was closed lives on for a moment in a program that another test is just
+/// Ends a table's ownership. A socket that was closed lives on for a moment in a program that another test is just
 /// starting, up to the point where that program's own code begins.
 fn close<F: Family>(kernel: NftTable<F>) {
     drop(kernel);

@@ -13,7 +13,7 @@ fn tables() -> String {
     run("nft", &["list", "tables"])
 }
 
-/// The socket of a kernel that was dropped lives on for a moment in a program that another test is just starting.
+/// The socket of a table that was dropped lives on for a moment in a program that another test is just starting.
 fn removed<F: tandem_core::family::Family>() -> Result<bool, RemoveError> {
     for _ in 0..200 {
         match remove::<F>() {

@@ -56,7 +56,7 @@ pub(super) fn data(bytes: &[u8], kind: u16) -> Bytes {
         .to_vec()
 }
 
-/// The chain that a verdict's data jumps to, and the verdict's code.
+/// The code of a verdict's data, and the chain that it leads to.
 pub(super) fn verdict(data: &[u8]) -> Option<(i32, Bytes)> {
     let verdict = attribute(data, attr::data::VERDICT)?;
     Some((
@@ -66,7 +66,7 @@ pub(super) fn verdict(data: &[u8]) -> Option<(i32, Bytes)> {
 }
 
 impl Image {
-    /// What the table is once these messages were carried out.
+    /// Carries out these messages.
     pub(crate) fn apply(&mut self, batch: &Batch) {
         let mut rest = batch.bytes();
         while let Some(head) = rest.get(..HEADERS) {
@@ -88,7 +88,7 @@ impl Image {
                 let list = attribute(body, attr::rule::EXPRESSIONS).unwrap();
                 let expressions = attributes(list).map(|(_, expression)| {
                     let mut data = attribute(expression, attr::expr::DATA).unwrap_or_default().to_vec();
-                    // Lookups in the transaction's last anonymous set are to find it under its own name.
+                    // A lookup in the transaction's last anonymous set is to find it under its own name.
                     if text(expression, attr::expr::NAME) == b"lookup"
                         && text(&data, attr::lookup::SET) == ANONYMOUS.as_bytes()
                     {
@@ -118,7 +118,7 @@ impl Image {
                 let set = self.sets.get_mut(&name).unwrap();
                 for (_, element) in attributes(attribute(body, attr::elements::ELEMENTS).unwrap_or_default()) {
                     let range_end = number(element, attr::element::FLAGS).is_some_and(|flags| flags & RANGE_END != 0);
-                    // A range's end may stand where the next one begins.
+                    // A range may end at the key at which the next one begins.
                     let key = [data(element, attr::element::KEY), vec![u8::from(!range_end)]].concat();
                     if kind == NEW_ELEMENT {
                         let last =
@@ -151,7 +151,7 @@ impl Image {
         if concatenated {
             return elements.iter().find_map(|(first, element)| {
                 let last = element.last.as_deref().unwrap_or(first);
-                // Fields are compared one by one; ours are ranges in the last one alone.
+                // The kernel compares the fields one by one. Here only the last field can be a range.
                 (first[..first.len() - 1] <= *key && *key <= *last).then_some(element)
             });
         }

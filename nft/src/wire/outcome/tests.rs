@@ -1,4 +1,4 @@
-//! Every order in which answers can come, be lost, be cut off or belong to something else. Pure.
+//! Answers in every order. They may be lost, be cut off or belong to something else. Pure.
 
 use super::{Answers, LostError, Outcome};
 
@@ -13,7 +13,7 @@ enum Event {
     Acknowledged,
     /// A message of the transaction is refused.
     Refused(u32),
-    /// ENOBUFS
+    /// The socket was full (`ENOBUFS`).
     Overrun,
     /// Half of an answer.
     Cut,
@@ -50,7 +50,7 @@ fn bytes(event: Event) -> Vec<u8> {
     }
 }
 
-/// What the socket makes of these events: it stops listening once nothing more is to come.
+/// The outcome of these events. The socket stops listening once no more answers will come.
 fn outcome(events: &[Event]) -> Outcome {
     let mut answers = Answers::new(FIRST, LAST);
     for event in events {

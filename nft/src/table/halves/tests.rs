@@ -1,4 +1,4 @@
-//! Changes from one random table to another, torn into parts of every size: after each part the rows make sense. Pure.
+//! Changes from one random table to another, cut into parts of every size: the rows make sense after each part. Pure.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn list(service: ServiceId, sticky: bool, numbers: &mut Numbers, rows: &mut Vec<
         },
     };
     rows.push(Row::Service { service, pick, label });
-    // Endpoint ids need not be those of the slots.
+    // The ids of endpoints need not be those of the slots.
     let first = numbers.below(3);
     for slot in slots {
         let endpoint = endpoint(numbers.below(20));
@@ -107,7 +107,7 @@ fn table(numbers: &mut Numbers) -> Vec<Row<V4>> {
         rows.push(Row::ClusterIp { addr: at(n).addr });
         if numbers.below(2) == 0 {
             rows.push(Row::Restricted { at: at(n) });
-            // One range, or its halves, or what overlaps neither.
+            // One range, or its halves, or a range that overlaps neither.
             let sources: &[&str] = [
                 &["10.0.0.0/8"][..],
                 &["10.0.0.0/9", "10.128.0.0/9"],
@@ -170,7 +170,7 @@ fn parts(delta: Delta<V4>, limit: usize) -> Vec<Delta<V4>> {
     all
 }
 
-/// The first thing that is wrong with these rows, on their way from the old ones to the new ones.
+/// The first fault of these rows, on their way from the old rows to the new ones.
 fn wrong(
     rows: &BTreeMap<String, Row<V4>>,
     old: &BTreeMap<String, Row<V4>>,
@@ -187,7 +187,7 @@ fn wrong(
                     continue;
                 };
                 let restricted = Row::Restricted { at: *at };
-                // Whichever state it is from, it is as restricted as there.
+                // A frontend is as restricted as in the state that it is from.
                 let states: Vec<_> = [old, new]
                     .into_iter()
                     .filter(|state| state.get(key) == Some(row))
