@@ -34,16 +34,21 @@ pub const REMEMBERED_MOST: u32 = 16 * SHARES;
 const PRIORITIES: u32 = 16_384;
 
 /// The key of a frontend.
-pub(crate) const SOCKET: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
+pub(crate) const FRONTEND_KEY: &[Field] = &[Field::Daddr, Field::Protocol, Field::Port];
 const ENDPOINT: Value = Value::Fields(&[Field::Daddr, Field::Port]);
 const ID: Value = Value::Fields(&[Field::Priority]);
 
 static LAYOUTS: [Layout; Set::ALL.len()] = [
-    map("cluster-frontends", "ClusterIP . protocol . port : service", SOCKET, ID),
+    map(
+        "cluster-frontends",
+        "ClusterIP . protocol . port : service",
+        FRONTEND_KEY,
+        ID,
+    ),
     map(
         "external-frontends",
         "externalIP or LoadBalancer ingress . protocol . port : service",
-        SOCKET,
+        FRONTEND_KEY,
         ID,
     ),
     map(
@@ -134,7 +139,7 @@ static LAYOUTS: [Layout; Set::ALL.len()] = [
     set(
         "restricted-frontends",
         "frontends with loadBalancerSourceRanges",
-        SOCKET,
+        FRONTEND_KEY,
     ),
     Layout {
         flags: INTERVAL | CONCAT,

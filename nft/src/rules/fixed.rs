@@ -6,7 +6,7 @@ use tandem_core::plane::{DetectLocal, RuleSettings};
 use tandem_core::row::Protocol;
 
 use crate::elements::field::Field;
-use crate::elements::sets::{SOCKET, Set};
+use crate::elements::sets::{FRONTEND_KEY, Set};
 use crate::elements::verdict::Verdict;
 use crate::rules::action::Reject;
 use crate::rules::fixed_chain::FixedChain;
@@ -57,7 +57,7 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: FixedChai
         FixedChain::ExternalTraffic => external_traffic(&mut rules, settings),
         FixedChain::ServiceTraffic => service_traffic(&mut rules),
         FixedChain::SourceRanges => rules.rule(|r| {
-            r.is_new().load(SOCKET).is_in(Set::RestrictedFrontends);
+            r.is_new().load(FRONTEND_KEY).is_in(Set::RestrictedFrontends);
             r.load(Set::AllowedSources.layout().key)
                 .is_not_in(Set::AllowedSources)
                 .verdict(Verdict::Drop);
@@ -166,7 +166,7 @@ fn service_traffic(rules: &mut Rules<'_, '_>) {
 /// third by a nodePort.
 fn frontends(rules: &mut Rules<'_, '_>, [cluster, external, node_port]: [FixedChain; 3]) {
     for (set, chain) in [(Set::ClusterFrontends, cluster), (Set::ExternalFrontends, external)] {
-        rules.rule(|r| r.load(SOCKET).map(set).set_priority().verdict(chain.goto()));
+        rules.rule(|r| r.load(FRONTEND_KEY).map(set).set_priority().verdict(chain.goto()));
     }
     rules.rule(|r| {
         r.load(&[Field::Daddr])
