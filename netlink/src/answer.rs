@@ -1,21 +1,29 @@
-//! The kernel's answers as they arrive: headers, acknowledgements and refusals. Pure bytes, whose lengths are not trusted.
+//! The kernel's answers as they arrive: headers, acknowledgements and refusals. Pure bytes; it does not trust their
+//! lengths.
 
 use std::{fmt, io};
 
-use crate::message::HEADER;
+use crate::message::{FLAGS_AT, HEADER, KIND_AT, SEQUENCE_AT};
 
+/// `NLMSG_ERROR`: an acknowledgement or a refusal.
 const ERROR: u16 = 2;
+/// `NLMSG_DONE`: the end of a listing.
 const DONE: u16 = 3;
+/// `NLM_F_DUMP_INTR`: what is listed changed during the listing.
 const INTERRUPTED: u16 = 0x10;
+/// `NLM_F_CAPPED`: only the header of the refused request is copied into the answer.
 const CAPPED: u16 = 0x100;
+/// `NLM_F_ACK_TLVS`: attributes follow that explain the refusal.
 const EXPLAINED: u16 = 0x200;
+/// `NLMSGERR_ATTR_MSG`: the kernel's own words.
+const WORDS: u16 = 1;
 
 /// One message of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// The number of the message that this one answers; 0 in a notification.
     pub sequence: u32,
-    /// The listing changed while it was read.
+    /// What is listed changed during the listing.
     pub interrupted: bool,
     /// What the message says.
     pub content: Content<'a>,
@@ -24,7 +32,7 @@ pub struct Message<'a> {
 /// What a message says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// Something that was asked for, without netlink's header.
+    /// A part of a listing, or a notification.
     Data {
         /// The message's type.
         kind: u16,
@@ -46,7 +54,7 @@ pub struct Refusal {
     pub sequence: u32,
     /// The kernel's error number, positive.
     pub errno: i32,
-    /// The kernel's own words, which it seldom has.
+    /// The kernel's own words. It seldom sends any.
     pub words: Option<String>,
 }
 
@@ -62,15 +70,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// A sentence with the kernel's words, or with those for its number.
-pub fn reason(refusal: Option<&Refusal>) -> String {
-    match refusal {
-        Some(refusal) => format!("the kernel refused: {refusal}"),
-        None => "the kernel refused without a reason".to_owned(),
-    }
-}
-
-/// The messages of one datagram; ends at the first that is not whole, with what is left of the datagram.
+/// The messages of one datagram. Ends at the first message that is not whole; the rest of the datagram stays in it.
 #[derive(Debug)]
 pub struct Messages<'a>(pub &'a [u8]);
 
@@ -80,7 +80,11 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Message<'a>> {
         let header = self.0.get(..HEADER)?;
         let length = usize::try_from(u32_at(header, 0)?).ok()?;
-        let (kind, flags, sequence) = (u16_at(header, 4)?, u16_at(header, 6)?, u32_at(header, 8)?);
+        let (kind, flags, sequence) = (
+            u16_at(header, KIND_AT)?,
+            u16_at(header, FLAGS_AT)?,
+            u32_at(header, SEQUENCE_AT)?,
+        );
         let body = self.0.get(HEADER..length)?;
         let rest = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         let content = match kind {
@@ -106,9 +110,8 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// The words behind the copy of the request that an error carries.
+/// Reads the words from an error. They follow the copy of the refused request.
 fn words(body: &[u8], flags: u16) -> Option<String> {
-    const WORDS: u16 = 1;
     let copied = if flags & CAPPED != 0 {
         HEADER
     } else {
@@ -132,4 +135,48 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_and_refusals_are_told_apart() {
+        // First length, kind, flags, number and port; then the error and the header of the refused message.
+        let message = |flags: u16, errno: i32, rest: &[u8]| {
+            let length = u32::try_from(36 + rest.len()).unwrap();
+            let mut bytes = length.to_ne_bytes().to_vec();
+            bytes.extend([2_u16, flags].map(u16::to_ne_bytes).as_flattened());
+            bytes.extend([7_u32, 0].map(u32::to_ne_bytes).as_flattened());
+            bytes.extend((-errno).to_ne_bytes());
+            bytes.extend([0; 16]);
+            bytes.extend(rest);
+            bytes
+        };
+        let words = [8, 0, 1, 0, b'n', b'o', b'!', 0];
+        let contents = |bytes: &[u8]| {
+            Messages(bytes)
+                .map(|message| match message.content {
+                    Content::Refused(refusal) => Some(refusal),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        let refusal = |words: Option<&str>| Refusal {
+            sequence: 7,
+            errno: 17,
+            words: words.map(str::to_owned),
+        };
+        let both = [
+            message(0x100, 17, &[]),
+            message(0x100, 0, &[]),
+            message(0x300, 17, &words),
+        ]
+        .concat();
+        assert_eq!(contents(&both), [Some(refusal(None)), None, Some(refusal(Some("no!")))]);
+        for length in 0..both.len() {
+            contents(&both[..length]);
+        }
+    }
 }

@@ -2,6 +2,12 @@
 
 /// Bytes of the header.
 pub const HEADER: usize = 16;
+/// Where the header holds a message's type.
+pub const KIND_AT: usize = 4;
+/// Where the header holds a message's flags.
+pub const FLAGS_AT: usize = 6;
+/// Where the header holds a message's number.
+pub const SEQUENCE_AT: usize = 8;
 
 /// `NLM_F_REQUEST`: set in every message to the kernel.
 pub const REQUEST: u16 = 0x1;

@@ -42,7 +42,7 @@ pub enum Received<'a> {
     /// A whole datagram.
     Datagram(&'a [u8]),
     /// The beginning of a datagram that did not fit into the buffer.
-    Cut(&'a [u8]),
+    Truncated(&'a [u8]),
     /// The kernel could not deliver something, because the socket was full.
     Overrun,
     /// Nothing waits.
@@ -118,7 +118,7 @@ impl Socket {
             return match recv(&self.fd, self.datagram.as_mut_slice(), flags) {
                 Ok((_, length)) => match self.datagram.get(..length) {
                     Some(datagram) => Received::Datagram(datagram),
-                    None => Received::Cut(&self.datagram),
+                    None => Received::Truncated(&self.datagram),
                 },
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::NOBUFS) => Received::Overrun,

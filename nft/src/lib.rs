@@ -22,7 +22,7 @@ pub use table::forward::{ForwardError, forward_drops};
 pub use table::lock::{LockError, NodeLock};
 pub use table::nft_table::NftTable;
 pub use table::remove::{RemoveError, has_kube_services, remove, remove_kube_proxys};
-pub use wire::answer::RefusedError;
+pub use wire::outcome::RefusedError;
 pub use wire::outcome::{LostError, TransactionError};
 pub use wire::socket::ListError;
 

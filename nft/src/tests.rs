@@ -20,6 +20,7 @@ use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
+use tandem_netlink::answer::{Content, Messages};
 
 use crate::elements::decode::SetReader;
 use crate::elements::element::{self, ForeignElement};
@@ -32,7 +33,6 @@ use crate::picks::chains::{PickNumber, PicksByNumber};
 use crate::rules::fixed::encode_fixed;
 use crate::rules::fixed_chain::FixedChain;
 use crate::rules::pick::encode_pick_rules;
-use crate::wire::answer::{Content, Messages, Refusal};
 use crate::wire::batch::Batch;
 
 fn addr<F: Family>(n: u8) -> F::Addr {
@@ -243,51 +243,6 @@ fn garbled_elements_are_handed_back_or_are_other_rows() {
         let (rows, foreign) = read::<V4>(set_of(row), &garbled);
         assert_eq!(rows.len() + foreign.len(), 1);
         assert_ne!(rows.first(), Some(row));
-    }
-}
-
-#[test]
-fn acknowledgements_and_refusals_are_told_apart() {
-    // First length, kind, flags, number and port; then the error and the header of the refused message.
-    let message = |flags: u16, errno: i32, rest: &[u8]| {
-        let length = u32::try_from(36 + rest.len()).unwrap();
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend([2_u16, flags].map(u16::to_ne_bytes).as_flattened());
-        bytes.extend([7_u32, 0].map(u32::to_ne_bytes).as_flattened());
-        bytes.extend((-errno).to_ne_bytes());
-        bytes.extend([0; 16]);
-        bytes.extend(rest);
-        bytes
-    };
-    let words = [8, 0, 1, 0, b'n', b'o', b'!', 0];
-    let contents = |bytes: &[u8]| {
-        Messages(bytes)
-            .map(|message| message.content.is_refusal())
-            .collect::<Vec<_>>()
-    };
-    let refusal = |words: Option<&str>| Refusal {
-        sequence: 7,
-        errno: 17,
-        words: words.map(str::to_owned),
-    };
-    let both = [
-        message(0x100, 17, &[]),
-        message(0x100, 0, &[]),
-        message(0x300, 17, &words),
-    ]
-    .concat();
-    assert_eq!(contents(&both), [Some(refusal(None)), None, Some(refusal(Some("no!")))]);
-    for length in 0..both.len() {
-        contents(&both[..length]);
-    }
-}
-
-impl Content<'_> {
-    fn is_refusal(&self) -> Option<Refusal> {
-        match self {
-            Content::Refused(refusal) => Some(refusal.clone()),
-            _ => None,
-        }
     }
 }
 

@@ -92,7 +92,7 @@ impl Monitor {
                     Received::Datagram(datagram) => {
                         news.extend(Messages(datagram).filter_map(|message| told(&message)));
                     }
-                    Received::Cut(_) | Received::Overrun => lost = true,
+                    Received::Truncated(_) | Received::Overrun => lost = true,
                     Received::Nothing => {
                         ready.clear_ready();
                         break;

@@ -191,7 +191,7 @@ impl Rtnetlink {
         loop {
             let datagram = match self.socket.receive() {
                 Received::Datagram(datagram) => datagram,
-                Received::Cut(_) | Received::Overrun => {
+                Received::Truncated(_) | Received::Overrun => {
                     whole = false;
                     continue;
                 }

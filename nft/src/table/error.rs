@@ -8,7 +8,7 @@ use tandem_core::plane::Cause;
 
 use crate::TABLE;
 use crate::family::numbers;
-use crate::wire::answer::RefusedError;
+use crate::wire::outcome::RefusedError;
 use crate::wire::outcome::TransactionError;
 use crate::wire::socket::ListError;
 
@@ -136,8 +136,8 @@ pub(crate) enum ChangeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::answer::Refusal;
     use crate::wire::outcome::LostError;
+    use tandem_netlink::answer::Refusal;
 
     #[test]
     fn each_error_names_what_was_tried_the_table_and_the_cause() {

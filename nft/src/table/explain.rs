@@ -9,8 +9,10 @@ use crate::family::numbers;
 use crate::table::error::TableError;
 use crate::table::listing;
 use crate::table::session::Session;
-use crate::wire::answer::{Refusal, RefusedError};
+use tandem_netlink::answer::Refusal;
+
 use crate::wire::outcome::Outcome;
+use crate::wire::outcome::RefusedError;
 use crate::wire::owner;
 
 /// Explains the refusal of a change whose transaction began with message `first`. A second try may apply the change

@@ -19,8 +19,8 @@ use crate::rules;
 use crate::table::change;
 use crate::table::error::TableError;
 use crate::table::listing;
-use crate::wire::answer::RefusedError;
 use crate::wire::batch::Batch;
+use crate::wire::outcome::RefusedError;
 use crate::wire::outcome::{Outcome, TransactionError};
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
 

@@ -2,9 +2,9 @@
 
 use netlink_bindings::utils::{finalize_nested_header, push_nested_header};
 
-use crate::wire::{
-    ACK, CREATE, Command, EXCLUSIVE, FLAGS_AT, REQUEST, SEQUENCE_AT, SUBSYSTEM, attr, close, header, nested, text,
-};
+use tandem_netlink::message::{FLAGS_AT, SEQUENCE_AT};
+
+use crate::wire::{ACK, CREATE, Command, EXCLUSIVE, REQUEST, SUBSYSTEM, attr, close, header, nested, text};
 
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;

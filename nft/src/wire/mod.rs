@@ -1,7 +1,6 @@
 //! Netlink messages and attributes as bytes: the headers, the attributes, and their readers. Used by everything that
 //! encodes or decodes. Does no I/O.
 
-pub(crate) mod answer;
 pub(crate) mod attr;
 pub(crate) mod batch;
 pub(crate) mod outcome;
@@ -9,22 +8,17 @@ pub(crate) mod owner;
 pub(crate) mod socket;
 
 use netlink_bindings::utils::{align, chop_header, finalize_nested_header, push_header, push_nested_header};
+use tandem_netlink::message::HEADER;
 
 /// The name of each anonymous set in a transaction, until the kernel gives it a number.
 pub(crate) const ANONYMOUS: &str = "__set%d";
 
 /// nftables' number among netfilter's subsystems.
 pub(crate) const SUBSYSTEM: u16 = 10;
-/// Bytes of netlink's own header.
-const NETLINK_HEADER: usize = 16;
-/// Where netlink's header holds a message's kind, flags and number.
-const KIND_AT: usize = 4;
-const FLAGS_AT: usize = 6;
-const SEQUENCE_AT: usize = 8;
 /// Bytes of netfilter's header, which follows netlink's: family, version, resource.
 const NETFILTER_HEADER: usize = 4;
 /// Bytes before the attributes of a message.
-pub(crate) const HEADERS: usize = NETLINK_HEADER + NETFILTER_HEADER;
+pub(crate) const HEADERS: usize = HEADER + NETFILTER_HEADER;
 /// What a message asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]

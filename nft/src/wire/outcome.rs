@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::wire::answer::{Content, Messages, Refusal, RefusedError};
+use tandem_netlink::answer::{Content, Messages, Refusal};
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -48,6 +48,30 @@ pub enum LostError {
     /// A signal came while the transaction was sent.
     #[error("sending was interrupted")]
     Interrupted,
+}
+
+/// The kernel refused a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedError {
+    /// The kernel gave this reason.
+    #[error("the kernel refused: {0}")]
+    For(#[source] Refusal),
+    /// The kernel gave no reason.
+    #[error("the kernel refused without a reason")]
+    WithoutReason,
+}
+
+impl RefusedError {
+    /// The first of a transaction's refusals.
+    pub(crate) fn first(refusals: &[Refusal]) -> Self {
+        refusals.first().map_or(Self::WithoutReason, Self::from)
+    }
+}
+
+impl From<&Refusal> for RefusedError {
+    fn from(refusal: &Refusal) -> Self {
+        Self::For(refusal.clone())
+    }
 }
 
 /// Why a transaction was not carried out, or may not have been.

@@ -1,26 +1,20 @@
-//! The netlink socket: all netlink I/O of this crate, and its system calls that need `unsafe`. Used by sessions. It
-//! does not look into what is sent.
+//! The socket for nftables: all netlink I/O of this crate. Used by sessions. It does not look into what is sent.
 //!
 //! A family has one socket for as long as its table is open, because the kernel ties a table's owner to the socket.
 //! After a failure the table is opened over a new socket.
 //!
-//! The kernel carries a request out while it is being sent. So every answer waits in the socket when `send` returns,
-//! and nothing here blocks. If the socket is empty and the answer was not in it, the answer was lost.
+//! Nothing here blocks (see `tandem_netlink::socket`). If the socket is empty and the answer was not in it, the answer
+//! was lost.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, recv, send, socket_with, sockopt,
-};
+use tandem_netlink::answer::{Content, Messages};
+use tandem_netlink::socket::{NETFILTER, Received, Socket, Switch};
 
-use crate::wire::answer::{Content, Messages};
 use crate::wire::outcome::{Answers, LostError, Outcome};
+use crate::wire::owner::PID_BITS;
 use crate::wire::{Command, request};
 
-/// The kernel sends listings in datagrams of 32 KiB.
-const DATAGRAM: usize = 64 << 10;
 /// How often a listing is begun again if the tables change meanwhile.
 const ATTEMPTS: usize = 20;
 
@@ -51,10 +45,9 @@ impl Buffers {
 /// An open socket.
 #[derive(Debug)]
 pub(crate) struct NetlinkSocket {
-    fd: OwnedFd,
+    socket: Socket,
     port: u32,
     sequence: u32,
-    datagram: Vec<u8>,
     request: Vec<u8>,
     /// The largest transaction that can be sent in one piece.
     limit: usize,
@@ -74,40 +67,18 @@ pub enum ListError {
     KeepsChanging,
 }
 
-/// What the socket gave.
-enum Received<'a> {
-    Datagram(&'a [u8]),
-    /// A datagram without its end: the buffer had no room for that.
-    Truncated(&'a [u8]),
-    /// The kernel dropped an answer, because the socket was full (`ENOBUFS`).
-    Overrun,
-    Nothing,
-    Failed(io::Error),
-}
-
 impl NetlinkSocket {
     pub(crate) fn open() -> io::Result<Self> {
         Self::with(Buffers::LARGE)
     }
 
     pub(crate) fn with(buffers: Buffers) -> io::Result<Self> {
-        let fd = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            Some(NETFILTER),
-        )?;
-        let port = bind_to_pid(&fd)?;
-        netlink_option(&fd, libc::NETLINK_EXT_ACK)?;
-        netlink_option(&fd, libc::NETLINK_CAP_ACK)?;
-        if sockopt::set_socket_send_buffer_size_force(&fd, buffers.send).is_err() {
-            sockopt::set_socket_send_buffer_size(&fd, buffers.send)?;
-        }
-        if sockopt::set_socket_recv_buffer_size_force(&fd, buffers.receive).is_err() {
-            sockopt::set_socket_recv_buffer_size(&fd, buffers.receive)?;
-        }
-        // The kernel doubles the size that it is asked for, to pay for its own bookkeeping, and reports the double.
-        let limit = sockopt::socket_send_buffer_size(&fd)? / 2;
+        let socket = Socket::open(Some(NETFILTER))?;
+        let port = bind_to_pid(&socket)?;
+        socket.switch_on(Switch::Words)?;
+        socket.switch_on(Switch::ShortRefusals)?;
+        socket.receive_buffer(buffers.receive)?;
+        let limit = socket.send_buffer(buffers.send)?;
         if limit < buffers.send {
             tracing::warn!(
                 bytes = limit,
@@ -116,10 +87,9 @@ impl NetlinkSocket {
             );
         }
         Ok(Self {
-            fd,
+            socket,
             port,
             sequence: 1,
-            datagram: vec![0; DATAGRAM],
             request: Vec::new(),
             limit,
             undrained: false,
@@ -146,7 +116,7 @@ impl NetlinkSocket {
     pub(crate) fn transact(&mut self, bytes: &[u8], first: u32, last: u32) -> Outcome {
         self.drain();
         self.sequence = last.wrapping_add(2); // the end marker has a number too
-        match send(&self.fd, bytes, SendFlags::empty()) {
+        match self.socket.send(bytes) {
             Ok(sent) if sent == bytes.len() => {}
             Ok(sent) => {
                 return self.lost(LostError::SentInPart {
@@ -160,7 +130,7 @@ impl NetlinkSocket {
         let mut answers = Answers::new(first, last);
         self.undrained = true;
         loop {
-            match receive(&self.fd, &mut self.datagram) {
+            match self.socket.receive() {
                 Received::Datagram(datagram) => {
                     if answers.take(datagram) {
                         break;
@@ -191,10 +161,7 @@ impl NetlinkSocket {
     /// Throws away what is left of an earlier answer.
     fn drain(&mut self) {
         while self.undrained {
-            self.undrained = !matches!(
-                receive(&self.fd, &mut self.datagram),
-                Received::Nothing | Received::Failed(_)
-            );
+            self.undrained = !matches!(self.socket.receive(), Received::Nothing | Received::Failed(_));
         }
     }
 
@@ -216,7 +183,7 @@ impl NetlinkSocket {
             self.sequence = self.sequence.wrapping_add(1);
             request(&mut self.request, command, flags, sequence, nfproto, &attributes);
             self.undrained = true;
-            match send(&self.fd, &self.request, SendFlags::empty()) {
+            match self.socket.send(&self.request) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(io::Error::from(error).into()),
@@ -235,7 +202,7 @@ impl NetlinkSocket {
     fn receive_answers(&mut self, sequence: u32, many: bool, mut answer: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut whole = true;
         loop {
-            let datagram = match receive(&self.fd, &mut self.datagram) {
+            let datagram = match self.socket.receive() {
                 Received::Datagram(datagram) => datagram,
                 Received::Truncated(datagram) => {
                     whole = false;
@@ -269,54 +236,18 @@ impl NetlinkSocket {
     }
 }
 
-/// One datagram, if there is one.
-fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8]) -> Received<'a> {
-    // With TRUNC the length is that of the whole datagram, even if the buffer is shorter.
-    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    loop {
-        return match recv(fd, &mut *buffer, flags) {
-            Ok((_, length)) => match buffer.get(..length) {
-                Some(datagram) => Received::Datagram(datagram),
-                None => Received::Truncated(buffer),
-            },
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::NOBUFS) => Received::Overrun,
-            Err(rustix::io::Errno::AGAIN) => Received::Nothing,
-            Err(error) => Received::Failed(error.into()),
-        };
-    }
-}
-
 /// Binds to a port id that names this process: its pid or, as libnl does, the pid with a number above it. Anybody may
 /// bind to these. If all of them are taken, the kernel chooses one.
-fn bind_to_pid(fd: &OwnedFd) -> io::Result<u32> {
+fn bind_to_pid(socket: &Socket) -> io::Result<u32> {
     const TRIES: u32 = 1024;
-    let pid = std::process::id() & crate::wire::owner::PID_BITS;
+    let pid = std::process::id() & PID_BITS;
     for n in 0..TRIES {
-        let port = pid | n << crate::wire::owner::PID_BITS.count_ones();
-        match bind(fd, &SocketAddrNetlink::new(port, 0)) {
+        match socket.bind(pid | n << PID_BITS.count_ones()) {
             Err(rustix::io::Errno::ADDRINUSE) => {}
-            result => return result.map(|()| port).map_err(io::Error::from),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return socket.port(),
         }
     }
-    bind(fd, &SocketAddrNetlink::new(0, 0))?;
-    let bound = SocketAddrNetlink::try_from(getsockname(fd)?)?;
-    Ok(bound.pid())
-}
-
-#[expect(
-    unsafe_code,
-    reason = "no safe crate in use offers these two options of netlink sockets"
-)]
-fn netlink_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // An int is four bytes.
-    let size: libc::socklen_t = 4;
-    // SAFETY: the descriptor is open, and the pointer leads to an int that lives until the call has returned.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    socket.bind(0)?;
+    socket.port()
 }
