@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tandem::event::{Event, Kind, Object, ServiceCidr};
+use tandem::event::{Event, Object, ObjectKind, ServiceCidr};
 use tandem_core::family::IpFamily;
 use tandem_core::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, SliceEndpoint, SlicePort};
 use tandem_core::row::{Port, Protocol};
@@ -130,20 +130,20 @@ impl Shape {
         let first = [
             Event::Interfaces(node.addresses.clone()),
             applied(Object::Node(node)),
-            Event::Listed(Kind::Node),
+            Event::Listed(ObjectKind::Node),
             applied(Object::ServiceCidr(ServiceCidr {
                 key: ObjectKey::new("", "kubernetes"),
                 cidrs: service_ranges(),
             })),
-            Event::Listed(Kind::ServiceCidr),
+            Event::Listed(ObjectKind::ServiceCidr),
         ];
-        let listed = |kind: Kind| std::iter::once(Event::Listed(kind));
+        let listed = |kind: ObjectKind| std::iter::once(Event::Listed(kind));
         first
             .into_iter()
             .chain(services)
-            .chain(listed(Kind::Service))
+            .chain(listed(ObjectKind::Service))
             .chain(slices)
-            .chain(listed(Kind::EndpointSlice))
+            .chain(listed(ObjectKind::EndpointSlice))
     }
 }
 

@@ -20,11 +20,11 @@ use crate::engine::{Engine, Now};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
 use crate::kube_proxy_cleanup;
-use crate::lookout;
+use crate::node_facts;
 use crate::node_settings::NodeSettings;
-use crate::readers::Readers;
 use crate::routes;
 use crate::source::directory;
+use crate::subscribers::Subscribers;
 use crate::sysctl;
 
 /// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it has to wait here.
@@ -71,7 +71,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
         .remove_kube_proxy_rules
         .then(|| kube_proxy_cleanup::run(engine.published(), engine.changes()));
     let (now, current) = watch::channel(settings.clone());
-    let (readers, reporter) = Readers::new(&mut engine, &settings, objects.client());
+    let (subscribers, reporter) = Subscribers::new(&mut engine, &settings, objects.client());
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
         let stop = stop.clone();
@@ -84,7 +84,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
         })?
     };
     follow_network(events.clone(), keeping_routes).await?;
-    look_around(&events)?;
+    gather_facts(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     reporter.map(|reporter| tokio::spawn(reporter.run()));
     succeeding.map(tokio::spawn);
@@ -94,7 +94,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
         result = objects.read(&settings.node_name, events) => result,
-        hard_fail = readers.run(current) => Err(hard_fail.into()),
+        hard_fail = subscribers.run(current) => Err(hard_fail.into()),
         _ = answering => Err("the local API ended".into()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -144,11 +144,11 @@ impl Objects {
 
 /// Tells the engine which chains of other programs drop forwarded packets. This runs on a thread of its own, and nobody
 /// waits for it.
-fn look_around(events: &Sender<Event>) -> Result<(), AgentError> {
+fn gather_facts(events: &Sender<Event>) -> Result<(), AgentError> {
     let events = events.clone();
     thread::Builder::new()
-        .name("lookout".into())
-        .spawn(move || lookout::follow(&events))?;
+        .name("node-facts".into())
+        .spawn(move || node_facts::follow(&events))?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::node_settings::NodeSettings;
 
 /// The kinds of objects that Tandem reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ObjectKind {
     /// `v1 Service`
     Service,
     /// `discovery.k8s.io/v1 EndpointSlice`
@@ -26,7 +26,7 @@ pub enum Kind {
     ServiceCidr,
 }
 
-impl Kind {
+impl ObjectKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::ServiceCidr];
 
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -71,12 +71,12 @@ pub struct ServiceCidr {
 
 impl Object {
     /// The object's kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ObjectKind {
         match self {
-            Self::Service(_) => Kind::Service,
-            Self::EndpointSlice(_) => Kind::EndpointSlice,
-            Self::Node(_) => Kind::Node,
-            Self::ServiceCidr(_) => Kind::ServiceCidr,
+            Self::Service(_) => ObjectKind::Service,
+            Self::EndpointSlice(_) => ObjectKind::EndpointSlice,
+            Self::Node(_) => ObjectKind::Node,
+            Self::ServiceCidr(_) => ObjectKind::ServiceCidr,
         }
     }
 
@@ -117,30 +117,30 @@ impl fmt::Display for Notice {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A list of this kind begins. Objects that it does not name are gone when it ends.
-    Listing(Kind),
+    Listing(ObjectKind),
     /// An object exists, with this content.
     Applied(Object, Vec<Notice>),
     /// An object is gone, or Tandem does not use it any more (headless, `ExternalName`, another proxy's).
-    Deleted(Kind, ObjectKey, Vec<Notice>),
+    Deleted(ObjectKind, ObjectKey, Vec<Notice>),
     /// An object exists, but cannot be read. Its last good content stays.
-    Unreadable(Kind, ObjectKey, Notice),
+    Unreadable(ObjectKind, ObjectKey, Notice),
     /// The list of this kind is complete.
-    Listed(Kind),
+    Listed(ObjectKind),
     /// The addresses that this node's interfaces have.
     Interfaces(Vec<IpAddr>),
     /// The configuration of the node's own rows and rules changed.
     Configured(Box<NodeSettings>),
     /// Something else was found on the node. It changes no row.
-    Around(Around),
+    NodeFact(NodeFact),
     /// The faults of this file; an empty list if it is repaired or gone.
     Faulty(Box<str>, Vec<String>),
     /// The source can no longer read objects of this kind, or can read them again.
-    Reach(Kind, Reach),
+    Reach(ObjectKind, Reach),
 }
 
 /// Something on this node that does not belong to Tandem, and that may disturb Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Around {
+pub enum NodeFact {
     /// All addresses of this node, sorted, each with the interface that has it.
     Addresses(Vec<(IpAddr, InterfaceName)>),
     /// Chains that drop forwarded packets, sorted.

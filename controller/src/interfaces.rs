@@ -7,7 +7,7 @@ use std::time::Duration;
 use tandem_core::node::InterfaceName;
 use tokio::sync::mpsc::Sender;
 
-use crate::event::{Around, Event};
+use crate::event::{Event, NodeFact};
 use crate::net::{Address, Addresses, Group, Link, Links, Monitor, NetError, News, Object, Rtnetlink};
 
 /// The wait before what could not be read is read again.
@@ -36,7 +36,7 @@ impl Found {
     pub fn into_events(self) -> [Event; 2] {
         [
             Event::Interfaces(self.addresses),
-            Event::Around(Around::Addresses(self.named)),
+            Event::NodeFact(NodeFact::Addresses(self.named)),
         ]
     }
 }

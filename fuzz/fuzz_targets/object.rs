@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 use tandem::source::decode::Decoder;
 
 /// No line of the log is longer, whatever stands in an object.
@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+    let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
     let said = match Decoder::new("node-a").decode_json(kind, text) {
         Ok(outcome) => outcome.notices.iter().map(ToString::to_string).collect(),
         Err(error) => vec![error.to_string()],

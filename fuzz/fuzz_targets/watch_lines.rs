@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 use tandem::fuzzing::watch;
 use tandem::source::decode::Decoder;
 use tokio::runtime::{Builder, Runtime};
@@ -14,7 +14,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread
 
 fuzz_target!(|input: &[u8]| {
     let [kind, piece, body @ ..] = input else { return };
-    let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+    let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
     let watch = |pieces| RUNTIME.block_on(watch(Decoder::new("node-a"), kind, pieces));
     let whole = watch(vec![body.to_vec()]);
     let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec);

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
-use tandem_core::row::{Class, Endpoint, Frontend, Pick, Protocol, Row, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Protocol, Row};
 use tandem_netlink::answer::{Content, Messages};
 
 use crate::elements::decode::SetReader;
@@ -49,7 +49,7 @@ fn net<F: Family>(bits: u8) -> F::Net {
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn rows<F: Family>() -> Vec<Row<F>> {
     let port = |n| NonZeroU16::new(n).unwrap();
-    let at = |n, protocol| Socket {
+    let at = |n, protocol| L4Address {
         addr: addr::<F>(n),
         protocol,
         port: port(u16::MAX - u16::from(n)),

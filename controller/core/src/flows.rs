@@ -14,10 +14,10 @@ use crate::plan::PortPlan;
 use crate::row::{Endpoint, Frontend, Port, Protocol};
 
 pub use arrivals::Arrivals;
-pub use look::{Flow, Look, Servers, Wrong};
+pub use check::{Flow, FlowCheck, Servers, Wrong};
 
 mod arrivals;
-mod look;
+mod check;
 
 /// What packets are addressed to: a frontend without the class of its address. Its protocol is UDP unless a caller says
 /// otherwise.

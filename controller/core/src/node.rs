@@ -103,14 +103,14 @@ impl<F: Family> Default for NodeRows<F> {
 /// may lose what it had: a kubelet with an external cloud provider registers its node without addresses, and a new
 /// object has no `podCIDRs` yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct LastListed {
     addresses: Vec<IpAddr>,
     pod_cidrs: Vec<IpNet>,
 }
 
-impl Heard {
+impl LastListed {
     /// Takes the values from the object. If it has none of a family, the family keeps the values of before.
-    pub fn hear(&mut self, node: &Node) {
+    pub fn take(&mut self, node: &Node) {
         renew(&mut self.addresses, &node.addresses, |addr| IpFamily::of(*addr));
         renew(&mut self.pod_cidrs, &node.pod_cidrs, |net| IpFamily::of(net.addr()));
     }
@@ -259,10 +259,10 @@ mod tests {
     }
 
     /// The addresses that count, and then the pods' ranges, of both families.
-    fn counts(heard: &Heard, node: Option<&Node>, interfaces: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn counts(last_listed: &LastListed, node: Option<&Node>, interfaces: &[&str]) -> (Vec<String>, Vec<String>) {
         let interfaces: Vec<IpAddr> = parse(interfaces);
-        let v4 = heard.node::<V4>(node, &NodeRows::default(), &interfaces);
-        let v6 = heard.node::<V6>(node, &NodeRows::default(), &interfaces);
+        let v4 = last_listed.node::<V4>(node, &NodeRows::default(), &interfaces);
+        let v6 = last_listed.node::<V6>(node, &NodeRows::default(), &interfaces);
         let addresses = v4.addresses.iter().chain(&v6.addresses);
         let ranges = v4.pod_cidrs.iter().chain(&v6.pod_cidrs);
         (
@@ -276,24 +276,24 @@ mod tests {
 
     #[test]
     fn a_family_that_a_node_says_nothing_of_keeps_its_addresses_while_an_interface_has_them() {
-        let mut heard = Heard::default();
-        heard.hear(&said(&OWN, &[]));
+        let mut last_listed = LastListed::default();
+        last_listed.take(&said(&OWN, &[]));
         for addresses in [&[][..], &OWN[..1], &OWN[1..], &OWN] {
             let node = said(addresses, &[]);
-            heard.hear(&node);
-            assert_eq!(counts(&heard, Some(&node), &OWN).0, OWN, "{addresses:?}");
+            last_listed.take(&node);
+            assert_eq!(counts(&last_listed, Some(&node), &OWN).0, OWN, "{addresses:?}");
         }
         let silent = said(&[], &[]);
         assert_eq!(
-            counts(&heard, Some(&silent), &OWN[..1]).0,
+            counts(&last_listed, Some(&silent), &OWN[..1]).0,
             OWN[..1],
             "gone from the interface"
         );
-        assert_eq!(counts(&heard, Some(&silent), &OWN).0, OWN, "and back");
+        assert_eq!(counts(&last_listed, Some(&silent), &OWN).0, OWN, "and back");
         let moved = said(&["192.0.2.99"], &[]);
-        heard.hear(&moved);
+        last_listed.take(&moved);
         assert_eq!(
-            counts(&heard, Some(&moved), &OWN).0,
+            counts(&last_listed, Some(&moved), &OWN).0,
             ["192.0.2.99", OWN[1]],
             "what is said counts at once"
         );
@@ -301,30 +301,30 @@ mod tests {
 
     #[test]
     fn pod_ranges_stay_until_the_family_has_others() {
-        let mut heard = Heard::default();
-        heard.hear(&said(&[], &PODS));
+        let mut last_listed = LastListed::default();
+        last_listed.take(&said(&[], &PODS));
         for ranges in [&[][..], &PODS[..1], &PODS[1..]] {
             let node = said(&[], ranges);
-            heard.hear(&node);
-            assert_eq!(counts(&heard, Some(&node), &[]).1, PODS, "{ranges:?}");
+            last_listed.take(&node);
+            assert_eq!(counts(&last_listed, Some(&node), &[]).1, PODS, "{ranges:?}");
         }
         let other = said(&[], &["10.244.9.0/24"]);
-        heard.hear(&other);
-        assert_eq!(counts(&heard, Some(&other), &[]).1, ["10.244.9.0/24", PODS[1]]);
+        last_listed.take(&other);
+        assert_eq!(counts(&last_listed, Some(&other), &[]).1, ["10.244.9.0/24", PODS[1]]);
     }
 
     #[test]
     fn zone_and_leaving_are_what_the_node_says_now() {
-        let mut heard = Heard::default();
+        let mut last_listed = LastListed::default();
         let before = Node {
             zone: Some("a".into()),
             leaving: true,
             ..said(&OWN, &PODS)
         };
-        heard.hear(&before);
+        last_listed.take(&before);
         let now = said(&[], &[]);
-        heard.hear(&now);
-        let node = heard.node::<V4>(Some(&now), &NodeRows::default(), &[]);
+        last_listed.take(&now);
+        let node = last_listed.node::<V4>(Some(&now), &NodeRows::default(), &[]);
         assert_eq!((node.zone, node.leaving), (None, false));
     }
 
@@ -335,13 +335,13 @@ mod tests {
             local_pods: parse(&PODS[..1]).into_iter().collect(),
             ..NodeRows::default()
         };
-        let counts = |heard: &Heard, node: Option<&Node>, interfaces: &[&str]| {
-            let node = heard.node::<V4>(node, &found, &parse::<IpAddr>(interfaces));
+        let counts = |last_listed: &LastListed, node: Option<&Node>, interfaces: &[&str]| {
+            let node = last_listed.node::<V4>(node, &found, &parse::<IpAddr>(interfaces));
             let pods: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();
             (node.primary(IpFamily::V4).map(|addr| addr.to_string()), pods)
         };
         let all = (Some(OWN[0].to_owned()), vec![PODS[0].to_owned()]);
-        let nothing = Heard::default();
+        let nothing = LastListed::default();
         assert_eq!(counts(&nothing, None, &[]), all, "no Node object: all as it was");
         assert_eq!(
             counts(&nothing, Some(&said(&[], &[])), &OWN),
@@ -353,10 +353,10 @@ mod tests {
             None,
             "and no interface has it"
         );
-        let mut heard = Heard::default();
-        heard.hear(&said(&["192.0.2.99"], &["10.244.9.0/24"]));
+        let mut last_listed = LastListed::default();
+        last_listed.take(&said(&["192.0.2.99"], &["10.244.9.0/24"]));
         let last = (Some("192.0.2.99".to_owned()), vec!["10.244.9.0/24".to_owned()]);
-        assert_eq!(counts(&heard, None, &[]), last, "what was said counts more");
+        assert_eq!(counts(&last_listed, None, &[]), last, "what was said counts more");
     }
 
     #[test]

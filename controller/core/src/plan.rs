@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::family::Family;
 use crate::object::{Conditions, EndpointSlice, Hints, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
-use crate::row::{Class, Endpoint, Frontend, Label, Protocol, Socket};
+use crate::row::{Class, Endpoint, Frontend, L4Address, Label, Protocol};
 
 use served::Served;
 use topology::Topology;
@@ -195,7 +195,7 @@ fn frontends<F: Family>(
 ) -> Vec<FrontendPlan<F>> {
     let address = |class, addr| Frontend::Address {
         class,
-        at: Socket {
+        at: L4Address {
             addr,
             protocol: port.protocol,
             port: port.port,

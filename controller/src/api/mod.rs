@@ -1,5 +1,5 @@
 //! The local API: what `tandem services` and `tandem status` ask the running agent, over a unix socket that only root
-//! may open. Readers load the last published snapshot; they never wait for the engine, nor it for them.
+//! may open. Subscribers load the last published snapshot; they never wait for the engine, nor it for them.
 
 mod client;
 mod make;

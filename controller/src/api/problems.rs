@@ -5,7 +5,7 @@ use tandem_core::object::ObjectKey;
 
 use crate::config::FileState;
 use crate::engine::{FamilyStatus, Place, Snapshot};
-use crate::event::Kind;
+use crate::event::ObjectKind;
 
 use super::view::{PortView, ProblemView};
 
@@ -62,7 +62,7 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
 pub(super) fn of_service(snapshot: &Snapshot, key: &ObjectKey, ports: &[PortView]) -> Vec<String> {
     let notices = snapshot
         .notices
-        .get(&(Kind::Service, key.clone()))
+        .get(&(ObjectKind::Service, key.clone()))
         .into_iter()
         .flatten()
         .map(ToString::to_string);

@@ -197,7 +197,7 @@ pub struct UdpFlowsView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
-    /// `Kind namespace/name`, `file name`, `configuration`, or a part of the node: `interface name`, `chain …`
+    /// `ObjectKind namespace/name`, `file name`, `configuration`, or a part of the node: `interface name`, `chain …`
     pub object: String,
     /// Where, what, and what happens instead.
     pub problem: String,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tandem_core::family::Family;
-use tandem_core::flows::Look;
+use tandem_core::flows::FlowCheck;
 
 /// The shortest time from a change to the second check of its flows; the longest is twice this time. A flow that was
 /// held up for longer is cut with the next change.
@@ -16,7 +16,7 @@ const TURNS: u8 = 8;
 /// What one check covers.
 #[derive(Clone, Debug)]
 pub(super) struct Job<F: Family> {
-    pub(super) look: Look<F>,
+    pub(super) look: FlowCheck<F>,
     /// The check covers frontends that came up to this round.
     pub(super) round: u64,
 }
@@ -97,10 +97,10 @@ mod tests {
     fn job(port: u16) -> Job<V4> {
         let changed = Port::new(port).map(Destination::NodePort);
         Job {
-            look: Look {
+            look: FlowCheck {
                 changed: changed.into_iter().collect(),
                 arrivals: true,
-                ..Look::default()
+                ..FlowCheck::default()
             },
             round: port.into(),
         }

@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::Family;
-use tandem_core::flows::{Arrivals, Destination, Ledger, Look, PortFlows};
+use tandem_core::flows::{Arrivals, Destination, FlowCheck, Ledger, PortFlows};
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::PortPlan;
 use tandem_core::plane::Delta;
@@ -114,7 +114,7 @@ struct State<F: Family> {
     arrivals: Arrivals<F>,
     /// The node's addresses that take nodePort traffic.
     node_addresses: BTreeSet<F::Addr>,
-    look: Look<F>,
+    look: FlowCheck<F>,
     /// Whether [`Self::look`] has something that was not checked yet.
     asked: bool,
     /// Whether rows are on their way to the kernel, which may have them before the ledger does.
@@ -140,7 +140,7 @@ impl<F: Family> Reconciler<F> {
             ledger: Ledger::default(),
             arrivals: Arrivals::default(),
             node_addresses: BTreeSet::new(),
-            look: Look::default(),
+            look: FlowCheck::default(),
             asked: false,
             applying: false,
             over: false,
@@ -258,11 +258,11 @@ impl<F: Family> Reconciler<F> {
             }
         }
         let changes = state.ledger.apply(self.staged.drain(..));
-        let mut look = Look {
+        let mut look = FlowCheck {
             changed: changes.destinations.into_iter().collect(),
             servers: changes.dismissed.into_iter().collect(),
             arrivals,
-            ..Look::default()
+            ..FlowCheck::default()
         };
         if let Some(addresses) = self.staged_addresses.take()
             && addresses != state.node_addresses
@@ -287,12 +287,12 @@ impl<F: Family> Reconciler<F> {
             return;
         }
         let mut state = self.shared.lock();
-        let look = Look {
+        let look = FlowCheck {
             everything: first && state.ledger.destinations().len() > 0,
             changed: std::mem::take(&mut self.gone),
             left: std::mem::take(&mut self.left),
             arrivals: first && !state.arrivals.is_empty(),
-            ..Look::default()
+            ..FlowCheck::default()
         };
         state.ask(look);
         drop(state);
@@ -315,7 +315,7 @@ impl<F: Family> Shared<F> {
 }
 
 impl<F: Family> State<F> {
-    fn ask(&mut self, look: Look<F>) {
+    fn ask(&mut self, look: FlowCheck<F>) {
         self.asked |= !look.is_empty();
         self.look.add(look);
     }

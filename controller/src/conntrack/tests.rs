@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use tandem_core::family::V4;
 use tandem_core::plan::{FrontendPlan, PortKey};
-use tandem_core::row::{Class, Endpoint, Frontend, Port, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Port};
 
 use super::*;
 
@@ -24,7 +24,7 @@ impl<F: Family> Reconciler<F> {
 
 impl<F: Family> Probe<F> {
     /// What the worker was asked to check since the last call; none if nothing was asked.
-    pub(crate) fn asked(&self) -> Option<Look<F>> {
+    pub(crate) fn asked(&self) -> Option<FlowCheck<F>> {
         let mut state = self.0.lock();
         std::mem::take(&mut state.asked).then(|| std::mem::take(&mut state.look))
     }
@@ -58,7 +58,7 @@ fn key() -> ObjectKey {
 }
 
 fn plan(protocol: Protocol, endpoints: &[u8]) -> PortPlan<V4> {
-    let at = Socket {
+    let at = L4Address {
         addr: ADDRESS,
         protocol,
         port: port(53),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::Family;
-use tandem_core::flows::{Flow, Look, Servers, Wrong};
+use tandem_core::flows::{Flow, FlowCheck, Servers, Wrong};
 
 use super::again::{Again, Job};
 use super::entries::{Entries, EntriesError, Filter, Name};
@@ -128,7 +128,7 @@ impl<F: Family> Shared<F> {
 
     fn reconcile(
         &self,
-        look: &mut Look<F>,
+        look: &mut FlowCheck<F>,
         second: bool,
         entries: &mut Entries<F>,
         tally: &mut Tally,
@@ -160,7 +160,7 @@ impl<F: Family> Shared<F> {
 
     /// The filters for the entries that must be read. Entries that an answer began are read only in the second check,
     /// because answers may still come until then.
-    fn udp_filters(&self, look: &Look<F>, second: bool) -> BTreeSet<Filter<F>> {
+    fn udp_filters(&self, look: &FlowCheck<F>, second: bool) -> BTreeSet<Filter<F>> {
         let servers = if second {
             look.servers.few(FEW)
         } else {
@@ -175,7 +175,14 @@ impl<F: Family> Shared<F> {
         }
     }
 
-    fn note(&self, tally: &Tally, took: Duration, look: &Look<F>, second: bool, result: &Result<(), EntriesError>) {
+    fn note(
+        &self,
+        tally: &Tally,
+        took: Duration,
+        look: &FlowCheck<F>,
+        second: bool,
+        result: &Result<(), EntriesError>,
+    ) {
         let before = self.report.load();
         let cut = tally.astray + tally.turned + tally.connecting;
         let mut status = Status {

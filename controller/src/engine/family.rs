@@ -22,7 +22,7 @@ use super::inputs::Inputs;
 use super::observer::Observer;
 use super::retry::Retry;
 use super::snapshot::{FamilyStatus, SetAside};
-use crate::event::Around;
+use crate::event::NodeFact;
 use crate::index::ChangedServices;
 
 /// If the first load has this many rows waiting, they go out in a transaction of their own. A netlink message has a
@@ -212,8 +212,8 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Takes what was seen on the node outside the tables.
-    pub fn look_around(&mut self, around: &Around) {
-        if let Around::Unremembered {
+    pub fn take_fact(&mut self, around: &NodeFact) {
+        if let NodeFact::Unremembered {
             family, connections, ..
         } = around
             && *family == F::FAMILY

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tandem_core::family::Family;
-use tandem_core::node::{Heard, NodeRows};
+use tandem_core::node::{LastListed, NodeRows};
 use tandem_core::object::{Node, ObjectKey};
 use tandem_core::plane::{self, RuleSettings};
 
@@ -20,7 +20,7 @@ pub struct Inputs<'a> {
     /// This node's object, once known.
     pub node: Option<&'a Node>,
     /// The last addresses and pod ranges of this node's object, per family.
-    pub heard: &'a Heard,
+    pub last_listed: &'a LastListed,
     /// Configuration.
     pub settings: &'a NodeSettings,
     /// The ranges of ClusterIPs, by ServiceCIDR.
@@ -34,7 +34,7 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// This node, with the values that count in one family. `found` are the rows that the first opening found.
     pub fn node<F: Family>(&self, found: &NodeRows<F>) -> Node {
-        self.heard.node(self.node, found, self.interfaces)
+        self.last_listed.node(self.node, found, self.interfaces)
     }
 
     /// The node's own rows of one family.

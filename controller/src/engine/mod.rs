@@ -41,7 +41,7 @@ pub use observer::Observer;
 pub use problems::NodeProblem;
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 
-use crate::event::{Event, Kind, Object, Reach};
+use crate::event::{Event, Object, ObjectKind, Reach};
 use crate::index::{ChangedServices, Index};
 use crate::node_settings::NodeSettings;
 use changed::Followers;
@@ -216,14 +216,14 @@ impl Engine {
                     self.reconfigured |= self.settings != **settings;
                     self.settings.clone_from(settings);
                 }
-                Event::Listed(_) | Event::Deleted(Kind::Node, ..) | Event::Applied(Object::Node(_), _) => {
+                Event::Listed(_) | Event::Deleted(ObjectKind::Node, ..) | Event::Applied(Object::Node(_), _) => {
                     self.look = true;
                 }
                 _ => {}
             }
-            if let Event::Around(around) = event {
-                self.v4.look_around(&around);
-                self.v6.look_around(&around);
+            if let Event::NodeFact(around) = event {
+                self.v4.take_fact(&around);
+                self.v6.take_fact(&around);
                 self.around.take(around);
                 self.look = true;
                 continue;
@@ -243,7 +243,7 @@ impl Engine {
             let inputs = Inputs {
                 services: self.index.services(),
                 node: self.index.node().map(|node| &**node),
-                heard: self.index.heard(),
+                last_listed: self.index.last_listed(),
                 settings: &self.settings,
                 service_cidrs: self.index.service_cidrs(),
                 interfaces: self.index.interfaces(),

@@ -11,7 +11,7 @@ use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
 use tandem_core::plane::ForwardDrop;
 
-use crate::event::Around;
+use crate::event::NodeFact;
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
 /// Something wrong with this node.
@@ -205,11 +205,11 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn take(&mut self, around: Around) {
+    pub(super) fn take(&mut self, around: NodeFact) {
         match around {
-            Around::Addresses(addresses) => self.addresses = addresses,
-            Around::ForwardDrops(chains) => self.forward_drops = chains,
-            Around::Unremembered {
+            NodeFact::Addresses(addresses) => self.addresses = addresses,
+            NodeFact::ForwardDrops(chains) => self.forward_drops = chains,
+            NodeFact::Unremembered {
                 family, lately, most, ..
             } => {
                 self.full.remove(&family);

@@ -12,7 +12,7 @@ use tandem_core::plane::Ownership;
 
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
-use crate::event::{Kind, Reach};
+use crate::event::{ObjectKind, Reach};
 use crate::index::{Faults, Notices, Services};
 
 /// Everything that `tandem services` and `tandem status` show.
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// The node's own rows, IPv6.
     pub node_v6: Arc<NodeRows<V6>>,
     /// Whether each kind of object can be read.
-    pub reach: Arc<BTreeMap<Kind, Reach>>,
+    pub reach: Arc<BTreeMap<ObjectKind, Reach>>,
     /// What is wrong with objects.
     pub notices: Arc<Notices>,
     /// The faults of each file that cannot be read completely.

@@ -17,7 +17,7 @@ use tandem_core::row::{Pick, Port, Protocol, Row};
 use tandem_core::samples::{mk_port, mk_service};
 
 use super::*;
-use crate::event::{Kind, Object};
+use crate::event::{Object, ObjectKind};
 use crate::node_settings::{DetectLocal, PodRanges};
 
 struct Host {
@@ -107,10 +107,10 @@ fn lists(objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
         addresses: vec![[192, 0, 2, 11].into()],
         ..Node::default()
     };
-    let mut events: Vec<Event> = Kind::ALL.into_iter().map(Event::Listing).collect();
+    let mut events: Vec<Event> = ObjectKind::ALL.into_iter().map(Event::Listing).collect();
     events.push(Event::Applied(Object::Node(node), Vec::new()));
     events.extend(objects);
-    events.extend(Kind::ALL.into_iter().map(Event::Listed));
+    events.extend(ObjectKind::ALL.into_iter().map(Event::Listed));
     events
 }
 
@@ -262,7 +262,7 @@ fn changes_that_wait_for_a_broken_family_are_not_lost() {
         now += Duration::from_millis(10);
     }
     engine.take([Event::Deleted(
-        Kind::Service,
+        ObjectKind::Service,
         ObjectKey::new("shop", "none"),
         Vec::new(),
     )]);

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
 use tandem_core::family::Families;
-use tandem_core::node::Heard;
+use tandem_core::node::LastListed;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
 
-use crate::event::{Event, Kind, Notice, Object, Reach};
+use crate::event::{Event, Notice, Object, ObjectKind, Reach};
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 pub type ChangedServices = HashMap<ObjectKey, Families>;
 
 /// Notices per object.
-pub type Notices = BTreeMap<(Kind, ObjectKey), Vec<Notice>>;
+pub type Notices = BTreeMap<(ObjectKind, ObjectKey), Vec<Notice>>;
 
 /// The faults of each file that cannot be read completely.
 pub type Faults = BTreeMap<Box<str>, Vec<String>>;
@@ -50,15 +50,15 @@ pub struct Index {
     slices: HashMap<ObjectKey, ObjectKey>,
     node: Option<Arc<Node>>,
     /// The last addresses and pod ranges of this node's object, per family.
-    heard: Heard,
+    last_listed: LastListed,
     /// Whether the node's object existed and is gone.
     node_gone: bool,
     cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     interfaces: Arc<[IpAddr]>,
     /// The objects that the present list of each kind has named so far.
-    listing: BTreeMap<Kind, HashSet<ObjectKey>>,
-    listed: HashSet<Kind>,
-    reach: Arc<BTreeMap<Kind, Reach>>,
+    listing: BTreeMap<ObjectKind, HashSet<ObjectKey>>,
+    listed: HashSet<ObjectKind>,
+    reach: Arc<BTreeMap<ObjectKind, Reach>>,
     notices: Arc<Notices>,
     faults: Arc<Faults>,
     changed: ChangedServices,
@@ -67,7 +67,7 @@ pub struct Index {
 
 impl Index {
     /// Takes one event. Returns the notices that are new.
-    pub fn apply(&mut self, event: Event) -> Vec<(Kind, ObjectKey, Notice)> {
+    pub fn apply(&mut self, event: Event) -> Vec<(ObjectKind, ObjectKey, Notice)> {
         match event {
             Event::Listing(kind) => drop(self.listing.insert(kind, HashSet::new())),
             Event::Applied(object, notices) => {
@@ -102,14 +102,14 @@ impl Index {
             Event::Faulty(file, faults) => self.fault(file, faults),
             Event::Reach(kind, reach) => drop(Arc::make_mut(&mut self.reach).insert(kind, reach)),
             // These events concern only the engine.
-            Event::Configured(_) | Event::Around(_) => {}
+            Event::Configured(_) | Event::NodeFact(_) => {}
         }
         Vec::new()
     }
 
     /// Whether every kind was listed once. Only then may anything be removed from the kernel.
     pub fn complete(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+        ObjectKind::ALL.iter().all(|kind| self.listed.contains(kind))
     }
 
     /// The Services that changed since the last call, and in which families.
@@ -133,8 +133,8 @@ impl Index {
     }
 
     /// The last addresses and pod ranges of this node's object, per family, even if it has none now.
-    pub fn heard(&self) -> &Heard {
-        &self.heard
+    pub fn last_listed(&self) -> &LastListed {
+        &self.last_listed
     }
 
     /// Whether the node's object existed and is gone.
@@ -153,7 +153,7 @@ impl Index {
     }
 
     /// Whether each kind can be read at present.
-    pub fn reach(&self) -> &Arc<BTreeMap<Kind, Reach>> {
+    pub fn reach(&self) -> &Arc<BTreeMap<ObjectKind, Reach>> {
         &self.reach
     }
 
@@ -173,7 +173,7 @@ impl Index {
     }
 
     /// Notes that the present list names this object, so it is not gone.
-    fn named(&mut self, kind: Kind, key: &ObjectKey) {
+    fn named(&mut self, kind: ObjectKind, key: &ObjectKey) {
         if let Some(seen) = self.listing.get_mut(&kind) {
             seen.insert(key.clone());
         }
@@ -195,7 +195,7 @@ impl Index {
             Object::Node(node) => {
                 self.node_gone = false;
                 if self.node.as_deref() != Some(&node) {
-                    self.heard.hear(&node);
+                    self.last_listed.take(&node);
                     self.node = Some(Arc::new(node));
                     self.node_changed = true;
                 }
@@ -236,20 +236,20 @@ impl Index {
         });
     }
 
-    fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+    fn remove(&mut self, kind: ObjectKind, key: &ObjectKey) {
         match kind {
-            Kind::Service if self.services.get(key).is_some_and(|entry| entry.service.is_some()) => {
+            ObjectKind::Service if self.services.get(key).is_some_and(|entry| entry.service.is_some()) => {
                 self.update(key.clone(), |entry| {
                     entry.service = None;
                     Families::BOTH
                 });
             }
-            Kind::EndpointSlice => self.remove_slice(key),
-            Kind::Service => {}
+            ObjectKind::EndpointSlice => self.remove_slice(key),
+            ObjectKind::Service => {}
             // If the node's object is gone, the node still serves what it knows, so the last object stays. A folder may
             // hold other nodes, too.
-            Kind::Node => self.node_gone |= self.node.as_ref().is_some_and(|node| node.name == key.name),
-            Kind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
+            ObjectKind::Node => self.node_gone |= self.node.as_ref().is_some_and(|node| node.name == key.name),
+            ObjectKind::ServiceCidr => self.node_changed |= self.cidrs.remove(key).is_some(),
         }
     }
 
@@ -283,10 +283,10 @@ impl Index {
     }
 
     /// The objects of a kind that the list which just ended did not name.
-    fn unseen(&self, kind: Kind, seen: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
+    fn unseen(&self, kind: ObjectKind, seen: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
         let unseen = |key: &&ObjectKey| !seen.contains(*key);
         match kind {
-            Kind::Service => {
+            ObjectKind::Service => {
                 let known = self
                     .services
                     .iter()
@@ -294,9 +294,9 @@ impl Index {
                     .map(|(key, _)| key);
                 known.filter(unseen).cloned().collect()
             }
-            Kind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
-            Kind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
-            Kind::Node => {
+            ObjectKind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
+            ObjectKind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
+            ObjectKind::Node => {
                 let known = self.node.iter().map(|node| ObjectKey::new("", node.name.clone()));
                 known.filter(|key| unseen(&key)).collect()
             }
@@ -305,8 +305,8 @@ impl Index {
 
     /// Removes the notices of objects that the list which just ended did not name. This covers objects that could never
     /// be read, and that are stored nowhere else.
-    fn forget_notices(&mut self, kind: Kind, seen: &HashSet<ObjectKey>) {
-        let gone = |(of, key): &&(Kind, ObjectKey)| *of == kind && !seen.contains(key);
+    fn forget_notices(&mut self, kind: ObjectKind, seen: &HashSet<ObjectKey>) {
+        let gone = |(of, key): &&(ObjectKind, ObjectKey)| *of == kind && !seen.contains(key);
         let gone: Vec<_> = self.notices.keys().filter(gone).cloned().collect();
         for (kind, key) in gone {
             self.notice(kind, key, Vec::new());
@@ -323,7 +323,7 @@ impl Index {
     }
 
     /// Stores the faults of an object. Returns those that were not known yet.
-    fn notice(&mut self, kind: Kind, key: ObjectKey, new: Vec<Notice>) -> Vec<(Kind, ObjectKey, Notice)> {
+    fn notice(&mut self, kind: ObjectKind, key: ObjectKey, new: Vec<Notice>) -> Vec<(ObjectKind, ObjectKey, Notice)> {
         let at = (kind, key);
         let known = self.notices.get(&at).map_or(&[][..], Vec::as_slice);
         if known == new {

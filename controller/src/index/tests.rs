@@ -78,14 +78,14 @@ fn a_slice_that_moves_to_another_service_marks_both() {
 fn what_a_new_list_does_not_name_is_gone_when_the_list_ends() {
     let mut index = index([service("kept"), service("gone"), slice("gone-1", "gone", 1)]);
     index.take_changed();
-    index.apply(Event::Listing(Kind::Service));
+    index.apply(Event::Listing(ObjectKind::Service));
     index.apply(service("kept"));
     assert_eq!(
         changed(&mut index),
         [] as [&str; 0],
         "nothing may go before the list has ended"
     );
-    index.apply(Event::Listed(Kind::Service));
+    index.apply(Event::Listed(ObjectKind::Service));
     assert_eq!(changed(&mut index), ["shop/gone"]);
     assert_eq!(index.slice_count(), 1, "a list of Services says nothing about slices");
 }
@@ -93,13 +93,13 @@ fn what_a_new_list_does_not_name_is_gone_when_the_list_ends() {
 #[test]
 fn the_index_is_complete_once_every_kind_was_listed() {
     let mut index = Index::default();
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         assert!(!index.complete());
         index.apply(Event::Listing(kind));
         index.apply(Event::Listed(kind));
     }
     assert!(index.complete());
-    index.apply(Event::Listing(Kind::Service));
+    index.apply(Event::Listing(ObjectKind::Service));
     assert!(index.complete(), "a later list must not stop changes");
 }
 
@@ -128,7 +128,7 @@ fn a_notice_is_new_once_and_goes_with_its_cause() {
 #[test]
 fn deleting_what_is_not_there_changes_nothing() {
     let mut index = Index::default();
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         index.apply(Event::Deleted(kind, key("none"), Vec::new()));
     }
     assert_eq!(changed(&mut index), [] as [&str; 0]);
@@ -139,7 +139,7 @@ fn deleting_what_is_not_there_changes_nothing() {
 fn a_copy_for_readers_does_not_see_later_changes() {
     let mut index = index([service("web")]);
     let copy = index.services().clone();
-    index.apply(Event::Deleted(Kind::Service, key("web"), Vec::new()));
+    index.apply(Event::Deleted(ObjectKind::Service, key("web"), Vec::new()));
     assert!(copy.get(&key("web")).is_some());
     assert!(index.services().get(&key("web")).is_none());
 }
@@ -154,9 +154,9 @@ fn an_object_that_cannot_be_read_stays_as_it_was_through_a_new_list() {
     };
     let mut index = index([service("web")]);
     index.take_changed();
-    index.apply(Event::Listing(Kind::Service));
-    let fresh = index.apply(Event::Unreadable(Kind::Service, key("web"), notice));
-    index.apply(Event::Listed(Kind::Service));
+    index.apply(Event::Listing(ObjectKind::Service));
+    let fresh = index.apply(Event::Unreadable(ObjectKind::Service, key("web"), notice));
+    index.apply(Event::Listed(ObjectKind::Service));
     assert_eq!(fresh.len(), 1);
     assert!(
         index
@@ -184,7 +184,7 @@ fn noticed(index: &Index) -> Vec<String> {
 
 #[test]
 fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() {
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         // One was never readable, one is faulty and not used by Tandem, and one stays as it is.
         let unreadable = || Event::Unreadable(kind, key("unreadable"), wrong("spec"));
         let ignored = || Event::Deleted(kind, key("ignored"), vec![wrong("addressType")]);
@@ -210,7 +210,7 @@ fn a_notice_goes_when_a_list_does_not_name_its_object_whatever_the_object_was() 
         index.apply(Event::Listed(kind));
         assert_eq!(index.notices().len(), 3, "{kind}");
         // The lists of other kinds do not change this one.
-        for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
+        for other in ObjectKind::ALL.into_iter().filter(|other| *other != kind) {
             index.apply(Event::Listing(other));
             index.apply(Event::Listed(other));
         }
@@ -242,8 +242,8 @@ fn a_slice_changes_its_own_family_and_a_service_both() {
         [true, true],
         "a slice of one family that became one of the other"
     );
-    index.apply(Event::Deleted(Kind::EndpointSlice, key("web-1"), Vec::new()));
+    index.apply(Event::Deleted(ObjectKind::EndpointSlice, key("web-1"), Vec::new()));
     assert_eq!(families(&mut index), [false, true], "gone");
-    index.apply(Event::Deleted(Kind::Service, key("web"), Vec::new()));
+    index.apply(Event::Deleted(ObjectKind::Service, key("web"), Vec::new()));
     assert_eq!(families(&mut index), [true, true]);
 }

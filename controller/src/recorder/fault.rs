@@ -14,7 +14,7 @@ use tandem_core::object::ObjectKey;
 use tandem_core::uid::Uid;
 
 use crate::engine::Snapshot;
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::index::{Entry, Services};
 
 /// The name of the controller that writes Events.
@@ -35,7 +35,7 @@ const FAR: u64 = 60 * NEAR;
 /// A fault that the owner of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    pub(super) kind: Kind,
+    pub(super) kind: ObjectKind,
     pub(super) key: ObjectKey,
     uid: Option<Uid>,
     reason: &'static str,
@@ -49,7 +49,7 @@ impl Fault {
     /// A fault of this node only, about a Service.
     pub fn of_service(service: &ObjectKey, reason: &'static str, action: &'static str, note: String) -> Self {
         Self {
-            kind: Kind::Service,
+            kind: ObjectKind::Service,
             key: service.clone(),
             uid: None,
             reason,
@@ -88,7 +88,7 @@ impl Fault {
                 let note = format!("{family}: {}", aside.reason);
                 let uid = uid_of(&snapshot.services, &aside.service);
                 fault(
-                    Kind::Service,
+                    ObjectKind::Service,
                     &aside.service,
                     uid,
                     "NotProgrammed",
@@ -124,26 +124,26 @@ impl Fault {
     /// Whether this node hosts what the fault is about: an endpoint of the Service, or the node itself.
     pub(super) fn near(&self, node: &str, services: &Services) -> bool {
         match self.kind {
-            Kind::Node => *self.key.name == *node,
-            Kind::Service => services.get(&self.key).is_some_and(|entry| hosts(entry)),
-            Kind::EndpointSlice => {
+            ObjectKind::Node => *self.key.name == *node,
+            ObjectKind::Service => services.get(&self.key).is_some_and(|entry| hosts(entry)),
+            ObjectKind::EndpointSlice => {
                 let mut entries = services
                     .iter()
                     .filter(|(service, _)| service.namespace == self.key.namespace);
                 entries.any(|(_, entry)| entry.slices.iter().any(|slice| slice.key == self.key) && hosts(entry))
             }
-            Kind::ServiceCidr => false,
+            ObjectKind::ServiceCidr => false,
         }
     }
 
     /// The uid with which `kubectl describe` finds the Event. For a node, this is its name, as kube-proxy and the
     /// kubelet write it.
     pub(super) fn regarded_uid(&self, services: &Services) -> Option<String> {
-        if self.kind == Kind::Node {
+        if self.kind == ObjectKind::Node {
             return Some(self.key.name.to_string());
         }
         let known = self.uid.or_else(|| match self.kind {
-            Kind::Service => uid_of(services, &self.key),
+            ObjectKind::Service => uid_of(services, &self.key),
             _ => None,
         });
         known.map(|uid| uid.to_string())
@@ -171,7 +171,7 @@ impl Fault {
 /// The Event about the start on this node. kube-proxy writes one like this.
 pub(super) fn birth(node: &str, now: Timestamp) -> Event {
     let uid = Some(node.to_owned());
-    let mut event = event(Kind::Node, &ObjectKey::new("", node), uid, node, now);
+    let mut event = event(ObjectKind::Node, &ObjectKey::new("", node), uid, node, now);
     let name = cut(node, NAME).trim_end_matches(['.', '-']);
     event.metadata.name = Some(format!("{name}.{:x}", now.as_nanosecond()));
     event.type_ = Some("Normal".to_owned());
@@ -191,11 +191,11 @@ fn hosts(entry: &Entry) -> bool {
     endpoints.any(|endpoint| endpoint.local)
 }
 
-fn event(kind: Kind, key: &ObjectKey, uid: Option<String>, node: &str, now: Timestamp) -> Event {
+fn event(kind: ObjectKind, key: &ObjectKey, uid: Option<String>, node: &str, now: Timestamp) -> Event {
     let version = match kind {
-        Kind::Service | Kind::Node => "v1",
-        Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::ServiceCidr => "networking.k8s.io/v1",
+        ObjectKind::Service | ObjectKind::Node => "v1",
+        ObjectKind::EndpointSlice => "discovery.k8s.io/v1",
+        ObjectKind::ServiceCidr => "networking.k8s.io/v1",
     };
     let namespace = Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty());
     Event {
@@ -241,7 +241,7 @@ mod tests {
 
     fn fault(name: &str, note: &str) -> Fault {
         Fault {
-            kind: Kind::EndpointSlice,
+            kind: ObjectKind::EndpointSlice,
             key: ObjectKey::new("shop", name),
             uid: None,
             reason: "UnusableField",
@@ -299,7 +299,7 @@ mod tests {
         };
         let mut index = Index::default();
         for (service, node) in [("here", "node1"), ("there", "node2")] {
-            let decoded = Decoder::new("node1").decode_json(Kind::EndpointSlice, &text(service, node));
+            let decoded = Decoder::new("node1").decode_json(ObjectKind::EndpointSlice, &text(service, node));
             index.apply(decoded.unwrap().into_event());
         }
         let near = |kind, name: &str| {
@@ -309,10 +309,20 @@ mod tests {
             };
             fault.near("node1", index.services())
         };
-        assert!(near(Kind::Service, "here") && near(Kind::EndpointSlice, "here-1") && near(Kind::Node, "node1"));
-        assert!(!near(Kind::Service, "there") && !near(Kind::EndpointSlice, "there-1") && !near(Kind::Node, "node2"));
         assert!(
-            !near(Kind::Service, "none") && !near(Kind::EndpointSlice, "none") && !near(Kind::ServiceCidr, "node1")
+            near(ObjectKind::Service, "here")
+                && near(ObjectKind::EndpointSlice, "here-1")
+                && near(ObjectKind::Node, "node1")
+        );
+        assert!(
+            !near(ObjectKind::Service, "there")
+                && !near(ObjectKind::EndpointSlice, "there-1")
+                && !near(ObjectKind::Node, "node2")
+        );
+        assert!(
+            !near(ObjectKind::Service, "none")
+                && !near(ObjectKind::EndpointSlice, "none")
+                && !near(ObjectKind::ServiceCidr, "node1")
         );
     }
 
@@ -329,10 +339,15 @@ mod tests {
         let decoder = Decoder::new("node1");
         let mut snapshot = Snapshot::empty(std::time::UNIX_EPOCH);
         let mut index = Index::default();
-        index.apply(decoder.decode_json(Kind::Service, &good).unwrap().into_event());
-        index.apply(decoder.decode_json(Kind::EndpointSlice, &slice).unwrap().into_event());
+        index.apply(decoder.decode_json(ObjectKind::Service, &good).unwrap().into_event());
+        index.apply(
+            decoder
+                .decode_json(ObjectKind::EndpointSlice, &slice)
+                .unwrap()
+                .into_event(),
+        );
         let unreadable = good.replace("\"spec\":", "\"spec\":7,\"x\":");
-        let unreadable = decoder.decode_json(Kind::ServiceCidr, &unreadable).unwrap_err();
+        let unreadable = decoder.decode_json(ObjectKind::ServiceCidr, &unreadable).unwrap_err();
         index.apply(unreadable.into_event().unwrap());
         snapshot.services = index.services().clone();
         snapshot.notices = std::sync::Arc::clone(index.notices());
@@ -343,7 +358,10 @@ mod tests {
         let faults = Fault::all(&snapshot);
         let mut kinds: Vec<_> = faults.values().map(|fault| fault.kind).collect();
         kinds.sort();
-        assert_eq!(kinds, [Kind::Service, Kind::EndpointSlice, Kind::ServiceCidr]);
+        assert_eq!(
+            kinds,
+            [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::ServiceCidr]
+        );
         let own = Fault::of_service(&ObjectKey::new("shop", "web"), "r", "a", String::new());
         for fault in faults.values().chain([&own]) {
             assert_eq!(
@@ -353,7 +371,7 @@ mod tests {
             );
         }
         let node = Fault {
-            kind: Kind::Node,
+            kind: ObjectKind::Node,
             ..own
         };
         assert_eq!(node.regarded_uid(&snapshot.services).as_deref(), Some("web"));

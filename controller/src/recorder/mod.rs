@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::cluster::write::{Outcome, create};
 use crate::engine::{SetAside, Snapshot};
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::index::Notices;
 use crate::wait::until;
 use bucket::Bucket;
@@ -218,7 +218,7 @@ impl Book {
         match create(&self.client, &event).await {
             Outcome::Written => {
                 let object = entry.fault.as_ref().map_or_else(
-                    || format!("{} {}", Kind::Node, self.node),
+                    || format!("{} {}", ObjectKind::Node, self.node),
                     |fault| format!("{} {}", fault.kind, fault.key),
                 );
                 tracing::debug!(event = name, object, "the Event is there");

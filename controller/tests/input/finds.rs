@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 use tandem::fuzzing::{configuration, manifest, watch};
 use tandem::source::decode::Decoder;
 
@@ -59,7 +59,7 @@ fn every_configuration_that_a_fuzzer_found_is_survived_and_a_good_one_is_read() 
 fn every_object_that_a_fuzzer_found_is_survived() {
     for (path, input) in inputs("object") {
         let (kind, text) = input.split_first().unwrap();
-        let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+        let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
         match Decoder::new("node-a").decode_json(kind, &String::from_utf8_lossy(text)) {
             Ok(outcome) => {
                 for notice in &outcome.notices {
@@ -75,7 +75,7 @@ fn every_object_that_a_fuzzer_found_is_survived() {
 async fn every_watch_that_a_fuzzer_found_is_the_same_however_it_is_cut() {
     for (path, input) in inputs("watch_lines") {
         let [kind, piece, body @ ..] = &input[..] else { continue };
-        let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+        let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
         let watch = |pieces| watch(Decoder::new("node-a"), kind, pieces);
         let whole = watch(vec![body.to_vec()]).await;
         let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec).collect();

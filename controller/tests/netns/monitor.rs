@@ -26,11 +26,11 @@ fn block_on(test: impl Future<Output = ()>) {
 }
 
 /// A kind of object: how `ip` adds and deletes one, and how it is known.
-type Kind = (Group, &'static str, &'static str, fn(&Object) -> bool);
+type Case = (Group, &'static str, &'static str, fn(&Object) -> bool);
 
 #[test]
 fn every_kind_of_object_is_told_when_it_comes_and_when_it_goes() {
-    let kinds: [Kind; 9] = [
+    let kinds: [Case; 9] = [
         (
             Group::Links,
             "link add d1 type bridge",

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tandem_core::family::Family;
 use tandem_core::id::{EndpointId, ServiceId};
-use tandem_core::row::{Class, Frontend, Port, Protocol, Row, Socket};
+use tandem_core::row::{Class, Frontend, L4Address, Port, Protocol, Row};
 
 use crate::elements::sets::Set;
 
@@ -63,7 +63,7 @@ impl Key {
         self.part(&port.get().to_be_bytes())
     }
 
-    fn socket<F: Family>(self, at: &Socket<F>) -> Self {
+    fn socket<F: Family>(self, at: &L4Address<F>) -> Self {
         self.addr::<F>(&at.addr).protocol(at.protocol).port(at.port)
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::{EndpointId, ServiceId};
-use tandem_core::row::{Endpoint, Port, Protocol, Socket};
+use tandem_core::row::{Endpoint, L4Address, Port, Protocol};
 
 /// The parts of a key or value. Each is taken from the front.
 pub(super) struct Parts<'a>(pub(super) &'a [u8]);
@@ -38,8 +38,8 @@ impl Parts<'_> {
         self.bytes().map(u16::from_be_bytes).and_then(Port::new)
     }
 
-    pub(super) fn socket<F: Family>(&mut self) -> Option<Socket<F>> {
-        Some(Socket {
+    pub(super) fn socket<F: Family>(&mut self) -> Option<L4Address<F>> {
+        Some(L4Address {
             addr: self.addr::<F>()?,
             protocol: self.protocol()?,
             port: self.port()?,

@@ -12,7 +12,7 @@ use tandem_core::node::NodeRows;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
 use tandem_core::plane::{Delta, DetectLocal, RuleSettings};
-use tandem_core::row::{Class, Endpoint, Frontend, Port, Protocol, Row, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Port, Protocol, Row};
 use tandem_core::table::Table;
 
 use super::machine::{End, Image, Packet, Walk};
@@ -55,7 +55,7 @@ fn port(number: u16) -> Port {
 }
 
 fn at(class: Class, bytes: [u8; 4]) -> Frontend<V4> {
-    let at = Socket {
+    let at = L4Address {
         addr: addr(bytes),
         protocol: Protocol::Tcp,
         port: port(80),

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::fill::fill;
@@ -107,9 +108,12 @@ impl<F: Family> Scene<F> {
         Self { kernel, servers }
     }
 
-    /// Opens a connection; its first packet says `n`.
+    /// Opens a connection; its first packet says `n`. Each has a port that no earlier one had: from a port that was used
+    /// before, a packet would belong to the old connection, and the rules would not be asked.
     fn connect(n: u16) {
-        let socket = UdpSocket::bind(SocketAddr::new(client::<F>(n), 0)).expect("a client");
+        static NEXT: AtomicU16 = AtomicU16::new(10_000);
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let socket = UdpSocket::bind(SocketAddr::new(client::<F>(n), port)).expect("a client");
         socket
             .send_to(&n.to_be_bytes(), SocketAddr::new(cluster_ip::<F>().into(), 53))
             .expect("a packet");

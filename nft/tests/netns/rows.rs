@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::ServiceId;
-use tandem_core::row::{Class, Endpoint, Frontend, Pick, Port, Protocol, Row, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Port, Protocol, Row};
 
 /// Address `n` of a network that stands for the same thing in both families.
 pub(crate) fn addr<F: Family>(v4: &str, v6: &str) -> F::Addr {
@@ -40,15 +40,15 @@ pub(crate) fn sticky(n: u32) -> ServiceId {
     ServiceId::sticky(n).expect("in range")
 }
 
-pub(crate) fn at<F: Family>(addr: F::Addr, protocol: Protocol, number: u16) -> Socket<F> {
-    Socket {
+pub(crate) fn at<F: Family>(addr: F::Addr, protocol: Protocol, number: u16) -> L4Address<F> {
+    L4Address {
         addr,
         protocol,
         port: port(number),
     }
 }
 
-pub(crate) fn frontend<F: Family>(class: Class, at: Socket<F>, service: ServiceId, label: &str) -> Row<F> {
+pub(crate) fn frontend<F: Family>(class: Class, at: L4Address<F>, service: ServiceId, label: &str) -> Row<F> {
     Row::Frontend {
         frontend: Frontend::Address { class, at },
         service,

@@ -182,10 +182,10 @@ fn only_udp_ports_count_with_everything_that_leads_to_them_and_everyone_who_stil
 #[test]
 fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another() {
     let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
-    let look = Look {
+    let look = FlowCheck {
         everything: false,
         changed: [address(1), address(2), node_port()].into(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     let node = Endpoint {
         addr: [192, 0, 2, 11].into(),
@@ -195,7 +195,7 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
         Destination::Address(addr, port) => Endpoint { addr, port },
         Destination::NodePort(_) => node,
     };
-    let wrong = |look: &Look<V4>, to: Endpoint<V4>, with: Endpoint<V4>| {
+    let wrong = |look: &FlowCheck<V4>, to: Endpoint<V4>, with: Endpoint<V4>| {
         look.wrong(&flow(endpoint(9), to, with), &ledger, &[node.addr].into()) == Some(Wrong::Astray)
     };
     for here in [address(1), node_port()].map(to) {
@@ -215,9 +215,9 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
         "the port number of a nodePort on an address that is none of the node's"
     );
 
-    let everything = Look {
+    let everything = FlowCheck {
         everything: true,
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert!(wrong(&everything, to(address(1)), endpoint(2)));
     assert!(!wrong(&everything, to(address(1)), endpoint(1)));
@@ -230,10 +230,10 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
 #[test]
 fn few_destinations_are_named_and_many_are_not() {
     let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
-    let look = |everything, changed: &[Destination<V4>]| Look {
+    let look = |everything, changed: &[Destination<V4>]| FlowCheck {
         everything,
         changed: changed.iter().copied().collect(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     let some = |destinations: &[Destination<V4>]| Some(destinations.iter().copied().collect());
     assert_eq!(look(false, &[address(2)]).few(&ledger, 2), some(&[address(2)]));
@@ -254,7 +254,7 @@ fn at(addr: [u8; 4], number: u16) -> Endpoint<V4> {
 }
 
 /// Why this check cuts a flow, if it does; 192.0.2.11 takes nodePort traffic.
-fn cut(look: &Look<V4>, ledger: &Ledger<V4>, flow: Flow<V4>) -> Option<Wrong> {
+fn cut(look: &FlowCheck<V4>, ledger: &Ledger<V4>, flow: Flow<V4>) -> Option<Wrong> {
     look.wrong(&flow, ledger, &[[192, 0, 2, 11].into()].into())
 }
 
@@ -266,9 +266,9 @@ fn whoever_has_an_address_has_it_before_a_node_port_of_the_same_number() {
     let with_port = flow(endpoint(9), own, endpoint(1));
     let with_own = flow(endpoint(9), own, endpoint(2));
     let judge = |ledger: &mut Ledger<V4>, changes: [Change; 1]| {
-        let look = Look {
+        let look = FlowCheck {
             changed: ledger.apply(changes).destinations.into_iter().collect(),
-            ..Look::default()
+            ..FlowCheck::default()
         };
         [with_port, with_own].map(|flow| cut(&look, ledger, flow).is_some())
     };
@@ -279,10 +279,10 @@ fn whoever_has_an_address_has_it_before_a_node_port_of_the_same_number() {
 #[test]
 fn what_went_to_node_ports_of_an_address_that_is_left_is_cut_and_what_was_nobodys_is_not() {
     let ledger = ledger([change("dns", &[node_port(), address(1)], &[1])]);
-    let look = Look {
+    let look = FlowCheck {
         everything: true,
         left: [[192, 0, 2, 99].into()].into(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     let client = endpoint(9);
     for (to, with, wrong) in [
@@ -301,7 +301,7 @@ fn what_went_to_node_ports_of_an_address_that_is_left_is_cut_and_what_was_nobody
         );
     }
     // The nodePort went in the same change.
-    let look = Look {
+    let look = FlowCheck {
         everything: false,
         changed: [Destination::NodePort(port(30_054))].into(),
         ..look

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use crate::family::Family;
 use crate::id::{EndpointId, ServiceId};
 
-use super::{Frontend, Row, RowKind, Socket};
+use super::{Frontend, L4Address, Row, RowKind};
 
 /// The key of a row. No other row may have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,8 +17,8 @@ pub enum Key<F: Family> {
     EndpointId(EndpointId),
     Addr(RowKind, F::Addr),
     Net(RowKind, F::Net),
-    Restricted(Socket<F>),
-    AllowedSource(Socket<F>, F::Net),
+    Restricted(L4Address<F>),
+    AllowedSource(L4Address<F>, F::Net),
 }
 
 impl<F: Family> Row<F> {

@@ -76,7 +76,7 @@ pub enum Frontend<F: Family> {
         /// The kind of address.
         class: Class,
         /// The address and port.
-        at: Socket<F>,
+        at: L4Address<F>,
     },
     /// A nodePort on the node's addresses.
     NodePort {
@@ -89,7 +89,7 @@ pub enum Frontend<F: Family> {
 
 /// Address, protocol and port of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Socket<F: Family> {
+pub struct L4Address<F: Family> {
     /// The address.
     pub addr: F::Addr,
     /// The protocol.
@@ -176,9 +176,9 @@ pub enum Row<F: Family> {
     /// An endpoint on this node that may reach itself through a Service.
     LocalEndpoint { addr: F::Addr },
     /// A LoadBalancer address that only some sources may reach (loadBalancerSourceRanges).
-    Restricted { at: Socket<F> },
+    Restricted { at: L4Address<F> },
     /// A source that may reach a restricted frontend.
-    AllowedSource { at: Socket<F>, source: F::Net },
+    AllowedSource { at: L4Address<F>, source: F::Net },
 }
 
 /// The kinds of rows, in the order in which they are added: a row is added after the rows that it points to.

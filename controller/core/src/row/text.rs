@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::family::Family;
 
-use super::{Class, Frontend, Pick, Row, Socket};
+use super::{Class, Frontend, L4Address, Pick, Row};
 
-impl<F: Family> fmt::Display for Socket<F> {
+impl<F: Family> fmt::Display for L4Address<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/{}", self.addr, self.port, self.protocol)
     }

@@ -14,7 +14,7 @@ use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::node::NodeRows;
 use crate::plan::{FrontendPlan, PortPlan};
 use crate::plane::Delta;
-use crate::row::{Class, Endpoint, Frontend, Label, Pick, Row, Socket};
+use crate::row::{Class, Endpoint, Frontend, L4Address, Label, Pick, Row};
 
 use super::Table;
 use super::ids::Ids;
@@ -45,8 +45,8 @@ impl<F: Family> Default for Found<F> {
 struct Sorted<F: Family> {
     lists: HashMap<ServiceId, Found<F>>,
     frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>>,
-    restricted: HashSet<Socket<F>>,
-    sources: HashMap<Socket<F>, Vec<F::Net>>,
+    restricted: HashSet<L4Address<F>>,
+    sources: HashMap<L4Address<F>, Vec<F::Net>>,
     hairpin: HashSet<F::Addr>,
     node: NodeRows<F>,
 }
@@ -56,7 +56,7 @@ impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
         let mut lists: HashMap<ServiceId, Found<F>> = HashMap::new();
         let mut frontends: HashMap<ServiceId, Vec<(FrontendPlan<F>, Label)>> = HashMap::new();
         let mut restricted = HashSet::new();
-        let mut sources: HashMap<Socket<F>, Vec<F::Net>> = HashMap::new();
+        let mut sources: HashMap<L4Address<F>, Vec<F::Net>> = HashMap::new();
         let mut hairpin = HashSet::new();
         let mut node = NodeRows::default();
         for row in rows {

@@ -11,10 +11,10 @@ use hyper::body::{Body, Bytes, Frame};
 use super::backoff::Jitter;
 use super::kinds::OfKind;
 use super::lines::Lines;
-use super::machine::{Circumstances, Input, Machine, Next};
+use super::machine::{Input, Machine, Moment, Next};
 use super::query::Timing;
 use super::watched::Watched as _;
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::source::decode::Decoder;
 
 /// A body that arrives in these pieces.
@@ -31,13 +31,13 @@ impl Body for Pieces {
 
 /// Lists nothing, then reads a watch's body that arrives in these pieces, until the machine has read enough. Gives the
 /// events.
-pub async fn watch(decoder: Decoder, kind: Kind, pieces: Vec<Vec<u8>>) -> Vec<String> {
+pub async fn watch(decoder: Decoder, kind: ObjectKind, pieces: Vec<Vec<u8>>) -> Vec<String> {
     let watched = OfKind::new(kind, "node-a", &Arc::new(decoder));
     let resource = watched.resource();
     let (list, version) = (resource.list_kind(), resource.api_version());
     let empty =
         format!(r#"{{"kind":"{list}","apiVersion":"{version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#);
-    let at = Circumstances {
+    let at = Moment {
         now: Instant::now(),
         admitted: true,
     };

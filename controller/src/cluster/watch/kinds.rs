@@ -6,20 +6,20 @@ use serde_json::value::RawValue;
 
 use super::instead::{a, kind_of};
 use super::objects::version_of;
-use super::watched::{Change, Reading, Resource, Strange, Told, Watched};
-use crate::event::{Event, Kind};
+use super::watched::{Change, ListState, ReadObject, Resource, Watched, WrongKind};
+use crate::event::{Event, ObjectKind};
 use crate::source::decode::{DecodeError, Decoded, Decoder, Stranger};
 
 /// Objects of one kind, as the engine needs them on this node.
 #[derive(Clone, Debug)]
 pub(super) struct OfKind {
-    kind: Kind,
+    kind: ObjectKind,
     node_name: Arc<str>,
     decoder: Arc<Decoder>,
 }
 
 impl OfKind {
-    pub(super) fn new(kind: Kind, node_name: &str, decoder: &Arc<Decoder>) -> Self {
+    pub(super) fn new(kind: ObjectKind, node_name: &str, decoder: &Arc<Decoder>) -> Self {
         Self {
             kind,
             node_name: node_name.into(),
@@ -29,7 +29,7 @@ impl OfKind {
 
     /// As a node of this name watches it, with a decoder of its own.
     #[cfg(test)]
-    pub(super) fn sample(kind: Kind, node_name: &str) -> Self {
+    pub(super) fn sample(kind: ObjectKind, node_name: &str) -> Self {
         Self::new(kind, node_name, &Arc::new(Decoder::new(node_name)))
     }
 
@@ -45,18 +45,18 @@ impl Watched for OfKind {
     fn resource(&self) -> Resource {
         // Slices carry the labels of their Service, so another proxy's are told by the same label.
         let (path, labels, fields) = match self.kind {
-            Kind::Service => (
+            ObjectKind::Service => (
                 "/api/v1/services",
                 "!service.kubernetes.io/service-proxy-name",
                 "spec.clusterIP!=None".to_owned(),
             ),
-            Kind::EndpointSlice => (
+            ObjectKind::EndpointSlice => (
                 "/apis/discovery.k8s.io/v1/endpointslices",
                 "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name",
                 String::new(),
             ),
-            Kind::Node => ("/api/v1/nodes", "", format!("metadata.name={}", self.node_name)),
-            Kind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", "", String::new()),
+            ObjectKind::Node => ("/api/v1/nodes", "", format!("metadata.name={}", self.node_name)),
+            ObjectKind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", "", String::new()),
         };
         Resource {
             kind: self.kind.name(),
@@ -64,20 +64,20 @@ impl Watched for OfKind {
             labels,
             fields,
             // Servers before 1.25 refuse that of Services; decoding ignores what it would have kept away.
-            fields_may_fail: self.kind == Kind::Service,
+            fields_may_fail: self.kind == ObjectKind::Service,
             // Servers before 1.31 lack it. Without it, unassigned ClusterIPs are not discarded: no more.
-            optional: self.kind == Kind::ServiceCidr,
+            optional: self.kind == ObjectKind::ServiceCidr,
         }
     }
 
-    fn read(&self, change: Change, object: &RawValue) -> Result<Reading<Event>, Strange> {
+    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<Event>, WrongKind> {
         let outcome = match self.decoder.decode_json(self.kind, object.get()) {
             Ok(outcome) => outcome,
             Err(error) => {
                 match &error.stranger {
-                    Some(Stranger::OtherKind) => return Err(Strange(a(&kind_of(object.get())))),
+                    Some(Stranger::OtherKind) => return Err(WrongKind(a(&kind_of(object.get())))),
                     Some(Stranger::Nameless) => {
-                        return Err(Strange(format!("{} without a readable name", a(self.kind.name()))));
+                        return Err(WrongKind(format!("{} without a readable name", a(self.kind.name()))));
                     }
                     None => {}
                 }
@@ -85,7 +85,7 @@ impl Watched for OfKind {
                     (Change::Deleted, Some(key)) => Some(Event::Deleted(self.kind, key.clone(), Vec::new())),
                     _ => Self::unreadable(error),
                 };
-                return Ok(Reading {
+                return Ok(ReadObject {
                     event,
                     version: version_of(object),
                 });
@@ -98,14 +98,14 @@ impl Watched for OfKind {
             Change::Listed if matches!(outcome.decoded, Decoded::Ignore(..)) && outcome.notices.is_empty() => None,
             Change::Listed | Change::Applied => Some(outcome.into_event()),
         };
-        Ok(Reading { event, version })
+        Ok(ReadObject { event, version })
     }
 
-    fn tell(&self, told: Told) -> Event {
+    fn tell(&self, told: ListState) -> Event {
         match told {
-            Told::Listing => Event::Listing(self.kind),
-            Told::Listed => Event::Listed(self.kind),
-            Told::Reach(reach) => Event::Reach(self.kind, reach),
+            ListState::Listing => Event::Listing(self.kind),
+            ListState::Listed => Event::Listed(self.kind),
+            ListState::Reach(reach) => Event::Reach(self.kind, reach),
         }
     }
 }

@@ -15,9 +15,9 @@ use kube::client::Body;
 use super::backoff::{Jitter, next_wait};
 use super::failure::Failure;
 use super::instead::instead;
-use super::objects::{self, Heard};
+use super::objects::{self, WatchLine};
 use super::query::{Query, RequestError, Timing};
-use super::watched::{Reading, Told, Watched};
+use super::watched::{ListState, ReadObject, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
 use state::{List, Pieces, State, Watch};
@@ -61,7 +61,7 @@ pub(super) enum Next {
 
 /// What is the same for all kinds at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Circumstances {
+pub(super) struct Moment {
     pub(super) now: Instant,
     /// Whether the server let any kind be listed: before that, its refusals may be those of a server or of rights that
     /// are still being set up.
@@ -128,7 +128,7 @@ impl<W: Watched> Machine<W> {
     }
 
     /// Takes in what happened. Appends events, and gives what to do next.
-    pub(super) fn step(&mut self, input: Input<'_>, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
+    pub(super) fn step(&mut self, input: Input<'_>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
             (State::Listing(list), Input::Page(body)) => self.page(list, body, at, events),
             (State::Watching(watch), Input::Opened(Ok(()))) => {
@@ -163,7 +163,7 @@ impl<W: Watched> Machine<W> {
     }
 
     /// Watches from the last version seen, or lists if it is time to.
-    fn go_on(&mut self, at: Circumstances) -> Next {
+    fn go_on(&mut self, at: Moment) -> Next {
         match self.relist {
             Some(relist) if at.now < relist => self.watch(at),
             _ => self.list(Pieces::Pages, at),
@@ -171,7 +171,7 @@ impl<W: Watched> Machine<W> {
     }
 
     /// Waits, then goes on.
-    fn rest(&mut self, wait: Duration, at: Circumstances) -> Next {
+    fn rest(&mut self, wait: Duration, at: Moment) -> Next {
         self.state = State::Resting;
         Next::Wait(at.now + wait)
     }
@@ -181,7 +181,7 @@ impl<W: Watched> Machine<W> {
         next_wait(&mut self.backoff, &mut self.jitter, asked)
     }
 
-    fn list(&mut self, pieces: Pieces, at: Circumstances) -> Next {
+    fn list(&mut self, pieces: Pieces, at: Moment) -> Next {
         self.relist = None;
         self.ask_for_page(List::new(&self.query.resource, pieces, at.admitted))
     }
@@ -192,13 +192,7 @@ impl<W: Watched> Machine<W> {
         Next::List(request)
     }
 
-    fn page(
-        &mut self,
-        mut list: List,
-        body: Result<&[u8], Failure>,
-        at: Circumstances,
-        events: &mut Vec<W::Event>,
-    ) -> Next {
+    fn page(&mut self, mut list: List, body: Result<&[u8], Failure>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         let further = list.pages.after().is_some();
         let items = match body.and_then(|text| list.pages.take(text)) {
             Ok(items) => items,
@@ -210,7 +204,7 @@ impl<W: Watched> Machine<W> {
             Err(failure) => return self.list_failed(&list, &failure, at, events),
         };
         if !std::mem::replace(&mut list.begun, true) {
-            events.push(self.watched.tell(Told::Listing));
+            events.push(self.watched.tell(ListState::Listing));
         }
         for item in items {
             match objects::item(&self.watched, item) {
@@ -222,14 +216,14 @@ impl<W: Watched> Machine<W> {
             return self.ask_for_page(list);
         }
         self.version = list.pages.into_version();
-        events.push(self.watched.tell(Told::Listed));
+        events.push(self.watched.tell(ListState::Listed));
         self.listed = true;
         self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.3));
         self.watch(at)
     }
 
     /// Decides what a failed list means, and says so. If the pages are of no use, all is asked for at once, this one time.
-    fn list_failed(&mut self, list: &List, failure: &Failure, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
+    fn list_failed(&mut self, list: &List, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
         if matches!(failure, Failure::Pages(_)) && list.pieces == Pieces::Pages {
             let reason = failure.reason("list", self.query.resource.name());
             tracing::info!(kind = self.query.resource.kind, "{reason}: asking for all at once");
@@ -251,8 +245,8 @@ impl<W: Watched> Machine<W> {
     }
 
     /// Takes the kind as one without objects, and asks again later.
-    fn absent(&mut self, forbidden: Option<&Failure>, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
-        events.extend([Told::Listing, Told::Listed].map(|told| self.watched.tell(told)));
+    fn absent(&mut self, forbidden: Option<&Failure>, at: Moment, events: &mut Vec<W::Event>) -> Next {
+        events.extend([ListState::Listing, ListState::Listed].map(|told| self.watched.tell(told)));
         match forbidden {
             Some(failure) => self.lost(failure, "list", events),
             None => self.say(Reach::Watching, events),
@@ -261,7 +255,7 @@ impl<W: Watched> Machine<W> {
         self.rest(wait, at)
     }
 
-    fn watch(&mut self, at: Circumstances) -> Next {
+    fn watch(&mut self, at: Moment) -> Next {
         let lasting = self.jitter.spread(self.timing.watch, 0.2);
         let request = self.query.watch(&self.version, lasting);
         self.state = State::Watching(Watch::new(at.now, lasting));
@@ -274,7 +268,7 @@ impl<W: Watched> Machine<W> {
         Next::Read(until)
     }
 
-    fn line(&mut self, mut watch: Watch, line: &[u8], at: Circumstances, events: &mut Vec<W::Event>) -> Next {
+    fn line(&mut self, mut watch: Watch, line: &[u8], at: Moment, events: &mut Vec<W::Event>) -> Next {
         if line.trim_ascii().is_empty() {
             return self.read(watch);
         }
@@ -287,22 +281,22 @@ impl<W: Watched> Machine<W> {
             self.say(Reach::Watching, events);
         }
         match heard {
-            Heard::Change(Reading { event, version }) => {
+            WatchLine::Change(ReadObject { event, version }) => {
                 if let Some(version) = version {
                     self.version = version;
                 }
                 events.extend(event);
             }
-            Heard::Bookmark(version) if is_older(&version, &self.version) => {
+            WatchLine::Bookmark(version) if is_older(&version, &self.version) => {
                 return self.ended(&watch, Ended::Backwards, at, events);
             }
-            Heard::Bookmark(version) => self.version = version,
+            WatchLine::Bookmark(version) => self.version = version,
         }
         self.read(watch)
     }
 
     /// Decides what the end of a watch means, and says so: the next watch, or a list.
-    fn ended(&mut self, watch: &Watch, ended: Ended, at: Circumstances, events: &mut Vec<W::Event>) -> Next {
+    fn ended(&mut self, watch: &Watch, ended: Ended, at: Moment, events: &mut Vec<W::Event>) -> Next {
         let stood = at.now.saturating_duration_since(watch.began);
         match ended {
             Ended::Quietly { heard } => {
@@ -368,7 +362,7 @@ impl<W: Watched> Machine<W> {
     fn say(&mut self, reach: Reach, events: &mut Vec<W::Event>) {
         if self.reach.as_ref() != Some(&reach) {
             self.reach = Some(reach.clone());
-            events.push(self.watched.tell(Told::Reach(reach)));
+            events.push(self.watched.tell(ListState::Reach(reach)));
         }
     }
 }

@@ -28,13 +28,13 @@ use kube::Client;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::event::{Event, Kind};
+use crate::event::{Event, ObjectKind};
 use crate::source::decode::Decoder;
 use backoff::Jitter;
 use kinds::OfKind;
 use machine::Machine;
 pub use query::Timing;
-pub use watched::{Change, Reading, Resource, Strange, Told, Watched};
+pub use watched::{Change, ListState, ReadObject, Resource, Watched, WrongKind};
 
 /// Watches something until nobody receives its events any more. `admitted` is shared by all that is watched with one client.
 pub async fn watch<W: Watched>(
@@ -58,7 +58,7 @@ pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, ti
     let decoder = Arc::new(Decoder::new(node_name));
     let admitted = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         let watched = OfKind::new(kind, node_name, &decoder);
         let (client, events) = (client.clone(), events.clone());
         tasks.spawn(watch(client, watched, timing, events, Arc::clone(&admitted)));

@@ -4,27 +4,27 @@ use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::instead::{a, error_event, instead};
-use super::watched::{Change, Reading, Strange, Watched};
+use super::watched::{Change, ReadObject, Watched, WrongKind};
 use super::wire::{Line, Versioned};
 use crate::source::decode::printable;
 
 /// What a line of a watch tells.
-pub(super) enum Heard<E> {
+pub(super) enum WatchLine<E> {
     /// An object changed; the next watch begins after its version.
-    Change(Reading<E>),
+    Change(ReadObject<E>),
     /// Nothing changed up to this version.
     Bookmark(String),
 }
 
 /// Reads one line of a watch.
-pub(super) fn line<W: Watched>(watched: &W, text: &[u8]) -> Result<Heard<W::Event>, Failure> {
+pub(super) fn line<W: Watched>(watched: &W, text: &[u8]) -> Result<WatchLine<W::Event>, Failure> {
     let line: Line<'_> = serde_json::from_slice(text).map_err(|_| instead(text, "watch event", None))?;
     let change = match line.what {
         "ADDED" | "MODIFIED" => Change::Applied,
         "DELETED" => Change::Deleted,
         "BOOKMARK" => {
             return match version_of(line.object) {
-                Some(version) => Ok(Heard::Bookmark(version)),
+                Some(version) => Ok(WatchLine::Bookmark(version)),
                 None => Err(Failure::Garbage(
                     "a bookmark without metadata.resourceVersion".to_owned(),
                 )),
@@ -38,7 +38,7 @@ pub(super) fn line<W: Watched>(watched: &W, text: &[u8]) -> Result<Heard<W::Even
     };
     let reading = watched.read(change, line.object);
     let reading = reading.map_err(|strange| broken(&format!("watch event {}", line.what), &strange))?;
-    Ok(Heard::Change(reading))
+    Ok(WatchLine::Change(reading))
 }
 
 /// Reads one object of a list.
@@ -49,7 +49,7 @@ pub(super) fn item<W: Watched>(watched: &W, object: &RawValue) -> Result<Option<
 }
 
 /// An object that is of another kind, or has no name, could be any: what holds it is not to be believed.
-fn broken(holder: &str, strange: &Strange) -> Failure {
+fn broken(holder: &str, strange: &WrongKind) -> Failure {
     Failure::Garbage(format!("{} with {}", a(holder), strange.0))
 }
 

@@ -85,9 +85,9 @@ mod tests {
     use super::*;
     use crate::cluster::watch::kinds::OfKind;
     use crate::cluster::watch::watched::Watched as _;
-    use crate::event::Kind;
+    use crate::event::ObjectKind;
 
-    fn resource(kind: Kind) -> Resource {
+    fn resource(kind: ObjectKind) -> Resource {
         OfKind::sample(kind, "a").resource()
     }
 
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_list_without_end_ends() {
-        let mut pages = Pages::new(&resource(Kind::Node));
+        let mut pages = Pages::new(&resource(ObjectKind::Node));
         let refused = (0..MOST_PAGES).find_map(|number| pages.take(page("5", &number.to_string()).as_bytes()).err());
         let problem = "10000 pages and no end of the list".to_owned();
         assert_eq!(refused, Some(Failure::Pages(problem)));
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_list_of_its_own() {
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             let own = resource(kind);
-            for other in Kind::ALL {
+            for other in ObjectKind::ALL {
                 let other = resource(other);
                 let text = format!(
                     r#"{{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"5"}},"items":null}}"#,

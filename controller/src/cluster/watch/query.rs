@@ -105,9 +105,9 @@ mod tests {
     use super::*;
     use crate::cluster::watch::kinds::OfKind;
     use crate::cluster::watch::watched::Watched as _;
-    use crate::event::Kind;
+    use crate::event::ObjectKind;
 
-    fn query(kind: Kind, node_name: &str) -> Query {
+    fn query(kind: ObjectKind, node_name: &str) -> Query {
         Query::new(OfKind::sample(kind, node_name).resource())
     }
 
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn services_of_other_proxies_and_headless_ones_are_not_asked_for() {
         assert_eq!(
-            target(query(Kind::Service, "a").list(true, None)),
+            target(query(ObjectKind::Service, "a").list(true, None)),
             "/api/v1/services?fieldSelector=spec.clusterIP%21%3DNone\
              &labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&limit=500"
         );
         assert_eq!(
-            target(query(Kind::EndpointSlice, "a").watch("7", Duration::from_mins(1))),
+            target(query(ObjectKind::EndpointSlice, "a").watch("7", Duration::from_mins(1))),
             "/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=60\
              &labelSelector=%21service.kubernetes.io%2Fheadless%2C%21service.kubernetes.io%2Fservice-proxy-name\
              &allowWatchBookmarks=true&resourceVersion=7"
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn only_this_node_is_asked_for() {
         assert_eq!(
-            target(query(Kind::Node, "node-a").list(true, Some("a/b="))),
+            target(query(ObjectKind::Node, "node-a").list(true, Some("a/b="))),
             "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-a&limit=500&continue=a%2Fb%3D"
         );
     }

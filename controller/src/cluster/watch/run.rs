@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::failure::Failure;
 use super::instead::words;
 use super::lines::{Lines, beginning, whole};
-use super::machine::{Circumstances, Input, Machine, Next};
+use super::machine::{Input, Machine, Moment, Next};
 use super::query::RequestError;
 use super::watched::Watched;
 use crate::source::decode::printable;
@@ -43,7 +43,7 @@ async fn drive<W: Watched>(
     let (mut out, mut page, mut lines) = (Vec::new(), Vec::new(), None);
     let mut input = Input::Time;
     loop {
-        let at = Circumstances {
+        let at = Moment {
             now: Instant::now().into_std(),
             admitted: admitted.load(Ordering::Acquire),
         };

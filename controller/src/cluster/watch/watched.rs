@@ -56,7 +56,7 @@ pub enum Change {
 
 /// What an object tells.
 #[derive(Debug)]
-pub struct Reading<E> {
+pub struct ReadObject<E> {
     /// None if nothing can be known of it, or if it is nobody's business.
     pub event: Option<E>,
     /// Its version.
@@ -65,7 +65,7 @@ pub struct Reading<E> {
 
 /// What is told beside objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ListState {
     /// A list begins: objects that it does not name are gone when it ends.
     Listing,
     /// The list is complete.
@@ -76,7 +76,7 @@ pub enum Told {
 
 /// Not an object of the kind that was asked for: what holds it is not to be believed. In words, with an article.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Strange(pub String);
+pub struct WrongKind(pub String);
 
 /// Something that is watched.
 pub trait Watched: Debug + Send + Sync + 'static {
@@ -87,8 +87,8 @@ pub trait Watched: Debug + Send + Sync + 'static {
     fn resource(&self) -> Resource;
 
     /// What an object tells.
-    fn read(&self, change: Change, object: &RawValue) -> Result<Reading<Self::Event>, Strange>;
+    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<Self::Event>, WrongKind>;
 
     /// What else is told, as an event.
-    fn tell(&self, told: Told) -> Self::Event;
+    fn tell(&self, told: ListState) -> Self::Event;
 }

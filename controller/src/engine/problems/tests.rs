@@ -1,5 +1,5 @@
 use tandem_core::family::{V4, V6};
-use tandem_core::node::Heard;
+use tandem_core::node::LastListed;
 
 use super::*;
 
@@ -50,12 +50,12 @@ impl Case {
     }
 
     fn problems(&self) -> Vec<NodeProblem> {
-        let mut heard = Heard::default();
-        self.said.iter().for_each(|node| heard.hear(node));
+        let mut last_listed = LastListed::default();
+        self.said.iter().for_each(|node| last_listed.take(node));
         let interfaces: Vec<IpAddr> = self.said.iter().flat_map(|node| node.addresses.clone()).collect();
         let said = self.said.last();
-        let v4 = heard.node::<V4>(said, &NodeRows::default(), &interfaces);
-        let v6 = heard.node::<V6>(said, &NodeRows::default(), &interfaces);
+        let v4 = last_listed.node::<V4>(said, &NodeRows::default(), &interfaces);
+        let v6 = last_listed.node::<V6>(said, &NodeRows::default(), &interfaces);
         let choice = &self.settings.node_port_addresses;
         let rows4 = NodeRows::<V4>::new(&self.cidrs, &v4.pod_cidrs, choice, &v4, &interfaces);
         let rows6 = NodeRows::<V6>::new(&self.cidrs, &v6.pod_cidrs, choice, &v6, &interfaces);
@@ -207,12 +207,12 @@ fn chains_that_drop_what_is_forwarded_are_named_with_what_helps() {
         chain("ip", "filter", "FORWARD"),
         chain("ip6", "filter", "FORWARD"),
     ];
-    case.around.take(Around::ForwardDrops(chains));
+    case.around.take(NodeFact::ForwardDrops(chains));
     insta::assert_snapshot!(case.text(), @r#"
     chain inet fw guard: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `nft insert rule inet fw guard ct status dnat accept`; or all that is forwarded: `nft chain inet fw guard '{ policy accept; }'`
     chain ip filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `iptables -P FORWARD ACCEPT`
     chain ip6 filter FORWARD: policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule there accepts them (kube-proxy's iptables mode had such a rule, Tandem has none). Accept what was translated: `ip6tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT`; or all that is forwarded: `ip6tables -P FORWARD ACCEPT`
     "#);
-    case.around.take(Around::ForwardDrops(Vec::new()));
+    case.around.take(NodeFact::ForwardDrops(Vec::new()));
     assert_eq!(case.problems(), []);
 }

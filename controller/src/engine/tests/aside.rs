@@ -9,9 +9,9 @@ fn with(name: &str, n: u8, endpoints: u8) -> [Event; 2] {
 
 fn gone(name: &str) -> [Event; 2] {
     [
-        Event::Deleted(Kind::Service, ObjectKey::new("shop", name), Vec::new()),
+        Event::Deleted(ObjectKind::Service, ObjectKey::new("shop", name), Vec::new()),
         Event::Deleted(
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             ObjectKey::new("shop", format!("{name}-1")),
             Vec::new(),
         ),

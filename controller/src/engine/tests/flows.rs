@@ -1,6 +1,6 @@
 //! What the engine makes its reconcilers check, and when.
 
-use tandem_core::flows::{Destination, Look};
+use tandem_core::flows::{Destination, FlowCheck};
 use tandem_core::row::Endpoint;
 
 use super::*;
@@ -24,7 +24,7 @@ fn udp(event: Event) -> Event {
 }
 
 fn gone(service: &str) -> Event {
-    Event::Deleted(Kind::Service, ObjectKey::new("shop", service), Vec::new())
+    Event::Deleted(ObjectKind::Service, ObjectKey::new("shop", service), Vec::new())
 }
 
 fn probed(node: &Host, objects: impl IntoIterator<Item = Event>) -> (Engine, Probe<V4>) {
@@ -55,11 +55,11 @@ fn endpoint(n: u8) -> Endpoint<V4> {
     }
 }
 
-fn changed(destinations: &[Destination<V4>]) -> Look<V4> {
-    Look {
+fn changed(destinations: &[Destination<V4>]) -> FlowCheck<V4> {
+    FlowCheck {
         everything: false,
         changed: destinations.iter().copied().collect(),
-        ..Look::default()
+        ..FlowCheck::default()
     }
 }
 
@@ -75,11 +75,11 @@ fn everything_is_looked_at_once_at_the_start_and_then_what_changes_make_wrong() 
             slice("web", &[3]),
         ],
     );
-    let everything = Look {
+    let everything = FlowCheck {
         everything: true,
         // web's
         arrivals: true,
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert_eq!(probe.asked(), Some(everything));
     bring(&mut engine, udp(slice("dns", &[1, 2, 3])));
@@ -96,9 +96,9 @@ fn everything_is_looked_at_once_at_the_start_and_then_what_changes_make_wrong() 
 fn without_udp_only_frontends_that_come_are_asked_about() {
     let node = Host::default();
     let (mut engine, probe) = probed(&node, [service("web", 1), slice("web", &[1])]);
-    let arrivals = Look {
+    let arrivals = FlowCheck {
         arrivals: true,
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert_eq!(
         probe.asked(),
@@ -139,10 +139,10 @@ fn a_restart_looks_at_what_went_meanwhile_too() {
         service.ports[0].node_port = None;
     }
     let (_, probe) = probed(&node, [kept, udp(slice("dns", &[1]))]);
-    let look = Look {
+    let look = FlowCheck {
         everything: true,
         changed: [address(2), node_port()].into(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert_eq!(probe.asked(), Some(look));
 }

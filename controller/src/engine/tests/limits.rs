@@ -58,7 +58,7 @@ fn rows_of_a_service_that_is_too_large_survive_a_restart_and_go_with_it() {
     assert_eq!((labels(&node), node.services().0.len()), (3, 3));
     engine.step(
         [Event::Deleted(
-            Kind::Service,
+            ObjectKind::Service,
             ObjectKey::new("shop", "large"),
             Vec::new(),
         )],
@@ -102,7 +102,7 @@ fn a_service_without_an_id_gets_one_as_soon_as_another_service_goes() {
     assert!(aside[0].reason.contains("no session affinity"), "{}", aside[0].reason);
     engine.step(
         [Event::Deleted(
-            Kind::Service,
+            ObjectKind::Service,
             ObjectKey::new("shop", "s00007"),
             Vec::new(),
         )],

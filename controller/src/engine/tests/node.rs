@@ -5,7 +5,7 @@ use tandem_core::plan::PortKey;
 use tandem_core::plane::{DetectLocal, ForwardDrop};
 
 use super::*;
-use crate::event::Around;
+use crate::event::NodeFact;
 
 const OWN: [u8; 4] = [192, 0, 2, 11];
 
@@ -33,11 +33,11 @@ fn interfaces() -> Event {
 fn listed(node: Option<Node>, objects: impl IntoIterator<Item = Event>) -> Vec<Event> {
     let mut events: Vec<Event> = [interfaces()]
         .into_iter()
-        .chain(Kind::ALL.map(Event::Listing))
+        .chain(ObjectKind::ALL.map(Event::Listing))
         .collect();
     events.extend(node.map(applied));
     events.extend(objects);
-    events.extend(Kind::ALL.map(Event::Listed));
+    events.extend(ObjectKind::ALL.map(Event::Listed));
     events
 }
 
@@ -195,13 +195,19 @@ fn a_first_start_without_a_node_object_opens_the_tables_with_the_rules_that_fit_
 #[test]
 fn a_node_object_that_goes_leaves_its_rows_and_is_missed_until_it_is_back() {
     let gone: [fn() -> Vec<Event>; 2] = [
-        || vec![Event::Deleted(Kind::Node, ObjectKey::new("", "node1"), Vec::new())],
-        || vec![Event::Listing(Kind::Node), Event::Listed(Kind::Node)],
+        || {
+            vec![Event::Deleted(
+                ObjectKind::Node,
+                ObjectKey::new("", "node1"),
+                Vec::new(),
+            )]
+        },
+        || vec![Event::Listing(ObjectKind::Node), Event::Listed(ObjectKind::Node)],
     ];
     for events in gone {
         let host = Host::default();
         let mut engine = run(&host, listed(Some(whole()), []));
-        let other = Event::Deleted(Kind::Node, ObjectKey::new("", "node2"), Vec::new());
+        let other = Event::Deleted(ObjectKind::Node, ObjectKey::new("", "node2"), Vec::new());
         step(&mut engine, other);
         assert_eq!(problems(&engine), [], "another node");
         engine.step(events(), at(Instant::now()));
@@ -224,7 +230,7 @@ fn what_is_found_around_changes_no_row_and_no_service() {
             table: "filter".into(),
             chain: (*chain).into(),
         };
-        Event::Around(Around::ForwardDrops(list.iter().map(one).collect()))
+        Event::NodeFact(NodeFact::ForwardDrops(list.iter().map(one).collect()))
     };
     step(&mut engine, drops(&["FORWARD", "DOCKER"]));
     assert_eq!(problems(&engine).len(), 2);
@@ -292,7 +298,7 @@ fn readers_find_who_has_what_several_services_want() {
     assert_eq!(waiting(&engine), both);
     step(
         &mut engine,
-        Event::Deleted(Kind::Service, ObjectKey::new("shop", "old"), Vec::new()),
+        Event::Deleted(ObjectKind::Service, ObjectKey::new("shop", "old"), Vec::new()),
     );
     assert_eq!(waiting(&engine), [""; 0]);
 }

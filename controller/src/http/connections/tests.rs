@@ -35,7 +35,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// What somebody does who holds a connection open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Stranger {
     /// Nothing.
     Silent,
     /// Half of the first line, and no more.
@@ -52,14 +52,14 @@ enum Kind {
     HalfALineMore,
 }
 
-const KINDS: [Kind; 7] = [
-    Kind::Silent,
-    Kind::HalfALine,
-    Kind::Trickle,
-    Kind::NeverReads,
-    Kind::AsksAndNeverReads,
-    Kind::KeptAlive,
-    Kind::HalfALineMore,
+const KINDS: [Stranger; 7] = [
+    Stranger::Silent,
+    Stranger::HalfALine,
+    Stranger::Trickle,
+    Stranger::NeverReads,
+    Stranger::AsksAndNeverReads,
+    Stranger::KeptAlive,
+    Stranger::HalfALineMore,
 ];
 
 struct Server {
@@ -95,18 +95,18 @@ impl Server {
     }
 
     /// A connection of this kind, as far as it goes without waiting for time to pass.
-    async fn visitor(&self, kind: Kind) -> TcpStream {
+    async fn visitor(&self, kind: Stranger) -> TcpStream {
         let mut stream = self.connect().await;
         // One that has been sent away already cannot be written to.
         let _ = match kind {
-            Kind::Silent => Ok(()),
-            Kind::HalfALine => stream.write_all(b"GET /hea").await,
-            Kind::Trickle => stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").await,
-            Kind::NeverReads => stream.write_all(REQUEST).await,
-            Kind::AsksAndNeverReads => stream.write_all(&REQUEST.repeat(20)).await,
-            Kind::KeptAlive | Kind::HalfALineMore => {
+            Stranger::Silent => Ok(()),
+            Stranger::HalfALine => stream.write_all(b"GET /hea").await,
+            Stranger::Trickle => stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").await,
+            Stranger::NeverReads => stream.write_all(REQUEST).await,
+            Stranger::AsksAndNeverReads => stream.write_all(&REQUEST.repeat(20)).await,
+            Stranger::KeptAlive | Stranger::HalfALineMore => {
                 let asked = self.ask(&mut stream).await;
-                if kind == Kind::HalfALineMore && asked.is_ok() {
+                if kind == Stranger::HalfALineMore && asked.is_ok() {
                     stream.write_all(b"GET /hea").await
                 } else {
                     asked
@@ -181,7 +181,7 @@ async fn a_probe_that_stays_connected_and_asks_now_and_then_outlives_the_silent_
     server.ask(&mut probe).await.unwrap();
     let mut held = Vec::new();
     for number in 0..MANY {
-        held.push(server.visitor(Kind::Silent).await);
+        held.push(server.visitor(Stranger::Silent).await);
         if number % 100 == 0 {
             server.ask(&mut probe).await.unwrap();
         }
@@ -198,10 +198,10 @@ async fn one_flooded_listener_costs_the_others_nothing_where_all_together_are_to
         Server::start(&connections, 1).await,
         Server::start(&connections, 1).await,
     );
-    let mut quiet = other.visitor(Kind::KeptAlive).await;
+    let mut quiet = other.visitor(Stranger::KeptAlive).await;
     let mut held = Vec::new();
     for _ in 0..MANY {
-        held.push(flooded.visitor(Kind::Silent).await);
+        held.push(flooded.visitor(Stranger::Silent).await);
     }
     // More than there is room for beside the flood.
     let mut probes = Vec::new();
@@ -222,17 +222,23 @@ async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_no
     for kind in KINDS {
         let mut patience = ENDLESS;
         match kind {
-            Kind::Silent | Kind::HalfALine | Kind::Trickle | Kind::HalfALineMore => patience.head = short,
-            Kind::NeverReads | Kind::KeptAlive => patience.idle = short,
-            Kind::AsksAndNeverReads => patience.unread = short,
+            Stranger::Silent | Stranger::HalfALine | Stranger::Trickle | Stranger::HalfALineMore => {
+                patience.head = short;
+            }
+            Stranger::NeverReads | Stranger::KeptAlive => patience.idle = short,
+            Stranger::AsksAndNeverReads => patience.unread = short,
         }
         let connections = limited(EACH, 2048, patience);
-        let size = if kind == Kind::AsksAndNeverReads { 1 << 20 } else { 1 };
+        let size = if kind == Stranger::AsksAndNeverReads {
+            1 << 20
+        } else {
+            1
+        };
         let server = Server::start(&connections, size).await;
         let mut stream = server.visitor(kind).await;
         let trickling = async {
             loop {
-                if kind == Kind::Trickle {
+                if kind == Stranger::Trickle {
                     let _ = stream.write_all(b"x").await;
                 }
                 // The second number given out: the first is the listener's. Before that the server has not seen it yet.

@@ -22,7 +22,7 @@ use serde::de::{Deserializer, Error as _};
 use tandem_core::object::{ObjectKey, is_name};
 use tandem_core::uid::Uid;
 
-use crate::event::{Event, Kind, Notice, Object};
+use crate::event::{Event, Notice, Object, ObjectKind};
 use intern::Interner;
 use notes::Notes;
 pub(crate) use notes::shorten;
@@ -54,7 +54,7 @@ pub enum Decoded {
     /// An object that Tandem programs.
     Apply(Object),
     /// An object that Tandem does not use.
-    Ignore(Kind, ObjectKey, Why),
+    Ignore(ObjectKind, ObjectKey, Why),
 }
 
 /// Why Tandem does not use an object.
@@ -95,7 +95,7 @@ impl fmt::Display for Why {
 #[error("{kind} {name}: {at}{what}", name = self.name(), at = self.at())]
 pub struct DecodeError {
     /// The object's kind.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// The object, if at least its name could be read.
     pub key: Option<ObjectKey>,
     /// Its `metadata.uid`, if it could be read.
@@ -163,7 +163,7 @@ impl Outcome {
 
 impl Decoded {
     /// The object's kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ObjectKind {
         match self {
             Self::Apply(object) => object.kind(),
             Self::Ignore(kind, ..) => *kind,
@@ -189,18 +189,18 @@ impl Decoder {
     }
 
     /// Decodes one object of a known kind.
-    pub fn decode<'de, D: Deserializer<'de>>(&self, kind: Kind, text: D) -> Result<Outcome, D::Error> {
+    pub fn decode<'de, D: Deserializer<'de>>(&self, kind: ObjectKind, text: D) -> Result<Outcome, D::Error> {
         match kind {
-            Kind::Service => self.convert(raw::Service::deserialize(text)?),
-            Kind::EndpointSlice => self.convert(raw::EndpointSlice::deserialize(text)?),
-            Kind::Node => self.convert(raw::Node::deserialize(text)?),
-            Kind::ServiceCidr => self.convert(raw::ServiceCidr::deserialize(text)?),
+            ObjectKind::Service => self.convert(raw::Service::deserialize(text)?),
+            ObjectKind::EndpointSlice => self.convert(raw::EndpointSlice::deserialize(text)?),
+            ObjectKind::Node => self.convert(raw::Node::deserialize(text)?),
+            ObjectKind::ServiceCidr => self.convert(raw::ServiceCidr::deserialize(text)?),
         }
         .map_err(D::Error::custom)
     }
 
     /// Decodes one object of a known kind from JSON.
-    pub fn decode_json(&self, kind: Kind, text: &str) -> Result<Outcome, DecodeError> {
+    pub fn decode_json(&self, kind: ObjectKind, text: &str) -> Result<Outcome, DecodeError> {
         let first_try = self.decode(kind, &mut serde_json::Deserializer::from_str(text));
         // To follow the path costs an allocation per field, so this is done only after an error.
         first_try.or_else(|_| {
@@ -230,7 +230,7 @@ impl Decoder {
     }
 
     /// Namespace and name, if they can be read from a badly typed object.
-    fn key(&self, kind: Kind, meta: &Meta<'_>) -> Result<ObjectKey, BadHead> {
+    fn key(&self, kind: ObjectKind, meta: &Meta<'_>) -> Result<ObjectKey, BadHead> {
         let name = meta
             .name
             .as_ref()
@@ -238,11 +238,11 @@ impl Decoder {
             .filter(|name| !name.is_empty())
             .ok_or(BadHead::Missing)?;
         let namespace = match kind {
-            Kind::Service | Kind::EndpointSlice => match &meta.namespace {
+            ObjectKind::Service | ObjectKind::EndpointSlice => match &meta.namespace {
                 Some(namespace) if !namespace.as_str().is_empty() => namespace.as_str(),
                 _ => "default",
             },
-            Kind::Node | Kind::ServiceCidr => "",
+            ObjectKind::Node | ObjectKind::ServiceCidr => "",
         };
         for (field, text) in [("name", name), ("namespace", namespace)] {
             if !is_name(text) {
@@ -250,7 +250,7 @@ impl Decoder {
             }
         }
         // A slice's name is used for this slice alone. A Service's name is also in each of its slices, so it is shared.
-        let name = if kind == Kind::Service {
+        let name = if kind == ObjectKind::Service {
             self.intern(name)
         } else {
             name.into()
@@ -290,7 +290,7 @@ impl Decoder {
 #[derive(Debug, thiserror::Error)]
 enum BadHead {
     #[error("kind is {0:?}, not {1}")]
-    Kind(String, Kind),
+    Kind(String, ObjectKind),
     #[error("metadata.name is missing")]
     Missing,
     #[error("metadata.{0}: {1:?} is not a name: letters, digits, - and . only, at most 253 of them")]
@@ -299,7 +299,7 @@ enum BadHead {
 
 /// An object as the API writes it.
 trait Raw<'a> {
-    const KIND: Kind;
+    const KIND: ObjectKind;
     /// The kind that the object names, if it names one.
     fn kind(&self) -> Option<&Text<'a>>;
     fn meta(&self) -> Option<&Meta<'a>>;

@@ -9,13 +9,13 @@ use tandem_core::object::{Node, ObjectKey};
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why};
-use crate::event::{Kind, Object, ServiceCidr};
+use crate::event::{Object, ObjectKind, ServiceCidr};
 
 /// The taint that the cluster autoscaler gives a node before it removes it.
 const DOWNSCALE_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 impl<'a> Raw<'a> for raw::Node<'a> {
-    const KIND: Kind = Kind::Node;
+    const KIND: ObjectKind = ObjectKind::Node;
 
     fn kind(&self) -> Option<&Text<'a>> {
         self.kind.as_ref()
@@ -27,7 +27,7 @@ impl<'a> Raw<'a> for raw::Node<'a> {
 
     fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
         if key.name != decoder.node_name {
-            return Decoded::Ignore(Kind::Node, key, Why::OtherNode);
+            return Decoded::Ignore(ObjectKind::Node, key, Why::OtherNode);
         }
         let addresses = self.status.and_then(|status| status.addresses).unwrap_or_default();
         let spec = self.spec.unwrap_or_default();
@@ -91,7 +91,7 @@ fn node_addresses(notes: &mut Notes, list: &[raw::NodeAddress<'_>]) -> Vec<std::
 }
 
 impl<'a> Raw<'a> for raw::ServiceCidr<'a> {
-    const KIND: Kind = Kind::ServiceCidr;
+    const KIND: ObjectKind = ObjectKind::ServiceCidr;
 
     fn kind(&self) -> Option<&Text<'a>> {
         self.kind.as_ref()

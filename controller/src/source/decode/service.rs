@@ -12,7 +12,7 @@ use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficP
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why, ports};
-use crate::event::{Kind, Object};
+use crate::event::{Object, ObjectKind};
 
 /// For how many seconds a client is remembered if a Service does not say it (the API's default).
 const DEFAULT_AFFINITY: u32 = 10_800;
@@ -22,7 +22,7 @@ const MOST_AFFINITY: u32 = 86_400;
 const MOST_ADDRESSES: usize = 4096;
 
 impl<'a> Raw<'a> for raw::Service<'a> {
-    const KIND: Kind = Kind::Service;
+    const KIND: ObjectKind = ObjectKind::Service;
 
     fn kind(&self) -> Option<&Text<'a>> {
         self.kind.as_ref()
@@ -37,7 +37,7 @@ impl<'a> Raw<'a> for raw::Service<'a> {
         let spec = self.spec.unwrap_or_default();
         let cluster_ips = match why_ignored(&meta, &spec) {
             Ok(cluster_ips) => cluster_ips,
-            Err(why) => return Decoded::Ignore(Kind::Service, key, why),
+            Err(why) => return Decoded::Ignore(ObjectKind::Service, key, why),
         };
         let ingress = self
             .status

@@ -10,10 +10,10 @@ use tandem_core::object::{Conditions, EndpointSlice, Hints, NodeHint, ObjectKey,
 use super::notes::{Notes, Tally};
 use super::raw::{self, Meta, Text};
 use super::{Decoded, Decoder, Raw, Why, ports};
-use crate::event::{Kind, Object};
+use crate::event::{Object, ObjectKind};
 
 impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
-    const KIND: Kind = Kind::EndpointSlice;
+    const KIND: ObjectKind = ObjectKind::EndpointSlice;
 
     fn kind(&self) -> Option<&Text<'a>> {
         self.kind.as_ref()
@@ -25,7 +25,7 @@ impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
 
     fn decode(self, decoder: &Decoder, key: ObjectKey, notes: &mut Notes) -> Decoded {
         let labels = self.metadata.and_then(|meta| meta.labels).unwrap_or_default();
-        let ignore = |key, why| Decoded::Ignore(Kind::EndpointSlice, key, why);
+        let ignore = |key, why| Decoded::Ignore(ObjectKind::EndpointSlice, key, why);
         if labels.proxy_name.is_some() {
             return ignore(key, Why::OtherProxy);
         }

@@ -11,7 +11,7 @@ fn decoder() -> Decoder {
 }
 
 /// Decodes JSON and returns it with its notices as text.
-fn check(kind: Kind, json: &str) -> (Decoded, Vec<String>) {
+fn check(kind: ObjectKind, json: &str) -> (Decoded, Vec<String>) {
     let outcome = decoder().decode_json(kind, json).unwrap();
     (
         outcome.decoded,
@@ -20,20 +20,20 @@ fn check(kind: Kind, json: &str) -> (Decoded, Vec<String>) {
 }
 
 fn service(json: &str) -> (Service, Vec<String>) {
-    match check(Kind::Service, json) {
+    match check(ObjectKind::Service, json) {
         (Decoded::Apply(Object::Service(service)), notices) => (service, notices),
         (other, _) => panic!("not a Service: {other:?}"),
     }
 }
 
 fn slice(json: &str) -> (EndpointSlice, Vec<String>) {
-    match check(Kind::EndpointSlice, json) {
+    match check(ObjectKind::EndpointSlice, json) {
         (Decoded::Apply(Object::EndpointSlice(slice)), notices) => (slice, notices),
         (other, _) => panic!("not an EndpointSlice: {other:?}"),
     }
 }
 
-fn why(kind: Kind, json: &str) -> Why {
+fn why(kind: ObjectKind, json: &str) -> Why {
     match check(kind, json).0 {
         Decoded::Ignore(_, _, why) => why,
         Decoded::Apply(object) => panic!("applied: {object:?}"),
@@ -111,7 +111,7 @@ fn services_that_are_not_ours_are_ignored_with_the_reason() {
             Why::OtherProxy,
         ),
     ] {
-        assert_eq!(why(Kind::Service, json), reason, "{json}");
+        assert_eq!(why(ObjectKind::Service, json), reason, "{json}");
     }
 }
 
@@ -119,19 +119,27 @@ fn services_that_are_not_ours_are_ignored_with_the_reason() {
 fn slices_and_nodes_that_are_not_ours_are_ignored_with_the_reason() {
     for (kind, json, reason) in [
         (
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             r#"{"metadata":{"name":"a"},"addressType":"IPv4"}"#.to_owned(),
             Why::NoService,
         ),
         (
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             with_endpoints("IPv4", "[]").replace(r#""labels":{"#, r#""labels":{"service.kubernetes.io/headless":"","#),
             Why::HeadlessSlice,
         ),
-        (Kind::EndpointSlice, with_endpoints("FQDN", "[]"), Why::AddressType),
-        (Kind::EndpointSlice, with_endpoints("IPv5", "[]"), Why::AddressType),
         (
-            Kind::Node,
+            ObjectKind::EndpointSlice,
+            with_endpoints("FQDN", "[]"),
+            Why::AddressType,
+        ),
+        (
+            ObjectKind::EndpointSlice,
+            with_endpoints("IPv5", "[]"),
+            Why::AddressType,
+        ),
+        (
+            ObjectKind::Node,
             r#"{"metadata":{"name":"node-b"}}"#.to_owned(),
             Why::OtherNode,
         ),
@@ -332,7 +340,7 @@ fn endpoints_that_must_not_be_reached_are_left_out_and_said_once() {
 
 #[test]
 fn an_object_that_says_it_is_of_another_kind_is_refused() {
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         for said in ["Pod", "Status", "Service", "EndpointSlice", "Node", "ServiceCIDR"] {
             let json = format!(r#"{{"kind":"{said}","metadata":{{"namespace":"shop","name":"web"}}}}"#);
             let error = decoder()
@@ -360,7 +368,7 @@ fn an_object_is_told_by_its_name_whatever_else_is_wrong_with_it() {
         r#""creationTimestamp":{}"#,
         r#""resourceVersion":7"#,
     ] {
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             let json = format!(r#"{{"metadata":{{"namespace":"shop","name":"web",{wrong}}}}}"#);
             let error = decoder().decode_json(kind, &json).unwrap_err();
             assert_eq!(
@@ -384,7 +392,7 @@ fn the_node_has_internal_addresses_first_and_its_ranges() {
     let json = r#"{"metadata":{"name":"node-a"},"spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24","fd00:1::/64"]},
         "status":{"addresses":[{"type":"Hostname","address":"node-a"},{"type":"ExternalIP","address":"198.51.100.1"},
         {"type":"InternalIP","address":"192.0.2.1"},{"type":"InternalIP","address":"2001:db8::1"},{"type":"InternalIP","address":"::1"}]}}"#;
-    let (decoded, notices) = check(Kind::Node, json);
+    let (decoded, notices) = check(ObjectKind::Node, json);
     let Decoded::Apply(Object::Node(Node {
         addresses, pod_cidrs, ..
     })) = decoded
@@ -402,7 +410,7 @@ fn the_node_has_internal_addresses_first_and_its_ranges() {
 #[test]
 fn a_service_cidr_has_its_ranges() {
     let (decoded, notices) = check(
-        Kind::ServiceCidr,
+        ObjectKind::ServiceCidr,
         r#"{"metadata":{"name":"kubernetes"},"spec":{"cidrs":["10.96.0.0/12","x","fd00::/112"]}}"#,
     );
     let Decoded::Apply(Object::ServiceCidr(cidr)) = decoded else {
@@ -419,10 +427,10 @@ fn a_service_cidr_has_its_ranges() {
 fn names_that_objects_share_are_stored_once() {
     let decoder = decoder();
     let one = decoder
-        .decode_json(Kind::EndpointSlice, &with_endpoints("IPv4", "[]"))
+        .decode_json(ObjectKind::EndpointSlice, &with_endpoints("IPv4", "[]"))
         .unwrap();
     let two = decoder
-        .decode_json(Kind::EndpointSlice, &with_endpoints("IPv6", "[]"))
+        .decode_json(ObjectKind::EndpointSlice, &with_endpoints("IPv6", "[]"))
         .unwrap();
     let (Decoded::Apply(Object::EndpointSlice(one)), Decoded::Apply(Object::EndpointSlice(two))) =
         (one.decoded, two.decoded)

@@ -12,7 +12,7 @@ use tandem_core::object::ObjectKey;
 
 use super::documents::Format;
 use super::manifest;
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::source::decode::{Decoder, Outcome};
 
 /// The manifests of one folder.
@@ -27,7 +27,7 @@ pub(super) struct Files {
     changed: bool,
     hasher: RandomState,
     /// Pairs of files that define one object, and the object. Each was reported once.
-    contested: BTreeSet<(OsString, OsString, Kind, ObjectKey)>,
+    contested: BTreeSet<(OsString, OsString, ObjectKind, ObjectKey)>,
     /// Kinds that were reported as skipped.
     skipped: BTreeSet<String>,
     /// Files whose faults have changed.
@@ -197,9 +197,9 @@ impl Files {
     }
 
     /// All objects. If several files define one, the first file by name counts.
-    pub(super) fn objects(&mut self) -> BTreeMap<(Kind, ObjectKey), &Outcome> {
-        let mut objects: BTreeMap<(Kind, ObjectKey), &Outcome> = BTreeMap::new();
-        let mut owners: BTreeMap<(Kind, ObjectKey), &OsString> = BTreeMap::new();
+    pub(super) fn objects(&mut self) -> BTreeMap<(ObjectKind, ObjectKey), &Outcome> {
+        let mut objects: BTreeMap<(ObjectKind, ObjectKey), &Outcome> = BTreeMap::new();
+        let mut owners: BTreeMap<(ObjectKind, ObjectKey), &OsString> = BTreeMap::new();
         for (name, file) in &self.by_name {
             for outcome in &file.objects {
                 let id = (outcome.decoded.kind(), outcome.decoded.key());

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::source::decode::printable;
 
 /// A document's own head, and the heads of the objects that it lists.
@@ -36,12 +36,12 @@ impl Head {
     }
 
     /// The kind, if Tandem reads it.
-    pub(super) fn read_as(&self) -> Option<Kind> {
+    pub(super) fn read_as(&self) -> Option<ObjectKind> {
         match (self.api_version.as_deref()?, self.kind.as_deref()?) {
-            ("v1", "Service") => Some(Kind::Service),
-            ("v1", "Node") => Some(Kind::Node),
-            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
-            ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => Some(Kind::ServiceCidr),
+            ("v1", "Service") => Some(ObjectKind::Service),
+            ("v1", "Node") => Some(ObjectKind::Node),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(ObjectKind::EndpointSlice),
+            ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => Some(ObjectKind::ServiceCidr),
             _ => None,
         }
     }

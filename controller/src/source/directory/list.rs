@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::heads::Head;
-use crate::event::Kind;
+use crate::event::ObjectKind;
 use crate::source::decode::{Decoder, Outcome};
 
 /// One object of a known kind. Others are skipped.
 #[derive(Clone)]
 pub(super) struct Object<'a> {
     pub(super) decoder: &'a Decoder,
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<ObjectKind>,
 }
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {

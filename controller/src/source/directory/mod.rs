@@ -26,7 +26,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::timeout;
 
-use crate::event::{Event, Kind, Notice, Object, Reach};
+use crate::event::{Event, Notice, Object, ObjectKind, Reach};
 use crate::source::decode::{Decoded, Decoder};
 use files::Files;
 use watch::{Changes, Watch};
@@ -101,7 +101,7 @@ pub async fn run(path: &Path, node_name: &str, events: Sender<Event>) -> Result<
 
 struct Folder {
     files: Files,
-    said: BTreeMap<(Kind, ObjectKey), Said>,
+    said: BTreeMap<(ObjectKind, ObjectKey), Said>,
     lost: Option<String>,
     /// Whether the first list was sent.
     listed: bool,
@@ -164,11 +164,11 @@ impl Folder {
 
     /// Sends the first list of every kind.
     async fn list(&mut self) -> Result<(), SendError<Event>> {
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             self.events.send(Event::Listing(kind)).await?;
         }
         self.tell_changes().await?;
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             self.events.send(Event::Listed(kind)).await?;
             self.events.send(Event::Reach(kind, Reach::Watching)).await?;
         }
@@ -179,7 +179,7 @@ impl Folder {
     async fn reach(&mut self, error: Option<io::Error>) -> Result<(), SendError<Event>> {
         let lost = error.map(|error| format!("manifests in {}: {error}", self.files.path().display()));
         if lost != self.lost {
-            for kind in Kind::ALL {
+            for kind in ObjectKind::ALL {
                 let reach = lost.clone().map_or(Reach::Watching, Reach::Lost);
                 self.events.send(Event::Reach(kind, reach)).await?;
             }

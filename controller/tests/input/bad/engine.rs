@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tandem::engine::Engine;
-use tandem::event::{Event, Kind};
+use tandem::event::{Event, ObjectKind};
 use tandem::source::decode::Decoder;
 
 use super::table::{good, read};
@@ -11,7 +11,7 @@ use crate::host::{Host, at};
 use tandem_core::row::Row;
 
 /// The event of an object's text, as a source tells it.
-fn event(decoder: &Decoder, kind: Kind, text: &str) -> Option<Event> {
+fn event(decoder: &Decoder, kind: ObjectKind, text: &str) -> Option<Event> {
     match decoder.decode_json(kind, text) {
         Ok(outcome) => Some(outcome.into_event()),
         Err(error) => {
@@ -24,7 +24,7 @@ fn event(decoder: &Decoder, kind: Kind, text: &str) -> Option<Event> {
 
 /// Another Service with its own slice, beside the bad ones.
 fn neighbour(decoder: &Decoder) -> Vec<Event> {
-    let renamed = |kind: Kind| {
+    let renamed = |kind: ObjectKind| {
         let text = good(kind).to_string();
         let others = [
             ("\"web", "\"well"),
@@ -36,7 +36,7 @@ fn neighbour(decoder: &Decoder) -> Vec<Event> {
         let text = others.iter().fold(text, |text, (own, other)| text.replace(own, other));
         event(decoder, kind, &text.replace("nodePort\":30080", "nodePort\":0")).unwrap()
     };
-    [Kind::Service, Kind::EndpointSlice].map(renamed).into()
+    [ObjectKind::Service, ObjectKind::EndpointSlice].map(renamed).into()
 }
 
 fn step(engine: &mut Engine, events: impl IntoIterator<Item = Event>) {
@@ -64,17 +64,17 @@ fn rows(host: &Host, name: &str) -> Vec<String> {
 fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_alone() {
     let decoder = Decoder::new("node-a");
     let mut unreadable = 0;
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         for mut case in read(kind) {
             // Rows by the hundred thousand say nothing that thousands do not.
             case.value = case.value.replace("100000 of", "5000 of");
             let host = Host::default();
             let mut engine = host.start();
-            engine.take(Kind::ALL.map(Event::Listing));
+            engine.take(ObjectKind::ALL.map(Event::Listing));
             engine.take(neighbour(&decoder));
-            let own = Kind::ALL.map(|kind| event(&decoder, kind, &good(kind).to_string()).unwrap());
+            let own = ObjectKind::ALL.map(|kind| event(&decoder, kind, &good(kind).to_string()).unwrap());
             engine.take(own);
-            engine.step(Kind::ALL.map(Event::Listed), at(Instant::now()));
+            engine.step(ObjectKind::ALL.map(Event::Listed), at(Instant::now()));
             let (web, well) = (rows(&host, "shop/web"), rows(&host, "shop/well"));
             assert!(!web.is_empty() && !well.is_empty());
             // A bad object whose name cannot be read tells nobody anything.
@@ -84,7 +84,7 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
             let stays = matches!(bad, Event::Unreadable(..));
             step(&mut engine, [bad]);
             let name = format!("{kind} {} = {}", case.field, case.value);
-            if kind != Kind::Node {
+            if kind != ObjectKind::Node {
                 assert_eq!(rows(&host, "shop/well"), well, "{name}");
             }
             let snapshot = engine.published().load_full();

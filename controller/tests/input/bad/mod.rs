@@ -6,7 +6,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 use tandem::source::decode::{Decoded, Decoder};
 
 use table::{Case, FAULTS, good, pointers, read, write};
@@ -15,7 +15,7 @@ use table::{Case, FAULTS, good, pointers, read, write};
 const LONGEST: usize = 1024;
 
 /// What the decoder says of an object, one line.
-fn said(decoder: &Decoder, kind: Kind, text: &str) -> String {
+fn said(decoder: &Decoder, kind: ObjectKind, text: &str) -> String {
     let (said, lines) = match decoder.decode_json(kind, text) {
         Ok(outcome) => {
             let notices: Vec<String> = outcome.notices.iter().map(ToString::to_string).collect();
@@ -43,7 +43,7 @@ fn said(decoder: &Decoder, kind: Kind, text: &str) -> String {
 fn every_wrong_value_is_said_by_field_value_and_what_happens_instead_or_harms_nothing() {
     let decoder = Decoder::new("node-a");
     let mut wrong = Vec::new();
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         let mut cases = read(kind);
         for case in &mut cases {
             let said = said(&decoder, kind, &case.object(kind));
@@ -67,7 +67,7 @@ fn every_wrong_value_is_said_by_field_value_and_what_happens_instead_or_harms_no
 
 #[test]
 fn what_harms_nothing_says_why() {
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         for case in read(kind) {
             let reason = case
                 .said
@@ -80,7 +80,7 @@ fn what_harms_nothing_says_why() {
 
 #[test]
 fn the_tables_have_every_field_with_every_fault_that_any_field_can_have() {
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         let cases = read(kind);
         let known: BTreeSet<(&str, &str)> = cases
             .iter()
@@ -121,7 +121,7 @@ fn read_fields() -> Vec<String> {
 
 #[test]
 fn the_good_objects_have_every_field_that_is_read() {
-    let pointers: Vec<String> = Kind::ALL.iter().flat_map(|kind| pointers(&good(*kind))).collect();
+    let pointers: Vec<String> = ObjectKind::ALL.iter().flat_map(|kind| pointers(&good(*kind))).collect();
     let fields = read_fields();
     assert!(fields.len() > 50, "{fields:?}");
     for field in fields {
@@ -138,7 +138,7 @@ fn what_is_no_object_at_all_is_survived() {
     let decoder = Decoder::new("node-a");
     let deep = "[".repeat(100_000);
     let nested = format!("{}7{}", "{\"spec\":".repeat(100_000), "}".repeat(100_000));
-    for kind in Kind::ALL {
+    for kind in ObjectKind::ALL {
         for text in [
             "",
             "null",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 
 /// What any field can be: these rows must be there for each. Beside them: `out of range`, `contradictory`, `other family`.
 pub(crate) const FAULTS: [&str; 4] = ["missing", "null", "wrong type", "huge"];
@@ -43,7 +43,7 @@ impl Case {
     }
 
     /// The good object with this value in it.
-    pub(crate) fn object(&self, kind: Kind) -> String {
+    pub(crate) fn object(&self, kind: ObjectKind) -> String {
         const HERE: &str = "\u{1}here\u{1}";
         let mut object = good(kind);
         if self.value.is_empty() {
@@ -64,17 +64,17 @@ impl Case {
     }
 }
 
-fn path(kind: Kind, end: &str) -> PathBuf {
+fn path(kind: ObjectKind, end: &str) -> PathBuf {
     let name = kind.to_string().to_lowercase();
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/bad/{name}.{end}"))
 }
 
 /// An object with every field that is read of its kind, and nothing wrong.
-pub(crate) fn good(kind: Kind) -> Value {
+pub(crate) fn good(kind: ObjectKind) -> Value {
     serde_json::from_str(&fs::read_to_string(path(kind, "json")).unwrap()).unwrap()
 }
 
-pub(crate) fn read(kind: Kind) -> Vec<Case> {
+pub(crate) fn read(kind: ObjectKind) -> Vec<Case> {
     let text = fs::read_to_string(path(kind, "txt")).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines
@@ -91,7 +91,7 @@ pub(crate) fn read(kind: Kind) -> Vec<Case> {
         .collect()
 }
 
-pub(crate) fn write(kind: Kind, cases: &[Case]) {
+pub(crate) fn write(kind: ObjectKind, cases: &[Case]) {
     let old = fs::read_to_string(path(kind, "txt")).unwrap();
     let mut text: String = old
         .lines()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tandem::engine::Engine;
-use tandem::event::{Event, Kind, Notice};
+use tandem::event::{Event, Notice, ObjectKind};
 use tandem::source::decode::Decoder;
 use tandem_core::family::Family;
 use tandem_core::object::ObjectKey;
@@ -34,11 +34,11 @@ impl<'h> Cluster<'h> {
             objects: BTreeMap::new(),
             now: Instant::now(),
         };
-        cluster.engine.take(Kind::ALL.map(Event::Listing));
+        cluster.engine.take(ObjectKind::ALL.map(Event::Listing));
         for (id, version) in changes {
             cluster.change(*id, version);
         }
-        cluster.engine.take(Kind::ALL.map(Event::Listed));
+        cluster.engine.take(ObjectKind::ALL.map(Event::Listed));
         cluster.sync();
         cluster
     }
@@ -79,8 +79,8 @@ impl<'h> Cluster<'h> {
     }
 
     /// A list of all objects of a kind but these, as after a lost connection.
-    pub(crate) fn list(&mut self, kind: Kind, gone: &[Id]) {
-        if kind != Kind::Node {
+    pub(crate) fn list(&mut self, kind: ObjectKind, gone: &[Id]) {
+        if kind != ObjectKind::Node {
             self.objects
                 .retain(|id, _| id.kind() != Some(kind) || !gone.contains(id));
         }
@@ -90,7 +90,7 @@ impl<'h> Cluster<'h> {
         self.engine.take([Event::Listed(kind)]);
     }
 
-    fn of_kind(&self, kind: Kind) -> Vec<Event> {
+    fn of_kind(&self, kind: ObjectKind) -> Vec<Event> {
         let objects = self.objects.iter().filter(|(id, _)| id.kind() == Some(kind));
         objects.map(|(id, version)| self.event(*id, version)).collect()
     }
@@ -99,11 +99,11 @@ impl<'h> Cluster<'h> {
     pub(crate) fn restart(&mut self) {
         self.engine = self.host.start();
         let objects = self.objects();
-        self.engine.take(Kind::ALL.map(Event::Listing));
+        self.engine.take(ObjectKind::ALL.map(Event::Listing));
         for (id, version) in &objects {
             self.change(*id, version);
         }
-        self.engine.take(Kind::ALL.map(Event::Listed));
+        self.engine.take(ObjectKind::ALL.map(Event::Listed));
         self.sync();
     }
 

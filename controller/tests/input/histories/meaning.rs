@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tandem_core::family::Family;
 use tandem_core::id::{EndpointId, ServiceId};
-use tandem_core::row::{Class, Endpoint, Frontend, Pick, Row, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Row};
 
 /// What rows mean, line by line.
 pub(crate) type Meaning = BTreeSet<String>;
@@ -23,7 +23,7 @@ pub(crate) fn frontend_text<F: Family>(frontend: &Frontend<F>) -> String {
     }
 }
 
-fn socket<F: Family>(at: &Socket<F>) -> String {
+fn socket<F: Family>(at: &L4Address<F>) -> String {
     let addr: IpAddr = at.addr.into();
     format!("{}/{}", SocketAddr::new(addr, at.port.get()), at.protocol)
 }

@@ -8,7 +8,7 @@ mod objects;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 use tandem_core::plane::Fault;
 
 use crate::host::Host;
@@ -22,7 +22,7 @@ enum Step {
     /// The engine brings what it knows to the tables.
     Sync,
     /// A list of one kind, which does not name these objects: they are gone.
-    List(Kind, Vec<Id>),
+    List(ObjectKind, Vec<Id>),
     /// The next change in the IPv4 or the IPv6 tables ends like this.
     Fault(bool, Fault),
     /// Tandem ends and starts again.
@@ -39,8 +39,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let lists =
-        (0..Kind::ALL.len(), subsequence(Id::all(), 0..4)).prop_map(|(kind, gone)| Step::List(Kind::ALL[kind], gone));
+    let lists = (0..ObjectKind::ALL.len(), subsequence(Id::all(), 0..4))
+        .prop_map(|(kind, gone)| Step::List(ObjectKind::ALL[kind], gone));
     prop_oneof![
         12 => change().prop_map(|(id, version)| Step::Change(id, version)),
         4 => Just(Step::Sync),

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
-use tandem::event::Kind;
+use tandem::event::ObjectKind;
 
 /// One object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,12 +43,12 @@ impl Id {
             .collect()
     }
 
-    pub(crate) fn kind(self) -> Option<Kind> {
+    pub(crate) fn kind(self) -> Option<ObjectKind> {
         match self {
-            Self::Service(_) => Some(Kind::Service),
-            Self::Slice(_) => Some(Kind::EndpointSlice),
-            Self::Node => Some(Kind::Node),
-            Self::Cidr(_) => Some(Kind::ServiceCidr),
+            Self::Service(_) => Some(ObjectKind::Service),
+            Self::Slice(_) => Some(ObjectKind::EndpointSlice),
+            Self::Node => Some(ObjectKind::Node),
+            Self::Cidr(_) => Some(ObjectKind::ServiceCidr),
             Self::Interfaces => None,
         }
     }

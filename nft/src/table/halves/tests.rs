@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_core::family::V4;
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{DataPlane, Delta};
-use tandem_core::row::{Class, Endpoint, Frontend, Pick, Port, Protocol, Row, RowKind, Socket};
+use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Port, Protocol, Row, RowKind};
 
 use super::halves;
 use crate::elements::key::{keys_of, set_of};
@@ -37,8 +37,8 @@ fn endpoint(number: u16) -> Endpoint<V4> {
     }
 }
 
-fn at(number: u16) -> Socket<V4> {
-    Socket {
+fn at(number: u16) -> L4Address<V4> {
+    L4Address {
         addr: [203, 0, 113, number.to_le_bytes()[0]].into(),
         protocol: Protocol::Tcp,
         port: port(80),

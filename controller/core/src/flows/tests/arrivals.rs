@@ -1,7 +1,7 @@
 //! Connections that are older than their frontend.
 
 use super::*;
-use crate::row::{Class, Socket};
+use crate::row::{Class, L4Address};
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
@@ -9,7 +9,7 @@ fn only_connections_that_nobody_answered_or_translated_miss_a_frontend_that_came
     let mut arrivals = Arrivals::<V4>::default();
     let frontend = |protocol, addr: [u8; 4]| Frontend::Address {
         class: Class::External,
-        at: Socket {
+        at: L4Address {
             addr: addr.into(),
             protocol,
             port: port(80),

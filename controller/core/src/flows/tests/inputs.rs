@@ -45,11 +45,11 @@ fn cut_by(take: impl FnOnce(&mut World)) -> Vec<&'static str> {
     let mut world = World::new();
     let mut ledger = ledger(world.flows());
     take(&mut world);
-    let look = Look {
+    let look = FlowCheck {
         everything: !world.on_node,
         changed: ledger.apply(world.flows()).destinations.into_iter().collect(),
         left: if world.on_node { BTreeSet::new() } else { [NODE].into() },
-        ..Look::default()
+        ..FlowCheck::default()
     };
     let node_addresses = if world.on_node { [NODE].into() } else { BTreeSet::new() };
     let flows = [

@@ -23,9 +23,9 @@ fn what_an_answer_began_is_told_from_what_a_program_of_the_node_began() {
     // It served the destination itself until now.
     let changes = ledger.apply([home_flows(&[endpoint(1)])]);
     assert_eq!(changes.dismissed, [home]);
-    let dismissed = Look {
+    let dismissed = FlowCheck {
         servers: changes.dismissed.into_iter().collect(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert_eq!(cut(&dismissed, &ledger, answer(client)), Some(Wrong::Turned));
     let masqueraded = Flow {
@@ -44,10 +44,10 @@ fn what_an_answer_began_is_told_from_what_a_program_of_the_node_began() {
     );
 
     // Nothing knows it as a server.
-    let look = Look {
+    let look = FlowCheck {
         everything: true,
         changed: [home_too].into(),
-        ..Look::default()
+        ..FlowCheck::default()
     };
     assert_eq!(cut(&look, &ledger, answer(client)), None);
     // One client asked it, and its answer was not seen yet.

@@ -3,10 +3,10 @@
 
 use super::model::Model;
 use super::*;
-use crate::row::{Endpoint, Pick, Protocol, Socket};
+use crate::row::{Endpoint, L4Address, Pick, Protocol};
 
-fn at() -> Socket<V4> {
-    Socket {
+fn at() -> L4Address<V4> {
+    L4Address {
         addr: [203, 0, 113, 1].into(),
         protocol: Protocol::Tcp,
         port: port(80),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::watch::kinds::OfKind;
-use crate::event::{Event, Kind};
+use crate::event::{Event, ObjectKind};
 
 const TIMING: Timing = Timing {
     watch: Duration::from_mins(1),
@@ -24,18 +24,18 @@ struct Bench {
     next: Next,
 }
 
-fn watched(kind: Kind) -> OfKind {
+fn watched(kind: ObjectKind) -> OfKind {
     OfKind::sample(kind, "node-a")
 }
 
-fn machine(kind: Kind, seed: u64) -> Machine<OfKind> {
+fn machine(kind: ObjectKind, seed: u64) -> Machine<OfKind> {
     Machine::new(watched(kind), TIMING, Jitter::seeded(seed))
 }
 
 impl Bench {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: ObjectKind) -> Self {
         let (mut machine, now, mut events) = (machine(kind, 1), Instant::now(), Vec::new());
-        let at = Circumstances { now, admitted: false };
+        let at = Moment { now, admitted: false };
         let next = machine.step(Input::Time, at, &mut events);
         Self {
             machine,
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn step(&mut self, input: Input<'_>) {
-        let at = Circumstances {
+        let at = Moment {
             now: self.now,
             admitted: self.machine.has_listed(),
         };
@@ -103,7 +103,7 @@ fn answer(code: u16) -> Failure {
 
 #[test]
 fn a_watch_begins_behind_the_list_and_goes_on_behind_the_last_bookmark() {
-    let mut bench = Bench::new(Kind::Service);
+    let mut bench = Bench::new(ObjectKind::Service);
     bench.list("5");
     assert!(bench.target().ends_with("resourceVersion=5"), "{}", bench.target());
     bench.step(Input::Opened(Ok(())));
@@ -118,7 +118,7 @@ fn a_watch_begins_behind_the_list_and_goes_on_behind_the_last_bookmark() {
 
 #[test]
 fn lists_that_fail_are_asked_for_again_after_waits_that_double() {
-    let mut bench = Bench::new(Kind::Service);
+    let mut bench = Bench::new(ObjectKind::Service);
     for most in [800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
         bench.step(Input::Page(Err(answer(500))));
         let (waited, most) = (bench.wait(), Duration::from_millis(most));
@@ -131,7 +131,7 @@ fn lists_that_fail_are_asked_for_again_after_waits_that_double() {
 
 #[test]
 fn a_watch_that_the_server_does_not_end_is_dead_a_little_later() {
-    let mut bench = Bench::new(Kind::Service);
+    let mut bench = Bench::new(ObjectKind::Service);
     bench.list("5");
     bench.step(Input::Opened(Ok(())));
     let Next::Read(until) = bench.next else {
@@ -147,7 +147,7 @@ fn a_watch_that_the_server_does_not_end_is_dead_a_little_later() {
 
 #[test]
 fn everything_is_listed_again_after_hours_of_good_watches() {
-    let mut bench = Bench::new(Kind::Service);
+    let mut bench = Bench::new(ObjectKind::Service);
     bench.list("5");
     let (began, mut watches) = (bench.now, 0);
     while let Next::Watch(_) = bench.next {
@@ -207,9 +207,9 @@ const CODES: [u16; 6] = [400, 403, 404, 410, 429, 500];
 proptest! {
     #[test]
     fn whatever_comes_whenever_a_list_ends_only_behind_its_beginning_and_no_wait_is_too_long(
-        inputs in vec(input(), 1..60), seed in any::<u64>(), kind in 0..Kind::ALL.len(),
+        inputs in vec(input(), 1..60), seed in any::<u64>(), kind in 0..ObjectKind::ALL.len(),
     ) {
-        let mut machine = machine(Kind::ALL[kind], seed);
+        let mut machine = machine(ObjectKind::ALL[kind], seed);
         let (mut now, mut events, mut listing) = (Instant::now(), Vec::new(), false);
         for (given, passes) in inputs {
             now += Duration::from_millis(passes);
@@ -217,7 +217,7 @@ proptest! {
             let input = match given {
                 Given::Time => Input::Time,
                 Given::Page(version, more) => {
-                    let resource = watched(Kind::ALL[kind]).resource();
+                    let resource = watched(ObjectKind::ALL[kind]).resource();
                     let (kind, group) = (resource.list_kind(), resource.api_version());
                     let after = if more { "more" } else { "" };
                     page = format!(
@@ -232,7 +232,7 @@ proptest! {
                 Given::End(cut) => Input::End(if cut { b"{\"type\":" } else { b"" }),
                 Given::Silent => Input::Broken(Failure::Silence(TIMING.answer)),
             };
-            let at = Circumstances { now, admitted: machine.has_listed() };
+            let at = Moment { now, admitted: machine.has_listed() };
             let next = machine.step(input, at, &mut events);
             for event in events.drain(..) {
                 match event {

@@ -72,7 +72,7 @@ fn no_lists() -> Vec<(String, &'static str)> {
             with(r#""apiVersion""#, r#""apiversion""#),
             "a ServiceList of no apiVersion instead of a ServiceList of v1",
         ),
-        (with(r#""kind""#, r#""Kind""#), "an object without kind"),
+        (with(r#""kind""#, r#""ObjectKind""#), "an object without kind"),
         (
             with(r#""items""#, r#""Items""#),
             "the server sent a ServiceList without items",

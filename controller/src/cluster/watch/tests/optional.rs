@@ -36,9 +36,9 @@ async fn cidr_events(address: &str, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
         match timeout(Duration::from_secs(5), events.recv()).await {
-            Ok(Some(Event::Listing(Kind::ServiceCidr))) => seen.push("listing".to_owned()),
-            Ok(Some(Event::Listed(Kind::ServiceCidr))) => seen.push("listed".to_owned()),
-            Ok(Some(Event::Reach(Kind::ServiceCidr, reach))) => seen.push(format!("{reach:?}")),
+            Ok(Some(Event::Listing(ObjectKind::ServiceCidr))) => seen.push("listing".to_owned()),
+            Ok(Some(Event::Listed(ObjectKind::ServiceCidr))) => seen.push("listed".to_owned()),
+            Ok(Some(Event::Reach(ObjectKind::ServiceCidr, reach))) => seen.push(format!("{reach:?}")),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }

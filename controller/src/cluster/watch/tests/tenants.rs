@@ -25,15 +25,15 @@ impl Watched for All {
         }
     }
 
-    fn read(&self, change: Change, object: &RawValue) -> Result<Reading<String>, Strange> {
+    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<String>, WrongKind> {
         let event = Some(format!("{change:?} {object}"));
         let version = Some("6".to_owned());
-        Ok(Reading { event, version })
+        Ok(ReadObject { event, version })
     }
 
-    fn tell(&self, told: Told) -> String {
+    fn tell(&self, told: ListState) -> String {
         match told {
-            Told::Reach(Reach::Lost(reason)) => format!("lost: {reason}"),
+            ListState::Reach(Reach::Lost(reason)) => format!("lost: {reason}"),
             told => format!("{told:?}"),
         }
     }

@@ -60,7 +60,7 @@ fn empty_hints_are_none_and_take_no_room() {
 }
 
 fn node(json: &str) -> Node {
-    let (decoded, notices) = check(Kind::Node, json);
+    let (decoded, notices) = check(ObjectKind::Node, json);
     assert!(notices.is_empty(), "{notices:?}");
     let Decoded::Apply(Object::Node(node)) = decoded else {
         panic!("{decoded:?}")

@@ -6,42 +6,42 @@ use super::*;
 fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
     for (kind, json, error) in [
         (
-            Kind::Service,
+            ObjectKind::Service,
             with_spec(r#""ports":[{"port":80},{"port":"http"}]"#),
             r#"Service shop/web: spec.ports[1].port: "http": not a whole number"#,
         ),
         (
-            Kind::Service,
+            ObjectKind::Service,
             with_spec(r#""ports":{"port":80}"#),
             r#"Service shop/web: spec.ports: "{…}": not a list"#,
         ),
         (
-            Kind::Service,
+            ObjectKind::Service,
             with_spec(r#""externalIPs":"10.0.0.1""#),
             r#"Service shop/web: spec.externalIPs: "10.0.0.1": not a list"#,
         ),
         (
-            Kind::Service,
+            ObjectKind::Service,
             with_spec(r#""ports":[{"port":99999999999999999999}]"#),
             r#"Service shop/web: spec.ports[0].port: "1e+20": not a whole number"#,
         ),
         (
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             with_endpoints("IPv4", r#"[{"addresses":"10.0.0.1"}]"#),
             r#"EndpointSlice shop/web-1: endpoints[0].addresses: "10.0.0.1": not a list of strings"#,
         ),
         (
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":"yes"}}]"#),
             r#"EndpointSlice shop/web-1: endpoints[0].conditions.ready: "yes": not true or false"#,
         ),
         (
-            Kind::Service,
+            ObjectKind::Service,
             r#"{"metadata":{"namespace":"shop"},"spec":{"clusterIP":"10.0.0.1"}}"#.to_owned(),
             "Service without a readable name: metadata.name is missing",
         ),
         (
-            Kind::Service,
+            ObjectKind::Service,
             r#"{"metadata":"x"}"#.to_owned(),
             r#"Service without a readable name: metadata: "x": not an object"#,
         ),
@@ -55,10 +55,10 @@ fn an_object_of_the_wrong_types_is_refused_by_name_field_and_value() {
 #[test]
 fn no_shape_of_any_field_panics() {
     let good = [
-        (Kind::Service, with_spec(r#""type":"LoadBalancer","clusterIPs":["10.96.0.1"],"externalIPs":["192.0.2.1"],"loadBalancerSourceRanges":["10.0.0.0/8"],"sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":5}}"#)),
-        (Kind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":true},"nodeName":"node-a"}]"#)),
-        (Kind::Node, r#"{"metadata":{"name":"node-a"},"spec":{"podCIDRs":["10.0.0.0/8"]},"status":{"addresses":[{"type":"InternalIP","address":"10.0.0.1"}]}}"#.to_owned()),
-        (Kind::ServiceCidr, r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{"cidrs":["10.0.0.0/8"]}}"#.to_owned()),
+        (ObjectKind::Service, with_spec(r#""type":"LoadBalancer","clusterIPs":["10.96.0.1"],"externalIPs":["192.0.2.1"],"loadBalancerSourceRanges":["10.0.0.0/8"],"sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":5}}"#)),
+        (ObjectKind::EndpointSlice, with_endpoints("IPv4", r#"[{"addresses":["10.0.0.1"],"conditions":{"ready":true},"nodeName":"node-a"}]"#)),
+        (ObjectKind::Node, r#"{"metadata":{"name":"node-a"},"spec":{"podCIDRs":["10.0.0.0/8"]},"status":{"addresses":[{"type":"InternalIP","address":"10.0.0.1"}]}}"#.to_owned()),
+        (ObjectKind::ServiceCidr, r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{"cidrs":["10.0.0.0/8"]}}"#.to_owned()),
     ];
     let poison = [
         "null",

@@ -14,7 +14,7 @@ use crate::loopback;
 use crate::recorder::{self, Fault, Recorder};
 
 /// All of them, not yet running.
-pub struct Readers {
+pub struct Subscribers {
     health: health::Engine,
     loopback: Option<Changed>,
     recorder: Recorder,
@@ -29,7 +29,7 @@ pub struct Reporter {
     published: Arc<ArcSwap<Snapshot>>,
 }
 
-impl Readers {
+impl Subscribers {
     /// Those that the settings ask for. Events need an API server to write them to.
     pub fn new(engine: &mut Engine, settings: &Settings, client: Option<&Client>) -> (Self, Option<Reporter>) {
         let node = &settings.node_name;
@@ -46,7 +46,7 @@ impl Readers {
         } else {
             (Recorder::silent(node), None)
         };
-        let readers = Self {
+        let subscribers = Self {
             health: health::Engine {
                 published: engine.published(),
                 pulse: engine.pulse(),
@@ -56,7 +56,7 @@ impl Readers {
             loopback: settings.node_port_loopback.then(|| engine.follow()),
             recorder,
         };
-        (readers, reporter)
+        (subscribers, reporter)
     }
 
     /// Runs them until one of the agent's own addresses cannot be had and the settings say that this is the end.

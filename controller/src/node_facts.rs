@@ -8,7 +8,7 @@ use tandem_core::family::{Family, V4, V6};
 use tandem_nft::{REMEMBERED_MOST, forward_drops, unremembered};
 use tokio::sync::mpsc::Sender;
 
-use crate::event::{Around, Event};
+use crate::event::{Event, NodeFact};
 
 /// How often it checks. A notification by the kernel would wake it with each change of any table, most often Tandem's
 /// own.
@@ -25,7 +25,7 @@ pub(crate) fn follow(events: &Sender<Event>) {
         let now = Instant::now();
         let found = [
             forward_drops()
-                .map(Around::ForwardDrops)
+                .map(NodeFact::ForwardDrops)
                 .map_err(|error| format!("{error}; whether one drops what is forwarded is not known")),
             v4.look::<V4>(now),
             v6.look::<V6>(now),
@@ -34,9 +34,9 @@ pub(crate) fn follow(events: &Sender<Event>) {
         for ((found, before), told) in found.into_iter().zip(before).zip(&mut told) {
             told.clear_unless(found.is_err());
             match found {
-                Ok(around) if before.as_ref() != Some(&around) => {
-                    *before = Some(around.clone());
-                    if events.blocking_send(Event::Around(around)).is_err() {
+                Ok(fact) if before.as_ref() != Some(&fact) => {
+                    *before = Some(fact.clone());
+                    if events.blocking_send(Event::NodeFact(fact)).is_err() {
                         return;
                     }
                 }
@@ -70,22 +70,22 @@ impl Told {
 struct Memory {
     count: Option<u64>,
     grew: Option<Instant>,
-    told: Option<Around>,
+    told: Option<NodeFact>,
 }
 
 impl Memory {
-    fn look<F: Family>(&mut self, now: Instant) -> Result<Around, String> {
+    fn look<F: Family>(&mut self, now: Instant) -> Result<NodeFact, String> {
         let count =
             unremembered::<F>().map_err(|error| format!("{error}; whether clients are remembered is not known"))?;
         Ok(self.seen::<F>(count.unwrap_or_default(), now))
     }
 
     /// The counter outlives the agent. So its value at the first check says nothing about the present.
-    fn seen<F: Family>(&mut self, count: u64, now: Instant) -> Around {
+    fn seen<F: Family>(&mut self, count: u64, now: Instant) -> NodeFact {
         if self.count.replace(count).is_some_and(|before| before < count) {
             self.grew = Some(now);
         }
-        Around::Unremembered {
+        NodeFact::Unremembered {
             family: F::FAMILY,
             connections: count,
             lately: self.grew.is_some_and(|grew| now.duration_since(grew) < LATELY),
@@ -102,12 +102,12 @@ mod tests {
     fn the_memory_is_full_for_some_minutes_after_the_counter_has_grown_and_not_for_what_it_had_before() {
         let (mut memory, start) = (Memory::default(), Instant::now());
         let mut look = |count, minutes: u64| {
-            let around = memory.seen::<V6>(count, start + Duration::from_mins(minutes));
-            let Around::Unremembered {
+            let fact = memory.seen::<V6>(count, start + Duration::from_mins(minutes));
+            let NodeFact::Unremembered {
                 connections, lately, ..
-            } = around
+            } = fact
             else {
-                panic!("{around:?}");
+                panic!("{fact:?}");
             };
             assert_eq!(connections, count);
             lately

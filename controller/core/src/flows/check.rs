@@ -39,7 +39,7 @@ pub enum Wrong {
 
 /// Which flows a check covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look<F: Family> {
+pub struct FlowCheck<F: Family> {
     /// The flows to all destinations of Services.
     pub everything: bool,
     /// The flows to these destinations too, even if no Service has them any more.
@@ -52,7 +52,7 @@ pub struct Look<F: Family> {
     pub arrivals: bool,
 }
 
-impl<F: Family> Default for Look<F> {
+impl<F: Family> Default for FlowCheck<F> {
     fn default() -> Self {
         Self {
             everything: false,
@@ -64,7 +64,7 @@ impl<F: Family> Default for Look<F> {
     }
 }
 
-impl<F: Family> Look<F> {
+impl<F: Family> FlowCheck<F> {
     /// Whether there is nothing to check.
     pub fn is_empty(&self) -> bool {
         !self.arrivals && !self.has_udp()
