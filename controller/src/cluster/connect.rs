@@ -1,4 +1,4 @@
-//! A client out of a kubeconfig or the pod's service account.
+//! Makes a client from a kubeconfig or from the pod's service account.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigErro
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
-/// Why there is no client.
+/// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig cannot be used.
@@ -27,7 +27,7 @@ pub enum ConnectError {
         "no kubeconfig given (--kubeconfig or clientConnection.kubeconfig), and this is not a pod with a service account: {0}"
     )]
     InCluster(#[source] InClusterError),
-    /// The server's address is none.
+    /// The server's address cannot be parsed.
     #[error("server address {0:?}: {1}")]
     Server(String, #[source] http::uri::InvalidUri),
     /// The server's address has no scheme or host.
@@ -38,12 +38,13 @@ pub enum ConnectError {
     Credentials(#[source] Box<kube::Error>),
 }
 
-/// How long connecting may take.
+/// The longest time for making a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent before the kernel asks whether the other side is still there.
+/// After this time without traffic, the kernel checks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// A client for the server of a kubeconfig, else of the pod's service account; `server` wins over the address in either.
+/// Makes a client for the server that the kubeconfig names, or, without a kubeconfig, for the one of the pod's service
+/// account. If `server` is given, it replaces the address.
 pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>) -> Result<Client, ConnectError> {
     let server = server.map(parse_server).transpose()?;
     let mut config = match (kubeconfig, &server) {
@@ -78,8 +79,8 @@ async fn from_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
         .map_err(failed)
 }
 
-/// kube's usual client retries 429, 503 and 504 by itself, unseen, and logs every failure as an error. Retrying and
-/// saying so is the source's own business, so this one has neither.
+/// Unlike kube's usual client, this one does not retry by itself and does not log failures. kube's client retries 429,
+/// 503 and 504 without a message, and logs every failure as an error. The source does both itself.
 fn client(config: &Config) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

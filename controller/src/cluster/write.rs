@@ -10,21 +10,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-/// How long the API server may take for an answer.
+/// The longest time that the API server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came of it.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is there, by this node or another.
+    /// The object exists. This node or another one wrote it.
     Written,
-    /// The API server does not take it, and never will.
+    /// The API server refuses it, and will refuse it again.
     Refused(String),
-    /// Nobody answered, or not in earnest: worth another try.
+    /// There was no answer, or one that may change: try again.
     Failed(String),
 }
 
-/// Makes an object in its namespace, unless it is there already.
+/// Creates an object in its namespace, unless it exists already.
 pub(crate) async fn create<K>(client: &Client, object: &K) -> Outcome
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,

@@ -1,17 +1,17 @@
-//! How long to wait after a failure: with jitter, so that a fleet of nodes does not ask all at once.
+//! How long to wait after a failure. Jitter spreads the waits, so that the nodes of a cluster do not all ask at once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 
-/// The next wait after a failure; at least what the server asked for, within reason.
+/// The next wait after a failure. It is at least what the server asked for, up to a limit.
 pub(super) fn next_wait(backoff: &mut Backoff, jitter: &mut Jitter, asked: Option<Duration>) -> Duration {
     let wait = jitter.spread(backoff.next(), 0.5);
     asked.map_or(wait, |asked| wait.max(asked.min(backoff.longest())))
 }
 
-/// Numbers that look random, to spread times by: the same ones for the same seed.
+/// Numbers that look random, to spread times. The same seed gives the same numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Jitter(u64);
 
@@ -20,9 +20,9 @@ impl Jitter {
         Self(seed)
     }
 
-    /// With a seed of its own on each node.
+    /// Each node gets its own seed.
     pub(super) fn random() -> Self {
-        // std's hash keys are random; nothing here needs more than that.
+        // std's hash keys are random, and that is random enough here.
         Self(RandomState::new().build_hasher().finish())
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong between here and the API server, in words that say what to do about it.
+//! What can go wrong between the agent and the API server. The texts say what to do about it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use crate::source::decode::{printable, shorten};
 /// A request that failed, or a watch that broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server answered, and not what was asked for.
+    /// The server answered, but not with what was asked for.
     Answer {
         /// The HTTP status, or the code inside a watch's ERROR event.
         code: u16,
         /// What the server says about it.
         message: String,
-        /// How long it wants to be left alone.
+        /// How long the server wants no further request.
         retry_after: Option<Duration>,
     },
-    /// No answer came about: connection, TLS, name resolution, credentials.
+    /// No answer arrived: the connection, TLS, name resolution or the credentials failed.
     Transport(String),
-    /// Nothing came for so long that the connection must be dead.
+    /// Nothing arrived for this long, so the connection must be dead.
     Silence(Duration),
-    /// What came is not what an API server sends.
+    /// The answer is not one that an API server sends.
     Garbage(String),
-    /// The pages of a list are not of one list.
+    /// The pages do not belong to one list.
     Pages(String),
-    /// So many watches, one after the other, ended without anything in them.
+    /// This many watches in a row ended without an event.
     Unheard(u32),
 }
 
@@ -57,7 +57,7 @@ impl Failure {
         }
     }
 
-    /// What a Status says.
+    /// The failure that a Status reports.
     pub(super) fn status(status: Status) -> Self {
         let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
         Self::Answer {
@@ -67,13 +67,13 @@ impl Failure {
         }
     }
 
-    /// An error below HTTP: the causes, outermost first, each said once.
+    /// The failure of an error below HTTP. The text names the causes, the outermost first, each once.
     pub(super) fn transport(error: &(dyn Error + 'static)) -> Self {
         let mut causes: Vec<String> = Vec::new();
         let mut next = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            // Outer errors often repeat the inner one's words behind their own.
+            // Outer errors often end with the inner error's words.
             if let Some(last) = causes.last_mut().filter(|last| last.ends_with(&text)) {
                 last.truncate(last.len() - text.len());
                 *last = last.trim_end_matches([':', ' ']).to_owned();
@@ -82,7 +82,7 @@ impl Failure {
             next = cause.source();
         }
         causes.retain(|cause| !cause.is_empty());
-        // What the libraries call the layers says nothing to whoever runs the node.
+        // The libraries' names for their layers mean nothing to people who run the node.
         let noise = [
             "client error (Connect)",
             "client error (SendRequest)",
@@ -98,7 +98,7 @@ impl Failure {
             }
         }
         let text = causes.join(": ");
-        // rustls says it with a link to its manual.
+        // rustls adds a link to its manual to this error.
         if text.contains("close_notify") {
             return Self::Transport("the server closed the connection".to_owned());
         }
@@ -126,8 +126,8 @@ impl Failure {
         }
     }
 
-    /// Whether the version that was asked for is one that the server cannot watch from: too old, or newer than all it
-    /// has (its store went back in time).
+    /// Whether the server cannot watch from the version that was asked for. Either the version is too old, or it is
+    /// newer than all that the server has, because its store went back in time.
     pub(super) fn is_about_version(&self) -> bool {
         match self {
             Self::Answer { code: 410, .. } => true,
@@ -136,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// Whether it says something about the watch that was asked for, not about the way there or about who asks.
+    /// Whether the server refused this watch itself. Otherwise the connection or the rights failed.
     pub(super) fn is_a_refusal(&self) -> bool {
         match self {
             Self::Answer { code, .. } => !matches!(code, 401 | 403 | 429 | 503),
@@ -145,7 +145,7 @@ impl Failure {
         }
     }
 
-    /// Why objects of a resource cannot be read at present.
+    /// Why objects of a resource cannot be read at present, as text.
     pub(super) fn reason(&self, verb: &str, resource: &str) -> String {
         match self {
             Self::Answer { code, message, .. } => {
@@ -176,7 +176,7 @@ impl Failure {
     }
 }
 
-/// A server's message may hold a whole page.
+/// The first words of a server's message. The message may be a whole page.
 fn first_words(message: &str) -> String {
     let mut words = String::new();
     for word in message.split_whitespace() {

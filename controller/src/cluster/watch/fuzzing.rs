@@ -1,4 +1,5 @@
-//! The body of a watch through the machine that reads watches, without a server and with a time that stands still.
+//! For fuzzing: gives the body of a watch to the machine that reads watches. There is no server, and time does not
+//! pass.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -29,8 +30,7 @@ impl Body for Pieces {
     }
 }
 
-/// Lists nothing, then reads a watch's body that arrives in these pieces, until the machine has read enough. Gives the
-/// events.
+/// Lists nothing, then reads a watch's body from these pieces, until the machine has read enough. Returns the events.
 pub async fn watch(decoder: Decoder, kind: ObjectKind, pieces: Vec<Vec<u8>>) -> Vec<String> {
     let watched = OfKind::new(kind, "node-a", &Arc::new(decoder));
     let resource = watched.resource();

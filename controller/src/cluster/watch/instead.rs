@@ -1,4 +1,4 @@
-//! What came where something else should have: in words for whoever runs the node.
+//! The server sent something else than what was asked for. This says what it was, in words for people who run the node.
 
 use serde::Deserialize;
 
@@ -6,10 +6,10 @@ use super::failure::Failure;
 use super::wire::Status;
 use crate::source::decode::{Complaint, printable};
 
-/// Enough of a page to tell what it is.
+/// This much of a page is enough to tell what it is.
 const MOST: usize = 64 << 10;
 
-/// What any object says of itself.
+/// The fields by which any object says what it is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Head {
@@ -17,7 +17,7 @@ struct Head {
     api_version: String,
 }
 
-/// The failure of a body that is not `wanted`: that of a Status has the code of the Status.
+/// The failure of a body that is not `wanted`. If the body is a Status, the failure has the code of the Status.
 pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Error>) -> Failure {
     let head: Result<Head, _> = serde_json::from_slice(text);
     let came = match head {
@@ -48,7 +48,7 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
     Failure::Garbage(format!("{came} instead of {}", a(wanted)))
 }
 
-/// The failure that an ERROR event inside a watch tells of.
+/// The failure that an ERROR event inside a watch reports.
 pub(super) fn error_event(object: &str) -> Failure {
     match serde_json::from_str::<Status>(object) {
         Ok(status) if status.code > 0 => Failure::status(status),
@@ -56,7 +56,7 @@ pub(super) fn error_event(object: &str) -> Failure {
     }
 }
 
-/// What an object says it is.
+/// The kind that an object says it has.
 pub(super) fn kind_of(object: &str) -> String {
     serde_json::from_str::<Head>(object).unwrap_or_default().kind
 }

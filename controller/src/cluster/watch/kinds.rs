@@ -1,4 +1,4 @@
-//! The kinds of objects that the engine needs, and what becomes of each.
+//! The kinds of objects that the engine needs, and how each object becomes an event.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl OfKind {
         }
     }
 
-    /// As a node of this name watches it, with a decoder of its own.
+    /// Objects as a node of this name watches them, with a new decoder.
     #[cfg(test)]
     pub(super) fn sample(kind: ObjectKind, node_name: &str) -> Self {
         Self::new(kind, node_name, &Arc::new(Decoder::new(node_name)))
@@ -43,7 +43,7 @@ impl Watched for OfKind {
     type Event = Event;
 
     fn resource(&self) -> Resource {
-        // Slices carry the labels of their Service, so another proxy's are told by the same label.
+        // Slices carry the labels of their Service. So this label also excludes slices that belong to another proxy.
         let (path, labels, fields) = match self.kind {
             ObjectKind::Service => (
                 "/api/v1/services",
@@ -63,9 +63,11 @@ impl Watched for OfKind {
             path,
             labels,
             fields,
-            // Servers before 1.25 refuse that of Services; decoding ignores what it would have kept away.
+            // Servers before 1.25 refuse the field selector of Services. Without it, decoding ignores what it would
+            // have excluded.
             fields_may_fail: self.kind == ObjectKind::Service,
-            // Servers before 1.31 lack it. Without it, unassigned ClusterIPs are not discarded: no more.
+            // Servers before 1.31 do not have the kind. The only effect is that packets to unassigned ClusterIPs are
+            // not discarded.
             optional: self.kind == ObjectKind::ServiceCidr,
         }
     }
@@ -94,7 +96,8 @@ impl Watched for OfKind {
         let version = outcome.version.as_deref().map(str::to_owned);
         let event = match change {
             Change::Deleted => Some(Event::Deleted(self.kind, outcome.decoded.key(), Vec::new())),
-            // What is not Tandem's business is no event here: the list does not name it.
+            // Tandem does not need this object. No event is necessary: the list counts as one that does not name the
+            // object.
             Change::Listed if matches!(outcome.decoded, Decoded::Ignore(..)) && outcome.notices.is_empty() => None,
             Change::Listed | Change::Applied => Some(outcome.into_event()),
         };

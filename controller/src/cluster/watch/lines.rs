@@ -1,4 +1,5 @@
-//! Bodies of answers: a list's page as a whole, a watch line by line, each with a limit to how long it may be silent.
+//! Bodies of answers. A list's page is read as a whole, a watch line by line. Both may be silent only for a limited
+//! time.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,17 +12,17 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::machine::Input;
 
-/// No event is longer than what etcd stores (1.5 MB) with room to spare; more is not an API server.
+/// No event is longer than this. etcd stores at most 1.5 MB, so whatever sends a longer line is not an API server.
 const LONGEST_LINE: usize = 16 << 20;
 /// No page is longer than this.
 const LONGEST_PAGE: usize = 512 << 20;
-/// Enough of a body that is none to tell what it is.
+/// This much of a wrong body is enough to tell what it is.
 const BEGINNING: usize = 4 << 10;
 
 /// The lines of a body as they arrive.
 pub(super) struct Lines<B> {
     body: B,
-    /// Bytes read, of which those before `start` were given out.
+    /// The bytes that were read. Those before `start` were given out.
     buffer: Vec<u8>,
     start: usize,
     /// How far the buffer was searched for the end of a line.
@@ -38,7 +39,8 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
         }
     }
 
-    /// The next line, or how the body ended: nothing for so long is an end, too. Safe to cancel.
+    /// The next line, or how the body ended. If nothing arrives for the time `silence`, that ends the body too. This
+    /// function is cancel-safe.
     pub(super) async fn next(&mut self, silence: Duration) -> Input<'_> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -47,7 +49,7 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
                 self.searched = self.start;
                 return Input::Line(&self.buffer[from..to]);
             }
-            // Only an unfinished line is left: move it to the front, and give back what one large object took.
+            // Only an unfinished line is left. It moves to the front, and the memory of a large object is given back.
             self.buffer.drain(..self.start);
             self.start = 0;
             if self.buffer.is_empty() && self.buffer.capacity() > 1 << 20 {
@@ -56,7 +58,7 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
             self.searched = self.buffer.len();
             match timeout(silence, self.body.frame()).await {
                 Err(_) => return Input::Broken(Failure::Silence(silence)),
-                // What is left without an end of line was cut off; the watch is taken up again before it.
+                // A rest without an end of line was cut off. The next watch begins before it.
                 Ok(None) => return Input::End(&self.buffer),
                 Ok(Some(Err(error))) => return Input::Broken(Failure::transport(&error)),
                 Ok(Some(Ok(frame))) => {
@@ -72,7 +74,7 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
     }
 }
 
-/// The beginning of a body, as far as it comes in time.
+/// The beginning of a body, as much as arrives within this time.
 pub(super) async fn beginning(mut body: Body, time: Duration) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = async {
@@ -82,7 +84,7 @@ pub(super) async fn beginning(mut body: Body, time: Duration) -> Vec<u8> {
             bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
     };
-    // Less than all of it will do.
+    // If only a part arrived in time, that part is enough.
     let _ = timeout(time, read).await;
     bytes
 }

@@ -1,5 +1,5 @@
-//! Listing and watching, as a machine: what was asked of the server, and how the answers came, go in;
-//! events and what to do next come out. No I/O, no clock, no randomness of its own.
+//! Listing and watching, as a machine. Its input says what the server answered. Its output is events and what to do
+//! next. It does no I/O, reads no clock, and has no randomness of its own.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -22,48 +22,48 @@ use crate::backoff::Backoff;
 use crate::event::Reach;
 use state::{List, Pieces, State, Watch};
 
-/// Watches without any event or bookmark, one after the other, before everything is listed again.
+/// After this many watches in a row without an event or bookmark, everything is listed again.
 const SILENT_WATCHES: u32 = 3;
-/// Refused watches before everything is listed again.
+/// After this many refused watches, everything is listed again.
 const REFUSED_WATCHES: u32 = 2;
-/// The longest that a server may take to end a watch whose time is over.
+/// The longest time that a server may take to end a watch after the watch's time is over.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Input<'a> {
-    /// The time that was waited for has come.
+    /// The time to wait for has come.
     Time,
-    /// A page of a list was answered by this body.
+    /// The body of the answer to a request for a page.
     Page(Result<&'a [u8], Failure>),
-    /// A watch was answered: its lines come, or none will.
+    /// The answer to a request for a watch: its lines follow, or the request failed.
     Opened(Result<(), Failure>),
     /// A line of a watch.
     Line(&'a [u8]),
-    /// The body of a watch ended behind this, which is no line.
+    /// The body of a watch ended. This rest after the last line is not a line.
     End(&'a [u8]),
     /// The body of a watch broke off.
     Broken(Failure),
 }
 
-/// What to do next; its outcome is the next input.
+/// What to do next. The result is the next input.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Wait until then.
+    /// Wait until this time.
     Wait(Instant),
     /// Ask for a page of a list.
     List(Result<Request<Body>, RequestError>),
     /// Ask for a watch.
     Watch(Result<Request<Body>, RequestError>),
-    /// Read the next line of the watch, which is dead if none has come by then.
+    /// Read the next line of the watch. If none has arrived by this time, the watch is dead.
     Read(Instant),
 }
 
-/// What is the same for all kinds at one moment.
+/// Facts of one moment, the same for all kinds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) now: Instant,
-    /// Whether the server let any kind be listed: before that, its refusals may be those of a server or of rights that
+    /// Whether the server allowed any kind to be listed. Before that, it may refuse because the server or the rights
     /// are still being set up.
     pub(super) admitted: bool,
 }
@@ -75,35 +75,36 @@ pub(super) struct Machine<W> {
     timing: Timing,
     backoff: Backoff,
     jitter: Jitter,
-    /// What was last said about reaching the objects.
+    /// What was last reported about whether the objects can be read.
     reach: Option<Reach>,
-    /// Whether a list was complete once.
+    /// Whether any list was complete.
     listed: bool,
-    /// Watches that the server refused, or answered by something else, since one was heard.
+    /// How many watches the server refused, or answered with something else, since the last watch with an event.
     refused: u32,
-    /// Watches that ended without a word since one was heard.
+    /// How many watches ended without an event since the last watch with one.
     silent: u32,
-    /// Whether what answered the last watches was none: then only an event tells that this one is.
+    /// Whether the last watches did not work. If so, an answer 200 does not yet count as a working watch, only an event
+    /// does.
     doubted: bool,
-    /// The version that the next watch begins after.
+    /// The next watch begins after this version.
     version: String,
-    /// When everything is listed again, whatever watches say.
+    /// When everything is listed again, even if the watches work.
     relist: Option<Instant>,
     state: State,
 }
 
 /// How a watch ended.
 enum Ended {
-    /// As the server was asked to; `heard` tells whether anything came.
+    /// As the server was asked to end it. `heard` says whether anything arrived.
     Quietly { heard: bool },
     /// With a failure.
     Failed(Failure),
-    /// With the versions going backwards.
+    /// Because the versions went backwards.
     Backwards,
 }
 
 impl<W: Watched> Machine<W> {
-    /// One that knows nothing. `jitter` spreads its waits.
+    /// A machine that knows nothing yet. `jitter` spreads its waits.
     pub(super) fn new(watched: W, timing: Timing, jitter: Jitter) -> Self {
         Self {
             query: Query::new(watched.resource()),
@@ -122,12 +123,12 @@ impl<W: Watched> Machine<W> {
         }
     }
 
-    /// Whether a list was complete once.
+    /// Whether any list was complete.
     pub(super) fn has_listed(&self) -> bool {
         self.listed
     }
 
-    /// Takes in what happened. Appends events, and gives what to do next.
+    /// Takes an input. Appends events, and returns what to do next.
     pub(super) fn step(&mut self, input: Input<'_>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
             (State::Listing(list), Input::Page(body)) => self.page(list, body, at, events),
@@ -135,14 +136,14 @@ impl<W: Watched> Machine<W> {
                 if !self.doubted {
                     self.say(Reach::Watching, events);
                 }
-                // The server ends the watch itself; one that it does not end is dead.
+                // The server ends the watch itself. If it does not end it by then, the watch is dead.
                 let until = at.now + watch.lasting + self.timing.answer.min(LONGEST_END);
                 self.read(Watch { until, ..watch })
             }
             (State::Watching(watch), Input::Line(line)) => self.line(watch, line, at, events),
             (State::Watching(watch), Input::End(rest)) => {
                 let rest = rest.trim_ascii();
-                // What is left without an end of line was cut off, or never was an event.
+                // A rest without an end of line was cut off, or never was an event.
                 let ended = if watch.heard || rest.is_empty() {
                     Ended::Quietly { heard: watch.heard }
                 } else {
@@ -154,7 +155,7 @@ impl<W: Watched> Machine<W> {
                 self.ended(&watch, Ended::Failed(failure), at, events)
             }
             (State::Idle | State::Resting, Input::Time) => self.go_on(at),
-            // Nobody asked for this. What was begun is begun anew.
+            // This input does not fit the state. Everything is listed again.
             (
                 _,
                 Input::Time | Input::Page(_) | Input::Opened(_) | Input::Line(_) | Input::End(_) | Input::Broken(_),
@@ -162,7 +163,7 @@ impl<W: Watched> Machine<W> {
         }
     }
 
-    /// Watches from the last version seen, or lists if it is time to.
+    /// Watches from the last version seen, or lists if a new list is due.
     fn go_on(&mut self, at: Moment) -> Next {
         match self.relist {
             Some(relist) if at.now < relist => self.watch(at),
@@ -196,7 +197,7 @@ impl<W: Watched> Machine<W> {
         let further = list.pages.after().is_some();
         let items = match body.and_then(|text| list.pages.take(text)) {
             Ok(items) => items,
-            // The pages took longer than the server remembers.
+            // Reading the pages took longer than the server keeps the list.
             Err(failure) if further && failure.code() == Some(410) => {
                 let problem = "no further page, as the list is too old (410)".to_owned();
                 return self.list_failed(&list, &Failure::Pages(problem), at, events);
@@ -222,7 +223,8 @@ impl<W: Watched> Machine<W> {
         self.watch(at)
     }
 
-    /// Decides what a failed list means, and says so. If the pages are of no use, all is asked for at once, this one time.
+    /// Decides what a failed list means, and reports it. If the pages cannot be used, everything is asked for in one
+    /// piece, this one time.
     fn list_failed(&mut self, list: &List, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
         if matches!(failure, Failure::Pages(_)) && list.pieces == Pieces::Pages {
             let reason = failure.reason("list", self.query.resource.name());
@@ -244,7 +246,7 @@ impl<W: Watched> Machine<W> {
         }
     }
 
-    /// Takes the kind as one without objects, and asks again later.
+    /// Reports a list without objects for the kind, and asks again later.
     fn absent(&mut self, forbidden: Option<&Failure>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         events.extend([ListState::Listing, ListState::Listed].map(|told| self.watched.tell(told)));
         match forbidden {
@@ -295,7 +297,7 @@ impl<W: Watched> Machine<W> {
         self.read(watch)
     }
 
-    /// Decides what the end of a watch means, and says so: the next watch, or a list.
+    /// Decides what to do after a watch: watch again, or list. Reports a failure.
     fn ended(&mut self, watch: &Watch, ended: Ended, at: Moment, events: &mut Vec<W::Event>) -> Next {
         let stood = at.now.saturating_duration_since(watch.began);
         match ended {
@@ -306,7 +308,7 @@ impl<W: Watched> Machine<W> {
                     self.lost(&Failure::Unheard(SILENT_WATCHES), "watch", events);
                     self.relist = None;
                 }
-                // A server that ends every watch at once is not to be asked in a tight loop.
+                // If a server ends every watch at once, it must not be asked in a tight loop.
                 if stood < Duration::from_secs(1).min(self.timing.watch / 2) {
                     let wait = self.next_wait(None);
                     return self.rest(wait, at);
@@ -337,16 +339,17 @@ impl<W: Watched> Machine<W> {
         }
         let (refusal, garbage) = (failure.is_a_refusal(), matches!(failure, Failure::Garbage(_)));
         if stood >= self.timing.first_wait && !garbage {
-            // It stood for a while, if without a word: what was refused before it is no row with this.
+            // This watch lasted a while, even if without an event. So earlier refusals and this failure do not count as
+            // refusals in a row.
             self.refused = 0;
         }
         self.refused += u32::from(refusal);
         self.doubted |= garbage;
         if failure.is_about_version() && self.refused <= 1 {
-            // The server is there, whatever was before: no long wait for the new list.
+            // The server answers again, whatever failed before. So the new list need not wait long.
             self.backoff.reset();
         } else {
-            // A version that expired while nothing else was wrong is an everyday matter, not a loss.
+            // An expired version, without another problem, is normal. It is not reported as a loss.
             self.lost(failure, "watch", events);
         }
         if failure.is_about_version() || (refusal && self.refused >= REFUSED_WATCHES) {
@@ -358,7 +361,7 @@ impl<W: Watched> Machine<W> {
         self.say(Reach::Lost(failure.reason(verb, self.query.resource.name())), events);
     }
 
-    /// Says whether the objects are reached, once per change.
+    /// Reports whether the objects can be read, once per change.
     fn say(&mut self, reach: Reach, events: &mut Vec<W::Event>) {
         if self.reach.as_ref() != Some(&reach) {
             self.reach = Some(reach.clone());
@@ -367,7 +370,7 @@ impl<W: Watched> Machine<W> {
     }
 }
 
-/// Whether a version is older than another: servers count up. Versions that are no numbers are not compared.
+/// Whether a version is older than another. Servers count up. Versions that are not numbers are not compared.
 fn is_older(version: &str, than: &str) -> bool {
     matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }

@@ -1,9 +1,10 @@
-//! Objects from a Kubernetes API server: lists page by page, then watches, one task for each thing that is watched. Trimmed
-//! while decoding, so that no full object is held. It never gives up, and never removes what it merely cannot see.
+//! Objects from a Kubernetes API server. It lists them page by page, then watches, with one task for each thing that is
+//! watched. While decoding, it drops what Tandem does not need, so no full object is held. It never gives up. If it
+//! cannot see an object, it does not remove it.
 //!
-//! The list-and-watch loop is Tandem's own, on top of kube's client, because the guards it needs (an answer 410 or 504 to
-//! the watch request, a silent watch, versions going backwards, one unreadable object) need to see bookmarks, HTTP statuses
-//! and single objects, which `kube::runtime::watcher` does not show.
+//! The list-and-watch loop is Tandem's own, on top of kube's client. It handles an answer 410 or 504 to the watch
+//! request, a silent watch, versions that go backwards, and one unreadable object. For that, it must see bookmarks,
+//! HTTP statuses and single objects, and `kube::runtime::watcher` does not show these.
 
 mod backoff;
 mod failure;
@@ -36,7 +37,8 @@ use machine::Machine;
 pub use query::Timing;
 pub use watched::{Change, ListState, ReadObject, Resource, Watched, WrongKind};
 
-/// Watches something until nobody receives its events any more. `admitted` is shared by all that is watched with one client.
+/// Watches something until nobody receives its events any more. Everything that is watched with one client shares
+/// `admitted`.
 pub async fn watch<W: Watched>(
     client: Client,
     watched: W,
@@ -53,7 +55,7 @@ pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
     run_with(client, node_name, events, Timing::default()).await;
 }
 
-/// As [`run`], with other times than the usual ones.
+/// As [`run`], with other times.
 pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, timing: Timing) {
     let decoder = Arc::new(Decoder::new(node_name));
     let admitted = Arc::new(AtomicBool::new(false));
@@ -64,6 +66,6 @@ pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, ti
         tasks.spawn(watch(client, watched, timing, events, Arc::clone(&admitted)));
     }
     drop(events);
-    // Each ends when the channel closes; dropping this future ends them all.
+    // Each task ends when the channel closes. Dropping this future ends all of them.
     while tasks.join_next().await.is_some() {}
 }

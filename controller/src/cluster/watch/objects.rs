@@ -1,4 +1,4 @@
-//! Objects in lists and in the lines of watches: what they tell, if they are of the kind that was asked for.
+//! Reads objects in lists and in the lines of watches. Each must be of the kind that was asked for.
 
 use serde_json::value::RawValue;
 
@@ -8,9 +8,9 @@ use super::watched::{Change, ReadObject, Watched, WrongKind};
 use super::wire::{Line, Versioned};
 use crate::source::decode::printable;
 
-/// What a line of a watch tells.
+/// What a line of a watch says.
 pub(super) enum WatchLine<E> {
-    /// An object changed; the next watch begins after its version.
+    /// An object changed. The next watch begins after its version.
     Change(ReadObject<E>),
     /// Nothing changed up to this version.
     Bookmark(String),
@@ -48,7 +48,8 @@ pub(super) fn item<W: Watched>(watched: &W, object: &RawValue) -> Result<Option<
     Ok(reading.event)
 }
 
-/// An object that is of another kind, or has no name, could be any: what holds it is not to be believed.
+/// The failure of an object that is of another kind or has no name. Then the list or watch that holds it cannot be
+/// trusted.
 fn broken(holder: &str, strange: &WrongKind) -> Failure {
     Failure::Garbage(format!("{} with {}", a(holder), strange.0))
 }

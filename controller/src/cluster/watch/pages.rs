@@ -1,5 +1,5 @@
-//! A list, page by page: what each of them has to be before the end of the list may mean that anything is gone. An answer
-//! 200 alone says nothing: a gateway's page, a Status or `{}` would read as a cluster without objects.
+//! A list, page by page. Each page is checked, because the end of a list removes objects that it does not name. An
+//! answer 200 is not enough: a gateway's page, a Status or `{}` would look like a cluster without objects.
 
 use serde_json::value::RawValue;
 
@@ -9,13 +9,13 @@ use super::watched::Resource;
 use super::wire::Page;
 use crate::source::decode::printable;
 
-/// No list has more pages: 5 million objects, where pages are full.
+/// No list has more pages: if all are full, these are 5 million objects.
 const MOST_PAGES: usize = 10_000;
 
-/// The pages of one list that were read.
+/// The pages of one list, as far as they were read.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// `kind` and `apiVersion` of each.
+    /// `kind` and `apiVersion` of each page.
     kind: String,
     api_version: &'static str,
     count: usize,
@@ -34,7 +34,7 @@ impl Pages {
         }
     }
 
-    /// Takes the next page in, if it is one; gives what it lists.
+    /// Takes the next page, if it is one. Returns its items.
     pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, Failure> {
         let (kind, version) = (self.kind.as_str(), self.api_version);
         let page: Page<'t> = match serde_json::from_slice(text) {
@@ -48,7 +48,7 @@ impl Pages {
             return Err(Failure::Garbage(format!("{} without items", a(kind))));
         };
         let meta = page.metadata;
-        // 0 stands for any version when asking, and is none that a store has.
+        // In a request, 0 stands for any version. No store has it.
         if matches!(meta.resource_version.as_str(), "" | "0") {
             let problem = format!("{} without metadata.resourceVersion", a(kind));
             return Err(Failure::Garbage(problem));
@@ -69,7 +69,7 @@ impl Pages {
         Ok(items.unwrap_or_default())
     }
 
-    /// What to ask for the next page by; none behind the last one.
+    /// The token to ask for the next page; none after the last page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }

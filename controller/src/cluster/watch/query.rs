@@ -1,4 +1,4 @@
-//! What is asked of the API server, and how patiently.
+//! The requests to the API server, and how long to wait for answers.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::watched::Resource;
 /// Times of the list-and-watch loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long one watch lasts before the server ends it. A dead connection is noticed after this and a little more.
+    /// How long one watch lasts before the server ends it. A dead connection is noticed a little later than this.
     pub watch: Duration,
     /// How long an answer, or the next piece of a list, may take.
     pub answer: Duration,
-    /// The first wait after a failure; later ones double.
+    /// The first wait after a failure. Each later one is twice as long.
     pub first_wait: Duration,
     /// The longest wait after a failure.
     pub longest_wait: Duration,
-    /// How long a watch is trusted before everything is listed again, whatever it says. The real time varies by a third.
+    /// How long until everything is listed again, even if the watch works. The real time varies by a third.
     pub relist: Duration,
-    /// How long to wait before asking again for a kind that the server does not have or does not show.
+    /// How long to wait before asking again for a kind that the server does not have, or does not allow to be listed.
     pub absent: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Default for Timing {
     }
 }
 
-/// How a resource is asked for.
+/// How to ask for a resource.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     pub(super) resource: Resource,
@@ -55,7 +55,7 @@ impl Query {
         Self { resource }
     }
 
-    /// Does without the field selector, if servers may refuse it. Returns whether there was one to do without.
+    /// Drops the field selector, if servers may refuse it. Returns whether there was one to drop.
     pub(super) fn drop_fields(&mut self) -> bool {
         self.resource.fields_may_fail && !std::mem::take(&mut self.resource.fields).is_empty()
     }
@@ -95,7 +95,8 @@ fn in_plain_json(request: Request<Vec<u8>>) -> Request<Body> {
     let mut request = request.map(Body::from);
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    // Events must arrive one by one: the server would hold a compressed watch back until it has enough to compress.
+    // Events must arrive one by one. If the watch were compressed, the server would hold events back until it has
+    // enough to compress.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     request
 }

@@ -1,4 +1,4 @@
-//! Does what a machine says: asks the server, waits, and passes events on.
+//! Does what a machine says: sends requests, waits, and passes events on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use super::query::RequestError;
 use super::watched::Watched;
 use crate::source::decode::printable;
 
-/// Runs until nobody receives events any more. `answer`: how long an answer may take. `admitted` is shared by all kinds.
+/// Runs until nobody receives events any more. `answer` is how long an answer may take. All kinds share `admitted`.
 pub(super) async fn run<W: Watched>(
     machine: Machine<W>,
     client: Client,
@@ -48,7 +48,7 @@ async fn drive<W: Watched>(
             admitted: admitted.load(Ordering::Acquire),
         };
         let next = machine.step(input, at, &mut out);
-        // What was read of it is in the events: a list may be large.
+        // The events hold what was read from the page. A page may be large, so it is dropped.
         drop(std::mem::take(&mut page));
         if machine.has_listed() {
             admitted.store(true, Ordering::Release);
@@ -60,7 +60,7 @@ async fn drive<W: Watched>(
         }
         if !matches!(next, Next::Read(_)) {
             out = Vec::new();
-            // A watch that is not read any more must not go on.
+            // This ends a watch that is no longer read.
             lines = None;
         }
         input = match next {
@@ -97,7 +97,7 @@ async fn drive<W: Watched>(
     }
 }
 
-/// Asks, and returns the body of an answer 200 that may be JSON.
+/// Sends a request. Returns the body of an answer 200 that may be JSON.
 async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, RequestError>) -> Result<Body, Failure> {
     let request = request.map_err(|error| Failure::Garbage(format!("no usable address: {error}")))?;
     let answer = match timeout(time, client.send(request)).await {
@@ -121,7 +121,7 @@ async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, Req
     Err(Failure::answer(head.status, &head.headers, &body))
 }
 
-/// Whether a media type is that of what was asked for.
+/// Whether a media type is JSON's.
 fn is_json(kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json")

@@ -1,4 +1,4 @@
-//! Faults that a real API server cannot be made to show, from one made of a socket.
+//! Faults that a real API server does not show on request. A socket plays the server.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -18,23 +18,24 @@ mod optional;
 mod pages;
 mod tenants;
 
-/// What the server does with a request.
+/// What the server answers.
 enum Reply {
     /// A status, further headers and a body.
     Answer(&'static str, &'static str, String),
     /// These lines, then the end of the watch.
     Lines(Vec<String>),
-    /// These lines, then nothing: a connection that died without a word.
+    /// These lines, then nothing: the connection died without a message.
     Silence(Vec<String>),
 }
 
 type Handler = dyn Fn(&str, usize) -> Option<Reply> + Send + Sync;
 
-/// Asks `handler` about requests for Services, with how many of the same kind (list, watch) came before. `None` and all
-/// other resources get an empty list and a watch that hears a bookmark.
+/// Asks `handler` about requests for Services. The handler gets the verb (list or watch) and how many requests with
+/// this verb came before. If it returns `None`, and for all other resources, the answer is an empty list or a watch
+/// with a bookmark.
 struct Server {
     counts: Mutex<HashMap<&'static str, usize>>,
-    /// The lists of Services that were asked for.
+    /// The requests for lists of Services.
     lists: Mutex<Vec<String>>,
     handler: Box<Handler>,
 }
@@ -117,7 +118,7 @@ fn list(version: &str, objects: &[String]) -> String {
     )
 }
 
-/// An empty list of what is asked for.
+/// An empty list of the resource that the request names.
 fn empty(target: &str) -> String {
     let (kind, version) = match target.split('?').next().unwrap().rsplit('/').next().unwrap() {
         "services" => ("ServiceList", "v1"),
@@ -126,7 +127,7 @@ fn empty(target: &str) -> String {
         "servicecidrs" => ("ServiceCIDRList", "networking.k8s.io/v1"),
         other => panic!("{other} is never asked for"),
     };
-    // As servers wrote a list that nothing was ever put into.
+    // Servers write a list like this if nothing was ever put into it.
     format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"resourceVersion":"5"}},"items":null}}"#)
 }
 
@@ -156,7 +157,7 @@ fn timing() -> Timing {
     }
 }
 
-/// Starts the source; its events come as text, those of Services only.
+/// Starts the source. Returns its events as text, only those of Services.
 async fn watch(address: &str, timing: Timing) -> Receiver<Event> {
     let client = connect(None, Some(address)).await.unwrap();
     let (sender, receiver) = channel(1000);
@@ -289,7 +290,7 @@ async fn watches_that_hear_nothing_are_told_of_and_list_again_until_one_is_heard
     )
     .await;
     assert!((3..=4).contains(&server.count("watch")));
-    // That the next one is answered says nothing yet.
+    // The answer to the next watch says nothing yet: only an event does.
     expect(&mut events, &["listing", "listed", "watching", "applied shop/late"]).await;
 }
 

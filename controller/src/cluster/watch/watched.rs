@@ -1,5 +1,5 @@
-//! What is watched, as a value: where it is asked for, and what becomes of each object. A part of the agent that watches
-//! something has a value, a stream of events and a first list of its own; none waits for another's.
+//! What is watched, as a value: which objects to ask for, and how each becomes an event. Each part of the agent that
+//! watches something has its own value, its own events and its own first list. None waits for another.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::event::Reach;
 
-/// Where objects are asked for, and which of them.
+/// Which objects to ask for, and at which path.
 #[derive(Clone, Debug)]
 pub struct Resource {
     /// `kind` of one object: `Service`
@@ -18,9 +18,10 @@ pub struct Resource {
     pub labels: &'static str,
     /// A field selector; empty for none.
     pub fields: String,
-    /// Servers may refuse the field selector. All objects are asked for then.
+    /// Servers may refuse the field selector. If one does, all objects are asked for.
     pub fields_may_fail: bool,
-    /// Servers may lack the kind, or not let it be read. Until it was listed once, it then counts as one without objects.
+    /// Servers may not have the kind, or may not allow it to be read. Until it was listed once, it then counts as a
+    /// kind without objects.
     pub optional: bool,
 }
 
@@ -30,7 +31,7 @@ impl Resource {
         format!("{}List", self.kind)
     }
 
-    /// `apiVersion` of a list: the path without its ends.
+    /// `apiVersion` of a list: the path without its first and last part.
     pub(super) fn api_version(&self) -> &'static str {
         let version = self.path.rsplit_once('/').map_or("", |(version, _)| version);
         let version = version.strip_prefix("/apis/").or_else(|| version.strip_prefix("/api/"));
@@ -43,52 +44,53 @@ impl Resource {
     }
 }
 
-/// What became of an object.
+/// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A list names it.
     Listed,
-    /// It came, or is another.
+    /// It is new or has changed.
     Applied,
-    /// It went, or is none of those that were asked for any more.
+    /// It was deleted, or no longer belongs to the objects that were asked for.
     Deleted,
 }
 
-/// What an object tells.
+/// What was read from an object.
 #[derive(Debug)]
 pub struct ReadObject<E> {
-    /// None if nothing can be known of it, or if it is nobody's business.
+    /// The event. None if nothing is known of the object, or if Tandem does not need it.
     pub event: Option<E>,
     /// Its version.
     pub version: Option<String>,
 }
 
-/// What is told beside objects.
+/// News about the list and the connection, beside objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListState {
-    /// A list begins: objects that it does not name are gone when it ends.
+    /// A list begins. When it ends, objects that it did not name are gone.
     Listing,
     /// The list is complete.
     Listed,
-    /// Objects can be read, or cannot.
+    /// Whether objects can be read.
     Reach(Reach),
 }
 
-/// Not an object of the kind that was asked for: what holds it is not to be believed. In words, with an article.
+/// The object is not of the kind that was asked for, so what holds it cannot be trusted. This says what it is, with an
+/// article.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongKind(pub String);
 
 /// Something that is watched.
 pub trait Watched: Debug + Send + Sync + 'static {
-    /// What it tells.
+    /// The type of its events.
     type Event: Debug + Send;
 
-    /// Where it is asked for.
+    /// What to ask for.
     fn resource(&self) -> Resource;
 
-    /// What an object tells.
+    /// Reads an object.
     fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<Self::Event>, WrongKind>;
 
-    /// What else is told, as an event.
+    /// Makes an event from other news.
     fn tell(&self, told: ListState) -> Self::Event;
 }

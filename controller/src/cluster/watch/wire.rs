@@ -1,4 +1,5 @@
-//! The envelopes around objects: a list's page, a watch's line, a failure's status. Objects stay text until the decoder.
+//! The JSON around objects: a list's page, a watch's line, a failure's Status. Objects stay text until the decoder
+//! reads them.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -13,7 +14,7 @@ pub(super) struct Page<'a> {
     pub(super) api_version: String,
     #[serde(default)]
     pub(super) metadata: PageMeta,
-    /// `null` is how Go writes a list that nothing was ever put into, and not the same as nothing at all.
+    /// Go writes `null` for a list that nothing was ever put into. It is not the same as a missing field.
     #[serde(borrow, default, deserialize_with = "there")]
     #[expect(clippy::option_option, reason = "absent and null differ")]
     pub(super) items: Option<Option<Vec<&'a RawValue>>>,
@@ -40,7 +41,7 @@ pub(super) struct Line<'a> {
     pub(super) object: &'a RawValue,
 }
 
-/// Any object, for its version alone.
+/// Any object, read only for its version.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Versioned {
     #[serde(default)]

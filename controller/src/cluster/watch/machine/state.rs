@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use crate::cluster::watch::pages::Pages;
 use crate::cluster::watch::watched::Resource;
 
-/// What a machine is at.
+/// What a machine is doing.
 #[derive(Debug, Default)]
 pub(super) enum State {
-    /// Nothing was begun.
+    /// Nothing was started.
     #[default]
     Idle,
-    /// It waits before it goes on.
+    /// It waits before it continues.
     Resting,
     /// A page of a list was asked for.
     Listing(List),
-    /// A watch was asked for, or its lines come.
+    /// A watch was asked for, or its lines arrive.
     Watching(Watch),
 }
 
@@ -31,9 +31,9 @@ pub(super) enum Pieces {
 pub(super) struct List {
     pub(super) pieces: Pieces,
     pub(super) pages: Pages,
-    /// Whether its beginning was told.
+    /// Whether the beginning of the list was reported.
     pub(super) begun: bool,
-    /// Whether the server let any kind be listed before this was begun.
+    /// Whether the server had allowed any kind to be listed before this list was started.
     pub(super) admitted: bool,
 }
 
@@ -55,9 +55,9 @@ pub(super) struct Watch {
     pub(super) began: Instant,
     /// How long it was asked to last.
     pub(super) lasting: Duration,
-    /// When it is dead, unless it has ended.
+    /// If the watch has not ended by then, it is dead.
     pub(super) until: Instant,
-    /// Whether anything came.
+    /// Whether anything arrived.
     pub(super) heard: bool,
 }
 

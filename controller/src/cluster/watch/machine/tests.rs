@@ -1,4 +1,4 @@
-//! The machine without a server, under a time that the test makes.
+//! The machine without a server. The test sets the time.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ const TIMING: Timing = Timing {
     absent: Duration::from_mins(5),
 };
 
-/// A machine for Services, and what came out of it.
+/// A machine for Services, and its output.
 struct Bench {
     machine: Machine<OfKind>,
     now: Instant,
@@ -53,7 +53,7 @@ impl Bench {
         self.next = self.machine.step(input, at, &mut self.events);
     }
 
-    /// Lets the time come that is waited for; gives how long it was.
+    /// Sets the time to the end of the machine's wait. Returns how long the wait was.
     fn wait(&mut self) -> Duration {
         let Next::Wait(until) = self.next else {
             panic!("{:?}", self.next)

@@ -1,13 +1,14 @@
-//! Answers 200 that are not what was asked for: a gateway's page, a Status, half a list. None of them may end a list.
+//! Answers 200 that are not what was asked for: a gateway's page, a Status, half a list. None of them may complete a
+//! list.
 
 use super::*;
 
-/// A list as it should be, with one object.
+/// A correct list with one object.
 fn good() -> String {
     list("5", &[object("good", "3")])
 }
 
-/// Bodies that are no list, with what is said of each.
+/// Bodies that are not lists, each with what the report says.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn no_lists() -> Vec<(String, &'static str)> {
     let with = |from: &str, to: &str| {
@@ -126,7 +127,7 @@ fn no_lists() -> Vec<(String, &'static str)> {
     ]
 }
 
-/// What is told until this is.
+/// All events up to this one.
 async fn until(events: &mut Receiver<Event>, last: &str) -> Vec<String> {
     let mut told = Vec::new();
     while told.last().is_none_or(|told| told != last) {
@@ -135,7 +136,7 @@ async fn until(events: &mut Receiver<Event>, last: &str) -> Vec<String> {
     told
 }
 
-/// Whether the loss is told, with these words, before the list that is one begins; and that is the first that ends.
+/// Checks that the loss is reported with these words, and that the first list that ends is the correct one.
 async fn expect_no_list(address: &str, words: &str, body: &str) {
     let mut events = watch(address, timing()).await;
     let told = until(&mut events, "listed").await;
@@ -213,7 +214,7 @@ async fn what_is_not_called_json_is_neither_a_list_nor_a_watch() {
     }
 }
 
-/// Lines that are no events of a watch, with what is said of each.
+/// Lines that are not events of a watch, each with what the report says.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn no_events() -> Vec<(String, &'static str)> {
     let status = || status(500, "no");
@@ -317,7 +318,7 @@ async fn what_is_no_watch_is_told_of_and_everything_is_listed_again() {
             "{body}: {told:?}"
         );
         assert!(!told.iter().any(|told| told.starts_with("deleted")), "{body}: {told:?}");
-        // Two of them are enough to list again; each one behind them is, too.
+        // After two of them, everything is listed again. After each further one, too.
         assert_eq!(
             (server.count("list"), server.count("watch")),
             (3, 4),

@@ -1,8 +1,9 @@
-//! ServiceCIDRs: a kind that not every server has, and that not every role may read.
+//! ServiceCIDRs: some servers do not have this kind, and some roles may not read it.
 
 use super::*;
 
-/// A server that gives this answer to the first requests for ServiceCIDRs, and for everything else where `all` is set.
+/// A server that gives this answer to the first requests for ServiceCIDRs. If `all` is set, it gives it to all other
+/// requests too.
 async fn refuse(answer: &'static str, count: usize, all: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -61,7 +62,7 @@ async fn a_kind_that_alone_is_forbidden_is_empty() {
 
 #[tokio::test]
 async fn a_kind_that_is_forbidden_like_all_others_is_waited_for() {
-    // Those of all other kinds are never listed here.
+    // Here, lists of all other kinds never succeed.
     let seen = cidr_events(&refuse("403 Forbidden", 3, true).await, 3).await;
     assert!(seen[0].contains("may not list servicecidrs"), "{seen:?}");
     assert_eq!(seen[1..], ["listing", "listed"]);

@@ -1,8 +1,8 @@
-//! Lists in pages, and what happens where the pages do not make one list.
+//! Lists in pages, and what happens if the pages do not make one list.
 
 use super::*;
 
-/// A page of this version with one object, and another one behind it.
+/// A page of this version with one object. It says that another page follows.
 fn page(version: &str, name: &str, after: &str) -> String {
     let list = list(version, &[object(name, "3")]);
     let version = format!(r#""resourceVersion":"{version}"}},"#);

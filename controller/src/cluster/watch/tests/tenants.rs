@@ -1,4 +1,4 @@
-//! Parts that watch something of their own beside the engine's kinds.
+//! Other parts of the agent watch objects of their own, beside the engine's kinds.
 
 use serde_json::value::RawValue;
 
