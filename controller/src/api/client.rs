@@ -1,4 +1,4 @@
-//! The commands' side of the local API.
+//! The client of the local API, for the commands.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use tokio::net::UnixStream;
 /// Why the agent did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Nobody listens, or this user may not ask.
+    /// Nobody listens, or this user has no right to connect.
     #[error("{path}: {}", reason(.source))]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
-    /// The answer broke off.
+    /// The answer is not complete.
     #[error("{path}: the agent's answer broke off: {reason}")]
     Broken {
         /// The socket.
@@ -29,7 +29,7 @@ pub enum ApiError {
         /// What happened.
         reason: String,
     },
-    /// The agent says no.
+    /// The agent refuses the request. This is its message.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,4 +1,4 @@
-//! Makes what the local API says from a snapshot, when somebody asks.
+//! Makes the answers of the local API from a snapshot. They are made only when somebody asks.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,7 +37,7 @@ fn seconds_since(then: SystemTime) -> Duration {
 }
 
 impl ServiceView {
-    /// The Service with this name; none where only its slices are known.
+    /// The Service with this name. None if only its slices are known.
     pub(super) fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
         let entry = snapshot.services.get(key)?;
         let service = entry.service.as_deref()?;
@@ -66,7 +66,7 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     let nobody = tandem_core::object::Node::default();
     let node = snapshot.node.as_deref().unwrap_or(&nobody);
     let slices = entry.slices.iter().map(|slice| &**slice);
-    // Of a Service that is too large there is nothing to show but the problem.
+    // If a Service is too large, only its problem is shown.
     let (v4, v6) = (plan::<V4>(service, &slices, node), plan::<V6>(service, &slices, node));
     let (v4, v6) = (v4.unwrap_or_default(), v6.unwrap_or_default());
     let families = service.cluster_ips.iter().map(|addr| IpFamily::of(*addr));
@@ -133,7 +133,7 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPo
 }
 
 impl StatusView {
-    /// `flows`: of IPv4 and IPv6.
+    /// `flows` are those of IPv4 and of IPv6.
     pub(super) fn new(snapshot: &Snapshot, files: &FileState, flows: &[Arc<Flows>; 2]) -> Self {
         let [flows_v4, flows_v6] = flows;
         let reach = |reach: &Reach| match reach {

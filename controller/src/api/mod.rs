@@ -1,5 +1,6 @@
-//! The local API: what `tandem services` and `tandem status` ask the running agent, over a unix socket that only root
-//! may open. Subscribers load the last published snapshot; they never wait for the engine, nor it for them.
+//! The local API: `tandem services` and `tandem status` ask the running agent over a unix socket. Only root may open
+//! the socket. The answers come from the last published snapshot. So neither the engine nor the API waits for the
+//! other.
 
 mod client;
 mod make;
@@ -16,5 +17,5 @@ pub use view::{
     TakenView, UdpFlowsView,
 };
 
-/// Where the agent listens unless told otherwise.
+/// The default path of the agent's socket.
 pub const SOCKET: &str = "/run/tandem/tandem.sock";

@@ -1,4 +1,4 @@
-//! What is wrong, in the words of the local API. Made out of a snapshot when somebody asks.
+//! Problems, in the words of the local API. They are made from a snapshot when somebody asks.
 
 use tandem_core::family::IpFamily;
 use tandem_core::object::ObjectKey;
@@ -9,7 +9,7 @@ use crate::event::ObjectKind;
 
 use super::view::{PortView, ProblemView};
 
-/// Everything that is wrong: with the node, the configuration, the objects.
+/// All problems of the node, the configuration and the objects.
 pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemView> {
     let notices = snapshot.notices.iter().flat_map(|((kind, key), notices)| {
         notices
@@ -58,7 +58,7 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
     .collect()
 }
 
-/// What is wrong with a Service whose ports are these.
+/// The problems of a Service with these ports.
 pub(super) fn of_service(snapshot: &Snapshot, key: &ObjectKey, ports: &[PortView]) -> Vec<String> {
     let notices = snapshot
         .notices
@@ -78,7 +78,7 @@ pub(super) fn of_service(snapshot: &Snapshot, key: &ObjectKey, ports: &[PortView
         .collect()
 }
 
-/// What others have of what a Service asks for, in words.
+/// What a Service asks for and other Services have, as text.
 fn taken(ports: &[PortView]) -> Vec<String> {
     let families = ports.iter().flat_map(|port| &port.families);
     let taken = families.flat_map(|port| port.taken.iter().map(|taken| (&port.family, taken)));
@@ -87,7 +87,7 @@ fn taken(ports: &[PortView]) -> Vec<String> {
         .collect()
 }
 
-/// Per Service that waits and Service that it waits for: what it waits for.
+/// One entry for each pair of a Service that waits and a Service that it waits for, with what it waits for.
 fn disputes(status: &FamilyStatus, family: IpFamily) -> Vec<(String, String)> {
     let mut told: Vec<(&ObjectKey, &ObjectKey, Place, usize)> = Vec::new();
     let mut waiting = status.disputes.waiting();

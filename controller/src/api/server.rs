@@ -1,4 +1,4 @@
-//! The agent's side of the local API.
+//! The server of the local API, in the agent.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::http::{Connections, Limits, json, not_found, serve, text};
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
 
-/// A socket that is listened on; removed when dropped.
+/// A socket that the agent listens on. It is removed when this value is dropped.
 pub struct Server {
     listener: UnixListener,
     file: Own,
 }
 
-/// What all requests are answered from.
+/// The data for all answers.
 struct Shared {
     published: Arc<ArcSwap<Snapshot>>,
     files: Arc<ArcSwap<FileState>>,
@@ -34,8 +34,8 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens at `path`, for root alone (mode 0600). A socket left behind by a dead agent is replaced; whatever else is there
-    /// stays, and is an error.
+    /// Listens at `path`, for root alone (mode 0600). A socket that a dead agent left is replaced. Anything else at the
+    /// path stays, and is an error.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let (listener, file) = socket::listen(path)?;
         Ok(Self { listener, file })

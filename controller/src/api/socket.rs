@@ -1,5 +1,5 @@
-//! The file of a unix socket. Its path is configured, and may be wrong: nothing but a socket that nobody answers on is ever
-//! removed, and nothing is changed by path that could be changed by descriptor.
+//! The file of a unix socket. Its path is configured, and may be wrong. So only a socket that nobody answers on is ever
+//! removed. If something can be changed by descriptor, it is not changed by path.
 
 use std::fs::{self, FileType};
 use std::io;
@@ -14,33 +14,33 @@ use tokio::net::UnixListener;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Why a path cannot be the local API's.
+/// Why the local API cannot use a path.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody answers there, or would.
+    /// Another program answers there, or would answer.
     #[error("{0}: another program answers on this socket (another tandem?), so it stays; --socket names another path")]
     Taken(PathBuf),
-    /// What is there is no socket.
+    /// The file there is not a socket.
     #[error("{path}: {what} is there, not a socket, so it stays; --socket names another path")]
     Other {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// What kind of file it is.
         what: &'static str,
     },
-    /// The system refuses.
+    /// The system refuses a step.
     #[error("{path}: {doing}: {source}")]
     Io {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The step.
         doing: &'static str,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A socket's file that this process made: removed when dropped, if it is still the same.
+/// The file of a socket that this process made. When dropped, the file is removed, if it is still the same.
 pub(super) struct Own {
     path: PathBuf,
     identity: (u64, u64),
@@ -48,16 +48,16 @@ pub(super) struct Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // Where another socket has taken its place, that one is somebody else's. Nothing is lost where ours stays: the next
-        // agent replaces a socket that nobody answers on.
+        // If another socket has replaced it, that one belongs to somebody else. If ours stays, nothing is lost: the
+        // next agent replaces a socket that nobody answers on.
         if socket_at(&self.path).is_ok_and(|identity| identity == Some(self.identity)) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Listens at `path`, for root alone (mode 0600). A socket that nobody answers on is replaced; a folder that is not there is
-/// made, for root alone.
+/// Listens at `path`, for root alone (mode 0600). A socket that nobody answers on is replaced. If the folder does not
+/// exist, it is made, for root alone.
 pub(super) fn listen(path: &Path) -> Result<(UnixListener, Own), SocketError> {
     let io = |doing| {
         move |source| SocketError::Io {
@@ -73,7 +73,8 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Own), SocketError> {
     }
     let bound = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Before it has a path, so that it is never open to others, and no path is followed to somebody else's file.
+        // This is done before the socket has a path. So the socket is never open to others, and no path can lead to
+        // somebody else's file.
         fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         socket.bind(&SockAddr::unix(path)?)?;
         socket.listen(BACKLOG)?;
@@ -86,7 +87,7 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Own), SocketError> {
     Ok((listener, Own { path, identity }))
 }
 
-/// Removes a socket that nobody answers on; false where there is nothing. What else is there stays, and is an error.
+/// Removes a socket that nobody answers on. Returns false if there is nothing. Anything else stays, and is an error.
 pub fn remove_dead(path: &Path) -> Result<bool, SocketError> {
     let io = |doing, source| SocketError::Io {
         path: path.to_owned(),
@@ -106,7 +107,7 @@ pub fn remove_dead(path: &Path) -> Result<bool, SocketError> {
     }
 }
 
-/// Which file the socket at this path is: its device and number. None where there is nothing; all else is an error.
+/// Which file the socket at this path is, by device and number. None if there is nothing. Anything else is an error.
 fn socket_at(path: &Path) -> Result<Option<(u64, u64)>, SocketError> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => Ok(Some((there.dev(), there.ino()))),
@@ -137,10 +138,11 @@ fn what(kind: FileType) -> &'static str {
     }
 }
 
-/// Whether a program has this socket. It need not accept: one whose queue is full lives too, as does one for datagrams.
+/// Whether a program has this socket. The program need not accept: its queue may be full, or the socket may be one for
+/// datagrams.
 fn is_answered(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full queue would be waited for.
+    // If the queue is full, a blocking connect would wait.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(true),
@@ -159,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of its own, gone when dropped.
+    /// A folder for one test. It is removed when dropped.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -173,7 +175,7 @@ mod tests {
             self.0.join(name)
         }
 
-        /// All that is in it, links unfollowed, with what it holds if it is a file.
+        /// Everything in the folder, without following links. A file comes with its content.
         fn contents(&self) -> Vec<(String, String)> {
             let mut all = Vec::new();
             for entry in fs::read_dir(&self.0).unwrap() {
@@ -272,7 +274,7 @@ mod tests {
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert!(is_answered(&path).unwrap());
         drop(listener);
-        // As after a crash: nobody answers, and the next one replaces it.
+        // This is the state after a crash: nobody answers, and the next server replaces the socket.
         std::mem::forget(own);
         assert!(!is_answered(&path).unwrap());
         let (_listener, own) = listen(&path).unwrap();

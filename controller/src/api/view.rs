@@ -1,8 +1,8 @@
-//! What the local API says, as it is written in JSON and YAML.
+//! The answers of the local API, in the form of their JSON and YAML.
 
 use serde::{Deserialize, Serialize};
 
-/// A Service as Tandem makes it work.
+/// A Service, as Tandem serves it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are named as in the Kubernetes API")]
@@ -35,7 +35,7 @@ pub struct PortView {
     pub protocol: String,
     pub port: u16,
     pub node_port: Option<u16>,
-    /// Per family that the Service has.
+    /// One for each family of the Service.
     pub families: Vec<FamilyPortView>,
 }
 
@@ -45,17 +45,18 @@ pub struct PortView {
 pub struct FamilyPortView {
     /// `IPv4` or `IPv6`
     pub family: String,
-    /// What leads here: `address:port`, or `nodePort N`
+    /// The frontends of the port: `address:port`, or `nodePort N`
     pub frontends: Vec<String>,
-    /// What the Service asks for, and another one has.
+    /// What the Service asks for and another Service has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<TakenView>,
-    /// The last change was refused: the rows in the kernel are those from before it, and not what stands here.
+    /// The last change was refused. The kernel still has the rows from before it, not those that this view shows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_aside: bool,
-    /// What frontends of traffic policy Cluster, pods and the node itself may use; none where nothing uses it.
+    /// The endpoints for frontends with traffic policy Cluster, for pods and for the node itself. None if nothing uses
+    /// them.
     pub all: Option<EndpointsView>,
-    /// What frontends of traffic policy Local may use; none where nothing uses it.
+    /// The endpoints for frontends with traffic policy Local. None if nothing uses them.
     pub local: Option<EndpointsView>,
 }
 
@@ -69,60 +70,60 @@ pub struct TakenView {
     pub by: String,
 }
 
-/// A list of endpoints, and what a client sees where it is empty.
+/// A list of endpoints, and what a client sees if it is empty.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointsView {
     /// `address:port`
     pub endpoints: Vec<String>,
-    /// Where there are none: `refused: …` or `discarded: …`
+    /// If there are none: `refused: …` or `discarded: …`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty: Option<String>,
 }
 
-/// How the agent is.
+/// The state of the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusView {
     /// The agent's version.
     pub version: String,
-    /// The node's name; empty while its object was not read.
+    /// The node's name. It is empty until the node's object is read.
     pub node: String,
-    /// The name of the object that is looked for.
+    /// The name of the object that Tandem looks for.
     #[serde(default)]
     pub node_looked_for: String,
     /// The node's addresses.
     pub node_addresses: Vec<String>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
-    /// Whether every list was complete once; before that the kernel is left as it was found.
+    /// Whether every list was complete once. Before that, Tandem changes nothing in the kernel.
     pub complete: bool,
     /// How many Services are known.
     pub services: usize,
     /// How many EndpointSlices are known.
     pub endpoint_slices: usize,
-    /// Per kind of object, whether it can be read: `watching`, or why not.
+    /// For each kind of object, whether it can be read: `watching`, or why not.
     pub sources: Vec<(String, String)>,
     /// IPv4, then IPv6.
     pub families: Vec<FamilyStatusView>,
-    /// What is wrong with the node, with objects, and with the configuration.
+    /// The problems of the node, of objects, and of the configuration.
     pub problems: Vec<ProblemView>,
-    /// What of the configuration files is not in effect.
+    /// The part of the configuration files that is not in effect.
     #[serde(default)]
     pub configuration: ConfigurationView,
 }
 
-/// What of the configuration files is not in effect.
+/// The part of the configuration files that is not in effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationView {
-    /// Why the files are not used as they are now; none where they are.
+    /// Why the present files are not used. None if they are used.
     pub rejected: Option<String>,
     /// Changes that wait for the next start: `field: old becomes new`.
     pub waiting: Vec<String>,
 }
 
-/// How one family is.
+/// The state of one family.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FamilyStatusView {
@@ -130,13 +131,13 @@ pub struct FamilyStatusView {
     pub family: String,
     /// The table's name for nft.
     pub table: String,
-    /// Who may change the table; none while it is not open.
+    /// Who may change the table. None if it is not open.
     pub ownership: Option<String>,
     /// Rows in the kernel.
     pub rows: usize,
-    /// Rows that the start found there.
+    /// Rows that were in the kernel at the start.
     pub rows_adopted: usize,
-    /// Ranges that ClusterIPs are taken from.
+    /// The ranges of ClusterIPs.
     pub service_ranges: Vec<String>,
     /// Ranges whose sources count as pods.
     pub pod_ranges: Vec<String>,
@@ -146,62 +147,62 @@ pub struct FamilyStatusView {
     pub changes: u64,
     /// Seconds since the last one.
     pub last_change_seconds_ago: Option<f64>,
-    /// Rows it touched.
+    /// How many rows it touched.
     pub last_change_rows: usize,
-    /// From handing it to the kernel to the kernel's acknowledgement.
+    /// The time from the request to the kernel until the kernel's acknowledgement.
     pub last_change_microseconds: u64,
-    /// Why changes wait; none where they do not.
+    /// Why changes wait. None if no change waits.
     pub last_error: Option<String>,
     /// Transactions that failed as a whole.
     pub failures: u64,
-    /// Services that are not, or not wholly, programmed.
+    /// Services that are not programmed, or only in part.
     pub set_aside: usize,
     /// New connections whose client could not be remembered for session affinity, since the table was made.
     #[serde(default)]
     pub unremembered: u64,
-    /// Flows that changes made wrong; none before the first change.
+    /// The flows that changes made wrong. None before the first change.
     #[serde(default)]
     pub udp_flows: Option<UdpFlowsView>,
 }
 
-/// What became of flows whose endpoints, addresses or Services are gone, or came too late for them.
+/// What happened to wrong flows. Their endpoint, address or Service is gone, or their frontend came after they began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UdpFlowsView {
     /// Flows that were cut.
     pub cut: u64,
-    /// Of them: UDP flows that an endpoint's last answer had begun.
+    /// Of these, UDP flows that began with an endpoint's last answer.
     #[serde(default)]
     pub cut_turned: u64,
-    /// Of them: TCP and SCTP connections that began before their frontend was there.
+    /// Of these, TCP and SCTP connections that began before their frontend existed.
     #[serde(default)]
     pub cut_connecting: u64,
-    /// How often flows were looked at after changes.
+    /// How often flows were checked after changes.
     pub reconciliations: u64,
-    /// How often they were looked at once more.
+    /// How often they were checked a second time.
     #[serde(default)]
     pub second_looks: u64,
-    /// Seconds since the last time.
+    /// Seconds since the last check.
     pub last_seconds_ago: Option<f64>,
-    /// How long that took.
+    /// How long the last check took.
     pub last_microseconds: u64,
-    /// How many flows were read for it.
+    /// How many flows the last check read.
     pub last_read: u64,
-    /// How often it failed.
+    /// How many checks failed.
     pub failures: u64,
-    /// Why it failed the last time; none where it did not.
+    /// Why the last check failed. None if it did not fail.
     pub last_error: Option<String>,
 }
 
-/// Something wrong with the node or an object.
+/// A problem of the node or of an object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
     /// `ObjectKind namespace/name`, `file name`, `configuration`, or a part of the node: `interface name`, `chain …`
     pub object: String,
-    /// Where, what, and what happens instead.
+    /// Where it is, what is wrong, and what happens instead.
     pub problem: String,
-    /// Whether `tandem status` fails for it.
+    /// Whether `tandem status` exits with an error because of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fatal: bool,
 }

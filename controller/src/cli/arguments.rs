@@ -1,10 +1,10 @@
-//! A command line as kube-proxy is given it, turned into one of Tandem's.
+//! Makes Tandem's command line from one for kube-proxy.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// Called `kube-proxy`, or with a flag first, the program is `tandem run`: a DaemonSet for kube-proxy then needs only
-/// another image.
+/// If the program is called `kube-proxy`, or if its first argument is a flag, it is `tandem run`. So a DaemonSet for
+/// kube-proxy needs only another image.
 pub(super) fn normal(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let as_kube_proxy = is_kube_proxy(&arguments);
@@ -27,7 +27,7 @@ pub(super) fn normal(arguments: impl Iterator<Item = OsString>) -> Vec<OsString>
         arguments.push("--version".into());
         return arguments;
     }
-    // kube-proxy takes a version that it shall pretend to be, which changes nothing that it does.
+    // By this flag, kube-proxy reports another version. Nothing else changes, so Tandem drops the flag.
     arguments.retain(|argument| !argument.to_str().is_some_and(|text| text.starts_with("--version=")));
     for argument in arguments.iter_mut().skip(2) {
         if let Some(dashed) = argument.to_str().and_then(dashed) {
@@ -43,7 +43,7 @@ pub(super) fn is_kube_proxy(arguments: &[OsString]) -> bool {
     name == Some(OsStr::new("kube-proxy"))
 }
 
-/// kube-proxy takes `--cluster_cidr` for `--cluster-cidr`.
+/// kube-proxy accepts `--cluster_cidr` for `--cluster-cidr`, so Tandem does too.
 fn dashed(argument: &str) -> Option<OsString> {
     let flag = argument.strip_prefix("--")?;
     let (name, rest) = flag.split_at(flag.find('=').unwrap_or(flag.len()));

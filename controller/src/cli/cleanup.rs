@@ -1,4 +1,4 @@
-//! `--cleanup`: what Tandem leaves on a node when it stops, removed.
+//! `--cleanup`: removes what Tandem leaves on a node when it stops.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::routes;
 
 use super::CommandError;
 
-/// Removes both tables, the routes and the local API's socket; says what was there. What fails does not keep the rest from being
-/// removed.
+/// Removes both tables, the routes and the socket of the local API. Says what was there. If one step fails, the others
+/// are done nevertheless.
 pub(super) fn run(socket: &Path) -> Result<(), CommandError> {
     let _lock = NodeLock::acquire()?;
     let mut failures = Vec::new();

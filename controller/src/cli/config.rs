@@ -20,7 +20,7 @@ enum Command {
     #[command(after_help = "Examples:\n  tandem config explain conntrack.maxPerCore\n  \
         tandem config explain tandemconfiguration --recursive")]
     Explain {
-        /// The field: `nftables.masqueradeBit`, or a kind of file; both kinds without it.
+        /// The field, for example `nftables.masqueradeBit`, or a kind of file. Without it, both kinds are described.
         #[arg(value_name = "FIELD.PATH", default_value = "")]
         path: String,
         /// Print the fields of all sections, without descriptions.

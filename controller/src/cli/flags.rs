@@ -1,12 +1,13 @@
-//! The flags of `tandem run`, made of the table in the configuration, as kube-proxy's flags are written: `--flag value`,
-//! `--flag=value`, switches alone or with `=false`, a repeated flag counts once more.
+//! The flags of `tandem run`, made from the table in the configuration. They are written as kube-proxy's flags are:
+//! `--flag value` or `--flag=value`. A switch stands alone or with `=false`. If a flag is repeated, the later value
+//! counts.
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{FLAGS, Fate, FieldKind, Flag, Flags, SCHEMAS, Sets};
 
-/// What stood on the command line.
+/// The flags that the command line has.
 #[derive(Debug)]
 pub(super) struct Given(pub(super) Flags);
 

@@ -1,4 +1,4 @@
-//! Tables in kubectl's manner, JSON, YAML, ages.
+//! Output in tables as kubectl prints them, in JSON and in YAML; ages.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{CommandError, Output};
 
-/// Rows of text under headings, in columns three spaces apart.
+/// Rows of text with headings. There are three spaces between the columns.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -46,7 +46,7 @@ impl Table {
     }
 }
 
-/// Prints a value in a structured form; gives false where `output` asks for a table.
+/// Prints a value as JSON or YAML. Returns false if `output` asks for a table.
 pub(super) fn structured<T: Serialize>(value: &T, output: Option<Output>) -> Result<bool, CommandError> {
     match output {
         Some(Output::Json) => print(&(serde_json::to_string_pretty(value)? + "\n"))?,
@@ -56,7 +56,7 @@ pub(super) fn structured<T: Serialize>(value: &T, output: Option<Output>) -> Res
     Ok(true)
 }
 
-/// Prints to standard output; a reader that went away (`| head`) is no error.
+/// Prints to standard output. If the reader closed it (`| head`), that is no error.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -64,7 +64,7 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
     }
 }
 
-/// An age as kubectl writes it: `5s`, `3m`, `2h`, `7d`.
+/// An age in kubectl's form: `5s`, `3m`, `2h`, `7d`.
 pub(super) fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),

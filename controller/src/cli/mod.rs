@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and errors show the command line as it was begun: kube-proxy's has no `run`.
+/// Help and errors show the command line as the user wrote it: if it was kube-proxy's, there is no `run` in it.
 fn parse(arguments: Vec<OsString>) -> Cli {
     let mut command = Cli::command();
     if arguments::is_kube_proxy(&arguments) {
@@ -81,7 +81,7 @@ fn parse(arguments: Vec<OsString>) -> Cli {
     let cli = Cli::from_arg_matches(&command.clone().get_matches_from(arguments));
     cli.unwrap_or_else(|error| {
         command.build();
-        // Nothing but the flags of `run` is looked at after the line is taken apart.
+        // After parsing, only the flags of `run` are read from the matches.
         match command.find_subcommand_mut("run") {
             Some(run) => error.format(run).exit(),
             None => error.exit(),
@@ -89,10 +89,10 @@ fn parse(arguments: Vec<OsString>) -> Cli {
     })
 }
 
-/// Any command's error: one line for people.
+/// The error of any command, as one line for people.
 type CommandError = Box<dyn std::error::Error>;
 
-/// Runs what a short command waits for.
+/// Runs the future of a short command.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))

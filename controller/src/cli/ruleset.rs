@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::format::structured;
 use super::{CommandError, Output};
 
-/// Print the live tables as nft does. Needs nft, and root; the agent need not run.
+/// Print the tables in the kernel as nft does. It needs nft and root. The agent need not run.
 ///
-/// How to read it: `cluster-frontends`, `external-frontends` and `node-ports` lead from an address to a service id;
-/// `services` says how an endpoint of that id is picked and counts the connections; `endpoints` holds them.
-/// `-o json` and `-o yaml` print both tables as one document of nft's JSON schema, libnftables-json(5).
+/// How to read it: `cluster-frontends`, `external-frontends` and `node-ports` lead from an address to a service id.
+/// `services` says how to pick an endpoint of that id, and counts the connections. `endpoints` holds the endpoints. `-o
+/// json` and `-o yaml` print both tables as one document of nft's JSON schema, libnftables-json(5).
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem ruleset --family ipv6\n  \
     tandem ruleset -o json | jq '.nftables[].map | select(.name == \"cluster-frontends\") | .elem[]?'\n  \
@@ -23,7 +23,7 @@ pub(super) struct Ruleset {
     /// Only this family.
     #[arg(long, value_enum)]
     family: Option<FamilyName>,
-    /// Another form than the text.
+    /// Another form than text.
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 }
@@ -34,10 +34,10 @@ enum FamilyName {
     Ipv6,
 }
 
-/// A document of nft's JSON schema, its objects as nft prints them.
+/// A document of nft's JSON schema. It has the objects as nft prints them.
 ///
-/// The types of the `nftables` crate cannot hold them: they have no map with ids in it, and would drop the flags of a table
-/// and comments.
+/// The types of the `nftables` crate cannot hold these objects. They lack maps with ids, and would drop comments and
+/// the flags of a table.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Document {
     nftables: Vec<Value>,
@@ -64,7 +64,7 @@ impl Ruleset {
 }
 
 impl Document {
-    /// Adds another table's, without saying again what nft this is.
+    /// Adds the objects of another table. The entry that describes nft itself is not repeated.
     fn add(&mut self, other: Self) {
         let again = !self.nftables.is_empty();
         let objects = other.nftables.into_iter();
@@ -73,7 +73,7 @@ impl Document {
     }
 }
 
-/// Lists Tandem's table of a family; gives what was printed, where it was caught.
+/// Lists Tandem's table of a family. Returns what nft printed, if the output is captured.
 fn nft(options: &[&str], family: &str, stdout: Stdio) -> Result<Vec<u8>, CommandError> {
     let output = Command::new("nft")
         .args(options)
@@ -97,7 +97,7 @@ fn nft(options: &[&str], family: &str, stdout: Stdio) -> Result<Vec<u8>, Command
     Err(format!("nft list table {family} tandem: {first}").into())
 }
 
-/// Reads what nft printed as JSON, which is to hold this family's table.
+/// Reads what nft printed as JSON. It must contain this family's table.
 fn read(printed: &[u8], family: &str) -> Result<Document, String> {
     let document: Document = serde_json::from_slice(printed).map_err(|error| error.to_string())?;
     let is_table = |object: &Value| object["table"]["family"] == family && object["table"]["name"] == "tandem";

@@ -19,11 +19,12 @@ use super::{CommandError, cleanup};
 
 /// Run the agent: make Services work on this node until it is told to stop.
 ///
-/// Reads Services, EndpointSlices and this node's object from the cluster (or from a folder of manifests), and keeps the
-/// nftables tables `ip tandem` and `ip6 tandem` equal to them. When it stops, the tables stay: connections and new
-/// requests go on working, and the next start takes the tables over as they are.
+/// Reads Services, EndpointSlices and this node's object from the cluster (or from a folder of manifests), and keeps
+/// the nftables tables `ip tandem` and `ip6 tandem` equal to them. When it stops, the tables stay. So connections and
+/// new requests go on working, and the next start takes the tables over.
 ///
-/// All flags of kube-proxy are taken; with --config, most are ignored, as in kube-proxy. docs/configuration.md lists all.
+/// It accepts all flags of kube-proxy. With --config, most are ignored, as in kube-proxy. docs/configuration.md lists
+/// all.
 #[derive(Args)]
 #[command(
     args_override_self = true,
@@ -80,13 +81,13 @@ impl Run {
             .enable_all()
             .build()?;
         let result = runtime.block_on(agent::run(sources, loaded, source, log));
-        // A source may be in the middle of a read that nobody waits for any more.
+        // A source may still be reading, but nobody waits for the result.
         runtime.shutdown_background();
         result
     }
 }
 
-/// `TANDEM_LOG` stands for `--log`, which wins over it.
+/// `TANDEM_LOG` has the effect of `--log`. If both are given, `--log` wins.
 fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
     match std::env::var("TANDEM_LOG") {
         Ok(level) if flags.text("log").is_none() && !level.is_empty() => Ok(flags.and("log", level)?),
@@ -94,14 +95,14 @@ fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
     }
 }
 
-/// A node is cleaned whatever the files say: they only tell how to log, and where the socket is.
+/// Cleans the node, whatever the files say. They only say how to log, and where the socket is.
 fn clean_up(sources: &Sources) -> Result<(), CommandError> {
     let (socket, loaded) = (sources.socket(), sources.load());
     let (filter, format) = match &loaded {
         Ok(Loaded { settings, .. }) => (settings.log_filter.as_str(), settings.log_format),
         Err(_) => ("info", LogFormat::Text),
     };
-    // Nothing changes the filter before the end.
+    // The filter stays the same until the end.
     let _set_filter = start_log(filter, format)?;
     if let Err(error) = loaded {
         tracing::warn!(
@@ -120,7 +121,7 @@ fn write(settings: &Settings, path: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Starts the log. What is returned sets another filter.
+/// Starts the log. The returned function sets another filter.
 fn start_log(filter: &str, format: LogFormat) -> Result<agent::SetLogFilter, CommandError> {
     let filter = EnvFilter::try_new(filter)?;
     let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter);

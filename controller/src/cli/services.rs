@@ -10,25 +10,26 @@ use crate::api::{EndpointsView, PortView, ServiceView, TakenView, get};
 use super::format::{Table, age, print, structured};
 use super::{Agent, CommandError, Output, block_on};
 
-/// List the Services that this node makes work, with the endpoints they have here.
+/// List the Services that this node serves, and the endpoints that they have here.
 ///
-/// The columns IPV4 and IPV6 say how many endpoints a new connection may be sent to in that family ("3", or "3, local 1"
-/// where a traffic policy is Local), "refused" or "discarded" where there are none, "-" where the Service has no
-/// ClusterIP of that family, and "set aside" where its last change was refused and what stood before still stands. An address
-/// or nodePort that an older Service has is marked "(taken)", or "(taken:80/TCP)" where it is for some ports only. Of several addresses the first is shown, and how many more there are ("+1"). `-o wide` has all
-/// of them, and adds the policies, affinity and problems; `-o json` has every endpoint.
+/// The columns IPV4 and IPV6 say how many endpoints a new connection may reach in that family. "3, local 1" means that
+/// a traffic policy is Local. "refused" or "discarded" means that there are none. "-" means that the Service has no
+/// ClusterIP of that family. "set aside" means that its last change was refused, and that what was programmed before
+/// stays. If an older Service has an address or nodePort, it is marked "(taken)", or "(taken:80/TCP)" if that is so for
+/// some ports only. If there are several addresses, the first is shown, and how many more there are ("+1"). `-o wide`
+/// shows all addresses, and adds the policies, affinity and problems. `-o json` has every endpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
 pub(super) struct Services {
     /// Only this Service (with -n, or in namespace "default").
     name: Option<String>,
-    /// Only this namespace; "default" where neither -n nor -A is given.
+    /// Only this namespace. "default" if neither -n nor -A is given.
     #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// All namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Another form than the table.
+    /// Another form than a table.
     #[arg(short, long, value_enum)]
     output: Option<Output>,
     #[command(flatten)]
@@ -124,7 +125,7 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
     table.print()
 }
 
-/// As kubectl does: the first one, and how many more there are; all of them in the wide table.
+/// Addresses as kubectl prints them: the first one, and how many more there are. The wide table has all of them.
 fn addresses(list: &[String], wide: bool) -> String {
     match list {
         [first, more @ ..] if !wide && !more.is_empty() => format!("{first} +{}", more.len()),
@@ -132,7 +133,7 @@ fn addresses(list: &[String], wide: bool) -> String {
     }
 }
 
-/// What stands behind an address whose ports lead to other Services, all of them or these.
+/// The mark of an address whose ports lead to other Services: all ports, or those that it names.
 fn mark(service: &ServiceView, address: &str) -> String {
     let at = |frontend: &str| {
         let socket = frontend.parse::<SocketAddr>();
@@ -160,7 +161,7 @@ fn mark(service: &ServiceView, address: &str) -> String {
     }
 }
 
-/// As kubectl writes it: `80:30080/TCP`.
+/// A port in kubectl's form: `80:30080/TCP`.
 fn port(port: &PortView) -> String {
     match port.node_port {
         Some(node_port) => {
@@ -173,7 +174,7 @@ fn port(port: &PortView) -> String {
     }
 }
 
-/// The endpoints of the ports, each different count once.
+/// The number of endpoints of the ports. Each different number is shown once.
 fn endpoints(service: &ServiceView, family: &str) -> String {
     let count = |list: &EndpointsView| match list.empty.as_deref().and_then(|empty| empty.split(':').next()) {
         Some(empty) => empty.to_owned(),

@@ -10,14 +10,14 @@ use crate::api::{FamilyStatusView, StatusView, UdpFlowsView, get};
 use super::format::{age, print, structured};
 use super::{Agent, CommandError, Output, block_on};
 
-/// Show how the running agent is: what it reads, what stands in the kernel, what went wrong.
+/// Show the state of the running agent: what it reads, what is in the kernel, what went wrong.
 ///
-/// Exits with 0 where everything known is programmed, with 1 where changes wait, lists are not complete, this node's object
-/// was not found, or no agent answers.
+/// Exits with 0 if everything known is programmed. Exits with 1 if changes wait, if lists are not complete, if this
+/// node's object was not found, or if no agent answers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem status\n  tandem status -o json")]
 pub(super) struct Status {
-    /// Another form than the text.
+    /// Another form than text.
     #[arg(short, long, value_enum)]
     output: Option<Output>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What kube-proxy serves beside its metrics: the plain `/healthz`, and `/proxyMode`.
+//! The pages that kube-proxy serves beside its metrics: the plain `/healthz`, and `/proxyMode`.
 
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{Response, StatusCode, Uri};
@@ -11,12 +11,12 @@ pub(super) fn answer(uri: &Uri) -> Response<String> {
         query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
     };
     match uri.path() {
-        // Whoever answers lives: kube-proxy checks nothing else here.
+        // An answer shows that the process lives. kube-proxy checks nothing else here.
         "/healthz" if verbose() => text(StatusCode::OK, "[+]ping ok\nhealthz check passed\n"),
         "/healthz" => text(StatusCode::OK, "ok"),
         "/healthz/ping" => {
             let mut response = text(StatusCode::OK, "ok");
-            // The one page that kube-proxy lets a browser guess about.
+            // For this page alone, kube-proxy does not forbid a browser to guess the type.
             response.headers_mut().remove(X_CONTENT_TYPE_OPTIONS);
             response
         }

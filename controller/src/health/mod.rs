@@ -1,7 +1,7 @@
-//! What load balancers, kubelets and autoscalers ask of a node's service proxy, answered as kube-proxy answers: `/healthz`
-//! and `/livez`, the health checks of Services, and the plain pages beside the metrics.
+//! Load balancers, kubelets and autoscalers ask a node's service proxy for its health. The answers are those of
+//! kube-proxy: `/healthz` and `/livez`, the health checks of Services, and the plain pages beside the metrics.
 //!
-//! Reads published snapshots only. [`verdict`] says what healthy means.
+//! This module only reads published snapshots. [`verdict`] defines what healthy means.
 
 mod metrics;
 mod node_port;
@@ -26,7 +26,7 @@ use crate::recorder::Recorder;
 use node_port::HealthChecks;
 use verdict::{FamilyHealth, Health};
 
-/// What all requests are answered from.
+/// The data for all answers.
 struct Shared {
     published: Arc<ArcSwap<Snapshot>>,
     pulse: Arc<Pulse>,
@@ -44,7 +44,7 @@ impl Shared {
     }
 }
 
-/// Why the agent cannot go on.
+/// Why the agent must end.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {address}: cannot listen: {source}; the agent ends because bindAddressHardFail is true")]
 pub struct HardFail {
@@ -53,19 +53,19 @@ pub struct HardFail {
     source: io::Error,
 }
 
-/// The engine's part in it.
+/// What the health checks need from the engine.
 pub struct Engine {
-    /// What it published last.
+    /// The snapshot that it published last.
     pub published: Arc<ArcSwap<Snapshot>>,
     /// Whether it is stuck.
     pub pulse: Arc<Pulse>,
-    /// Word of what it published.
+    /// A signal for each new snapshot.
     pub news: watch::Receiver<()>,
-    /// The Services that change.
+    /// The Services that changed.
     pub changed: Changed,
 }
 
-/// Serves everything until an address cannot be had and the settings say that this is the end.
+/// Serves everything. Returns if an address cannot be bound and the settings say that the agent then ends.
 pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recorder: Recorder) -> HardFail {
     let shared = Arc::new(Shared {
         published: Arc::clone(&engine.published),
@@ -101,7 +101,7 @@ async fn watch_health(shared: Arc<Shared>, mut news: watch::Receiver<()>) {
     }
 }
 
-/// Serves one of the agent's own addresses. It is told once that it cannot be had, and tried again until it can.
+/// Serves one of the agent's own addresses. If it cannot be bound, that is logged once, and tried again until it works.
 async fn serve_at<A>(
     field: &'static str,
     address: Option<SocketAddr>,

@@ -1,6 +1,7 @@
-//! Health checks of LoadBalancer Services with `externalTrafficPolicy: Local`: whether this node has endpoints of them.
+//! Health checks of LoadBalancer Services with `externalTrafficPolicy: Local`: they say whether this node has
+//! endpoints.
 //!
-//! One server per Service and family on its `healthCheckNodePort`, as kube-proxy has them: an IPv6 server counts IPv6
+//! Each Service has one server per family on its `healthCheckNodePort`, as in kube-proxy. The IPv6 server counts IPv6
 //! endpoints.
 
 use std::collections::HashSet;
@@ -83,14 +84,14 @@ impl Purpose for HealthChecks {
     }
 }
 
-/// The port, where this is a Service that has one.
+/// The port, if the Service has a health check.
 fn port(service: &Service) -> Option<Port> {
     let checked = service.kind == ServiceType::LoadBalancer && service.external_policy == TrafficPolicy::Local;
     service.health_check_node_port.filter(|_| checked)
 }
 
-/// The addresses that nodePorts are on: one for all of them where the configuration names no range of this family, or one
-/// that has every address in it.
+/// The addresses that nodePorts are on. If the configuration names no range of this family, or one that contains every
+/// address, this is the unspecified address.
 fn addresses(family: IpFamily, snapshot: &Snapshot, choice: &NodePortAddresses) -> Vec<IpAddr> {
     let all = match choice {
         NodePortAddresses::Primary => false,
@@ -113,7 +114,7 @@ fn addresses(family: IpFamily, snapshot: &Snapshot, choice: &NodePortAddresses) 
             .map(IpAddr::V4)
             .collect(),
         (IpFamily::V6, false) => {
-            // A link-local address means nothing without its link.
+            // A link-local address cannot be used without its link.
             let reachable = |addr: &&Ipv6Addr| !addr.is_unicast_link_local();
             let addresses = snapshot.node_v6.node_addresses.iter().filter(reachable);
             addresses.copied().map(IpAddr::V6).collect()
@@ -121,8 +122,8 @@ fn addresses(family: IpFamily, snapshot: &Snapshot, choice: &NodePortAddresses) 
     }
 }
 
-/// How many addresses of this family are ready here, whatever their ports. One that still serves while it terminates does
-/// not count: load balancers shall turn away before it is gone.
+/// How many addresses of this family are ready here, whatever their ports. An endpoint that terminates and still serves
+/// does not count, because load balancers must turn away before it is gone.
 fn local_ready(entry: &Entry, family: IpFamily) -> usize {
     let slices = entry
         .slices
@@ -133,7 +134,7 @@ fn local_ready(entry: &Entry, family: IpFamily) -> usize {
     here.map(|endpoint| endpoint.addr).collect::<HashSet<_>>().len()
 }
 
-/// Byte for byte what kube-proxy answers, whatever is asked.
+/// The same answer as kube-proxy's, byte for byte, for every request.
 fn answer(service: &ObjectKey, count: usize, healthy: bool) -> Response<String> {
     let status = if count > 0 && healthy {
         StatusCode::OK
@@ -141,7 +142,7 @@ fn answer(service: &ObjectKey, count: usize, healthy: bool) -> Response<String> 
         StatusCode::SERVICE_UNAVAILABLE
     };
     let mut body = String::new();
-    // Names of objects have no characters that JSON would write otherwise. Writing into a String cannot fail.
+    // Names of objects contain no characters that JSON escapes. Writing into a String cannot fail.
     let _ = write!(
         body,
         "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{}\",\n\t\t\"name\": \"{}\"\n\t}},\n\t\"localEndpoints\": {count},\n\t\

@@ -1,4 +1,4 @@
-//! `/healthz` and `/livez`: whether this node's Services are kept up to date, and whether new connections should come.
+//! `/healthz` and `/livez`: whether this node's Services are up to date, and whether it should get new connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::Shared;
 use super::verdict::{FAMILIES, FamilyHealth};
 use crate::http::{json, not_found};
 
-/// Go's zero time, which kube-proxy prints where there was no update yet.
+/// Go's zero time. kube-proxy prints it if there was no update yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// kube-proxy's `ProxyHealth`.
@@ -38,12 +38,12 @@ struct FamilyReport {
 pub(super) fn answer(shared: &Arc<Shared>, path: &str) -> Response<String> {
     let eligible = || {
         let node = shared.published.load().node.clone();
-        // A node that nobody knows is not one to send connections to.
+        // If the node is not known, it should get no connections.
         node.is_some_and(|node| !node.leaving)
     };
     match path {
         "/healthz" => report(shared.families(), Some(eligible()), SystemTime::now()),
-        // A node on its way out still has to be kept up to date.
+        // Even if a node is leaving, its Services must be up to date.
         "/livez" => report(shared.families(), None, SystemTime::now()),
         _ => not_found(),
     }
@@ -64,7 +64,7 @@ fn report(families: [Option<FamilyHealth>; 2], eligible: Option<bool>, now: Syst
         ))
     });
     let report = Report {
-        // kube-proxy's rule: where all is well, the last update is now.
+        // kube-proxy's rule: if everything is good, the last update is now.
         last_updated: text(if good { Some(now) } else { updated }),
         current_time: text(Some(now)),
         node_eligible: eligible,

@@ -1,7 +1,7 @@
-//! Whether Services are kept up to date here, by kube-proxy's rules. Pure: time is an argument.
+//! Whether Services are up to date here, by kube-proxy's rules. Pure: time is an argument.
 //!
-//! kube-proxy calls itself unhealthy when an update has waited for two of its sync periods. Tandem has no sync period;
-//! a change waits only where the kernel refuses it as a whole, and the time is the same.
+//! kube-proxy is unhealthy if an update has waited for two of its sync periods. Tandem has no sync period. A change
+//! waits only if the kernel refuses it as a whole. The limit is the same time.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,10 +10,10 @@ use crate::engine::{FamilyStatus, Snapshot};
 /// Two of kube-proxy's sync periods.
 pub(super) const LATE: Duration = Duration::from_mins(1);
 
-/// The families' names in reports, in the order of everything here.
+/// The families' names in reports. All arrays here have this order.
 pub(super) const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
-/// What was seen of both families so far.
+/// What was seen of both families until now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
     families: [Seen; 2],
@@ -21,23 +21,23 @@ pub(super) struct Health {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// When the kernel last had all that was due.
+    /// When the kernel last had everything.
     updated: Option<SystemTime>,
-    /// Since when something waits.
+    /// Since when a change waits.
     waiting: Option<Instant>,
 }
 
-/// How a family is. A family of which there is nothing to say yet (the lists are not complete) has none.
+/// The state of a family. While the lists are not complete, a family has no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FamilyHealth {
-    /// When the kernel last had all that was due; never, where it never had.
+    /// When the kernel last had everything. None if it never had.
     pub(super) updated: Option<SystemTime>,
-    /// Whether nothing has waited for too long.
+    /// Whether no change has waited for too long.
     pub(super) healthy: bool,
 }
 
 impl Health {
-    /// Takes in what was published.
+    /// Notes the state that a snapshot shows.
     pub(super) fn see(&mut self, snapshot: &Snapshot, now: Instant, time: SystemTime) {
         if snapshot.complete {
             self.see_families([&snapshot.v4, &snapshot.v6], now, time);
@@ -57,8 +57,8 @@ impl Health {
         }
     }
 
-    /// How both families are, where the engine has been at work on the same thing for so long. Nothing is unhealthy before
-    /// the lists were complete once.
+    /// The state of both families. `at_work` is how long the engine has worked on its present task. Before the lists
+    /// were complete once, nothing is unhealthy.
     pub(super) fn families(&self, now: Instant, at_work: Duration) -> [Option<FamilyHealth>; 2] {
         self.families.map(|seen| {
             if seen.updated.is_none() && seen.waiting.is_none() {
@@ -105,7 +105,7 @@ mod tests {
         let mut health = Health::default();
         health.see_families([&status(false), &status(false)], start, time);
         health.see_families([&status(false), &status(true)], start, time);
-        // Each try that fails is published; the wait began with the first.
+        // Each attempt that fails is published. The wait began with the first.
         let almost = start + LATE.saturating_sub(Duration::from_millis(1));
         health.see_families([&status(false), &status(true)], almost, time);
         assert_eq!(healthy(&health, almost, NO_TIME), [Some(true), Some(true)]);

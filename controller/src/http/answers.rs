@@ -1,4 +1,4 @@
-//! Answers: what every page has in common, and what Go's servers say before a page is looked at.
+//! Parts that all answers have in common, and the answers that Go's servers give before they look at a page.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
@@ -14,7 +14,7 @@ pub(crate) fn text(status: StatusCode, body: &str) -> Response<String> {
     typed(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-/// What Go's servers say if there is no such page.
+/// The answer of Go's servers if there is no such page.
 pub(crate) fn not_found() -> Response<String> {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
@@ -28,7 +28,8 @@ fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Strin
     response
 }
 
-/// What Go's servers refuse before anybody looks at the path: HTTP/1.1 without exactly one Host that could be one.
+/// What Go's servers refuse before they look at the path: HTTP/1.1 must have exactly one Host, and it must be well
+/// formed.
 pub(super) fn refusal(method: &Method, version: Version, headers: &HeaderMap) -> Option<Response<String>> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let problem = match (hosts.next(), hosts.next()) {
@@ -49,14 +50,14 @@ pub(super) fn refusal(method: &Method, version: Version, headers: &HeaderMap) ->
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    // Go tells it in the status line as well.
+    // Go repeats the text in the status line.
     response
         .extensions_mut()
         .insert(ReasonPhrase::from_static(problem.as_bytes()));
     Some(response)
 }
 
-/// RFC 3986: what names, addresses in brackets, ports and their escapes are made of.
+/// The characters of names, addresses in brackets, ports and their escapes, by RFC 3986.
 fn may_be_in_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&()*+,-.:;='[]_~".contains(&byte)
 }

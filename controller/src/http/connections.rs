@@ -1,7 +1,7 @@
-//! The connections of all listeners that share a limit. Anybody who can reach the node can open them, so each has to make
-//! progress within some time, and there is a limit for each listener and for all together. A new connection is always
-//! taken in. If it is one too many, the one that has been silent for longest is closed. So whoever asks at once is answered,
-//! whatever others hold open.
+//! The connections of all listeners that share a limit. Anybody who can reach the node can open connections. So each
+//! connection must make progress within some time, and there is a limit for each listener and for all together. A new
+//! connection is always accepted. If it is one too many, the one that has been silent for longest is closed. So a
+//! client that sends its request at once is answered, whatever connections others hold open.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,19 +12,19 @@ use tokio::time::{Instant, sleep_until};
 use super::progress::{Patience, Phase, Progress};
 use crate::files;
 
-/// How many connections may be open, and how long each may stay as it is.
+/// How many connections may be open, and how long each may wait in one phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Of one listener.
     pub(crate) each: usize,
     /// Of all listeners together.
     pub(crate) all: usize,
-    /// How long each may stay as it is.
+    /// How long each may wait in one phase.
     pub(crate) patience: Patience,
 }
 
 impl Limits {
-    /// For health checks and metrics, which anybody who can reach the node may ask.
+    /// For health checks and metrics. Anybody who can reach the node may ask for these.
     pub(crate) fn strangers() -> Self {
         let all = files::shares().probes.max(1);
         Self {
@@ -38,7 +38,7 @@ impl Limits {
         }
     }
 
-    /// For the local API, which only root may ask. Its answers can be large.
+    /// For the local API. Only root may ask, and the answers can be large.
     pub(crate) fn local() -> Self {
         let all = files::shares().local.max(1);
         Self {
@@ -81,7 +81,8 @@ impl Rooms {
         largest.map(|(listener, _)| *listener)
     }
 
-    /// Closes the one that has been silent for longest. One that is being answered stays. Returns false if there is none.
+    /// Closes the connection that has been silent for longest. A connection that is being answered stays. Returns false
+    /// if there is none to close.
     fn send_away_from(&mut self, listener: u64) -> bool {
         let Some(room) = self.of_listeners.get_mut(&listener) else {
             return false;
@@ -108,7 +109,7 @@ impl Connections {
         })
     }
 
-    /// The connections of one listener.
+    /// Makes a place for the connections of one more listener.
     pub(crate) fn room(self: &Arc<Self>) -> Room {
         let mut rooms = self.rooms();
         let listener = rooms.next();
@@ -138,8 +139,8 @@ impl Drop for Room {
 }
 
 impl Room {
-    /// Takes a connection in. If it is one too many for this listener, one of this listener's is closed. If it is one too
-    /// many for all, one of the listener that has most is closed.
+    /// Accepts a connection. If this listener has too many, one of its connections is closed. If all together have too
+    /// many, one of the listener with the most is closed.
     pub(super) fn enter(&self) -> Visit {
         let mut rooms = self.connections.rooms();
         let here = rooms.of_listeners.get(&self.listener).map_or(0, BTreeMap::len);
@@ -162,14 +163,15 @@ impl Room {
         }
     }
 
-    /// Closes one of the listener that has most, because the process has no file left. Returns false if there is none.
+    /// Closes a connection of the listener with the most, because the process can open no more files. Returns false if
+    /// there is none.
     pub(super) fn make_room(&self) -> bool {
         let mut rooms = self.connections.rooms();
         rooms.largest().is_some_and(|largest| rooms.send_away_from(largest))
     }
 }
 
-/// One connection's place, given back when dropped.
+/// One connection's place. When dropped, it becomes free.
 #[derive(Debug)]
 pub(super) struct Visit {
     connections: Arc<Connections>,
@@ -191,7 +193,7 @@ impl Visit {
         Arc::clone(&self.progress)
     }
 
-    /// Serves it to its end, or until it has to go.
+    /// Serves the connection to its end, or until it must go.
     pub(super) async fn during(self, serving: impl Future) {
         tokio::select! {
             _ = serving => {}
@@ -207,7 +209,7 @@ impl Visit {
             if deadline <= now {
                 return;
             }
-            // What it does next may be due sooner than what it does now.
+            // The deadline of its next phase may be earlier than the present one.
             sleep_until(deadline.min(now + patience.least())).await;
         }
     }

@@ -1,7 +1,7 @@
-//! The HTTP server of everything that the agent serves: health checks and the pages beside the metrics on TCP, the local
-//! API on a unix socket. What clients may hold open, and for how long, is limited here, in one place ([`Limits`]).
+//! The HTTP server of everything that the agent serves: health checks and the pages beside the metrics on TCP, and the
+//! local API on a unix socket. It limits what clients may hold open, and for how long, in one place ([`Limits`]).
 //!
-//! It stands on bare hyper: its pages are few, and what a slow or silent client costs is decided on the stream itself.
+//! It uses hyper directly. It has few pages, and it must see on the stream itself whether a client is slow or silent.
 
 mod answers;
 mod connections;

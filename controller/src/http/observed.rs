@@ -1,4 +1,4 @@
-//! A connection's stream, which notes how far the connection is.
+//! The stream of a connection. It notes the phase of the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connections::Visit;
 use super::progress::Progress;
 
-/// A stream that tells how far its connection is.
+/// A stream that notes the phase of its connection.
 #[derive(Debug)]
 pub(super) struct Observed<S> {
     stream: S,
@@ -62,7 +62,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Asked for once everything is written.
+        // hyper flushes when everything is written.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.progress.has_sent_all();
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! How far a connection is, since when, and how long it may stay so.
+//! The phase of a connection, since when, and how long it may last.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a connection may stay as it is.
+/// How long each phase of a connection may last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// From its beginning, or from the first byte of a later request, to the end of the request's head. Bytes that trickle in
-    /// do not prolong it.
+    /// From the beginning of the connection, or from the first byte of a later request, to the end of the request's
+    /// head. If bytes trickle in, this does not become longer.
     pub(super) head: Duration,
     /// Between an answer and the next request.
     pub(super) idle: Duration,
-    /// While an answer is not taken.
+    /// While the client does not read an answer.
     pub(super) unread: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The head of a request is due, or begun.
+    /// The head of a request is expected or has begun.
     Head,
     /// All requests are answered, and no other has begun.
     Idle,
-    /// An answer is being made and sent.
+    /// An answer is made and sent.
     Answering,
-    /// An answer waits for the client to take it.
+    /// An answer waits until the client reads it.
     Unread,
 }
 
-/// How far a connection is, and since when.
+/// The phase of a connection, and since when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
@@ -38,7 +38,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// When it has been so for too long.
+    /// The end of the time that this phase may last.
     pub(super) fn deadline(self, patience: &Patience) -> Instant {
         self.since
             + match self.phase {
@@ -49,11 +49,11 @@ impl State {
     }
 }
 
-/// One connection's part that others see.
+/// The part of a connection that others see.
 #[derive(Debug)]
 pub(super) struct Progress {
     state: Mutex<State>,
-    /// Told when it has to go.
+    /// Signals that the connection must go.
     pub(super) gone: Notify,
 }
 
@@ -79,7 +79,7 @@ impl Progress {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes from one of these phases to another; from any other nothing changes.
+    /// Changes the phase, if it is one of `from`. Otherwise nothing changes.
     fn advance(&self, from: &[Phase], phase: Phase) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if from.contains(&state.phase) {

@@ -1,4 +1,4 @@
-//! Serves one listener: small answers, ready at once.
+//! Serves one listener. The answers are small and ready at once.
 
 use std::convert::Infallible;
 
@@ -14,11 +14,11 @@ use super::connections::Room;
 use super::observed::Observed;
 use crate::accept::{Listener, accept};
 
-/// The longest head of a request that is read. Go takes a megabyte; no probe needs a hundredth of this, and the heads of
-/// strangers take memory.
+/// The longest head of a request that is read. Go reads up to a megabyte. No probe needs a hundredth of this, and the
+/// heads of strangers take memory.
 const HEAD: usize = 16 << 10;
 
-/// Answers requests until it is dropped, and the connections with it.
+/// Answers requests. When this is dropped, its connections end too.
 pub(crate) async fn serve<L, A>(listener: L, room: Room, answer: A)
 where
     L: Listener,
@@ -37,10 +37,10 @@ where
                     std::future::ready(Ok::<_, Infallible>(response))
                 });
                 let mut http = http1::Builder::new();
-                // The visit's own times count.
+                // The limits of the visit replace this one.
                 http.header_read_timeout(None).max_buf_size(HEAD);
                 let stream = Observed::new(stream, &visit);
-                // Why a client hangs up before the end does not matter here.
+                // If a client closes its connection early, the reason does not matter here.
                 tasks.spawn(visit.during(http.serve_connection(TokioIo::new(stream), answer)));
             }
             Some(_) = tasks.join_next() => {}

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::files;
 
-/// A running server in a folder of its own.
+/// A running server in its own folder.
 struct Running {
     folder: PathBuf,
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ impl Running {
         UnixStream::connect(self.folder.join("socket")).await.unwrap()
     }
 
-    /// The whole answer to a request with this first line.
+    /// Sends a request with this first line, and returns the whole answer.
     async fn ask(&self, line: &str) -> String {
         let mut stream = self.connect().await;
         let request = format!("{line} HTTP/1.1\r\nHost: tandem\r\nConnection: close\r\n\r\n");
@@ -85,7 +85,7 @@ async fn silent_connections_do_not_keep_a_command_from_its_answer() {
     }
     let answer = server.ask("GET /v1/status").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    // The first ones were closed to make room; those that are left are answered, too.
+    // The first connections were closed to make room. The ones that are left are answered too.
     let mut first = held.remove(0);
     assert_eq!(
         timeout(Duration::from_secs(30), first.read(&mut [0]))

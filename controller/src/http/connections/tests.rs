@@ -1,4 +1,4 @@
-//! Strangers of every kind, and probes that come among them. Real connections on loopback.
+//! Strangers of every kind, and probes between them, over real connections on loopback.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,11 +20,11 @@ fn limited(each: usize, all: usize, patience: Patience) -> Arc<Connections> {
 /// Connections of one listener, as for health checks.
 const EACH: usize = 256;
 
-/// Nothing here takes so long, unless it hangs.
+/// Nothing here takes this long, unless it hangs.
 const HANGS: Duration = Duration::from_secs(30);
-/// More than one listener holds, twice.
+/// More than twice as many as one listener holds.
 const MANY: usize = 600;
-/// Never over.
+/// No deadline passes within a test.
 const ENDLESS: Patience = Patience {
     head: Duration::from_hours(1),
     idle: Duration::from_hours(1),
@@ -33,22 +33,22 @@ const ENDLESS: Patience = Patience {
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// What somebody does who holds a connection open.
+/// What a stranger does with an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stranger {
     /// Nothing.
     Silent,
     /// Half of the first line, and no more.
     HalfALine,
-    /// A byte of a header now and then.
+    /// One byte of a header from time to time.
     Trickle,
-    /// A request whose answer is left where it is.
+    /// One request. The stranger does not read the answer.
     NeverReads,
-    /// Requests on and on, and no answer is read: what the kernel holds for the client fills.
+    /// Many requests. The stranger reads no answer, so the kernel's buffers for it become full.
     AsksAndNeverReads,
-    /// A request that is answered, and nothing more.
+    /// One request that is answered, and nothing more.
     KeptAlive,
-    /// A request that is answered, and the beginning of the next one.
+    /// One request that is answered, and the beginning of the next one.
     HalfALineMore,
 }
 
@@ -94,10 +94,10 @@ impl Server {
         timeout(HANGS, socket.connect(self.address)).await.unwrap().unwrap()
     }
 
-    /// A connection of this kind, as far as it goes without waiting for time to pass.
+    /// A connection of this kind. It does everything that it can do without waiting.
     async fn visitor(&self, kind: Stranger) -> TcpStream {
         let mut stream = self.connect().await;
-        // One that has been sent away already cannot be written to.
+        // If the server has closed the connection already, writing fails.
         let _ = match kind {
             Stranger::Silent => Ok(()),
             Stranger::HalfALine => stream.write_all(b"GET /hea").await,
@@ -116,7 +116,7 @@ impl Server {
         stream
     }
 
-    /// Asks once, and reads the answer.
+    /// Sends one request, and reads the answer.
     async fn ask(&self, stream: &mut TcpStream) -> io::Result<()> {
         stream.write_all(REQUEST).await?;
         let mut head = [0; 15];
@@ -134,14 +134,14 @@ impl Server {
         Ok(())
     }
 
-    /// What a load balancer does.
+    /// Does what a load balancer does.
     async fn probe(&self) {
         let mut stream = self.connect().await;
         self.ask(&mut stream).await.unwrap();
     }
 }
 
-/// Whether the other end closes it: all that comes is read.
+/// Whether the other end closes the connection. This reads everything that arrives.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut buffer = [0; 4096];
     let closed = async { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} };
@@ -157,7 +157,7 @@ async fn probes_are_answered_whoever_holds_six_hundred_connections_open() {
         let mut held = Vec::new();
         for number in 0..MANY {
             held.push(server.visitor(kind).await);
-            // Before, while and after the limit is reached.
+            // Before, when and after the limit is reached.
             if number % 25 == 0 {
                 server.probe().await;
             }
@@ -167,7 +167,7 @@ async fn probes_are_answered_whoever_holds_six_hundred_connections_open() {
         }
         let there = connections.rooms().total();
         assert!(there <= EACH, "{kind:?}: {there}");
-        // Those that have been there for longest went.
+        // The oldest ones were closed.
         assert!(is_closed(&mut held[0]).await, "{kind:?}");
     }
 }
@@ -218,7 +218,7 @@ async fn one_flooded_listener_costs_the_others_nothing_where_all_together_are_to
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_not_prolong_it() {
     let short = Duration::from_millis(200);
-    // Each time by itself: that of what is tried, while the others never are over.
+    // Each limit alone: the one that this kind reaches is short, and the others never pass.
     for kind in KINDS {
         let mut patience = ENDLESS;
         match kind {
@@ -241,7 +241,8 @@ async fn whoever_makes_no_progress_is_cut_off_after_a_time_and_trickling_does_no
                 if kind == Stranger::Trickle {
                     let _ = stream.write_all(b"x").await;
                 }
-                // The second number given out: the first is the listener's. Before that the server has not seen it yet.
+                // The listener got the first number, the connection gets the second. Before that, the server has not
+                // seen the connection.
                 let (given_out, there) = {
                     let rooms = connections.rooms();
                     (rooms.next, rooms.total())
@@ -287,20 +288,20 @@ async fn the_silent_go_by_age_and_never_one_that_is_being_answered() {
     visits[0].progress.asked();
     let fourth = one.enter();
     assert_eq!((gone(&visits[0]).await, gone(&visits[1]).await), (false, true));
-    // It has been answered since, and is younger than the third.
+    // It was answered meanwhile, so it is younger than the third.
     visits[0].progress.has_sent_all();
     let fifth = one.enter();
     assert_eq!((gone(&visits[0]).await, gone(&visits[2]).await), (false, true));
-    // An answer that nobody takes is silence too.
+    // An answer that the client does not read is silence too.
     visits[0].progress.asked();
     visits[0].progress.cannot_send();
     fourth.progress.asked();
     fifth.progress.asked();
     let _sixth = one.enter();
     assert!(gone(&visits[0]).await);
-    // Too many for all: the listener with the most gives one.
+    // All together are too many: the listener with the most closes one.
     let (_first, _second) = (other.enter(), other.enter());
     assert!(!gone(&fourth).await && !gone(&fifth).await);
-    // Where no file is left as well.
+    // The same if there are no files left.
     assert!(one.make_room());
 }
