@@ -1,5 +1,5 @@
-//! Accepts connections, whatever goes wrong: on TCP for health checks, metrics and nodePorts on loopback addresses, on a
-//! unix socket for the local API.
+//! Accepts connections, and goes on after errors. There are TCP listeners for health checks, metrics and nodePorts on
+//! loopback addresses, and a unix socket for the local API.
 
 use std::io;
 use std::net::SocketAddr;

@@ -27,7 +27,7 @@ use crate::source::directory;
 use crate::subscribers::Subscribers;
 use crate::sysctl;
 
-/// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it has to wait here.
+/// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it waits here.
 const WAITING: usize = 16_384;
 
 /// Why the agent ended: one line for people.
@@ -45,7 +45,7 @@ pub enum Source {
     Directory(PathBuf),
 }
 
-/// Runs all parts until a signal comes or one of them cannot go on.
+/// Runs all parts until a signal comes or one part must end.
 pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
     let (settings, files) = (live.settings(), live.state());
@@ -152,8 +152,9 @@ fn gather_facts(events: &Sender<Event>) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Starts the thread that speaks rtnetlink: the kernel's lock on its network configuration may hold it up for long. It
-/// tells the engine the node's addresses, first before this returns and then at each change, and keeps the routes.
+/// Starts the thread that speaks rtnetlink. It has a thread of its own, because the kernel's lock on its network
+/// configuration may block it for long. It tells the engine the node's addresses: first before this function returns,
+/// then at each change. It also keeps the routes.
 async fn follow_network(
     events: Sender<Event>,
     keeping_routes: impl Future<Output = ()> + Send + 'static,

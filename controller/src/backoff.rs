@@ -1,8 +1,8 @@
-//! Waits between tries that failed: each twice as long as the one before, up to a longest.
+//! Waits between failed attempts. Each is twice as long as the one before, up to a longest wait.
 
 use std::time::Duration;
 
-/// The waits of one thing that is tried again.
+/// The waits of one thing that is tried repeatedly.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -31,7 +31,7 @@ impl Backoff {
         self.longest
     }
 
-    /// It works again.
+    /// Begins again with the first wait, because the attempt succeeded.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,4 +1,4 @@
-//! Doors to parsers that nothing outside needs, for `fuzz/` and for the tests that replay what it found.
+//! Makes parsers public that nothing else outside needs: for `fuzz/`, and for the tests that replay its findings.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::config::Sources;
 pub use crate::cluster::watch::fuzzing::watch;
 pub use crate::source::directory::fuzzing::manifest;
 
-/// What is said of a file of configuration, and whether there are settings: Tandem's own file, or a
-/// `KubeProxyConfiguration`.
+/// Reads a configuration file: Tandem's own, or a `KubeProxyConfiguration`. Returns whether there are settings, and the
+/// messages.
 pub fn configuration(own: bool, text: &str) -> (bool, Vec<String>) {
     let file = Some((PathBuf::from("file"), text.to_owned()));
     let (kube_proxy, tandem) = if own { (None, file) } else { (file, None) };

@@ -1,4 +1,4 @@
-//! The addresses that this node's interfaces have, followed through rtnetlink. The engine is told when they change.
+//! The addresses of this node's interfaces. They are followed through rtnetlink, and the engine is told if they change.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,29 +10,30 @@ use tokio::sync::mpsc::Sender;
 use crate::event::{Event, NodeFact};
 use crate::net::{Address, Addresses, Group, Link, Links, Monitor, NetError, News, Object, Rtnetlink};
 
-/// The wait before what could not be read is read again.
+/// The wait after a failure to read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The addresses, and a subscription that was made before the first reading: no change is missed in between.
+/// The addresses, and a subscription. The subscription is made before the first reading, so no change is missed in
+/// between.
 #[derive(Debug)]
 pub struct Interfaces {
     kernel: Rtnetlink,
     changes: Monitor,
-    /// The names of the links when they were read.
+    /// The names of the links at the last reading.
     names: HashMap<u32, Option<InterfaceName>>,
 }
 
 /// The addresses at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub addresses: Vec<IpAddr>,
     /// Sorted, each with the interface that has it.
     pub named: Vec<(IpAddr, InterfaceName)>,
 }
 
 impl Found {
-    /// What the engine is told.
+    /// The events for the engine.
     pub fn into_events(self) -> [Event; 2] {
         [
             Event::Interfaces(self.addresses),
@@ -42,7 +43,7 @@ impl Found {
 }
 
 impl Interfaces {
-    /// Subscribes to changes in this thread's network namespace. Only inside a tokio runtime.
+    /// Subscribes to changes in this thread's network namespace. It works only inside a tokio runtime.
     pub fn open() -> Result<Self, NetError> {
         Ok(Self {
             changes: Monitor::open(&[Group::Links, Group::Addresses])?,
@@ -51,7 +52,7 @@ impl Interfaces {
         })
     }
 
-    /// The addresses as they are.
+    /// Reads the present addresses.
     pub fn read(&mut self) -> Result<Found, NetError> {
         let links = self.kernel.list::<Link>(&Links)?;
         self.names = links.into_iter().map(|link| (link.index, link.name)).collect();
@@ -59,16 +60,16 @@ impl Interfaces {
         Ok(named(&self.names, &addresses))
     }
 
-    /// Follows changes until the engine is gone. `known` is what it was told already.
+    /// Follows changes until the engine is gone. `known` is what the engine knows already.
     pub async fn follow(self, known: Found, events: Sender<Event>) {
         follow(self, known, events).await;
     }
 }
 
-/// Where addresses are read, and what tells of changes.
+/// A source of addresses and of news that they may have changed.
 trait Source {
     fn read(&mut self) -> Result<Found, NetError>;
-    /// Returns once the addresses may be others.
+    /// Returns when the addresses may have changed.
     async fn changed(&mut self) -> Result<(), NetError>;
 }
 
@@ -87,7 +88,7 @@ impl Source for Interfaces {
     }
 }
 
-/// Links tell of much else than their name: of carriers, counters, and of pods that come and go.
+/// Whether a change may concern the addresses. Most news about links does not: it is about carriers, counters and pods.
 fn may_matter(news: &News, names: &HashMap<u32, Option<InterfaceName>>) -> bool {
     match news {
         News::Come(Object::Link(link)) => names.get(&link.index) != Some(&link.name),
@@ -99,7 +100,7 @@ fn named(names: &HashMap<u32, Option<InterfaceName>>, found: &[Address]) -> Foun
     let mut addresses: Vec<IpAddr> = found.iter().map(|found| found.address.addr()).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    // A link may be gone by now, or be new: that is told next.
+    // A link may have gone or come meanwhile. The next news says so.
     let pairs = found
         .iter()
         .filter_map(|found| Some((found.address.addr(), (*names.get(&found.link)?)?)));
@@ -111,8 +112,8 @@ fn named(names: &HashMap<u32, Option<InterfaceName>>, found: &[Address]) -> Foun
     }
 }
 
-/// Reads, tells what is new, and waits for the next change, until nobody listens any more. What could not be read is
-/// read again: no other change may come for a long time.
+/// Reads the addresses, reports changes, and waits for news, until nobody listens any more. If reading fails, it is
+/// repeated soon, because no other news may come for a long time.
 async fn follow(mut source: impl Source, mut known: Found, events: Sender<Event>) {
     let mut complaint = None;
     loop {
@@ -166,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Answers in this order, and then says nothing more. Every change comes at once.
+    /// Gives these answers in order, and then nothing more. Every change comes at once.
     struct Script(VecDeque<Result<Found, NetError>>);
 
     impl Source for Script {

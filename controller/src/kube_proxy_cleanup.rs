@@ -1,5 +1,5 @@
-//! Takes kube-proxy's place: what its nftables mode left on the node is removed once everything is programmed. Both hook
-//! in at the same places; while its rules stand, packets meet them as well, and go to endpoints that are long gone.
+//! Removes what kube-proxy's nftables mode left on the node, once everything is programmed. kube-proxy's rules hook in
+//! at the same places as Tandem's. While they exist, packets meet them too, and go to endpoints that are long gone.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn is_programmed(family: &FamilyStatus) -> bool {
     family.ownership.is_some() && family.last_error.is_none()
 }
 
-/// Tried once: whatever came of it, it was said.
+/// Tries once. It has logged the result, so true ends the attempts.
 fn remove<F: Family>() -> bool {
     match remove_kube_proxys::<F>() {
         Ok(true) => tracing::info!(family = %F::FAMILY, "removed the table that kube-proxy left"),

@@ -1,7 +1,7 @@
-//! Gives memory back to the system. The first lists are decoded in many small pieces; without a word to the allocator,
-//! what they took stays with the process for good.
+//! Gives memory back to the system. The first lists are decoded in many small pieces. Unless the allocator is asked,
+//! the process keeps that memory for ever.
 
-/// Returns what the allocator holds free.
+/// Returns the allocator's free memory to the system.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a call into the C library's allocator")]

@@ -1,13 +1,14 @@
-//! What configuration says about the node's own rows and the fixed rules. Sources of it tell the engine by an event.
+//! The part of the configuration that concerns the node's own rows and the fixed rules. It reaches the engine as an
+//! event.
 
 use ipnet::IpNet;
 use tandem_core::node::NodePortAddresses;
 use tandem_core::plane;
 
-/// How pods are told from other sources, as configuration says it.
+/// How to tell pods from other sources, as configured.
 pub type DetectLocal = plane::DetectLocal<PodRanges>;
 
-/// Where the ranges come from whose sources count as pods.
+/// Which ranges count as pods' ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodRanges {
     /// These ranges (`detectLocalMode: ClusterCIDR`).
@@ -16,7 +17,7 @@ pub enum PodRanges {
     OfNode,
 }
 
-/// What configuration says about the node's own rows.
+/// The part of the configuration that concerns the node's own rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     /// The name of this node's object.
@@ -25,10 +26,10 @@ pub struct NodeSettings {
     pub detect_local: DetectLocal,
     /// Which addresses take nodePort traffic.
     pub node_port_addresses: NodePortAddresses,
-    /// Whether everything that is sent to ClusterIPs is masqueraded.
+    /// Whether all packets to ClusterIPs are masqueraded.
     pub masquerade_all: bool,
-    /// Which bit of the packet mark asks for masquerading.
+    /// Which bit of the packet mark means masquerading.
     pub masquerade_bit: u8,
-    /// Whether forwarded packets that connection tracking calls invalid are dropped.
+    /// Whether forwarded packets are dropped if connection tracking calls them invalid.
     pub drop_invalid: bool,
 }

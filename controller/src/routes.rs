@@ -1,11 +1,11 @@
-//! A way to ClusterIPs for the node's own programs where it has no default route: a program's packet is routed once before
-//! the rules send it to an endpoint, and without any route it is not even made.
+//! A route to ClusterIPs for the node's own programs, if the node has no default route. A program's packet is routed
+//! once before the rules send it to an endpoint. Without any route, the packet is not even made.
 //!
-//! The ranges of ClusterIPs are routed to `lo` in a table of Tandem's own, which a routing rule behind all others asks
-//! last, and for the node's own packets alone. So they are used only if nothing else leads to a ClusterIP, whatever
-//! becomes of the default route, and no route of anybody else is touched.
+//! The ranges of ClusterIPs are routed to `lo` in a table of Tandem's own. A routing rule makes the kernel ask that
+//! table last, and only for the node's own packets. So it is used only if no other route leads to a ClusterIP, even if
+//! the default route comes and goes. No route of anybody else is touched.
 //!
-//! The kernel tells when somebody takes a route or a rule away; then it is put back within about a second.
+//! The kernel reports if somebody removes a route or a rule. Tandem puts it back within about a second.
 
 mod kernel;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub use kernel::{KernelRoutes, Routes, RoutesError, TABLE};
 pub fn wanted(snapshot: &Snapshot) -> Routes {
     let source = |family: IpFamily| {
         let primary = snapshot.node.as_ref()?.primary(family)?;
-        // The kernel takes no source address that the node does not have.
+        // The kernel accepts only a source address that the node has.
         snapshot.interfaces.contains(&primary).then_some(primary)
     };
     let v4 = snapshot.node_v4.service_cidrs.iter().map(|range| IpNet::V4(*range));
@@ -44,11 +44,11 @@ pub fn wanted(snapshot: &Snapshot) -> Routes {
 
 /// The wait after a failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// At most one repair in this time: another program may take the same route away again and again.
+/// At most one repair within this time, because another program may remove the same route again and again.
 const REST: Duration = Duration::from_secs(1);
 
-/// Keeps the routes as they are to be until nobody publishes any more. `enabled` may change at any time; routes that are
-/// not enabled are removed, also those that an earlier run left.
+/// Keeps the routes as they must be, until nobody publishes snapshots any more. `enabled` may change at any time. If it
+/// is false, all routes are removed, even those that an earlier run left.
 pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()>, mut enabled: watch::Receiver<bool>) {
     let mut keeper = Keeper::default();
     let mut changes = Changes::default();
@@ -58,9 +58,9 @@ pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()
         let retry = keeper.look(&published.load(), on);
         tokio::select! {
             told = news.changed() => if told.is_err() { return },
-            // Nobody may be left to change it: then it stays as it is.
+            // If nobody is left to change it, it stays as it is.
             Ok(()) = enabled.changed() => {}
-            // What else others change until then is repaired in one go.
+            // Changes that others make until then are repaired together.
             () = changes.of_others(), if repair.is_none() => repair = Some(Instant::now() + REST),
             () = until(repair) => {
                 keeper.doubt();
@@ -71,7 +71,7 @@ pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()
     }
 }
 
-/// Returns at that time; never without one.
+/// Returns at this time. Without a time, it never returns.
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
@@ -83,20 +83,20 @@ async fn until(time: Option<Instant>) {
 #[derive(Default)]
 struct Keeper {
     kernel: KernelRoutes,
-    /// What stands there; none if it has to be read.
+    /// The routes in the kernel. None if they must be read.
     known: Option<(Routes, Arc<[IpAddr]>)>,
     complaint: Option<String>,
 }
 
 impl Keeper {
-    /// Other programs (a network manager that starts again) may have taken routes away.
+    /// Has the routes read again, because other programs may have removed some (a network manager that starts again).
     fn doubt(&mut self) {
         self.known = None;
     }
 
-    /// Brings the routes to what this snapshot wants. Returns when to try again, if that failed.
+    /// Sets the routes that this snapshot wants. If that fails, returns when to try again.
     fn look(&mut self, snapshot: &Snapshot, on: bool) -> Option<Instant> {
-        // Before everything was listed once, nothing is removed that an earlier run may have left.
+        // An earlier run may have left routes. Until everything was listed once, none of them is removed.
         if on && !snapshot.complete {
             return None;
         }
@@ -128,7 +128,7 @@ impl Keeper {
     }
 }
 
-/// What others change, as the kernel tells it.
+/// Changes by others, as the kernel reports them.
 #[derive(Default)]
 struct Changes {
     monitor: Option<Monitor>,
@@ -136,7 +136,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// Returns once others may have changed a route or a rule.
+    /// Returns when others may have changed a route or a rule.
     async fn of_others(&mut self) {
         loop {
             let monitor = match &mut self.monitor {
@@ -154,7 +154,7 @@ impl Changes {
         }
     }
 
-    /// Without a subscription the routes are looked at from time to time.
+    /// Without a subscription, the routes are checked every 10 s.
     async fn failed(&mut self, error: &NetError) {
         self.monitor = None;
         if !std::mem::replace(&mut self.complained, true) {

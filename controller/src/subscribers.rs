@@ -1,5 +1,5 @@
-//! The parts that read what the engine publishes and act on it by themselves: health checks, nodePorts on loopback
-//! addresses, Events. None of them can hold the engine up.
+//! The parts that follow the engine's snapshots and act on them by themselves: health checks, nodePorts on loopback
+//! addresses, Events. None of them can delay the engine.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::health::{self, HardFail};
 use crate::loopback;
 use crate::recorder::{self, Fault, Recorder};
 
-/// All of them, not yet running.
+/// All parts, not yet running.
 pub struct Subscribers {
     health: health::Engine,
     loopback: Option<Changed>,
     recorder: Recorder,
 }
 
-/// The one that needs the API server.
+/// The part that needs the API server.
 pub struct Reporter {
     client: Client,
     node: String,
@@ -30,7 +30,7 @@ pub struct Reporter {
 }
 
 impl Subscribers {
-    /// Those that the settings ask for. Events need an API server to write them to.
+    /// Makes the parts that the settings ask for. Events need a client of an API server.
     pub fn new(engine: &mut Engine, settings: &Settings, client: Option<&Client>) -> (Self, Option<Reporter>) {
         let node = &settings.node_name;
         let (recorder, reporter) = if let Some(client) = client.filter(|_| settings.events) {
@@ -59,7 +59,8 @@ impl Subscribers {
         (subscribers, reporter)
     }
 
-    /// Runs them until one of the agent's own addresses cannot be had and the settings say that this is the end.
+    /// Runs them. Returns if one of the agent's own addresses cannot be bound and the settings say that the agent then
+    /// ends.
     pub async fn run(self, settings: watch::Receiver<Arc<Settings>>) -> HardFail {
         if let Some(changed) = self.loopback {
             let (news, published) = (self.health.news.clone(), Arc::clone(&self.health.published));
@@ -70,7 +71,7 @@ impl Subscribers {
 }
 
 impl Reporter {
-    /// Writes Events, for ever.
+    /// Writes Events. It never returns.
     pub async fn run(self) {
         recorder::run(self.client, &self.node, self.told, self.news, self.published).await;
     }

@@ -1,5 +1,5 @@
-//! Kernel settings that the configuration asks for: connection tracking's, and how unwilling the kernel is to kill this
-//! process. Written where they differ; what cannot be written is warned of, and nothing depends on it.
+//! Kernel settings from the configuration: those of connection tracking, and how reluctant the kernel is to kill this
+//! process. A setting is written if it differs. If it cannot be written, Tandem warns, and nothing else depends on it.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use crate::config::{Conntrack, Settings};
 
-/// More connections cost more memory than one may expect of a machine with many processors: kube-proxy's limit.
+/// kube-proxy's limit. More connections would cost more memory than expected on a machine with many processors.
 const MOST: u64 = 1 << 20;
-/// Connections for each bucket of the hash table, as kube-proxy counts.
+/// Connections per bucket of the hash table. kube-proxy uses the same number.
 const PER_BUCKET: u64 = 4;
 
 const HASHSIZE: &str = "sys/module/nf_conntrack/parameters/hashsize";
 const NETFILTER: &str = "proc/sys/net/netfilter";
 
-/// Writes all of them under this root, and says what it wrote and what it could not.
+/// Writes all of them below this root. Logs what it wrote and what it could not write.
 pub fn apply(root: &Path, settings: &Settings) {
     let cores = processors(root);
     for outcome in conntrack(root, &settings.conntrack, cores)
@@ -30,7 +30,7 @@ pub fn apply(root: &Path, settings: &Settings) {
     }
 }
 
-/// What was written, if anything had to be; or what could not be.
+/// What was written, if anything had to be written. An error says what could not be written.
 type Written = Result<Option<String>, String>;
 
 fn conntrack(root: &Path, wanted: &Conntrack, cores: u64) -> Vec<Written> {
@@ -38,7 +38,7 @@ fn conntrack(root: &Path, wanted: &Conntrack, cores: u64) -> Vec<Written> {
     if let Some(max) = wanted.max {
         let value = (u64::from(max.per_core) * cores).min(MOST).max(u64::from(max.min));
         let outcome = set(root, &format!("{NETFILTER}/nf_conntrack_max"), value, |is| is == value);
-        // The table is only made larger where more connections are let in.
+        // The hash table is resized only if the new limit is in effect.
         let more = outcome.is_ok();
         outcomes.push(outcome);
         if more {
@@ -66,7 +66,7 @@ fn oom_score_adj(root: &Path, value: i32) -> Written {
     set(root, "proc/self/oom_score_adj", value, |is: i32| is == value)
 }
 
-/// Writes a value where the one that is there is not good enough.
+/// Writes a value, unless the present one is good enough.
 fn set<T>(root: &Path, file: &str, value: T, good: impl FnOnce(T) -> bool) -> Written
 where
     T: Copy + std::fmt::Display + std::str::FromStr,
@@ -79,7 +79,7 @@ where
         return Ok(None);
     }
     let was = there.unwrap_or_else(|error| error.to_string());
-    // Not `fs::write`: these files are there or not, and never made.
+    // `fs::write` would create the file. These files exist or not, and are never created.
     let file = fs::OpenOptions::new().write(true).truncate(true).open(&path);
     match file.and_then(|mut file| std::io::Write::write_all(&mut file, value.to_string().as_bytes())) {
         Ok(()) => Ok(Some(format!("{}: {value} (was {was})", path.display()))),
@@ -90,7 +90,7 @@ where
     }
 }
 
-/// How many processors are switched on.
+/// The number of processors that are switched on.
 fn processors(root: &Path) -> u64 {
     let online = fs::read_to_string(root.join("sys/devices/system/cpu/online"));
     let counted = online
@@ -100,7 +100,7 @@ fn processors(root: &Path) -> u64 {
     counted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get() as u64))
 }
 
-/// The length of a list like `0-3,5`.
+/// The number of entries of a list like `0-3,5`.
 fn count(list: &str) -> Option<u64> {
     list.split(',').try_fold(0, |sum, piece| {
         let (from, to) = piece.split_once('-').unwrap_or((piece, piece));

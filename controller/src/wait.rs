@@ -1,8 +1,8 @@
-//! Waiting for a time that may not come.
+//! Waits for a time that may not exist.
 
 use tokio::time::Instant;
 
-/// Waits until then; for ever if there is no such time.
+/// Waits until this time. If there is no time, it waits for ever.
 pub(crate) async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,

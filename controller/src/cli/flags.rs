@@ -1,6 +1,6 @@
 //! The flags of `tandem run`, made from the table in the configuration. They are written as kube-proxy's flags are:
-//! `--flag value` or `--flag=value`. A switch stands alone or with `=false`. If a flag is repeated, the later value
-//! counts.
+//! `--flag value` or `--flag=value`. A switch stands alone or with `=false`. If a flag is repeated, the last value
+//! counts. Only the values of a list are collected.
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};

@@ -81,7 +81,7 @@ fn parse(arguments: Vec<OsString>) -> Cli {
     let cli = Cli::from_arg_matches(&command.clone().get_matches_from(arguments));
     cli.unwrap_or_else(|error| {
         command.build();
-        // After parsing, only the flags of `run` are read from the matches.
+        // An error at this point can only be about a flag of `run`.
         match command.find_subcommand_mut("run") {
             Some(run) => error.format(run).exit(),
             None => error.exit(),

@@ -15,9 +15,9 @@ use super::object::{Listed, UNSPECIFIED, kind, number};
 pub struct Address {
     /// The index of the interface.
     pub link: u32,
-    /// The address itself, with the length of the prefix that is on the link.
+    /// The address itself, with the length of the link's prefix.
     pub address: IpNet,
-    /// The other end of a point-to-point link.
+    /// The other end, if the link is point-to-point.
     pub peer: Option<IpAddr>,
     /// How far the address is valid.
     pub scope: Scope,
@@ -48,7 +48,7 @@ impl Listed for Address {
 
     fn decode(body: &[u8]) -> Option<Self> {
         let (header, attributes) = OpGetaddrDump::decode_reply(body);
-        // On a point-to-point link `address` is the other end's. IPv6 has `local` only there.
+        // On a point-to-point link, `address` is the address of the other end. For IPv6, `local` exists only there.
         let (local, other) = (attributes.get_local().ok(), attributes.get_address().ok());
         let address = local.or(other)?;
         Some(Self {

@@ -17,19 +17,19 @@ const RUNNING: u32 = IfinfoFlags::Running as u32;
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The number by which other objects name it; 0 for one that is to be made.
+    /// The number by which other objects name it. 0 if the link does not exist yet.
     pub index: u32,
-    /// Its name; none if Tandem takes no such name.
+    /// Its name. None if Tandem cannot use the name.
     pub name: Option<InterfaceName>,
-    /// The kind of a virtual device: `dummy`, `bridge`, `veth`, `vxlan`; none for hardware and `lo`.
+    /// The kind of a virtual device: `dummy`, `bridge`, `veth`, `vxlan`. None for hardware and `lo`.
     pub kind: Option<String>,
-    /// Its link-layer address, if that has six bytes.
+    /// Its link-layer address, if that address has six bytes.
     pub mac: Option<Mac>,
-    /// The largest packet, in bytes; 0 leaves it to the kernel.
+    /// The largest packet, in bytes. 0 lets the kernel choose.
     pub mtu: u32,
-    /// Switched on by the administrator.
+    /// Whether the administrator has switched it on.
     pub up: bool,
-    /// Has a carrier. Only read.
+    /// Whether it has a carrier. This field is only read.
     pub running: bool,
     /// The bridge or bond that it belongs to.
     pub master: Option<u32>,

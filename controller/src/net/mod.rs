@@ -1,8 +1,8 @@
-//! rtnetlink: links, addresses, routes, rules, neighbours and FDB entries as values. `Rtnetlink` lists and changes them,
-//! `Monitor` tells when anybody changes them.
+//! rtnetlink: links, addresses, routes, rules, neighbours and FDB entries as values. `Rtnetlink` lists and changes
+//! them. `Monitor` reports changes, whoever makes them.
 //!
-//! All of it is about the network namespace of the thread that opened the socket. Nothing here decides what is to stand;
-//! the tenants do (`interfaces`, `routes`).
+//! Everything here concerns the network namespace of the thread that opened the socket. This module does not decide
+//! what to change. Its tenants do (`interfaces`, `routes`).
 
 mod address;
 mod link;

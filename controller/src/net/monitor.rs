@@ -1,4 +1,4 @@
-//! Changes of objects, as the kernel tells them.
+//! Changes of objects, as the kernel reports them.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use super::rtnetlink::NetError;
 
 /// Notifications wait here while the tenant is busy.
 const BUFFER: usize = 1 << 20;
-/// News that are given at once.
+/// How many changes one call returns, unless some were lost.
 const MANY: usize = 1024;
 
-/// A kind of object, of both families.
+/// A kind of object, for both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Interfaces.
@@ -42,7 +42,7 @@ impl Group {
     }
 }
 
-/// What the kernel told.
+/// What the kernel reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// The object was added or changed.
@@ -53,17 +53,17 @@ pub enum News {
     Lost,
 }
 
-/// A subscription. Each tenant has its own, so that none waits for another.
+/// A subscription. Each tenant has its own, so none waits for another.
 ///
-/// The kernel says nothing of IPv4 routes that go because their link goes down or their source address goes: whoever
-/// keeps routes follows links and addresses too.
+/// The kernel does not report every IPv4 route that goes: it is silent if the route's link goes down or its source
+/// address goes. So a tenant that keeps routes must follow links and addresses too.
 #[derive(Debug)]
 pub struct Monitor {
     socket: AsyncFd<Socket>,
 }
 
 impl Monitor {
-    /// Subscribes to changes in this thread's network namespace. Only inside a tokio runtime.
+    /// Subscribes to changes in this thread's network namespace. It works only inside a tokio runtime.
     pub fn open(groups: &[Group]) -> Result<Self, NetError> {
         let open = || {
             let socket = Socket::open(None)?;
@@ -79,14 +79,16 @@ impl Monitor {
         })
     }
 
-    /// Waits for a change. Returns what waits, in its order; after a loss, all that waits and `News::Lost` at the end.
+    /// Waits for a change. Returns the changes that wait, in their order. After a loss, it returns all of them, and
+    /// `News::Lost` at the end.
     ///
-    /// May be dropped at any time: nothing is lost.
+    /// This function is cancel-safe: nothing is lost if it is dropped.
     pub async fn next(&mut self) -> Result<Vec<News>, NetError> {
         let (mut news, mut lost) = (Vec::new(), false);
         loop {
             let mut ready = self.socket.readable_mut().await.map_err(NetError::Follow)?;
-            // A socket that was too full gets nothing new until it has been emptied, and is told of one loss only.
+            // After a loss, the socket gets nothing new until it is empty, and reports only one loss. So after a loss
+            // this empties it.
             while lost || news.len() < MANY {
                 match ready.get_inner_mut().receive() {
                     Received::Datagram(datagram) => {

@@ -1,5 +1,6 @@
-//! Neighbours: which link-layer address an IP address has on a link (ARP and neighbour discovery). And FDB entries: which
-//! port of a bridge, or which VTEP behind a VXLAN device, a link-layer address is reached by.
+//! Neighbours and FDB entries. A neighbour says which link-layer address an IP address has on a link (ARP and neighbour
+//! discovery). An FDB entry says how to reach a link-layer address: by which port of a bridge, or by which VTEP behind
+//! a VXLAN device.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,14 +30,14 @@ impl fmt::Display for Mac {
     }
 }
 
-/// What the kernel thinks of an entry (`NUD_…`).
+/// The kernel's state of an entry (`NUD_…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourState(pub u16);
 
 impl NeighbourState {
-    /// Never asked for and never removed by the kernel.
+    /// The kernel never checks the entry and never removes it.
     pub const PERMANENT: Self = Self(NudState::Permanent as u16);
-    /// Asked for in vain.
+    /// The neighbour did not answer.
     pub const FAILED: Self = Self(NudState::Failed as u16);
 }
 
@@ -47,9 +48,9 @@ pub struct Neighbour {
     pub link: u32,
     /// The neighbour's address.
     pub address: IpAddr,
-    /// Its link-layer address; none while it is unknown.
+    /// Its link-layer address. None if it is not known.
     pub mac: Option<Mac>,
-    /// What the kernel thinks of the entry.
+    /// The kernel's state of the entry.
     pub state: NeighbourState,
 }
 
@@ -103,20 +104,20 @@ impl Neighbour {
 pub struct FdbEntry {
     /// The index of the device.
     pub link: u32,
-    /// The link-layer address that packets are for; all zeros stands for all unknown ones.
+    /// The link-layer address that packets are for. All zeros means all unknown addresses.
     pub mac: Mac,
-    /// The VTEP that they are sent to; none for an entry of a bridge.
+    /// The VTEP that they are sent to. None for an entry of a bridge.
     pub vtep: Option<IpAddr>,
-    /// The entry is one of the bridge that the device belongs to, not of the device itself.
+    /// Whether the entry belongs to the bridge of the device, not to the device itself.
     pub of_master: bool,
-    /// What the kernel thinks of the entry.
+    /// The kernel's state of the entry.
     pub state: NeighbourState,
 }
 
 /// The FDB entries of one device or of all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fdb {
-    /// Only of the device with this index.
+    /// Only those of the device with this index.
     pub link: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! What rtnetlink lists and changes, whatever its kind: from and to messages.
+//! What rtnetlink lists and changes, of every kind: from messages and to messages.
 
 use std::ffi::CStr;
 
@@ -33,7 +33,7 @@ pub enum Object {
 /// A change that is asked of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Adds the object, or puts it in the place of the one with the same key.
+    /// Adds the object, or replaces the one with the same key.
     Set(Object),
     /// Removes the object.
     Remove(Object),
@@ -41,31 +41,31 @@ pub enum Change {
 
 /// A kind of object that can be listed.
 pub trait Listed: Sized {
-    /// Which of them are asked for.
+    /// Which of them to list.
     type Filter;
-    /// What they are called in errors.
+    /// Their name in errors.
     const NAME: &'static str;
     /// The type of the request (`RTM_GET…`).
     const GET: u16;
 
-    /// Writes the request's fixed header and attributes.
+    /// Writes the fixed header and the attributes of the request.
     fn ask(filter: &Self::Filter, body: &mut Vec<u8>);
-    /// Reads one message of the answer; none if it holds nothing of this kind.
+    /// Reads one message of the answer. None if it holds nothing of this kind.
     fn decode(body: &[u8]) -> Option<Self>;
-    /// Whether the filter lets it through. Old kernels filter nothing themselves.
+    /// Whether the filter accepts it. Old kernels do not filter.
     fn passes(&self, filter: &Self::Filter) -> bool;
 }
 
-/// The type numbers of one kind: `RTM_NEW…`, and one higher `RTM_DEL…`.
+/// The type numbers `RTM_NEW…` of each kind. `RTM_DEL…` is one higher.
 pub(super) mod kind {
     pub(in crate::net) const LINK: u16 = 16;
     pub(in crate::net) const ADDRESS: u16 = 20;
     pub(in crate::net) const ROUTE: u16 = 24;
     pub(in crate::net) const NEIGHBOUR: u16 = 28;
     pub(in crate::net) const RULE: u16 = 32;
-    /// From `RTM_NEW…` to `RTM_DEL…`.
+    /// What to add to `RTM_NEW…` for `RTM_DEL…`.
     pub(in crate::net) const GONE: u16 = 1;
-    /// From `RTM_NEW…` to `RTM_GET…`.
+    /// What to add to `RTM_NEW…` for `RTM_GET…`.
     pub(in crate::net) const GET: u16 = 2;
 }
 
@@ -77,9 +77,9 @@ pub(super) const EXCLUSIVE: u16 = 0x200;
 pub(super) const CREATE: u16 = 0x400;
 
 impl Object {
-    /// From a message of this type; true if the object is there, false if it is gone.
+    /// Reads a message of this type. The flag is true if the object exists, and false if it is gone.
     pub(super) fn decode(message: u16, body: &[u8]) -> Option<(bool, Self)> {
-        // The types come in fours: new, del, get, set.
+        // Each kind has four types: new, del, get, set.
         let (base, verb) = (message & !3, message & 3);
         let object = match base {
             kind::LINK => Self::Link(Link::decode(body)?),
@@ -104,10 +104,10 @@ impl Object {
         }
     }
 
-    /// What the kernel answers if the object is there already, or gone already.
+    /// The errors by which the kernel says that the object exists already, or is gone already.
     fn settled(&self, gone: bool) -> &'static [i32] {
         match (self, gone) {
-            // Rules cannot be replaced: they are added only if there is no equal one.
+            // Rules cannot be replaced. So a rule is added only if there is no equal one.
             (Self::Rule(_), false) => &[libc::EEXIST],
             (_, false) => &[],
             (Self::Link(_), true) => &[libc::ENODEV],
@@ -127,7 +127,7 @@ impl Change {
         }
     }
 
-    /// Whether this error number says that there is nothing to do any more.
+    /// Whether this error number says that nothing has to be done.
     pub(super) fn is_settled_by(&self, errno: i32) -> bool {
         self.object().settled(matches!(self, Self::Remove(_))).contains(&errno)
     }
@@ -135,7 +135,7 @@ impl Change {
     /// The message's type and flags.
     pub(super) fn head(&self) -> (u16, u16) {
         match self {
-            // An existing link is changed, not made: neither flag may stand.
+            // An existing link is changed, not created. So neither flag may be set.
             Self::Set(Object::Link(link)) if link.index != 0 => (kind::LINK, 0),
             Self::Set(Object::Link(_)) => (kind::LINK, CREATE | EXCLUSIVE),
             Self::Set(object @ Object::Rule(_)) => (object.kind(), CREATE | EXCLUSIVE),
@@ -144,7 +144,7 @@ impl Change {
         }
     }
 
-    /// Writes what follows netlink's header.
+    /// Writes everything after netlink's header.
     pub(super) fn encode(&self, body: &mut Vec<u8>) {
         let removed = matches!(self, Self::Remove(_));
         match self.object() {
@@ -175,7 +175,7 @@ pub(super) fn family(number: u8) -> Option<IpFamily> {
     }
 }
 
-/// The name of a link; none if Tandem takes no such name.
+/// The name of a link. None if Tandem cannot use the name.
 pub(super) fn interface_name(name: &CStr) -> Option<InterfaceName> {
     InterfaceName::parse(name.to_str().ok()?).ok()
 }

@@ -9,9 +9,9 @@ use tandem_core::family::IpFamily;
 
 use super::object::{Listed, family, kind, number};
 
-/// `RTM_F_CLONED`: an entry that the kernel remembered, no route of anybody.
+/// `RTM_F_CLONED`: an entry of the kernel's cache, not a route that somebody made.
 const CLONED: u32 = RtmFlag::Cloned as u32;
-/// `RTNH_F_ONLINK`: the gateway is reached over the link, whatever the link's own ranges say.
+/// `RTNH_F_ONLINK`: the gateway is on the link, even if no range of the link contains it.
 const ON_LINK: u32 = 4;
 
 /// How far a route's destination is away (`RT_SCOPE_…`).
@@ -36,12 +36,12 @@ impl Origin {
     pub const TANDEM: Self = Self(116);
 }
 
-/// What becomes of packets that take a route (`RTN_…`).
+/// What happens to packets that take a route (`RTN_…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteKind(pub u8);
 
 impl RouteKind {
-    /// They are sent on.
+    /// They are forwarded.
     pub const UNICAST: Self = Self(1);
     /// They are for this host.
     pub const LOCAL: Self = Self(2);
@@ -51,28 +51,28 @@ impl RouteKind {
     pub const UNREACHABLE: Self = Self(7);
 }
 
-/// A route with one next hop at most. What Tandem has no use for (metrics, several next hops) is left out.
+/// A route with at most one next hop. Parts that Tandem does not need (metrics, several next hops) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where it leads.
+    /// Its destination.
     pub destination: IpNet,
-    /// The routing table that it stands in.
+    /// The routing table that it is in.
     pub table: u32,
     /// The index of the link that packets leave by.
     pub link: Option<u32>,
     /// The next hop.
     pub gateway: Option<IpAddr>,
-    /// The next hop is reached over the link, even if no range of the link holds it.
+    /// Whether the next hop is on the link, even if no range of the link contains it.
     pub on_link: bool,
     /// The source address that the node's own packets get.
     pub source: Option<IpAddr>,
-    /// Lower ones win; 0 leaves it to the kernel, which takes 1024 for IPv6.
+    /// The lowest wins. 0 lets the kernel choose: for IPv6 it takes 1024.
     pub metric: u32,
     /// Who made it.
     pub origin: Origin,
     /// How far the destination is away.
     pub scope: Scope,
-    /// What becomes of its packets.
+    /// What happens to its packets.
     pub kind: RouteKind,
 }
 

@@ -8,15 +8,15 @@ use tandem_netlink::socket::{Received, Socket, Switch};
 
 use super::object::{Change, Listed};
 
-/// How often a listing is begun again because something changed under it.
+/// How often a listing is tried if objects change while it is read.
 const ATTEMPTS: u32 = 5;
-/// Changes that are sent in one piece. The refusals of all of them fit into the socket.
+/// How many changes are sent at once. The refusals of all of them fit into the socket.
 const BATCH: usize = 128;
 
 /// Why the kernel's network configuration cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// There is no socket.
+    /// The socket cannot be opened.
     #[error("cannot open an rtnetlink socket: {0}")]
     Open(#[source] io::Error),
     /// The kernel does not list a kind of object.
@@ -27,7 +27,7 @@ pub enum NetError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The listing was never whole.
+    /// The listing was never complete.
     #[error("cannot read {what}: they changed {ATTEMPTS} times while they were read")]
     Restless {
         /// The kind of object.
@@ -36,22 +36,22 @@ pub enum NetError {
     /// A change could not be sent. The kernel has not seen it.
     #[error("cannot send a change to the kernel: {0}")]
     Send(#[source] io::Error),
-    /// The kernel may have carried the change out or not.
+    /// It is not known whether the kernel carried the change out.
     #[error("the kernel's answer to a change was lost")]
     Lost,
-    /// Changes of others cannot be followed.
+    /// The kernel's reports of changes cannot be received.
     #[error("cannot follow changes: {0}")]
     Follow(#[source] io::Error),
 }
 
-/// What the kernel says to one change.
+/// The kernel's answer to one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It was carried out.
     Done,
-    /// There was nothing to do: the object was there, or gone, before.
+    /// There was nothing to do: the object existed already, or was gone already.
     AlreadySo,
-    /// It was refused. The other changes were carried out nevertheless.
+    /// It was refused. The other changes were carried out all the same.
     Refused(Refusal),
 }
 
@@ -61,7 +61,7 @@ pub struct Rtnetlink {
     socket: Socket,
     sequence: u32,
     request: Vec<u8>,
-    /// A part of an earlier answer may wait in the socket.
+    /// Whether a part of an earlier answer may still be in the socket.
     unsettled: bool,
 }
 
@@ -73,7 +73,7 @@ impl Rtnetlink {
             socket.bind(0)?;
             socket.switch_on(Switch::Words)?;
             socket.switch_on(Switch::ShortRefusals)?;
-            // Kernels before 4.20 list more than they are asked for; `Listed::passes` leaves that out.
+            // Kernels before 4.20 list more than was asked for. `Listed::passes` removes the rest.
             let _ = socket.switch_on(Switch::Strict);
             Ok(socket)
         };
@@ -111,10 +111,10 @@ impl Rtnetlink {
         Err(NetError::Restless { what: O::NAME })
     }
 
-    /// Carries changes out in this order; one that is refused does not keep the next one from being tried. Returns an
-    /// answer to each.
+    /// Carries changes out in this order. If one is refused, the next ones are tried all the same. Returns an answer to
+    /// each.
     ///
-    /// After an error some of them may have been carried out: read before the next change.
+    /// After an error, some changes may have been carried out. So read the objects again before the next change.
     pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<Answer>, NetError> {
         let mut answers = Vec::with_capacity(changes.len());
         for batch in changes.chunks(BATCH) {
@@ -132,7 +132,7 @@ impl Rtnetlink {
         for (index, change) in batch.iter().enumerate() {
             let (kind, flags) = change.head();
             last = first.wrapping_add(u32::try_from(index).unwrap_or_default());
-            // Refusals come in any case; the acknowledgement of the last one says that there are no more.
+            // Refusals always arrive. The acknowledgement of the last change says that there are no more.
             let ack = if index + 1 == batch.len() { ACK } else { 0 };
             push(&mut self.request, kind, flags | ack, last, |body| change.encode(body));
             answers.push(Answer::Done);
@@ -178,14 +178,14 @@ impl Rtnetlink {
         first
     }
 
-    /// Throws away what an earlier answer left behind.
+    /// Discards the rest of an earlier answer.
     fn settle(&mut self) {
         while self.unsettled {
             self.unsettled = !matches!(self.socket.receive(), Received::Nothing | Received::Failed(_));
         }
     }
 
-    /// Receives the answer to one listing; false if it is not whole.
+    /// Receives the answer to one listing. Returns false if it is not complete.
     fn gather(&mut self, sequence: u32, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         let mut whole = true;
         loop {
@@ -205,7 +205,7 @@ impl Rtnetlink {
                     Content::End | Content::Done => return Ok(whole),
                     Content::Refused(refusal) => {
                         return match refusal.errno {
-                            // There is no such routing table, or no such link: nothing is in it.
+                            // This routing table or link does not exist, so it contains nothing.
                             libc::ENOENT | libc::ENODEV => Ok(whole),
                             libc::EINTR => Ok(false),
                             errno => Err(io::Error::from_raw_os_error(errno)),

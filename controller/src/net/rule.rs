@@ -1,4 +1,4 @@
-//! Routing rules: which routing table is asked when.
+//! Routing rules: they say in which order the kernel asks which routing table.
 
 use netlink_bindings::rt_rule::{FibRuleHdr, FrAct, OpGetruleDump, OpNewruleDo};
 use netlink_bindings::traits::NetlinkRequest as _;
@@ -11,16 +11,16 @@ use super::object::{Listed, family, interface_name, kind, number};
 /// `FR_ACT_TO_TBL`
 const TO_TABLE: u8 = FrAct::ToTbl as u8;
 
-/// A routing rule that leads to a table.
+/// A routing rule that names a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The family whose packets it is for.
+    /// The family of its packets.
     pub family: IpFamily,
-    /// Lower ones are asked first.
+    /// The kernel asks the lowest first.
     pub priority: u32,
-    /// The table that it leads to.
+    /// The table that it names.
     pub table: u32,
-    /// Only packets that came in by this link; those that the node sends itself "come in" by `lo`.
+    /// Only packets that came in by this link. The node's own packets count as coming in by `lo`.
     pub from_link: Option<InterfaceName>,
     /// Only packets with this mark.
     pub mark: Option<u32>,
@@ -48,7 +48,7 @@ impl Listed for Rule {
         let _ = OpGetruleDump::encode_request(body, &header);
     }
 
-    /// None for rules that do not lead to a table, and for those that choose by a source or a destination.
+    /// None if the rule does not name a table, or if it selects packets by source or destination.
     fn decode(body: &[u8]) -> Option<Self> {
         let (header, rule) = OpGetruleDump::decode_reply(body);
         if header.action != TO_TABLE || header.src_len != 0 || header.dst_len != 0 {

@@ -1,4 +1,4 @@
-//! The routes and the rules in the kernel: read, compared, brought to what they are to be.
+//! The routes and the rules in the kernel: reads them, compares them, and changes them to what they must be.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,17 +12,18 @@ use crate::net::{
     self, Answer, Change, LOOPBACK, NetError, News, Object, Origin, Route, RouteKind, Rtnetlink, Rule, Rules, Scope,
 };
 
-/// The routes that are to be, each with the source address that its packets are to have; none leaves that to the kernel.
+/// The routes that must exist, each with the source address of its packets. If there is none, the kernel chooses the
+/// source.
 pub type Routes = BTreeMap<IpNet, Option<IpAddr>>;
 
 /// The routing table of these routes: `ip route show table 7473`.
 pub const TABLE: u32 = 7473;
-/// Behind `main` (32766) and `default` (32767): asked only if nothing else leads anywhere.
+/// After `main` (32766) and `default` (32767). So the kernel asks this table only if no other route exists.
 const PRIORITY: u32 = 32_800;
 
 const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
-/// Why routes are not as they are to be.
+/// Why the routes are not as they must be.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutesError {
     /// rtnetlink failed.
@@ -31,14 +32,14 @@ pub enum RoutesError {
     /// The kernel refused one change.
     #[error("{what}: {refusal}")]
     Refused {
-        /// What was tried.
+        /// The change.
         what: String,
         /// The kernel's answer.
         refusal: Refusal,
     },
 }
 
-/// What stands in the kernel of Tandem's own.
+/// Tandem's own routes and rules in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub(super) routes: Vec<Route>,
@@ -52,8 +53,7 @@ pub struct KernelRoutes {
 }
 
 impl KernelRoutes {
-    /// Makes the routes as they are to be, and the rule of each family that has any. Returns whether anything had to be
-    /// changed.
+    /// Sets the routes, and the rule of each family that has any. Returns whether anything was changed.
     pub fn bring(&mut self, wanted: &Routes) -> Result<bool, RoutesError> {
         let kernel = match &mut self.kernel {
             Some(kernel) => kernel,
@@ -99,7 +99,7 @@ fn is_ours(route: &Route) -> bool {
     route.origin == Origin::TANDEM
 }
 
-/// The changes that lead from what stands to what is wanted: additions first, the rules last.
+/// The changes from what exists to what is wanted: first additions, last the rules.
 pub(super) fn difference(wanted: &Routes, standing: &Standing) -> Vec<Change> {
     let as_wanted = |range: &IpNet, source: &Option<IpAddr>| {
         let same = |there: &&Route| there.destination == *range && there.source == *source;
@@ -145,7 +145,7 @@ fn route(range: IpNet, source: Option<IpAddr>) -> Route {
     }
 }
 
-/// The rule that leads a family's packets from this node itself to the table.
+/// The rule that makes the kernel ask the table for the node's own packets of a family.
 fn rule(family: IpFamily) -> Rule {
     Rule {
         family,
@@ -168,7 +168,7 @@ fn words(change: &Change) -> String {
     }
 }
 
-/// Whether a change of others may have taken a route or a rule away. The kernel does not tell of IPv4 routes that go
+/// Whether a change by others may have removed a route or a rule. The kernel does not report IPv4 routes that go
 /// because `lo` goes down or because their source address goes.
 pub(super) fn concerns_us(news: &News) -> bool {
     match news {

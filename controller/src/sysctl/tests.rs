@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::ConntrackMax;
 
-/// A scratch folder with the files of a machine, gone when dropped.
+/// A folder with the files of a machine. It is removed when dropped.
 struct Machine(PathBuf);
 
 impl Machine {
@@ -38,7 +38,7 @@ impl Machine {
         fs::read_to_string(self.0.join(HASHSIZE)).unwrap()
     }
 
-    /// Applies and gives the lines, without the root's path.
+    /// Applies the settings. Returns the lines without the root's path.
     fn apply(&self, wanted: &Conntrack) -> (Vec<String>, Vec<String>) {
         let (mut written, mut failed) = (Vec::new(), Vec::new());
         for outcome in conntrack(&self.0, wanted, processors(&self.0)) {
@@ -87,7 +87,7 @@ fn nothing_is_written_where_nothing_is_asked_for_or_all_is_as_asked() {
     let machine = Machine::new("nothing");
     assert_eq!(machine.apply(&Conntrack::default()), (Vec::new(), Vec::new()));
     assert_eq!(machine.apply(&max(0x4000, 0)), (Vec::new(), Vec::new()));
-    // A newline shows that the file is as it was.
+    // A newline at the end shows that the file was not written.
     assert_eq!(
         (machine.read("nf_conntrack_max"), machine.hashsize()),
         ("65536\n".into(), "16384\n".into())
@@ -135,7 +135,7 @@ fn what_cannot_be_written_is_named_once_each_and_the_rest_is_written() {
     let machine = Machine::new("unwritable");
     let folder = machine.0.join(NETFILTER);
     fs::remove_file(folder.join("nf_conntrack_max")).unwrap();
-    // Root may write to any file, but nobody to a folder.
+    // Root may write any file. But nobody can write to a folder.
     fs::remove_file(folder.join("nf_conntrack_udp_timeout")).unwrap();
     fs::create_dir(folder.join("nf_conntrack_udp_timeout")).unwrap();
     let wanted = Conntrack {
