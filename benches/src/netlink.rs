@@ -1,4 +1,4 @@
-//! A bare nftables socket: what there is without Tandem, and what the kernel says of changes, whoever makes them.
+//! A bare nftables socket. It measures netlink without Tandem, and receives what the kernel reports of all changes.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
-/// What a netlink header takes.
+/// The length of a netlink header.
 const HEADER: usize = 16;
 /// The multicast group `NFNLGRP_NFTABLES` (7), as a bit.
 const CHANGES: u32 = 1 << 6;
@@ -37,7 +37,7 @@ impl Nftables {
         Self::with_groups(0)
     }
 
-    /// A socket that hears of every change.
+    /// A socket that receives every change.
     pub fn listen() -> Result<Self> {
         Self::with_groups(CHANGES)
     }
@@ -58,7 +58,7 @@ impl Nftables {
         })
     }
 
-    /// Sends a transaction and waits for the kernel's answer; how long both took.
+    /// Sends a transaction and waits for the kernel's answer. Returns how long both took.
     pub fn apply(&mut self, transaction: &[u8]) -> Result<Duration> {
         let started = Instant::now();
         send(&self.socket, transaction, SendFlags::empty()).context("send a transaction")?;
@@ -94,7 +94,7 @@ impl Nftables {
     }
 }
 
-/// Kinds and bodies of the messages in what was received at once.
+/// The kinds and bodies of the messages in one datagram.
 struct Messages<'a>(&'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -109,7 +109,8 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Writes a transaction of these messages (their kinds, and what follows the netlink header): one answer, after the last.
+/// Makes a transaction from these messages (their kinds, and what follows the netlink header). The kernel sends one
+/// answer, after the last message.
 pub fn transaction(messages: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let border = [0, 0, 0, (NFTABLES >> 8) as u8];
     let mut bytes = Vec::new();

@@ -1,11 +1,11 @@
-//! A file of configuration. The first byte says whose.
+//! A configuration file. The first byte says which of the two it is.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tandem::fuzzing::configuration;
 
-/// No line of the log is longer, whatever stands in a file.
+/// No line of the log is longer, whatever a file contains.
 const LONGEST: usize = 2048;
 
 fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! A file of a folder of manifests. The first byte says whether it is YAML or JSON.
+//! A file from a folder of manifests. The first byte says whether it is YAML or JSON.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use tandem::fuzzing::manifest;
 use tandem::source::decode::Decoder;
 
-/// No line of the log is longer, whatever stands in a file.
+/// No line of the log is longer, whatever a file contains.
 const LONGEST: usize = 2048;
 
 fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! One object as the API writes it. The first byte says of which kind.
+//! One object as the API writes it. The first byte is its kind.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use tandem::event::ObjectKind;
 use tandem::source::decode::Decoder;
 
-/// No line of the log is longer, whatever stands in an object.
+/// No line of the log is longer, whatever an object contains.
 const LONGEST: usize = 2048;
 
 fuzz_target!(|input: &[u8]| {

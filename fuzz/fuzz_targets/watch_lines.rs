@@ -1,4 +1,4 @@
-//! The body of a watch. The first byte says of which kind, the second how long the pieces are that it arrives in.
+//! The body of a watch. The first byte is the kind, the second the length of the pieces in which it arrives.
 
 #![no_main]
 

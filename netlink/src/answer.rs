@@ -1,5 +1,5 @@
-//! The kernel's answers as they arrive: headers, acknowledgements and refusals. Pure bytes; it does not trust their
-//! lengths.
+//! The kernel's answers as they arrive: headers, acknowledgements and refusals. This code handles bytes only, and does
+//! not trust the lengths in them.
 
 use std::{fmt, io};
 
@@ -9,7 +9,7 @@ use crate::message::{FLAGS_AT, HEADER, KIND_AT, SEQUENCE_AT};
 const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a listing.
 const DONE: u16 = 3;
-/// `NLM_F_DUMP_INTR`: what is listed changed during the listing.
+/// `NLM_F_DUMP_INTR`: the objects changed during the listing.
 const INTERRUPTED: u16 = 0x10;
 /// `NLM_F_CAPPED`: only the header of the refused request is copied into the answer.
 const CAPPED: u16 = 0x100;
@@ -23,7 +23,7 @@ const WORDS: u16 = 1;
 pub struct Message<'a> {
     /// The number of the message that this one answers; 0 in a notification.
     pub sequence: u32,
-    /// What is listed changed during the listing.
+    /// Whether the objects changed during the listing.
     pub interrupted: bool,
     /// What the message says.
     pub content: Content<'a>,
@@ -54,7 +54,7 @@ pub struct Refusal {
     pub sequence: u32,
     /// The kernel's error number, positive.
     pub errno: i32,
-    /// The kernel's own words. It seldom sends any.
+    /// The kernel's own words. It rarely sends any.
     pub words: Option<String>,
 }
 
@@ -70,7 +70,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The messages of one datagram. Ends at the first message that is not whole; the rest of the datagram stays in it.
+/// The messages of one datagram. It ends at the first message that is not complete; the rest of the datagram stays in
+/// it.
 #[derive(Debug)]
 pub struct Messages<'a>(pub &'a [u8]);
 
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_and_refusals_are_told_apart() {
-        // First length, kind, flags, number and port; then the error and the header of the refused message.
+        // First length, kind, flags, number and port. Then the error and the header of the refused message.
         let message = |flags: u16, errno: i32, rest: &[u8]| {
             let length = u32::try_from(36 + rest.len()).unwrap();
             let mut bytes = length.to_ne_bytes().to_vec();

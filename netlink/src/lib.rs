@@ -1,4 +1,4 @@
-//! A netlink socket and the answers that it receives. The tables of `tandem-nft` and the agent's rtnetlink both stand on
+//! A netlink socket, and the answers that it receives. The tables of `tandem-nft` and the agent's rtnetlink both use
 //! it. It knows neither nftables nor routes.
 
 pub mod answer;

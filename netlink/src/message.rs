@@ -9,15 +9,15 @@ pub const FLAGS_AT: usize = 6;
 /// Where the header holds a message's number.
 pub const SEQUENCE_AT: usize = 8;
 
-/// `NLM_F_REQUEST`: set in every message to the kernel.
+/// `NLM_F_REQUEST`: every message to the kernel has it.
 pub const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`: the kernel acknowledges success too, not only failure.
 pub const ACK: u16 = 0x4;
-/// `NLM_F_DUMP`: all objects of a kind are asked for.
+/// `NLM_F_DUMP`: the request asks for all objects of a kind.
 pub const DUMP: u16 = 0x300;
 
-/// Appends one message: the header, and what `body` writes. The header's length is set afterwards, and the message is
-/// padded to four bytes.
+/// Appends one message: the header, then what `body` writes. Afterwards it sets the length in the header, and pads the
+/// message to four bytes.
 ///
 /// Returns the number of bytes that the header states.
 pub fn push(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Vec<u8>)) -> u32 {

@@ -1,6 +1,6 @@
-//! The socket: opened, bound, sent to and read from. Nothing here ever waits: the kernel carries a request out while it is
-//! being sent, so the whole answer is in the socket when `send` returns. An empty socket without the answer means that the
-//! answer was lost.
+//! The netlink socket: open, bind, send, receive. Nothing here ever waits. The kernel carries a request out while it is
+//! sent, so the whole answer is in the socket when `send` returns. If the socket is empty and the answer was not in it,
+//! the answer was lost.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -15,14 +15,14 @@ use rustix::net::{
 /// The kernel writes listings in datagrams of up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
-/// An option of netlink sockets that is switched on.
+/// An option of netlink sockets that can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
     /// `NETLINK_EXT_ACK`: refusals carry the kernel's own words.
     Words,
     /// `NETLINK_CAP_ACK`: refusals do not carry the whole request.
     ShortRefusals,
-    /// `NETLINK_GET_STRICT_CHK` (Linux 4.20): the kernel checks what is asked for, and filters listings by it.
+    /// `NETLINK_GET_STRICT_CHK` (Linux 4.20): the kernel checks requests, and filters listings by them.
     Strict,
 }
 
@@ -93,7 +93,7 @@ impl Socket {
         if sockopt::set_socket_send_buffer_size_force(&self.fd, bytes).is_err() {
             sockopt::set_socket_send_buffer_size(&self.fd, bytes)?;
         }
-        // The kernel doubles what it is asked for, to pay for its own bookkeeping, and reports the double.
+        // The kernel doubles the requested size to pay for its own bookkeeping, and reports the double.
         Ok(sockopt::socket_send_buffer_size(&self.fd)? / 2)
     }
 
@@ -110,7 +110,7 @@ impl Socket {
         send(&self.fd, bytes, SendFlags::empty())
     }
 
-    /// Takes one datagram, if there is one.
+    /// Receives one datagram, if there is one.
     pub fn receive(&mut self) -> Received<'_> {
         // With TRUNC the length is that of the datagram, even if the buffer is shorter.
         let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;

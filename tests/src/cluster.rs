@@ -207,7 +207,7 @@ impl Cluster {
         self.wait_api()
     }
 
-    /// Starts the real kube-proxy on a node, nftables mode; it ends when it is dropped.
+    /// Starts the real kube-proxy on a node, in nftables mode. It ends when it is dropped.
     pub fn start_kube_proxy(&self, number: u8) -> Result<Program> {
         self.start_kube_proxy_with(number, &manifests::configuration())
     }

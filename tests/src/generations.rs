@@ -1,4 +1,4 @@
-//! When the kernel's nftables ruleset of a namespace changes: a new generation for each transaction that was committed.
+//! When a namespace's nftables ruleset changes: each transaction that is committed makes a new generation.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use crate::netns::Namespace;
 use crate::notices::{Notice, Notices};
 
-/// The moments at which generations began, from the one on in which this was made.
+/// The moments at which generations began, since this was made.
 #[derive(Debug)]
 pub struct Generations(Receiver<Instant>);
 
 impl Generations {
-    /// Notes from now on what happens in this namespace, on a thread that lives as long as the process.
+    /// Starts to note the generations of this namespace, on a thread that lives as long as the process.
     pub fn watch(namespace: &Namespace) -> Result<Self> {
         let mut notices = namespace.run(Notices::open)??;
         let (sender, generations) = channel();
@@ -24,7 +24,8 @@ impl Generations {
                 let at = Instant::now();
                 let new = match received {
                     Ok(mut notices) => notices.any(|notice| matches!(notice, Notice::Generation)),
-                    // What did not fit was a change too: its generation comes last, in a message of its own.
+                    // If messages were lost, they were changes too. The generation follows at the end, in a message of
+                    // its own.
                     Err(Errno::NOBUFS | Errno::INTR) => false,
                     Err(_) => return,
                 };
@@ -37,17 +38,17 @@ impl Generations {
         Ok(Self(generations))
     }
 
-    /// The next one that was not asked for yet; none if there is none in this time.
+    /// The next moment that was not returned yet. None if no generation begins in this time.
     pub fn next(&self, patience: Duration) -> Option<Instant> {
         self.0.recv_timeout(patience).ok()
     }
 
-    /// Forgets those that have come.
+    /// Forgets the moments noted until now.
     pub fn forget(&self) {
         while self.0.try_recv().is_ok() {}
     }
 
-    /// Waits until there was none for so long, and forgets those before.
+    /// Waits until no generation begins for the time `quiet`, and forgets all before.
     pub fn settle(&self, quiet: Duration, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         while self.0.recv_timeout(quiet).is_ok() {

@@ -1,7 +1,8 @@
-//! What the kernel tells of nftables transactions when they are committed: each element, and the generation at the end.
+//! What the kernel reports about nftables transactions when they are committed: each element, and the generation at the
+//! end.
 //!
-//! The socket is made here, because that of `netlink-socket2` takes no larger buffer, which a busy table needs; the messages
-//! are taken apart by `netlink-bindings`.
+//! This module makes the socket itself, because a busy table needs a larger buffer than `netlink-socket2` allows.
+//! `netlink-bindings` reads the messages.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const NEWGEN: u16 = NFTABLES | 0x0f;
 /// The multicast group `NFNLGRP_NFTABLES` (7), as a bit.
 const GROUP: u32 = 1 << 6;
 
-/// A socket that hears of every transaction in the namespace that it was opened in.
+/// A socket that receives every transaction in the namespace in which it was opened.
 #[derive(Debug)]
 pub(crate) struct Notices {
     socket: OwnedFd,
@@ -41,7 +42,7 @@ pub(crate) enum Notice<'b> {
     Other,
 }
 
-/// An element of a set, and where it stands.
+/// An element of a set, with its set and table.
 pub(crate) struct Element<'b> {
     /// `NFPROTO_IPV4` or another.
     pub(crate) family: u8,
@@ -49,7 +50,7 @@ pub(crate) struct Element<'b> {
 }
 
 impl Notices {
-    /// From now on, in the namespace of the calling thread.
+    /// Starts to listen, in the namespace of the calling thread.
     pub(crate) fn open() -> Result<Self> {
         let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
         let socket = socket_with(family, SocketType::RAW, flags, Some(NETFILTER)).context("make a netlink socket")?;
@@ -93,14 +94,14 @@ impl<'b> Element<'b> {
         self.attributes.get_set().ok()?.to_str().ok()
     }
 
-    /// Whether its key or value has these bytes, or anything else of it.
+    /// Whether any of its attributes contains these bytes, for example its key or value.
     pub(crate) fn contains(&self, wanted: &[u8]) -> bool {
         let bytes = self.attributes.get_buf();
         bytes.windows(wanted.len()).any(|window| window == wanted)
     }
 }
 
-/// The messages in what was received at once.
+/// The messages in one datagram.
 fn notices(mut bytes: &[u8]) -> impl Iterator<Item = Notice<'_>> {
     std::iter::from_fn(move || {
         let header = Nlmsghdr::new_from_slice(bytes.get(..Nlmsghdr::len())?)?;

@@ -1,4 +1,4 @@
-//! What the programs of this package have in common: how they begin and how they end.
+//! What the programs of this package have in common: how they start and how they end.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::interrupt;
 
-/// Runs a program that says whether all was as it should be, and makes its exit code of that.
+/// Runs a program that returns whether everything was right, and makes its exit code from that.
 pub fn main(name: &str, run: impl FnOnce() -> Result<bool>) -> ExitCode {
     match run() {
         _ if interrupt::came() => {
@@ -22,7 +22,7 @@ pub fn main(name: &str, run: impl FnOnce() -> Result<bool>) -> ExitCode {
     }
 }
 
-/// Fails where it is not root that runs it.
+/// Fails if the user is not root.
 pub fn need_root() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),

@@ -1,5 +1,5 @@
-//! What fuzzers found, and the seeds that they began with: `fuzz/fuzz_targets/` in small. A find is put into
-//! `tests/data/fuzz/TARGET/` under a name that says what it was.
+//! What fuzzers found, and the seeds that they began with: the small form of `fuzz/fuzz_targets/`. A finding goes into
+//! `tests/data/fuzz/TARGET/`, under a name that says what it was.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use tandem_core::family::{V4, V6};
 use tandem_core::node::NodePortAddresses;
 use tandem_core::plane::Memory;
 
-/// A node's two data planes, which outlive the engine, as the kernel's tables do.
+/// A node's two data planes. Like the kernel's tables, they outlive the engine.
 pub(crate) struct Host {
     pub(crate) v4: Memory<V4>,
     pub(crate) v6: Memory<V6>,
@@ -37,7 +37,7 @@ impl Host {
     }
 }
 
-/// A step's time.
+/// The time of a step.
 pub(crate) fn at(monotonic: Instant) -> Now {
     Now {
         monotonic,

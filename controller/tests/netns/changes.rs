@@ -1,4 +1,4 @@
-//! Objects that are listed, set and removed.
+//! Lists, sets and removes objects.
 
 use std::fmt::Debug;
 
@@ -18,7 +18,7 @@ fn done(kernel: &mut Rtnetlink, change: &Change) {
     assert_eq!(answers, [Answer::Done], "{change:?}");
 }
 
-/// Sets the object, lets `seen` judge, reads it back, sets it again, and removes it twice.
+/// Sets the object, checks it with `seen`, reads it back, sets it again, and removes it twice.
 fn lives<O>(filter: &O::Filter, object: &O, wrap: impl Fn(O) -> Object, seen: impl Fn() -> bool)
 where
     O: Listed + Clone + PartialEq + Debug,
@@ -156,7 +156,7 @@ fn a_neighbour_comes_and_goes_in_both_families() {
                 link: Some(d0),
             };
             let line = format!("{address} lladdr {MAC} PERMANENT");
-            // The kernel keeps a removed neighbour for a moment, as one that failed.
+            // The kernel keeps a removed neighbour for a moment, with the state "failed".
             let shown = || ip("neigh show dev d0").contains(&line);
             lives(&on_d0, &neighbour, Object::Neighbour, shown);
         }

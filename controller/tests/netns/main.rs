@@ -1,5 +1,5 @@
-//! The room for rtnetlink (`net/`) against the kernel: root, `ip` and `bridge`, and a private network namespace for each
-//! test. `ip` and `bridge` judge what stands; the test asserts what is read and told.
+//! rtnetlink (`net/`) against the kernel. Needs root, `ip` and `bridge`. Each test has a private network namespace.
+//! `ip` and `bridge` say what the kernel has; the tests compare it with what `net/` reads and reports.
 #![expect(clippy::expect_used, reason = "a test says so by failing")]
 
 mod changes;

@@ -1,4 +1,4 @@
-//! What the kernel tells of changes that others make.
+//! The kernel reports changes that others make.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tandem::net::{Group, Monitor, News, Object};
 
 use crate::support::{in_namespace, ip};
 
-/// All kinds, until this one came.
+/// Reads news of all kinds until this one comes.
 async fn until(monitor: &mut Monitor, what: impl Fn(&News) -> bool) -> News {
     let heard = async {
         loop {
@@ -25,7 +25,7 @@ fn block_on(test: impl Future<Output = ()>) {
     runtime.expect("a runtime").block_on(test);
 }
 
-/// A kind of object: how `ip` adds and deletes one, and how it is known.
+/// A kind of object: how `ip` adds and deletes one, and how to recognise it.
 type Case = (Group, &'static str, &'static str, fn(&Object) -> bool);
 
 #[test]
@@ -104,7 +104,7 @@ fn a_loss_is_told() {
     in_namespace(|| {
         block_on(async {
             let mut monitor = Monitor::open(&[Group::Neighbours]).expect("a monitor");
-            // More than the socket holds: some 20,000 changes.
+            // More than the socket can hold: 20,000 changes.
             let mut lines = String::new();
             for (high, low) in (0..80).flat_map(|high| (0..250).map(move |low| (high, low))) {
                 let entry = format!("192.0.{high}.{low} lladdr 02:00:00:00:00:07");
@@ -116,7 +116,7 @@ fn a_loss_is_told() {
             std::fs::remove_file(&file).expect("the file");
             result.expect("neighbours");
             until(&mut monitor, |news| *news == News::Lost).await;
-            // After the loss the subscription goes on.
+            // After the loss, the subscription still works.
             ip("neigh delete 192.0.1.1 dev d0");
             until(&mut monitor, |news| matches!(news, News::Gone(Object::Neighbour(_)))).await;
         });

@@ -1,4 +1,4 @@
-//! Private network namespaces. Each vanishes with the thread of its test; nothing outside it is touched.
+//! Private network namespaces. Each vanishes with the thread of its test. Nothing outside it is touched.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tandem::net::{Link, Links, Rtnetlink};
 use tandem_core::node::InterfaceName;
 
-/// Runs a test in a new network namespace that has `lo` and one end of a cable, `d0`, both up.
+/// Runs a test in a new network namespace. It has `lo` and one end of a cable, `d0`, both up.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send) {
     let result = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -29,12 +29,12 @@ fn enter_new_namespace() {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
 }
 
-/// Runs `ip` with these words and returns what it printed; it must succeed.
+/// Runs `ip` with these words and returns what it printed. It must succeed.
 pub(crate) fn ip(words: &str) -> String {
     run("ip", words)
 }
 
-/// Runs `bridge` with these words and returns what it printed; it must succeed.
+/// Runs `bridge` with these words and returns what it printed. It must succeed.
 pub(crate) fn bridge(words: &str) -> String {
     run("bridge", words)
 }

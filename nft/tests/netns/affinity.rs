@@ -1,5 +1,5 @@
 //! ClientIP affinity with real packets: UDP from addresses of the loopback device, through the output hook, to sockets
-//! on other addresses of it. Needs root and nft. MUST NOT test anything that a listing shows.
+//! on its other addresses. Needs root and nft. MUST NOT test anything that a listing shows.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use tandem_core::plane::{DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Pick, Protocol, Row};
 use tandem_nft::NftTable;
 
-/// A Service with affinity and its endpoints, each a socket that never reads more than a test asks for.
+/// A Service with affinity and its endpoints. Each endpoint is a socket that reads only what a test asks for.
 struct Scene<F: Family> {
     kernel: NftTable<F>,
     servers: Vec<UdpSocket>,
@@ -108,8 +108,8 @@ impl<F: Family> Scene<F> {
         Self { kernel, servers }
     }
 
-    /// Opens a connection; its first packet says `n`. Each has a port that no earlier one had: from a port that was used
-    /// before, a packet would belong to the old connection, and the rules would not be asked.
+    /// Opens a connection. Its first packet says `n`. Each connection has a new port: if a port were used again, the
+    /// packet would belong to the old connection, and the kernel would not ask the rules.
     fn connect(n: u16) {
         static NEXT: AtomicU16 = AtomicU16::new(10_000);
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl<F: Family> Scene<F> {
             .expect("a packet");
     }
 
-    /// The endpoints that packets have reached, from 1, and from which client.
+    /// The packets that arrived: which endpoint (from 1), and which client.
     fn arrived(&self) -> Vec<(u16, u16)> {
         let mut arrived = Vec::new();
         let mut packet = [0; 2];
@@ -162,7 +162,7 @@ fn dead_endpoint<F: Family>() {
     in_namespace(|| {
         let mut scene = Scene::<F>::new(3, 10_800);
         let before: Vec<u16> = (0..60).map(|n| scene.reaches(n)).collect();
-        // Endpoint 2 goes: the last one takes its slot.
+        // Endpoint 2 is removed, and the last one takes its slot.
         let delta = Delta {
             added: Vec::new(),
             removed: vec![endpoint_id(2), slot(2, 3)],
@@ -240,7 +240,7 @@ fn a_service_flooded_by_ever_new_clients_leaves_room_for_the_clients_of_others()
     in_namespace(|| {
         run("nft", &["add", "table", "ip", "tandem"]); // without an owner, so that this test may fill its map
         let scene = Scene::<V4>::new(2, 10_800);
-        // Every share that a client can be of: no source, whatever it sends, takes more.
+        // All shares that a client can belong to. No source can fill more, whatever it sends.
         fill::<V4>(sticky(1), 0..16_384);
         let firsts: Vec<u16> = (0..60).map(|n| scene.reaches(n)).collect();
         assert_eq!((0..60).map(|n| scene.reaches(n)).collect::<Vec<_>>(), firsts);
@@ -265,7 +265,8 @@ fn when_no_more_clients_can_be_remembered_connections_still_reach_endpoints_and_
     });
 }
 
-/// What the table's counter says. Not by nft 1.0.6, which reads every element of every map before it prints a counter.
+/// The value of the table's counter. nft 1.0.6 is not used: it would read every element of every map before it prints a
+/// counter.
 fn unremembered() -> u64 {
     tandem_nft::unremembered::<V4>().expect("read").expect("a counter")
 }

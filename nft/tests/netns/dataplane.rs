@@ -1,5 +1,5 @@
-//! What every data plane does, run on the one in memory and on the kernel, in both families. Needs root; each kernel
-//! case runs in a network namespace of its own. MUST NOT look at how rows are stored.
+//! What every data plane does. The cases run on the data plane in memory and on the kernel, in both families. Needs
+//! root. Each kernel case runs in a network namespace of its own. MUST NOT look at how rows are stored.
 
 use crate::rows::{addr, any, at, endpoint, frontend, net, nth, plain, port, reference, service, sticky};
 use crate::support::in_namespace;
@@ -8,7 +8,7 @@ use tandem_core::plane::{ApplyError, DataPlane, Delta, Memory, Reason, RuleSetti
 use tandem_core::row::{Class, Pick, Protocol, Row};
 use tandem_nft::NftTable;
 
-/// Bytes of a label that the kernel stores, as a comment.
+/// How many bytes of a label the kernel stores, as a comment.
 const COMMENT_LEN: usize = 127;
 
 type Case<F> = fn(&mut dyn DataPlane<F>);
@@ -76,7 +76,7 @@ fn remove<F: Family>(removed: Vec<Row<F>>) -> Delta<F> {
     }
 }
 
-/// The data plane holds exactly these rows.
+/// Checks that the data plane holds exactly these rows.
 fn check<F: Family>(plane: &mut dyn DataPlane<F>, mut expected: Vec<Row<F>>) {
     let mut found = plane.read().expect("rows");
     expected.sort_by_key(|row| format!("{row:?}"));
@@ -84,7 +84,7 @@ fn check<F: Family>(plane: &mut dyn DataPlane<F>, mut expected: Vec<Row<F>>) {
     assert_eq!(found, expected);
 }
 
-/// The data plane refuses exactly these rows of a change, for this reason, and stays as it is.
+/// Checks that the data plane refuses exactly these rows of a change, for this reason, and stays as it is.
 fn check_refused<F: Family>(plane: &mut dyn DataPlane<F>, delta: &Delta<F>, rows: &[Row<F>], reason: &Reason) {
     let before = plane.read().expect("rows");
     match plane.apply(delta) {

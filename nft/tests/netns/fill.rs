@@ -1,5 +1,5 @@
-//! Fills the map of remembered clients, which packets would take minutes for. Plain netlink: the crate writes rows only,
-//! and `nft` takes twenty seconds for a million elements.
+//! Fills the map of remembered clients by netlink. With packets it would take minutes, and with `nft` twenty seconds
+//! for a million elements. The crate itself cannot do it, because it writes only rows.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ const BATCH_END: u16 = 17;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
-/// So many elements fit into one attribute.
+/// This many elements fit into one attribute.
 const AT_ONCE: u32 = 1000;
 
 fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {

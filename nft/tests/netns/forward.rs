@@ -1,4 +1,4 @@
-//! Finding other programs' chains that drop what is forwarded, among all that is no such chain.
+//! Finds other programs' chains that drop forwarded packets, among many chains that do not.
 
 use tandem_core::family::{V4, V6};
 use tandem_core::plane::RuleSettings;
@@ -50,7 +50,7 @@ fn filter_chains_of_hook_forward_with_policy_drop_are_found_and_no_others() {
             run("nft", &[&format!("add chain {table} {chain} {{ {hook} }}")]);
         }
         assert_eq!(found(), ["inet fw late", "ip filter FORWARD", "ip6 filter FORWARD"]);
-        // What the status recommends.
+        // The command that the status recommends.
         run(
             "nft",
             &["chain inet fw late '{ policy accept; }'".replace('\'', "").as_str()],

@@ -1,4 +1,4 @@
-//! The node's lock. Needs root, nft, setpriv; each test runs in a network namespace of its own. MUST NOT send packets.
+//! The node's lock. Needs root, nft, setpriv. Each test runs in a network namespace of its own. MUST NOT send packets.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -26,7 +26,7 @@ fn own_name() -> String {
     format!("pid {} (", std::process::id())
 }
 
-/// Starts a program that reads its orders from a pipe.
+/// Starts a program that reads its commands from a pipe.
 fn start(program: &[&str]) -> Child {
     Command::new(program[0])
         .args(&program[1..])
@@ -37,7 +37,7 @@ fn start(program: &[&str]) -> Child {
         .expect(program[0])
 }
 
-/// Whether nft takes these orders, started by what stands before it.
+/// Whether nft accepts these commands. `before` is the command line that starts nft.
 fn nft(before: &[&str], orders: &str) -> bool {
     let mut nft = start(&[before, &["nft", "-f", "-"]].concat());
     nft.stdin
@@ -60,7 +60,7 @@ fn one_tandem_per_node() {
             other => panic!("{other:?}"),
         }
         drop(lock);
-        // A socket that was closed lives on for a moment in a program that another test is just starting.
+        // If another test is just starting a program, a closed socket lives on in it for a moment.
         until(|| NodeLock::acquire().is_ok());
     });
 }
@@ -91,7 +91,8 @@ fn who_may_not_change_nftables_cannot_keep_a_tandem_from_starting() {
             assert!(!nft(squatter, &squat), "{squatter:?} made the table");
         }
         assert!(nft(&[], &squat), "nobody can make the table so");
-        // What anybody may have: the name that the lock once was, and all port ids that name this process.
+        // What everybody may have: the name that was the lock in an earlier version, and all port ids that name this
+        // process.
         let name = SocketAddr::from_abstract_name("tandem-node-agent").expect("a name");
         let _listener = UnixListener::bind_addr(&name).expect("a socket");
         let _ports = squat_ports();
@@ -106,7 +107,7 @@ fn who_may_not_change_nftables_cannot_keep_a_tandem_from_starting() {
     });
 }
 
-/// Binds to every port id that has this process's pid in it.
+/// Binds to every port id that contains this process's pid.
 fn squat_ports() -> Vec<OwnedFd> {
     const PID_BITS: u32 = 22;
     let many = Some(8192);
@@ -153,7 +154,7 @@ fn another_program_that_owns_the_table_is_named_although_the_comment_names_a_tan
         until(|| run("nft", &["list", "tables"]).is_empty());
         let mut nft = start(&["nft", "-i"]);
         let orders = nft.stdin.as_mut().expect("piped");
-        // Interactive, one order is one line.
+        // In interactive mode, one command is one line.
         let line: String = saved
             .lines()
             .map(|line| line.split(" # ").next().unwrap_or_default())
@@ -203,7 +204,7 @@ fn a_saved_ruleset_that_holds_the_lock_loads_once_its_holder_is_gone_and_is_no_l
         drop(lock);
         until(|| run("nft", &["list", "tables"]).is_empty());
         assert!(nft(&[], &format!("{saved}table inet admins {{ }}\n")), "{saved}");
-        // The kernel removed it with nft's socket.
+        // The kernel removed the lock's table when nft's socket closed.
         assert_eq!(run("nft", &["list", "tables"]), "table inet admins\n");
         drop(acquire());
     });

@@ -1,6 +1,6 @@
-//! Who is asked first if several programs translate, with real packets: UDP from the loopback device, through the
-//! output hook, to a Service whose address another program's rules lead elsewhere. Needs root and nft. MUST NOT test
-//! what the rules of the table do.
+//! Which rules are asked first if several programs translate, with real packets: UDP from the loopback device, through
+//! the output hook, to a Service. Another program's rules lead the Service's address elsewhere. Needs root and nft.
+//! MUST NOT test what the rules of the table do.
 
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use tandem_core::plane::{DataPlane, Delta, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
 use tandem_nft::NftTable;
 
-/// A Service with one endpoint, and the rival's own idea of where its packets go.
+/// A Service with one endpoint, and the place where the rival's rules lead its packets.
 struct Scene {
     service: SocketAddr,
     ours: UdpSocket,
@@ -68,7 +68,7 @@ impl Scene {
         }
     }
 
-    /// A table that redirects the Service's packets, in a family of its own choice.
+    /// A table that redirects the Service's packets. The caller chooses the table's family.
     fn rival<F: Family>(&self, table: &str) {
         let to = match self.theirs.local_addr().expect("bound") {
             SocketAddr::V4(to) => format!("dnat ip to {to}"),
@@ -119,7 +119,7 @@ impl Scene {
         socket.send_to(b"?", self.service).expect("a packet");
     }
 
-    /// How many packets arrived where they belong, and how many at the rival's.
+    /// How many packets arrived at the Service's endpoint, and how many at the rival's.
     fn arrived(&self) -> (usize, usize) {
         let count = |socket: &UdpSocket| std::iter::from_fn(|| socket.recv(&mut [0; 4]).ok()).count();
         (count(&self.ours), count(&self.theirs))
@@ -149,7 +149,7 @@ fn both_orders<F: Family>(table: &str) {
         let listing = list(name::<F>());
         assert!(!listing.contains("stand-in"), "{listing}");
         check_loads(&listing);
-        // The same names and numbers, in one transaction.
+        // This makes the rival's table anew, with the same names and numbers, in one transaction.
         feed(&format!(
             "delete table {table} rival\n{}",
             run("nft", &["list", "table", table, "rival"])
@@ -173,7 +173,7 @@ fn a_table_that_is_taken_over_is_put_first_and_one_that_nobody_keeps_is_not() {
     in_namespace(|| {
         let scene = Scene::new::<V4>();
         drop(Scene::kernel::<V4>());
-        // A Tandem that has ended does not stand in the way of whoever comes next.
+        // Tandem has ended. It does not stand in the way of a program that starts later.
         scene.rival::<V4>("ip");
         assert_eq!(scene.ask(), (0, 1));
         std::thread::sleep(Duration::from_millis(20));
@@ -231,7 +231,7 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
             });
             let ends = Ends(&over);
             for n in 0..TIMES {
-                // It masquerades nothing and leads nowhere: its being there is enough.
+                // This chain masquerades nothing and leads nowhere. That it exists is enough.
                 feed(&format!(
                     "table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"
                 ));

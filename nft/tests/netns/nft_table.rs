@@ -1,4 +1,4 @@
-//! What only the kernel's table has: adoption, ownership, foreign changes, chains on demand. Needs root and nft; each
+//! What only the kernel's table has: adoption, ownership, changes by others, chains on demand. Needs root and nft. Each
 //! test runs in a network namespace of its own. MUST NOT send packets.
 
 use std::process::Command;
@@ -19,8 +19,8 @@ fn open_with<F: Family>(settings: RuleSettings) -> NftTable<F> {
     NftTable::open(settings).expect("a table")
 }
 
-/// Ends a table's ownership. A socket that was closed lives on for a moment in a program that another test is just
-/// starting, up to the point where that program's own code begins.
+/// Ends a table's ownership. If another test is just starting a program, a closed socket lives on in it until the
+/// program's own code begins.
 fn close<F: Family>(kernel: NftTable<F>) {
     drop(kernel);
     let family = if F::FAMILY == IpFamily::V4 { "ip" } else { "ip6" };
@@ -80,9 +80,9 @@ fn a_restart_takes_over_rows_and_remembered_clients() {
         add(&mut first, reference());
         let before = list("ip");
         close(first);
-        // nft 1.0.6 has no word for a table that persists without an owner.
+        // nft 1.0.6 has no word for the flag of a table that persists without an owner.
         check_loads(&without_lines(&list("ip"), "\tflags \n"));
-        // Between the two there is no owner, so this works.
+        // Between the two, nobody owns the table, so this works.
         run(
             "nft",
             &[
@@ -308,7 +308,7 @@ fn chains_are_made_when_needed_and_removed_when_idle() {
             ["pick-3", "recall-60s", "remember-60s", "stick-3-60s", "pick-4"]
         );
         remove(&mut kernel, vec![picks(2, 3), sticks(2, 3)]);
-        // What is unused is known after a restart, too.
+        // After a restart, Tandem knows which chains are unused.
         close(kernel);
         let mut kernel = open::<V4>();
         kernel.idle().expect("removed");

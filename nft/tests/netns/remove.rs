@@ -1,4 +1,4 @@
-//! Removing tables for good. Needs root and nft; each test runs in a network namespace of its own.
+//! Removes tables for good. Needs root and nft. Each test runs in a network namespace of its own.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn tables() -> String {
     run("nft", &["list", "tables"])
 }
 
-/// The socket of a table that was dropped lives on for a moment in a program that another test is just starting.
+/// If another test is just starting a program, the socket of a dropped table lives on in it for a moment.
 fn removed<F: tandem_core::family::Family>() -> Result<bool, RemoveError> {
     for _ in 0..200 {
         match remove::<F>() {

@@ -7,13 +7,13 @@ use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::ServiceId;
 use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Port, Protocol, Row};
 
-/// Address `n` of a network that stands for the same thing in both families.
+/// Address `n` of a network. The network has the same purpose in both families.
 pub(crate) fn addr<F: Family>(v4: &str, v6: &str) -> F::Addr {
     let text = if F::FAMILY == IpFamily::V4 { v4 } else { v6 };
     F::addr(text.parse().expect(text)).expect(text)
 }
 
-/// The same for ranges.
+/// The same for a range.
 pub(crate) fn net<F: Family>(v4: &str, v6: &str) -> F::Net {
     let text = if F::FAMILY == IpFamily::V4 { v4 } else { v6 };
     F::net(text.parse().expect(text)).expect(text)

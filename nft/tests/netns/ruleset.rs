@@ -1,5 +1,5 @@
-//! The table that is made over netlink is the one that nft makes from the reference text, in nft's own eyes. Needs root
-//! and nft; MUST NOT look at bytes (unit tests do) or send packets.
+//! The table that is made over netlink equals the one that nft makes from the reference text, as nft lists them. Needs
+//! root and nft. MUST NOT look at bytes (unit tests do) or send packets.
 
 use crate::support::{check_loads, in_namespace, list, run, without_owner};
 use tandem_core::family::{Family, V4, V6};
@@ -81,7 +81,7 @@ fn settings_change_only_the_rules_that_depend_on_them() {
     }
 }
 
-/// The lines that one of two texts has more often than the other.
+/// The lines that occur more often in one of two texts than in the other.
 fn difference(before: &str, after: &str) -> String {
     let only = |sign, a: &str, b: &str| {
         let mut others: Vec<&str> = b.lines().collect();

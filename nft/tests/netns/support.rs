@@ -1,5 +1,5 @@
-//! Private network namespaces for tests, and the installed `nft` in them. Each test thread has a namespace of its own,
-//! which vanishes with the thread; nothing outside it is touched.
+//! Private network namespaces for tests, and the installed `nft` in them. Each test thread has its own namespace, which
+//! vanishes with the thread. Nothing outside it is touched.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -28,7 +28,7 @@ pub(crate) fn enter_new_namespace() {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
 }
 
-/// Runs a program in this thread's namespace and returns what it printed; it must succeed.
+/// Runs a program in this thread's namespace and returns what it printed. The program must succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);
     assert!(
@@ -40,7 +40,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Waits until this is so.
+/// Waits until the condition is true.
 pub(crate) fn until(condition: impl Fn() -> bool) {
     for _ in 0..200 {
         if condition() {
@@ -56,7 +56,7 @@ pub(crate) fn list(family: &str) -> String {
     run("nft", &["list", "table", family, "tandem"])
 }
 
-/// Whether nft accepts this file, in a fresh namespace of its own.
+/// Checks that nft accepts this file, in a fresh namespace.
 pub(crate) fn check_loads(ruleset: &str) {
     in_namespace(|| {
         let mut nft = Command::new("nft")
@@ -79,7 +79,7 @@ pub(crate) fn check_loads(ruleset: &str) {
     });
 }
 
-/// A listing without what says that the table has an owner.
+/// A listing without the parts that say that the table has an owner.
 pub(crate) fn without_owner(listing: &str) -> String {
     let (first, rest) = listing.split_once('\n').expect("a listing");
     let first = first.split(" # progname").next().unwrap_or(first);

@@ -1,5 +1,5 @@
-//! `make cluster`: a real control plane and three nodes as namespaces, left running to play with; `make cluster-down`
-//! removes them. Every node runs Tandem.
+//! `make cluster`: a real control plane and three nodes as namespaces, which keep running for experiments. `make
+//! cluster-down` removes them. Every node runs Tandem.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,13 +17,13 @@ use tandem_tests::tandem::{Tandem, beside};
 use tandem_tests::traffic::{Protocol, Request};
 
 const FOLDER: &str = "/run/tandem-cluster";
-/// A file that is there once everything runs.
+/// This file exists once everything runs.
 const COMPLETE: &str = "complete";
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const PODS: [&str; 3] = ["web-1", "web-2", "web-3"];
 const NODE_PORT: u16 = 30080;
 
-/// A real control plane and three nodes as namespaces, left running to play with.
+/// A real control plane and three nodes as namespaces, which keep running for experiments.
 #[derive(Parser)]
 enum Action {
     /// Start it, unless it runs.
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             explain()
         }
         Action::Up => up().or_else(|error| {
-            // What is there is of no use, and would be in the way of the next attempt.
+            // What was made is of no use, and would be in the way of the next attempt.
             down()?;
             Err(error)
         }),
@@ -94,7 +94,7 @@ fn up() -> Result<()> {
     explain()
 }
 
-/// Starts a pod's server, to stay when this program ends.
+/// Starts a pod's server. It keeps running when this program ends.
 fn serve(cluster: &Cluster, name: &str) -> Result<()> {
     let pod = cluster.pod(name)?;
     let log = File::create(Path::new(FOLDER).join(format!("{name}.log"))).context("make a log file")?;
@@ -162,7 +162,7 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-/// Kills what runs in a namespace, and deletes it.
+/// Kills all processes in a namespace, and deletes it.
 fn remove(name: &str) -> Result<()> {
     let pids = run_command(Command::new("ip").args(["netns", "pids", name]))?;
     for pid in pids

@@ -1,5 +1,5 @@
-//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. Prints a line for each case and the sums;
-//! fails if one is wrong or has no test.
+//! `make field`: runs the tests of every case of `docs/field.md`, one at a time. It prints a line for each case, and
+//! the sums. It fails if a case fails or has no test.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,13 +9,13 @@ use clap::Parser;
 use tandem_tests::field::{Tests, cases};
 use tandem_tests::program;
 
-/// So many cases there are at least.
+/// The table has at least this many cases.
 const LEAST: usize = 30;
 
 /// Runs the tests of every case of docs/field.md, one at a time.
 #[derive(Parser)]
 struct Arguments {
-    /// Only this case; `8` means all of 8.1, 8.2, ….
+    /// Only this case. `8` means all of 8.1, 8.2, ….
     #[arg(long, value_name = "NUMBER")]
     case: Option<String>,
 }
@@ -39,7 +39,7 @@ fn run(chosen: Option<&str>) -> Result<bool> {
     for case in &cases {
         let mut complaints = Vec::new();
         for name in &case.tests {
-            // One test may stand for several cases.
+            // One test may belong to several cases.
             let result = match results.get(name) {
                 Some(result) => result.clone(),
                 None => tests.run(name)?,

@@ -1,5 +1,5 @@
-//! `make parity`: the same flows through the real kube-proxy and through Tandem. Prints a line for each and the sums;
-//! fails where one differs and is not in `docs/differences.md`.
+//! `make parity`: the same flows through the real kube-proxy and through Tandem. It prints a line for each flow, and
+//! the sums. It fails if a flow differs and is not in `docs/differences.md`.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use tandem_tests::{cluster, interrupt, program, tandem};
 /// The same flows through the real kube-proxy and through Tandem.
 #[derive(Parser)]
 struct Arguments {
-    /// Only the scenarios whose name has this in it.
+    /// Only the scenarios whose name contains this.
     #[arg(long, value_name = "PART-OF-NAME")]
     scenario: Option<String>,
     /// Only list the scenarios.

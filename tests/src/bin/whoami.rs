@@ -1,5 +1,5 @@
-//! A server for pods of `make cluster`: answers with its name and the source that it saw, over TCP, UDP and SCTP, in the
-//! namespace it is started in, until it is killed.
+//! A server for pods of `make cluster`. It answers with its name and the source that it saw, over TCP, UDP and SCTP, in
+//! the namespace in which it is started, until it is killed.
 
 use std::net::SocketAddr;
 use std::thread;

@@ -1,4 +1,4 @@
-//! The elements that the kernel says were written into Tandem's tables, as they are written.
+//! The elements that were written into Tandem's tables, as the kernel reports them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,14 +23,14 @@ pub struct Changes(Notices);
 pub type Counts = BTreeMap<(Ip, String), usize>;
 
 impl Changes {
-    /// From now on.
+    /// Starts to listen.
     pub fn listen(node: &Namespace) -> Result<Self> {
         let notices = node.run(Notices::open)??;
         Ok(Self(notices.with_timeout(Duration::from_millis(100))?))
     }
 
-    /// Counts what was written up to the element that holds these bytes, which are left out, as is every element of
-    /// `except`.
+    /// Counts the elements that were written until an element with the bytes `last` is added. That element does not
+    /// count. Neither does an element that contains the address `except`.
     pub fn until(&mut self, last: &[u8], except: IpAddr) -> Result<Counts> {
         let IpAddr::V4(except) = except else {
             bail!("only IPv4 marks an end")

@@ -1,11 +1,13 @@
-//! What `nft -j` prints, through the types of the `nftables` crate, object by object.
+//! The output of `nft -j`, through the types of the `nftables` crate, object by object.
 //!
-//! Its types (0.6) do not hold all that nft 1.0.6 prints of Tandem's tables. These objects stay JSON:
+//! The crate's types (0.6) cannot hold everything that nft 1.0.6 prints of Tandem's tables. These objects stay JSON:
 //!
-//! - every map: the data types of the crate are a closed list without `classid`, `integer` and `verdict`, and nft prints
-//!   an endpoint's type as one text, `ipv4_addr . inet_service`. The elements of a map do have types: [`Listing::elements`].
-//! - rules that write a map (`update @priorities …`, which nft prints as text, having no JSON for it), that ask for
-//!   a flag not set (`"op": "!"`), or whose masquerade has one flag (a text, where the crate wants a list).
+//! - every map. The crate's data types are a closed list without `classid`, `integer` and `verdict`, and nft prints an
+//!   endpoint's type as one text, `ipv4_addr . inet_service`. The elements of a map do have types:
+//!   [`Listing::elements`].
+//! - rules that write a map (`update @priorities …`). nft prints them as text, because it has no JSON for them.
+//! - rules that match by a flag that is not set (`"op": "!"`).
+//! - rules that masquerade with one flag. nft prints a text there, but the crate expects a list.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nftables::expr::Expression;
@@ -19,7 +21,7 @@ use crate::netns::Namespace;
 /// What nft lists.
 #[derive(Debug, Deserialize)]
 pub struct Listing {
-    /// In nft's order; the first one tells of nft itself.
+    /// In nft's order. The first object describes nft itself.
     #[serde(rename = "nftables")]
     pub objects: Vec<Object>,
 }
@@ -28,13 +30,13 @@ pub struct Listing {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Object {
-    /// One that the crate has a type for.
+    /// An object that the crate has a type for.
     Typed(NfListObject<'static>),
-    /// One that it has none for, as nft prints it.
+    /// An object that the crate has no type for, as nft prints it.
     Untyped(Value),
 }
 
-/// What of a map has types.
+/// The part of a map that has types.
 #[derive(Deserialize)]
 struct Map {
     family: NfFamily,
@@ -43,7 +45,7 @@ struct Map {
     elem: Vec<Expression<'static>>,
 }
 
-/// What `nft -j list` prints with these arguments.
+/// The output of `nft -j list` with these arguments.
 pub fn list(namespace: &Namespace, arguments: &[&str]) -> Result<Listing> {
     let command: Vec<&str> = ["nft", "-j", "list"].iter().chain(arguments).copied().collect();
     parse(&namespace.exec(&command)?).with_context(|| command.join(" "))
@@ -77,8 +79,8 @@ impl Listing {
         bail!("no map {family} {map} in the listing")
     }
 
-    /// Fails unless this is a whole table: the one of this family and name, with nothing in it that has no type but what
-    /// is known to have none.
+    /// Fails unless this is a whole table of this family and name. Objects without a type are allowed only if the crate
+    /// is known to have no type for them.
     pub fn ensure_table(&self, family: &str, name: &str) -> Result<()> {
         let mut tables = self.typed().filter_map(|object| match object {
             NfListObject::Table(table) => Some(table),

@@ -1,4 +1,5 @@
-//! The same objects through the engine: what cannot be read keeps what it had, and its neighbour is served all the while.
+//! The same objects through the engine: an object that cannot be read keeps its rows, and its neighbour is always
+//! served.
 
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use super::table::{good, read};
 use crate::host::{Host, at};
 use tandem_core::row::Row;
 
-/// The event of an object's text, as a source tells it.
+/// The event of an object's text, as a source sends it.
 fn event(decoder: &Decoder, kind: ObjectKind, text: &str) -> Option<Event> {
     match decoder.decode_json(kind, text) {
         Ok(outcome) => Some(outcome.into_event()),
@@ -22,7 +23,7 @@ fn event(decoder: &Decoder, kind: ObjectKind, text: &str) -> Option<Event> {
     }
 }
 
-/// Another Service with its own slice, beside the bad ones.
+/// Another Service with its own slice, beside the bad objects.
 fn neighbour(decoder: &Decoder) -> Vec<Event> {
     let renamed = |kind: ObjectKind| {
         let text = good(kind).to_string();
@@ -43,7 +44,7 @@ fn step(engine: &mut Engine, events: impl IntoIterator<Item = Event>) {
     engine.step(events, at(Instant::now()));
 }
 
-/// Rows of Services with this name, IPv4.
+/// The IPv4 rows of Services with this name.
 fn rows(host: &Host, name: &str) -> Vec<String> {
     let all = host.v4.rows();
     let mine = all
@@ -66,7 +67,7 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
     let mut unreadable = 0;
     for kind in ObjectKind::ALL {
         for mut case in read(kind) {
-            // Rows by the hundred thousand say nothing that thousands do not.
+            // Hundreds of thousands of rows would show no more than thousands do.
             case.value = case.value.replace("100000 of", "5000 of");
             let host = Host::default();
             let mut engine = host.start();
@@ -77,7 +78,7 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
             engine.step(ObjectKind::ALL.map(Event::Listed), at(Instant::now()));
             let (web, well) = (rows(&host, "shop/web"), rows(&host, "shop/well"));
             assert!(!web.is_empty() && !well.is_empty());
-            // A bad object whose name cannot be read tells nobody anything.
+            // If the name of a bad object cannot be read, there is no event.
             let Some(bad) = event(&decoder, kind, &case.object(kind)) else {
                 continue;
             };
@@ -88,7 +89,8 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
                 assert_eq!(rows(&host, "shop/well"), well, "{name}");
             }
             let snapshot = engine.published().load_full();
-            // More ports than there are ids with affinity are served without; what is too large stays as it was.
+            // If there are more ports than ids with affinity, the others are served without affinity. A Service that is
+            // too large stays as it was.
             for aside in snapshot.v4.set_aside.iter().chain(&snapshot.v6.set_aside) {
                 assert!(
                     ["has no session affinity", "is too large"]
@@ -103,7 +105,7 @@ fn an_unreadable_object_keeps_what_it_had_and_any_bad_one_leaves_its_neighbour_a
                 assert_eq!(rows(&host, "shop/web"), web, "{name}");
                 assert_eq!(snapshot.notices.len(), 1, "{name}");
             }
-            // Mended: all as before, and nothing is said any more.
+            // The object is repaired: all rows are as before, and no notice is left.
             step(&mut engine, [event(&decoder, kind, &good(kind).to_string()).unwrap()]);
             if !case.field.starts_with("/metadata") {
                 assert_eq!(rows(&host, "shop/web"), web, "{name}");

@@ -1,5 +1,6 @@
-//! Every field that Tandem reads of an object, with every kind of wrong value: one row a case in `tests/data/bad/*.txt`,
-//! which says what is said of it. `BLESS=1` writes what is said now; read the difference before it is committed.
+//! Every field that Tandem reads from an object, with every kind of wrong value. Each case is one line in
+//! `tests/data/bad/*.txt`, which also has the expected notice. `BLESS=1` writes the present notices. Read the
+//! difference before you commit it.
 
 mod engine;
 mod table;
@@ -11,10 +12,10 @@ use tandem::source::decode::{Decoded, Decoder};
 
 use table::{Case, FAULTS, good, pointers, read, write};
 
-/// No message is longer, whatever stands in an object.
+/// No message is longer, whatever an object contains.
 const LONGEST: usize = 1024;
 
-/// What the decoder says of an object, one line.
+/// The decoder's notices about an object, in one line.
 fn said(decoder: &Decoder, kind: ObjectKind, text: &str) -> String {
     let (said, lines) = match decoder.decode_json(kind, text) {
         Ok(outcome) => {
@@ -55,7 +56,7 @@ fn every_wrong_value_is_said_by_field_value_and_what_happens_instead_or_harms_no
                 ));
                 case.said = said;
             }
-            // Whatever it was, an object beside it is as good as ever.
+            // After any bad object, a good one is read without a notice.
             assert_eq!(self::said(&decoder, kind, &good(kind).to_string()), "harmless");
         }
         if std::env::var_os("BLESS").is_some() {
@@ -97,7 +98,7 @@ fn the_tables_have_every_field_with_every_fault_that_any_field_can_have() {
     }
 }
 
-/// The names under which raw.rs reads fields.
+/// The names of the fields that raw.rs reads.
 fn read_fields() -> Vec<String> {
     let source = include_str!("../../../src/source/decode/raw.rs");
     let (mut fields, mut renamed) = (Vec::new(), None);

@@ -1,4 +1,4 @@
-//! The tables: `field | kind of fault | value | what is said`.
+//! The tables of cases: `field | kind of fault | value | notice`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tandem::event::ObjectKind;
 
-/// What any field can be: these rows must be there for each. Beside them: `out of range`, `contradictory`, `other family`.
+/// Every field must have rows for these faults. Other faults are `out of range`, `contradictory` and `other family`.
 pub(crate) const FAULTS: [&str; 4] = ["missing", "null", "wrong type", "huge"];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// JSON pointer into the good object.
+    /// A JSON pointer into the good object.
     pub(crate) field: String,
     pub(crate) fault: String,
-    /// JSON; empty where the field is taken away; `N x "text"` for a string of N characters, `N of VALUE` for a list (with a
-    /// number for `%`), `N deep` for lists in lists.
+    /// JSON. It is empty if the field is removed. `N x "text"` is a string, repeated N times. `N of VALUE` is a list of
+    /// N items, with the item's number for `%`. `N deep` is a list in a list, N times.
     pub(crate) value: String,
     pub(crate) said: String,
 }
@@ -56,7 +56,7 @@ impl Case {
             }
             return object.to_string();
         }
-        // Some values are no JSON that a parser would take or keep as it is.
+        // Some values are not JSON that a parser accepts or keeps unchanged.
         *object.pointer_mut(&self.field).unwrap() = HERE.into();
         object
             .to_string()
@@ -69,7 +69,7 @@ fn path(kind: ObjectKind, end: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/bad/{name}.{end}"))
 }
 
-/// An object with every field that is read of its kind, and nothing wrong.
+/// A correct object of this kind with every field that Tandem reads.
 pub(crate) fn good(kind: ObjectKind) -> Value {
     serde_json::from_str(&fs::read_to_string(path(kind, "json")).unwrap()).unwrap()
 }
@@ -103,7 +103,7 @@ pub(crate) fn write(kind: ObjectKind, cases: &[Case]) {
     fs::write(path(kind, "txt"), text).unwrap();
 }
 
-/// Every value in an object, by its pointer; of lists the first item alone.
+/// Every value in an object, by its pointer. Only the first item of each list is taken.
 pub(crate) fn pointers(value: &Value) -> Vec<String> {
     fn collect(value: &Value, at: &str, into: &mut Vec<String>) {
         match value {

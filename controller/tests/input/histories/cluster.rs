@@ -19,13 +19,13 @@ pub(crate) struct Cluster<'h> {
     host: &'h Host,
     engine: Engine,
     decoder: Decoder,
-    /// The objects as they could last be read.
+    /// The objects, each in its last readable version.
     objects: BTreeMap<Id, Version>,
     now: Instant,
 }
 
 impl<'h> Cluster<'h> {
-    /// An engine that these changes were listed to.
+    /// Starts an engine. Its first lists hold these changes.
     pub(crate) fn start(host: &'h Host, changes: &[(Id, Version)]) -> Self {
         let mut cluster = Self {
             host,
@@ -78,7 +78,7 @@ impl<'h> Cluster<'h> {
         }
     }
 
-    /// A list of all objects of a kind but these, as after a lost connection.
+    /// Sends a list of all objects of a kind except these, as after a lost connection.
     pub(crate) fn list(&mut self, kind: ObjectKind, gone: &[Id]) {
         if kind != ObjectKind::Node {
             self.objects
@@ -95,7 +95,7 @@ impl<'h> Cluster<'h> {
         objects.map(|(id, version)| self.event(*id, version)).collect()
     }
 
-    /// Ends, and starts again with the same tables.
+    /// Ends the engine, and starts it again with the same tables.
     pub(crate) fn restart(&mut self) {
         self.engine = self.host.start();
         let objects = self.objects();
@@ -116,7 +116,7 @@ impl<'h> Cluster<'h> {
         self.engine.step([], at(self.now));
     }
 
-    /// Nothing fails any more, and everything that waited is tried again.
+    /// Removes all faults, and waits until everything that waited was tried again.
     pub(crate) fn settle(&mut self) {
         self.host.v4.mend();
         self.host.v6.mend();
@@ -141,7 +141,7 @@ impl<'h> Cluster<'h> {
         (meaning(&self.host.v4.rows()), meaning(&self.host.v6.rows()))
     }
 
-    /// Whose each frontend is.
+    /// The owner of each frontend.
     pub(crate) fn frontends(&self) -> BTreeMap<String, String> {
         fn of<F: Family>(kernel: &Memory<F>) -> Vec<(String, String)> {
             let owned = |row: &Row<F>| match row {
@@ -156,7 +156,7 @@ impl<'h> Cluster<'h> {
         v4.into_iter().chain(v6).collect()
     }
 
-    /// The Service ports that have lists.
+    /// The Service ports that have lists of endpoints.
     pub(crate) fn lists(&self) -> BTreeSet<String> {
         fn of<F: Family>(kernel: &Memory<F>) -> Vec<String> {
             let rows = kernel.rows();
@@ -169,7 +169,7 @@ impl<'h> Cluster<'h> {
     }
 }
 
-/// The table's rows are those that the kernel holds.
+/// Checks that the table has the same rows as the kernel.
 fn same<F: Family>(table: &[Row<F>], kernel: &Memory<F>) {
     let text = |rows: &[Row<F>]| {
         let mut lines: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();

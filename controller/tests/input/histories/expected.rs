@@ -1,4 +1,4 @@
-//! Which frontends there should be and whose, worked out from the objects' JSON and from nothing of Tandem.
+//! The expected frontends and their owners. They are computed from the objects' JSON, without code of Tandem.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,7 +75,7 @@ pub(crate) fn frontends(objects: &[(Id, Version)]) -> Expected {
         }
     }
     for (frontend, claims) in claims {
-        // The oldest, then the first by name.
+        // The oldest has the frontend, then the first by name.
         expected
             .owners
             .extend(claims.into_iter().next().map(|(_, owner)| (frontend, owner)));

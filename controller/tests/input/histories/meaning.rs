@@ -1,4 +1,4 @@
-//! Rows as a packet sees them: without ids and slots, and only if they make sense.
+//! Rows as a packet sees them: without ids and slots. Rows that make no sense fail the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use tandem_core::family::Family;
 use tandem_core::id::{EndpointId, ServiceId};
 use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Row};
 
-/// What rows mean, line by line.
+/// The meaning of rows, line by line.
 pub(crate) type Meaning = BTreeSet<String>;
 
 pub(crate) fn frontend_text<F: Family>(frontend: &Frontend<F>) -> String {
@@ -32,7 +32,7 @@ fn endpoint<F: Family>(endpoint: &Endpoint<F>) -> String {
     SocketAddr::new(endpoint.addr.into(), endpoint.port.get()).to_string()
 }
 
-/// What each list holds, by slot.
+/// The content of each list, by slot.
 fn lists<F: Family>(rows: &[Row<F>]) -> BTreeMap<ServiceId, BTreeMap<u16, String>> {
     let ids: BTreeMap<EndpointId, String> = rows
         .iter()
@@ -68,7 +68,7 @@ fn lists<F: Family>(rows: &[Row<F>]) -> BTreeMap<ServiceId, BTreeMap<u16, String
     lists
 }
 
-/// What these rows mean; fails where they mean nothing.
+/// The meaning of these rows. It fails if they have none.
 pub(crate) fn meaning<F: Family>(rows: &[Row<F>]) -> Meaning {
     let mut lists = lists(rows);
     let mut picks = BTreeMap::new();

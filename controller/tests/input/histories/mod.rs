@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order, the tables say what the objects say in the end.
+//! Whatever happens, in any order, the tables depend only on the final objects.
 
 mod cluster;
 mod expected;
@@ -15,15 +15,15 @@ use crate::host::Host;
 use cluster::Cluster;
 use objects::{Id, SERVICES, Version, change};
 
-/// What happens beside the objects' own changes.
+/// A step of a history: a change of an object, or something else.
 #[derive(Clone, Debug)]
 enum Step {
     Change(Id, Version),
-    /// The engine brings what it knows to the tables.
+    /// The engine updates the tables.
     Sync,
-    /// A list of one kind, which does not name these objects: they are gone.
+    /// A list of one kind. It does not name these objects, so they are gone.
     List(ObjectKind, Vec<Id>),
-    /// The next change in the IPv4 or the IPv6 tables ends like this.
+    /// The next change in the IPv4 or the IPv6 tables has this fault.
     Fault(bool, Fault),
     /// Tandem ends and starts again.
     Restart,
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same changes with the objects taken in another order; each object's own stay in theirs.
+/// The same changes, with the objects in another order. The changes of one object keep their order.
 fn reordered(changes: &[(Id, Version)], order: &[usize]) -> Vec<(Id, Version)> {
     let mut queues: Vec<(Id, std::collections::VecDeque<Version>)> = Vec::new();
     for (id, version) in changes {
@@ -69,7 +69,7 @@ fn reordered(changes: &[(Id, Version)], order: &[usize]) -> Vec<(Id, Version)> {
         .collect()
 }
 
-/// Changes, and an order to take them in.
+/// Changes, and another order for them.
 fn two_orders() -> impl Strategy<Value = (Vec<(Id, Version)>, Vec<usize>)> {
     vec(change(), 1..40).prop_flat_map(|changes| {
         let order: Vec<usize> = (0..changes.len()).collect();
@@ -92,7 +92,8 @@ proptest! {
     fn the_tables_are_the_same_after_any_order_of_the_same_events(
         (changes, order) in two_orders(), listed in 0..40usize, rounds in 1..6usize,
     ) {
-        // Once all in one list; once partly listed, the rest in another order and several rounds.
+        // The first cluster gets all changes in one list. The second gets some in a list, and the rest in another order
+        // and in several rounds.
         let (one, other) = (Host::default(), Host::default());
         let mut first = Cluster::start(&one, &changes);
         first.settle();

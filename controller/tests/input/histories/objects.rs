@@ -1,4 +1,4 @@
-//! Objects of a small cluster, as the API writes them, and which of them change into what.
+//! Objects of a small cluster, as the API writes them, and their possible changes.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -22,11 +22,11 @@ pub(crate) const SERVICES: usize = 4;
 pub(crate) const SLICES: usize = 6;
 const CIDRS: usize = 2;
 
-/// What an object becomes.
+/// The new state of an object.
 #[derive(Clone, Debug)]
 pub(crate) enum Version {
     Json(Value),
-    /// Some field has the wrong type: what was known stays.
+    /// A field has the wrong type. What was known of the object stays.
     Unreadable,
     Gone,
     Addresses(Vec<&'static str>),
@@ -176,7 +176,7 @@ fn endpoint(v4: bool) -> impl Strategy<Value = Value> {
 
 fn slice(n: usize) -> impl Strategy<Value = Version> {
     let whole = (0..SERVICES, any::<bool>(), any::<bool>()).prop_flat_map(move |(service, v4, moved)| {
-        // Most stay with one Service, some move.
+        // Most slices stay with one Service, some move.
         let service = if moved { service } else { n % SERVICES };
         vec(endpoint(v4), 0..5).prop_map(move |endpoints| {
             json!({
@@ -193,8 +193,8 @@ fn slice(n: usize) -> impl Strategy<Value = Version> {
     ]
 }
 
-/// A node that says something of each family: of what it leaves out, what it said before stays, and then the tables depend on
-/// more than the last objects.
+/// A node that has values for both families. If a value were missing, the earlier one would stay. Then the tables would
+/// depend on more than the last objects.
 fn node() -> impl Strategy<Value = Version> {
     let addresses = (
         select(vec!["192.0.2.11", "198.51.100.11"]),
