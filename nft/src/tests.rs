@@ -235,8 +235,7 @@ fn garbled_elements_are_handed_back_or_are_other_rows() {
     let whole = written(row);
     for _ in 0..300 {
         let mut garbled = whole.clone();
-        // The key, and what follows it. It stands behind the headers of the batch, the message, the lists and the
-        // key.
+        // The key, and the bytes after it. The headers of the batch, the message, the lists and the key come before.
         let key = garbled.windows(4).position(|bytes| bytes == [10, 0, 1, 255]).unwrap();
         let at = key + dice.below(12);
         garbled[at] ^= 1 << dice.below(8);

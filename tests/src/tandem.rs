@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
 
-/// How a Tandem shall be started.
+/// How to start a Tandem.
 #[derive(Debug)]
 pub struct Plan {
     namespace: Namespace,

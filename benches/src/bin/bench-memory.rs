@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Memory after the first lists, and after so many changes.
+/// The memory after the first lists, and the memory after this number of changes.
 fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
     let namespace = Namespace::new("memory")?;
     let server = ApiServer::start(&namespace, shape)?;

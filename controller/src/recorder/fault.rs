@@ -1,7 +1,7 @@
 //! The faults that Events are written about, and the names of these Events. Pure.
 //!
-//! Every node sees the same objects. A fault shall have one Event, not one per node. So the Event's name is computed
-//! from the object and the fault: all nodes ask for the same name, and the API server creates it once.
+//! Every node sees the same objects. A fault must have one Event, not one per node. So the Event's name is computed
+//! from the object and the fault. All nodes ask for the same name, and the API server creates it once.
 
 use std::collections::HashMap;
 use std::time::Duration;

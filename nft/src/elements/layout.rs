@@ -69,7 +69,7 @@ pub(crate) struct Shape {
     pub(crate) data_type: u32,
     pub(crate) data_len: u32,
     pub(crate) flags: u32,
-    /// Zero is none.
+    /// Zero means no limit.
     pub(crate) size: u32,
     pub(crate) counter: bool,
 }

@@ -50,7 +50,7 @@ impl Holder {
         self.pid
     }
 
-    /// What a Tandem is told that cannot start because of this holder.
+    /// Describes the holder for a Tandem that cannot start because of it.
     pub(crate) fn describe(&self) -> String {
         let Self {
             pid,

@@ -120,7 +120,7 @@ impl Batch {
         self.sequence.wrapping_sub(1)
     }
 
-    /// Writes one more element into the message of the element before. The kernel takes both or neither.
+    /// Writes one more element into the message of the element before. The kernel takes both or none.
     pub(crate) fn joined_element(&mut self, attributes: impl FnOnce(&mut Vec<u8>)) {
         nested(&mut self.bytes, attr::LIST_ELEM, attributes);
     }

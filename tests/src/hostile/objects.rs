@@ -66,7 +66,7 @@ fn addresses(first: u32, count: u32) -> impl Iterator<Item = IpAddr> {
     (first..first + count).map(|bits| IpAddr::V4(bits.into()))
 }
 
-/// A Service with these externalIPs, and so many ports and endpoints.
+/// A Service with these externalIPs, and this number of ports and endpoints.
 fn crowd(externals: impl Iterator<Item = IpAddr>, ranges: &[String], ports: u16, endpoints: u32) -> Vec<Value> {
     let service = Service::new(NAMESPACE, NAME).cluster_ips(&["10.111.0.1"]);
     let mut service = service.build();

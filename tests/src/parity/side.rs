@@ -58,7 +58,7 @@ impl Side {
         side.lead_nowhere()?;
         for (number, node) in (1..).zip(&side.nodes) {
             let [v4, v6] = secondary(number);
-            // The node does not send from this address unless it is told to.
+            // The node sends from this address only if a program asks for it.
             node.namespace.ip(&format!(
                 "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad preferred_lft 0\n"
             ))?;

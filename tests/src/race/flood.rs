@@ -141,7 +141,8 @@ struct Client<'a> {
     plan: &'a Plan,
     control: &'a Control,
     epoll: std::os::fd::OwnedFd,
-    /// Those under way, the oldest first. The first one has the number `first`. A connection that has ended is none.
+    /// The connections under way, the oldest first. The first one has the number `first`. None stands for one that has
+    /// ended.
     pending: VecDeque<Option<(Socket, Instant)>>,
     first: u64,
     /// The next one that is not yet known to be slow.
@@ -278,7 +279,7 @@ impl<'a> Client<'a> {
         Some(taken)
     }
 
-    /// Takes slow connections out of the window, and gives up on dead ones.
+    /// Removes slow connections from the window, and gives up dead ones.
     fn look_at_time(&mut self) {
         let now = Instant::now();
         while let Ok(index) = usize::try_from(self.young - self.first) {

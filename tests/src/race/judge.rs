@@ -55,7 +55,7 @@ pub(super) struct Verdict {
     pub(super) untranslated: u64,
     /// Their packets.
     pub(super) leaked_packets: u64,
-    /// Packets that were translated to an endpoint that is none of their Service's.
+    /// Packets that were translated to an endpoint of another Service.
     pub(super) wrong_service: u64,
 }
 

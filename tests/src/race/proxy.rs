@@ -39,7 +39,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Figures)) -> Result<Fi
     many_ports(&client.namespace)?;
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
     cluster.api().create(&namespace)?;
-    // kube-proxy shall write as often as it can. By default, it waits a second between two changes.
+    // Lets kube-proxy write as often as it can. By default, it waits a second between two changes.
     let mut configuration = manifests::configuration();
     configuration["nftables"] = json!({ "minSyncPeriod": "5ms" });
     let mut proxy = cluster.start_kube_proxy_with(1, &configuration)?;

@@ -82,7 +82,7 @@ impl Repeat {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more requests have ended.
+    /// Waits until this number of further requests have ended.
     pub fn wait_for(&self, more: u64, timeout: Duration) -> Result<()> {
         let (goal, deadline) = (self.sent() + more, Instant::now() + timeout);
         while self.sent() < goal {

@@ -168,10 +168,10 @@ impl<F: Family> FromIterator<Endpoint<F>> for Servers<F> {
 }
 
 impl<F: Family> Servers<F> {
-    /// At most so many entries are kept in each of the two sets.
+    /// The largest number of entries in each of the two sets.
     pub const MOST: usize = 16_384;
 
-    /// Whether there are none.
+    /// Whether both sets are empty.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty() && self.asked.is_empty()
     }

@@ -23,9 +23,9 @@ pub enum Fault {
     Refused(String),
     /// Nothing is applied.
     Failed,
-    /// It is applied, but the answer is that nobody knows.
+    /// It is applied, but the answer says that the result is unknown.
     AppliedUnknown,
-    /// It is not applied, and the answer is that nobody knows.
+    /// It is not applied, and the answer says that the result is unknown.
     FailedUnknown,
 }
 
@@ -143,7 +143,7 @@ impl<F: Family> Memory<F> {
         self.state().broken = Some(reason.to_owned());
     }
 
-    /// From now on, there is room for so many ways to pick an endpoint.
+    /// From now on, there is room for only this number of ways to pick an endpoint.
     pub fn limit_ways(&self, room: usize) {
         self.state().room = Some(room);
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A Service with so many endpoints.
+/// A Service with this number of endpoints.
 fn with(name: &str, n: u8, endpoints: u8) -> [Event; 2] {
     [service(name, n), slice(name, &(1..=endpoints).collect::<Vec<_>>())]
 }

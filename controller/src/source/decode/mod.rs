@@ -100,8 +100,8 @@ pub struct DecodeError {
     pub key: Option<ObjectKey>,
     /// Its `metadata.uid`, if it could be read.
     pub uid: Option<Uid>,
-    /// Why this could be any object; none if it could not. If the name is not a valid name, no such object was ever
-    /// known, so this is none, too.
+    /// Why this could be any object. None if it could not. If the name is not a valid name, no such object was ever
+    /// known, so this is none too.
     pub stranger: Option<Stranger>,
     /// Path of the field: `spec.ports[0].port`; empty if it is the whole object.
     pub field: Box<str>,

@@ -18,7 +18,7 @@ pub(super) struct Document<'a> {
 }
 
 impl Format {
-    /// The format that a file's name stands for; none if it is no manifest.
+    /// The format that a file's name stands for. None if it is not the name of a manifest.
     pub(super) fn of(name: &std::path::Path) -> Option<Self> {
         // Temporary files of editors and copying programs are hidden, or have another ending.
         if name.to_str()?.starts_with(['.', '#']) {

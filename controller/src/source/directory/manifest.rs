@@ -146,7 +146,7 @@ fn read(decoder: &Decoder, format: Format, document: Document<'_>, into: &mut Ma
 }
 
 /// Reads a list without its broken items. A parser cannot go on after an error. So the list is read again without the
-/// broken item, but only so many times.
+/// broken item, but only a limited number of times.
 fn read_list(
     decoder: &Decoder,
     format: Format,

@@ -158,7 +158,7 @@ fn delta(old: &BTreeMap<String, Row<V4>>, new: &BTreeMap<String, Row<V4>>) -> De
     delta
 }
 
-/// Parts of at most so many rows.
+/// Parts of at most this number of rows.
 fn parts(delta: Delta<V4>, limit: usize) -> Vec<Delta<V4>> {
     if delta.len() <= limit {
         return vec![delta];

@@ -34,7 +34,7 @@ fn ranges(count: usize) -> Vec<ipnet::IpNet> {
     (0..count).map(nth).collect()
 }
 
-/// So many slices, each with so many ports and endpoints.
+/// This number of slices, each with this number of ports and endpoints.
 fn slices(count: usize, ports: usize, endpoints: usize) -> Vec<EndpointSlice> {
     let slice = |n: usize| {
         let entries: Vec<_> = (0..endpoints)

@@ -91,7 +91,7 @@ fn what_is_broken_in_a_list_costs_nothing_beside_it() {
         assert_eq!(names, ["a", "c", "e"], "{format:?}");
         let faults: Vec<String> = manifest.faults.iter().map(ToString::to_string).collect();
         assert_eq!(faults.len(), 5, "{faults:?}");
-        // There are so many that the list is not read again for each.
+        // With this many broken items, the list is not read again for each.
         let many: Vec<String> = (0..50)
             .flat_map(|n| [good(&format!("g{n}")), bad(&format!("b{n}"))])
             .collect();
