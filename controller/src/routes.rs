@@ -89,7 +89,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Has the routes read again, because other programs may have removed some (a network manager that starts again).
+    /// Has the routes read again. Other programs may have removed some, for example a network manager that restarts.
     fn doubt(&mut self) {
         self.known = None;
     }
