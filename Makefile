@@ -58,7 +58,7 @@ hostile: setup-net ## the largest objects, silent connections, a lock that anoth
 	@$(WITH) $$RELEASE/hostile
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
-	@$(WITH) cargo test --workspace --lib --bins --test purity --test input
+	@$(WITH) cargo test --workspace --lib --bins --test arrows --test promises --test input
 
 lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
 	@$(WITH) scripts/lint.sh

@@ -18,6 +18,7 @@ use std::process::{self, Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -192,7 +193,28 @@ impl Namespace {
             let _ = writeln!(lines, "addr add {address} dev {link}{no_check}");
         }
         let _ = writeln!(lines, "link set {link} up");
-        self.ip(&lines)
+        self.ip(&lines)?;
+        self.wait_local(addresses)
+    }
+
+    /// Waits until the namespace takes packets to these addresses (the prefix length does not matter). The kernel
+    /// makes the route of a new IPv6 address in a worker, even without a check for duplicates. Until then a program can
+    /// bind to the address, and a packet to it is forwarded.
+    pub fn wait_local(&self, addresses: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for address in addresses.iter().filter(|address| address.contains(':')) {
+            let alone = address.split('/').next().unwrap_or(address);
+            let arguments = ["ip", "-6", "route", "show", "table", "local", "exact", alone];
+            while self.exec(&arguments)?.is_empty() {
+                ensure!(
+                    Instant::now() < deadline,
+                    "{}: no route to {address} after 5 s",
+                    self.name()
+                );
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
     }
 }
 

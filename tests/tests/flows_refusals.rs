@@ -41,13 +41,14 @@ fn an_address_of_the_node_inside_a_service_range_answers_everybody() -> Result<(
         // A device that ipvs mode left has the addresses of Services, too.
         let held = family.cluster_ip(10);
         for address in [own, held] {
-            // Without the check for duplicates, an IPv6 address can be bound to at once.
+            // Without the check for duplicates, an IPv6 address can be bound to at once. Packets come a little later.
             let rest = if address.is_ipv4() {
                 "32 dev kube-ipvs0"
             } else {
                 "128 dev kube-ipvs0 nodad"
             };
             node.ip(&format!("address add {address}/{rest}"))?;
+            node.wait_local(&[&address.to_string()])?;
         }
         for (address, port) in [(own, 22), (held, 10_250)] {
             let at = SocketAddr::new(address, port);
