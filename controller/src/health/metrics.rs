@@ -8,7 +8,7 @@ use crate::http::{not_found, text};
 pub(super) fn answer(uri: &Uri) -> Response<String> {
     let verbose = || {
         let query = uri.query().unwrap_or_default();
-        query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
+        form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "verbose")
     };
     match uri.path() {
         // An answer shows that the process lives. kube-proxy checks nothing else here.

@@ -1,6 +1,5 @@
 //! How long to wait after a failure. Jitter spreads the waits, so that the nodes of a cluster do not all ask at once.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -13,27 +12,21 @@ pub(super) fn next_wait(backoff: &mut Backoff, jitter: &mut Jitter, asked: Optio
 
 /// Numbers that look random, to spread times. The same seed gives the same numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Jitter(u64);
+pub(super) struct Jitter(fastrand::Rng);
 
 impl Jitter {
     pub(super) fn seeded(seed: u64) -> Self {
-        Self(seed)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// Each node gets its own seed.
     pub(super) fn random() -> Self {
-        // std's hash keys are random, and that is random enough here.
-        Self(RandomState::new().build_hasher().finish())
+        Self(fastrand::Rng::new())
     }
 
     /// A time between `1 - spread` and `1` of the given one.
     pub(super) fn spread(&mut self, time: Duration, spread: f64) -> Duration {
-        // Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (SplitMix64).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let part = f64::from(u32::try_from(mixed >> 32).unwrap_or(0)) / f64::from(u32::MAX);
-        time.mul_f64(1.0 - spread * part)
+        time.mul_f64(1.0 - spread * self.0.f64())
     }
 }
 
