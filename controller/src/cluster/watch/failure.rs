@@ -102,6 +102,10 @@ impl Failure {
         if text.contains("close_notify") {
             return Self::Transport("the server closed the connection".to_owned());
         }
+        // What happened to the connection is logged once, not for each answer that it carried.
+        if text.contains("stream closed because of a broken pipe") {
+            return Self::Transport("the connection ended".to_owned());
+        }
         let tls = ["certificate", "TLS", "tls", "handshake", "alert", "corrupt message"]
             .iter()
             .any(|word| text.contains(word));

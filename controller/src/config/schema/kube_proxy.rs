@@ -37,7 +37,7 @@ fields! {
         "Feature gates by name.";
     "clientConnection", OBJECT, Nothing, Section, "How the API server is reached.";
     "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
-        "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used.";
+        "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. If the file or a file that it names changes, it is read again.";
     "clientConnection.acceptContentTypes", Text, Nothing,
         Ignored("Tandem asks for JSON, which it trims while it reads"),
         "The Accept header of requests.";
@@ -167,7 +167,7 @@ fields! {
     "conntrack.udpStreamTimeout", Duration, Nothing, Honoured(Live),
         "nf_conntrack_udp_timeout_stream. 0 leaves it as it is.";
     "configSyncPeriod", Duration, Empty("15m0s"),
-        Ignored("Tandem watches, and lists everything again about every 4 hours and after a watch was lost"),
+        Ignored("Tandem watches, and lists everything again once a day, and after a watch was lost"),
         "How often everything is read again.";
     "portRange", Text, Nothing, Ignored("kube-proxy does not use it either"),
         "Ports of the former userspace proxy.";

@@ -1,0 +1,64 @@
+//! Makes a client from a kubeconfig or from the pod's service account. The client has one connection to the API server,
+//! and reads its files again when they change.
+
+mod origin;
+mod renewed;
+#[cfg(test)]
+mod tests;
+mod token;
+mod transport;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kube::Client;
+use kube::config::{InClusterError, KubeconfigError};
+
+use origin::Origin;
+use renewed::Renewed;
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<KubeconfigError>,
+    },
+    /// There is no kubeconfig and no service account.
+    #[error(
+        "no kubeconfig given (--kubeconfig or clientConnection.kubeconfig), and this is not a pod with a service account: {0}"
+    )]
+    InCluster(#[source] InClusterError),
+    /// The server's address cannot be parsed.
+    #[error("server address {0:?}: {1}")]
+    Server(String, #[source] http::uri::InvalidUri),
+    /// The server's address has no scheme or host.
+    #[error("server address {0:?}: needs a scheme and a host, as in https://192.0.2.1:6443")]
+    ServerParts(String),
+    /// The file of the token cannot be read.
+    #[error("token file {path}: {source}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The name that the server's certificate must have is not a name.
+    #[error("tls-server-name {0:?}: neither a host name nor an address")]
+    TlsServerName(String),
+    /// Certificates or credentials cannot be used.
+    #[error("credentials: {0}")]
+    Credentials(#[source] Box<kube::Error>),
+}
+
+/// Makes a client for the server that the kubeconfig names, or, without a kubeconfig, for the one of the pod's service
+/// account. If `server` is given, it replaces the address.
+pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>) -> Result<Client, ConnectError> {
+    let origin = Origin::new(kubeconfig, server)?;
+    let (service, namespace) = Renewed::read(origin).await?;
+    Ok(Client::new(service, namespace))
+}

@@ -1,0 +1,175 @@
+//! Carries requests to the API server. All requests share one connection, if the server speaks HTTP/2.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::uri::Scheme;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::Config;
+use kube::client::{Body, ConfigExt};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tower::{BoxError, Service, ServiceExt as _};
+
+use super::ConnectError;
+
+/// The longest time for making a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After this time without traffic, the kernel checks whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// After this time without a frame from the server, an HTTP/2 connection sends a ping.
+const PING: Duration = Duration::from_secs(20);
+/// If a ping has no answer within this time, the connection is dead.
+const PONG: Duration = Duration::from_secs(15);
+/// How much a server may send of one answer before it is read.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// How much a server may send of all answers together before they are read. It is far more than all windows of streams
+/// that Tandem has, so that no answer that is read slowly holds another one back.
+const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
+
+type Connector = HttpsConnector<HttpConnector>;
+
+/// Makes connections, and holds the one that all requests share.
+#[derive(Clone)]
+pub(super) struct Transport {
+    connector: Connector,
+    /// For a server that speaks only HTTP/1.1, and for plain HTTP. Each request that runs has its own connection.
+    http1: Client<Connector, Body>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What is known of the server.
+enum Shared {
+    /// It must be asked which HTTP it speaks.
+    Unknown,
+    /// The connection, which may have ended meanwhile.
+    Http2(SendRequest<Body>),
+    /// It does not speak HTTP/2.
+    Http1,
+}
+
+/// No connection was made in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {} s", CONNECT.as_secs())]
+struct Slow;
+
+impl Transport {
+    pub(super) fn new(config: &Config) -> Result<Self, ConnectError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(3));
+        tcp.set_tcp_user_timeout(Some(KEEPALIVE * 3));
+        let certificates = config.rustls_client_config();
+        let certificates = certificates.map_err(|error| ConnectError::Credentials(Box::new(error)))?;
+        let mut tls = HttpsConnectorBuilder::new()
+            .with_tls_config(certificates)
+            .https_or_http();
+        if let Some(name) = &config.tls_server_name {
+            let parsed = name.clone().try_into();
+            let parsed = parsed.map_err(|_| ConnectError::TlsServerName(name.clone()))?;
+            tls = tls.with_server_name_resolver(FixedServerNameResolver::new(parsed));
+        }
+        let connector = tls.enable_all_versions().wrap_connector(tcp);
+        Ok(Self {
+            http1: Client::builder(TokioExecutor::new()).build(connector.clone()),
+            connector,
+            shared: Arc::new(Mutex::new(Shared::Unknown)),
+        })
+    }
+
+    async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let mut tried = false;
+        loop {
+            let Some(mut connection) = self.connection(request.uri()).await? else {
+                return self.send_http1(request).await;
+            };
+            match connection.try_send_request(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(mut error) => match error.take_message() {
+                    // The server ended the connection before it took the request, for instance with GOAWAY. The request
+                    // goes to a new connection, once.
+                    Some(unsent) if !std::mem::replace(&mut tried, true) => request = unsent,
+                    _ => return Err(error.into_error().into()),
+                },
+            }
+        }
+    }
+
+    async fn send_http1(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let answer = self.http1.request(request).await;
+        if answer.is_err() {
+            // The server that comes back may be another one.
+            *self.shared.lock().await = Shared::Unknown;
+        }
+        Ok(answer?)
+    }
+
+    /// The connection that all requests share. It is made if there is none; meanwhile, the other requests wait. None if
+    /// the server speaks only HTTP/1.1.
+    async fn connection(&self, server: &Uri) -> Result<Option<SendRequest<Body>>, BoxError> {
+        // Without TLS, nothing tells which HTTP a server speaks.
+        if server.scheme() != Some(&Scheme::HTTPS) {
+            return Ok(None);
+        }
+        let mut shared = self.shared.lock().await;
+        match &*shared {
+            Shared::Http2(connection) if !connection.is_closed() => return Ok(Some(connection.clone())),
+            Shared::Http1 => return Ok(None),
+            Shared::Http2(_) | Shared::Unknown => {}
+        }
+        let made = timeout(CONNECT, self.connector.clone().oneshot(server.clone())).await;
+        let io = made.map_err(|_| Slow)??;
+        if !io.connected().is_negotiated_h2() {
+            *shared = Shared::Http1;
+            return Ok(None);
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(io)
+            .await?;
+        tokio::spawn(async move {
+            // Each request over this connection fails too, and reports that it ended. Only here is it known why.
+            match connection.await {
+                Err(error) if error.is_timeout() => {
+                    tracing::warn!("the API server did not answer a ping within {} s", PONG.as_secs());
+                }
+                Err(error) => tracing::info!("the connection to the API server ended: {error}"),
+                Ok(()) => {}
+            }
+        });
+        *shared = Shared::Http2(sender.clone());
+        Ok(Some(sender))
+    }
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().send(request))
+    }
+}

@@ -1,0 +1,89 @@
+//! Tandem with the real control plane: the connection to the API server. Needs root and the helper program that `make
+//! test` builds.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tandem_tests::eventually;
+use tandem_tests::fleet::{Fleet, cluster_ips, lost_sources, shared};
+use tandem_tests::netns::Namespace;
+use tandem_tests::nft;
+use tandem_tests::traffic::Protocol;
+
+/// In this time, a peer that sends nothing any more must be noticed.
+const NOTICED: Duration = Duration::from_secs(40);
+const KINDS: usize = 4;
+
+/// The connections to the API server from a node.
+fn connections(node: &Namespace) -> Result<Vec<String>> {
+    let all = node.exec(&["ss", "-Htn", "state", "established", "dport", "=", ":6443"])?;
+    Ok(all.lines().map(str::to_owned).collect())
+}
+
+fn watches_all(status: &Value) -> bool {
+    status["sources"].as_array().map(Vec::len) == Some(KINDS) && lost_sources(status).is_empty()
+}
+
+/// Discards everything that comes from the API server, without a message to either side.
+fn drop_packets(node: &Namespace) -> Result<()> {
+    let rule = "table inet outage { chain input { type filter hook input priority -300; tcp sport 6443 drop; }; }";
+    node.exec(&["nft", rule]).map(drop)
+}
+
+#[test]
+fn all_watches_of_a_node_share_one_connection() -> Result<()> {
+    shared(|fleet| {
+        fleet.add_fixed("shared", &[1, 2])?;
+        fleet.wait_status("watched everything", watches_all)?;
+        for number in 1..=3 {
+            let node = &fleet.cluster.node(number)?.namespace;
+            let all = connections(node)?;
+            ensure!(all.len() == 1, "node{number}: {all:#?}");
+        }
+        Ok(())
+    })
+}
+
+fn answers(fleet: &Fleet, addresses: [IpAddr; 2], servers: &[&str]) -> Result<()> {
+    for address in addresses {
+        fleet.expect_answers(Protocol::Tcp, (address, 80), servers)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_api_server_whose_packets_are_dropped_is_noticed_within_40_s_and_followed_again() -> Result<()> {
+    shared(|fleet| {
+        let before = cluster_ips(&fleet.add_fixed("before", &[1, 2])?)?;
+        fleet.wait_status("watched everything", watches_all)?;
+        let node = fleet.cluster.node(3)?.namespace.clone();
+        drop_packets(&node)?;
+        let began = Instant::now();
+        let noticed = eventually(NOTICED, || {
+            let status = fleet.tandems[2].status().ok()?;
+            (lost_sources(&status).len() == KINDS).then_some(status)
+        });
+        let status = noticed.with_context(|| format!("not noticed: {:#?}", fleet.tandems[2].status()))?;
+        ensure!(
+            began.elapsed() > Duration::from_secs(5),
+            "noticed by something else: {status:#}"
+        );
+        for (kind, reason) in lost_sources(&status) {
+            ensure!(reason.starts_with("cannot watch "), "{kind}: {reason}");
+        }
+        fleet.tandems[2].wait_log("the API server did not answer a ping within 15 s", NOTICED)?;
+        answers(fleet, before, &["before-1", "before-2"])?;
+        for family in nft::FAMILIES {
+            ensure!(nft::has_table(&node, family)?);
+        }
+
+        node.exec(&["nft", "delete", "table", "inet", "outage"])?;
+        fleet.wait_status("watched everything again", watches_all)?;
+        let later = cluster_ips(&fleet.add_fixed("later", &[1, 3])?)?;
+        answers(fleet, later, &["later-1", "later-2"])?;
+        ensure!(connections(&node)?.len() == 1, "{:#?}", connections(&node)?);
+        Ok(())
+    })
+}
