@@ -1,5 +1,5 @@
-//! A stand-in for a kube-apiserver. It lists a synthetic cluster page by page, and sends changes of slices to every
-//! watcher.
+//! A stand-in for a kube-apiserver. It lists a synthetic cluster page by page or as the beginning of a watch, and sends
+//! changes of slices to every watcher.
 //!
 //! The objects are complete, as in [`crate::synthetic`]'s texts, so that Tandem's decoder has to skip what Tandem does
 //! not use. There is no TLS and no storage: a list always shows the cluster as it was at the start.
@@ -55,8 +55,10 @@ struct Parameters {
     after: Option<u32>,
     #[serde(default)]
     watch: bool,
+    #[serde(rename = "sendInitialEvents", default)]
+    all: bool,
     #[serde(rename = "resourceVersion")]
-    version: Option<u64>,
+    version: Option<String>,
     #[serde(rename = "timeoutSeconds")]
     seconds: Option<u64>,
 }
@@ -153,12 +155,38 @@ fn router(shape: Shape, slices: &Arc<History>) -> Router {
 
 async fn answer(State(resource): State<Arc<Resource>>, Query(parameters): Query<Parameters>) -> Response {
     let body = if parameters.watch {
-        let (after, seconds) = (parameters.version.unwrap_or(VERSION), parameters.seconds.unwrap_or(300));
-        watch::body(resource.history.clone(), after, seconds)
+        let after = parameters.version.as_ref().and_then(|version| version.parse().ok());
+        let all = parameters.all.then(|| resource.clone());
+        watch::body(
+            resource.history.clone(),
+            all,
+            after.unwrap_or(VERSION),
+            parameters.seconds.unwrap_or(300),
+        )
     } else {
         Body::from(page(&resource, &parameters))
     };
     ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+impl Resource {
+    /// The line of a watch that says that an object exists.
+    fn added(&self, number: u32) -> String {
+        let mut object = (self.object)(number);
+        object["kind"] = json!(self.kind);
+        object["apiVersion"] = json!(self.version);
+        format!("{}\n", json!({ "type": "ADDED", "object": object }))
+    }
+
+    /// The line that ends the objects which exist.
+    fn all_sent(&self) -> String {
+        let metadata = json!({
+            "resourceVersion": VERSION.to_string(),
+            "annotations": { "k8s.io/initial-events-end": "true" },
+        });
+        let object = json!({ "kind": self.kind, "apiVersion": self.version, "metadata": metadata });
+        format!("{}\n", json!({ "type": "BOOKMARK", "object": object }))
+    }
 }
 
 fn page(resource: &Resource, parameters: &Parameters) -> String {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::VERSION;
+use super::{Resource, VERSION};
 
 /// All events of one kind of objects. An event's version is [`VERSION`] plus its number, which counts from 1.
 #[derive(Debug, Default)]
@@ -35,16 +35,30 @@ impl History {
     }
 }
 
-/// The body of a watch's answer.
-pub(super) fn body(history: Arc<History>, after: u64, seconds: u64) -> Body {
+/// The body of a watch's answer. It begins with all objects of `all`, if there is one.
+pub(super) fn body(history: Arc<History>, all: Option<Arc<Resource>>, after: u64, seconds: u64) -> Body {
     let (sender, body) = Channel::<Bytes, Infallible>::new(64);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let after = usize::try_from(after.saturating_sub(VERSION)).unwrap_or(usize::MAX);
-    tokio::spawn(stream(history, after, deadline, sender));
+    tokio::spawn(stream(history, all, after, deadline, sender));
     Body::new(body)
 }
 
-async fn stream(history: Arc<History>, after: usize, deadline: Instant, mut to: Sender<Bytes>) {
+async fn stream(
+    history: Arc<History>,
+    all: Option<Arc<Resource>>,
+    after: usize,
+    deadline: Instant,
+    mut to: Sender<Bytes>,
+) {
+    if let Some(all) = all {
+        let objects = (0..all.count).map(|number| all.added(number));
+        for line in objects.chain([all.all_sent()]) {
+            if to.send_data(line.into()).await.is_err() {
+                return;
+            }
+        }
+    }
     let mut count = history.count.subscribe();
     let mut sent = after;
     loop {

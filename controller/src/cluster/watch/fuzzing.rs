@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::body::{Body, Bytes, Frame};
 
 use super::backoff::Jitter;
+use super::failure::Failure;
 use super::kinds::OfKind;
 use super::lines::Lines;
 use super::machine::{Input, Machine, Moment, Next};
@@ -42,7 +43,17 @@ pub async fn watch(decoder: Decoder, kind: ObjectKind, pieces: Vec<Vec<u8>>) -> 
         admitted: true,
     };
     let (mut machine, mut events) = (Machine::new(watched, Timing::default(), Jitter::seeded(0)), Vec::new());
-    for input in [Input::Time, Input::Page(Ok(empty.as_bytes()))] {
+    let refused = Failure::Answer {
+        code: 422,
+        message: String::new(),
+        retry_after: None,
+    };
+    let beginning = [
+        Input::Time,
+        Input::Opened(Err(refused)),
+        Input::Page(Ok(empty.as_bytes())),
+    ];
+    for input in beginning {
         machine.step(input, at, &mut events);
     }
     let mut next = machine.step(Input::Opened(Ok(())), at, &mut events);

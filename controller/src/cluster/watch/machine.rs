@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use super::query::{Query, RequestError, Timing};
 use super::watched::{ListState, ReadObject, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
-use state::{List, Pieces, State, Watch};
+use state::{List, Pieces, State, Stream, Watch};
 
 /// After this many watches in a row without an event or bookmark, everything is listed again.
 const SILENT_WATCHES: u32 = 3;
@@ -90,6 +91,8 @@ pub(super) struct Machine<W> {
     version: String,
     /// When everything is listed again, even if the watches work.
     relist: Option<Instant>,
+    /// Whether the next list is asked for as the beginning of a watch.
+    streams: bool,
     state: State,
 }
 
@@ -119,6 +122,7 @@ impl<W: Watched> Machine<W> {
             doubted: false,
             version: String::new(),
             relist: None,
+            streams: true,
             state: State::Idle,
         }
     }
@@ -132,13 +136,21 @@ impl<W: Watched> Machine<W> {
     pub(super) fn step(&mut self, input: Input<'_>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
             (State::Listing(list), Input::Page(body)) => self.page(list, body, at, events),
+            (
+                State::Streaming(stream),
+                input @ (Input::Opened(_) | Input::Line(_) | Input::End(_) | Input::Broken(_)),
+            ) => self.stream_goes_on(stream, input, at, events),
             (State::Watching(watch), Input::Opened(Ok(()))) => {
                 if !self.doubted {
                     self.say(Reach::Watching, events);
                 }
                 // The server ends the watch itself. If it does not end it by then, the watch is dead.
-                let until = at.now + watch.lasting + self.timing.answer.min(LONGEST_END);
-                self.read(Watch { until, ..watch })
+                let end = at.now + watch.lasting + self.timing.answer.min(LONGEST_END);
+                self.read(Watch {
+                    end,
+                    until: end,
+                    ..watch
+                })
             }
             (State::Watching(watch), Input::Line(line)) => self.line(watch, line, at, events),
             (State::Watching(watch), Input::End(rest)) => {
@@ -159,7 +171,7 @@ impl<W: Watched> Machine<W> {
             (
                 _,
                 Input::Time | Input::Page(_) | Input::Opened(_) | Input::Line(_) | Input::End(_) | Input::Broken(_),
-            ) => self.list(Pieces::Pages, at),
+            ) => self.list(at),
         }
     }
 
@@ -167,7 +179,7 @@ impl<W: Watched> Machine<W> {
     fn go_on(&mut self, at: Moment) -> Next {
         match self.relist {
             Some(relist) if at.now < relist => self.watch(at),
-            _ => self.list(Pieces::Pages, at),
+            _ => self.list(at),
         }
     }
 
@@ -182,8 +194,17 @@ impl<W: Watched> Machine<W> {
         next_wait(&mut self.backoff, &mut self.jitter, asked)
     }
 
-    fn list(&mut self, pieces: Pieces, at: Moment) -> Next {
+    /// Asks for all objects. If the server did not stream the last list, it is asked for pages.
+    fn list(&mut self, at: Moment) -> Next {
         self.relist = None;
+        if self.streams {
+            self.stream(at)
+        } else {
+            self.pages(Pieces::Pages, at)
+        }
+    }
+
+    fn pages(&mut self, pieces: Pieces, at: Moment) -> Next {
         self.ask_for_page(List::new(&self.query.resource, pieces, at.admitted))
     }
 
@@ -216,11 +237,18 @@ impl<W: Watched> Machine<W> {
         if list.pages.after().is_some() {
             return self.ask_for_page(list);
         }
-        self.version = list.pages.into_version();
+        self.complete(list.pages.into_version(), at, events);
+        // The server may be a newer one by the time of the next list.
+        self.streams = true;
+        self.watch(at)
+    }
+
+    /// A list is complete.
+    fn complete(&mut self, version: String, at: Moment, events: &mut Vec<W::Event>) {
+        self.version = version;
         events.push(self.watched.tell(ListState::Listed));
         self.listed = true;
-        self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.3));
-        self.watch(at)
+        self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.25));
     }
 
     /// Decides what a failed list means, and reports it. If the pages cannot be used, everything is asked for in one
@@ -232,7 +260,7 @@ impl<W: Watched> Machine<W> {
             return self.ask_for_page(List::new(&self.query.resource, Pieces::One, list.admitted));
         }
         if failure.code() == Some(400) && self.query.drop_fields() {
-            return self.list(Pieces::Pages, at);
+            return self.pages(Pieces::Pages, at);
         }
         let optional = self.query.resource.optional && !self.listed;
         match failure.code() {
@@ -258,7 +286,7 @@ impl<W: Watched> Machine<W> {
     }
 
     fn watch(&mut self, at: Moment) -> Next {
-        let lasting = self.jitter.spread(self.timing.watch, 0.2);
+        let lasting = self.jitter.spread(self.timing.watch, 0.5);
         let request = self.query.watch(&self.version, lasting);
         self.state = State::Watching(Watch::new(at.now, lasting));
         Next::Watch(request)
@@ -274,7 +302,7 @@ impl<W: Watched> Machine<W> {
         if line.trim_ascii().is_empty() {
             return self.read(watch);
         }
-        let heard = match objects::line(&self.watched, line) {
+        let heard = match objects::line(&self.watched, line, false) {
             Ok(told) => told,
             Err(failure) => return self.ended(&watch, Ended::Failed(failure), at, events),
         };
@@ -289,10 +317,20 @@ impl<W: Watched> Machine<W> {
                 }
                 events.extend(event);
             }
+            WatchLine::Listed(_) => {
+                let problem = "the end of a list in a watch that is none".to_owned();
+                return self.ended(&watch, Ended::Failed(Failure::Garbage(problem)), at, events);
+            }
             WatchLine::Bookmark(version) if is_older(&version, &self.version) => {
                 return self.ended(&watch, Ended::Backwards, at, events);
             }
-            WatchLine::Bookmark(version) => self.version = version,
+            WatchLine::Bookmark(version) => {
+                self.version = version;
+                watch.bookmarked = true;
+            }
+        }
+        if watch.bookmarked {
+            watch.until = watch.end.min(at.now + self.timing.quiet);
         }
         self.read(watch)
     }

@@ -14,15 +14,18 @@ use super::watched::Resource;
 /// Times of the list-and-watch loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long one watch lasts before the server ends it. A dead connection is noticed a little later than this.
+    /// The longest time that one watch lasts before the server ends it. The shortest is half of it.
     pub watch: Duration,
+    /// API servers that send bookmarks send one about each minute. If a watch had a bookmark, and nothing has arrived for
+    /// this long since, the watch is dead.
+    pub quiet: Duration,
     /// How long an answer, or the next piece of a list, may take.
     pub answer: Duration,
     /// The first wait after a failure. Each later one is twice as long.
     pub first_wait: Duration,
     /// The longest wait after a failure.
     pub longest_wait: Duration,
-    /// How long until everything is listed again, even if the watch works. The real time varies by a third.
+    /// The longest time until everything is listed again, even if the watch works. The shortest is three quarters of it.
     pub relist: Duration,
     /// How long to wait before asking again for a kind that the server does not have, or does not allow to be listed.
     pub absent: Duration,
@@ -31,11 +34,14 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            watch: Duration::from_mins(1),
+            // As kube-proxy's: between 5 and 10 minutes.
+            watch: Duration::from_mins(10),
+            quiet: Duration::from_mins(3),
             answer: Duration::from_secs(30),
             first_wait: Duration::from_millis(800),
             longest_wait: Duration::from_secs(30),
-            relist: Duration::from_hours(4),
+            // No node lists more than once a day.
+            relist: Duration::from_hours(32),
             absent: Duration::from_mins(5),
         }
     }
@@ -75,12 +81,22 @@ impl Query {
 
     /// A request for what changes after this version.
     pub(super) fn watch(&self, version: &str, lasting: Duration) -> Result<Request<Body>, RequestError> {
+        self.watch_from(version, lasting, false)
+    }
+
+    /// A request for all objects one by one, and then for what changes (KEP-3157). Without a version, the list is as new
+    /// as one from the store.
+    pub(super) fn stream(&self, lasting: Duration) -> Result<Request<Body>, RequestError> {
+        self.watch_from("", lasting, true)
+    }
+
+    fn watch_from(&self, version: &str, lasting: Duration, all: bool) -> Result<Request<Body>, RequestError> {
         let parameters = WatchParams {
             label_selector: selector(self.resource.labels),
             field_selector: selector(&self.resource.fields),
             timeout: Some(u32::try_from(lasting.as_secs().max(1)).unwrap_or(u32::MAX)),
             bookmarks: true,
-            send_initial_events: false,
+            send_initial_events: all,
         };
         let request = request::Request::new(self.resource.path).watch(&parameters, version)?;
         Ok(in_plain_json(request))
@@ -129,6 +145,15 @@ mod tests {
             "/apis/discovery.k8s.io/v1/endpointslices?watch=true&timeoutSeconds=60\
              &labelSelector=%21service.kubernetes.io%2Fheadless%2C%21service.kubernetes.io%2Fservice-proxy-name\
              &allowWatchBookmarks=true&resourceVersion=7"
+        );
+    }
+
+    #[test]
+    fn all_objects_one_by_one_are_asked_for_as_the_beginning_of_a_watch() {
+        assert_eq!(
+            target(query(ObjectKind::ServiceCidr, "a").stream(Duration::from_mins(5))),
+            "/apis/networking.k8s.io/v1/servicecidrs?watch=true&timeoutSeconds=300&allowWatchBookmarks=true\
+             &sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion="
         );
     }
 

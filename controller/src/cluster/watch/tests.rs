@@ -32,7 +32,7 @@ type Handler = dyn Fn(&str, usize) -> Option<Reply> + Send + Sync;
 
 /// Asks `handler` about requests for Services. The handler gets the verb (list or watch) and how many requests with
 /// this verb came before. If it returns `None`, and for all other resources, the answer is an empty list or a watch
-/// with a bookmark.
+/// with a bookmark. It does not stream lists.
 struct Server {
     counts: Mutex<HashMap<&'static str, usize>>,
     /// The requests for lists of Services.
@@ -70,6 +70,18 @@ impl Server {
         }
         let head = String::from_utf8(head).unwrap();
         let target = head.split(' ').nth(1).unwrap();
+        if target.contains("sendInitialEvents=true") {
+            let refused = status(
+                422,
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+            );
+            let head = format!(
+                "HTTP/1.1 422 Unprocessable Entity\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                refused.len()
+            );
+            let _ = stream.write_all(format!("{head}{refused}").as_bytes()).await;
+            return;
+        }
         let what = if target.contains("watch=true") { "watch" } else { "list" };
         let reply = target.starts_with("/api/v1/services?").then(|| {
             if what == "list" {
@@ -149,6 +161,7 @@ fn status(code: u16, message: &str) -> String {
 fn timing() -> Timing {
     Timing {
         watch: Duration::from_secs(2),
+        quiet: Duration::from_secs(2),
         answer: Duration::from_millis(500),
         first_wait: Duration::from_millis(20),
         longest_wait: Duration::from_millis(200),

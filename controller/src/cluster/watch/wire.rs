@@ -41,6 +41,34 @@ pub(super) struct Line<'a> {
     pub(super) object: &'a RawValue,
 }
 
+/// A bookmark's object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BookmarkObject {
+    #[serde(default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) api_version: String,
+    #[serde(default)]
+    pub(super) metadata: BookmarkMeta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BookmarkMeta {
+    #[serde(default)]
+    pub(super) resource_version: String,
+    #[serde(default)]
+    pub(super) annotations: Option<BookmarkAnnotations>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct BookmarkAnnotations {
+    /// `"true"` if all objects that existed were sent.
+    #[serde(default, rename = "k8s.io/initial-events-end")]
+    pub(super) initial_events_end: Option<String>,
+}
+
 /// Any object, read only for its version.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Versioned {

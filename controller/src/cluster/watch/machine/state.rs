@@ -13,10 +13,20 @@ pub(super) enum State {
     Idle,
     /// It waits before it continues.
     Resting,
+    /// A list was asked for as the beginning of a watch, or its objects arrive.
+    Streaming(Stream),
     /// A page of a list was asked for.
     Listing(List),
     /// A watch was asked for, or its lines arrive.
     Watching(Watch),
+}
+
+/// A list that arrives as the beginning of a watch. A bookmark ends it, and the watch goes on.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) watch: Watch,
+    /// Whether the beginning of the list was reported.
+    pub(super) begun: bool,
 }
 
 /// How a list is asked for.
@@ -56,7 +66,11 @@ pub(super) struct Watch {
     /// How long it was asked to last.
     pub(super) lasting: Duration,
     /// If the watch has not ended by then, it is dead.
+    pub(super) end: Instant,
+    /// If nothing arrived by then, it is dead.
     pub(super) until: Instant,
+    /// Whether a bookmark arrived, so that the next one is due within minutes.
+    pub(super) bookmarked: bool,
     /// Whether anything arrived.
     pub(super) heard: bool,
 }
@@ -66,7 +80,9 @@ impl Watch {
         Self {
             began,
             lasting,
+            end: began + lasting,
             until: began + lasting,
+            bookmarked: false,
             heard: false,
         }
     }

@@ -1,0 +1,101 @@
+//! A list that arrives as the beginning of a watch (KEP-3157): all objects one by one, then a bookmark that ends the
+//! list. So no whole list is ever in memory, and the server need not build one. Servers before 1.34 may refuse it.
+
+use super::{
+    Failure, Input, LONGEST_END, ListState, Machine, Moment, Next, Pieces, ReadObject, State, Stream, Watch, WatchLine,
+    Watched, instead, objects,
+};
+
+impl<W: Watched> Machine<W> {
+    /// Asks for a list as the beginning of a watch.
+    pub(super) fn stream(&mut self, at: Moment) -> Next {
+        let lasting = self.jitter.spread(self.timing.watch, 0.5);
+        let request = self.query.stream(lasting);
+        self.state = State::Streaming(Stream {
+            watch: Watch::new(at.now, lasting),
+            begun: false,
+        });
+        Next::Watch(request)
+    }
+
+    /// What to do after an input that belongs to the stream.
+    pub(super) fn stream_goes_on(
+        &mut self,
+        mut stream: Stream,
+        input: Input<'_>,
+        at: Moment,
+        events: &mut Vec<W::Event>,
+    ) -> Next {
+        let failure = match input {
+            Input::Opened(Ok(())) => {
+                stream.watch.end = at.now + stream.watch.lasting + self.timing.answer.min(LONGEST_END);
+                return self.read_stream(stream, at);
+            }
+            Input::Line(_) | Input::Broken(Failure::Silence(_)) if at.now >= stream.watch.end => {
+                let time = stream.watch.lasting.as_secs();
+                Failure::Garbage(format!("a list that had no end after {time} s"))
+            }
+            Input::Line(line) if line.trim_ascii().is_empty() => return self.read_stream(stream, at),
+            Input::Line(line) => match objects::line(&self.watched, line, true) {
+                Ok(WatchLine::Listed(version)) => {
+                    self.begin(&mut stream, events);
+                    return self.streamed(stream.watch, version, at, events);
+                }
+                // A bookmark that does not end the list says nothing about it.
+                Ok(WatchLine::Bookmark(_)) => return self.read_stream(stream, at),
+                Ok(WatchLine::Change(ReadObject { event, .. })) => {
+                    self.begin(&mut stream, events);
+                    events.extend(event);
+                    return self.read_stream(stream, at);
+                }
+                Err(failure) => failure,
+            },
+            Input::End(rest) if !stream.begun && !rest.trim_ascii().is_empty() => {
+                instead(rest.trim_ascii(), "watch event", None)
+            }
+            Input::End(_) => Failure::Garbage("objects without the bookmark that ends their list".to_owned()),
+            Input::Opened(Err(failure)) | Input::Broken(failure) => failure,
+            Input::Time | Input::Page(_) => return self.list(at),
+        };
+        self.stream_failed(&failure, at, events)
+    }
+
+    fn begin(&self, stream: &mut Stream, events: &mut Vec<W::Event>) {
+        if !std::mem::replace(&mut stream.begun, true) {
+            events.push(self.watched.tell(ListState::Listing));
+        }
+    }
+
+    fn read_stream(&mut self, mut stream: Stream, at: Moment) -> Next {
+        stream.watch.until = stream.watch.end.min(at.now + self.timing.answer);
+        let until = stream.watch.until;
+        self.state = State::Streaming(stream);
+        Next::Read(until)
+    }
+
+    /// The list is complete. What follows is a watch.
+    fn streamed(&mut self, mut watch: Watch, version: String, at: Moment, events: &mut Vec<W::Event>) -> Next {
+        self.complete(version, at, events);
+        (self.refused, self.silent, self.doubted) = (0, 0, false);
+        self.say(super::Reach::Watching, events);
+        (watch.heard, watch.bookmarked) = (true, true);
+        watch.until = watch.end.min(at.now + self.timing.quiet);
+        self.read(watch)
+    }
+
+    /// If the server does not stream lists, or not to this node, it is asked for pages at once. If it did something wrong
+    /// in a stream, it is asked for pages after a wait.
+    fn stream_failed(&mut self, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
+        // 401 and 429 say nothing about streams.
+        if matches!(failure.code(), Some(400 | 402..=428 | 430..=499 | 501)) {
+            self.streams = false;
+            let reason = failure.reason("stream", self.query.resource.name());
+            tracing::debug!(kind = self.query.resource.kind, "{reason}: asking for pages");
+            return self.pages(Pieces::Pages, at);
+        }
+        self.streams &= !failure.is_a_refusal();
+        self.lost(failure, "list", events);
+        let wait = self.next_wait(failure.retry_after());
+        self.rest(wait, at)
+    }
+}
