@@ -12,13 +12,18 @@ log=target/test.log
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
-# Prints the suites that took more than a tenth of a minute, the longest first.
+# Prints the suites that took a tenth of a minute or more, the longest first, and then the others in one line.
 awk '
   /^ +(Running|Doc-tests) / { suite = $1 == "Doc-tests" ? "doc tests of " $2 : $2 == "unittests" ? $3 " of " $4 : $2 }
   /^test result: / {
     seconds = $0; sub(/.*finished in /, "", seconds); sub(/s$/, "", seconds)
-    if (seconds + 0 >= 6) printf "%6.1f min  %s\n", seconds / 60, suite
-  }' "$log" | sort -rn
+    if (seconds + 0 >= 6) printf "%6.1f min  %s\n", seconds / 60, suite | "sort -rn"
+    else { rest += seconds; short++ }
+  }
+  END {
+    close("sort -rn")
+    if (short) printf "%6.1f min  %d suites of less than 0.1 minutes each\n", rest / 60, short
+  }' "$log"
 
 # If a suite crashed, it has no result line and counts as one failure.
 awk -v status="$status" '

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::engine::Snapshot;
 use crate::net::{Group, Monitor, NetError};
+use crate::wait::until;
 
 use kernel::concerns_us;
 pub use kernel::{KernelRoutes, Routes, RoutesError, TABLE};
@@ -68,14 +69,6 @@ pub async fn run(published: Arc<ArcSwap<Snapshot>>, mut news: watch::Receiver<()
             }
             () = until(retry) => {}
         }
-    }
-}
-
-/// Returns at this time. Without a time, it never returns.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

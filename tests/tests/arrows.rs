@@ -132,13 +132,27 @@ fn text(arrows: &BTreeMap<String, BTreeSet<String>>) -> String {
     arrows.iter().map(line).collect()
 }
 
+/// Compares the arrows between the parts of a library with the drawing that follows this heading.
+fn compare(folder: &str, heading: &str) -> Result<()> {
+    let (drawn, found) = (text(&drawn(heading)?), text(&library(folder)?.arrows()));
+    ensure!(drawn == found, "{folder}: the code has these arrows:\n{found}");
+    Ok(())
+}
+
 #[test]
 fn the_arrows_between_the_agents_parts_are_those_that_the_architecture_draws() -> Result<()> {
-    let drawn = drawn("Arrows between the parts of the agent (`controller/src`):")?;
-    let found = library("controller/src")?.arrows();
-    let (drawn, found) = (text(&drawn), text(&found));
-    ensure!(drawn == found, "the code has these arrows:\n{found}");
-    Ok(())
+    compare(
+        "controller/src",
+        "Arrows between the parts of the agent (`controller/src`):",
+    )
+}
+
+#[test]
+fn the_arrows_between_the_parts_of_the_nftables_data_plane_are_those_that_the_architecture_draws() -> Result<()> {
+    compare(
+        "nft/src",
+        "Arrows between the parts of the nftables data plane (`nft/src`), from the lowest layer up:",
+    )
 }
 
 /// For each of our packages, those of our packages that it needs to be built.

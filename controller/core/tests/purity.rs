@@ -1,5 +1,6 @@
-//! Architecture invariant: `tandem-core` has no I/O, no clock and no runtime. What it needs of the world are arguments. That
-//! its code uses none of the standard library's is clippy's to see (`clippy.toml`, `make lint`); this sees its dependencies.
+//! Architecture invariant: `tandem-core` has no I/O, no clock and no runtime. What it needs of the world are arguments.
+//!
+//! This test checks the dependencies of `tandem-core`. Clippy checks its code (`clippy.toml`).
 
 use std::fs;
 use std::path::Path;
