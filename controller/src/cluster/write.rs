@@ -42,7 +42,8 @@ fn outcome(result: Result<(), Error>) -> Outcome {
         Ok(()) => Outcome::Written,
         Err(Error::Api(status)) => match status.code {
             409 => Outcome::Written,
-            429 | 500.. => Outcome::Failed(status.message),
+            // While a token is replaced, the server may refuse the old one.
+            401 | 429 | 500.. => Outcome::Failed(status.message),
             code => Outcome::Refused(format!("{} ({code})", status.message)),
         },
         Err(error) => Outcome::Failed(error.to_string()),

@@ -1,5 +1,5 @@
 //! Makes a client from a kubeconfig or from the pod's service account. The client has one connection to the API server,
-//! and reads its files again when they change.
+//! if the server speaks HTTP/2. It reads its files again when they change.
 
 mod origin;
 mod renewed;

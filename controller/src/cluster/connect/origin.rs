@@ -1,12 +1,42 @@
 //! Where the address and the credentials come from.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use http::Uri;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::ConnectError;
+
+/// A file, and what it was when it was looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+}
+
+/// What differs if a file was written or replaced: its time, its length, its inode.
+type Stamp = (SystemTime, u64, u64);
+
+impl Seen {
+    fn now(path: PathBuf) -> Self {
+        let stamp = stamp(&path);
+        Self { path, stamp }
+    }
+
+    /// Whether the file was written, replaced or removed since.
+    pub(super) fn changed(&self) -> bool {
+        stamp(&self.path) != self.stamp
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let data = fs::metadata(path).ok()?;
+    Some((data.modified().ok()?, data.len(), data.ino()))
+}
 
 /// A kubeconfig or the pod's service account, and an address that replaces the one in it.
 #[derive(Clone, Debug)]
@@ -23,9 +53,9 @@ impl Origin {
         })
     }
 
-    /// Reads it. Beside the configuration, returns the files that it was read from. A service account has none: its
-    /// address does not change, and its token and certificates are read again anyway.
-    pub(super) async fn read(&self) -> Result<(Config, Vec<PathBuf>), ConnectError> {
+    /// Reads it. Beside the configuration, returns the files that it was read from, as they were before. A service
+    /// account has none: its address does not change, and its token and certificates are read again anyway.
+    pub(super) async fn read(&self) -> Result<(Config, Vec<Seen>), ConnectError> {
         let (mut config, files) = match (&self.kubeconfig, &self.server) {
             (Some(path), _) => from_kubeconfig(path).await?,
             (None, Some(server)) => {
@@ -51,14 +81,15 @@ fn parse_server(text: &str) -> Result<Uri, ConnectError> {
     Ok(uri)
 }
 
-async fn from_kubeconfig(path: &Path) -> Result<(Config, Vec<PathBuf>), ConnectError> {
+async fn from_kubeconfig(path: &Path) -> Result<(Config, Vec<Seen>), ConnectError> {
     let failed = |source| ConnectError::Kubeconfig {
         path: path.to_owned(),
         source: Box::new(source),
     };
+    // Each file is looked at before it is read. If it changes meanwhile, it is read once more.
+    let mut files = vec![Seen::now(path.to_owned())];
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-    let mut files = vec![path.to_owned()];
-    files.extend(named_in(&kubeconfig));
+    files.extend(named_in(&kubeconfig).into_iter().map(Seen::now));
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(failed)?;

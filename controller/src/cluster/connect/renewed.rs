@@ -1,12 +1,11 @@
 //! A client whose configuration is read again when its files change.
 
+use std::fs;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
-use std::{fs, os::unix::fs::MetadataExt as _};
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -18,7 +17,7 @@ use tower::util::{BoxCloneSyncService, MapRequestLayer};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::ConnectError;
-use super::origin::Origin;
+use super::origin::{Origin, Seen};
 use super::token::TokenFile;
 use super::transport::Transport;
 
@@ -32,25 +31,25 @@ pub(super) struct Renewed(Arc<Mutex<State>>);
 struct State {
     origin: Origin,
     stack: Stack,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<Seen>,
+    /// The token's file, if there is one. It outlives a change of the other files, because it holds the last good token.
+    token: Option<TokenFile>,
     /// Why the files could not be used the last time.
     problem: Option<String>,
 }
 
-/// What differs if a file was written or replaced.
-type Stamp = (SystemTime, u64, u64);
-
 impl Renewed {
     /// Reads the configuration. Returns the client's service, and the default namespace.
     pub(super) async fn read(origin: Origin) -> Result<(Self, String), ConnectError> {
-        let (stack, files, namespace) = make(&origin).await?;
+        let made = make(&origin, None).await?;
         let state = State {
             origin,
-            stack,
-            files,
+            stack: made.stack,
+            files: made.files,
+            token: made.token,
             problem: None,
         };
-        Ok((Self(Arc::new(Mutex::new(state))), namespace))
+        Ok((Self(Arc::new(Mutex::new(state))), made.namespace))
     }
 }
 
@@ -58,11 +57,12 @@ impl State {
     /// What sends the next request. If files changed, they are read again. If they cannot be used, what was read before
     /// stays, and they are tried again with the next request.
     async fn current(&mut self) -> Stack {
-        if self.files.iter().any(|(path, seen)| stamp(path) != *seen) {
-            match make(&self.origin).await {
-                Ok((stack, files, _)) => {
+        if self.files.iter().any(Seen::changed) {
+            match make(&self.origin, self.token.as_ref()).await {
+                Ok(made) => {
                     tracing::info!("the files of the kubeconfig changed and were read again");
-                    (self.stack, self.files, self.problem) = (stack, files, None);
+                    (self.stack, self.files, self.token) = (made.stack, made.files, made.token);
+                    self.problem = None;
                 }
                 Err(error) => {
                     let problem = error.to_string();
@@ -95,16 +95,26 @@ impl Service<Request<Body>> for Renewed {
     }
 }
 
+/// What the files said.
+struct Made {
+    stack: Stack,
+    files: Vec<Seen>,
+    token: Option<TokenFile>,
+    namespace: String,
+}
+
 /// Reads the configuration, and makes from it what sends requests. Unlike kube's usual client, this one does not retry
 /// by itself and does not log failures. kube's client retries 429, 503 and 504 without a message, and logs every failure
 /// as an error. Whoever sends the requests does both.
-async fn make(origin: &Origin) -> Result<(Stack, Vec<(PathBuf, Option<Stamp>)>, String), ConnectError> {
+async fn make(origin: &Origin, known: Option<&TokenFile>) -> Result<Made, ConnectError> {
     let (mut config, files) = origin.read().await?;
-    // A file that changes while it is read has another stamp than this one, and is read once more.
-    let files = files.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
-    let token = token_file(&mut config)?;
+    if let Some(proxy) = &config.proxy_url {
+        let host = proxy.host().unwrap_or_default();
+        tracing::warn!("the proxy {host} is not used: Tandem connects to the API server itself");
+    }
+    let token = token_file(&mut config, known)?;
     let credentials = |error| ConnectError::Credentials(Box::new(error));
-    let token = token.map(|token| {
+    let with_token = token.clone().map(|token| {
         MapRequestLayer::new(move |mut request: Request<Body>| {
             if let Some(header) = token.header() {
                 request.headers_mut().insert(AUTHORIZATION, header);
@@ -115,26 +125,30 @@ async fn make(origin: &Origin) -> Result<(Stack, Vec<(PathBuf, Option<Stamp>)>, 
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(credentials)?)
-        .option_layer(token)
+        .option_layer(with_token)
         .layer(config.extra_headers_layer().map_err(credentials)?)
         .map_err(BoxError::from)
         .service(Transport::new(&config)?);
-    Ok((BoxCloneSyncService::new(service), files, config.default_namespace))
+    Ok(Made {
+        stack: BoxCloneSyncService::new(service),
+        files,
+        token,
+        namespace: config.default_namespace,
+    })
 }
 
 /// Takes the token's file out of the configuration. kube reads such a file once a minute, and takes an empty one for a
-/// token. As in client-go, a token that stands in the kubeconfig itself is used as long as the file never had one.
-fn token_file(config: &mut Config) -> Result<Option<TokenFile>, ConnectError> {
+/// token. As in client-go, a token that stands in the kubeconfig itself is used as long as the file never had one. `known`
+/// is the file that was used until now.
+fn token_file(config: &mut Config, known: Option<&TokenFile>) -> Result<Option<TokenFile>, ConnectError> {
     let Some(path) = config.auth_info.token_file.take().map(PathBuf::from) else {
         return Ok(None);
     };
+    if let Some(known) = known.filter(|known| known.path() == path) {
+        return Ok(Some(known.clone()));
+    }
     match fs::metadata(&path) {
         Err(source) if config.auth_info.token.is_none() => Err(ConnectError::Token { path, source }),
         _ => Ok(Some(TokenFile::new(path))),
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let data = fs::metadata(path).ok()?;
-    Some((data.modified().ok()?, data.len(), data.ino()))
 }

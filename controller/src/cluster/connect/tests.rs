@@ -172,6 +172,37 @@ async fn a_token_that_changes_is_sent_from_the_next_request_on_and_an_empty_file
 }
 
 #[tokio::test]
+async fn a_kubeconfig_that_changes_while_the_tokens_file_is_empty_keeps_the_last_token() {
+    let server = Server::start(&["h2"], echo).await;
+    let folder = Folder::new("kept");
+    let token = folder.write("token", "one");
+    let user = format!("tokenFile: {}", token.display());
+    let client = folder.client_with(&server, &user).await.unwrap();
+    assert_eq!(get(&client, "/").await.unwrap(), "HTTP/2.0 Bearer one");
+    folder.write("token", "");
+    folder.kubeconfig(&server, &user);
+    assert_eq!(get(&client, "/").await.unwrap(), "HTTP/2.0 Bearer one");
+    assert_eq!(server.connections(), 2, "the kubeconfig was read again");
+}
+
+#[tokio::test]
+async fn everybody_who_waits_for_a_server_that_is_away_is_told_the_same_cause() {
+    let server = Server::start(&["h2"], echo).await;
+    let folder = Folder::new("unreachable");
+    let kubeconfig = folder.kubeconfig(&server, "{}");
+    // Nobody listens on this port, which is reserved.
+    let client = connect(Some(&kubeconfig), Some("https://127.0.0.1:1")).await.unwrap();
+    let requests = (0..8).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { get(&client, "/").await.unwrap_err() })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        let error = request.await.unwrap();
+        assert!(error.contains("Connection refused"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_in_the_kubeconfig_is_sent_until_the_file_has_one() {
     let server = Server::start(&["h2"], echo).await;
     let folder = Folder::new("both");

@@ -1,7 +1,7 @@
 //! The token in a file. The kubelet replaces the token of a service account about once an hour.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -28,6 +28,10 @@ impl TokenFile {
             path,
             last: Arc::default(),
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The header `Authorization` with the token. If the file cannot be used at the moment, this is the last good one;

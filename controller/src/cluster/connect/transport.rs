@@ -1,10 +1,12 @@
 //! Carries requests to the API server. All requests share one connection, if the server speaks HTTP/2.
 
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
@@ -47,8 +49,30 @@ pub(super) struct Transport {
     shared: Arc<Mutex<Shared>>,
 }
 
+struct Shared {
+    server: Server,
+    /// When the last attempt to connect failed, and why.
+    failed: Option<(Instant, Unreachable)>,
+}
+
+/// Why no connection was made. Everybody who waited for the connection gets the same error.
+#[derive(Clone, Debug)]
+struct Unreachable(Arc<BoxError>);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Unreachable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// What is known of the server.
-enum Shared {
+enum Server {
     /// It must be asked which HTTP it speaks.
     Unknown,
     /// The connection, which may have ended meanwhile.
@@ -74,19 +98,29 @@ impl Transport {
         tcp.set_tcp_user_timeout(Some(KEEPALIVE * 3));
         let certificates = config.rustls_client_config();
         let certificates = certificates.map_err(|error| ConnectError::Credentials(Box::new(error)))?;
-        let mut tls = HttpsConnectorBuilder::new()
-            .with_tls_config(certificates)
-            .https_or_http();
-        if let Some(name) = &config.tls_server_name {
-            let parsed = name.clone().try_into();
-            let parsed = parsed.map_err(|_| ConnectError::TlsServerName(name.clone()))?;
-            tls = tls.with_server_name_resolver(FixedServerNameResolver::new(parsed));
-        }
-        let connector = tls.enable_all_versions().wrap_connector(tcp);
+        let connector = |http2: bool| {
+            let mut tls = HttpsConnectorBuilder::new()
+                .with_tls_config(certificates.clone())
+                .https_or_http();
+            if let Some(name) = &config.tls_server_name {
+                let parsed = name.clone().try_into();
+                let parsed = parsed.map_err(|_| ConnectError::TlsServerName(name.clone()))?;
+                tls = tls.with_server_name_resolver(FixedServerNameResolver::new(parsed));
+            }
+            Ok(if http2 {
+                tls.enable_all_versions().wrap_connector(tcp.clone())
+            } else {
+                tls.enable_http1().wrap_connector(tcp.clone())
+            })
+        };
+        let shared = Shared {
+            server: Server::Unknown,
+            failed: None,
+        };
         Ok(Self {
-            http1: Client::builder(TokioExecutor::new()).build(connector.clone()),
-            connector,
-            shared: Arc::new(Mutex::new(Shared::Unknown)),
+            http1: Client::builder(TokioExecutor::new()).build(connector(false)?),
+            connector: connector(true)?,
+            shared: Arc::new(Mutex::new(shared)),
         })
     }
 
@@ -112,7 +146,7 @@ impl Transport {
         let answer = self.http1.request(request).await;
         if answer.is_err() {
             // The server that comes back may be another one.
-            *self.shared.lock().await = Shared::Unknown;
+            self.shared.lock().await.server = Server::Unknown;
         }
         Ok(answer?)
     }
@@ -124,16 +158,39 @@ impl Transport {
         if server.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
+        let asked = Instant::now();
         let mut shared = self.shared.lock().await;
-        match &*shared {
-            Shared::Http2(connection) if !connection.is_closed() => return Ok(Some(connection.clone())),
-            Shared::Http1 => return Ok(None),
-            Shared::Http2(_) | Shared::Unknown => {}
+        match &shared.server {
+            Server::Http2(connection) if !connection.is_closed() => return Ok(Some(connection.clone())),
+            Server::Http1 => return Ok(None),
+            Server::Http2(_) | Server::Unknown => {}
         }
+        // Whoever waited while another one tried to connect need not try too.
+        if let Some((_, error)) = shared.failed.as_ref().filter(|(at, _)| *at > asked) {
+            return Err(error.clone().into());
+        }
+        match self.connect(server).await {
+            Ok(Some(connection)) => {
+                shared.server = Server::Http2(connection.clone());
+                Ok(Some(connection))
+            }
+            Ok(None) => {
+                shared.server = Server::Http1;
+                Ok(None)
+            }
+            Err(error) => {
+                let error = Unreachable(Arc::new(error));
+                shared.failed = Some((Instant::now(), error.clone()));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes a connection. None if the server does not speak HTTP/2.
+    async fn connect(&self, server: &Uri) -> Result<Option<SendRequest<Body>>, BoxError> {
         let made = timeout(CONNECT, self.connector.clone().oneshot(server.clone())).await;
         let io = made.map_err(|_| Slow)??;
         if !io.connected().is_negotiated_h2() {
-            *shared = Shared::Http1;
             return Ok(None);
         }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -155,7 +212,6 @@ impl Transport {
                 Ok(()) => {}
             }
         });
-        *shared = Shared::Http2(sender.clone());
         Ok(Some(sender))
     }
 }
