@@ -7,6 +7,7 @@ mod intern;
 mod node;
 mod notes;
 mod ports;
+pub(crate) mod protobuf;
 mod raw;
 mod service;
 mod slice;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use serde_path_to_error::Track;
 use tandem_core::object::{ObjectKey, is_name};
 use tandem_core::uid::Uid;
 
@@ -26,6 +28,7 @@ use crate::event::{Event, Notice, Object, ObjectKind};
 use intern::Interner;
 use notes::Notes;
 pub(crate) use notes::shorten;
+use protobuf::schema;
 use raw::{Header, Meta, Text};
 pub use words::Complaint;
 pub(crate) use words::{field_path, printable};
@@ -204,29 +207,62 @@ impl Decoder {
         let first_try = self.decode(kind, &mut serde_json::Deserializer::from_str(text));
         // To follow the path costs an allocation per field, so this is done only after an error.
         first_try.or_else(|_| {
-            let mut track = serde_path_to_error::Track::new();
+            let mut track = Track::new();
             let mut json = serde_json::Deserializer::from_str(text);
             self.decode(kind, serde_path_to_error::Deserializer::new(&mut json, &mut track))
                 .map_err(|error| {
                     let header = Header::of(text);
-                    let meta = header.meta();
-                    let said = header
-                        .kind()
-                        .filter(|said| !said.as_str().is_empty() && said.as_str() != kind.name());
-                    DecodeError {
-                        kind,
-                        key: meta.as_ref().and_then(|meta| self.key(kind, meta).ok()),
-                        uid: meta.as_ref().and_then(Meta::uid),
-                        stranger: match (said, &meta) {
-                            (Some(_), _) => Some(Stranger::OtherKind),
-                            (None, None) => Some(Stranger::Nameless),
-                            (None, Some(_)) => None,
-                        },
-                        field: field_path(track).into(),
-                        what: Complaint::of(&error.to_string()),
-                    }
+                    let said = header.kind();
+                    let said = said.as_ref().map_or("", Text::as_str);
+                    self.unreadable(kind, said, header.meta().as_ref(), track, &error.to_string())
                 })
         })
+    }
+
+    /// Decodes one object of a known kind from protobuf. `said` is the kind in its envelope; empty if it has none.
+    pub fn decode_protobuf(&self, kind: ObjectKind, said: &str, bytes: &[u8]) -> Result<Outcome, DecodeError> {
+        let schema = match kind {
+            ObjectKind::Service => schema::SERVICE,
+            ObjectKind::EndpointSlice => schema::ENDPOINT_SLICE,
+            ObjectKind::Node => schema::NODE,
+            ObjectKind::ServiceCidr => schema::SERVICE_CIDR,
+        };
+        let object = protobuf::Object { schema, bytes };
+        let meta = || Meta::of_protobuf(bytes);
+        if !said.is_empty() && said != kind.name() {
+            let problem = BadHead::Kind(shorten(said), kind).to_string();
+            return Err(self.unreadable(kind, said, meta().as_ref(), Track::new(), &problem));
+        }
+        self.decode(kind, object).or_else(|_| {
+            let mut track = Track::new();
+            self.decode(kind, serde_path_to_error::Deserializer::new(object, &mut track))
+                .map_err(|error| self.unreadable(kind, said, meta().as_ref(), track, &error.to_string()))
+        })
+    }
+
+    /// The error for an object that cannot be decoded. `said` is the kind that it names, `meta` what can be read of its
+    /// names.
+    fn unreadable(
+        &self,
+        kind: ObjectKind,
+        said: &str,
+        meta: Option<&Meta<'_>>,
+        track: Track,
+        error: &str,
+    ) -> DecodeError {
+        let other = !said.is_empty() && said != kind.name();
+        DecodeError {
+            kind,
+            key: meta.and_then(|meta| self.key(kind, meta).ok()),
+            uid: meta.and_then(Meta::uid),
+            stranger: match meta {
+                _ if other => Some(Stranger::OtherKind),
+                None => Some(Stranger::Nameless),
+                Some(_) => None,
+            },
+            field: field_path(track).into(),
+            what: Complaint::of(error),
+        }
     }
 
     /// Namespace and name, if they can be read from a badly typed object.

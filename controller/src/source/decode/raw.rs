@@ -9,6 +9,8 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tandem_core::uid::Uid;
 
+use super::protobuf::reader::Fields;
+
 /// A string. It is borrowed if its text has no escapes, also inside `Option` and `Vec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text<'a>(Cow<'a, str>);
@@ -141,6 +143,24 @@ pub(super) struct Meta<'a> {
 }
 
 impl Meta<'_> {
+    /// What can be read of an object in protobuf whose other fields may be broken: name, namespace and uid; none if there
+    /// is no name.
+    pub(super) fn of_protobuf(object: &[u8]) -> Option<Meta<'_>> {
+        let meta = Fields(object).find(1)?;
+        let text = |number| {
+            Some(Text(Cow::Borrowed(
+                std::str::from_utf8(Fields(meta).find(number)?).ok()?,
+            )))
+        };
+        Some(Meta {
+            name: text(1).filter(|name: &Text<'_>| !name.as_str().is_empty()),
+            namespace: text(3),
+            uid: text(5),
+            ..Meta::default()
+        })
+        .filter(|meta| meta.name.is_some())
+    }
+
     /// The uid; none if it is invalid. That is no fault, because nothing that Tandem does depends on it.
     pub(super) fn uid(&self) -> Option<Uid> {
         self.uid.as_ref()?.as_str().parse().ok()

@@ -1,0 +1,87 @@
+//! The fields of a message as they are written: numbers and values.
+
+use prost::bytes::Buf;
+use prost::encoding::{WireType, decode_key, decode_varint};
+
+/// A value as it is written. What it means depends on the field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    /// A fixed number, which no field has that Tandem reads.
+    Fixed,
+}
+
+/// The bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no protobuf: {0}")]
+pub(crate) struct NoMessage(String);
+
+/// Takes the fields of a message one by one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The next field; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, NoMessage> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |error: prost::DecodeError| NoMessage(error.to_string());
+        let (number, wire) = decode_key(&mut self.0).map_err(wrong)?;
+        let value = match wire {
+            WireType::Varint => Value::Varint(decode_varint(&mut self.0).map_err(wrong)?),
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut self.0).map_err(wrong)?;
+                let taken = usize::try_from(length)
+                    .ok()
+                    .and_then(|length| self.0.split_at_checked(length));
+                let Some((value, rest)) = taken else {
+                    let left = self.0.len();
+                    return Err(NoMessage(format!(
+                        "field {number} of {length} bytes, and {left} are left"
+                    )));
+                };
+                self.0 = rest;
+                Value::Bytes(value)
+            }
+            WireType::SixtyFourBit => self.skip(number, 8)?,
+            WireType::ThirtyTwoBit => self.skip(number, 4)?,
+            WireType::StartGroup | WireType::EndGroup => {
+                return Err(NoMessage(format!("field {number} is a group")));
+            }
+        };
+        Ok(Some((number, value)))
+    }
+
+    fn skip(&mut self, number: u32, length: usize) -> Result<Value<'a>, NoMessage> {
+        if self.0.len() < length {
+            return Err(NoMessage(format!("field {number} is cut off")));
+        }
+        self.0.advance(length);
+        Ok(Value::Fixed)
+    }
+
+    /// The next field, if it has this number.
+    pub(crate) fn next_of(&mut self, number: u32) -> Result<Option<Value<'a>>, NoMessage> {
+        let mut ahead = *self;
+        match ahead.next()? {
+            Some((found, value)) if found == number => {
+                *self = ahead;
+                Ok(Some(value))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The last field of bytes with this number, if the message can be read up to there.
+    pub(crate) fn find(mut self, number: u32) -> Option<&'a [u8]> {
+        let mut found = None;
+        while let Ok(Some((other, value))) = self.next() {
+            if let (true, Value::Bytes(bytes)) = (other == number, value) {
+                found = Some(bytes);
+            }
+        }
+        found
+    }
+}
