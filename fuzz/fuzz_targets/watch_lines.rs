@@ -1,12 +1,11 @@
-//! The body of a watch. The first byte is the kind, the second the length of the pieces in which it arrives.
+//! The body of a watch. The first byte is the kind and whether the body begins with a list, the second the length of the pieces in which it arrives.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tandem::event::ObjectKind;
-use tandem::fuzzing::watch;
+use tandem::fuzzing::{Given, watch};
 use tandem::source::decode::Decoder;
 use tokio::runtime::{Builder, Runtime};
 
@@ -14,8 +13,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread
 
 fuzz_target!(|input: &[u8]| {
     let [kind, piece, body @ ..] = input else { return };
-    let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
-    let watch = |pieces| RUNTIME.block_on(watch(Decoder::new("node-a"), kind, pieces));
+    let is = Given::of(*kind, false);
+    let watch = |pieces| RUNTIME.block_on(watch(Decoder::new("node-a"), is, pieces));
     let whole = watch(vec![body.to_vec()]);
     let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec);
     assert_eq!(whole, watch(pieces.collect()), "how a body is cut makes no difference");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tandem::event::ObjectKind;
-use tandem::fuzzing::{configuration, manifest, watch};
+use tandem::fuzzing::{Given, configuration, manifest, watch};
 use tandem::source::decode::Decoder;
 
 /// The inputs of a target.
@@ -73,12 +73,14 @@ fn every_object_that_a_fuzzer_found_is_survived() {
 
 #[tokio::test]
 async fn every_watch_that_a_fuzzer_found_is_the_same_however_it_is_cut() {
-    for (path, input) in inputs("watch_lines") {
-        let [kind, piece, body @ ..] = &input[..] else { continue };
-        let kind = ObjectKind::ALL[usize::from(*kind) % ObjectKind::ALL.len()];
-        let watch = |pieces| watch(Decoder::new("node-a"), kind, pieces);
-        let whole = watch(vec![body.to_vec()]).await;
-        let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec).collect();
-        assert_eq!(watch(pieces).await, whole, "{}", path.display());
+    for (target, protobuf) in [("watch_lines", false), ("watch_frames", true)] {
+        for (path, input) in inputs(target) {
+            let [kind, piece, body @ ..] = &input[..] else { continue };
+            let is = Given::of(*kind, protobuf);
+            let watch = |pieces| watch(Decoder::new("node-a"), is, pieces);
+            let whole = watch(vec![body.to_vec()]).await;
+            let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec).collect();
+            assert_eq!(watch(pieces).await, whole, "{}", path.display());
+        }
     }
 }

@@ -34,18 +34,20 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The failure of an answer whose body is a Status in JSON, or anything else.
     pub(super) fn answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let parsed: Status = serde_json::from_slice(body).unwrap_or_default();
         let message = if parsed.message.is_empty() {
-            String::from_utf8_lossy(body)
-                .trim()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned()
+            let text = String::from_utf8_lossy(body);
+            text.trim().lines().next().unwrap_or_default().to_owned()
         } else {
             parsed.message
         };
+        Self::answered(status, headers, message)
+    }
+
+    /// The failure of an answer that says this.
+    pub(super) fn answered(status: StatusCode, headers: &HeaderMap, message: String) -> Self {
         let seconds = headers
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
@@ -170,7 +172,10 @@ impl Failure {
                 }
             }
             Self::Transport(text) => format!("cannot {verb} {resource}: {text}"),
-            Self::Silence(time) => format!("cannot {verb} {resource}: no answer for {} s", time.as_secs_f32()),
+            Self::Silence(time) if *time < Duration::from_secs(1) => {
+                format!("cannot {verb} {resource}: no answer for {} ms", time.as_millis())
+            }
+            Self::Silence(time) => format!("cannot {verb} {resource}: no answer for {} s", time.as_secs()),
             Self::Garbage(text) => format!("cannot {verb} {resource}: the server sent {text}"),
             Self::Pages(text) => format!("cannot {verb} {resource} page by page: the server sent {text}"),
             Self::Unheard(count) => format!(

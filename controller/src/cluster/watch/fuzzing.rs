@@ -12,7 +12,7 @@ use hyper::body::{Body, Bytes, Frame};
 use super::backoff::Jitter;
 use super::failure::Failure;
 use super::kinds::OfKind;
-use super::lines::Lines;
+use super::lines::{Encoding, Lines};
 use super::machine::{Input, Machine, Moment, Next};
 use super::query::Timing;
 use super::watched::Watched as _;
@@ -31,9 +31,33 @@ impl Body for Pieces {
     }
 }
 
-/// Lists nothing, then reads a watch's body from these pieces, until the machine has read enough. Returns the events.
-pub async fn watch(decoder: Decoder, kind: ObjectKind, pieces: Vec<Vec<u8>>) -> Vec<String> {
-    let watched = OfKind::new(kind, "node-a", &Arc::new(decoder));
+/// What a fuzzer's body is: of which kind, how it is written, and whether it begins with a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    /// The kind of its objects.
+    pub kind: ObjectKind,
+    /// Whether it is protobuf, or else JSON.
+    pub protobuf: bool,
+    /// Whether it begins with all objects that exist.
+    pub lists: bool,
+}
+
+impl Given {
+    /// Takes it from one byte.
+    pub fn of(byte: u8, protobuf: bool) -> Self {
+        let kinds = ObjectKind::ALL.len();
+        Self {
+            kind: ObjectKind::ALL[usize::from(byte) % kinds],
+            protobuf,
+            lists: (usize::from(byte) / kinds) % 2 == 1,
+        }
+    }
+}
+
+/// Reads a watch's body from these pieces, until the machine has read enough. If the body does not begin with a list, an
+/// empty list comes before it. Returns the events.
+pub async fn watch(decoder: Decoder, given: Given, pieces: Vec<Vec<u8>>) -> Vec<String> {
+    let watched = OfKind::new(given.kind, "node-a", &Arc::new(decoder));
     let resource = watched.resource();
     let (list, version) = (resource.list_kind(), resource.api_version());
     let empty =
@@ -43,22 +67,24 @@ pub async fn watch(decoder: Decoder, kind: ObjectKind, pieces: Vec<Vec<u8>>) -> 
         admitted: true,
     };
     let (mut machine, mut events) = (Machine::new(watched, Timing::default(), Jitter::seeded(0)), Vec::new());
-    let refused = Failure::Answer {
-        code: 422,
-        message: String::new(),
-        retry_after: None,
-    };
-    let beginning = [
-        Input::Time,
-        Input::Opened(Err(refused)),
-        Input::Page(Ok(empty.as_bytes())),
-    ];
-    for input in beginning {
-        machine.step(input, at, &mut events);
+    machine.step(Input::Time, at, &mut events);
+    if !given.lists {
+        let refused = Failure::Answer {
+            code: 422,
+            message: String::new(),
+            retry_after: None,
+        };
+        machine.step(Input::Opened(Err(refused)), at, &mut events);
+        machine.step(Input::Page(Ok(empty.as_bytes())), at, &mut events);
     }
     let mut next = machine.step(Input::Opened(Ok(())), at, &mut events);
     let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
-    let mut lines = Lines::new(Pieces(pieces.into_iter()));
+    let encoding = if given.protobuf {
+        Encoding::Protobuf
+    } else {
+        Encoding::Json
+    };
+    let mut lines = Lines::new(Pieces(pieces.into_iter()), encoding);
     while matches!(next, Next::Read(_)) {
         let input = lines.next(Duration::from_secs(1)).await;
         next = machine.step(input, at, &mut events);

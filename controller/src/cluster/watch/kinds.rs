@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
-use super::instead::{a, kind_of};
-use super::objects::version_of;
-use super::watched::{Change, ListState, ReadObject, Resource, Watched, WrongKind};
+use super::instead::a;
+use super::watched::{Change, Encoded, ListState, ReadObject, Resource, Watched, WrongKind};
 use crate::event::{Event, ObjectKind};
 use crate::source::decode::{DecodeError, Decoded, Decoder, Stranger};
 
@@ -72,12 +69,16 @@ impl Watched for OfKind {
         }
     }
 
-    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<Event>, WrongKind> {
-        let outcome = match self.decoder.decode_json(self.kind, object.get()) {
+    fn read(&self, change: Change, object: Encoded<'_>) -> Result<ReadObject<Event>, WrongKind> {
+        let outcome = match object {
+            Encoded::Json(text) => self.decoder.decode_json(self.kind, text.get()),
+            Encoded::Protobuf { kind, bytes } => self.decoder.decode_protobuf(self.kind, kind, bytes),
+        };
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 match &error.stranger {
-                    Some(Stranger::OtherKind) => return Err(WrongKind(a(&kind_of(object.get())))),
+                    Some(Stranger::OtherKind) => return Err(WrongKind(a(&object.kind()))),
                     Some(Stranger::Nameless) => {
                         return Err(WrongKind(format!("{} without a readable name", a(self.kind.name()))));
                     }
@@ -89,7 +90,7 @@ impl Watched for OfKind {
                 };
                 return Ok(ReadObject {
                     event,
-                    version: version_of(object),
+                    version: object.version(),
                 });
             }
         };

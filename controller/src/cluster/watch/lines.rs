@@ -2,12 +2,13 @@
 //! time.
 
 use std::error::Error;
+use std::ops::Range;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use kube::client::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::Failure;
 use super::machine::Input;
@@ -19,9 +20,19 @@ const LONGEST_PAGE: usize = 512 << 20;
 /// This much of a wrong body is enough to tell what it is.
 const BEGINNING: usize = 4 << 10;
 
-/// The lines of a body as they arrive.
+/// How a server writes objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// An event is a line.
+    Json,
+    /// An event is a frame: its length in four bytes, the highest first, then that many bytes.
+    Protobuf,
+}
+
+/// The lines or frames of a body as they arrive.
 pub(super) struct Lines<B> {
     body: B,
+    encoding: Encoding,
     /// The bytes that were read. Those before `start` were given out.
     buffer: Vec<u8>,
     start: usize,
@@ -30,33 +41,65 @@ pub(super) struct Lines<B> {
 }
 
 impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B> {
-    pub(super) fn new(body: B) -> Self {
+    pub(super) fn new(body: B, encoding: Encoding) -> Self {
         Self {
             body,
+            encoding,
             buffer: Vec::new(),
             start: 0,
             searched: 0,
         }
     }
 
-    /// The next line, or how the body ended. If nothing arrives for the time `silence`, that ends the body too. This
-    /// function is cancel-safe.
+    /// Where the next line or frame is in the buffer, if all of it has arrived, and where the one after it begins.
+    fn find(&self) -> Result<Option<(Range<usize>, usize)>, Failure> {
+        if self.encoding == Encoding::Json {
+            let end = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            let end = end.map(|at| self.searched + at);
+            return Ok(end.map(|end| (self.start..end, end + 1)));
+        }
+        let Some((length, rest)) = self.buffer[self.start..].split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if length[0] == b'{' {
+            return Err(Failure::Garbage("JSON that is announced as protobuf".to_owned()));
+        }
+        if size > LONGEST_LINE {
+            return Err(Failure::Garbage(format!(
+                "an event of {size} bytes, which is more than 16 MiB"
+            )));
+        }
+        let from = self.start + length.len();
+        Ok((size <= rest.len()).then(|| (from..from + size, from + size)))
+    }
+
+    /// The next line or frame, or how the body ended. If it has not arrived within the time `silence`, that ends the body too.
+    /// This function is cancel-safe.
     pub(super) async fn next(&mut self, silence: Duration) -> Input<'_> {
+        // A server that sends a line byte by byte has no more time than another one.
+        let deadline = Instant::now() + silence;
         loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let (from, to) = (self.start, self.searched + at);
-                self.start = to + 1;
-                self.searched = self.start;
-                return Input::Line(&self.buffer[from..to]);
+            match self.find() {
+                Ok(Some((found, next))) => {
+                    (self.start, self.searched) = (next, next);
+                    let found = &self.buffer[found];
+                    return match self.encoding {
+                        Encoding::Json => Input::Line(found),
+                        Encoding::Protobuf => Input::Frame(found),
+                    };
+                }
+                Ok(None) => {}
+                Err(failure) => return Input::Broken(failure),
             }
-            // Only an unfinished line is left. It moves to the front, and the memory of a large object is given back.
+            // Only an unfinished line or frame is left. It moves to the front, and the memory of a large object is given back.
             self.buffer.drain(..self.start);
             self.start = 0;
             if self.buffer.is_empty() && self.buffer.capacity() > 1 << 20 {
                 self.buffer = Vec::new();
             }
             self.searched = self.buffer.len();
-            match timeout(silence, self.body.frame()).await {
+            match timeout_at(deadline, self.body.frame()).await {
                 Err(_) => return Input::Broken(Failure::Silence(silence)),
                 // A rest without an end of line was cut off. The next watch begins before it.
                 Ok(None) => return Input::End(&self.buffer),
@@ -142,7 +185,7 @@ mod tests {
             vec!["a", "\nb", "c", "\n"],
             vec!["", "a\nb", "c\nunfinished"],
         ] {
-            let mut lines = Lines::new(Pieces(pieces.into_iter()));
+            let mut lines = Lines::new(Pieces(pieces.into_iter()), Encoding::Json);
             let mut seen = Vec::new();
             let rest = loop {
                 match lines.next(Duration::from_secs(1)).await {
@@ -153,6 +196,44 @@ mod tests {
             };
             assert_eq!(seen, ["a", "bc"]);
             assert!(rest.is_empty() || rest == b"unfinished", "{rest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_come_out_whole_however_they_arrive() {
+        for pieces in [
+            vec!["\0\0\0\u{1}a\0\0\0\u{2}b\n"],
+            vec!["\0\0", "\0\u{1}", "a", "\0\0\0\u{2}b", "\n"],
+            vec!["\0\0\0\u{1}a\0\0\0\u{2}b\n\0\0\0\u{9}cut"],
+        ] {
+            let mut lines = Lines::new(Pieces(pieces.into_iter()), Encoding::Protobuf);
+            let mut seen = Vec::new();
+            let rest = loop {
+                match lines.next(Duration::from_secs(1)).await {
+                    Input::Frame(frame) => seen.push(String::from_utf8(frame.to_vec()).unwrap()),
+                    Input::End(rest) => break rest.to_vec(),
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(seen, ["a", "b\n"]);
+            assert!(rest.is_empty() || rest == b"\0\0\0\x09cut", "{rest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lengths_that_lie_are_named() {
+        for (piece, words) in [
+            ("{\"type\":\"ADDED\"}\n", "JSON that is announced as protobuf"),
+            (
+                "\u{7f}\u{7f}\u{7f}\u{7f}",
+                "an event of 2139062143 bytes, which is more than 16 MiB",
+            ),
+        ] {
+            let mut lines = Lines::new(Pieces(vec![piece].into_iter()), Encoding::Protobuf);
+            let Input::Broken(failure) = lines.next(Duration::from_secs(1)).await else {
+                panic!("{piece}")
+            };
+            assert_eq!(failure, Failure::Garbage(words.to_owned()));
         }
     }
 }

@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::instead::instead;
 use super::objects::{self, WatchLine};
 use super::query::{Query, RequestError, Timing};
-use super::watched::{ListState, ReadObject, Watched};
+use super::watched::{Encoded, ListState, ReadObject, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
 use state::{List, Pieces, State, Stream, Watch};
@@ -27,6 +27,8 @@ use state::{List, Pieces, State, Stream, Watch};
 const SILENT_WATCHES: u32 = 3;
 /// After this many refused watches, everything is listed again.
 const REFUSED_WATCHES: u32 = 2;
+/// After this many streams in a row that ended before their list did, the list is asked for by pages.
+const UNFINISHED_STREAMS: u32 = 2;
 /// The longest time that a server may take to end a watch after the watch's time is over.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
@@ -35,12 +37,16 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 pub(super) enum Input<'a> {
     /// The time to wait for has come.
     Time,
-    /// The body of the answer to a request for a page.
+    /// The body of the answer to a request for a page, as text in JSON.
     Page(Result<&'a [u8], Failure>),
+    /// As `Page`, in protobuf.
+    ProtobufPage(&'a [u8]),
     /// The answer to a request for a watch: its lines follow, or the request failed.
     Opened(Result<(), Failure>),
     /// A line of a watch.
     Line(&'a [u8]),
+    /// A frame of a watch in protobuf.
+    Frame(&'a [u8]),
     /// The body of a watch ended. This rest after the last line is not a line.
     End(&'a [u8]),
     /// The body of a watch broke off.
@@ -91,8 +97,11 @@ pub(super) struct Machine<W> {
     version: String,
     /// When everything is listed again, even if the watches work.
     relist: Option<Instant>,
-    /// Whether the next list is asked for as the beginning of a watch.
-    streams: bool,
+    /// How many streams in a row ended before their list did. From `UNFINISHED_STREAMS` on, the list is asked for by
+    /// pages.
+    unfinished: u32,
+    /// Whether the server sends bookmarks, so that a watch is never without one for long.
+    bookmarks: bool,
     state: State,
 }
 
@@ -122,7 +131,8 @@ impl<W: Watched> Machine<W> {
             doubted: false,
             version: String::new(),
             relist: None,
-            streams: true,
+            unfinished: 0,
+            bookmarks: false,
             state: State::Idle,
         }
     }
@@ -135,10 +145,17 @@ impl<W: Watched> Machine<W> {
     /// Takes an input. Appends events, and returns what to do next.
     pub(super) fn step(&mut self, input: Input<'_>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
-            (State::Listing(list), Input::Page(body)) => self.page(list, body, at, events),
+            (State::Listing(mut list), Input::Page(body)) => {
+                let items = body.and_then(|text| list.pages.take(text));
+                self.page(list, items, at, events)
+            }
+            (State::Listing(mut list), Input::ProtobufPage(body)) => {
+                let items = list.pages.take_protobuf(body);
+                self.page(list, items, at, events)
+            }
             (
                 State::Streaming(stream),
-                input @ (Input::Opened(_) | Input::Line(_) | Input::End(_) | Input::Broken(_)),
+                input @ (Input::Opened(_) | Input::Line(_) | Input::Frame(_) | Input::End(_) | Input::Broken(_)),
             ) => self.stream_goes_on(stream, input, at, events),
             (State::Watching(watch), Input::Opened(Ok(()))) => {
                 if !self.doubted {
@@ -146,13 +163,22 @@ impl<W: Watched> Machine<W> {
                 }
                 // The server ends the watch itself. If it does not end it by then, the watch is dead.
                 let end = at.now + watch.lasting + self.timing.answer.min(LONGEST_END);
-                self.read(Watch {
+                let watch = Watch {
                     end,
-                    until: end,
+                    heard_at: at.now,
                     ..watch
-                })
+                };
+                self.read(watch)
             }
-            (State::Watching(watch), Input::Line(line)) => self.line(watch, line, at, events),
+            (State::Watching(watch), Input::Line(line)) if line.trim_ascii().is_empty() => self.read(watch),
+            (State::Watching(watch), Input::Line(line)) => {
+                let told = objects::line(&self.watched, line, false);
+                self.heard(watch, told, at, events)
+            }
+            (State::Watching(watch), Input::Frame(frame)) => {
+                let told = objects::frame(&self.watched, frame, false);
+                self.heard(watch, told, at, events)
+            }
             (State::Watching(watch), Input::End(rest)) => {
                 let rest = rest.trim_ascii();
                 // A rest without an end of line was cut off, or never was an event.
@@ -163,6 +189,10 @@ impl<W: Watched> Machine<W> {
                 };
                 self.ended(&watch, ended, at, events)
             }
+            (State::Watching(watch), Input::Broken(Failure::Silence(_))) => {
+                let failure = Failure::Silence(at.now.saturating_duration_since(watch.heard_at));
+                self.ended(&watch, Ended::Failed(failure), at, events)
+            }
             (State::Watching(watch), Input::Opened(Err(failure)) | Input::Broken(failure)) => {
                 self.ended(&watch, Ended::Failed(failure), at, events)
             }
@@ -170,7 +200,14 @@ impl<W: Watched> Machine<W> {
             // This input does not fit the state. Everything is listed again.
             (
                 _,
-                Input::Time | Input::Page(_) | Input::Opened(_) | Input::Line(_) | Input::End(_) | Input::Broken(_),
+                Input::Time
+                | Input::Page(_)
+                | Input::ProtobufPage(_)
+                | Input::Opened(_)
+                | Input::Line(_)
+                | Input::Frame(_)
+                | Input::End(_)
+                | Input::Broken(_),
             ) => self.list(at),
         }
     }
@@ -197,7 +234,7 @@ impl<W: Watched> Machine<W> {
     /// Asks for all objects. If the server did not stream the last list, it is asked for pages.
     fn list(&mut self, at: Moment) -> Next {
         self.relist = None;
-        if self.streams {
+        if self.unfinished < UNFINISHED_STREAMS {
             self.stream(at)
         } else {
             self.pages(Pieces::Pages, at)
@@ -214,12 +251,17 @@ impl<W: Watched> Machine<W> {
         Next::List(request)
     }
 
-    fn page(&mut self, mut list: List, body: Result<&[u8], Failure>, at: Moment, events: &mut Vec<W::Event>) -> Next {
-        let further = list.pages.after().is_some();
-        let items = match body.and_then(|text| list.pages.take(text)) {
+    fn page(
+        &mut self,
+        mut list: List,
+        items: Result<Vec<Encoded<'_>>, Failure>,
+        at: Moment,
+        events: &mut Vec<W::Event>,
+    ) -> Next {
+        let items = match items {
             Ok(items) => items,
             // Reading the pages took longer than the server keeps the list.
-            Err(failure) if further && failure.code() == Some(410) => {
+            Err(failure) if list.pages.after().is_some() && failure.code() == Some(410) => {
                 let problem = "no further page, as the list is too old (410)".to_owned();
                 return self.list_failed(&list, &Failure::Pages(problem), at, events);
             }
@@ -238,8 +280,6 @@ impl<W: Watched> Machine<W> {
             return self.ask_for_page(list);
         }
         self.complete(list.pages.into_version(), at, events);
-        // The server may be a newer one by the time of the next list.
-        self.streams = true;
         self.watch(at)
     }
 
@@ -247,7 +287,8 @@ impl<W: Watched> Machine<W> {
     fn complete(&mut self, version: String, at: Moment, events: &mut Vec<W::Event>) {
         self.version = version;
         events.push(self.watched.tell(ListState::Listed));
-        self.listed = true;
+        // By the time of the next list, the server may be a newer one. So that list is asked for as a stream again.
+        (self.listed, self.unfinished) = (true, 0);
         self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.25));
     }
 
@@ -293,16 +334,23 @@ impl<W: Watched> Machine<W> {
     }
 
     fn read(&mut self, watch: Watch) -> Next {
-        let until = watch.until;
+        let until = if self.bookmarks {
+            watch.end.min(watch.heard_at + self.timing.quiet)
+        } else {
+            watch.end
+        };
         self.state = State::Watching(watch);
         Next::Read(until)
     }
 
-    fn line(&mut self, mut watch: Watch, line: &[u8], at: Moment, events: &mut Vec<W::Event>) -> Next {
-        if line.trim_ascii().is_empty() {
-            return self.read(watch);
-        }
-        let heard = match objects::line(&self.watched, line, false) {
+    fn heard(
+        &mut self,
+        mut watch: Watch,
+        told: Result<WatchLine<W::Event>, Failure>,
+        at: Moment,
+        events: &mut Vec<W::Event>,
+    ) -> Next {
+        let heard = match told {
             Ok(told) => told,
             Err(failure) => return self.ended(&watch, Ended::Failed(failure), at, events),
         };
@@ -311,6 +359,11 @@ impl<W: Watched> Machine<W> {
             self.say(Reach::Watching, events);
         }
         match heard {
+            WatchLine::Change(ReadObject {
+                version: Some(version), ..
+            }) if is_older(&version, &self.version) => {
+                return self.ended(&watch, Ended::Backwards, at, events);
+            }
             WatchLine::Change(ReadObject { event, version }) => {
                 if let Some(version) = version {
                     self.version = version;
@@ -318,7 +371,7 @@ impl<W: Watched> Machine<W> {
                 events.extend(event);
             }
             WatchLine::Listed(_) => {
-                let problem = "the end of a list in a watch that is none".to_owned();
+                let problem = "a second bookmark that ends a list".to_owned();
                 return self.ended(&watch, Ended::Failed(Failure::Garbage(problem)), at, events);
             }
             WatchLine::Bookmark(version) if is_older(&version, &self.version) => {
@@ -326,12 +379,10 @@ impl<W: Watched> Machine<W> {
             }
             WatchLine::Bookmark(version) => {
                 self.version = version;
-                watch.bookmarked = true;
+                self.bookmarks = true;
             }
         }
-        if watch.bookmarked {
-            watch.until = watch.end.min(at.now + self.timing.quiet);
-        }
+        watch.heard_at = at.now;
         self.read(watch)
     }
 
@@ -352,6 +403,12 @@ impl<W: Watched> Machine<W> {
                     return self.rest(wait, at);
                 }
                 self.backoff.reset();
+                // A server that ends a watch before its time may be shutting down. Then it ends the watches of all nodes,
+                // and they must not all come back at once.
+                if stood + LONGEST_END < watch.lasting {
+                    let wait = self.jitter.spread(self.timing.first_wait, 1.0);
+                    return self.rest(wait, at);
+                }
                 self.go_on(at)
             }
             Ended::Backwards => {

@@ -1,6 +1,6 @@
-//! Objects from a Kubernetes API server. It lists them page by page, then watches, with one task for each thing that is
-//! watched. While decoding, it drops what Tandem does not need, so no full object is held. It never gives up. If it
-//! cannot see an object, it does not remove it.
+//! Objects from a Kubernetes API server. It lists them, one by one as the beginning of a watch or page by page, then
+//! watches, with one task for each thing that is watched. While decoding, it drops what Tandem does not need, so no full
+//! object is held. It never gives up. If it cannot see an object, it does not remove it.
 //!
 //! The list-and-watch loop is Tandem's own, on top of kube's client. It handles an answer 410 or 504 to the watch
 //! request, a silent watch, versions that go backwards, and one unreadable object. For that, it must see bookmarks,
@@ -15,6 +15,7 @@ mod lines;
 mod machine;
 mod objects;
 mod pages;
+mod protobuf;
 mod query;
 mod run;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use backoff::Jitter;
 use kinds::OfKind;
 use machine::Machine;
 pub use query::Timing;
-pub use watched::{Change, ListState, ReadObject, Resource, Watched, WrongKind};
+pub use watched::{Change, Encoded, ListState, ReadObject, Resource, Watched, WrongKind};
 
 /// Watches something until nobody receives its events any more. Everything that is watched with one client shares
 /// `admitted`.

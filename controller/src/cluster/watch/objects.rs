@@ -1,11 +1,10 @@
 //! Reads objects in lists and in the lines of watches. Each must be of the kind that was asked for.
 
-use serde_json::value::RawValue;
-
 use super::failure::Failure;
 use super::instead::{a, error_event, instead};
-use super::watched::{Change, ReadObject, Watched, WrongKind};
-use super::wire::{BookmarkObject, Line, Versioned};
+use super::protobuf;
+use super::watched::{Change, Encoded, ReadObject, Watched, WrongKind};
+use super::wire::{BookmarkObject, Line};
 use crate::source::decode::printable;
 
 /// What a line of a watch says.
@@ -21,25 +20,55 @@ pub(super) enum WatchLine<E> {
 /// Reads one line of a watch. `listing` says whether it sends all objects that exist.
 pub(super) fn line<W: Watched>(watched: &W, text: &[u8], listing: bool) -> Result<WatchLine<W::Event>, Failure> {
     let line: Line<'_> = serde_json::from_slice(text).map_err(|_| instead(text, "watch event", None))?;
-    let change = match line.what {
+    match line.what {
+        "BOOKMARK" => {
+            let object = serde_json::from_str(line.object.get());
+            bookmark(watched, object.unwrap_or_default())
+        }
+        "ERROR" => Err(error_event(line.object.get())),
+        what => change(watched, what, Encoded::Json(line.object), listing),
+    }
+}
+
+/// Reads one frame of a watch in protobuf, as [`line`] does.
+pub(super) fn frame<W: Watched>(watched: &W, bytes: &[u8], listing: bool) -> Result<WatchLine<W::Event>, Failure> {
+    let event = protobuf::event(bytes)?;
+    let object = event.object;
+    match event.what {
+        "BOOKMARK" => bookmark(watched, protobuf::bookmark(&object)),
+        "ERROR" => Err(match protobuf::status(&object) {
+            Some(status) if status.code > 0 => Failure::status(status),
+            _ => protobuf::instead(&object, "Status in an ERROR event"),
+        }),
+        what => {
+            let (kind, bytes) = (object.kind, object.bytes);
+            change(watched, what, Encoded::Protobuf { kind, bytes }, listing)
+        }
+    }
+}
+
+fn change<W: Watched>(
+    watched: &W,
+    what: &str,
+    object: Encoded<'_>,
+    listing: bool,
+) -> Result<WatchLine<W::Event>, Failure> {
+    let change = match what {
         "ADDED" if listing => Change::Listed,
         "ADDED" | "MODIFIED" => Change::Applied,
         "DELETED" => Change::Deleted,
-        "BOOKMARK" => return bookmark(watched, line.object),
-        "ERROR" => return Err(error_event(line.object.get())),
         other => {
             let problem = format!("a watch event of type {:?}", printable(other));
             return Err(Failure::Garbage(problem));
         }
     };
-    let reading = watched.read(change, line.object);
-    let reading = reading.map_err(|strange| broken(&format!("watch event {}", line.what), &strange))?;
+    let reading = watched.read(change, object);
+    let reading = reading.map_err(|strange| broken(&format!("watch event {what}"), &strange))?;
     Ok(WatchLine::Change(reading))
 }
 
 /// Reads a bookmark. One that ends a list must be of the kind that was asked for, as a list must.
-fn bookmark<W: Watched>(watched: &W, object: &RawValue) -> Result<WatchLine<W::Event>, Failure> {
-    let bookmark: BookmarkObject = serde_json::from_str(object.get()).unwrap_or_default();
+fn bookmark<W: Watched>(watched: &W, bookmark: BookmarkObject) -> Result<WatchLine<W::Event>, Failure> {
     let version = bookmark.metadata.resource_version;
     if version.is_empty() {
         let problem = "a bookmark without metadata.resourceVersion".to_owned();
@@ -50,9 +79,11 @@ fn bookmark<W: Watched>(watched: &W, object: &RawValue) -> Result<WatchLine<W::E
         return Ok(WatchLine::Bookmark(version));
     }
     let resource = watched.resource();
-    let (kind, group) = (resource.kind, resource.api_version());
-    if (bookmark.kind.as_str(), bookmark.api_version.as_str()) != (kind, group) {
-        return Err(instead(object.get().as_bytes(), &format!("{kind} of {group}"), None));
+    let wanted = (resource.kind, resource.api_version());
+    if (bookmark.kind.as_str(), bookmark.api_version.as_str()) != wanted {
+        let (came, group) = (a(&bookmark.kind), printable(&bookmark.api_version));
+        let problem = format!("{came} of {group} instead of {} of {}", a(wanted.0), wanted.1);
+        return Err(Failure::Garbage(problem));
     }
     // In a request, 0 stands for any version. No store has it.
     if version == "0" {
@@ -63,7 +94,7 @@ fn bookmark<W: Watched>(watched: &W, object: &RawValue) -> Result<WatchLine<W::E
 }
 
 /// Reads one object of a list.
-pub(super) fn item<W: Watched>(watched: &W, object: &RawValue) -> Result<Option<W::Event>, Failure> {
+pub(super) fn item<W: Watched>(watched: &W, object: Encoded<'_>) -> Result<Option<W::Event>, Failure> {
     let reading = watched.read(Change::Listed, object);
     let reading = reading.map_err(|strange| broken(&watched.resource().list_kind(), &strange))?;
     Ok(reading.event)
@@ -73,9 +104,4 @@ pub(super) fn item<W: Watched>(watched: &W, object: &RawValue) -> Result<Option<
 /// trusted.
 fn broken(holder: &str, strange: &WrongKind) -> Failure {
     Failure::Garbage(format!("{} with {}", a(holder), strange.0))
-}
-
-pub(super) fn version_of(object: &RawValue) -> Option<String> {
-    let versioned: Versioned = serde_json::from_str(object.get()).ok()?;
-    Some(versioned.metadata.resource_version).filter(|version| !version.is_empty())
 }

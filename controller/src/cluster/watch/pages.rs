@@ -1,12 +1,11 @@
 //! A list, page by page. Each page is checked, because the end of a list removes objects that it does not name. An
 //! answer 200 is not enough: a gateway's page, a Status or `{}` would look like a cluster without objects.
 
-use serde_json::value::RawValue;
-
 use super::failure::Failure;
 use super::instead::{a, instead};
-use super::watched::Resource;
-use super::wire::Page;
+use super::protobuf;
+use super::watched::{Encoded, Resource};
+use super::wire::{Page, PageMeta};
 use crate::source::decode::printable;
 
 /// No list has more pages: if all are full, these are 5 million objects.
@@ -35,7 +34,7 @@ impl Pages {
     }
 
     /// Takes the next page, if it is one. Returns its items.
-    pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, Failure> {
+    pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<Encoded<'t>>, Failure> {
         let (kind, version) = (self.kind.as_str(), self.api_version);
         let page: Page<'t> = match serde_json::from_slice(text) {
             Ok(page) => page,
@@ -47,10 +46,23 @@ impl Pages {
         let Some(items) = page.items else {
             return Err(Failure::Garbage(format!("{} without items", a(kind))));
         };
-        let meta = page.metadata;
+        self.check(page.metadata)?;
+        Ok(items.unwrap_or_default().into_iter().map(Encoded::Json).collect())
+    }
+
+    /// Takes the next page in protobuf, as [`Self::take`] does. A list without items is not told from one whose items
+    /// are missing.
+    pub(super) fn take_protobuf<'t>(&mut self, body: &'t [u8]) -> Result<Vec<Encoded<'t>>, Failure> {
+        let page = protobuf::list(body, &self.kind, self.api_version)?;
+        self.check(page.meta)?;
+        Ok(page.items)
+    }
+
+    /// Checks that the page belongs to the list.
+    fn check(&mut self, meta: PageMeta) -> Result<(), Failure> {
         // In a request, 0 stands for any version. No store has it.
         if matches!(meta.resource_version.as_str(), "" | "0") {
-            let problem = format!("{} without metadata.resourceVersion", a(kind));
+            let problem = format!("{} without metadata.resourceVersion", a(&self.kind));
             return Err(Failure::Garbage(problem));
         }
         self.count += 1;
@@ -66,7 +78,7 @@ impl Pages {
             return Err(Failure::Pages(format!("{} pages and no end of the list", self.count)));
         }
         self.after = after;
-        Ok(items.unwrap_or_default())
+        Ok(())
     }
 
     /// The token to ask for the next page; none after the last page.

@@ -53,6 +53,11 @@ pub(super) struct Query {
     pub(super) resource: Resource,
 }
 
+/// The media type of objects in protobuf.
+pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// Protobuf, and JSON from servers that have no protobuf for a kind.
+const ACCEPTED: &str = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
+
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
@@ -76,7 +81,7 @@ impl Query {
             ..ListParams::default()
         };
         let request = request::Request::new(self.resource.path).list(&parameters)?;
-        Ok(in_plain_json(request))
+        Ok(uncompressed(request))
     }
 
     /// A request for what changes after this version.
@@ -99,7 +104,7 @@ impl Query {
             send_initial_events: all,
         };
         let request = request::Request::new(self.resource.path).watch(&parameters, version)?;
-        Ok(in_plain_json(request))
+        Ok(uncompressed(request))
     }
 }
 
@@ -107,10 +112,10 @@ fn selector(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn in_plain_json(request: Request<Vec<u8>>) -> Request<Body> {
+fn uncompressed(request: Request<Vec<u8>>) -> Request<Body> {
     let mut request = request.map(Body::from);
     let headers = request.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
     // Events must arrive one by one. If the watch were compressed, the server would hold events back until it has
     // enough to compress.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

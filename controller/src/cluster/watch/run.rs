@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::failure::Failure;
 use super::instead::words;
-use super::lines::{Lines, beginning, whole};
+use super::lines::{Encoding, Lines, beginning, whole};
 use super::machine::{Input, Machine, Moment, Next};
-use super::query::RequestError;
+use super::protobuf;
+use super::query::{PROTOBUF, RequestError};
 use super::watched::Watched;
 use crate::source::decode::printable;
 
@@ -70,20 +71,23 @@ async fn drive<W: Watched>(
             }
             Next::List(request) => {
                 let body = match ask(&client, time, request).await {
-                    Ok(body) => whole(body, time).await,
+                    Ok((encoding, body)) => whole(body, time).await.map(|bytes| (encoding, bytes)),
                     Err(failure) => Err(failure),
                 };
                 match body {
-                    Ok(text) => {
-                        page = text;
-                        Input::Page(Ok(&page))
+                    Ok((encoding, bytes)) => {
+                        page = bytes;
+                        match encoding {
+                            Encoding::Json => Input::Page(Ok(&page)),
+                            Encoding::Protobuf => Input::ProtobufPage(&page),
+                        }
                     }
                     Err(failure) => Input::Page(Err(failure)),
                 }
             }
             Next::Watch(request) => {
                 let opened = ask(&client, time, request).await;
-                Input::Opened(opened.map(|body| lines = Some(Lines::new(body))))
+                Input::Opened(opened.map(|(encoding, body)| lines = Some(Lines::new(body, encoding))))
             }
             Next::Read(until) => match &mut lines {
                 Some(lines) => {
@@ -97,8 +101,12 @@ async fn drive<W: Watched>(
     }
 }
 
-/// Sends a request. Returns the body of an answer 200 that may be JSON.
-async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, RequestError>) -> Result<Body, Failure> {
+/// Sends a request. Returns the body of an answer 200 that may be JSON or protobuf.
+async fn ask(
+    client: &Client,
+    time: Duration,
+    request: Result<Request<Body>, RequestError>,
+) -> Result<(Encoding, Body), Failure> {
     let request = request.map_err(|error| Failure::Garbage(format!("no usable address: {error}")))?;
     let answer = match timeout(time, client.send(request)).await {
         Err(_) => return Err(Failure::Silence(time)),
@@ -106,23 +114,36 @@ async fn ask(client: &Client, time: Duration, request: Result<Request<Body>, Req
         Ok(Ok(answer)) => answer,
     };
     let (head, body) = answer.into_parts();
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.map(String::from_utf8_lossy);
+    let encoding = kind.as_ref().map_or(Some(Encoding::Json), |kind| encoding_of(kind));
     if head.status == StatusCode::OK {
-        let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        return match kind.map(String::from_utf8_lossy) {
-            Some(kind) if !is_json(&kind) => {
-                let text = beginning(body, time).await;
-                let came = format!("{} instead of JSON ({})", printable(&kind), words(&text));
-                Err(Failure::Garbage(came))
-            }
-            _ => Ok(body),
+        let Some(encoding) = encoding else {
+            let text = beginning(body, time).await;
+            let kind = printable(&kind.unwrap_or_default());
+            let came = format!("{kind} instead of JSON or protobuf ({})", words(&text));
+            return Err(Failure::Garbage(came));
         };
+        return Ok((encoding, body));
     }
     let body = whole(body, time).await.unwrap_or_default();
-    Err(Failure::answer(head.status, &head.headers, &body))
+    Err(match encoding {
+        Some(Encoding::Protobuf) => {
+            let said = protobuf::status_in(&body).unwrap_or_default();
+            Failure::answered(head.status, &head.headers, said.message)
+        }
+        _ => Failure::answer(head.status, &head.headers, &body),
+    })
 }
 
-/// Whether a media type is JSON's.
-fn is_json(kind: &str) -> bool {
+/// The encoding that a media type stands for. `;stream=watch` and the like do not change it.
+fn encoding_of(kind: &str) -> Option<Encoding> {
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json")
+    if kind.eq_ignore_ascii_case("application/json") {
+        Some(Encoding::Json)
+    } else if kind.eq_ignore_ascii_case(PROTOBUF) {
+        Some(Encoding::Protobuf)
+    } else {
+        None
+    }
 }

@@ -5,7 +5,10 @@ use std::fmt::Debug;
 
 use serde_json::value::RawValue;
 
+use super::instead::kind_of;
+use super::wire::Versioned;
 use crate::event::Reach;
+use crate::source::decode::protobuf::reader::Fields;
 
 /// Which objects to ask for, and at which path.
 #[derive(Clone, Debug)]
@@ -55,6 +58,45 @@ pub enum Change {
     Deleted,
 }
 
+/// An object as the server sent it.
+#[derive(Clone, Copy, Debug)]
+pub enum Encoded<'a> {
+    /// Its text.
+    Json(&'a RawValue),
+    /// Its bytes. `kind` is what its envelope says; empty in a list.
+    Protobuf {
+        /// `kind` in the envelope.
+        kind: &'a str,
+        /// The object without its envelope.
+        bytes: &'a [u8],
+    },
+}
+
+impl Encoded<'_> {
+    /// `metadata.resourceVersion`, also if the object cannot be read otherwise.
+    pub fn version(&self) -> Option<String> {
+        let version = match self {
+            Self::Json(object) => {
+                let versioned: Versioned = serde_json::from_str(object.get()).ok()?;
+                versioned.metadata.resource_version
+            }
+            Self::Protobuf { bytes, .. } => {
+                let version = Fields(Fields(bytes).find(1)?).find(6)?;
+                std::str::from_utf8(version).ok()?.to_owned()
+            }
+        };
+        Some(version).filter(|version| !version.is_empty())
+    }
+
+    /// The kind that it says it has.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Json(object) => kind_of(object.get()),
+            Self::Protobuf { kind, .. } => (*kind).to_owned(),
+        }
+    }
+}
+
 /// What was read from an object.
 #[derive(Debug)]
 pub struct ReadObject<E> {
@@ -89,7 +131,7 @@ pub trait Watched: Debug + Send + Sync + 'static {
     fn resource(&self) -> Resource;
 
     /// Reads an object.
-    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<Self::Event>, WrongKind>;
+    fn read(&self, change: Change, object: Encoded<'_>) -> Result<ReadObject<Self::Event>, WrongKind>;
 
     /// Makes an event from other news.
     fn tell(&self, told: ListState) -> Self::Event;

@@ -19,8 +19,8 @@ pub(crate) static SCHEMA: Schema = Schema {
 
 const NO_SYNC: &str =
     "Tandem has no sync period: each change is programmed at once, and what fails is tried again by itself";
-const REQUESTS: &str = "Tandem reads a list page by page (500 objects a request), renews one watch for each of four kinds of object each \
-     minute, and waits longer after each request that failed";
+const REQUESTS: &str = "Tandem asks for each of four kinds of object once, as the beginning of a watch. \
+     A watch lasts 5 to 10 minutes, and Tandem waits longer after each request that failed";
 const IPVS: &str = "it is about ipvs mode only, and Tandem programs nftables";
 const WINDOWS: &str = "it is about Windows only";
 const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";
@@ -39,10 +39,10 @@ fields! {
     "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
         "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. If the file or a file that it names changes, it is read again.";
     "clientConnection.acceptContentTypes", Text, Nothing,
-        Ignored("Tandem asks for JSON, which it trims while it reads"),
+        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
         "The Accept header of requests.";
     "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"),
-        Ignored("Tandem asks for JSON, which it trims while it reads"),
+        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
         "The content type of requests.";
     "clientConnection.qps", Number, Empty("5"),
         Ignored(REQUESTS),

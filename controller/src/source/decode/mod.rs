@@ -220,7 +220,7 @@ impl Decoder {
     }
 
     /// Decodes one object of a known kind from protobuf. `said` is the kind in its envelope; empty if it has none.
-    pub fn decode_protobuf(&self, kind: ObjectKind, said: &str, bytes: &[u8]) -> Result<Outcome, DecodeError> {
+    pub(crate) fn decode_protobuf(&self, kind: ObjectKind, said: &str, bytes: &[u8]) -> Result<Outcome, DecodeError> {
         let schema = match kind {
             ObjectKind::Service => schema::SERVICE,
             ObjectKind::EndpointSlice => schema::ENDPOINT_SLICE,

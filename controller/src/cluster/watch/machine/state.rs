@@ -25,6 +25,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) watch: Watch,
+    /// Whether the server accepted the request.
+    pub(super) opened: bool,
     /// Whether the beginning of the list was reported.
     pub(super) begun: bool,
 }
@@ -67,10 +69,8 @@ pub(super) struct Watch {
     pub(super) lasting: Duration,
     /// If the watch has not ended by then, it is dead.
     pub(super) end: Instant,
-    /// If nothing arrived by then, it is dead.
-    pub(super) until: Instant,
-    /// Whether a bookmark arrived, so that the next one is due within minutes.
-    pub(super) bookmarked: bool,
+    /// When something arrived the last time, or the answer itself.
+    pub(super) heard_at: Instant,
     /// Whether anything arrived.
     pub(super) heard: bool,
 }
@@ -81,8 +81,7 @@ impl Watch {
             began,
             lasting,
             end: began + lasting,
-            until: began + lasting,
-            bookmarked: false,
+            heard_at: began,
             heard: false,
         }
     }

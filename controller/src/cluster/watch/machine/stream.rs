@@ -2,8 +2,8 @@
 //! list. So no whole list is ever in memory, and the server need not build one. Servers before 1.34 may refuse it.
 
 use super::{
-    Failure, Input, LONGEST_END, ListState, Machine, Moment, Next, Pieces, ReadObject, State, Stream, Watch, WatchLine,
-    Watched, instead, objects,
+    Failure, Input, LONGEST_END, ListState, Machine, Moment, Next, Pieces, ReadObject, State, Stream,
+    UNFINISHED_STREAMS, Watch, WatchLine, Watched, instead, objects,
 };
 
 impl<W: Watched> Machine<W> {
@@ -13,6 +13,7 @@ impl<W: Watched> Machine<W> {
         let request = self.query.stream(lasting);
         self.state = State::Streaming(Stream {
             watch: Watch::new(at.now, lasting),
+            opened: false,
             begun: false,
         });
         Next::Watch(request)
@@ -29,35 +30,54 @@ impl<W: Watched> Machine<W> {
         let failure = match input {
             Input::Opened(Ok(())) => {
                 stream.watch.end = at.now + stream.watch.lasting + self.timing.answer.min(LONGEST_END);
+                stream.opened = true;
                 return self.read_stream(stream, at);
             }
-            Input::Line(_) | Input::Broken(Failure::Silence(_)) if at.now >= stream.watch.end => {
+            Input::Line(_) | Input::Frame(_) | Input::Broken(Failure::Silence(_)) if at.now >= stream.watch.end => {
                 let time = stream.watch.lasting.as_secs();
                 Failure::Garbage(format!("a list that had no end after {time} s"))
             }
             Input::Line(line) if line.trim_ascii().is_empty() => return self.read_stream(stream, at),
             Input::Line(line) => match objects::line(&self.watched, line, true) {
-                Ok(WatchLine::Listed(version)) => {
-                    self.begin(&mut stream, events);
-                    return self.streamed(stream.watch, version, at, events);
-                }
-                // A bookmark that does not end the list says nothing about it.
-                Ok(WatchLine::Bookmark(_)) => return self.read_stream(stream, at),
-                Ok(WatchLine::Change(ReadObject { event, .. })) => {
-                    self.begin(&mut stream, events);
-                    events.extend(event);
-                    return self.read_stream(stream, at);
-                }
+                Ok(told) => return self.listed_one(stream, told, at, events),
                 Err(failure) => failure,
             },
-            Input::End(rest) if !stream.begun && !rest.trim_ascii().is_empty() => {
-                instead(rest.trim_ascii(), "watch event", None)
-            }
+            Input::Frame(frame) => match objects::frame(&self.watched, frame, true) {
+                Ok(told) => return self.listed_one(stream, told, at, events),
+                Err(failure) => failure,
+            },
+            Input::End(rest) if !stream.begun => instead(rest.trim_ascii(), "watch event", None),
             Input::End(_) => Failure::Garbage("objects without the bookmark that ends their list".to_owned()),
+            Input::Broken(Failure::Silence(_)) => {
+                Failure::Silence(at.now.saturating_duration_since(stream.watch.heard_at))
+            }
             Input::Opened(Err(failure)) | Input::Broken(failure) => failure,
-            Input::Time | Input::Page(_) => return self.list(at),
+            Input::Time | Input::Page(_) | Input::ProtobufPage(_) => return self.list(at),
         };
-        self.stream_failed(&failure, at, events)
+        self.stream_failed(stream.opened, &failure, at, events)
+    }
+
+    /// Takes what a line or a frame of the stream says.
+    fn listed_one(
+        &mut self,
+        mut stream: Stream,
+        told: WatchLine<W::Event>,
+        at: Moment,
+        events: &mut Vec<W::Event>,
+    ) -> Next {
+        match told {
+            WatchLine::Listed(version) => {
+                self.begin(&mut stream, events);
+                self.streamed(stream.watch, version, at, events)
+            }
+            // A bookmark that does not end the list says nothing about it.
+            WatchLine::Bookmark(_) => self.read_stream(stream, at),
+            WatchLine::Change(ReadObject { event, .. }) => {
+                self.begin(&mut stream, events);
+                events.extend(event);
+                self.read_stream(stream, at)
+            }
+        }
     }
 
     fn begin(&self, stream: &mut Stream, events: &mut Vec<W::Event>) {
@@ -67,8 +87,8 @@ impl<W: Watched> Machine<W> {
     }
 
     fn read_stream(&mut self, mut stream: Stream, at: Moment) -> Next {
-        stream.watch.until = stream.watch.end.min(at.now + self.timing.answer);
-        let until = stream.watch.until;
+        stream.watch.heard_at = at.now;
+        let until = stream.watch.end.min(at.now + self.timing.answer);
         self.state = State::Streaming(stream);
         Next::Read(until)
     }
@@ -78,22 +98,26 @@ impl<W: Watched> Machine<W> {
         self.complete(version, at, events);
         (self.refused, self.silent, self.doubted) = (0, 0, false);
         self.say(super::Reach::Watching, events);
-        (watch.heard, watch.bookmarked) = (true, true);
-        watch.until = watch.end.min(at.now + self.timing.quiet);
+        (watch.heard, watch.heard_at) = (true, at.now);
         self.read(watch)
     }
 
-    /// If the server does not stream lists, or not to this node, it is asked for pages at once. If it did something wrong
-    /// in a stream, it is asked for pages after a wait.
-    fn stream_failed(&mut self, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
+    /// Decides how the list is asked for again. If the server does not stream lists, or not to this node, it is asked for
+    /// pages at once. If it sends something wrong, or if two streams in a row end before their list does, it is asked for
+    /// pages after a wait. A server that is only away or overloaded is asked for a stream again, because pages cost it
+    /// more.
+    fn stream_failed(&mut self, opened: bool, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
         // 401 and 429 say nothing about streams.
         if matches!(failure.code(), Some(400 | 402..=428 | 430..=499 | 501)) {
-            self.streams = false;
+            self.unfinished = UNFINISHED_STREAMS;
             let reason = failure.reason("stream", self.query.resource.name());
             tracing::debug!(kind = self.query.resource.kind, "{reason}: asking for pages");
             return self.pages(Pieces::Pages, at);
         }
-        self.streams &= !failure.is_a_refusal();
+        self.unfinished += match failure {
+            Failure::Garbage(_) => UNFINISHED_STREAMS,
+            _ => u32::from(opened),
+        };
         self.lost(failure, "list", events);
         let wait = self.next_wait(failure.retry_after());
         self.rest(wait, at)

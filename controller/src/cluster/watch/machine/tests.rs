@@ -1,5 +1,6 @@
 //! The machine without a server. The test sets the time.
 
+mod frames;
 mod outage;
 mod streams;
 
@@ -140,7 +141,7 @@ fn a_watch_begins_behind_the_list_and_goes_on_behind_the_last_bookmark() {
     bench.step(Input::Line(
         br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#,
     ));
-    bench.now += Duration::from_mins(1);
+    bench.now += TIMING.watch;
     bench.step(Input::End(b""));
     assert!(bench.target().ends_with("resourceVersion=9"), "{}", bench.target());
     assert_eq!(bench.said(), ["listing", "listed", "watching"]);

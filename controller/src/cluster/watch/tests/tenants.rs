@@ -1,7 +1,5 @@
 //! Other parts of the agent watch objects of their own, beside the engine's kinds.
 
-use serde_json::value::RawValue;
-
 use super::*;
 
 /// All objects of a path, as their text.
@@ -25,7 +23,10 @@ impl Watched for All {
         }
     }
 
-    fn read(&self, change: Change, object: &RawValue) -> Result<ReadObject<String>, WrongKind> {
+    fn read(&self, change: Change, object: Encoded<'_>) -> Result<ReadObject<String>, WrongKind> {
+        let Encoded::Json(object) = object else {
+            panic!("{object:?}")
+        };
         let event = Some(format!("{change:?} {object}"));
         let version = Some("6".to_owned());
         Ok(ReadObject { event, version })

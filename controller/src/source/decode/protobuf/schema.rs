@@ -95,4 +95,12 @@ message! {
         11 "labels" Map,
         12 "annotations" Map,
     }
+
+    /// The metadata of a list.
+    LIST_META { 2 "resourceVersion" Text, 3 "continue" Text }
+    /// A bookmark's object, of any kind.
+    BOOKMARK { 1 "metadata" Object(META) }
+    /// A Status.
+    STATUS { 3 "message" Text, 5 "details" Object(STATUS_DETAILS), 6 "code" Int }
+    STATUS_DETAILS { 5 "retryAfterSeconds" Int }
 }

@@ -102,3 +102,26 @@ fn after_an_outage_two_hundred_nodes_come_back_over_a_time_that_grows_with_it() 
         }
     }
 }
+
+#[test]
+fn a_server_that_shuts_down_and_ends_all_watches_is_not_asked_by_all_nodes_at_once() {
+    let began = Instant::now();
+    let mut counts = BTreeMap::<u128, usize>::new();
+    for (node, kind) in (0..NODES).flat_map(|node| ObjectKind::ALL.map(|kind| (node, kind))) {
+        let mut client = Client::watching(kind, node * 16 + kind as u64, began);
+        let at = Moment {
+            now: began + Duration::from_mins(1),
+            admitted: true,
+        };
+        let Next::Wait(until) = client.machine.step(Input::End(b""), at, &mut Vec::new()) else {
+            panic!("no wait")
+        };
+        assert!(until - at.now <= TIMING.first_wait);
+        *counts.entry((until - at.now).as_millis() / 100).or_default() += 1;
+    }
+    let (busiest, all) = (
+        counts.values().max().copied().unwrap_or_default(),
+        counts.values().sum::<usize>(),
+    );
+    assert!(busiest * 5 <= all, "in a tenth of a second: {counts:?}");
+}

@@ -12,7 +12,7 @@ fn event(what: &str, object: &str) -> String {
 
 impl Bench {
     /// A machine whose first stream was opened.
-    fn streaming() -> Self {
+    pub(super) fn streaming() -> Self {
         let (mut machine, now, mut events) = (machine(ObjectKind::Service, 1), Instant::now(), Vec::new());
         let at = Moment { now, admitted: false };
         let next = machine.step(Input::Time, at, &mut events);
@@ -46,12 +46,13 @@ fn objects_that_arrive_one_by_one_are_a_list_once_the_bookmark_ends_it_and_the_w
     assert_eq!(bench.said(), ["listing", "applied shop/a"]);
     bench.end_list("9");
     assert_eq!(bench.said(), ["listed", "watching"]);
-    assert_eq!(bench.patience(), TIMING.quiet);
-    bench.line(&event("DELETED", SHOP));
+    // The bookmark that ends a list does not say that the server sends others.
+    assert!(bench.patience() > TIMING.quiet, "{:?}", bench.patience());
+    bench.line(&event("DELETED", &SHOP.replace("\"3\"", "\"10\"")));
     assert_eq!(bench.said().len(), 1);
     bench.now += TIMING.watch;
     bench.step(Input::End(b""));
-    assert!(bench.target().ends_with("resourceVersion=3"), "{}", bench.target());
+    assert!(bench.target().ends_with("resourceVersion=10"), "{}", bench.target());
     assert!(!bench.target().contains("sendInitialEvents"), "{}", bench.target());
 }
 
@@ -118,13 +119,54 @@ fn a_server_that_refuses_everything_at_the_moment_is_asked_for_a_stream_again() 
 }
 
 #[test]
+fn two_streams_in_a_row_that_open_and_do_not_end_their_list_are_followed_by_pages() {
+    for silence in [true, false] {
+        let mut bench = Bench::streaming();
+        let ends = || {
+            Input::Broken(if silence {
+                Failure::Silence(TIMING.answer)
+            } else {
+                Failure::Transport("reset".to_owned())
+            })
+        };
+        bench.line(&event("ADDED", SHOP));
+        bench.step(ends());
+        bench.wait();
+        // A server that cannot be reached says nothing about streams.
+        bench.step(Input::Opened(Err(Failure::Transport("refused".to_owned()))));
+        bench.wait();
+        bench.step(Input::Opened(Err(answer(503))));
+        bench.wait();
+        assert!(bench.target().contains("sendInitialEvents=true"), "{}", bench.target());
+        bench.step(Input::Opened(Ok(())));
+        bench.step(ends());
+        bench.wait();
+        assert!(bench.target().contains("limit=500"), "{}", bench.target());
+    }
+}
+
+#[test]
+fn a_watch_whose_versions_go_backwards_lists_again() {
+    let mut bench = Bench::streaming();
+    bench.end_list("9");
+    bench.line(&event("MODIFIED", SHOP));
+    bench.wait();
+    assert!(bench.target().contains("sendInitialEvents=true"), "{}", bench.target());
+    assert_eq!(
+        bench.said(),
+        ["listing", "listed", "watching"],
+        "the older object is not taken"
+    );
+}
+
+#[test]
 fn a_stream_that_is_not_a_list_is_named_and_removes_nothing() {
     let other = end_of_list(ObjectKind::Node, "9");
     let no_version = end_of_list(ObjectKind::Service, "");
     let version_0 = end_of_list(ObjectKind::Service, "0");
     let foreign = event("ADDED", r#"{"kind":"Pod","metadata":{"name":"p","namespace":"shop"}}"#);
     let cases: [(Input<'_>, &str); 10] = [
-        (Input::End(b""), "objects without the bookmark that ends their list"),
+        (Input::End(b""), "nothing instead of a watch event"),
         (Input::End(b"{\"kind\":\"ServiceList\""), "broken JSON"),
         (Input::Line(b"<html>"), "no JSON (<html>) instead of a watch event"),
         (Input::Line(other.as_bytes()), "a Node of v1 instead of a Service of v1"),
@@ -146,6 +188,7 @@ fn a_stream_that_is_not_a_list_is_named_and_removes_nothing() {
     ];
     for (input, words) in cases {
         let mut bench = Bench::streaming();
+        bench.now += TIMING.answer;
         let broken = matches!(input, Input::Broken(_));
         bench.step(input);
         bench.wait();
@@ -194,6 +237,6 @@ fn a_second_end_of_the_list_is_named_and_the_watch_begins_anew() {
     bench.end_list("9");
     bench.wait();
     assert!(bench.target().ends_with("resourceVersion=9"), "{}", bench.target());
-    let lost = "lost: cannot watch services: the server sent the end of a list in a watch that is none";
+    let lost = "lost: cannot watch services: the server sent a second bookmark that ends a list";
     assert_eq!(bench.said(), ["listing", "listed", "watching", lost]);
 }
