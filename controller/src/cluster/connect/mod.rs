@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use kube::Client;
 use kube::config::{InClusterError, KubeconfigError};
+use tower::service_fn;
 
 use origin::Origin;
 use renewed::Renewed;
@@ -59,6 +60,7 @@ pub enum ConnectError {
 /// account. If `server` is given, it replaces the address.
 pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>) -> Result<Client, ConnectError> {
     let origin = Origin::new(kubeconfig, server)?;
-    let (service, namespace) = Renewed::read(origin).await?;
+    let (renewed, namespace) = Renewed::read(origin).await?;
+    let service = service_fn(move |request| renewed.clone().send(request));
     Ok(Client::new(service, namespace))
 }

@@ -1,11 +1,8 @@
 //! A client whose configuration is read again when its files change.
 
 use std::fs;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -14,7 +11,7 @@ use kube::Config;
 use kube::client::{Body, ConfigExt};
 use tokio::sync::Mutex;
 use tower::util::{BoxCloneSyncService, MapRequestLayer};
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::ConnectError;
 use super::origin::{Origin, Seen};
@@ -39,7 +36,7 @@ struct State {
 }
 
 impl Renewed {
-    /// Reads the configuration. Returns the client's service, and the default namespace.
+    /// Reads the configuration. Beside what sends requests, returns the default namespace.
     pub(super) async fn read(origin: Origin) -> Result<(Self, String), ConnectError> {
         let made = make(&origin, None).await?;
         let state = State {
@@ -50,6 +47,11 @@ impl Renewed {
             problem: None,
         };
         Ok((Self(Arc::new(Mutex::new(state))), made.namespace))
+    }
+
+    pub(super) async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let stack = self.0.lock().await.current().await;
+        stack.oneshot(request).await
     }
 }
 
@@ -74,24 +76,6 @@ impl State {
             }
         }
         self.stack.clone()
-    }
-}
-
-impl Service<Request<Body>> for Renewed {
-    type Response = Response<Incoming>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let state = Arc::clone(&self.0);
-        Box::pin(async move {
-            let stack = state.lock().await.current().await;
-            stack.oneshot(request).await
-        })
     }
 }
 
@@ -122,13 +106,14 @@ async fn make(origin: &Origin, known: Option<&TokenFile>) -> Result<Made, Connec
             request
         })
     });
+    let transport = Transport::new(&config)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(credentials)?)
         .option_layer(with_token)
         .layer(config.extra_headers_layer().map_err(credentials)?)
         .map_err(BoxError::from)
-        .service(Transport::new(&config)?);
+        .service_fn(move |request| transport.clone().send(request));
     Ok(Made {
         stack: BoxCloneSyncService::new(service),
         files,

@@ -2,10 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::Scheme;
@@ -20,7 +17,7 @@ use kube::Config;
 use kube::client::{Body, ConfigExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tower::{BoxError, Service, ServiceExt as _};
+use tower::{BoxError, ServiceExt as _};
 
 use super::ConnectError;
 
@@ -124,7 +121,8 @@ impl Transport {
         })
     }
 
-    async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+    /// Sends a request, and returns the answer as soon as its head has arrived.
+    pub(super) async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
         let mut tried = false;
         loop {
             let Some(mut connection) = self.connection(request.uri()).await? else {
@@ -213,19 +211,5 @@ impl Transport {
             }
         });
         Ok(Some(sender))
-    }
-}
-
-impl Service<Request<Body>> for Transport {
-    type Response = Response<Incoming>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.clone().send(request))
     }
 }

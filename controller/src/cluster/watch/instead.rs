@@ -48,6 +48,12 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
     Failure::Garbage(format!("{came} instead of {}", a(wanted)))
 }
 
+/// The failure of an object of another kind or group.
+pub(super) fn other(kind: &str, api_version: &str, wanted: &str) -> Failure {
+    let (came, wanted) = (a(kind), a(wanted));
+    Failure::Garbage(format!("{came} of {} instead of {wanted}", printable(api_version)))
+}
+
 /// The failure that an ERROR event inside a watch reports.
 pub(super) fn error_event(object: &str) -> Failure {
     match serde_json::from_str::<Status>(object) {

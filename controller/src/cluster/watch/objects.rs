@@ -1,7 +1,7 @@
 //! Reads objects in lists and in the lines of watches. Each must be of the kind that was asked for.
 
 use super::failure::Failure;
-use super::instead::{a, error_event, instead};
+use super::instead::{a, error_event, instead, other};
 use super::protobuf;
 use super::watched::{Change, Encoded, ReadObject, Watched, WrongKind};
 use super::wire::{BookmarkObject, Line};
@@ -38,7 +38,7 @@ pub(super) fn frame<W: Watched>(watched: &W, bytes: &[u8], listing: bool) -> Res
         "BOOKMARK" => bookmark(watched, protobuf::bookmark(&object)),
         "ERROR" => Err(match protobuf::status(&object) {
             Some(status) if status.code > 0 => Failure::status(status),
-            _ => protobuf::instead(&object, "Status in an ERROR event"),
+            _ => other(object.kind, object.api_version, "Status in an ERROR event"),
         }),
         what => {
             let (kind, bytes) = (object.kind, object.bytes);
@@ -81,9 +81,8 @@ fn bookmark<W: Watched>(watched: &W, bookmark: BookmarkObject) -> Result<WatchLi
     let resource = watched.resource();
     let wanted = (resource.kind, resource.api_version());
     if (bookmark.kind.as_str(), bookmark.api_version.as_str()) != wanted {
-        let (came, group) = (a(&bookmark.kind), printable(&bookmark.api_version));
-        let problem = format!("{came} of {group} instead of {} of {}", a(wanted.0), wanted.1);
-        return Err(Failure::Garbage(problem));
+        let wanted = format!("{} of {}", wanted.0, wanted.1);
+        return Err(other(&bookmark.kind, &bookmark.api_version, &wanted));
     }
     // In a request, 0 stands for any version. No store has it.
     if version == "0" {

@@ -4,10 +4,9 @@
 use serde::Deserialize as _;
 
 use super::failure::Failure;
-use super::instead::{a, words};
+use super::instead::{a, other, words};
 use super::watched::Encoded;
 use super::wire::{BookmarkObject, PageMeta, Status};
-use crate::source::decode::printable;
 use crate::source::decode::protobuf::Object;
 use crate::source::decode::protobuf::reader::{Fields, NoMessage, Value};
 use crate::source::decode::protobuf::schema::{BOOKMARK, LIST_META, Message, STATUS};
@@ -105,7 +104,7 @@ pub(super) fn list<'a>(body: &'a [u8], kind: &str, api_version: &str) -> Result<
     if (envelope.kind, envelope.api_version) != (kind, api_version) {
         return Err(match status(&envelope) {
             Some(status) if status.code >= 400 => Failure::status(status),
-            _ => instead(&envelope, &wanted),
+            _ => other(envelope.kind, envelope.api_version, &wanted),
         });
     }
     let (mut meta, mut items) = (&[][..], Vec::new());
@@ -137,15 +136,6 @@ pub(super) fn status(envelope: &Envelope<'_>) -> Option<Status> {
 /// Reads a body that is a Status.
 pub(super) fn status_in(body: &[u8]) -> Option<Status> {
     status(&envelope(body).ok()??)
-}
-
-/// The failure of an object of another kind.
-pub(super) fn instead(envelope: &Envelope<'_>, wanted: &str) -> Failure {
-    let (came, wanted) = (a(envelope.kind), a(wanted));
-    Failure::Garbage(format!(
-        "{came} of {} instead of {wanted}",
-        printable(envelope.api_version)
-    ))
 }
 
 /// The failure of bytes that are no object in protobuf.

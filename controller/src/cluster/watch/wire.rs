@@ -1,5 +1,5 @@
-//! The JSON around objects: a list's page, a watch's line, a failure's Status. Objects stay text until the decoder
-//! reads them.
+//! What is around objects: a list's page, a watch's line, a bookmark, a failure's Status. Page and line are JSON; the
+//! others are also read from protobuf. Objects stay text until the decoder reads them.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -43,53 +43,45 @@ pub(super) struct Line<'a> {
 
 /// A bookmark's object.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct BookmarkObject {
-    #[serde(default)]
     pub(super) kind: String,
-    #[serde(default)]
     pub(super) api_version: String,
-    #[serde(default)]
     pub(super) metadata: BookmarkMeta,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct BookmarkMeta {
-    #[serde(default)]
     pub(super) resource_version: String,
-    #[serde(default)]
     pub(super) annotations: Option<BookmarkAnnotations>,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct BookmarkAnnotations {
     /// `"true"` if all objects that existed were sent.
-    #[serde(default, rename = "k8s.io/initial-events-end")]
+    #[serde(rename = "k8s.io/initial-events-end")]
     pub(super) initial_events_end: Option<String>,
 }
 
 /// Any object, read only for its version.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Versioned {
-    #[serde(default)]
     pub(super) metadata: PageMeta,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Status {
-    #[serde(default)]
     pub(super) code: u16,
-    #[serde(default)]
     pub(super) message: String,
-    #[serde(default)]
     pub(super) details: Option<StatusDetails>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct StatusDetails {
-    #[serde(default)]
     pub(super) retry_after_seconds: u64,
 }

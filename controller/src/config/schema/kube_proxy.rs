@@ -37,7 +37,7 @@ fields! {
         "Feature gates by name.";
     "clientConnection", OBJECT, Nothing, Section, "How the API server is reached.";
     "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
-        "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. If the file or a file that it names changes, it is read again.";
+        "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. Tandem reads the file again when its content, or that of a file that it names, changes.";
     "clientConnection.acceptContentTypes", Text, Nothing,
         Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
         "The Accept header of requests.";

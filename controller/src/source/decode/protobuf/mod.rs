@@ -105,28 +105,24 @@ impl<'de> Deserializer<'de> for FieldValue<'_, 'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let (is, list) = match self.field.is {
-            Type::Texts => (Type::Text, true),
-            Type::Objects(schema) => (Type::Object(schema), true),
-            Type::Map => {
-                return visitor.visit_map(Labels {
-                    number: self.field.number,
-                    entry: Some(self.value),
-                    rest: self.rest,
-                    value: "",
-                });
-            }
-            is => (is, false),
+        let value = self.value;
+        let entries = Repeated {
+            number: self.field.number,
+            first: Some(value),
+            rest: self.rest,
         };
-        if list {
-            return visitor.visit_seq(List {
-                is,
-                number: self.field.number,
-                entry: Some(self.value),
-                rest: self.rest,
-            });
+        match self.field.is {
+            Type::Texts => visitor.visit_seq(List {
+                is: Type::Text,
+                entries,
+            }),
+            Type::Objects(schema) => visitor.visit_seq(List {
+                is: Type::Object(schema),
+                entries,
+            }),
+            Type::Map => visitor.visit_map(Labels { entries, value: "" }),
+            is => Single { is, value }.deserialize_any(visitor),
         }
-        Single { is, value: self.value }.deserialize_any(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -151,11 +147,7 @@ impl<'de> Deserializer<'de> for Single<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (self.is, self.value) {
             (Type::Text, Value::Bytes(bytes)) => visitor.visit_borrowed_str(text(bytes)?),
-            #[expect(
-                clippy::cast_possible_wrap,
-                reason = "a negative number is written as its complement"
-            )]
-            (Type::Int, Value::Varint(number)) => visitor.visit_i64(number as i64),
+            (Type::Int, Value::Varint(number)) => visitor.visit_i64(number.cast_signed()),
             (Type::Bool, Value::Varint(number)) => visitor.visit_bool(number != 0),
             (Type::Object(schema), Value::Bytes(bytes)) => Object { schema, bytes }.deserialize_any(visitor),
             (Type::Time, Value::Bytes(bytes)) => visitor.visit_string(time(bytes)?),
@@ -182,44 +174,49 @@ fn time(bytes: &[u8]) -> Result<String, Error> {
     let mut seconds = 0;
     while let Some((number, value)) = fields.next().map_err(broken)? {
         if let (1, Value::Varint(number)) = (number, value) {
-            #[expect(
-                clippy::cast_possible_wrap,
-                reason = "a negative number is written as its complement"
-            )]
-            let signed = number as i64;
-            seconds = signed;
+            seconds = number.cast_signed();
         }
     }
     let time = Timestamp::from_second(seconds).map_err(|_| Error::custom("a time that no calendar has"))?;
     Ok(time.to_string())
 }
 
+/// The values of a field that may be there more than once.
+struct Repeated<'r, 'de> {
+    number: u32,
+    first: Option<Value<'de>>,
+    rest: &'r mut Fields<'de>,
+}
+
+impl<'de> Repeated<'_, 'de> {
+    fn next(&mut self) -> Result<Option<Value<'de>>, Error> {
+        match self.first.take() {
+            Some(value) => Ok(Some(value)),
+            None => self.rest.next_of(self.number).map_err(broken),
+        }
+    }
+}
+
 /// The entries of a list.
 struct List<'r, 'de> {
     is: Type,
-    number: u32,
-    entry: Option<Value<'de>>,
-    rest: &'r mut Fields<'de>,
+    entries: Repeated<'r, 'de>,
 }
 
 impl<'de> SeqAccess<'de> for List<'_, 'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let value = match self.entry.take() {
-            Some(value) => Some(value),
-            None => self.rest.next_of(self.number).map_err(broken)?,
+        let Some(value) = self.entries.next()? else {
+            return Ok(None);
         };
-        let Some(value) = value else { return Ok(None) };
         seed.deserialize(Single { is: self.is, value }).map(Some)
     }
 }
 
 /// The entries of a map of texts.
 struct Labels<'r, 'de> {
-    number: u32,
-    entry: Option<Value<'de>>,
-    rest: &'r mut Fields<'de>,
+    entries: Repeated<'r, 'de>,
     value: &'de str,
 }
 
@@ -227,11 +224,9 @@ impl<'de> MapAccess<'de> for Labels<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let entry = match self.entry.take() {
-            Some(entry) => Some(entry),
-            None => self.rest.next_of(self.number).map_err(broken)?,
+        let Some(entry) = self.entries.next()? else {
+            return Ok(None);
         };
-        let Some(entry) = entry else { return Ok(None) };
         let Value::Bytes(bytes) = entry else {
             return Err(Error::custom("a label that is no text"));
         };

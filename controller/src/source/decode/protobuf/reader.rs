@@ -1,6 +1,5 @@
 //! The fields of a message as they are written: numbers and values.
 
-use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// A value as it is written. What it means depends on the field.
@@ -33,20 +32,10 @@ impl<'a> Fields<'a> {
             WireType::Varint => Value::Varint(decode_varint(&mut self.0).map_err(wrong)?),
             WireType::LengthDelimited => {
                 let length = decode_varint(&mut self.0).map_err(wrong)?;
-                let taken = usize::try_from(length)
-                    .ok()
-                    .and_then(|length| self.0.split_at_checked(length));
-                let Some((value, rest)) = taken else {
-                    let left = self.0.len();
-                    return Err(NoMessage(format!(
-                        "field {number} of {length} bytes, and {left} are left"
-                    )));
-                };
-                self.0 = rest;
-                Value::Bytes(value)
+                Value::Bytes(self.take(number, length)?)
             }
-            WireType::SixtyFourBit => self.skip(number, 8)?,
-            WireType::ThirtyTwoBit => self.skip(number, 4)?,
+            WireType::SixtyFourBit => self.take(number, 8).map(|_| Value::Fixed)?,
+            WireType::ThirtyTwoBit => self.take(number, 4).map(|_| Value::Fixed)?,
             WireType::StartGroup | WireType::EndGroup => {
                 return Err(NoMessage(format!("field {number} is a group")));
             }
@@ -54,12 +43,16 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
-    fn skip(&mut self, number: u32, length: usize) -> Result<Value<'a>, NoMessage> {
-        if self.0.len() < length {
-            return Err(NoMessage(format!("field {number} is cut off")));
-        }
-        self.0.advance(length);
-        Ok(Value::Fixed)
+    /// Takes this many bytes of a field.
+    fn take(&mut self, number: u32, length: u64) -> Result<&'a [u8], NoMessage> {
+        let length_here = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some((value, rest)) = self.0.split_at_checked(length_here) else {
+            let left = self.0.len();
+            let problem = format!("field {number} of {length} bytes, and {left} are left");
+            return Err(NoMessage(problem));
+        };
+        self.0 = rest;
+        Ok(value)
     }
 
     /// The next field, if it has this number.
