@@ -100,7 +100,9 @@ fn udp(event: Event) -> Event {
             Event::Applied(Object::Service(service), notices)
         }
         Event::Applied(Object::EndpointSlice(mut slice), notices) => {
-            slice.ports.iter_mut().for_each(|port| port.protocol = Protocol::Udp);
+            std::sync::Arc::make_mut(&mut slice.ports)
+                .iter_mut()
+                .for_each(|port| port.protocol = Protocol::Udp);
             Event::Applied(Object::EndpointSlice(slice), notices)
         }
         other => other,
@@ -109,7 +111,7 @@ fn udp(event: Event) -> Event {
 
 fn one_less(service: u32, family: IpFamily) -> tandem_core::object::EndpointSlice {
     let mut slice = SHAPE.slice(service, family, 0);
-    slice.endpoints = slice.endpoints[1..].into();
+    slice.endpoints = slice.endpoints.iter().skip(1).collect();
     slice
 }
 

@@ -1,6 +1,8 @@
 //! The Kubernetes objects that rows are made from, with the fields that Tandem uses. The decoder parses addresses and
 //! ports once ([`crate::addr`]). After that, they are valid.
 
+mod endpoints;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use ipnet::IpNet;
 use crate::family::{Families, IpFamily};
 use crate::row::{Port, Protocol};
 use crate::uid::Uid;
+
+pub use endpoints::Endpoints;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,10 +145,10 @@ pub struct EndpointSlice {
     pub service: Arc<str>,
     /// `addressType`
     pub family: IpFamily,
-    /// `ports`
-    pub ports: Box<[SlicePort]>,
+    /// `ports`. Most slices have the same, so they are shared.
+    pub ports: Arc<[SlicePort]>,
     /// `endpoints`
-    pub endpoints: Box<[SliceEndpoint]>,
+    pub endpoints: Endpoints,
     /// `endpoints[].hints`: one for each endpoint. If no endpoint has hints, which is the common case, it is empty.
     pub hints: Box<[Hints]>,
 }
@@ -171,7 +175,7 @@ pub enum NodeHint {
 }
 
 /// One of a slice's `ports`. If a port has no number, or a protocol that Services cannot have, it is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlicePort {
     /// `name`, matched with the Service port's name
     pub name: Arc<str>,

@@ -94,7 +94,7 @@ fn slice(service: &str, endpoints: &[u8]) -> Event {
         key: ObjectKey::new("shop", format!("{service}-1")),
         service: service.into(),
         family: IpFamily::V4,
-        ports: Box::new([port]),
+        ports: [port].into(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         hints: Box::default(),
     };

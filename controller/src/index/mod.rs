@@ -5,7 +5,9 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,12 +44,45 @@ pub type Notices = BTreeMap<(ObjectKind, ObjectKey), Vec<Notice>>;
 /// The faults of each file that cannot be read completely.
 pub type Faults = BTreeMap<Box<str>, Vec<String>>;
 
+/// A slice in a set by its name.
+#[derive(Debug)]
+struct ByName(Arc<EndpointSlice>);
+
+impl ByName {
+    fn service(&self) -> ObjectKey {
+        ObjectKey {
+            namespace: self.0.key.namespace.clone(),
+            name: self.0.service.clone(),
+        }
+    }
+}
+
+impl Borrow<ObjectKey> for ByName {
+    fn borrow(&self) -> &ObjectKey {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByName {}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
 /// The joined objects, and what changed since the last `take_` calls.
 #[derive(Debug, Default)]
 pub struct Index {
     services: Services,
-    /// The Service to which each slice belonged last.
-    slices: HashMap<ObjectKey, ObjectKey>,
+    /// The slices, each as its Service's entry has it.
+    slices: HashSet<ByName>,
     node: Option<Arc<Node>>,
     /// The last addresses and pod ranges of this node's object, per family.
     last_listed: LastListed,
@@ -55,7 +90,8 @@ pub struct Index {
     node_gone: bool,
     cidrs: BTreeMap<ObjectKey, Vec<IpNet>>,
     interfaces: Arc<[IpAddr]>,
-    /// The objects that the present list of each kind has named so far.
+    /// The objects that the present list of each kind has named so far. A list that began when nothing was known is not
+    /// here.
     listing: BTreeMap<ObjectKind, HashSet<ObjectKey>>,
     listed: HashSet<ObjectKind>,
     reach: Arc<BTreeMap<ObjectKind, Reach>>,
@@ -69,7 +105,14 @@ impl Index {
     /// Takes one event. Returns the notices that are new.
     pub fn apply(&mut self, event: Event) -> Vec<(ObjectKind, ObjectKey, Notice)> {
         match event {
-            Event::Listing(kind) => drop(self.listing.insert(kind, HashSet::new())),
+            Event::Listing(kind) => {
+                // If nothing is known, nothing can be missing from the list. The first lists are the longest.
+                if self.knows_any(kind) {
+                    self.listing.insert(kind, HashSet::new());
+                } else {
+                    self.listing.remove(&kind);
+                }
+            }
             Event::Applied(object, notices) => {
                 let (kind, key) = (object.kind(), object.key());
                 self.named(kind, &key);
@@ -208,28 +251,29 @@ impl Index {
     }
 
     fn insert_slice(&mut self, slice: EndpointSlice) {
-        let service = ObjectKey {
-            namespace: slice.key.namespace.clone(),
-            name: slice.service.clone(),
-        };
-        if self.slices.get(&slice.key).is_some_and(|before| *before != service) {
-            self.remove_slice(&slice.key);
+        let slice = ByName(Arc::new(slice));
+        let service = slice.service();
+        if let Some(before) = self.slices.get(&slice.0.key) {
+            if before.0 == slice.0 {
+                return;
+            }
+            if before.0.service != slice.0.service {
+                self.remove_slice(&slice.0.key);
+            }
         }
-        let known = self.services.get(&service).map_or(&[][..], |entry| &entry.slices);
-        let place = known.binary_search_by(|other| other.key.cmp(&slice.key));
-        if place.is_ok_and(|at| *known[at] == slice) {
-            return;
-        }
-        self.slices.insert(slice.key.clone(), service.clone());
+        let slice = Arc::clone(&slice.0);
+        self.slices.replace(ByName(Arc::clone(&slice)));
         self.update(service, |entry| {
             let family = Families::only(slice.family);
             match entry.slices.binary_search_by(|other| other.key.cmp(&slice.key)) {
                 Ok(at) => {
-                    let before = std::mem::replace(&mut entry.slices[at], Arc::new(slice));
+                    let before = std::mem::replace(&mut entry.slices[at], slice);
                     family.and(Families::only(before.family))
                 }
                 Err(at) => {
-                    entry.slices.insert(at, Arc::new(slice));
+                    // Most Services have one slice in each of two families.
+                    entry.slices.reserve_exact(1);
+                    entry.slices.insert(at, slice);
                     family
                 }
             }
@@ -254,8 +298,8 @@ impl Index {
     }
 
     fn remove_slice(&mut self, key: &ObjectKey) {
-        if let Some(service) = self.slices.remove(key) {
-            self.update(service, |entry| {
+        if let Some(slice) = self.slices.take(key) {
+            self.update(slice.service(), |entry| {
                 match entry.slices.binary_search_by(|other| other.key.cmp(key)) {
                     Ok(at) => Families::only(entry.slices.remove(at).family),
                     Err(_) => Families::default(),
@@ -282,6 +326,17 @@ impl Index {
         *changed = changed.and(families);
     }
 
+    /// Whether any object of a kind is known, or was noticed.
+    fn knows_any(&self, kind: ObjectKind) -> bool {
+        let stored = match kind {
+            ObjectKind::Service => self.services.values().any(|entry| entry.service.is_some()),
+            ObjectKind::EndpointSlice => !self.slices.is_empty(),
+            ObjectKind::Node => self.node.is_some(),
+            ObjectKind::ServiceCidr => !self.cidrs.is_empty(),
+        };
+        stored || self.notices.keys().any(|(of, _)| *of == kind)
+    }
+
     /// The objects of a kind that the list which just ended did not name.
     fn unseen(&self, kind: ObjectKind, seen: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
         let unseen = |key: &&ObjectKey| !seen.contains(*key);
@@ -294,7 +349,10 @@ impl Index {
                     .map(|(key, _)| key);
                 known.filter(unseen).cloned().collect()
             }
-            ObjectKind::EndpointSlice => self.slices.keys().filter(unseen).cloned().collect(),
+            ObjectKind::EndpointSlice => {
+                let known = self.slices.iter().map(|slice| &slice.0.key);
+                known.filter(unseen).cloned().collect()
+            }
             ObjectKind::ServiceCidr => self.cidrs.keys().filter(unseen).cloned().collect(),
             ObjectKind::Node => {
                 let known = self.node.iter().map(|node| ObjectKey::new("", node.name.clone()));

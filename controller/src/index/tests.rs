@@ -26,8 +26,8 @@ fn slice(name: &str, service: &str, last: u8) -> Event {
         key: key(name),
         service: service.into(),
         family: IpFamily::V4,
-        ports: Box::default(),
-        endpoints: Box::new([endpoint]),
+        ports: [].into(),
+        endpoints: [endpoint].into_iter().collect(),
         hints: Box::default(),
     };
     Event::Applied(Object::EndpointSlice(slice), Vec::new())

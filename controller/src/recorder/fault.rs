@@ -187,7 +187,7 @@ fn uid_of(services: &Services, service: &ObjectKey) -> Option<Uid> {
 
 /// Whether an endpoint of a Service is on this node, in any state.
 fn hosts(entry: &Entry) -> bool {
-    let mut endpoints = entry.slices.iter().flat_map(|slice| &slice.endpoints);
+    let mut endpoints = entry.slices.iter().flat_map(|slice| slice.endpoints.iter());
     endpoints.any(|endpoint| endpoint.local)
 }
 

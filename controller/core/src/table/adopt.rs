@@ -18,7 +18,7 @@ use crate::row::{Class, Endpoint, Frontend, L4Address, Label, Pick, Row};
 
 use super::Table;
 use super::ids::Ids;
-use super::programmed::{List, Programmed};
+use super::programmed::{List, Programmed, Whose};
 use super::slots::Slots;
 
 /// The rows that were read for one list of endpoints.
@@ -121,8 +121,8 @@ impl<F: Family> Table<F> {
     /// given out as late as if it was freed just now.
     pub fn adopt_again(rows: Vec<Row<F>>, before: &Self) -> (Self, Delta<F>) {
         let (mut table, difference) = Self::adopt(rows);
-        let known = before.programmed.keys().copied().chain(before.ids.resting());
-        table.ids = Ids::new(table.programmed.keys().copied(), known);
+        let known = before.programmed.ids().chain(before.ids.resting());
+        table.ids = Ids::new(table.programmed.ids(), known);
         (table, difference)
     }
 
@@ -166,18 +166,16 @@ impl<F: Family> Table<F> {
             let hairpin: BTreeSet<F::Addr> = addrs.filter(|addr| hairpin.contains(addr)).collect();
             found.sort_unstable_by_key(|(plan, _)| plan.frontend);
             let orphan = Programmed {
-                key: None,
-                created: 0,
-                label: label.unwrap_or_else(|| "".into()),
+                whose: Whose::Orphan(label.unwrap_or_else(|| "".into())),
                 frontends: found.into_iter().map(|(plan, _)| plan).collect(),
                 all: all.map(|(list, _)| list),
-                local: local.map(|(list, _)| list),
+                local: local.map(|(list, _)| Box::new(list)),
                 hairpin: hairpin.into_iter().collect(),
             };
-            table.install(id, Some(orphan));
+            table.install(id, Some(Box::new(orphan)));
         }
         table.journal.take();
-        table.ids = Ids::new(table.programmed.keys().copied(), []);
+        table.ids = Ids::new(table.programmed.ids(), []);
         table
     }
 
@@ -185,13 +183,13 @@ impl<F: Family> Table<F> {
     /// Service's name in the row and with each frontend. Call this only after every object is known.
     pub fn drop_orphans(&mut self, serves: impl Fn(&str, &Frontend<F>) -> bool) {
         let of_use = |port: &Programmed<F>| {
-            let service = port.label.split(':').next().unwrap_or_default();
+            let service = port.whose.label().split(':').next().unwrap_or_default();
             port.frontends.iter().any(|plan| serves(service, &plan.frontend))
         };
         let mut orphans: Vec<ServiceId> = self.orphans.iter().copied().collect();
         orphans.sort_unstable();
         for id in orphans {
-            if !self.programmed.get(&id).is_some_and(of_use) {
+            if !self.programmed.get(id).is_some_and(of_use) {
                 self.change(id, None);
             }
         }
@@ -209,9 +207,9 @@ impl<F: Family> Table<F> {
         }
         let label = plan.key.label();
         plan.frontends.iter().find_map(|plan| {
-            let holder = self.claims.get(&plan.frontend)?.holder()?;
-            let port = self.programmed.get(&holder)?;
-            (holder.is_sticky() == sticky && port.key.is_none() && port.label == label).then_some(holder)
+            let holder = self.claims.holder(&plan.frontend)?;
+            let port = self.programmed.get(holder)?;
+            (holder.is_sticky() == sticky && port.whose == Whose::Orphan(label.clone())).then_some(holder)
         })
     }
 }

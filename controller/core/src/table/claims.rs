@@ -2,64 +2,83 @@
 //! wait. When the holder goes, the next one takes over in the same change.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
+use crate::family::Family;
 use crate::id::ServiceId;
 use crate::plan::PortKey;
+use crate::row::Frontend;
 
-/// The order of claims: the smallest has the frontend. Rows that no Service has claimed yet come last.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    owned: Reverse<bool>,
-    created: i64,
-    key: Option<PortKey>,
+/// The order of claims: the smallest has the frontend. Rows that no Service has claimed yet come last; then the age
+/// counts, then the name.
+pub(super) type Rank<'a> = (Reverse<bool>, i64, Option<&'a PortKey>);
+
+/// The claims on frontends.
+#[derive(Debug)]
+pub(super) struct Claims<F: Family> {
+    holders: HashMap<Frontend<F>, ServiceId>,
+    /// The claims on each frontend that several Service ports want, in order of rank. The first one is the holder. Such
+    /// frontends are rare.
+    queues: HashMap<Frontend<F>, Vec<ServiceId>>,
 }
 
-impl Rank {
-    pub(super) fn owner(created: i64, key: PortKey) -> Self {
+impl<F: Family> Default for Claims<F> {
+    fn default() -> Self {
         Self {
-            owned: Reverse(true),
-            created,
-            key: Some(key),
-        }
-    }
-
-    /// The rank of adopted rows that no Service has claimed yet.
-    pub(super) fn orphan() -> Self {
-        Self {
-            owned: Reverse(false),
-            created: 0,
-            key: None,
+            holders: HashMap::new(),
+            queues: HashMap::new(),
         }
     }
 }
 
-/// The claims on one frontend, in order of rank. There is almost always one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Claims(Vec<(Rank, ServiceId)>);
-
-impl Claims {
+impl<F: Family> Claims<F> {
     /// The Service port that has the frontend, as its id for all endpoints.
-    pub(super) fn holder(&self) -> Option<ServiceId> {
-        self.0.first().map(|(_, id)| *id)
+    pub(super) fn holder(&self, frontend: &Frontend<F>) -> Option<ServiceId> {
+        self.holders.get(frontend).copied()
     }
 
-    /// The ids of all claims, the holder first.
-    pub(super) fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
-        self.0.iter().map(|(_, id)| *id)
+    /// The ids of all claims on a frontend, the holder first.
+    pub(super) fn ids(&self, frontend: &Frontend<F>) -> &[ServiceId] {
+        match self.queues.get(frontend) {
+            Some(queue) => queue,
+            None => self.holders.get(frontend).map_or(&[], std::slice::from_ref),
+        }
     }
 
     /// Whether several Service ports want the frontend.
-    pub(super) fn disputed(&self) -> bool {
-        self.0.len() > 1
+    pub(super) fn disputed(&self, frontend: &Frontend<F>) -> bool {
+        self.queues.contains_key(frontend)
     }
 
-    pub(super) fn insert(&mut self, rank: Rank, id: ServiceId) {
-        let at = self.0.partition_point(|(other, _)| *other <= rank);
-        self.0.insert(at, (rank, id));
-        self.0.shrink_to_fit();
+    /// Adds a claim. `rank` says the rank of every id that has a claim.
+    pub(super) fn insert<'a>(&mut self, frontend: Frontend<F>, id: ServiceId, rank: impl Fn(ServiceId) -> Rank<'a>) {
+        let Some(holder) = self.holder(&frontend) else {
+            self.holders.insert(frontend, id);
+            return;
+        };
+        let queue = self.queues.entry(frontend).or_insert_with(|| vec![holder]);
+        let at = queue.partition_point(|other| rank(*other) <= rank(id));
+        queue.insert(at, id);
+        self.holders.insert(frontend, queue[0]);
     }
 
-    pub(super) fn remove(&mut self, id: ServiceId) {
-        self.0.retain(|(_, other)| *other != id);
+    /// Removes a claim, if there is one.
+    pub(super) fn remove(&mut self, frontend: &Frontend<F>, id: ServiceId) {
+        let Some(queue) = self.queues.get_mut(frontend) else {
+            if self.holder(frontend) == Some(id) {
+                self.holders.remove(frontend);
+            }
+            return;
+        };
+        queue.retain(|other| *other != id);
+        self.holders.extend(queue.first().map(|holder| (*frontend, *holder)));
+        if queue.len() < 2 {
+            self.queues.remove(frontend);
+        }
+    }
+
+    /// Every frontend that somebody has.
+    pub(super) fn held(&self) -> impl Iterator<Item = (Frontend<F>, ServiceId)> + '_ {
+        self.holders.iter().map(|(frontend, holder)| (*frontend, *holder))
     }
 }

@@ -9,6 +9,7 @@
 //! Invariant: if a change frees an id, no other Service port gets it in that change or in the next one.
 
 mod adopt;
+mod by_id;
 mod claims;
 mod counted;
 mod frontends;
@@ -18,30 +19,33 @@ mod node;
 mod programmed;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::family::Family;
 use crate::id::{STICKY_ENDPOINTS, ServiceId};
 use crate::node::NodeRows;
 use crate::object::ObjectKey;
-use crate::plan::{PortKey, PortPlan, Usable};
+use crate::plan::{FrontendPlan, PortKey, PortPlan, Usable};
 use crate::plane::Delta;
 use crate::row::{Class, Frontend, Pick, Protocol, Row};
 
-use claims::{Claims, Rank};
+use by_id::ById;
+use claims::Claims;
 use counted::Counted;
 use frontends::HeldFrontend;
 use ids::Ids;
 use journal::Journal;
 use node::write_node;
-use programmed::{List, Programmed};
+use programmed::{List, Named, Programmed, Whose};
 
 /// The rows of one family.
 #[derive(Debug)]
 pub struct Table<F: Family> {
-    programmed: HashMap<ServiceId, Programmed<F>>,
-    names: BTreeMap<PortKey, ServiceId>,
-    claims: HashMap<Frontend<F>, Claims>,
+    programmed: ById<Programmed<F>>,
+    names: BTreeMap<Named, ServiceId>,
+    claims: Claims<F>,
     /// Frontends that several Service ports wanted before or after a change. [`Self::take_disputed`] empties this set.
     disputed: BTreeSet<Frontend<F>>,
     cluster_ips: Counted<F::Addr>,
@@ -119,9 +123,9 @@ pub(crate) fn capacity(sticky: bool) -> usize {
 impl<F: Family> Default for Table<F> {
     fn default() -> Self {
         Self {
-            programmed: HashMap::new(),
+            programmed: ById::default(),
             names: BTreeMap::new(),
-            claims: HashMap::new(),
+            claims: Claims::default(),
             disputed: BTreeSet::new(),
             cluster_ips: Counted::default(),
             hairpin: Counted::default(),
@@ -159,7 +163,7 @@ impl<F: Family> Table<F> {
         if let Some(before) = self.names.get(&plan.key).copied().filter(|before| *before != id) {
             self.change(before, None);
         }
-        let old = self.programmed.get(&id);
+        let old = self.programmed.get(id);
         let affinity = plan.affinity.filter(|_| id.is_sticky());
         let mut list = |usable: Option<Usable<F>>, old: Option<&List<F>>| {
             let (list, too_many) = List::new(usable?, old, id.is_sticky(), affinity);
@@ -167,18 +171,13 @@ impl<F: Family> Table<F> {
             Some(list)
         };
         let new = Programmed {
+            whose: Whose::planned(plan.key, plan.created, old.map(|old| &old.whose)),
             all: list(plan.all, old.and_then(|old| old.all.as_ref())),
-            local: list(plan.local, old.and_then(|old| old.local.as_ref())),
-            label: match old {
-                Some(old) if old.key.as_ref() == Some(&plan.key) => old.label.clone(),
-                _ => plan.key.label(),
-            },
-            key: Some(plan.key),
-            created: plan.created,
-            frontends: plan.frontends,
-            hairpin: plan.hairpin,
+            local: list(plan.local, old.and_then(|old| old.local.as_deref())).map(Box::new),
+            frontends: plan.frontends.into(),
+            hairpin: plan.hairpin.into(),
         };
-        self.change(id, Some(new));
+        self.change(id, Some(Box::new(new)));
         limit
     }
 
@@ -205,14 +204,18 @@ impl<F: Family> Table<F> {
     pub fn keep(&mut self, service: &ObjectKey, is_own: impl Fn(&Frontend<F>) -> bool) {
         for key in self.ports(service) {
             let id = self.names.get(&key).copied();
-            let Some((id, port)) = id.and_then(|id| Some((id, self.programmed.get(&id)?))) else {
+            let Some((id, port)) = id.and_then(|id| Some((id, self.programmed.get(id)?))) else {
                 continue;
             };
             if port.frontends.iter().all(|plan| is_own(&plan.frontend)) {
                 continue;
             }
-            let mut port = port.clone();
-            port.frontends.retain(|plan| is_own(&plan.frontend));
+            let mut port = Box::new(port.clone());
+            port.frontends = port
+                .frontends
+                .into_iter()
+                .filter(|plan| is_own(&plan.frontend))
+                .collect();
             self.change(id, (!port.frontends.is_empty()).then_some(port));
         }
     }
@@ -220,9 +223,10 @@ impl<F: Family> Table<F> {
     /// How the lists of a Service pick an endpoint, each with whether lists of other Services use the same way.
     pub fn ways(&self, service: &ObjectKey) -> Vec<(Pick, bool)> {
         let (mut own, mut others) = (Vec::new(), HashSet::new());
-        for port in self.programmed.values() {
-            let picks = [&port.all, &port.local].into_iter().flatten().map(|list| list.pick);
-            if port.key.as_ref().is_some_and(|key| key.service == *service) {
+        for (_, port) in self.programmed.iter() {
+            let picks = [port.all.as_ref(), port.local.as_deref()];
+            let picks = picks.into_iter().flatten().map(|list| list.pick);
+            if port.whose.key().is_some_and(|key| key.service == *service) {
                 own.extend(picks);
             } else {
                 others.extend(picks);
@@ -259,7 +263,7 @@ impl<F: Family> Table<F> {
         let undo = std::mem::take(&mut self.undo);
         for step in undo.into_iter().rev() {
             match step {
-                Undo::Port(id, old) => drop(self.install(id, old.map(|old| *old))),
+                Undo::Port(id, old) => drop(self.install(id, old)),
                 Undo::Node(old) => self.node = old,
             }
         }
@@ -270,12 +274,12 @@ impl<F: Family> Table<F> {
 
     /// The Service port that an id belongs to.
     pub fn owner(&self, id: ServiceId) -> Option<&PortKey> {
-        self.programmed.get(&id.all())?.key.as_ref()
+        self.programmed.get(id.all())?.whose.key()
     }
 
     /// The Service port that a row belongs to, if it belongs to only one.
     pub fn owner_of(&self, row: &Row<F>) -> Option<&PortKey> {
-        let holder = |frontend: &Frontend<F>| self.claims.get(frontend)?.holder();
+        let holder = |frontend: &Frontend<F>| self.claims.holder(frontend);
         let id = match row {
             Row::Restricted { at } | Row::AllowedSource { at, .. } => holder(&Frontend::Address {
                 class: Class::External,
@@ -299,8 +303,8 @@ impl<F: Family> Table<F> {
             protocol: Protocol::Tcp,
         };
         self.names
-            .range(first..)
-            .map(|(key, _)| key)
+            .range::<PortKey, _>((Bound::Included(&first), Bound::Unbounded))
+            .map(|(named, _)| &named.0.key)
             .take_while(|key| key.service == *service)
             .cloned()
             .collect()
@@ -310,14 +314,11 @@ impl<F: Family> Table<F> {
     pub fn shadowed<'a>(&'a self, key: &PortKey) -> impl Iterator<Item = (Frontend<F>, &'a PortKey)> + 'a {
         let id = self.names.get(key).copied();
         let frontends = id
-            .and_then(|id| self.programmed.get(&id))
+            .and_then(|id| self.programmed.get(id))
             .map_or(&[][..], |port| &port.frontends);
         frontends.iter().filter_map(move |plan| {
-            let holder = self
-                .claims
-                .get(&plan.frontend)?
-                .holder()
-                .filter(|holder| Some(*holder) != id)?;
+            let holder = self.claims.holder(&plan.frontend);
+            let holder = holder.filter(|holder| Some(*holder) != id)?;
             Some((plan.frontend, self.owner(holder)?))
         })
     }
@@ -329,8 +330,8 @@ impl<F: Family> Table<F> {
 
     /// The Service ports that want a frontend, the holder first. Adopted rows that nobody claimed are not among them.
     pub fn claimants(&self, frontend: &Frontend<F>) -> impl Iterator<Item = &PortKey> {
-        let ids = self.claims.get(frontend).into_iter().flat_map(Claims::ids);
-        ids.filter_map(|id| self.owner(id))
+        let ids = self.claims.ids(frontend).iter();
+        ids.filter_map(|id| self.owner(*id))
     }
 
     /// All rows of the table, in no particular order.
@@ -352,12 +353,11 @@ impl<F: Family> Table<F> {
 
     /// Writes every row of the table to the journal.
     fn write(&self, journal: &mut Journal<F>) {
-        for (id, port) in &self.programmed {
-            Programmed::write(*id, None, Some(port), journal);
+        for (id, port) in self.programmed.iter() {
+            Programmed::write(id, None, Some(port), journal);
         }
-        for (frontend, claims) in &self.claims {
-            let held = claims.holder().and_then(|holder| self.held(holder, *frontend));
-            HeldFrontend::write(None, held.as_ref(), journal);
+        for (frontend, holder) in self.claims.held() {
+            HeldFrontend::write(None, self.held(holder, frontend).as_ref(), journal);
         }
         self.cluster_ips
             .keys()
@@ -369,93 +369,86 @@ impl<F: Family> Table<F> {
     }
 
     /// Programs `new` under an id, and notes how to undo it.
-    fn change(&mut self, id: ServiceId, new: Option<Programmed<F>>) {
+    fn change(&mut self, id: ServiceId, new: Option<Box<Programmed<F>>>) {
         let goes = new.is_none();
         let old = self.install(id, new);
         if goes && old.is_some() {
             self.ids.release(id);
         }
-        self.undo.push(Undo::Port(id, old.map(Box::new)));
+        self.undo.push(Undo::Port(id, old));
     }
 
     /// Replaces the rows of a Service port. No other function changes them.
-    fn install(&mut self, id: ServiceId, new: Option<Programmed<F>>) -> Option<Programmed<F>> {
-        let old = self.programmed.remove(&id);
-        Programmed::write(id, old.as_ref(), new.as_ref(), &mut self.journal);
-        self.count_hairpin(old.as_ref(), new.as_ref());
-        let unmoved = old
-            .as_ref()
-            .zip(new.as_ref())
-            .is_some_and(|(old, new)| old.claims_like(new));
-        if unmoved {
-            self.programmed.extend(new.map(|new| (id, new)));
+    fn install(&mut self, id: ServiceId, new: Option<Box<Programmed<F>>>) -> Option<Box<Programmed<F>>> {
+        let old = self.programmed.remove(id);
+        let (before, after) = (old.as_deref(), new.as_deref());
+        Programmed::write(id, before, after, &mut self.journal);
+        self.count_hairpin(before, after);
+        if let (Some(before), Some(after)) = (before, after)
+            && before.claims_like(after)
+        {
+            self.programmed.insert(id, new?);
             return old;
         }
-        self.name(id, old.as_ref(), new.as_ref());
-        let frontends = |port: Option<&Programmed<F>>| -> Vec<Frontend<F>> {
-            let plans = port.map_or(&[][..], |port| &port.frontends);
-            plans.iter().map(|plan| plan.frontend).collect()
+        self.name(id, before, after);
+        let plans = |port: Option<&'_ Programmed<F>>| -> Box<[FrontendPlan<F>]> {
+            port.map(|port| port.frontends.clone()).unwrap_or_default()
         };
-        let (before, after) = (frontends(old.as_ref()), frontends(new.as_ref()));
-        let rank = new.as_ref().map(Programmed::rank);
-        let like = |new: &Programmed<F>, frontend: &Frontend<F>| {
-            let old = old.as_ref().filter(|old| old.is_owned_like(new));
-            old.is_some_and(|old| old.plan(*frontend) == new.plan(*frontend))
-        };
-        let stays: Vec<bool> = after
-            .iter()
-            .map(|frontend| new.as_ref().is_some_and(|new| like(new, frontend)))
-            .collect();
-        self.programmed.extend(new.map(|new| (id, new)));
-        for frontend in before
-            .into_iter()
-            .filter(|frontend| after.binary_search(frontend).is_err())
-        {
-            self.claim(id, frontend, old.as_ref(), None);
+        let (leaving, wanted) = (plans(before), plans(after));
+        let owned_alike = before.zip(after).is_some_and(|(old, new)| old.whose == new.whose);
+        if let Some(new) = new {
+            self.programmed.insert(id, new);
         }
-        for (frontend, _) in after.into_iter().zip(stays).filter(|(_, stays)| !stays) {
-            self.claim(id, frontend, old.as_ref(), rank.clone());
+        let before = old.as_deref();
+        for plan in &leaving {
+            if wanted.binary_search_by_key(&plan.frontend, |plan| plan.frontend).is_err() {
+                self.claim(id, plan.frontend, before, false);
+            }
+        }
+        for plan in &wanted {
+            if !(owned_alike && before.and_then(|old| old.plan(plan.frontend)) == Some(plan)) {
+                self.claim(id, plan.frontend, before, true);
+            }
         }
         old
     }
 
     /// Notes which Service port an id belongs to.
     fn name(&mut self, id: ServiceId, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {
-        if let Some(key) = old.and_then(|old| old.key.as_ref()) {
+        if let Some(key) = old.and_then(|old| old.whose.key()) {
             self.names.remove(key);
         }
-        if let Some(key) = new.and_then(|new| new.key.as_ref()) {
-            self.names.insert(key.clone(), id);
+        if let Some(owner) = new.and_then(|new| new.whose.owner()) {
+            self.names.insert(Named(Arc::clone(owner)), id);
         }
-        if new.is_some_and(|new| new.key.is_none()) {
+        if new.is_some_and(|new| new.whose.owner().is_none()) {
             self.orphans.insert(id);
         } else {
             self.orphans.remove(&id);
         }
     }
 
-    /// Gives `id` a claim on a frontend (`rank`) or removes it, and writes the rows of the port that has the frontend
+    /// Gives `id` a claim on a frontend (`wants`) or removes it, and writes the rows of the port that has the frontend
     /// then.
-    fn claim(&mut self, id: ServiceId, frontend: Frontend<F>, old: Option<&Programmed<F>>, rank: Option<Rank>) {
-        let holder = self.claims.get(&frontend).and_then(Claims::holder);
-        let before = match holder {
+    fn claim(&mut self, id: ServiceId, frontend: Frontend<F>, old: Option<&Programmed<F>>, wants: bool) {
+        let before = match self.claims.holder(&frontend) {
             Some(holder) if holder == id => old.and_then(|old| old.held(id, frontend)),
             Some(holder) => self.held(holder, frontend),
             None => None,
         };
-        let claims = self.claims.entry(frontend).or_default();
-        let disputed = claims.disputed();
-        claims.remove(id);
-        if let Some(rank) = rank {
-            claims.insert(rank, id);
+        let disputed = self.claims.disputed(&frontend);
+        self.claims.remove(&frontend, id);
+        if wants {
+            let programmed = &self.programmed;
+            let orphan = Whose::Orphan("".into());
+            self.claims.insert(frontend, id, |id| {
+                programmed.get(id).map_or(orphan.rank(), |port| port.whose.rank())
+            });
         }
-        if disputed || claims.disputed() {
+        if disputed || self.claims.disputed(&frontend) {
             self.disputed.insert(frontend);
         }
-        let holder = claims.holder();
-        if holder.is_none() {
-            self.claims.remove(&frontend);
-        }
+        let holder = self.claims.holder(&frontend);
         let after = holder.and_then(|holder| self.held(holder, frontend));
         HeldFrontend::write(before.as_ref(), after.as_ref(), &mut self.journal);
         if let Frontend::Address {
@@ -473,7 +466,7 @@ impl<F: Family> Table<F> {
     }
 
     fn held(&self, holder: ServiceId, frontend: Frontend<F>) -> Option<HeldFrontend<F>> {
-        self.programmed.get(&holder)?.held(holder, frontend)
+        self.programmed.get(holder)?.held(holder, frontend)
     }
 
     fn count_hairpin(&mut self, old: Option<&Programmed<F>>, new: Option<&Programmed<F>>) {

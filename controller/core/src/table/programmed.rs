@@ -1,5 +1,9 @@
 //! What is programmed for one Service port, and the writes that a change of it needs.
 
+use std::borrow::Borrow;
+use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
+
 use crate::family::Family;
 use crate::id::ServiceId;
 use crate::plan::{FrontendPlan, NoEndpoints, PortKey, Usable};
@@ -11,28 +15,110 @@ use super::journal::Journal;
 use super::slots::Slots;
 use super::{Limit, capacity};
 
-/// What is programmed for one Service port, under its id for all endpoints.
-#[derive(Clone, Debug)]
-pub(super) struct Programmed<F: Family> {
-    /// The Service port. None for adopted rows that no Service has claimed yet.
-    pub(super) key: Option<PortKey>,
-    pub(super) created: i64,
-    pub(super) label: Label,
-    /// Sorted by frontend, each once.
-    pub(super) frontends: Vec<FrontendPlan<F>>,
-    pub(super) all: Option<List<F>>,
-    pub(super) local: Option<List<F>>,
-    pub(super) hairpin: Vec<F::Addr>,
+/// Whose rows these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A Service port's.
+    Port(Arc<Owner>),
+    /// Nobody's: they were adopted, and no Service has claimed them yet. They carry this name.
+    Orphan(Label),
 }
 
-impl<F: Family> Programmed<F> {
-    pub(super) fn rank(&self) -> Rank {
-        match &self.key {
-            Some(key) => Rank::owner(self.created, key.clone()),
-            None => Rank::orphan(),
+/// A Service port that has rows. Everything in the table that names it shares this.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) key: PortKey,
+    /// `metadata.creationTimestamp` of its Service.
+    pub(super) created: i64,
+    /// The name that its rows carry.
+    pub(super) label: Label,
+}
+
+impl Whose {
+    /// The owner that a plan names. If it is the one of before, it is shared.
+    pub(super) fn planned(key: PortKey, created: i64, before: Option<&Self>) -> Self {
+        let label = match before {
+            Some(Self::Port(owner)) if owner.key == key => {
+                if owner.created == created {
+                    return Self::Port(Arc::clone(owner));
+                }
+                owner.label.clone()
+            }
+            _ => key.label(),
+        };
+        Self::Port(Arc::new(Owner { key, created, label }))
+    }
+
+    pub(super) fn owner(&self) -> Option<&Arc<Owner>> {
+        match self {
+            Self::Port(owner) => Some(owner),
+            Self::Orphan(_) => None,
         }
     }
 
+    pub(super) fn key(&self) -> Option<&PortKey> {
+        self.owner().map(|owner| &owner.key)
+    }
+
+    pub(super) fn label(&self) -> &Label {
+        match self {
+            Self::Port(owner) => &owner.label,
+            Self::Orphan(label) => label,
+        }
+    }
+
+    pub(super) fn rank(&self) -> Rank<'_> {
+        match self {
+            Self::Port(owner) => (Reverse(true), owner.created, Some(&owner.key)),
+            Self::Orphan(_) => (Reverse(false), 0, None),
+        }
+    }
+}
+
+/// An owner in a map by its name.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) Arc<Owner>);
+
+impl Borrow<PortKey> for Named {
+    fn borrow(&self) -> &PortKey {
+        &self.0.key
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Named {}
+
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+
+/// What is programmed for one Service port, under its id for all endpoints. There are as many as Service ports, so this
+/// is small.
+#[derive(Clone, Debug)]
+pub(super) struct Programmed<F: Family> {
+    pub(super) whose: Whose,
+    /// Sorted by frontend, each once.
+    pub(super) frontends: Box<[FrontendPlan<F>]>,
+    pub(super) all: Option<List<F>>,
+    /// Boxed because few Services have one.
+    pub(super) local: Option<Box<List<F>>>,
+    pub(super) hairpin: Box<[F::Addr]>,
+}
+
+impl<F: Family> Programmed<F> {
     pub(super) fn plan(&self, frontend: Frontend<F>) -> Option<&FrontendPlan<F>> {
         let at = self
             .frontends
@@ -47,13 +133,13 @@ impl<F: Family> Programmed<F> {
         Some(HeldFrontend {
             id,
             plan,
-            label: self.label.clone(),
+            label: self.whose.label().clone(),
         })
     }
 
     /// Writes the differences between two states of a Service port's lists.
     pub(super) fn write<'a>(id: ServiceId, old: Option<&'a Self>, new: Option<&'a Self>, journal: &mut Journal<F>) {
-        let list = |port: &'a Self, local| if local { &port.local } else { &port.all }.as_ref();
+        let list = |port: &'a Self, local| if local { port.local.as_deref() } else { port.all.as_ref() };
         for local in [false, true] {
             let id = if local { id.local() } else { id };
             let of = |port: Option<&'a Self>| port.and_then(|port| list(port, local));
@@ -62,7 +148,7 @@ impl<F: Family> Programmed<F> {
                 Some(Row::Service {
                     service: id,
                     pick: of(port)?.pick,
-                    label: port?.label.clone(),
+                    label: port?.whose.label().clone(),
                 })
             };
             let (old, new) = (row(old), row(new));
@@ -74,12 +160,7 @@ impl<F: Family> Programmed<F> {
 
     /// Whether both states claim the same frontends, with the same plan for each, under the same name.
     pub(super) fn claims_like(&self, other: &Self) -> bool {
-        self.is_owned_like(other) && self.frontends == other.frontends
-    }
-
-    /// Whether both states have the same name and age.
-    pub(super) fn is_owned_like(&self, other: &Self) -> bool {
-        self.created == other.created && self.label == other.label && self.key == other.key
+        self.whose == other.whose && self.frontends == other.frontends
     }
 }
 

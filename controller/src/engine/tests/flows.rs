@@ -16,7 +16,7 @@ fn udp(event: Event) -> Event {
             Event::Applied(Object::Service(service), notices)
         }
         Event::Applied(Object::EndpointSlice(mut slice), notices) => {
-            slice.ports[0].protocol = Protocol::Udp;
+            Arc::make_mut(&mut slice.ports)[0].protocol = Protocol::Udp;
             Event::Applied(Object::EndpointSlice(slice), notices)
         }
         other => other,

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_path_to_error::Track;
-use tandem_core::object::{ObjectKey, is_name};
+use tandem_core::object::{ObjectKey, SlicePort, is_name};
 use tandem_core::uid::Uid;
 
 use crate::event::{Event, Notice, Object, ObjectKind};
@@ -37,7 +37,8 @@ pub(crate) use words::{field_path, printable};
 #[derive(Debug)]
 pub struct Decoder {
     node_name: Arc<str>,
-    names: Mutex<Interner>,
+    names: Mutex<Interner<str>>,
+    slice_ports: Mutex<Interner<[SlicePort]>>,
 }
 
 /// The result of decoding one object's text.
@@ -188,6 +189,7 @@ impl Decoder {
         Self {
             node_name: node_name.into(),
             names: Mutex::default(),
+            slice_ports: Mutex::default(),
         }
     }
 
@@ -298,7 +300,13 @@ impl Decoder {
     }
 
     fn intern(&self, name: &str) -> Arc<str> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).name(name)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).shared(name)
+    }
+
+    /// The ports of a slice, shared with other slices that have the same.
+    fn intern_ports(&self, ports: &[SlicePort]) -> Arc<[SlicePort]> {
+        let mut known = self.slice_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        known.shared(ports)
     }
 
     fn convert<'a, R: Raw<'a>>(&self, raw: R) -> Result<Outcome, BadHead> {

@@ -1,11 +1,12 @@
-//! EndpointSlices. A cluster has many, so a slice is kept as two boxed lists and shared names.
+//! EndpointSlices. A cluster has many, so names and ports are shared, and endpoints are packed.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint};
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, EndpointSlice, Hints, NodeHint, ObjectKey, SliceEndpoint, SlicePort};
+use tandem_core::object::{Conditions, EndpointSlice, Endpoints, Hints, NodeHint, ObjectKey, SliceEndpoint, SlicePort};
 
 use super::notes::{Notes, Tally};
 use super::raw::{self, Meta, Text};
@@ -61,7 +62,7 @@ impl<'a> Raw<'a> for raw::EndpointSlice<'a> {
     }
 }
 
-fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]) -> Box<[SlicePort]> {
+fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]) -> Arc<[SlicePort]> {
     let mut kept: Vec<SlicePort> = Vec::with_capacity(list.len());
     let mut names = HashSet::new();
     for (index, raw) in list.iter().enumerate() {
@@ -81,7 +82,7 @@ fn slice_ports(decoder: &Decoder, notes: &mut Notes, list: &[raw::SlicePort<'_>]
             port,
         });
     }
-    kept.into()
+    decoder.intern_ports(&kept)
 }
 
 /// The faults that endpoints of one slice may have. Each fault is reported once, however many endpoints have it.
@@ -99,7 +100,7 @@ fn endpoints(
     notes: &mut Notes,
     family: IpFamily,
     list: &[raw::Endpoint<'_>],
-) -> (Box<[SliceEndpoint]>, Box<[Hints]>) {
+) -> (Endpoints, Box<[Hints]>) {
     let mut faults = Faults::default();
     let mut kept = Vec::with_capacity(list.len());
     let mut hinted = Vec::new();
@@ -132,7 +133,7 @@ fn endpoints(
     } else {
         hinted.resize_with(kept.len(), Hints::default);
     }
-    (kept.into(), hinted.into())
+    (Endpoints::from(&*kept), hinted.into())
 }
 
 fn hints_of(decoder: &Decoder, raw: &raw::Hints<'_>) -> Hints {

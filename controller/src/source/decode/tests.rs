@@ -305,7 +305,7 @@ fn endpoints_carry_their_conditions_and_whether_they_are_here() {
         terminating: true,
     };
     assert_eq!(
-        *slice.endpoints,
+        slice.endpoints.iter().collect::<Vec<_>>(),
         [
             ready("10.0.0.1", true),
             SliceEndpoint {
