@@ -10,7 +10,7 @@ WITH := . scripts/env.sh;
 # Builds optimised programs. It is always --workspace: another set of packages could have other features, and everything would be built again.
 BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --release --workspace --bin tandem
 CONTROLPLANE := tests/controlplane/bin/controlplane
-BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
+BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
 	setup-rust setup-net setup-go setup-lint parity race field hostile
@@ -101,6 +101,7 @@ bench-change: setup-net ## event decoded -> kernel acknowledges, at 10,000 and 5
 bench-load: setup-net ## first load of large clusters, beside nft
 bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints
 bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
+bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 75 minutes, IDLE_MINUTES=60
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
 $(BENCHES):

@@ -10,16 +10,24 @@
 //! | [`kube_proxy`] | the ruleset that kube-proxy writes, as text |
 //! | [`api_server`] | a stand-in that lists and watches a synthetic cluster |
 //! | [`connections`] | a client that connects as fast as it can, and its server |
-//! | [`memory`] | the memory of a process |
+//! | [`memory`] | the memory of a process, and of the kernel |
+//! | [`population`] | fills a real API server with a synthetic cluster |
+//! | [`proxies`] | what kube-proxy has programmed |
+//! | [`sockets`] | the connections to the API server, and the bytes that arrived |
+//! | [`audit`] | how many requests the API server got, and from whom |
 //!
 //! Nothing here judges a figure: a benchmark prints figures, and fails only if it could not measure.
 
 pub mod api_server;
+pub mod audit;
 pub mod connections;
 pub mod kernel;
 pub mod kube_proxy;
 pub mod memory;
 pub mod netlink;
+pub mod population;
+pub mod proxies;
 pub mod raw;
 pub mod report;
+pub mod sockets;
 pub mod synthetic;

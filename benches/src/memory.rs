@@ -1,4 +1,4 @@
-//! The memory of a process, read from `/proc/PID/status`.
+//! The memory of a process, read from `/proc/PID/status`, and that of the kernel, read from `/proc/meminfo`.
 
 use std::fs;
 
@@ -24,6 +24,15 @@ impl Memory {
             peak: field("VmHWM:")?,
         })
     }
+}
+
+/// The memory, in MB, that the kernel cannot reclaim and holds for itself: the tables, and all else.
+pub fn kernel() -> Result<f64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let field = |name: &str| field(&text, name).with_context(|| format!("{path} has no {name}"));
+    // Elements of sets are small pieces (slab), a set's table of hashes is a large one (vmalloc).
+    Ok(field("SUnreclaim:")? + field("VmallocUsed:")?)
 }
 
 fn field(status: &str, name: &str) -> Option<f64> {

@@ -207,7 +207,7 @@ fn follow_configuration(
 
 fn node_settings(settings: &Settings) -> NodeSettings {
     NodeSettings {
-        node_name: settings.node_name.clone(),
+        node_name: settings.node_name.as_str().into(),
         detect_local: settings.detect_local.clone(),
         node_port_addresses: settings.node_port_addresses.clone(),
         masquerade_all: settings.masquerade_all,

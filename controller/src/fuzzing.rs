@@ -1,9 +1,11 @@
-//! Makes parsers public that nothing else outside needs: for `fuzz/`, and for the tests that replay its findings.
+//! Makes parsers public that nothing else outside needs: for `fuzz/`, for the tests that replay its findings, and for
+//! benchmarks.
 
 use std::path::PathBuf;
 
 use crate::config::Sources;
 
+pub use crate::cluster::watch::events::Events;
 pub use crate::cluster::watch::fuzzing::{Given, watch};
 pub use crate::source::directory::fuzzing::manifest;
 

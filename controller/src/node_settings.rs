@@ -1,6 +1,8 @@
 //! The part of the configuration that concerns the node's own rows and the fixed rules. It reaches the engine as an
 //! event.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use tandem_core::node::NodePortAddresses;
 use tandem_core::plane;
@@ -21,7 +23,7 @@ pub enum PodRanges {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     /// The name of this node's object.
-    pub node_name: String,
+    pub node_name: Arc<str>,
     /// Which sources count as pods.
     pub detect_local: DetectLocal,
     /// Which addresses take nodePort traffic.

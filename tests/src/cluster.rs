@@ -195,8 +195,13 @@ impl Cluster {
 
     /// Starts the API server again and waits until it answers.
     pub fn start_api_server(&mut self) -> Result<()> {
+        self.start_api_server_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_api_server_with(&mut self, more: &[String]) -> Result<()> {
         let (folder, keep) = (self.place.path(), matches!(self.place, Place::Kept(_)));
-        let arguments = programs::api_server(folder);
+        let arguments = [&programs::api_server(folder), more].concat();
         self.api_server = Some(Program::start(
             self.inside(),
             folder,

@@ -1,23 +1,20 @@
 //! The time from the API server's answer to a PATCH of one EndpointSlice to the kernel's new generation of its ruleset.
 //! First Tandem, then the real kube-proxy, on the same node of the same real control plane.
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use serde_json::{Value, json};
 use tandem_benches::memory::Memory;
+use tandem_benches::population::{NAMESPACE, endpoints, load, slice_name};
+use tandem_benches::proxies::cluster_ips;
 use tandem_benches::report::{Samples, note, print, print_ms, setting};
-use tandem_benches::synthetic::{DUAL_STACK, NODE, PORT, Shape, TARGET};
-use tandem_core::family::IpFamily;
+use tandem_benches::synthetic::{DUAL_STACK, Shape};
 use tandem_tests::cluster::{Api, Cluster, path};
 use tandem_tests::generations::Generations;
-use tandem_tests::netns::{Namespace, run_command};
 use tandem_tests::tandem::Tandem;
 
-const NAMESPACE: &str = "default";
 /// How long a change, or a first synchronisation, may take.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -129,71 +126,4 @@ impl Latency {
             self.request.percentile(99),
         );
     }
-}
-
-/// Makes the Services and their slices.
-fn load(cluster: &Cluster, shape: Shape) -> Result<()> {
-    let started = Instant::now();
-    let connections = setting("CONNECTIONS", 32)?;
-    let objects: Vec<Value> = (0..shape.services)
-        .flat_map(|n| [service(n), slice(shape, n, IpFamily::V4), slice(shape, n, IpFamily::V6)])
-        .collect();
-    for (done, part) in objects.chunks(3000).enumerate() {
-        cluster.api().create_all(part, connections)?;
-        let (made, took) = (done * 3000 + part.len(), started.elapsed().as_secs_f64());
-        note(format_args!("{made} of {} objects made in {took:.0} s", objects.len()));
-    }
-    Ok(())
-}
-
-fn service(n: u32) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "namespace": NAMESPACE, "name": format!("service-{n}") },
-        "spec": {
-            "ipFamilyPolicy": "RequireDualStack",
-            "ports": [{ "name": "http", "protocol": "TCP", "port": PORT, "targetPort": TARGET }],
-        },
-    })
-}
-
-fn slice(shape: Shape, n: u32, family: IpFamily) -> Value {
-    let mut slice = json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": NAMESPACE,
-            "name": slice_name(n, family),
-            "labels": { "kubernetes.io/service-name": format!("service-{n}") },
-        },
-        "addressType": family.to_string(),
-        "ports": [{ "name": "http", "protocol": "TCP", "port": TARGET }],
-    });
-    slice["endpoints"] = endpoints(shape, n, family, 0)["endpoints"].take();
-    slice
-}
-
-fn slice_name(n: u32, family: IpFamily) -> String {
-    format!("service-{n}-{}", family.to_string().to_lowercase())
-}
-
-fn endpoints(shape: Shape, n: u32, family: IpFamily, more: u32) -> Value {
-    let endpoint = |k| {
-        json!({
-            "addresses": [shape.endpoint(n, k, family)],
-            "conditions": { "ready": true, "serving": true, "terminating": false },
-            "nodeName": NODE,
-        })
-    };
-    json!({ "endpoints": (0..shape.endpoints + more).map(endpoint).collect::<Vec<_>>() })
-}
-
-/// How many ClusterIPs kube-proxy has programmed.
-fn cluster_ips(node: &Namespace, family: &str) -> Result<usize> {
-    let list = || run_command(Command::new("nft").args(["list", "set", family, "kube-proxy", "cluster-ips"]));
-    // Before its first sync, there is no such set.
-    Ok(node
-        .run(list)?
-        .map_or(0, |text| text.split(['{', ',']).count().saturating_sub(2)))
 }

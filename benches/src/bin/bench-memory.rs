@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tandem_benches::api_server::ApiServer;
-use tandem_benches::memory::Memory;
+use tandem_benches::memory::{self, Memory};
 use tandem_benches::report::{note, print, setting};
 use tandem_benches::synthetic::{DUAL_STACK, IPV4, NODE, Shape};
 use tandem_tests::eventually;
@@ -22,32 +22,32 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let changes: u32 = setting("CHANGES", 2000)?;
-    for (suffix, families) in [("", DUAL_STACK), ("_ipv4_only", IPV4)] {
+    for (name, services, endpoints, families) in [
+        ("10k_x10", 10_000, 10, DUAL_STACK),
+        ("10k_x10_ipv4_only", 10_000, 10, IPV4),
+        ("50k_x3", 50_000, 3, DUAL_STACK),
+    ] {
         let shape = Shape {
-            services: 10_000,
-            endpoints: 10,
+            services,
+            endpoints,
             families,
         };
         note(format_args!(
-            "10000 Services x 10 endpoints in each of {} families",
+            "{services} Services x {endpoints} endpoints in each of {} families",
             families.len()
         ));
-        let (before, after) = measure(shape, changes)?;
-        print(&format!("rss_10k_x10{suffix}_mb"), format_args!("{:.1}", after.now));
-        print(
-            &format!("rss_10k_x10{suffix}_before_changes_mb"),
-            format_args!("{:.1}", before.now),
-        );
-        print(
-            &format!("rss_10k_x10{suffix}_peak_mb"),
-            format_args!("{:.1}", after.peak),
-        );
+        let (before, after, kernel) = measure(shape, changes)?;
+        let print_mb = |figure: String, value: f64| print(&figure, format_args!("{value:.1}"));
+        print_mb(format!("rss_{name}_mb"), after.now);
+        print_mb(format!("rss_{name}_before_changes_mb"), before.now);
+        print_mb(format!("rss_{name}_peak_mb"), after.peak);
+        print_mb(format!("kernel_tables_{name}_mb"), kernel);
     }
     Ok(())
 }
 
-/// The memory after the first lists, and the memory after this number of changes.
-fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
+/// The memory after the first lists, the memory after this number of changes, and the memory of the kernel's tables.
+fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory, f64)> {
     let namespace = Namespace::new("memory")?;
     let server = ApiServer::start(&namespace, shape)?;
     let folder = Scratch::new("memory")?;
@@ -78,7 +78,21 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory)> {
     thread::sleep(REST);
     let after = Memory::of(pid)?;
     tandem.finish()?;
-    Ok((before, after))
+    drop(server);
+    Ok((before, after, tables(&namespace)?))
+}
+
+/// How much memory the kernel has more after both tables were removed.
+fn tables(namespace: &Namespace) -> Result<f64> {
+    // What the agent left behind goes first: its sockets, and its last changes.
+    thread::sleep(REST);
+    let with = memory::kernel()?;
+    for family in ["ip", "ip6"] {
+        namespace.exec(&["nft", "delete", "table", family, "tandem"])?;
+    }
+    // The kernel frees a table's elements some time after the table is gone.
+    thread::sleep(REST);
+    Ok(with - memory::kernel()?)
 }
 
 /// The number of transactions in both families.

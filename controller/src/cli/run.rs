@@ -50,6 +50,7 @@ impl FromStr for Source {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), CommandError> {
+        crate::memory::share_one_heap();
         let flags = with_environment(self.flags.0)?;
         let sources = Sources::new(flags.clone());
         if flags.on("cleanup") {

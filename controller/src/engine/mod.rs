@@ -313,7 +313,7 @@ impl Engine {
             slices: self.index.slice_count(),
             node: self.node.clone(),
             problems: self.problems.clone(),
-            node_name: self.settings.node_name.as_str().into(),
+            node_name: Arc::clone(&self.settings.node_name),
             interfaces: self.index.interfaces().clone(),
             node_v4: self.v4.node_rows().clone(),
             node_v6: self.v6.node_rows().clone(),

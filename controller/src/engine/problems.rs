@@ -241,7 +241,7 @@ impl Facts<'_> {
         match self.node {
             _ if !self.complete => {}
             None => problems.push(NodeProblem::NoNode {
-                name: self.settings.node_name.clone(),
+                name: self.settings.node_name.to_string(),
             }),
             Some(node) => {
                 if self.gone {

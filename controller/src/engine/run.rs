@@ -11,6 +11,8 @@ use super::{Engine, Now};
 
 /// The largest number of events that are taken before they are applied.
 const BATCH: usize = 4096;
+/// Room for this number of events is kept.
+const FEW: usize = 64;
 
 impl Now {
     /// The present time.
@@ -32,7 +34,7 @@ impl Now {
 impl Engine {
     /// Runs until the sources are gone or `stop` is cancelled. The data planes stay as they are.
     pub async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::new();
         let mut wake = self.step([], Now::read());
         loop {
             tokio::select! {
@@ -46,6 +48,8 @@ impl Engine {
                 () = tokio::time::sleep_until(wake.at.into()) => {}
             }
             wake = self.step(batch.drain(..), Now::read());
+            // A list fills it, and a list is rare.
+            batch.shrink_to(FEW);
             if wake.loaded {
                 crate::memory::give_back();
             }

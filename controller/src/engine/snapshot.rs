@@ -13,7 +13,7 @@ use tandem_core::plane::Ownership;
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
 use crate::event::{ObjectKind, Reach};
-use crate::index::{Faults, Notices, Services};
+use crate::index::{Faults, Notices, Services, no_services};
 
 /// Everything that `tandem services` and `tandem status` show.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Snapshot {
         Self {
             started,
             complete: false,
-            services: Services::default(),
+            services: no_services(),
             slices: 0,
             node_name: Arc::default(),
             node: None,

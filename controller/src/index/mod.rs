@@ -34,6 +34,15 @@ pub struct Entry {
 /// Everything that Tandem knows of the cluster.
 pub type Services = HashTrieMapSync<ObjectKey, Arc<Entry>>;
 
+/// How many branches a node of the map of Services has. A change after a copy was made copies a node on each level, and
+/// wide nodes cost more than a few more levels.
+const BRANCHES: u8 = 16;
+
+/// A map without a Service.
+pub fn no_services() -> Services {
+    Services::new_sync_with_degree(BRANCHES)
+}
+
 /// The Services that changed, each with the families in which it changed. A slice belongs to one family, and its change
 /// does not concern the other.
 pub type ChangedServices = HashMap<ObjectKey, Families>;
@@ -78,7 +87,7 @@ impl Hash for ByName {
 }
 
 /// The joined objects, and what changed since the last `take_` calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
     services: Services,
     /// The slices, each as its Service's entry has it.
@@ -99,6 +108,27 @@ pub struct Index {
     faults: Arc<Faults>,
     changed: ChangedServices,
     node_changed: bool,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            services: no_services(),
+            slices: HashSet::new(),
+            node: None,
+            last_listed: LastListed::default(),
+            node_gone: false,
+            cidrs: BTreeMap::new(),
+            interfaces: Arc::default(),
+            listing: BTreeMap::new(),
+            listed: HashSet::new(),
+            reach: Arc::default(),
+            notices: Arc::default(),
+            faults: Arc::default(),
+            changed: ChangedServices::new(),
+            node_changed: false,
+        }
+    }
 }
 
 impl Index {

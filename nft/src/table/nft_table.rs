@@ -90,6 +90,7 @@ impl<F: Family> DataPlane<F> for NftTable<F> {
     fn apply(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
         let started = Instant::now();
         let result = self.apply_whole(delta);
+        self.session.batch.forget();
         self.took = started.elapsed();
         result
     }

@@ -10,6 +10,8 @@ const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 /// One message holds fewer bytes of elements than this: an attribute can hold 64 KiB.
 const FULL: usize = 60_000;
+/// The buffer keeps room for a transaction of this size. Only a load needs more.
+const KEPT: usize = 64 << 10;
 
 /// A transaction that is being written. Messages are numbered in sequence, and an answer names the number of its
 /// message.
@@ -44,6 +46,12 @@ impl Batch {
         self.sets = 0;
         self.last = 0;
         self.control(BATCH_BEGIN);
+    }
+
+    /// Forgets a transaction that was sent, and gives the memory of a large one back.
+    pub(crate) fn forget(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
     }
 
     /// Ends the transaction. Only the last message asks for an acknowledgement: the kernel sends that after all

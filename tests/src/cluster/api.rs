@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use http::{Method, Request};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
@@ -22,10 +24,13 @@ pub struct Api(UnboundedSender<Job>);
 
 type Reply = (Result<String, kube::Error>, Instant);
 
+/// A request, and where its answer goes.
 #[derive(Debug)]
-struct Job {
-    request: Request<Vec<u8>>,
-    reply: mpsc::Sender<Reply>,
+enum Job {
+    /// The answer is a text. If the server refuses, it is an error that says why.
+    Text(Request<Vec<u8>>, mpsc::Sender<Reply>),
+    /// The answer is bytes, whatever its status.
+    Bytes(Request<Vec<u8>>, mpsc::Sender<Result<Vec<u8>>>),
 }
 
 /// The path of an object, for example `path("Service", "default", "web")`. An empty name means all objects.
@@ -142,6 +147,15 @@ impl Api {
         serde_json::from_str(&text).with_context(|| format!("{path} did not answer in JSON: {text}"))
     }
 
+    /// Reads the whole body of an answer in the encoding that `accept` asks for.
+    pub fn bytes(&self, path: &str, accept: &str) -> Result<Vec<u8>> {
+        let request = Request::get(path).header("accept", accept).body(Vec::new());
+        let (reply, answer) = mpsc::channel();
+        let job = Job::Bytes(request.with_context(|| path.to_owned())?, reply);
+        self.0.send(job).map_err(|_| anyhow!("the API client has ended"))?;
+        answer.recv().context("the API client has ended")?
+    }
+
     /// Makes any call. Returns the answer with the moment at which it was complete. An error can be downcast to
     /// [`kube::Error`].
     pub fn call_timed(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(String, Instant)> {
@@ -158,10 +172,7 @@ impl Api {
             .header("content-type", kind)
             .body(body);
         let (reply, answer) = mpsc::channel();
-        let job = Job {
-            request: request.with_context(|| what.clone())?,
-            reply,
-        };
+        let job = Job::Text(request.with_context(|| what.clone())?, reply);
         self.0.send(job).map_err(|_| anyhow!("the API client has ended"))?;
         let (result, at) = answer.recv().context("the API client has ended")?;
         Ok((result.context(what)?, at))
@@ -177,11 +188,25 @@ async fn client(kubeconfig: Kubeconfig) -> Result<Client> {
 
 /// Sends all requests as they come, in parallel, until every [`Api`] is dropped.
 async fn answer(client: Client, mut jobs: UnboundedReceiver<Job>) {
-    while let Some(Job { request, reply }) = jobs.recv().await {
+    while let Some(job) = jobs.recv().await {
         let client = client.clone();
         tokio::spawn(async move {
-            let result = client.request_text(request).await;
-            let _ = reply.send((result, Instant::now())); // the caller may have gone
+            // The caller may have gone.
+            match job {
+                Job::Text(request, reply) => {
+                    let result = client.request_text(request).await;
+                    let _ = reply.send((result, Instant::now()));
+                }
+                Job::Bytes(request, reply) => {
+                    let _ = reply.send(bytes(&client, request).await);
+                }
+            }
         });
     }
+}
+
+async fn bytes(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>> {
+    let answer = client.send(request.map(Body::from)).await?;
+    let body = answer.into_body().collect().await.map_err(|error| anyhow!(error))?;
+    Ok(body.to_bytes().to_vec())
 }

@@ -38,7 +38,11 @@ impl<T> ById<T> {
 
     /// All values, sorted by id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ServiceId, &T)> {
-        let plain = self.plain.iter().zip(0..).map(|(value, n)| (ServiceId::plain(n), value));
+        let plain = self
+            .plain
+            .iter()
+            .zip(0..)
+            .map(|(value, n)| (ServiceId::plain(n), value));
         let sticky = self
             .sticky
             .iter()
@@ -84,7 +88,10 @@ mod tests {
         for (value, id) in ids.into_iter().flatten().enumerate() {
             values.insert(id, Box::new(value));
         }
-        assert_eq!(ids.map(|id| values.get(id.unwrap()).copied()), [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(
+            ids.map(|id| values.get(id.unwrap()).copied()),
+            [Some(0), Some(1), Some(2), Some(3)]
+        );
         assert_eq!(values.get(ServiceId::plain(1).unwrap()), None);
         assert_eq!(values.get(ServiceId::sticky(16_383).unwrap()), None);
         let sorted: Vec<usize> = values.iter().map(|(_, value)| *value).collect();

@@ -15,12 +15,12 @@ mod counted;
 mod frontends;
 mod ids;
 mod journal;
+mod names;
 mod node;
 mod programmed;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ops::Bound;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::family::Family;
@@ -29,7 +29,7 @@ use crate::node::NodeRows;
 use crate::object::ObjectKey;
 use crate::plan::{FrontendPlan, PortKey, PortPlan, Usable};
 use crate::plane::Delta;
-use crate::row::{Class, Frontend, Pick, Protocol, Row};
+use crate::row::{Class, Frontend, Pick, Row};
 
 use by_id::ById;
 use claims::Claims;
@@ -37,14 +37,15 @@ use counted::Counted;
 use frontends::HeldFrontend;
 use ids::Ids;
 use journal::Journal;
+use names::Names;
 use node::write_node;
-use programmed::{List, Named, Programmed, Whose};
+use programmed::{List, Programmed, Whose};
 
 /// The rows of one family.
 #[derive(Debug)]
 pub struct Table<F: Family> {
     programmed: ById<Programmed<F>>,
-    names: BTreeMap<Named, ServiceId>,
+    names: Names,
     claims: Claims<F>,
     /// Frontends that several Service ports wanted before or after a change. [`Self::take_disputed`] empties this set.
     disputed: BTreeSet<Frontend<F>>,
@@ -124,7 +125,7 @@ impl<F: Family> Default for Table<F> {
     fn default() -> Self {
         Self {
             programmed: ById::default(),
-            names: BTreeMap::new(),
+            names: Names::default(),
             claims: Claims::default(),
             disputed: BTreeSet::new(),
             cluster_ips: Counted::default(),
@@ -146,7 +147,7 @@ impl<F: Family> Table<F> {
         plan.frontends.sort_unstable_by_key(|plan| plan.frontend);
         plan.frontends.dedup_by_key(|plan| plan.frontend);
         let wanted = plan.affinity.is_some();
-        let known = self.names.get(&plan.key).copied().filter(|id| id.is_sticky() == wanted);
+        let known = self.names.get(&plan.key).filter(|id| id.is_sticky() == wanted);
         let found = known
             .or_else(|| self.orphan(&plan, wanted))
             .or_else(|| self.ids.take(wanted));
@@ -154,13 +155,12 @@ impl<F: Family> Table<F> {
             limit = Some(Limit::Affinity);
             self.names
                 .get(&plan.key)
-                .copied()
                 .filter(|id| !id.is_sticky())
                 .or_else(|| self.orphan(&plan, false))
                 .or_else(|| self.ids.take(false))
         });
         let Some(id) = id else { return Some(Limit::Ids) };
-        if let Some(before) = self.names.get(&plan.key).copied().filter(|before| *before != id) {
+        if let Some(before) = self.names.get(&plan.key).filter(|before| *before != id) {
             self.change(before, None);
         }
         let old = self.programmed.get(id);
@@ -183,7 +183,7 @@ impl<F: Family> Table<F> {
 
     /// Removes everything that the table holds for a Service port.
     pub fn remove(&mut self, key: &PortKey) {
-        if let Some(id) = self.names.get(key).copied() {
+        if let Some(id) = self.names.get(key) {
             self.change(id, None);
         }
     }
@@ -202,9 +202,9 @@ impl<F: Family> Table<F> {
 
     /// Removes from the ports of a Service the frontends that no longer belong to it. Everything else stays as it is.
     pub fn keep(&mut self, service: &ObjectKey, is_own: impl Fn(&Frontend<F>) -> bool) {
-        for key in self.ports(service) {
-            let id = self.names.get(&key).copied();
-            let Some((id, port)) = id.and_then(|id| Some((id, self.programmed.get(id)?))) else {
+        let ids: Vec<ServiceId> = self.names.of(service).map(|(_, id)| id).collect();
+        for id in ids {
+            let Some(port) = self.programmed.get(id) else {
                 continue;
             };
             if port.frontends.iter().all(|plan| is_own(&plan.frontend)) {
@@ -292,27 +292,17 @@ impl<F: Family> Table<F> {
 
     /// The id of a Service port's list of all endpoints.
     pub fn id(&self, key: &PortKey) -> Option<ServiceId> {
-        self.names.get(key).copied()
+        self.names.get(key)
     }
 
-    /// The ports of a Service that are programmed.
-    pub fn ports(&self, service: &ObjectKey) -> Vec<PortKey> {
-        let first = PortKey {
-            service: service.clone(),
-            port: "".into(),
-            protocol: Protocol::Tcp,
-        };
-        self.names
-            .range::<PortKey, _>((Bound::Included(&first), Bound::Unbounded))
-            .map(|(named, _)| &named.0.key)
-            .take_while(|key| key.service == *service)
-            .cloned()
-            .collect()
+    /// The ports of a Service that are programmed, sorted.
+    pub fn ports(&self, service: &ObjectKey) -> impl Iterator<Item = &PortKey> {
+        self.names.of(service).map(|(key, _)| key)
     }
 
     /// The frontends that a Service port wants and an older Service has, each with the port that has it.
     pub fn shadowed<'a>(&'a self, key: &PortKey) -> impl Iterator<Item = (Frontend<F>, &'a PortKey)> + 'a {
-        let id = self.names.get(key).copied();
+        let id = self.names.get(key);
         let frontends = id
             .and_then(|id| self.programmed.get(id))
             .map_or(&[][..], |port| &port.frontends);
@@ -401,7 +391,10 @@ impl<F: Family> Table<F> {
         }
         let before = old.as_deref();
         for plan in &leaving {
-            if wanted.binary_search_by_key(&plan.frontend, |plan| plan.frontend).is_err() {
+            if wanted
+                .binary_search_by_key(&plan.frontend, |plan| plan.frontend)
+                .is_err()
+            {
                 self.claim(id, plan.frontend, before, false);
             }
         }
@@ -419,7 +412,7 @@ impl<F: Family> Table<F> {
             self.names.remove(key);
         }
         if let Some(owner) = new.and_then(|new| new.whose.owner()) {
-            self.names.insert(Named(Arc::clone(owner)), id);
+            self.names.insert(Arc::clone(owner), id);
         }
         if new.is_some_and(|new| new.whose.owner().is_none()) {
             self.orphans.insert(id);

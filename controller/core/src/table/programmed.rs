@@ -1,7 +1,6 @@
 //! What is programmed for one Service port, and the writes that a change of it needs.
 
-use std::borrow::Borrow;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::family::Family;
@@ -75,36 +74,6 @@ impl Whose {
     }
 }
 
-/// An owner in a map by its name.
-#[derive(Debug)]
-pub(super) struct Named(pub(super) Arc<Owner>);
-
-impl Borrow<PortKey> for Named {
-    fn borrow(&self) -> &PortKey {
-        &self.0.key
-    }
-}
-
-impl PartialEq for Named {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for Named {}
-
-impl PartialOrd for Named {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Named {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.key.cmp(&other.0.key)
-    }
-}
-
 /// What is programmed for one Service port, under its id for all endpoints. There are as many as Service ports, so this
 /// is small.
 #[derive(Clone, Debug)]
@@ -139,7 +108,13 @@ impl<F: Family> Programmed<F> {
 
     /// Writes the differences between two states of a Service port's lists.
     pub(super) fn write<'a>(id: ServiceId, old: Option<&'a Self>, new: Option<&'a Self>, journal: &mut Journal<F>) {
-        let list = |port: &'a Self, local| if local { port.local.as_deref() } else { port.all.as_ref() };
+        let list = |port: &'a Self, local| {
+            if local {
+                port.local.as_deref()
+            } else {
+                port.all.as_ref()
+            }
+        };
         for local in [false, true] {
             let id = if local { id.local() } else { id };
             let of = |port: Option<&'a Self>| port.and_then(|port| list(port, local));

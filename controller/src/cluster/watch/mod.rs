@@ -7,6 +7,7 @@
 //! HTTP statuses and single objects, and `kube::runtime::watcher` does not show these.
 
 mod backoff;
+pub(crate) mod events;
 mod failure;
 pub(crate) mod fuzzing;
 mod instead;

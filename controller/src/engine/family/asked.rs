@@ -180,22 +180,30 @@ impl<F: Family> FamilyEngine<F> {
     /// reason; if there are several, the worst one.
     fn set(&mut self, key: &ObjectKey, plans: Vec<PortPlan<F>>) -> Option<(String, Limit)> {
         self.tell(|observer| observer.staged(key, &plans));
-        let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
-        for port in self.table.ports(key) {
-            if !wanted.contains(&port) {
-                self.table.remove(&port);
-            }
+        for port in self.unwanted(key, &plans) {
+            self.table.remove(&port);
         }
-        let mut worst: Option<(String, Limit)> = None;
+        let mut worst: Option<(PortKey, Limit)> = None;
         for plan in plans {
-            let port = plan.key.to_string();
+            let port = plan.key.clone();
             if let Some(limit) = self.table.set(plan)
                 && worst.as_ref().is_none_or(|(_, worst)| rank(*worst) < rank(limit))
             {
                 worst = Some((port, limit));
             }
         }
-        worst
+        worst.map(|(port, limit)| (port.to_string(), limit))
+    }
+
+    /// The ports of a Service that are programmed, and that no plan names.
+    fn unwanted(&self, key: &ObjectKey, plans: &[PortPlan<F>]) -> Vec<PortKey> {
+        if let [plan] = plans {
+            let others = self.table.ports(key).filter(|port| **port != plan.key);
+            return others.cloned().collect();
+        }
+        let wanted: HashSet<&PortKey> = plans.iter().map(|plan| &plan.key).collect();
+        let others = self.table.ports(key).filter(|port| !wanted.contains(port));
+        others.cloned().collect()
     }
 }
 

@@ -109,6 +109,6 @@ fn a_service_without_an_id_gets_one_as_soon_as_another_service_goes() {
         at(Instant::now()),
     );
     assert!(engine.published().load().v4.set_aside.is_empty());
-    let last = engine.v4().table().ports(&aside[0].service).remove(0);
+    let last = engine.v4().table().ports(&aside[0].service).next().cloned().unwrap();
     assert!(engine.v4().table().id(&last).unwrap().is_sticky());
 }

@@ -72,7 +72,8 @@ fn programmed(service: &Service, slices: &[EndpointSlice]) -> (usize, usize) {
         assert_eq!(adopted.set(plan), None);
     }
     assert!(adopted.take().is_empty());
-    for port in adopted.ports(&service.key) {
+    let ports: Vec<_> = adopted.ports(&service.key).cloned().collect();
+    for port in ports {
         adopted.remove(&port);
     }
     adopted.take();

@@ -1,0 +1,321 @@
+//! What a node costs the API server, and how soon it is programmed after its start: Tandem and the real kube-proxy, one
+//! after the other on the same cluster. At the end, both run for an hour in which nothing happens.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use tandem::event::ObjectKind;
+use tandem::fuzzing::Events;
+use tandem_benches::audit::Audit;
+use tandem_benches::memory::Memory;
+use tandem_benches::population::{NAMESPACE, endpoints, load, slice_name};
+use tandem_benches::proxies::cluster_ips;
+use tandem_benches::report::{Samples, note, print, print_us, setting};
+use tandem_benches::sockets::Sockets;
+use tandem_benches::synthetic::{DUAL_STACK, NODE, Shape};
+use tandem_tests::cluster::{Cluster, Program, path};
+use tandem_tests::generations::Generations;
+use tandem_tests::scratch::Scratch;
+use tandem_tests::tandem::Tandem;
+
+/// How long a start, or the end of all changes, may take.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// If no change of the tables begins for this long, the proxy has done all that it knows of.
+const QUIET: Duration = Duration::from_secs(2);
+/// The time between two changes. Each is a message of its own.
+const PACE: Duration = Duration::from_millis(50);
+/// The node of whichever proxy is measured, and the node of kube-proxy in the idle hour.
+const MEASURED: u8 = 1;
+const BESIDE: u8 = 2;
+/// The slice that is decoded.
+const WIDE: &str = "wide";
+const WIDE_ENDPOINTS: u32 = 100;
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+fn main() -> Result<()> {
+    let shape = Shape::dual_stack(setting("SERVICES", 10_000)?, 3);
+    let (starts, changes) = (setting("STARTS", 3)?, setting("CHANGES", 200)?);
+    let idle: u32 = setting("IDLE_MINUTES", 60)?;
+    let mut cluster = Cluster::start(2)?;
+    let folder = Scratch::new("audit")?;
+    let audit = Audit::within(folder.path())?;
+    cluster.kill_api_server();
+    cluster.start_api_server_with(&audit.arguments())?;
+    decode(&cluster)?;
+    load(&cluster, shape)?;
+    let bench = Bench {
+        generations: Generations::watch(&cluster.node(MEASURED)?.namespace)?,
+        cluster,
+        shape,
+    };
+
+    let mut times = Samples::default();
+    let mut ours = None;
+    for _ in 0..starts {
+        drop(ours.take());
+        bench.clear("tandem")?;
+        let (cost, tandem) = bench.start(|bench| Running::tandem(&bench.cluster, MEASURED))?;
+        times.push(cost.time);
+        ours = Some((cost, tandem));
+    }
+    let (cost, mut tandem) = ours.context("STARTS is 0")?;
+    note(format_args!(
+        "Tandem: {} connections, {} bytes at the start",
+        cost.connections, cost.bytes
+    ));
+    let peak = Memory::of(tandem.pid()?)?.peak;
+    let our_changes = bench.change(changes, &mut tandem)?;
+    drop(tandem);
+    bench.clear("tandem")?;
+
+    note("kube-proxy begins");
+    let (their_cost, mut proxy) = bench.start(|bench| Running::kube_proxy(&bench.cluster, MEASURED))?;
+    note(format_args!(
+        "kube-proxy: {} connections, {} bytes at the start",
+        their_cost.connections, their_cost.bytes
+    ));
+    let their_peak = Memory::of(proxy.pid()?)?.peak;
+    let their_changes = bench.change(changes, &mut proxy)?;
+    drop(proxy);
+    bench.clear("kube-proxy")?;
+
+    print("api_connections", cost.connections);
+    print("kube_proxy_api_connections", their_cost.connections);
+    print_ratio("api_start_bytes_ratio", cost.bytes, their_cost.bytes);
+    print_ratio("api_change_bytes_ratio", our_changes, their_changes);
+    let millis = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
+    print("start_to_programmed_ms", millis(times.median()));
+    print("kube_proxy_start_to_programmed_ms", millis(their_cost.time));
+    print("start_peak_rss_mb", format_args!("{peak:.1}"));
+    print("kube_proxy_start_peak_rss_mb", format_args!("{their_peak:.1}"));
+    if idle > 0 {
+        bench.idle(&audit, idle)?;
+    }
+    Ok(())
+}
+
+/// A proxy that runs.
+enum Running {
+    Tandem(Box<Tandem>),
+    KubeProxy(Program),
+}
+
+/// What a start costs.
+struct Cost {
+    connections: usize,
+    /// Bytes that arrived from the API server.
+    bytes: u64,
+    /// From the process's start to the last row.
+    time: Duration,
+}
+
+struct Bench {
+    generations: Generations,
+    cluster: Cluster,
+    shape: Shape,
+}
+
+impl Running {
+    fn tandem(cluster: &Cluster, node: u8) -> Result<Self> {
+        let plan = Tandem::on(cluster.node(node)?).kubeconfig(&cluster.tandem_kubeconfig());
+        Ok(Self::Tandem(Box::new(plan.start()?)))
+    }
+
+    fn kube_proxy(cluster: &Cluster, node: u8) -> Result<Self> {
+        Ok(Self::KubeProxy(cluster.start_kube_proxy(node)?))
+    }
+
+    fn pid(&self) -> Result<u32> {
+        match self {
+            Self::Tandem(tandem) => tandem.pid().context("tandem has ended"),
+            Self::KubeProxy(proxy) => Ok(proxy.pid()),
+        }
+    }
+
+    /// Whether it has programmed every Service on its node.
+    fn is_complete(&mut self, cluster: &Cluster, node: u8, services: usize) -> Result<bool> {
+        let node = &cluster.node(node)?.namespace;
+        match self {
+            Self::Tandem(tandem) => tandem.wait_ready().map(|()| true),
+            Self::KubeProxy(proxy) => {
+                proxy.check()?;
+                Ok(cluster_ips(node, "ip")? >= services && cluster_ips(node, "ip6")? >= services)
+            }
+        }
+    }
+
+    /// Waits until it has programmed every Service.
+    fn wait(&mut self, cluster: &Cluster, node: u8, services: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_complete(cluster, node, services)? {
+            ensure!(Instant::now() < deadline, "not programmed after {PATIENCE:?}");
+            thread::sleep(QUIET);
+        }
+        Ok(())
+    }
+}
+
+impl Bench {
+    fn services(&self) -> usize {
+        self.shape.services as usize
+    }
+
+    fn sockets(&self) -> Result<Sockets> {
+        Sockets::of(&self.cluster.node(MEASURED)?.namespace)
+    }
+
+    /// Removes a proxy's tables, if they are there.
+    fn clear(&self, table: &str) -> Result<()> {
+        let node = &self.cluster.node(MEASURED)?.namespace;
+        for family in ["ip", "ip6"] {
+            let tables = node.exec(&["nft", "list", "tables", family])?;
+            if tables.lines().any(|line| line == format!("table {family} {table}")) {
+                node.exec(&["nft", "delete", "table", family, table])?;
+            }
+        }
+        self.generations.settle(QUIET, PATIENCE)
+    }
+
+    /// Starts a proxy, and waits until it has programmed everything.
+    fn start(&self, start: impl FnOnce(&Self) -> Result<Running>) -> Result<(Cost, Running)> {
+        self.generations.forget();
+        let began = Instant::now();
+        let mut proxy = start(self)?;
+        let mut last = began;
+        loop {
+            ensure!(began.elapsed() < PATIENCE, "not programmed after {PATIENCE:?}");
+            if let Some(at) = self.generations.next(QUIET) {
+                last = at;
+            } else if last > began && proxy.is_complete(&self.cluster, MEASURED, self.services())? {
+                break;
+            }
+        }
+        let sockets = self.sockets()?;
+        let cost = Cost {
+            connections: sockets.locals.len(),
+            bytes: sockets.received,
+            time: last - began,
+        };
+        Ok((cost, proxy))
+    }
+
+    /// Changes slices, each twice. Returns how many bytes arrive at the node meanwhile.
+    fn change(&self, changes: u32, proxy: &mut Running) -> Result<u64> {
+        let before = self.sockets()?;
+        for i in 0..changes {
+            let (n, more) = (i / 2 * 37 % self.shape.services, 1 - i % 2);
+            let family = DUAL_STACK[i as usize / 2 % 2];
+            let at = path("EndpointSlice", NAMESPACE, &slice_name(n, family))?;
+            let change = endpoints(self.shape, n, family, more);
+            self.cluster.api().call_timed(Method::PATCH, &at, Some(&change))?;
+            thread::sleep(PACE);
+        }
+        self.generations.settle(QUIET, PATIENCE)?;
+        proxy.pid()?;
+        self.sockets()?.since(&before)
+    }
+
+    /// Counts the requests of both proxies, each on a node of its own, while nothing happens.
+    fn idle(&self, audit: &Audit, minutes: u32) -> Result<()> {
+        let mut tandem = Running::tandem(&self.cluster, MEASURED)?;
+        let mut proxy = Running::kube_proxy(&self.cluster, BESIDE)?;
+        tandem.wait(&self.cluster, MEASURED, self.services())?;
+        proxy.wait(&self.cluster, BESIDE, self.services())?;
+        thread::sleep(Duration::from_mins(1));
+        let bytes = |number| Ok::<_, anyhow::Error>(Sockets::of(&self.cluster.node(number)?.namespace)?.received);
+        let before = [bytes(MEASURED)?, bytes(BESIDE)?];
+        let end = audit.end()?;
+        note(format_args!("{minutes} idle minutes begin"));
+        thread::sleep(Duration::from_mins(1) * minutes);
+        for (number, at, whose) in [(MEASURED, 0, ""), (BESIDE, 1, "kube_proxy_")] {
+            let from = IpAddr::V4(self.cluster.node(number)?.v4);
+            let hours = f64::from(minutes) / 60.0;
+            let count = u32::try_from(audit.count(from, end)?)?;
+            print(
+                &format!("{whose}api_requests_per_hour"),
+                format_args!("{:.1}", f64::from(count) / hours),
+            );
+            let received = bytes(number)?.saturating_sub(before[at]);
+            note(format_args!(
+                "{received} bytes in {minutes} minutes from {from}'s API server"
+            ));
+        }
+        tandem.pid()?;
+        proxy.pid()?;
+        Ok(())
+    }
+}
+
+fn print_ratio(name: &str, ours: u64, theirs: u64) {
+    note(format_args!("{name}: {ours} bytes, and kube-proxy {theirs}"));
+    print(name, format_args!("{:.3}", ours as f64 / theirs as f64));
+}
+
+/// How long an event of a slice with many endpoints takes to decode, from bytes, in both encodings.
+fn decode(cluster: &Cluster) -> Result<()> {
+    cluster.api().create(&wide())?;
+    let all = path("EndpointSlice", NAMESPACE, "")?;
+    let watch = format!("{all}?watch=1&resourceVersion=0&timeoutSeconds=1&fieldSelector=metadata.name%3D{WIDE}");
+    let (binary, text) = (
+        cluster.api().bytes(&watch, PROTOBUF)?,
+        cluster.api().bytes(&watch, "application/json")?,
+    );
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let (length, rest) = binary.split_first_chunk::<4>().context("no event in protobuf")?;
+    let frame = rest
+        .get(..u32::from_be_bytes(*length) as usize)
+        .context("half an event in protobuf")?;
+    let events = Events::of(ObjectKind::EndpointSlice, NODE);
+    ensure!(
+        format!("{:?}", events.line(line)) == format!("{:?}", events.frame(frame)) && events.line(line).is_some(),
+        "the two encodings make different events"
+    );
+    note(format_args!(
+        "a slice of {WIDE_ENDPOINTS} endpoints: {} bytes, {} in JSON",
+        frame.len(),
+        line.len()
+    ));
+    let rounds: u32 = setting("DECODE_ROUNDS", 5000)?;
+    let (mut protobuf, mut json) = (Samples::default(), Samples::default());
+    for _ in 0..rounds {
+        // The two take turns, so that both meet the same disturbances.
+        protobuf.push(timed(|| events.frame(black_box(frame))));
+        json.push(timed(|| events.line(black_box(line))));
+    }
+    print_us("decode_slice_us_p50", protobuf.median());
+    print_us("decode_slice_json_us_p50", json.median());
+    Ok(())
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let began = Instant::now();
+    let made = black_box(work());
+    let took = began.elapsed();
+    drop(made);
+    took
+}
+
+fn wide() -> Value {
+    let endpoint = |n: u32| {
+        json!({
+            "addresses": [format!("10.250.{}.{}", n / 200, n % 200 + 1)],
+            "conditions": { "ready": true, "serving": true, "terminating": false },
+            "nodeName": format!("node{}", n % 20 + 1),
+            "targetRef": { "kind": "Pod", "namespace": NAMESPACE, "name": format!("wide-{n:05}"), "uid": format!("5d2fa3c4-9f1e-4f0a-8c33-{n:012}") },
+            "zone": "zone-a",
+        })
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": { "namespace": NAMESPACE, "name": WIDE, "labels": { "kubernetes.io/service-name": WIDE } },
+        "addressType": "IPv4",
+        "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }],
+        "endpoints": (0..WIDE_ENDPOINTS).map(endpoint).collect::<Vec<_>>(),
+    })
+}
