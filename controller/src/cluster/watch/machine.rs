@@ -29,6 +29,8 @@ const SILENT_WATCHES: u32 = 3;
 const REFUSED_WATCHES: u32 = 2;
 /// After this many streams in a row that ended before their list did, the list is asked for by pages.
 const UNFINISHED_STREAMS: u32 = 2;
+/// By how much of their longest time watches may be shorter. The watches of a cluster's nodes must not all end at once.
+const WATCH_SPREAD: f64 = 0.3;
 /// The longest time that a server may take to end a watch after the watch's time is over.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
@@ -327,7 +329,7 @@ impl<W: Watched> Machine<W> {
     }
 
     fn watch(&mut self, at: Moment) -> Next {
-        let lasting = self.jitter.spread(self.timing.watch, 0.5);
+        let lasting = self.jitter.spread(self.timing.watch, WATCH_SPREAD);
         let request = self.query.watch(&self.version, lasting);
         self.state = State::Watching(Watch::new(at.now, lasting));
         Next::Watch(request)

@@ -14,7 +14,7 @@ use super::watched::Resource;
 /// Times of the list-and-watch loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The longest time that one watch lasts before the server ends it. The shortest is half of it.
+    /// The longest time that one watch lasts before the server ends it. The shortest is 7 tenths of it.
     pub watch: Duration,
     /// API servers that send bookmarks send one about each minute. If a watch had a bookmark, and nothing has arrived for
     /// this long since, the watch is dead.
@@ -34,7 +34,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            // As kube-proxy's: between 5 and 10 minutes.
+            // Between 7 and 10 minutes. kube-proxy's last between 5 and 10, so Tandem asks no more often.
             watch: Duration::from_mins(10),
             quiet: Duration::from_mins(3),
             answer: Duration::from_secs(30),

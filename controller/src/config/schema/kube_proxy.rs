@@ -20,7 +20,7 @@ pub(crate) static SCHEMA: Schema = Schema {
 const NO_SYNC: &str =
     "Tandem has no sync period: each change is programmed at once, and what fails is tried again by itself";
 const REQUESTS: &str = "Tandem asks for each of four kinds of object once, as the beginning of a watch. \
-     A watch lasts 5 to 10 minutes, and Tandem waits longer after each request that failed";
+     A watch lasts 7 to 10 minutes, and Tandem waits longer after each request that failed";
 const IPVS: &str = "it is about ipvs mode only, and Tandem programs nftables";
 const WINDOWS: &str = "it is about Windows only";
 const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";

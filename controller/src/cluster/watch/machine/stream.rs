@@ -3,13 +3,13 @@
 
 use super::{
     Failure, Input, LONGEST_END, ListState, Machine, Moment, Next, Pieces, ReadObject, State, Stream,
-    UNFINISHED_STREAMS, Watch, WatchLine, Watched, instead, objects,
+    UNFINISHED_STREAMS, WATCH_SPREAD, Watch, WatchLine, Watched, instead, objects,
 };
 
 impl<W: Watched> Machine<W> {
     /// Asks for a list as the beginning of a watch.
     pub(super) fn stream(&mut self, at: Moment) -> Next {
-        let lasting = self.jitter.spread(self.timing.watch, 0.5);
+        let lasting = self.jitter.spread(self.timing.watch, WATCH_SPREAD);
         let request = self.query.stream(lasting);
         self.state = State::Streaming(Stream {
             watch: Watch::new(at.now, lasting),

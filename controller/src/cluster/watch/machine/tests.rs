@@ -166,11 +166,32 @@ fn a_watch_that_the_server_does_not_end_is_dead_a_little_later() {
     bench.list("5");
     bench.step(Input::Opened(Ok(())));
     let (lasts, most) = (bench.patience(), TIMING.watch + LONGEST_END);
-    assert!(lasts <= most && lasts >= most.mul_f64(0.5), "{lasts:?}");
+    assert!(lasts <= most && lasts >= TIMING.watch.mul_f64(0.7), "{lasts:?}");
     bench.now += lasts;
     bench.step(Input::Broken(Failure::Silence(lasts)));
     bench.wait();
     assert!(matches!(bench.next, Next::Watch(_)), "the version is still good");
+}
+
+#[test]
+fn watches_last_7_to_10_minutes_and_differ_from_node_to_node() {
+    let lasts = |seed| {
+        let (mut machine, mut events) = (machine(ObjectKind::Service, seed), Vec::new());
+        let at = Moment {
+            now: Instant::now(),
+            admitted: true,
+        };
+        let Next::Watch(Ok(request)) = machine.step(Input::Time, at, &mut events) else {
+            panic!("no watch")
+        };
+        let query = request.uri().query().unwrap().to_owned();
+        let asked = query.split('&').find_map(|part| part.strip_prefix("timeoutSeconds="));
+        asked.unwrap().parse::<u64>().unwrap()
+    };
+    let times: std::collections::BTreeSet<u64> = (0..200).map(lasts).collect();
+    let (least, most) = (*times.first().unwrap(), *times.last().unwrap());
+    assert!(least >= 420 && most <= 600, "{times:?}");
+    assert!(least < 440 && most > 580 && times.len() > 50, "{times:?}");
 }
 
 #[test]
