@@ -26,6 +26,7 @@ use crate::routes;
 use crate::source::directory;
 use crate::subscribers::Subscribers;
 use crate::sysctl;
+use crate::ways::Ways;
 
 /// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it waits here.
 const WAITING: usize = 16_384;
@@ -135,7 +136,7 @@ impl Objects {
     /// Reads objects for as long as the source exists.
     async fn read(self, node_name: &str, events: Sender<Event>) -> Result<(), AgentError> {
         match self {
-            Self::Cluster(client) => cluster::watch::run(client, node_name, events).await,
+            Self::Cluster(client) => cluster::watch::run(client, node_name, &Ways::default(), events).await,
             Self::Directory(path) => directory::run(&path, node_name, events).await?,
         }
         Err("the source of objects ended".into())

@@ -52,7 +52,10 @@ const SERVICES: All = All {
 fn start(client: &Client, watched: All) -> Receiver<String> {
     let (sender, receiver) = channel(10);
     let admitted = Arc::new(AtomicBool::new(false));
-    tokio::spawn(super::super::watch(client.clone(), watched, timing(), sender, admitted));
+    let client = client.clone();
+    tokio::spawn(
+        async move { super::super::watch(client, watched, &Ways::default(), timing(), sender, admitted).await },
+    );
     receiver
 }
 
