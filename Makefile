@@ -64,7 +64,7 @@ lint: setup-lint setup-go ## formatting, clippy, licences and sources of depende
 	@$(WITH) scripts/lint.sh
 
 # Put inputs that fail into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
-FUZZ_TARGETS := manifest object watch_lines watch_frames config
+FUZZ_TARGETS := manifest object watch_lines watch_frames list_body config
 FUZZ_SECONDS ?= 60
 fuzz: ## give the parsers random bytes; FUZZ_SECONDS=60 for each of them
 	@scripts/setup.sh rust fuzz

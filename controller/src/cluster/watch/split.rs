@@ -6,6 +6,8 @@
 
 mod json;
 mod protobuf;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
