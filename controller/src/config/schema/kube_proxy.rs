@@ -38,12 +38,13 @@ fields! {
     "clientConnection", OBJECT, Nothing, Section, "How the API server is reached.";
     "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
         "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. Tandem reads the file again when its content, or that of a file that it names, changes.";
-    "clientConnection.acceptContentTypes", Text, Nothing,
-        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
-        "The Accept header of requests.";
-    "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"),
-        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
-        "The content type of requests.";
+    "clientConnection.acceptContentTypes", Text, Nothing, Honoured(Restart),
+        "The encodings in which Tandem asks for objects: media types, separated by commas. Tandem reads \
+         application/vnd.kubernetes.protobuf and application/json, and warns of others. If it is not set, contentType \
+         counts.";
+    "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"), Honoured(Restart),
+        "The encoding in which Tandem asks for objects, if acceptContentTypes is not set. For protobuf, Tandem takes JSON \
+         from servers that have no protobuf for a kind. What Tandem itself writes, its Events, is always JSON.";
     "clientConnection.qps", Number, Empty("5"),
         Ignored(REQUESTS),
         "Requests a second.";
