@@ -56,6 +56,7 @@ pub struct Plan {
     configuration: Value,
     own: Value,
     way: Option<Way>,
+    hosts: Option<PathBuf>,
 }
 
 /// A Tandem on a node.
@@ -64,6 +65,7 @@ pub struct Tandem {
     namespace: Namespace,
     arguments: Vec<String>,
     way: Option<Way>,
+    hosts: Option<PathBuf>,
     process: Option<Child>,
     log: Log,
     expected: Vec<String>,
@@ -113,6 +115,7 @@ impl Tandem {
             configuration: manifests::configuration(),
             own: Value::Null,
             way: None,
+            hosts: None,
         }
     }
 
@@ -201,7 +204,10 @@ impl Tandem {
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], the same way. Does not wait until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "tandem still runs");
-        let mut command = Command::new(binary()?);
+        let mut command = match &self.hosts {
+            Some(hosts) => with_hosts(hosts, &binary()?),
+            None => Command::new(binary()?),
+        };
         command.args(&self.arguments).env("NO_COLOR", "1");
         match self.way.map(|way| way.http) {
             Some(Http::One) => command.env("DISABLE_HTTP2", "1"),
@@ -383,6 +389,13 @@ impl Plan {
         self.arguments(&["--cluster-cidr", &POD_RANGES.join(",")])
     }
 
+    /// Shows it this file as `/etc/hosts`.
+    #[must_use]
+    pub fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
     /// Adds arguments of `tandem run`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -397,6 +410,7 @@ impl Plan {
         let mut tandem = Tandem {
             arguments: self.write(scratch.path())?,
             way: self.way,
+            hosts: self.hosts,
             namespace: self.namespace,
             process: None,
             log: Log::default(),
@@ -449,6 +463,14 @@ impl Plan {
             .chain(self.arguments.iter().cloned())
             .collect())
     }
+}
+
+/// Starts a program in a mount namespace of its own, in which this file is `/etc/hosts`.
+fn with_hosts(hosts: &Path, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(hosts).arg(program);
+    command
 }
 
 /// Whether this program is a test, judged by the folder that cargo put it in.

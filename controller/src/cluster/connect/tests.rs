@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::*;
 
 mod server;
+mod slow;
 
 use server::{Answer, Folder, Server, endless, text};
 
