@@ -31,7 +31,7 @@ holds() {
     { lists[$2] += $3 }
     END {
       count = split(suites, names, " ")
-      for (i = 1; i <= count; i++) if (!lists[names[i]]) { print names[i] " read no list"; wrong = 1 }
+      for (i = 1; i <= count; i++) if (!lists[names[i]]) { print names[i] " read no list in this way"; wrong = 1 }
       exit wrong
     }' "$2"
 }

@@ -1,8 +1,9 @@
 //! The ways in which a Tandem can read from the API server. `TANDEM_TEST_WAY=cache,json,http1` starts every Tandem that
 //! has a kubeconfig in this way. `make cluster-ways` runs the cluster's tests once in each way.
 //!
-//! A test must not pass because the setting was ignored. So the log of each Tandem must say that it read in this way. If
-//! `TANDEM_TEST_WAY_REPORT` names a file, each check adds a line to it: the way, the program, and the number of lists.
+//! A test must not pass because the setting was ignored. So the log of each Tandem must say that it read in this way, or in
+//! the next one that a refusal leads to. If `TANDEM_TEST_WAY_REPORT` names a file, each check adds a line to it: the way,
+//! the program, and the number of lists that were read in this way itself.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -117,8 +118,8 @@ impl Lists {
         }
     }
 
-    /// Whether a Tandem in this way may also list in that one. A server that has just come back may end a stream before its
-    /// list, or not have a version in its watch cache.
+    /// Whether a Tandem in this way may also list in that one. A server may refuse a stream because the rights are not there
+    /// yet, end it before its list, or not have a version in its watch cache.
     fn may_become(self, other: Self) -> bool {
         self == other || matches!((self, other), (Self::Stream, Self::Cache) | (Self::Cache, Self::Pages))
     }
@@ -155,8 +156,9 @@ impl Way {
         self.http == Http::One
     }
 
-    /// Fails unless a Tandem with this log read everything in this way. Returns how many lists it read.
-    pub(crate) fn check(self, log: &[String]) -> Result<usize> {
+    /// Fails unless a Tandem with this log read in this way, or in one that a refusal leads to. Returns how many lists it
+    /// read in this way itself.
+    pub fn check(self, log: &[String]) -> Result<usize> {
         let lists: Vec<&String> = log.iter().filter(|line| line.contains(" listed ")).collect();
         let mut wanted = 0;
         for line in &lists {
@@ -169,21 +171,17 @@ impl Way {
             );
             wanted += usize::from(way == Some(self.lists));
         }
-        ensure!(
-            lists.is_empty() || wanted > 0,
-            "never listed in the way {self}: {lists:#?}"
-        );
         let said = |text: &str| log.iter().any(|line| line.contains(text));
         let (two, one) = (
             said("the API server is asked by HTTP/2"),
             said("the API server is asked by HTTP/1.1"),
         );
-        let (wanted, other) = match self.http {
+        let (right, other) = match self.http {
             Http::Two => (two, one),
             Http::One => (one, two),
         };
-        ensure!((wanted || lists.is_empty()) && !other, "not asked in the way {self}");
-        Ok(lists.len())
+        ensure!((right || lists.is_empty()) && !other, "not asked in the way {self}");
+        Ok(wanted)
     }
 
     /// Adds a line about a check to the report.
@@ -239,7 +237,8 @@ mod tests {
             way.parse::<Way>().unwrap().check(&log).ok()
         };
         assert_eq!(check("cache,json,http2", &[TWO, CACHE]), Some(1));
-        assert_eq!(check("cache,json,http2", &[TWO, CACHE, PAGES]), Some(2));
+        assert_eq!(check("cache,json,http2", &[TWO, CACHE, PAGES]), Some(1));
+        assert_eq!(check("stream,json,http2", &[TWO, CACHE]), Some(0));
         assert_eq!(check("cache,json,http2", &[]), Some(0));
         assert_eq!(check("pages,json,http1", &[ONE, PAGES]), Some(1));
         for (way, lines) in [
@@ -250,8 +249,7 @@ mod tests {
             ("cache,protobuf,http2", &[TWO, CACHE]),
             ("cache,json,http2", &[TWO, STREAM]),
             ("cache,json,http2", &[TWO, CACHE, STREAM]),
-            ("cache,json,http2", &[TWO, PAGES]),
-            ("stream,json,http2", &[TWO, CACHE]),
+            ("stream,json,http2", &[TWO, PAGES]),
             ("pages,json,http2", &[TWO, PAGES, CACHE]),
         ] {
             assert_eq!(check(way, lines), None, "{way}: {lines:?}");

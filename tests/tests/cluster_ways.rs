@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tandem_tests::cluster::Cluster;
 use tandem_tests::fleet::{Fleet, OTHER, TARGET, cluster_ips, connections, lost_sources};
@@ -91,7 +91,8 @@ fn in_each_way_changes_are_followed_and_an_outage_changes_nothing() -> Result<()
         tandem.kill()?;
         tandem.restart()?;
         tandem.wait_ready()?;
-        ensure!(lists(tandem).len() >= 2 * KINDS, "{:#?}", lists(tandem));
+        let way = tandem.way().context("no way")?;
+        ensure!(way.check(&tandem.log())? >= 2 * KINDS, "{way}: {:#?}", lists(tandem));
     }
     fleet.settle()?;
     // This compares each log with its way.

@@ -69,7 +69,7 @@ pub(super) enum Next {
     List(Result<Request<Body>, RequestError>),
     /// Ask for a watch.
     Watch(Result<Request<Body>, RequestError>),
-    /// Read the next line of the watch, or the next item of the list. If none has arrived by this time, the connection is
+    /// Read the next line of the watch, or the next item of the list. If nothing has arrived by this time, the connection is
     /// dead.
     Read(Instant),
 }

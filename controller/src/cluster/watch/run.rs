@@ -90,7 +90,8 @@ async fn drive<W: Watched>(
             Next::Read(until) => {
                 let silence = until.saturating_duration_since(Instant::now().into_std());
                 match &mut reading {
-                    Some(Reading::List(items)) => items.next(silence).await,
+                    // A long list may take longer than this as a whole, but none of its parts may.
+                    Some(Reading::List(items)) => items.next(time).await,
                     Some(Reading::Watch(lines)) => lines.next(silence).await,
                     None => Input::End(&[]),
                 }

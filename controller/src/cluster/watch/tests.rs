@@ -15,6 +15,7 @@ use crate::event::Reach;
 use crate::ways::Lists;
 
 mod bodies;
+mod lists;
 mod optional;
 mod pages;
 mod tenants;
