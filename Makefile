@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race field hostile
+	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -57,6 +57,9 @@ hostile: setup-net ## the largest objects, silent connections, a lock that anoth
 	@$(BUILD) --bin hostile
 	@$(WITH) $$RELEASE/hostile
 
+cluster-ways: setup-net controlplane ## the tests of the cluster in all 12 ways of reading from the API server; about an hour; CLUSTER_WAYS=cache,json,http1
+	@$(WITH) scripts/cluster_ways.sh
+
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test arrows --test promises --test input
 
@@ -64,7 +67,7 @@ lint: setup-lint setup-go ## formatting, clippy, licences and sources of depende
 	@$(WITH) scripts/lint.sh
 
 # Put inputs that fail into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
-FUZZ_TARGETS := manifest object watch_lines watch_frames config
+FUZZ_TARGETS := manifest object watch_lines watch_frames list_body config
 FUZZ_SECONDS ?= 60
 fuzz: ## give the parsers random bytes; FUZZ_SECONDS=60 for each of them
 	@scripts/setup.sh rust fuzz

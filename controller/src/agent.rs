@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Server;
-use crate::cluster;
+use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
@@ -93,7 +93,7 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
-        result = objects.read(&settings.node_name, events) => result,
+        result = objects.read(&settings, events) => result,
         hard_fail = subscribers.run(current) => Err(hard_fail.into()),
         _ = answering => Err("the local API ended".into()),
         _ = terminate.recv() => Ok(()),
@@ -108,6 +108,14 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     result
 }
 
+/// Which HTTP the API server is asked by. As in client-go, any value of this variable turns HTTP/2 off.
+fn http() -> Http {
+    match std::env::var_os("DISABLE_HTTP2") {
+        Some(value) if !value.is_empty() => Http::One,
+        _ => Http::Newest,
+    }
+}
+
 /// A source of objects that can be read.
 enum Objects {
     Cluster(Client),
@@ -119,7 +127,8 @@ impl Objects {
     async fn find(source: Source, settings: &Settings) -> Result<Self, AgentError> {
         Ok(match source {
             Source::Kubernetes => {
-                Self::Cluster(cluster::connect(settings.kubeconfig.as_deref(), settings.master.as_deref()).await?)
+                let (kubeconfig, master) = (settings.kubeconfig.as_deref(), settings.master.as_deref());
+                Self::Cluster(cluster::connect(kubeconfig, master, http()).await?)
             }
             Source::Directory(path) => Self::Directory(path),
         })
@@ -133,9 +142,10 @@ impl Objects {
     }
 
     /// Reads objects for as long as the source exists.
-    async fn read(self, node_name: &str, events: Sender<Event>) -> Result<(), AgentError> {
+    async fn read(self, settings: &Settings, events: Sender<Event>) -> Result<(), AgentError> {
+        let node_name = &settings.node_name;
         match self {
-            Self::Cluster(client) => cluster::watch::run(client, node_name, events).await,
+            Self::Cluster(client) => cluster::watch::run(client, node_name, &settings.ways, events).await,
             Self::Directory(path) => directory::run(&path, node_name, events).await?,
         }
         Err("the source of objects ended".into())

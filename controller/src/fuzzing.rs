@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::Sources;
 
 pub use crate::cluster::watch::events::Events;
-pub use crate::cluster::watch::fuzzing::{Given, watch};
+pub use crate::cluster::watch::fuzzing::{Given, list, watch};
 pub use crate::source::directory::fuzzing::manifest;
 
 /// Reads a configuration file: Tandem's own, or a `KubeProxyConfiguration`. Returns whether there are settings, and the

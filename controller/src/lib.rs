@@ -30,3 +30,4 @@ pub mod source;
 pub mod subscribers;
 pub mod sysctl;
 mod wait;
+pub mod ways;

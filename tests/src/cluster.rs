@@ -55,6 +55,8 @@ pub struct Cluster {
     pods: BTreeMap<String, Pod>,
     api: Api,
     api_server: Option<Program>,
+    /// Flags of the API server, beside the usual ones.
+    flags: Vec<String>,
     programs: Vec<Program>,
     place: Place,
     fabric: Fabric,
@@ -88,23 +90,30 @@ impl Place {
 impl Cluster {
     /// Starts a control plane with this number of nodes. Returns when it answers and the nodes have their pod ranges.
     pub fn start(nodes: u8) -> Result<Self> {
-        Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes)
+        Self::start_by(nodes, &[])
+    }
+
+    /// The same with more flags for the API server.
+    pub fn start_by(nodes: u8, flags: &[&str]) -> Result<Self> {
+        Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes, flags)
     }
 
     /// The same in namespaces `tandem-cp`, `tandem-node1`, … with its files in this folder. It stays when it is
     /// dropped.
     pub fn start_kept(folder: &Path, nodes: u8) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
-        Self::start_at(Place::Kept(folder.to_owned()), nodes)
+        Self::start_at(Place::Kept(folder.to_owned()), nodes, &[])
     }
 
-    fn start_at(place: Place, nodes: u8) -> Result<Self> {
+    fn start_at(place: Place, nodes: u8, flags: &[&str]) -> Result<Self> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let fabric = Fabric::new(place.namespace("cp")?)?;
         let (inside, folder) = (&fabric.namespace, place.path().to_owned());
         files::write(&folder)?;
         let keep = matches!(place, Place::Kept(_));
         let etcd = Program::start(inside, &folder, "etcd", &programs::etcd(&folder), keep)?;
-        let api_server = Program::start(inside, &folder, "kube-apiserver", &programs::api_server(&folder), keep)?;
+        let arguments = [programs::api_server(&folder), flags.clone()].concat();
+        let api_server = Program::start(inside, &folder, "kube-apiserver", &arguments, keep)?;
         // While these start, the client and the nodes are made.
         let client = place.namespace("client")?;
         fabric.connect_client(&client)?;
@@ -117,6 +126,7 @@ impl Cluster {
             pods: BTreeMap::new(),
             api,
             api_server: Some(api_server),
+            flags,
             programs: vec![etcd],
             place,
             fabric,
@@ -195,13 +205,8 @@ impl Cluster {
 
     /// Starts the API server again and waits until it answers.
     pub fn start_api_server(&mut self) -> Result<()> {
-        self.start_api_server_with(&[])
-    }
-
-    /// The same with more arguments.
-    pub fn start_api_server_with(&mut self, more: &[String]) -> Result<()> {
         let (folder, keep) = (self.place.path(), matches!(self.place, Place::Kept(_)));
-        let arguments = [&programs::api_server(folder), more].concat();
+        let arguments = [programs::api_server(folder), self.flags.clone()].concat();
         self.api_server = Some(Program::start(
             self.inside(),
             folder,

@@ -34,10 +34,10 @@ use crate::manifests::{Service, Slice};
 use crate::netns::Namespace;
 use crate::nft;
 use crate::stage::{Answers, Ip};
-use crate::tandem::Tandem;
+use crate::tandem::{Plan, Tandem};
 use crate::traffic::{Outcome, Protocol, Request, Server};
 
-pub use say::{changes, cluster_ip, cluster_ips, lost_sources, rows, tables};
+pub use say::{changes, cluster_ip, cluster_ips, connections, lost_sources, rows, tables};
 
 /// The port that every pod serves. It answers with the pod's name.
 pub const TARGET: u16 = 8080;
@@ -80,9 +80,14 @@ pub fn shared(test: impl FnOnce(&mut Fleet) -> Result<()>) -> Result<()> {
 impl Fleet {
     /// Starts a control plane and three nodes with their Tandems. Returns when these are ready.
     pub fn start() -> Result<Self> {
-        let cluster = Cluster::start(3)?;
-        let start = |node| Tandem::on(node).kubeconfig(&cluster.tandem_kubeconfig()).start();
-        let tandems = cluster.nodes.iter().map(start).collect::<Result<Vec<_>>>()?;
+        Self::start_with(Cluster::start(3)?, |_, plan| plan)
+    }
+
+    /// The same in a cluster that runs already. `plan` completes the plan of Tandem 1, 2, 3.
+    pub fn start_with(cluster: Cluster, plan: impl Fn(usize, Plan) -> Plan) -> Result<Self> {
+        let kubeconfig = cluster.tandem_kubeconfig();
+        let start = |(node, number)| plan(number, Tandem::on(node).kubeconfig(&kubeconfig)).start();
+        let tandems = cluster.nodes.iter().zip(1..).map(start).collect::<Result<Vec<_>>>()?;
         let mut fleet = Self {
             tandems,
             cluster,

@@ -6,6 +6,7 @@
 //! | [`cluster`] | a real API server and controller manager, nodes and pods as namespaces |
 //! | [`fleet`] | a cluster whose nodes run Tandem, with servers in its pods: for tests against the control plane |
 //! | [`tandem`] | the program under test on a node |
+//! | [`way`] | the ways in which Tandem can read from the API server, for `make cluster-ways` |
 //! | [`stage`] | a topology with servers, Tandem and a folder of manifests: for flow tests and the demo |
 //! | [`traffic`] | real clients and servers: who answered, which source was seen, what was refused or lost |
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
@@ -45,6 +46,7 @@ pub mod stage;
 pub mod tandem;
 pub mod topology;
 pub mod traffic;
+pub mod way;
 
 use std::str::FromStr;
 use std::thread;

@@ -36,6 +36,7 @@ use crate::nft;
 use crate::node::Node;
 use crate::scratch::Scratch;
 use crate::topology::POD_RANGES;
+use crate::way::{Http, Way};
 
 use log::Log;
 
@@ -54,6 +55,8 @@ pub struct Plan {
     arguments: Vec<String>,
     configuration: Value,
     own: Value,
+    way: Option<Way>,
+    hosts: Option<PathBuf>,
 }
 
 /// A Tandem on a node.
@@ -61,6 +64,8 @@ pub struct Plan {
 pub struct Tandem {
     namespace: Namespace,
     arguments: Vec<String>,
+    way: Option<Way>,
+    hosts: Option<PathBuf>,
     process: Option<Child>,
     log: Log,
     expected: Vec<String>,
@@ -109,6 +114,8 @@ impl Tandem {
             arguments: Vec::new(),
             configuration: manifests::configuration(),
             own: Value::Null,
+            way: None,
+            hosts: None,
         }
     }
 
@@ -197,8 +204,16 @@ impl Tandem {
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], the same way. Does not wait until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "tandem still runs");
-        let mut command = Command::new(binary()?);
+        let mut command = match &self.hosts {
+            Some(hosts) => with_hosts(hosts, &binary()?),
+            None => Command::new(binary()?),
+        };
         command.args(&self.arguments).env("NO_COLOR", "1");
+        match self.way.map(|way| way.http) {
+            Some(Http::One) => command.env("DISABLE_HTTP2", "1"),
+            Some(Http::Two) => command.env_remove("DISABLE_HTTP2"),
+            None => &mut command,
+        };
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -246,8 +261,17 @@ impl Tandem {
         self.expected.push(text.to_owned());
     }
 
-    /// Fails if there are ERROR lines that were not announced.
+    /// The way in which it was told to read from the API server.
+    pub fn way(&self) -> Option<Way> {
+        self.way
+    }
+
+    /// Fails if there are ERROR lines that were not announced, or if it read from the API server in another way than it was
+    /// told to.
     pub fn check_log(&self) -> Result<()> {
+        if let Some(way) = self.way {
+            way.report(way.check(&self.log.lines())?)?;
+        }
         let errors = self.log.errors(&self.expected);
         ensure!(
             errors.is_empty(),
@@ -319,13 +343,26 @@ impl Plan {
         self
     }
 
-    /// Takes its objects from an API server.
+    /// Takes its objects from an API server, in the way that the environment asks for.
     #[must_use]
     pub fn kubeconfig(mut self, path: &Path) -> Self {
         // With --config, the flag with that name is ignored.
         self.configuration["clientConnection"] = json!({ "kubeconfig": path });
         self.source = ["--source", "kubernetes"].map(str::to_owned).to_vec();
-        self
+        match Way::asked() {
+            Ok(Some(way)) => self.way(way),
+            Ok(None) => self,
+            // Its start fails, and says why.
+            Err(error) => self.arguments(&[&format!("{error:#}")]),
+        }
+    }
+
+    /// Takes its objects from the API server in this way. [`Tandem::check_log`] checks that it does.
+    #[must_use]
+    pub fn way(mut self, way: Way) -> Self {
+        self.configuration["clientConnection"]["contentType"] = json!(way.encoding.value());
+        self.way = Some(way);
+        self.own_setting("apiServer", json!({ "lists": way.lists.value() }))
     }
 
     /// Sets a field of its `KubeProxyConfiguration`.
@@ -352,6 +389,13 @@ impl Plan {
         self.arguments(&["--cluster-cidr", &POD_RANGES.join(",")])
     }
 
+    /// Shows it this file as `/etc/hosts`.
+    #[must_use]
+    pub fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
     /// Adds arguments of `tandem run`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -365,6 +409,8 @@ impl Plan {
         let scratch = Scratch::new(&self.node)?;
         let mut tandem = Tandem {
             arguments: self.write(scratch.path())?,
+            way: self.way,
+            hosts: self.hosts,
             namespace: self.namespace,
             process: None,
             log: Log::default(),
@@ -417,6 +463,14 @@ impl Plan {
             .chain(self.arguments.iter().cloned())
             .collect())
     }
+}
+
+/// Starts a program in a mount namespace of its own, in which this file is `/etc/hosts`.
+fn with_hosts(hosts: &Path, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(hosts).arg(program);
+    command
 }
 
 /// Whether this program is a test, judged by the folder that cargo put it in.

@@ -41,11 +41,10 @@ fn main() -> Result<()> {
     let shape = Shape::dual_stack(setting("SERVICES", 10_000)?, 3);
     let (starts, changes) = (setting("STARTS", 3)?, setting("CHANGES", 200)?);
     let idle: u32 = setting("IDLE_MINUTES", 60)?;
-    let mut cluster = Cluster::start(2)?;
     let folder = Scratch::new("audit")?;
     let audit = Audit::within(folder.path())?;
-    cluster.kill_api_server();
-    cluster.start_api_server_with(&audit.arguments())?;
+    let [policy, log] = audit.arguments();
+    let cluster = Cluster::start_by(2, &[&policy, &log])?;
     decode(&cluster)?;
     load(&cluster, shape)?;
     let bench = Bench {

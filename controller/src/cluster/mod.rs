@@ -4,4 +4,4 @@ mod connect;
 pub mod watch;
 pub(crate) mod write;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, Http, connect};

@@ -180,12 +180,13 @@ TANDEM:
                 .unwrap()
                 .1,
             "  apiVersion\t<string>\n  kind\t<string>\n  nodePortLoopback\t<boolean>\n  serviceRoutes\t<boolean>\n  \
-             dropInvalid\t<boolean>\n  removeKubeProxyRules\t<boolean>\n  events\t<boolean>\n  socket\t<string>\n  log\t<Object>\n    level\t<string>\n    \
+             dropInvalid\t<boolean>\n  removeKubeProxyRules\t<boolean>\n  events\t<boolean>\n  socket\t<string>\n  \
+             apiServer\t<Object>\n    lists\t<string>\n  log\t<Object>\n    level\t<string>\n    \
              format\t<string>\n"
         );
         let section = explain("clientConnection", false).unwrap();
         assert!(
-            section.contains("\n  acceptContentTypes\t<string>\n    The Accept header of requests.\n\n"),
+            section.contains("\n  burst\t<integer>\n    How many requests may exceed qps at once; 0 or more.\n"),
             "{section}"
         );
         let whole = explain("", false).unwrap();

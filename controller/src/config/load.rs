@@ -6,7 +6,7 @@ use super::document::Document;
 use super::flags::Flags;
 use super::schema::{kube_proxy, tandem};
 use super::settings::{Effective, Settings};
-use super::{ConfigError, effective, resolve, validate};
+use super::{ConfigError, effective, resolve, validate, ways};
 
 /// The places that the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +121,7 @@ impl Sources {
             node_port_addresses: resolve::node_port_addresses(kube_proxy, node_port_loopback, warnings)?,
             kubeconfig: Some(kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from),
             master: master.map(str::to_owned),
+            ways: ways::resolve(kube_proxy, tandem, warnings)?,
             healthz_bind_address: healthz,
             metrics_bind_address: metrics,
             bind_address_hard_fail: kube_proxy.on("bindAddressHardFail"),

@@ -17,6 +17,7 @@ mod settings;
 mod tests;
 mod validate;
 mod watch;
+mod ways;
 mod words;
 mod yaml;
 

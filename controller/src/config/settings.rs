@@ -8,6 +8,7 @@ use serde_json::Value;
 use tandem_core::node::NodePortAddresses;
 
 use crate::node_settings::DetectLocal;
+use crate::ways::Ways;
 
 /// The agent's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// The API server's address. It replaces the kubeconfig's.
     pub master: Option<String>,
+    /// How the API server is asked for objects.
+    pub ways: Ways,
     /// Where `/healthz` and `/livez` are served; none if they are turned off. An unspecified address of either family
     /// means all addresses of both, as in kube-proxy.
     pub healthz_bind_address: Option<SocketAddr>,

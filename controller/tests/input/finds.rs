@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tandem::event::ObjectKind;
-use tandem::fuzzing::{Given, configuration, manifest, watch};
+use tandem::fuzzing::{Given, configuration, list, manifest, watch};
 use tandem::source::decode::Decoder;
 
 /// The inputs of a target.
@@ -82,5 +82,20 @@ async fn every_watch_that_a_fuzzer_found_is_the_same_however_it_is_cut() {
             let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec).collect();
             assert_eq!(watch(pieces).await, whole, "{}", path.display());
         }
+    }
+}
+
+#[tokio::test]
+async fn every_list_that_a_fuzzer_found_is_the_same_however_it_is_cut_and_a_good_one_is_complete() {
+    for (path, input) in inputs("list_body") {
+        let [kind, piece, body @ ..] = &input[..] else { continue };
+        let is = Given::of_list(*kind);
+        let list = |pieces| list(Decoder::new("node-a"), is, pieces);
+        let whole = list(vec![body.to_vec()]).await;
+        let pieces = body.chunks(usize::from(*piece).max(1)).map(<[u8]>::to_vec).collect();
+        assert_eq!(list(pieces).await, whole, "{}", path.display());
+        let is_complete = whole.iter().any(|event| event.starts_with("Listed("));
+        let is_seed = path.iter().any(|part| part == "seeds");
+        assert!(is_complete || !is_seed, "{}: {whole:?}", path.display());
     }
 }

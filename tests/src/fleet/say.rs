@@ -76,3 +76,9 @@ pub fn tables(node: &Namespace) -> Result<Vec<String>> {
     };
     FAMILIES.into_iter().map(list).collect()
 }
+
+/// The connections from a node to the API server.
+pub fn connections(node: &Namespace) -> Result<Vec<String>> {
+    let all = node.exec(&["ss", "-Htn", "state", "established", "dport", "=", ":6443"])?;
+    Ok(all.lines().map(str::to_owned).collect())
+}

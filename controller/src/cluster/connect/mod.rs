@@ -56,11 +56,23 @@ pub enum ConnectError {
     Credentials(#[source] Box<kube::Error>),
 }
 
+/// Which HTTP a server is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/2, if the server speaks it.
+    Newest,
+    /// HTTP/1.1. Each request that runs has a connection of its own.
+    One,
+}
+
 /// Makes a client for the server that the kubeconfig names, or, without a kubeconfig, for the one of the pod's service
 /// account. If `server` is given, it replaces the address.
-pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>) -> Result<Client, ConnectError> {
+pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>, http: Http) -> Result<Client, ConnectError> {
     let origin = Origin::new(kubeconfig, server)?;
-    let (renewed, namespace) = Renewed::read(origin).await?;
+    let (renewed, namespace) = Renewed::read(origin, http).await?;
+    if http == Http::One {
+        tracing::info!("the API server is asked by HTTP/1.1, as the settings say");
+    }
     let service = service_fn(move |request| renewed.clone().send(request));
     Ok(Client::new(service, namespace))
 }

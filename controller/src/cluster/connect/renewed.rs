@@ -13,10 +13,10 @@ use tokio::sync::Mutex;
 use tower::util::{BoxCloneSyncService, MapRequestLayer};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
-use super::ConnectError;
 use super::origin::{Origin, Seen};
 use super::token::TokenFile;
 use super::transport::Transport;
+use super::{ConnectError, Http};
 
 type Stack = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
@@ -27,6 +27,7 @@ pub(super) struct Renewed(Arc<Mutex<State>>);
 
 struct State {
     origin: Origin,
+    http: Http,
     stack: Stack,
     files: Vec<Seen>,
     /// The token's file, if there is one. It outlives a change of the other files, because it holds the last good token.
@@ -37,10 +38,11 @@ struct State {
 
 impl Renewed {
     /// Reads the configuration. Beside what sends requests, returns the default namespace.
-    pub(super) async fn read(origin: Origin) -> Result<(Self, String), ConnectError> {
-        let made = make(&origin, None).await?;
+    pub(super) async fn read(origin: Origin, http: Http) -> Result<(Self, String), ConnectError> {
+        let made = make(&origin, http, None).await?;
         let state = State {
             origin,
+            http,
             stack: made.stack,
             files: made.files,
             token: made.token,
@@ -60,7 +62,7 @@ impl State {
     /// stays, and they are tried again with the next request.
     async fn current(&mut self) -> Stack {
         if self.files.iter().any(Seen::changed) {
-            match make(&self.origin, self.token.as_ref()).await {
+            match make(&self.origin, self.http, self.token.as_ref()).await {
                 Ok(made) => {
                     tracing::info!("the files of the kubeconfig changed and were read again");
                     (self.stack, self.files, self.token) = (made.stack, made.files, made.token);
@@ -90,7 +92,7 @@ struct Made {
 /// Reads the configuration, and makes from it what sends requests. Unlike kube's usual client, this one does not retry
 /// by itself and does not log failures. kube's client retries 429, 503 and 504 without a message, and logs every failure
 /// as an error. Whoever sends the requests does both.
-async fn make(origin: &Origin, known: Option<&TokenFile>) -> Result<Made, ConnectError> {
+async fn make(origin: &Origin, http: Http, known: Option<&TokenFile>) -> Result<Made, ConnectError> {
     let (mut config, files) = origin.read().await?;
     if let Some(proxy) = &config.proxy_url {
         let host = proxy.host().unwrap_or_default();
@@ -106,7 +108,7 @@ async fn make(origin: &Origin, known: Option<&TokenFile>) -> Result<Made, Connec
             request
         })
     });
-    let transport = Transport::new(&config)?;
+    let transport = Transport::new(&config, http)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(credentials)?)

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::*;
 
 mod server;
+mod slow;
 
 use server::{Answer, Folder, Server, endless, text};
 
@@ -43,7 +44,10 @@ fn echo(request: &Request<Incoming>) -> Answer {
 
 #[tokio::test]
 async fn a_missing_kubeconfig_is_named() {
-    let error = connect(Some(Path::new("/does/not/exist")), None).await.err().unwrap();
+    let error = connect(Some(Path::new("/does/not/exist")), None, Http::Newest)
+        .await
+        .err()
+        .unwrap();
     let error = error.to_string();
     assert!(
         error.starts_with("kubeconfig /does/not/exist: failed to read kubeconfig"),
@@ -54,10 +58,14 @@ async fn a_missing_kubeconfig_is_named() {
 #[tokio::test]
 async fn a_server_address_needs_scheme_and_host() {
     for text in ["192.0.2.1:6443", "/path"] {
-        let error = connect(None, Some(text)).await.err().unwrap().to_string();
+        let error = connect(None, Some(text), Http::Newest).await.err().unwrap().to_string();
         assert!(error.contains("needs a scheme and a host"), "{error}");
     }
-    assert!(connect(None, Some("https://192.0.2.1:6443")).await.is_ok());
+    assert!(
+        connect(None, Some("https://192.0.2.1:6443"), Http::Newest)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -84,6 +92,25 @@ async fn a_server_without_http_2_is_asked_by_http_1_1() {
         }
         // The first one found out which HTTP the server speaks.
         assert_eq!(server.connections(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_http_2_is_asked_by_http_1_1_if_the_settings_say_so() {
+    let server = Server::start(&["h2", "http/1.1"], echo).await;
+    let folder = Folder::new("one");
+    let kubeconfig = folder.kubeconfig(&server, "{}");
+    let client = connect(Some(&kubeconfig), None, Http::One).await.unwrap();
+    assert_eq!(get(&client, "/").await.unwrap(), "HTTP/1.1 no token");
+    server.cut();
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(get(&client, "/").await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The cut may be noticed by a request that was under way.
+    for answer in &answers[1..] {
+        assert_eq!(answer.as_deref(), Ok("HTTP/1.1 no token"));
     }
 }
 
@@ -191,7 +218,9 @@ async fn everybody_who_waits_for_a_server_that_is_away_is_told_the_same_cause() 
     let folder = Folder::new("unreachable");
     let kubeconfig = folder.kubeconfig(&server, "{}");
     // Nobody listens on this port, which is reserved.
-    let client = connect(Some(&kubeconfig), Some("https://127.0.0.1:1")).await.unwrap();
+    let client = connect(Some(&kubeconfig), Some("https://127.0.0.1:1"), Http::Newest)
+        .await
+        .unwrap();
     let requests = (0..8).map(|_| {
         let client = client.clone();
         tokio::spawn(async move { get(&client, "/").await.unwrap_err() })

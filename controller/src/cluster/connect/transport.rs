@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceExt as _};
 
-use super::ConnectError;
+use super::{ConnectError, Http};
 
 /// The longest time for making a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -41,6 +41,7 @@ type Connector = HttpsConnector<HttpConnector>;
 #[derive(Clone)]
 pub(super) struct Transport {
     connector: Connector,
+    http: Http,
     /// For a server that speaks only HTTP/1.1, and for plain HTTP. Each request that runs has its own connection.
     http1: Client<Connector, Body>,
     shared: Arc<Mutex<Shared>>,
@@ -84,7 +85,7 @@ enum Server {
 struct Slow;
 
 impl Transport {
-    pub(super) fn new(config: &Config) -> Result<Self, ConnectError> {
+    pub(super) fn new(config: &Config, http: Http) -> Result<Self, ConnectError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -117,6 +118,7 @@ impl Transport {
         Ok(Self {
             http1: Client::builder(TokioExecutor::new()).build(connector(false)?),
             connector: connector(true)?,
+            http,
             shared: Arc::new(Mutex::new(shared)),
         })
     }
@@ -153,7 +155,7 @@ impl Transport {
     /// the server speaks only HTTP/1.1.
     async fn connection(&self, server: &Uri) -> Result<Option<SendRequest<Body>>, BoxError> {
         // Without TLS, nothing tells which HTTP a server speaks.
-        if server.scheme() != Some(&Scheme::HTTPS) {
+        if self.http == Http::One || server.scheme() != Some(&Scheme::HTTPS) {
             return Ok(None);
         }
         let asked = Instant::now();
@@ -169,10 +171,12 @@ impl Transport {
         }
         match self.connect(server).await {
             Ok(Some(connection)) => {
+                tracing::info!("the API server is asked by HTTP/2");
                 shared.server = Server::Http2(connection.clone());
                 Ok(Some(connection))
             }
             Ok(None) => {
+                tracing::info!("the API server is asked by HTTP/1.1, because it does not speak HTTP/2");
                 shared.server = Server::Http1;
                 Ok(None)
             }

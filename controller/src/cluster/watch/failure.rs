@@ -29,6 +29,13 @@ pub(super) enum Failure {
     Garbage(String),
     /// The pages do not belong to one list.
     Pages(String),
+    /// The list is older than what was known before.
+    Outdated {
+        /// Its version.
+        version: String,
+        /// The version that it must at least have.
+        least: String,
+    },
     /// This many watches in a row ended without an event.
     Unheard(u32),
 }
@@ -135,18 +142,27 @@ impl Failure {
     /// Whether the server cannot watch from the version that was asked for. Either the version is too old, or it is
     /// newer than all that the server has, because its store went back in time.
     pub(super) fn is_about_version(&self) -> bool {
+        self.code() == Some(410) || self.is_ahead() || matches!(self, Self::Outdated { .. })
+    }
+
+    /// Whether the version that was asked for is newer than all that the server has.
+    pub(super) fn is_ahead(&self) -> bool {
         match self {
-            Self::Answer { code: 410, .. } => true,
             Self::Answer { message, .. } => message.to_ascii_lowercase().contains("too large resource version"),
             _ => false,
         }
+    }
+
+    /// Whether the server refused this way of asking. 401 and 429 say nothing about it.
+    pub(super) fn is_about_the_way(&self) -> bool {
+        matches!(self.code(), Some(400 | 402..=428 | 430..=499 | 501))
     }
 
     /// Whether the server refused this watch itself. Otherwise the connection or the rights failed.
     pub(super) fn is_a_refusal(&self) -> bool {
         match self {
             Self::Answer { code, .. } => !matches!(code, 401 | 403 | 429 | 503),
-            Self::Garbage(_) | Self::Pages(_) | Self::Unheard(_) => true,
+            Self::Garbage(_) | Self::Pages(_) | Self::Outdated { .. } | Self::Unheard(_) => true,
             Self::Transport(_) | Self::Silence(_) => false,
         }
     }
@@ -178,6 +194,11 @@ impl Failure {
             Self::Silence(time) => format!("cannot {verb} {resource}: no answer for {} s", time.as_secs()),
             Self::Garbage(text) => format!("cannot {verb} {resource}: the server sent {text}"),
             Self::Pages(text) => format!("cannot {verb} {resource} page by page: the server sent {text}"),
+            Self::Outdated { version, least } => format!(
+                "cannot {verb} {resource}: the server sent version {} where {} was known",
+                printable(version),
+                printable(least)
+            ),
             Self::Unheard(count) => format!(
                 "cannot {verb} {resource}: {count} watches in a row ended without an event; everything is listed again instead"
             ),

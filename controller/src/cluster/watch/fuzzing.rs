@@ -1,5 +1,5 @@
-//! For fuzzing: gives the body of a watch to the machine that reads watches. There is no server, and time does not
-//! pass.
+//! For fuzzing: gives the body of a list or of a watch to the machine that reads them. There is no server, and time does
+//! not pass.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use hyper::body::{Body, Bytes, Frame};
 
 use super::backoff::Jitter;
-use super::failure::Failure;
+use super::items::Items;
 use super::kinds::OfKind;
-use super::lines::{Encoding, Lines};
+use super::lines::Lines;
 use super::machine::{Input, Machine, Moment, Next};
 use super::query::Timing;
-use super::watched::Watched as _;
-use crate::event::ObjectKind;
+use super::split::Wanted;
+use super::wire::Encoding;
+use crate::event::{Event, ObjectKind};
 use crate::source::decode::Decoder;
+use crate::ways::{Lists, Ways};
 
 /// A body that arrives in these pieces.
 struct Pieces(std::vec::IntoIter<Bytes>);
@@ -52,42 +54,88 @@ impl Given {
             lists: (usize::from(byte) / kinds) % 2 == 1,
         }
     }
+
+    /// Takes a list's from one byte.
+    pub fn of_list(byte: u8) -> Self {
+        let kinds = ObjectKind::ALL.len();
+        Self::of(byte, (usize::from(byte) / kinds) % 2 == 1)
+    }
 }
 
-/// Reads a watch's body from these pieces, until the machine has read enough. If the body does not begin with a list, an
-/// empty list comes before it. Returns the events.
-pub async fn watch(decoder: Decoder, given: Given, pieces: Vec<Vec<u8>>) -> Vec<String> {
-    let watched = OfKind::new(given.kind, "node-a", &Arc::new(decoder));
-    let resource = watched.resource();
-    let (list, version) = (resource.list_kind(), resource.api_version());
-    let empty =
-        format!(r#"{{"kind":"{list}","apiVersion":"{version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#);
-    let at = Moment {
-        now: Instant::now(),
-        admitted: true,
-    };
-    let (mut machine, mut events) = (Machine::new(watched, Timing::default(), Jitter::seeded(0)), Vec::new());
-    machine.step(Input::Time, at, &mut events);
-    if !given.lists {
-        let refused = Failure::Answer {
-            code: 422,
-            message: String::new(),
-            retry_after: None,
+/// A machine that has asked for its list, and its events.
+struct Bench {
+    machine: Machine<OfKind>,
+    events: Vec<Event>,
+    at: Moment,
+}
+
+impl Bench {
+    fn new(decoder: Decoder, kind: ObjectKind, lists: Lists) -> Self {
+        let watched = OfKind::new(kind, "node-a", &Arc::new(decoder));
+        let ways = Ways {
+            lists,
+            ..Ways::default()
         };
-        machine.step(Input::Opened(Err(refused)), at, &mut events);
-        machine.step(Input::Page(Ok(empty.as_bytes())), at, &mut events);
+        let mut bench = Self {
+            machine: Machine::new(watched, &ways, Timing::default(), Jitter::seeded(0)),
+            events: Vec::new(),
+            at: Moment {
+                now: Instant::now(),
+                admitted: true,
+            },
+        };
+        bench.step(Input::Time);
+        bench
     }
-    let mut next = machine.step(Input::Opened(Ok(())), at, &mut events);
+
+    fn step(&mut self, input: Input<'_>) -> Next {
+        self.machine.step(input, self.at, &mut self.events)
+    }
+
+    fn events(self) -> Vec<String> {
+        self.events.iter().map(|event| format!("{event:?}")).collect()
+    }
+}
+
+fn body(given: Given, pieces: Vec<Vec<u8>>) -> (Pieces, Encoding) {
     let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
     let encoding = if given.protobuf {
         Encoding::Protobuf
     } else {
         Encoding::Json
     };
-    let mut lines = Lines::new(Pieces(pieces.into_iter()), encoding);
-    while matches!(next, Next::Read(_)) {
-        let input = lines.next(Duration::from_secs(1)).await;
-        next = machine.step(input, at, &mut events);
+    (Pieces(pieces.into_iter()), encoding)
+}
+
+/// Reads a watch's body from these pieces, until the machine has read enough. If the body does not begin with a list, an
+/// empty list comes before it. Returns the events.
+pub async fn watch(decoder: Decoder, given: Given, pieces: Vec<Vec<u8>>) -> Vec<String> {
+    let lists = if given.lists { Lists::Stream } else { Lists::Cache };
+    let mut bench = Bench::new(decoder, given.kind, lists);
+    if !given.lists {
+        let Wanted { kind, api_version } = bench.machine.wanted();
+        let empty = format!(
+            r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#
+        );
+        bench.step(Input::Page(empty.as_bytes()));
     }
-    events.iter().map(|event| format!("{event:?}")).collect()
+    let mut next = bench.step(Input::Opened(Ok(())));
+    let (body, encoding) = body(given, pieces);
+    let mut lines = Lines::new(body, encoding);
+    while matches!(next, Next::Read(_)) {
+        next = bench.step(lines.next(Duration::from_secs(1)).await);
+    }
+    bench.events()
+}
+
+/// Reads the body of a list's only page from these pieces. Returns the events.
+pub async fn list(decoder: Decoder, given: Given, pieces: Vec<Vec<u8>>) -> Vec<String> {
+    let mut bench = Bench::new(decoder, given.kind, Lists::Cache);
+    let mut next = bench.step(Input::Opened(Ok(())));
+    let (body, encoding) = body(given, pieces);
+    let mut items = Items::new(body, encoding, bench.machine.wanted());
+    while matches!(next, Next::Read(_)) {
+        next = bench.step(items.next(Duration::from_secs(1)).await);
+    }
+    bench.events()
 }

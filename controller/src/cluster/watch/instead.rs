@@ -12,9 +12,9 @@ const MOST: usize = 64 << 10;
 /// The fields by which any object says what it is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Head {
-    kind: String,
-    api_version: String,
+pub(super) struct Head {
+    pub(super) kind: String,
+    pub(super) api_version: String,
 }
 
 /// The failure of a body that is not `wanted`. If the body is a Status, the failure has the code of the Status.
@@ -40,12 +40,18 @@ pub(super) fn instead(text: &[u8], wanted: &str, error: Option<&serde_json::Erro
             let text = text.trim_ascii_start();
             match text.first() {
                 None => "nothing".to_owned(),
-                Some(b'{' | b'[') => format!("broken JSON ({})", Complaint::of(&error.to_string())),
+                Some(b'{' | b'[') => return broken(&error, wanted),
                 Some(_) => format!("no JSON ({})", words(text)),
             }
         }
     };
     Failure::Garbage(format!("{came} instead of {}", a(wanted)))
+}
+
+/// The failure of a text that begins like `wanted` and is no JSON.
+pub(super) fn broken(error: &serde_json::Error, wanted: &str) -> Failure {
+    let complaint = Complaint::of(&error.to_string());
+    Failure::Garbage(format!("broken JSON ({complaint}) instead of {}", a(wanted)))
 }
 
 /// The failure of an object of another kind or group.

@@ -1,5 +1,4 @@
-//! Bodies of answers. A list's page is read as a whole, a watch line by line. Both may be silent only for a limited
-//! time.
+//! The body of a watch, line by line or frame by frame. It may be silent only for a limited time.
 
 use std::error::Error;
 use std::ops::Range;
@@ -12,22 +11,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::Failure;
 use super::machine::Input;
+use super::wire::Encoding;
 
 /// No event is longer than this. etcd stores at most 1.5 MB, so whatever sends a longer line is not an API server.
 const LONGEST_LINE: usize = 16 << 20;
-/// No page is longer than this.
-const LONGEST_PAGE: usize = 512 << 20;
-/// This much of a wrong body is enough to tell what it is.
-const BEGINNING: usize = 4 << 10;
-
-/// How a server writes objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    /// An event is a line.
-    Json,
-    /// An event is a frame: its length in four bytes, the highest first, then that many bytes.
-    Protobuf,
-}
 
 /// The lines or frames of a body as they arrive.
 pub(super) struct Lines<B> {
@@ -117,11 +104,11 @@ impl<B: hyper::body::Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B
     }
 }
 
-/// The beginning of a body, as much as arrives within this time.
-pub(super) async fn beginning(mut body: Body, time: Duration) -> Vec<u8> {
+/// The beginning of a body, at least `most` bytes if there are as many, as far as it arrives within this time.
+pub(super) async fn beginning(mut body: Body, most: usize, time: Duration) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = async {
-        while bytes.len() < BEGINNING
+        while bytes.len() < most
             && let Some(Ok(frame)) = body.frame().await
         {
             bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
@@ -130,26 +117,6 @@ pub(super) async fn beginning(mut body: Body, time: Duration) -> Vec<u8> {
     // If only a part arrived in time, that part is enough.
     let _ = timeout(time, read).await;
     bytes
-}
-
-/// A whole body.
-pub(super) async fn whole(mut body: Body, silence: Duration) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    loop {
-        match timeout(silence, body.frame()).await {
-            Err(_) => return Err(Failure::Silence(silence)),
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => return Err(Failure::transport(&error)),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    bytes.extend_from_slice(&data);
-                }
-                if bytes.len() > LONGEST_PAGE {
-                    return Err(Failure::Garbage("a page longer than 512 MiB".to_owned()));
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod list;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -18,17 +19,21 @@ use super::failure::Failure;
 use super::instead::instead;
 use super::objects::{self, WatchLine};
 use super::query::{Query, RequestError, Timing};
+use super::split::Wanted;
 use super::watched::{Encoded, ListState, ReadObject, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
-use state::{List, Pieces, State, Stream, Watch};
+use crate::ways::{Lists, Ways};
+use state::{Least, State, Watch};
 
 /// After this many watches in a row without an event or bookmark, everything is listed again.
 const SILENT_WATCHES: u32 = 3;
 /// After this many refused watches, everything is listed again.
 const REFUSED_WATCHES: u32 = 2;
-/// After this many streams in a row that ended before their list did, the list is asked for by pages.
+/// After this many streams in a row that ended before their list did, the list is asked for from the watch cache.
 const UNFINISHED_STREAMS: u32 = 2;
+/// By how much of their longest time watches may be shorter. The watches of a cluster's nodes must not all end at once.
+const WATCH_SPREAD: f64 = 0.3;
 /// The longest time that a server may take to end a watch after the watch's time is over.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
@@ -37,19 +42,21 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 pub(super) enum Input<'a> {
     /// The time to wait for has come.
     Time,
-    /// The body of the answer to a request for a page, as text in JSON.
-    Page(Result<&'a [u8], Failure>),
+    /// The answer to a request: its body follows, or the request failed.
+    Opened(Result<(), Failure>),
+    /// An item of a list. The list has said that it is the wanted one.
+    Item(Encoded<'a>),
+    /// The end of a list's page in JSON: the page without the items that came before.
+    Page(&'a [u8]),
     /// As `Page`, in protobuf.
     ProtobufPage(&'a [u8]),
-    /// The answer to a request for a watch: its lines follow, or the request failed.
-    Opened(Result<(), Failure>),
     /// A line of a watch.
     Line(&'a [u8]),
     /// A frame of a watch in protobuf.
     Frame(&'a [u8]),
     /// The body of a watch ended. This rest after the last line is not a line.
     End(&'a [u8]),
-    /// The body of a watch broke off.
+    /// The body broke off.
     Broken(Failure),
 }
 
@@ -62,7 +69,8 @@ pub(super) enum Next {
     List(Result<Request<Body>, RequestError>),
     /// Ask for a watch.
     Watch(Result<Request<Body>, RequestError>),
-    /// Read the next line of the watch. If none has arrived by this time, the watch is dead.
+    /// Read the next line of the watch, or the next item of the list. If nothing has arrived by this time, the connection is
+    /// dead.
     Read(Instant),
 }
 
@@ -79,6 +87,7 @@ pub(super) struct Moment {
 pub(super) struct Machine<W> {
     watched: W,
     query: Query,
+    lists: Lists,
     timing: Timing,
     backoff: Backoff,
     jitter: Jitter,
@@ -95,10 +104,12 @@ pub(super) struct Machine<W> {
     doubted: bool,
     /// The next watch begins after this version.
     version: String,
+    /// Whether a list may name that version as the least one.
+    least: Least,
     /// When everything is listed again, even if the watches work.
     relist: Option<Instant>,
-    /// How many streams in a row ended before their list did. From `UNFINISHED_STREAMS` on, the list is asked for by
-    /// pages.
+    /// How many streams in a row ended before their list did. From `UNFINISHED_STREAMS` on, the list is asked for from
+    /// the watch cache.
     unfinished: u32,
     /// Whether the server sends bookmarks, so that a watch is never without one for long.
     bookmarks: bool,
@@ -117,10 +128,11 @@ enum Ended {
 
 impl<W: Watched> Machine<W> {
     /// A machine that knows nothing yet. `jitter` spreads its waits.
-    pub(super) fn new(watched: W, timing: Timing, jitter: Jitter) -> Self {
+    pub(super) fn new(watched: W, ways: &Ways, timing: Timing, jitter: Jitter) -> Self {
         Self {
-            query: Query::new(watched.resource()),
+            query: Query::new(watched.resource(), ways.accept.clone()),
             watched,
+            lists: ways.lists,
             timing,
             backoff: Backoff::new(timing.first_wait, timing.longest_wait),
             jitter,
@@ -130,6 +142,7 @@ impl<W: Watched> Machine<W> {
             silent: 0,
             doubted: false,
             version: String::new(),
+            least: Least::Known,
             relist: None,
             unfinished: 0,
             bookmarks: false,
@@ -142,17 +155,19 @@ impl<W: Watched> Machine<W> {
         self.listed
     }
 
+    /// What the body of a list must be.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted::of(&self.query.resource)
+    }
+
     /// Takes an input. Appends events, and returns what to do next.
     pub(super) fn step(&mut self, input: Input<'_>, at: Moment, events: &mut Vec<W::Event>) -> Next {
         match (std::mem::take(&mut self.state), input) {
-            (State::Listing(mut list), Input::Page(body)) => {
-                let items = body.and_then(|text| list.pages.take(text));
-                self.page(list, items, at, events)
-            }
-            (State::Listing(mut list), Input::ProtobufPage(body)) => {
-                let items = list.pages.take_protobuf(body);
-                self.page(list, items, at, events)
-            }
+            (
+                State::Listing(list),
+                input
+                @ (Input::Opened(_) | Input::Item(_) | Input::Page(_) | Input::ProtobufPage(_) | Input::Broken(_)),
+            ) => self.list_goes_on(list, input, at, events),
             (
                 State::Streaming(stream),
                 input @ (Input::Opened(_) | Input::Line(_) | Input::Frame(_) | Input::End(_) | Input::Broken(_)),
@@ -201,9 +216,10 @@ impl<W: Watched> Machine<W> {
             (
                 _,
                 Input::Time
+                | Input::Opened(_)
+                | Input::Item(_)
                 | Input::Page(_)
                 | Input::ProtobufPage(_)
-                | Input::Opened(_)
                 | Input::Line(_)
                 | Input::Frame(_)
                 | Input::End(_)
@@ -231,103 +247,8 @@ impl<W: Watched> Machine<W> {
         next_wait(&mut self.backoff, &mut self.jitter, asked)
     }
 
-    /// Asks for all objects. If the server did not stream the last list, it is asked for pages.
-    fn list(&mut self, at: Moment) -> Next {
-        self.relist = None;
-        if self.unfinished < UNFINISHED_STREAMS {
-            self.stream(at)
-        } else {
-            self.pages(Pieces::Pages, at)
-        }
-    }
-
-    fn pages(&mut self, pieces: Pieces, at: Moment) -> Next {
-        self.ask_for_page(List::new(&self.query.resource, pieces, at.admitted))
-    }
-
-    fn ask_for_page(&mut self, list: List) -> Next {
-        let request = self.query.list(list.pieces == Pieces::Pages, list.pages.after());
-        self.state = State::Listing(list);
-        Next::List(request)
-    }
-
-    fn page(
-        &mut self,
-        mut list: List,
-        items: Result<Vec<Encoded<'_>>, Failure>,
-        at: Moment,
-        events: &mut Vec<W::Event>,
-    ) -> Next {
-        let items = match items {
-            Ok(items) => items,
-            // Reading the pages took longer than the server keeps the list.
-            Err(failure) if list.pages.after().is_some() && failure.code() == Some(410) => {
-                let problem = "no further page, as the list is too old (410)".to_owned();
-                return self.list_failed(&list, &Failure::Pages(problem), at, events);
-            }
-            Err(failure) => return self.list_failed(&list, &failure, at, events),
-        };
-        if !std::mem::replace(&mut list.begun, true) {
-            events.push(self.watched.tell(ListState::Listing));
-        }
-        for item in items {
-            match objects::item(&self.watched, item) {
-                Ok(event) => events.extend(event),
-                Err(failure) => return self.list_failed(&list, &failure, at, events),
-            }
-        }
-        if list.pages.after().is_some() {
-            return self.ask_for_page(list);
-        }
-        self.complete(list.pages.into_version(), at, events);
-        self.watch(at)
-    }
-
-    /// A list is complete.
-    fn complete(&mut self, version: String, at: Moment, events: &mut Vec<W::Event>) {
-        self.version = version;
-        events.push(self.watched.tell(ListState::Listed));
-        // By the time of the next list, the server may be a newer one. So that list is asked for as a stream again.
-        (self.listed, self.unfinished) = (true, 0);
-        self.relist = Some(at.now + self.jitter.spread(self.timing.relist, 0.25));
-    }
-
-    /// Decides what a failed list means, and reports it. If the pages cannot be used, everything is asked for in one
-    /// piece, this one time.
-    fn list_failed(&mut self, list: &List, failure: &Failure, at: Moment, events: &mut Vec<W::Event>) -> Next {
-        if matches!(failure, Failure::Pages(_)) && list.pieces == Pieces::Pages {
-            let reason = failure.reason("list", self.query.resource.name());
-            tracing::info!(kind = self.query.resource.kind, "{reason}: asking for all at once");
-            return self.ask_for_page(List::new(&self.query.resource, Pieces::One, list.admitted));
-        }
-        if failure.code() == Some(400) && self.query.drop_fields() {
-            return self.pages(Pieces::Pages, at);
-        }
-        let optional = self.query.resource.optional && !self.listed;
-        match failure.code() {
-            Some(404) if optional => self.absent(None, at, events),
-            Some(403) if optional && list.admitted => self.absent(Some(failure), at, events),
-            _ => {
-                self.lost(failure, "list", events);
-                let wait = self.next_wait(failure.retry_after());
-                self.rest(wait, at)
-            }
-        }
-    }
-
-    /// Reports a list without objects for the kind, and asks again later.
-    fn absent(&mut self, forbidden: Option<&Failure>, at: Moment, events: &mut Vec<W::Event>) -> Next {
-        events.extend([ListState::Listing, ListState::Listed].map(|told| self.watched.tell(told)));
-        match forbidden {
-            Some(failure) => self.lost(failure, "list", events),
-            None => self.say(Reach::Watching, events),
-        }
-        let wait = self.jitter.spread(self.timing.absent, 0.3);
-        self.rest(wait, at)
-    }
-
     fn watch(&mut self, at: Moment) -> Next {
-        let lasting = self.jitter.spread(self.timing.watch, 0.5);
+        let lasting = self.jitter.spread(self.timing.watch, WATCH_SPREAD);
         let request = self.query.watch(&self.version, lasting);
         self.state = State::Watching(Watch::new(at.now, lasting));
         Next::Watch(request)
@@ -395,7 +316,8 @@ impl<W: Watched> Machine<W> {
                 if !heard && self.silent.is_multiple_of(SILENT_WATCHES) {
                     self.doubted = true;
                     self.lost(&Failure::Unheard(SILENT_WATCHES), "watch", events);
-                    self.relist = None;
+                    // A watch cache that follows its store no longer would say the same again.
+                    (self.relist, self.least) = (None, Least::Unavailable);
                 }
                 // If a server ends every watch at once, it must not be asked in a tight loop.
                 if stood < Duration::from_secs(1).min(self.timing.watch / 2) {
@@ -416,7 +338,7 @@ impl<W: Watched> Machine<W> {
                     kind = self.query.resource.kind,
                     "the API server's versions went backwards: listing again"
                 );
-                self.relist = None;
+                (self.relist, self.least) = (None, Least::Unavailable);
                 let wait = self.next_wait(None);
                 self.rest(wait, at)
             }
@@ -446,6 +368,10 @@ impl<W: Watched> Machine<W> {
         } else {
             // An expired version, without another problem, is normal. It is not reported as a loss.
             self.lost(failure, "watch", events);
+        }
+        // An old version is still one that a list must not be older than. A version that the server has not reached is not.
+        if failure.is_ahead() {
+            self.least = Least::Unavailable;
         }
         if failure.is_about_version() || (refusal && self.refused >= REFUSED_WATCHES) {
             self.relist = None;

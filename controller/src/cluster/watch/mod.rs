@@ -1,5 +1,5 @@
-//! Objects from a Kubernetes API server. It lists them, one by one as the beginning of a watch or page by page, then
-//! watches, with one task for each thing that is watched. While decoding, it drops what Tandem does not need, so no full
+//! Objects from a Kubernetes API server. It lists them, as the beginning of a watch, from the server's watch cache or page by
+//! page, and takes them one by one as they arrive. Then it watches, with one task for each thing that is watched. While decoding, it drops what Tandem does not need, so no full
 //! object is held. It never gives up. If it cannot see an object, it does not remove it.
 //!
 //! The list-and-watch loop is Tandem's own, on top of kube's client. It handles an answer 410 or 504 to the watch
@@ -11,6 +11,7 @@ pub(crate) mod events;
 mod failure;
 pub(crate) mod fuzzing;
 mod instead;
+mod items;
 mod kinds;
 mod lines;
 mod machine;
@@ -19,6 +20,7 @@ mod pages;
 mod protobuf;
 mod query;
 mod run;
+mod split;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -33,6 +35,7 @@ use tokio::task::JoinSet;
 
 use crate::event::{Event, ObjectKind};
 use crate::source::decode::Decoder;
+use crate::ways::Ways;
 use backoff::Jitter;
 use kinds::OfKind;
 use machine::Machine;
@@ -44,28 +47,30 @@ pub use watched::{Change, Encoded, ListState, ReadObject, Resource, Watched, Wro
 pub async fn watch<W: Watched>(
     client: Client,
     watched: W,
+    ways: &Ways,
     timing: Timing,
     events: Sender<W::Event>,
     admitted: Arc<AtomicBool>,
 ) {
-    let machine = Machine::new(watched, timing, Jitter::random());
+    let machine = Machine::new(watched, ways, timing, Jitter::random());
     run::run(machine, client, timing.answer, events, admitted).await;
 }
 
 /// Watches everything that the engine of the node of this name needs, until nobody receives events any more.
-pub async fn run(client: Client, node_name: &str, events: Sender<Event>) {
-    run_with(client, node_name, events, Timing::default()).await;
+pub async fn run(client: Client, node_name: &str, ways: &Ways, events: Sender<Event>) {
+    run_with(client, node_name, ways, events, Timing::default()).await;
 }
 
 /// As [`run`], with other times.
-pub async fn run_with(client: Client, node_name: &str, events: Sender<Event>, timing: Timing) {
+pub async fn run_with(client: Client, node_name: &str, ways: &Ways, events: Sender<Event>, timing: Timing) {
     let decoder = Arc::new(Decoder::new(node_name));
     let admitted = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for kind in ObjectKind::ALL {
         let watched = OfKind::new(kind, node_name, &decoder);
         let (client, events) = (client.clone(), events.clone());
-        tasks.spawn(watch(client, watched, timing, events, Arc::clone(&admitted)));
+        let (ways, admitted) = (ways.clone(), Arc::clone(&admitted));
+        tasks.spawn(async move { watch(client, watched, &ways, timing, events, admitted).await });
     }
     drop(events);
     // Each task ends when the channel closes. Dropping this future ends all of them.

@@ -4,6 +4,7 @@
 use super::failure::Failure;
 use super::instead::{a, instead};
 use super::protobuf;
+use super::split::Wanted;
 use super::watched::{Encoded, Resource};
 use super::wire::{Page, PageMeta};
 use crate::source::decode::printable;
@@ -14,9 +15,8 @@ const MOST_PAGES: usize = 10_000;
 /// The pages of one list, as far as they were read.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// `kind` and `apiVersion` of each page.
-    kind: String,
-    api_version: &'static str,
+    /// What each page must be.
+    wanted: Wanted,
     count: usize,
     version: String,
     after: Option<String>,
@@ -25,17 +25,17 @@ pub(super) struct Pages {
 impl Pages {
     pub(super) fn new(resource: &Resource) -> Self {
         Self {
-            kind: resource.list_kind(),
-            api_version: resource.api_version(),
+            wanted: Wanted::of(resource),
             count: 0,
             version: String::new(),
             after: None,
         }
     }
 
-    /// Takes the next page, if it is one. Returns its items.
+    /// Takes the next page, if it is one. Returns the items that are still in it: usually they were taken out of it before,
+    /// one by one.
     pub(super) fn take<'t>(&mut self, text: &'t [u8]) -> Result<Vec<Encoded<'t>>, Failure> {
-        let (kind, version) = (self.kind.as_str(), self.api_version);
+        let (kind, version) = (self.wanted.kind.as_str(), self.wanted.api_version);
         let page: Page<'t> = match serde_json::from_slice(text) {
             Ok(page) => page,
             Err(error) => return Err(instead(text, kind, Some(&error))),
@@ -53,7 +53,7 @@ impl Pages {
     /// Takes the next page in protobuf, as [`Self::take`] does. A list without items is not told from one whose items
     /// are missing.
     pub(super) fn take_protobuf<'t>(&mut self, body: &'t [u8]) -> Result<Vec<Encoded<'t>>, Failure> {
-        let page = protobuf::list(body, &self.kind, self.api_version)?;
+        let page = protobuf::list(body, &self.wanted.kind, self.wanted.api_version)?;
         self.check(page.meta)?;
         Ok(page.items)
     }
@@ -62,7 +62,7 @@ impl Pages {
     fn check(&mut self, meta: PageMeta) -> Result<(), Failure> {
         // In a request, 0 stands for any version. No store has it.
         if matches!(meta.resource_version.as_str(), "" | "0") {
-            let problem = format!("{} without metadata.resourceVersion", a(&self.kind));
+            let problem = format!("{} without metadata.resourceVersion", a(&self.wanted.kind));
             return Err(Failure::Garbage(problem));
         }
         self.count += 1;
@@ -81,14 +81,19 @@ impl Pages {
         Ok(())
     }
 
+    /// How many pages there were.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The token to ask for the next page; none after the last page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
     /// The version of the whole list.
-    pub(super) fn into_version(self) -> String {
-        self.version
+    pub(super) fn version(&self) -> &str {
+        &self.version
     }
 }
 

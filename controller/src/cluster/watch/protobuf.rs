@@ -12,7 +12,7 @@ use crate::source::decode::protobuf::reader::{Fields, NoMessage, Value};
 use crate::source::decode::protobuf::schema::{BOOKMARK, LIST_META, Message, STATUS};
 
 /// The first bytes of an object that stands alone.
-const MAGIC: &[u8] = b"k8s\0";
+pub(super) const MAGIC: &[u8] = b"k8s\0";
 
 /// An object in its envelope (`runtime.Unknown`).
 #[derive(Clone, Copy, Debug, Default)]

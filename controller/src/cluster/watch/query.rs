@@ -5,16 +5,17 @@ use std::time::Duration;
 use http::Request;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue};
 use kube::client::Body;
-use kube::core::params::{ListParams, WatchParams};
+use kube::core::params::{ListParams, VersionMatch, WatchParams};
 use kube::core::request;
 pub(super) use kube::core::request::Error as RequestError;
 
 use super::watched::Resource;
+use crate::ways::Accept;
 
 /// Times of the list-and-watch loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The longest time that one watch lasts before the server ends it. The shortest is half of it.
+    /// The longest time that one watch lasts before the server ends it. The shortest is 7 tenths of it.
     pub watch: Duration,
     /// API servers that send bookmarks send one about each minute. If a watch had a bookmark, and nothing has arrived for
     /// this long since, the watch is dead.
@@ -34,7 +35,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            // As kube-proxy's: between 5 and 10 minutes.
+            // Between 7 and 10 minutes. kube-proxy's last between 5 and 10, so Tandem asks no more often.
             watch: Duration::from_mins(10),
             quiet: Duration::from_mins(3),
             answer: Duration::from_secs(30),
@@ -51,19 +52,26 @@ impl Default for Timing {
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     pub(super) resource: Resource,
+    accept: Accept,
 }
 
-/// The media type of objects in protobuf.
-pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// Protobuf, and JSON from servers that have no protobuf for a kind.
-const ACCEPTED: &str = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
+/// From where a list is asked for, and in how many pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In one piece from the watch cache, of this version or a newer one. `0` stands for any version.
+    Cache(String),
+    /// In pages from the store.
+    Pages,
+    /// In one piece from the store.
+    Store,
+}
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
 impl Query {
-    pub(super) fn new(resource: Resource) -> Self {
-        Self { resource }
+    pub(super) fn new(resource: Resource, accept: Accept) -> Self {
+        Self { resource, accept }
     }
 
     /// Drops the field selector, if servers may refuse it. Returns whether there was one to drop.
@@ -71,17 +79,27 @@ impl Query {
         self.resource.fields_may_fail && !std::mem::take(&mut self.resource.fields).is_empty()
     }
 
-    /// A request for a page of the list; `paged: false` asks for everything at once.
-    pub(super) fn list(&self, paged: bool, after: Option<&str>) -> Result<Request<Body>, RequestError> {
+    /// A request for a list, or for its next page.
+    pub(super) fn list(&self, place: &Place, after: Option<&str>) -> Result<Request<Body>, RequestError> {
+        // A cached list has no limit: with one, older servers read it from their store.
+        let least = match place {
+            Place::Cache(least) if after.is_none() => Some(least.clone()),
+            Place::Cache(_) | Place::Pages | Place::Store => None,
+        };
         let parameters = ListParams {
             label_selector: selector(self.resource.labels),
             field_selector: selector(&self.resource.fields),
-            limit: paged.then_some(PAGE),
+            limit: (*place == Place::Pages).then_some(PAGE),
             continue_token: after.map(str::to_owned),
+            version_match: least
+                .as_ref()
+                .filter(|least| *least != "0")
+                .map(|_| VersionMatch::NotOlderThan),
+            resource_version: least,
             ..ListParams::default()
         };
         let request = request::Request::new(self.resource.path).list(&parameters)?;
-        Ok(uncompressed(request))
+        Ok(self.uncompressed(request))
     }
 
     /// A request for what changes after this version.
@@ -104,22 +122,22 @@ impl Query {
             send_initial_events: all,
         };
         let request = request::Request::new(self.resource.path).watch(&parameters, version)?;
-        Ok(uncompressed(request))
+        Ok(self.uncompressed(request))
+    }
+
+    fn uncompressed(&self, request: Request<Vec<u8>>) -> Request<Body> {
+        let mut request = request.map(Body::from);
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, self.accept.header());
+        // Events must arrive one by one. If the watch were compressed, the server would hold events back until it has
+        // enough to compress.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        request
     }
 }
 
 fn selector(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn uncompressed(request: Request<Vec<u8>>) -> Request<Body> {
-    let mut request = request.map(Body::from);
-    let headers = request.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-    // Events must arrive one by one. If the watch were compressed, the server would hold events back until it has
-    // enough to compress.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    request
 }
 
 #[cfg(test)]
@@ -130,7 +148,7 @@ mod tests {
     use crate::event::ObjectKind;
 
     fn query(kind: ObjectKind, node_name: &str) -> Query {
-        Query::new(OfKind::sample(kind, node_name).resource())
+        Query::new(OfKind::sample(kind, node_name).resource(), Accept::default())
     }
 
     /// kube-core begins each query with `&`.
@@ -141,7 +159,7 @@ mod tests {
     #[test]
     fn services_of_other_proxies_and_headless_ones_are_not_asked_for() {
         assert_eq!(
-            target(query(ObjectKind::Service, "a").list(true, None)),
+            target(query(ObjectKind::Service, "a").list(&Place::Pages, None)),
             "/api/v1/services?fieldSelector=spec.clusterIP%21%3DNone\
              &labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&limit=500"
         );
@@ -163,9 +181,38 @@ mod tests {
     }
 
     #[test]
+    fn a_list_from_the_cache_names_the_least_version_and_no_limit() {
+        let query = query(ObjectKind::ServiceCidr, "a");
+        let from = |least: &str, after| target(query.list(&Place::Cache(least.to_owned()), after));
+        let path = "/apis/networking.k8s.io/v1/servicecidrs?";
+        assert_eq!(from("0", None), format!("{path}resourceVersion=0"));
+        assert_eq!(
+            from("7", None),
+            format!("{path}resourceVersion=7&resourceVersionMatch=NotOlderThan")
+        );
+        // The server refuses a version beside the token of the next page.
+        assert_eq!(from("7", Some("more")), format!("{path}continue=more"));
+        assert_eq!(target(query.list(&Place::Store, None)), path);
+    }
+
+    #[test]
+    fn what_is_accepted_is_what_the_settings_say() {
+        let query = |accept| Query::new(OfKind::sample(ObjectKind::Node, "a").resource(), accept);
+        let header = |accept| {
+            let request = query(accept).stream(Duration::from_mins(5)).unwrap();
+            request.headers()[ACCEPT].to_str().unwrap().to_owned()
+        };
+        assert_eq!(
+            header(Accept::default()),
+            "application/vnd.kubernetes.protobuf, application/json;q=0.9"
+        );
+        assert_eq!(header(Accept::json()), "application/json");
+    }
+
+    #[test]
     fn only_this_node_is_asked_for() {
         assert_eq!(
-            target(query(ObjectKind::Node, "node-a").list(true, Some("a/b="))),
+            target(query(ObjectKind::Node, "node-a").list(&Place::Pages, Some("a/b="))),
             "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-a&limit=500&continue=a%2Fb%3D"
         );
     }

@@ -13,12 +13,20 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::failure::Failure;
 use super::instead::words;
-use super::lines::{Encoding, Lines, beginning, whole};
+use super::items::Items;
+use super::lines::{Lines, beginning};
 use super::machine::{Input, Machine, Moment, Next};
 use super::protobuf;
-use super::query::{PROTOBUF, RequestError};
+use super::query::RequestError;
 use super::watched::Watched;
+use super::wire::Encoding;
 use crate::source::decode::printable;
+use crate::ways::{JSON, PROTOBUF};
+
+/// This much of a wrong body is enough to tell what it is.
+const BEGINNING: usize = 4 << 10;
+/// No Status is longer than this.
+const LONGEST_STATUS: usize = 1 << 20;
 
 /// Runs until nobody receives events any more. `answer` is how long an answer may take. All kinds share `admitted`.
 pub(super) async fn run<W: Watched>(
@@ -41,7 +49,7 @@ async fn drive<W: Watched>(
     events: &Sender<W::Event>,
     admitted: &AtomicBool,
 ) {
-    let (mut out, mut page, mut lines) = (Vec::new(), Vec::new(), None);
+    let (mut out, mut reading) = (Vec::new(), None);
     let mut input = Input::Time;
     loop {
         let at = Moment {
@@ -49,8 +57,6 @@ async fn drive<W: Watched>(
             admitted: admitted.load(Ordering::Acquire),
         };
         let next = machine.step(input, at, &mut out);
-        // The events hold what was read from the page. A page may be large, so it is dropped.
-        drop(std::mem::take(&mut page));
         if machine.has_listed() {
             admitted.store(true, Ordering::Release);
         }
@@ -61,8 +67,8 @@ async fn drive<W: Watched>(
         }
         if !matches!(next, Next::Read(_)) {
             out = Vec::new();
-            // This ends a watch that is no longer read.
-            lines = None;
+            // This ends an answer that is no longer read.
+            reading = None;
         }
         input = match next {
             Next::Wait(until) => {
@@ -70,35 +76,34 @@ async fn drive<W: Watched>(
                 Input::Time
             }
             Next::List(request) => {
-                let body = match ask(&client, time, request).await {
-                    Ok((encoding, body)) => whole(body, time).await.map(|bytes| (encoding, bytes)),
-                    Err(failure) => Err(failure),
-                };
-                match body {
-                    Ok((encoding, bytes)) => {
-                        page = bytes;
-                        match encoding {
-                            Encoding::Json => Input::Page(Ok(&page)),
-                            Encoding::Protobuf => Input::ProtobufPage(&page),
-                        }
-                    }
-                    Err(failure) => Input::Page(Err(failure)),
-                }
+                let opened = ask(&client, time, request).await;
+                Input::Opened(opened.map(|(encoding, body)| {
+                    reading = Some(Reading::List(Items::new(body, encoding, machine.wanted())));
+                }))
             }
             Next::Watch(request) => {
                 let opened = ask(&client, time, request).await;
-                Input::Opened(opened.map(|(encoding, body)| lines = Some(Lines::new(body, encoding))))
+                Input::Opened(opened.map(|(encoding, body)| {
+                    reading = Some(Reading::Watch(Lines::new(body, encoding)));
+                }))
             }
-            Next::Read(until) => match &mut lines {
-                Some(lines) => {
-                    lines
-                        .next(until.saturating_duration_since(Instant::now().into_std()))
-                        .await
+            Next::Read(until) => {
+                let silence = until.saturating_duration_since(Instant::now().into_std());
+                match &mut reading {
+                    // A long list may take longer than this as a whole, but none of its parts may.
+                    Some(Reading::List(items)) => items.next(time).await,
+                    Some(Reading::Watch(lines)) => lines.next(silence).await,
+                    None => Input::End(&[]),
                 }
-                None => Input::End(&[]),
-            },
+            }
         };
     }
+}
+
+/// The body of the answer that is read.
+enum Reading {
+    List(Items<Body>),
+    Watch(Lines<Body>),
 }
 
 /// Sends a request. Returns the body of an answer 200 that may be JSON or protobuf.
@@ -119,14 +124,14 @@ async fn ask(
     let encoding = kind.as_ref().map_or(Some(Encoding::Json), |kind| encoding_of(kind));
     if head.status == StatusCode::OK {
         let Some(encoding) = encoding else {
-            let text = beginning(body, time).await;
+            let text = beginning(body, BEGINNING, time).await;
             let kind = printable(&kind.unwrap_or_default());
             let came = format!("{kind} instead of JSON or protobuf ({})", words(&text));
             return Err(Failure::Garbage(came));
         };
         return Ok((encoding, body));
     }
-    let body = whole(body, time).await.unwrap_or_default();
+    let body = beginning(body, LONGEST_STATUS, time).await;
     Err(match encoding {
         Some(Encoding::Protobuf) => {
             let said = protobuf::status_in(&body).unwrap_or_default();
@@ -139,7 +144,7 @@ async fn ask(
 /// The encoding that a media type stands for. `;stream=watch` and the like do not change it.
 fn encoding_of(kind: &str) -> Option<Encoding> {
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
+    if kind.eq_ignore_ascii_case(JSON) {
         Some(Encoding::Json)
     } else if kind.eq_ignore_ascii_case(PROTOBUF) {
         Some(Encoding::Protobuf)

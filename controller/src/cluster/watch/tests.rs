@@ -10,10 +10,12 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 
 use super::*;
-use crate::cluster::connect;
+use crate::cluster::{Http, connect};
 use crate::event::Reach;
+use crate::ways::Lists;
 
 mod bodies;
+mod lists;
 mod optional;
 mod pages;
 mod tenants;
@@ -172,9 +174,18 @@ fn timing() -> Timing {
 
 /// Starts the source. Returns its events as text, only those of Services.
 async fn watch(address: &str, timing: Timing) -> Receiver<Event> {
-    let client = connect(None, Some(address)).await.unwrap();
+    watch_by(Lists::default(), address, timing).await
+}
+
+/// As [`watch`], with lists that are asked for in this way.
+async fn watch_by(lists: Lists, address: &str, timing: Timing) -> Receiver<Event> {
+    let client = connect(None, Some(address), Http::Newest).await.unwrap();
     let (sender, receiver) = channel(1000);
-    tokio::spawn(async move { run_with(client, "node-a", sender, timing).await });
+    let ways = Ways {
+        lists,
+        ..Ways::default()
+    };
+    tokio::spawn(async move { run_with(client, "node-a", &ways, sender, timing).await });
     receiver
 }
 
@@ -447,9 +458,9 @@ async fn a_server_that_is_away_is_named_with_the_cause() {
 #[tokio::test]
 async fn the_source_ends_when_nobody_listens() {
     let (_, address) = Server::start(|_, _| None).await;
-    let client = connect(None, Some(&address)).await.unwrap();
+    let client = connect(None, Some(&address), Http::Newest).await.unwrap();
     let (sender, receiver) = channel(10);
-    let source = tokio::spawn(async move { run_with(client, "node-a", sender, timing()).await });
+    let source = tokio::spawn(async move { run_with(client, "node-a", &Ways::default(), sender, timing()).await });
     drop(receiver);
     timeout(Duration::from_secs(2), source)
         .await

@@ -1,9 +1,29 @@
 //! What is around objects: a list's page, a watch's line, a bookmark, a failure's Status. Page and line are JSON; the
 //! others are also read from protobuf. Objects stay text until the decoder reads them.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_json::value::RawValue;
+
+/// How a server writes objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// An event is a line.
+    Json,
+    /// An event is a frame: its length in four bytes, the highest first, then that many bytes.
+    Protobuf,
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "JSON",
+            Self::Protobuf => "protobuf",
+        })
+    }
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

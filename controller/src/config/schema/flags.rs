@@ -93,7 +93,7 @@ flags! {
     "feature-gates", Switches, KubeProxy("featureGates"), "Feature gates: A=true,B=false.";
     "kubeconfig", Text, KubeProxy("clientConnection.kubeconfig"),
         "How to reach the API server; without it, the service account of the pod it runs in.";
-    "kube-api-content-type", Text, KubeProxy("clientConnection.contentType"), "Content type of requests.";
+    "kube-api-content-type", Text, KubeProxy("clientConnection.contentType"), "The encoding in which objects are asked for.";
     "kube-api-burst", Integer, KubeProxy("clientConnection.burst"), "How many requests may exceed --kube-api-qps at once.";
     "kube-api-qps", Number, KubeProxy("clientConnection.qps"), "Requests a second.";
     "bind-address", Text, KubeProxy("bindAddress"), "Its family decides the defaults of --healthz-bind-address and --metrics-bind-address.";

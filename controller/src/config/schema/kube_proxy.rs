@@ -20,7 +20,7 @@ pub(crate) static SCHEMA: Schema = Schema {
 const NO_SYNC: &str =
     "Tandem has no sync period: each change is programmed at once, and what fails is tried again by itself";
 const REQUESTS: &str = "Tandem asks for each of four kinds of object once, as the beginning of a watch. \
-     A watch lasts 5 to 10 minutes, and Tandem waits longer after each request that failed";
+     A watch lasts 7 to 10 minutes, and Tandem waits longer after each request that failed";
 const IPVS: &str = "it is about ipvs mode only, and Tandem programs nftables";
 const WINDOWS: &str = "it is about Windows only";
 const LOG_BUFFER: &str = "Tandem writes each line to standard error at once";
@@ -38,12 +38,13 @@ fields! {
     "clientConnection", OBJECT, Nothing, Section, "How the API server is reached.";
     "clientConnection.kubeconfig", Text, Nothing, Honoured(Restart),
         "Path of a kubeconfig. Without it, and without --master, the service account of the pod is used. Tandem reads the file again when its content, or that of a file that it names, changes.";
-    "clientConnection.acceptContentTypes", Text, Nothing,
-        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
-        "The Accept header of requests.";
-    "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"),
-        Ignored("Tandem asks for protobuf, and takes JSON from servers that have no protobuf"),
-        "The content type of requests.";
+    "clientConnection.acceptContentTypes", Text, Nothing, Honoured(Restart),
+        "The encodings in which Tandem asks for objects: media types, separated by commas. Tandem reads \
+         application/vnd.kubernetes.protobuf and application/json, and warns of others. If it is not set, contentType \
+         counts.";
+    "clientConnection.contentType", Text, Empty("application/vnd.kubernetes.protobuf"), Honoured(Restart),
+        "The encoding in which Tandem asks for objects, if acceptContentTypes is not set. For protobuf, Tandem takes JSON \
+         from servers that have no protobuf for a kind. What Tandem itself writes, its Events, is always JSON.";
     "clientConnection.qps", Number, Empty("5"),
         Ignored(REQUESTS),
         "Requests a second.";

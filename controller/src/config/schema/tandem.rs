@@ -33,6 +33,11 @@ fields! {
         "Whether Tandem writes Kubernetes Events that say what is wrong with an object.";
     "socket", Text, Empty("/run/tandem/tandem.sock"), Honoured(Restart),
         "Where tandem services and tandem status find this agent.";
+    "apiServer", OBJECT, Nothing, Section, "How the API server is asked. Its address is in the kubeconfig.";
+    "apiServer.lists", Text, Empty("Stream"), Honoured(Restart),
+        "How Tandem asks for all objects of a kind. Stream asks for them one by one, as the beginning of a watch; a server \
+         that does not do this is asked as with Cache. Cache asks for them in one piece, from the API server's watch cache, \
+         as kube-proxy does. Pages asks for 500 at a time; before Kubernetes 1.34, the API server reads these from etcd.";
     "log", OBJECT, Nothing, Section, "What is logged, and how.";
     "log.level", Text, Nothing, Honoured(Live),
         "error, warn, info, debug or trace, also per module: info,tandem::engine=debug. If it is not set, \

@@ -297,6 +297,10 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
             r#"FOLDER/tandem.conf: log.format: "xml": not a format (text, json)"#,
         ),
         (
+            "apiServer: {lists: pages}",
+            r#"FOLDER/tandem.conf: apiServer.lists: "pages": not a way to list objects (Stream, Cache, Pages)"#,
+        ),
+        (
             "mode: nftables",
             "FOLDER/tandem.conf: mode: no such field in tandem.config/v1alpha1",
         ),

@@ -8,8 +8,18 @@ use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
 /// Fields with the fields that they need, and a value that is not their default.
-const HONOURED: [(&str, &str, &str); 37] = [
+const HONOURED: [(&str, &str, &str); 40] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
+    (
+        "clientConnection.acceptContentTypes",
+        "",
+        "clientConnection: {acceptContentTypes: application/json}",
+    ),
+    (
+        "clientConnection.contentType",
+        "",
+        "clientConnection: {contentType: application/json}",
+    ),
     ("logging.format", "", "logging: {format: json}"),
     ("logging.verbosity", "", "logging: {verbosity: 9}"),
     ("hostnameOverride", "", "hostnameOverride: another"),
@@ -79,6 +89,7 @@ const HONOURED: [(&str, &str, &str); 37] = [
     ("tandem removeKubeProxyRules", "", "removeKubeProxyRules: false"),
     ("tandem events", "", "events: false"),
     ("tandem socket", "", "socket: /other.sock"),
+    ("tandem apiServer.lists", "", "apiServer: {lists: Cache}"),
     ("tandem log.level", "", "log: {level: trace}"),
     ("tandem log.format", "", "log: {format: json}"),
     ("tandem apiVersion", "", ""),
@@ -86,7 +97,7 @@ const HONOURED: [(&str, &str, &str); 37] = [
 
 /// Values other than the defaults for all fields that have no effect.
 const IGNORED: &str = "featureGates: {WatchList: false}
-clientConnection: {acceptContentTypes: a/b, contentType: a/b, qps: 7.5, burst: 9}
+clientConnection: {qps: 7.5, burst: 9}
 logging:
   flushFrequency: 1s
   vmodule: [{filePattern: proxier, verbosity: 9}]
@@ -249,6 +260,60 @@ fn addresses_that_will_not_be_served_are_warned_of() {
     ] {
         let warnings = settings(text).1;
         assert!(warnings.contains(&warning.to_owned()), "{text}: {warnings:#?}");
+    }
+}
+
+#[test]
+fn the_encodings_are_the_accepted_ones_and_else_that_of_the_content_type() {
+    let both = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
+    for (text, header) in [
+        ("", both),
+        ("acceptContentTypes: '', contentType: ''", both),
+        ("contentType: application/vnd.kubernetes.protobuf", both),
+        ("contentType: application/json", "application/json"),
+        (
+            "acceptContentTypes: application/vnd.kubernetes.protobuf, contentType: application/json",
+            "application/vnd.kubernetes.protobuf",
+        ),
+        (
+            "acceptContentTypes: 'application/json,application/vnd.kubernetes.protobuf;q=0.5'",
+            "application/json, application/vnd.kubernetes.protobuf;q=0.5",
+        ),
+    ] {
+        let (settings, warnings) = settings(&format!(
+            "clusterCIDR: 10.0.0.0/8\nmode: nftables\nclientConnection: {{{text}}}"
+        ));
+        assert_eq!(settings.ways.accept.header(), header, "{text}");
+        assert_eq!(warnings, [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn encodings_that_cannot_be_read_are_named_with_what_is_asked_for_instead() {
+    let reads = "tandem reads application/vnd.kubernetes.protobuf and application/json";
+    let instead = "it asks for protobuf, and takes JSON from servers that have no protobuf";
+    for (text, warning, header) in [
+        (
+            "contentType: application/cbor",
+            format!("FILE: clientConnection.contentType: \"application/cbor\": {reads}: {instead}"),
+            "application/vnd.kubernetes.protobuf, application/json;q=0.9",
+        ),
+        (
+            "acceptContentTypes: 'application/yaml, text/html'",
+            format!("FILE: clientConnection.acceptContentTypes: \"application/yaml,text/html\": {reads}: {instead}"),
+            "application/vnd.kubernetes.protobuf, application/json;q=0.9",
+        ),
+        (
+            "acceptContentTypes: 'application/cbor,application/json', contentType: application/cbor",
+            format!("FILE: clientConnection.acceptContentTypes: \"application/cbor\": {reads}: ignored"),
+            "application/json",
+        ),
+    ] {
+        let (settings, warnings) = settings(&format!(
+            "clusterCIDR: 10.0.0.0/8\nmode: nftables\nclientConnection: {{{text}}}"
+        ));
+        assert_eq!(settings.ways.accept.header(), header, "{text}");
+        assert_eq!(warnings, [warning], "{text}");
     }
 }
 

@@ -192,7 +192,7 @@ impl Folder {
     }
 
     pub(super) async fn client_with(&self, server: &Server, user: &str) -> Result<Client, ConnectError> {
-        connect(Some(&self.kubeconfig(server, user)), None).await
+        connect(Some(&self.kubeconfig(server, user)), None, Http::Newest).await
     }
 }
 

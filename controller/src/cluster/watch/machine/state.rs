@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::watch::pages::Pages;
+use crate::cluster::watch::query::Place;
 use crate::cluster::watch::watched::Resource;
 
 /// What a machine is doing.
@@ -15,7 +16,7 @@ pub(super) enum State {
     Resting,
     /// A list was asked for as the beginning of a watch, or its objects arrive.
     Streaming(Stream),
-    /// A page of a list was asked for.
+    /// A page of a list was asked for, or its items arrive.
     Listing(List),
     /// A watch was asked for, or its lines arrive.
     Watching(Watch),
@@ -27,35 +28,42 @@ pub(super) struct Stream {
     pub(super) watch: Watch,
     /// Whether the server accepted the request.
     pub(super) opened: bool,
+    /// How many objects it has named.
+    pub(super) count: usize,
     /// Whether the beginning of the list was reported.
     pub(super) begun: bool,
 }
 
-/// How a list is asked for.
+/// Whether the server has the version up to which the objects are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pieces {
-    Pages,
-    One,
+pub(super) enum Least {
+    /// It has, as far as is known. A list must not be older.
+    Known,
+    /// It does not, or it cannot be trusted with it. A list may have any version, but must come from the store.
+    Unavailable,
 }
 
 /// A list that is not complete.
 #[derive(Debug)]
 pub(super) struct List {
-    pub(super) pieces: Pieces,
+    pub(super) place: Place,
     pub(super) pages: Pages,
     /// Whether the beginning of the list was reported.
     pub(super) begun: bool,
     /// Whether the server had allowed any kind to be listed before this list was started.
     pub(super) admitted: bool,
+    /// How many objects it has named.
+    pub(super) count: usize,
 }
 
 impl List {
-    pub(super) fn new(resource: &Resource, pieces: Pieces, admitted: bool) -> Self {
+    pub(super) fn new(resource: &Resource, place: Place, admitted: bool) -> Self {
         Self {
-            pieces,
+            place,
             pages: Pages::new(resource),
             begun: false,
             admitted,
+            count: 0,
         }
     }
 }

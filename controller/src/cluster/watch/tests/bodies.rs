@@ -137,8 +137,8 @@ async fn until(events: &mut Receiver<Event>, last: &str) -> Vec<String> {
 }
 
 /// Checks that the loss is reported with these words, and that the first list that ends is the correct one.
-async fn expect_no_list(address: &str, words: &str, body: &str) {
-    let mut events = watch(address, timing()).await;
+async fn expect_no_list(lists: Lists, address: &str, words: &str, body: &str) {
+    let mut events = watch_by(lists, address, timing()).await;
     let told = until(&mut events, "listed").await;
     let lost: Vec<_> = told.iter().filter(|told| told.starts_with("lost: ")).collect();
     assert!(matches!(&lost[..], [lost] if lost.contains(words)), "{body}: {told:?}");
@@ -148,15 +148,17 @@ async fn expect_no_list(address: &str, words: &str, body: &str) {
 
 #[tokio::test]
 async fn an_answer_that_is_no_list_ends_none() {
-    for (body, words) in no_lists() {
-        let answer = body.clone();
-        let (_, address) = Server::start(move |what, before| match (what, before) {
-            ("list", 0..2) => Some(Reply::Answer("200 OK", "", answer.clone())),
-            ("list", _) => Some(Reply::Answer("200 OK", "", good())),
-            _ => None,
-        })
-        .await;
-        expect_no_list(&address, words, &body).await;
+    for lists in [Lists::Cache, Lists::Pages] {
+        for (body, words) in no_lists() {
+            let answer = body.clone();
+            let (_, address) = Server::start(move |what, before| match (what, before) {
+                ("list", 0..2) => Some(Reply::Answer("200 OK", "", answer.clone())),
+                ("list", _) => Some(Reply::Answer("200 OK", "", good())),
+                _ => None,
+            })
+            .await;
+            expect_no_list(lists, &address, words, &body).await;
+        }
     }
 }
 
@@ -176,7 +178,7 @@ async fn an_answer_that_is_no_page_ends_no_list() {
             Some(Reply::Answer("200 OK", "", body))
         })
         .await;
-        expect_no_list(&address, words, &body).await;
+        expect_no_list(Lists::Pages, &address, words, &body).await;
     }
 }
 

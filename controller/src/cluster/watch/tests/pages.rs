@@ -17,12 +17,23 @@ fn ok(body: String) -> Reply {
 fn asked(server: &Server) -> Vec<&'static str> {
     let lists = server.lists.lock().unwrap();
     let how = |target: &String| match (target.contains("limit="), target.contains("continue=")) {
+        _ if target.contains("resourceVersion=") => "cached",
         (true, false) => "first page",
         (true, true) => "next page",
         (false, false) => "all",
         (false, true) => "the rest of all",
     };
     lists.iter().map(how).collect()
+}
+
+/// The list that begins anew. The objects of the page before, which does not belong to the list, may have been told of.
+async fn listed_anew(events: &mut Receiver<Event>) {
+    let mut first = next(events).await;
+    if first == "applied shop/b" {
+        first = next(events).await;
+    }
+    assert_eq!(first, "listing");
+    expect(events, &["applied shop/c", "listed"]).await;
 }
 
 #[tokio::test]
@@ -33,7 +44,7 @@ async fn pages_are_one_list() {
         _ => None,
     })
     .await;
-    let mut events = watch(&address, timing()).await;
+    let mut events = watch_by(Lists::Pages, &address, timing()).await;
     expect(
         &mut events,
         &["listing", "applied shop/a", "applied shop/b", "listed", "watching"],
@@ -60,12 +71,9 @@ async fn pages_that_do_not_make_one_list_are_asked_for_all_at_once_and_later_lis
             _ => None,
         })
         .await;
-        let mut events = watch(&address, timing()).await;
-        expect(
-            &mut events,
-            &["listing", "applied shop/a", "listing", "applied shop/c", "listed"],
-        )
-        .await;
+        let mut events = watch_by(Lists::Pages, &address, timing()).await;
+        expect(&mut events, &["listing", "applied shop/a"]).await;
+        listed_anew(&mut events).await;
         expect(&mut events, &["listing", "applied shop/c", "listed", "watching"]).await;
         assert_eq!(asked(&server), ["first page", "next page", "all", "first page"]);
     }
@@ -81,7 +89,7 @@ async fn a_list_that_cannot_be_had_all_at_once_is_asked_for_in_pages_again() {
         _ => None,
     })
     .await;
-    let mut events = watch(&address, timing()).await;
+    let mut events = watch_by(Lists::Pages, &address, timing()).await;
     expect(
         &mut events,
         &[
@@ -94,4 +102,22 @@ async fn a_list_that_cannot_be_had_all_at_once_is_asked_for_in_pages_again() {
     )
     .await;
     assert_eq!(asked(&server), ["first page", "next page", "all", "first page"]);
+}
+
+#[tokio::test]
+async fn a_cached_list_that_does_not_hold_together_is_asked_for_in_pages_and_later_lists_are_cached_again() {
+    let (server, address) = Server::start(|what, before| match (what, before) {
+        ("list", 0) => Some(ok(page("5", "a", "more"))),
+        ("list", 1) => Some(ok(list("6", &[object("b", "4")]))),
+        ("list", _) => Some(ok(list("7", &[object("c", "7")]))),
+        // The next list.
+        ("watch", 0) => Some(Reply::Answer("410 Gone", "", status(410, "too old"))),
+        _ => None,
+    })
+    .await;
+    let mut events = watch_by(Lists::Cache, &address, timing()).await;
+    expect(&mut events, &["listing", "applied shop/a"]).await;
+    listed_anew(&mut events).await;
+    expect(&mut events, &["listing", "applied shop/c", "listed", "watching"]).await;
+    assert_eq!(asked(&server), ["cached", "the rest of all", "first page", "cached"]);
 }

@@ -80,17 +80,25 @@ fn a_cluster_without_objects_is_a_list_that_begins_and_ends() {
 }
 
 #[test]
-fn a_server_that_does_not_stream_is_asked_for_pages_at_once_and_for_a_stream_the_next_time() {
+fn a_server_that_does_not_stream_lists_from_its_watch_cache_at_once_and_is_asked_for_a_stream_the_next_time() {
     for code in [400, 403, 404, 405, 410, 415, 422, 501] {
         let mut bench = Bench::new(ObjectKind::Service);
         bench.machine = machine(ObjectKind::Service, 1);
         bench.step(Input::Time);
         bench.step(Input::Opened(Err(answer(code))));
-        assert!(bench.target().contains("limit=500"), "{code}: {}", bench.target());
+        assert!(
+            bench.target().contains("resourceVersion=0"),
+            "{code}: {}",
+            bench.target()
+        );
         // A list that fails is not a reason to try streams again.
-        bench.step(Input::Page(Err(answer(500))));
+        bench.step(Input::Opened(Err(answer(500))));
         bench.wait();
-        assert!(bench.target().contains("limit=500"), "{code}: {}", bench.target());
+        assert!(
+            bench.target().contains("resourceVersion=0"),
+            "{code}: {}",
+            bench.target()
+        );
         bench.list("5");
         bench.step(Input::Opened(Err(answer(410))));
         bench.wait();
@@ -119,7 +127,7 @@ fn a_server_that_refuses_everything_at_the_moment_is_asked_for_a_stream_again() 
 }
 
 #[test]
-fn two_streams_in_a_row_that_open_and_do_not_end_their_list_are_followed_by_pages() {
+fn two_streams_in_a_row_that_open_and_do_not_end_their_list_are_followed_by_a_cached_list() {
     for silence in [true, false] {
         let mut bench = Bench::streaming();
         let ends = || {
@@ -141,7 +149,7 @@ fn two_streams_in_a_row_that_open_and_do_not_end_their_list_are_followed_by_page
         bench.step(Input::Opened(Ok(())));
         bench.step(ends());
         bench.wait();
-        assert!(bench.target().contains("limit=500"), "{}", bench.target());
+        assert!(bench.target().contains("resourceVersion=0"), "{}", bench.target());
     }
 }
 
@@ -206,7 +214,7 @@ fn a_list_that_breaks_off_after_some_objects_is_no_list() {
     bench.wait();
     let lost = "lost: cannot list services: the server sent objects without the bookmark that ends their list";
     assert_eq!(bench.said(), ["listing", "applied shop/a", lost]);
-    assert!(bench.target().contains("limit=500"), "{}", bench.target());
+    assert!(bench.target().contains("resourceVersion=0"), "{}", bench.target());
 }
 
 #[test]
