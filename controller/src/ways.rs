@@ -51,11 +51,6 @@ impl Accept {
         (value.filter(|value| !value.is_empty()).map(Self), others)
     }
 
-    /// Only JSON.
-    pub fn json() -> Self {
-        Self(HeaderValue::from_static(JSON))
-    }
-
     /// The header's value.
     pub fn header(&self) -> HeaderValue {
         self.0.clone()

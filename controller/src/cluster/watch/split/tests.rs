@@ -127,6 +127,28 @@ fn items_are_given_out_however_the_bytes_arrive_and_the_rest_is_a_page() {
 }
 
 #[test]
+fn of_a_long_list_no_more_is_held_than_an_item_and_what_has_just_arrived() {
+    const PIECE: usize = 16 << 10;
+    let item = format!(r#"{{"metadata":{{"name":"{}"}}}}"#, "a".repeat(2_000));
+    let text = json(&format!("[{}]", vec![item.as_str(); 5_000].join(",")));
+    let message = message("ServiceList", &vec![item.as_bytes(); 5_000]);
+    for (encoding, list) in [(Encoding::Json, text.as_bytes()), (Encoding::Protobuf, &message[..])] {
+        let (mut splitter, mut items) = (Splitter::new(encoding, wanted()), 0);
+        for piece in list.chunks(PIECE) {
+            splitter.feed(piece).unwrap();
+            assert!(splitter.buffer.capacity() < 4 * PIECE, "{}", splitter.buffer.capacity());
+            while let Some(found) = splitter.find().unwrap() {
+                assert_eq!(splitter.item(found), item.as_bytes());
+                items += 1;
+            }
+        }
+        // In protobuf, these lists have other fields between their items.
+        let rest = splitter.end().unwrap().len();
+        assert!(items == 5_000 && rest < 32 << 10, "{items} items, {rest} bytes");
+    }
+}
+
+#[test]
 fn a_list_that_is_cut_off_anywhere_is_no_page() {
     for (encoding, list, _) in lists() {
         // What comes after the end of the list is not missed.
