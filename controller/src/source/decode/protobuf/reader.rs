@@ -16,22 +16,27 @@ pub(crate) enum Value<'a> {
 #[error("no protobuf: {0}")]
 pub(crate) struct NoMessage(String);
 
+#[cold]
+fn wrong(error: prost::DecodeError) -> NoMessage {
+    NoMessage(error.to_string())
+}
+
 /// Takes the fields of a message one by one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The next field; none at the end.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, NoMessage> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let wrong = |error: prost::DecodeError| NoMessage(error.to_string());
-        let (number, wire) = decode_key(&mut self.0).map_err(wrong)?;
+        let (number, wire) = self.key()?;
         let value = match wire {
-            WireType::Varint => Value::Varint(decode_varint(&mut self.0).map_err(wrong)?),
+            WireType::Varint => Value::Varint(self.varint()?),
             WireType::LengthDelimited => {
-                let length = decode_varint(&mut self.0).map_err(wrong)?;
+                let length = self.varint()?;
                 Value::Bytes(self.take(number, length)?)
             }
             WireType::SixtyFourBit => self.take(number, 8).map(|_| Value::Fixed)?,
@@ -41,6 +46,27 @@ impl<'a> Fields<'a> {
             }
         };
         Ok(Some((number, value)))
+    }
+
+    /// The number of the next field, and how its value is written.
+    fn key(&mut self) -> Result<(u32, WireType), NoMessage> {
+        // Nearly every field has a number below 16, so that one byte is its key. The smallest key is that of field 1.
+        if let [key @ 8..128, rest @ ..] = self.0
+            && let Ok(wire) = WireType::try_from(u64::from(key & 7))
+        {
+            self.0 = rest;
+            return Ok((u32::from(key >> 3), wire));
+        }
+        decode_key(&mut self.0).map_err(wrong)
+    }
+
+    fn varint(&mut self) -> Result<u64, NoMessage> {
+        // Most lengths and numbers are small.
+        if let [value @ ..128, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(u64::from(*value));
+        }
+        decode_varint(&mut self.0).map_err(wrong)
     }
 
     /// Takes this many bytes of a field.
