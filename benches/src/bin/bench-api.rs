@@ -85,8 +85,8 @@ fn main() -> Result<()> {
 
     print("api_connections", cost.connections);
     print("kube_proxy_api_connections", their_cost.connections);
-    print_ratio("api_start_bytes_ratio", cost.bytes, their_cost.bytes);
-    print_ratio("api_change_bytes_ratio", our_changes, their_changes);
+    print_ratio("api_start_bytes_ratio", cost.bytes, their_cost.bytes)?;
+    print_ratio("api_change_bytes_ratio", our_changes, their_changes)?;
     let millis = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
     print("start_to_programmed_ms", millis(times.median()));
     print("kube_proxy_start_to_programmed_ms", millis(their_cost.time));
@@ -250,9 +250,11 @@ impl Bench {
     }
 }
 
-fn print_ratio(name: &str, ours: u64, theirs: u64) {
+fn print_ratio(name: &str, ours: u64, theirs: u64) -> Result<()> {
     note(format_args!("{name}: {ours} bytes, and kube-proxy {theirs}"));
-    print(name, format_args!("{:.3}", ours as f64 / theirs as f64));
+    let [ours, theirs] = [u32::try_from(ours)?, u32::try_from(theirs)?].map(f64::from);
+    print(name, format_args!("{:.3}", ours / theirs));
+    Ok(())
 }
 
 /// How long an event of a slice with many endpoints takes to decode, from bytes, in both encodings.

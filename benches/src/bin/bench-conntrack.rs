@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -100,9 +101,9 @@ fn udp(event: Event) -> Event {
             Event::Applied(Object::Service(service), notices)
         }
         Event::Applied(Object::EndpointSlice(mut slice), notices) => {
-            std::sync::Arc::make_mut(&mut slice.ports)
-                .iter_mut()
-                .for_each(|port| port.protocol = Protocol::Udp);
+            for port in Arc::make_mut(&mut slice.ports) {
+                port.protocol = Protocol::Udp;
+            }
             Event::Applied(Object::EndpointSlice(slice), notices)
         }
         other => other,

@@ -21,6 +21,10 @@ enum Ids {
     /// The Service has one port: the one that the map's key names.
     One(ServiceId),
     /// The Service has several ports, or had several.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every Service has one port, so this is kept as small as its id"
+    )]
     Several(Box<BTreeMap<ByPort, ServiceId>>),
 }
 
@@ -155,16 +159,13 @@ mod tests {
             let (mut names, mut model) = (Names::default(), BTreeMap::new());
             for (port, id) in steps {
                 let key = key(port);
-                match id.and_then(ServiceId::plain) {
-                    Some(id) => {
-                        let label = key.label();
-                        names.insert(Arc::new(Owner { key: key.clone(), created: 0, label }), id);
-                        model.insert(key, id);
-                    }
-                    None => {
-                        names.remove(&key);
-                        model.remove(&key);
-                    }
+                if let Some(id) = id.and_then(ServiceId::plain) {
+                    let label = key.label();
+                    names.insert(Arc::new(Owner { key: key.clone(), created: 0, label }), id);
+                    model.insert(key, id);
+                } else {
+                    names.remove(&key);
+                    model.remove(&key);
                 }
                 for service in 0..3 {
                     for port in 0..3 {

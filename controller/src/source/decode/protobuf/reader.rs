@@ -1,5 +1,6 @@
 //! The fields of a message as they are written: numbers and values.
 
+use prost::DecodeError;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// A value as it is written. What it means depends on the field.
@@ -16,9 +17,11 @@ pub(crate) enum Value<'a> {
 #[error("no protobuf: {0}")]
 pub(crate) struct NoMessage(String);
 
-#[cold]
-fn wrong(error: prost::DecodeError) -> NoMessage {
-    NoMessage(error.to_string())
+impl From<DecodeError> for NoMessage {
+    #[cold]
+    fn from(error: DecodeError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Takes the fields of a message one by one.
@@ -57,7 +60,7 @@ impl<'a> Fields<'a> {
             self.0 = rest;
             return Ok((u32::from(key >> 3), wire));
         }
-        decode_key(&mut self.0).map_err(wrong)
+        Ok(decode_key(&mut self.0)?)
     }
 
     fn varint(&mut self) -> Result<u64, NoMessage> {
@@ -66,7 +69,7 @@ impl<'a> Fields<'a> {
             self.0 = rest;
             return Ok(u64::from(*value));
         }
-        decode_varint(&mut self.0).map_err(wrong)
+        Ok(decode_varint(&mut self.0)?)
     }
 
     /// Takes this many bytes of a field.
