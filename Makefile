@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race field hostile
+	setup-rust setup-net setup-go setup-lint parity race field hostile api-faults
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -56,6 +56,10 @@ field: setup-net controlplane ## every case of docs/field.md, one after the othe
 hostile: setup-net ## the largest objects, silent connections, a lock that another program holds; HOSTILE_SERVICES=10000
 	@$(BUILD) --bin hostile
 	@$(WITH) $$RELEASE/hostile
+
+api-faults: setup-net controlplane ## a proxy with faults before the real API server, at every byte; about 25 minutes; API_FAULT_EVERY=1
+	@$(BUILD) --bin api-faults
+	@$(WITH) $$RELEASE/api-faults
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test arrows --test promises --test input
