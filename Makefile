@@ -57,7 +57,7 @@ hostile: setup-net ## the largest objects, silent connections, a lock that anoth
 	@$(BUILD) --bin hostile
 	@$(WITH) $$RELEASE/hostile
 
-api-faults: setup-net controlplane ## a proxy with faults before the real API server, at every byte; about 25 minutes; API_FAULT_EVERY=1
+api-faults: setup-net controlplane ## a proxy with faults before the real API server, at every byte; about 20 minutes; API_FAULT_EVERY=1
 	@$(BUILD) --bin api-faults
 	@$(WITH) $$RELEASE/api-faults
 

@@ -117,7 +117,7 @@ faults! {
 
     /// All connections end. The server does not speak HTTP/2 any more.
     OnlyHttp1 "only-http1" Connection,
-    /// All connections end. The next one agrees on HTTP/2 and then speaks HTTP/1.1.
+    /// All connections end. For a while, the server agrees on HTTP/2 and then speaks HTTP/1.1.
     NoHttp2 "no-http2" Connection,
     /// All connections end. The server has a certificate of a new authority, and the file of the authority is replaced
     /// a little later.

@@ -38,7 +38,11 @@ pub(super) fn all(lengths: &Lengths, every: usize) -> Vec<Case> {
                 fault,
                 at,
             };
-            cases.extend((0..bytes).step_by(step).map(|at| case(TURNS[at % TURNS.len()], at)));
+            cases.extend(
+                (0..bytes)
+                    .step_by(step)
+                    .map(|at| case(TURNS[at / step % TURNS.len()], at)),
+            );
             let at_frames = Fault::ALL.iter().filter(|fault| fault.place() == Place::Frame);
             for (number, fault) in at_frames.enumerate() {
                 let one = number % frames.len();

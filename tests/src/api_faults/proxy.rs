@@ -158,10 +158,10 @@ async fn serve(stream: TcpStream, session: Arc<Session>, identities: Arc<[Identi
     let Ok(mut stream) = acceptor.accept(stream).await else {
         return;
     };
-    if first && fault == Fault::NoHttp2 {
+    if armed && fault == Fault::NoHttp2 && !session.is_over() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         let _ = stream.shutdown().await;
-        return session.over();
+        return;
     }
     if first && fault == Fault::OnlyHttp1 {
         session.over();

@@ -76,7 +76,8 @@ impl Session {
             self.over();
         }
         match self.case.fault.place() {
-            Place::Answer => self.end.notify_one(),
+            // A watch that runs has its answer already.
+            Place::Answer if self.case.phase == Phase::Watch => self.end.notify_one(),
             Place::Connection if self.case.fault != Fault::Nothing => self.cut.notify_waiters(),
             _ => {}
         }

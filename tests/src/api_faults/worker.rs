@@ -31,8 +31,8 @@ const START: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(100);
 /// After this time, Tandem has noticed a fault that it can notice at once.
 const NOTICED: Duration = Duration::from_secs(1);
-/// How long a file is empty or old.
-const WRONG_FILE: Duration = Duration::from_secs(2);
+/// How long a file is empty or old, or a server speaks the wrong HTTP.
+const WRONG_FOR: Duration = Duration::from_secs(2);
 
 /// The meaning of both tables.
 pub(super) type Tables = [Meaning; 2];
@@ -207,8 +207,8 @@ impl Worker {
         loop {
             thread::sleep(LOOK);
             let waited = began.elapsed();
-            if waited > WRONG_FILE && !self.session.is_over() {
-                self.mend_file()?;
+            if waited > WRONG_FOR && !self.session.is_over() {
+                self.mend()?;
             }
             if self.session.is_over() {
                 over.get_or_insert_with(Instant::now);
@@ -242,9 +242,13 @@ impl Worker {
         lost.into_iter().map(|lost| format!("lost {lost}")).collect()
     }
 
-    /// Gives the files back what they must hold.
-    fn mend_file(&self) -> Result<()> {
+    /// Ends a fault that lasts: gives the files back what they must hold.
+    fn mend(&self) -> Result<()> {
         let (name, content) = match self.session.case.fault {
+            Fault::NoHttp2 => {
+                self.session.over();
+                return Ok(());
+            }
             Fault::EmptyToken => ("token", self.token.as_str()),
             Fault::EmptyAuthority => ("ca.crt", self.proxy.certificate(false)),
             Fault::NewCertificate => ("ca.crt", self.proxy.certificate(true)),
