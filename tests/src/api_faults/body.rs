@@ -188,6 +188,8 @@ impl Way {
             Fault::Break => {
                 sleep(FLUSH).await;
                 self.passage.carrier.cut.notify_one();
+                // If the body ended now, its end might still be sent.
+                self.to.closed().await;
                 Err(Ended)
             }
             Fault::End => Err(Ended),
