@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways
+	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways api-faults
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -59,6 +59,10 @@ hostile: setup-net ## the largest objects, silent connections, a lock that anoth
 
 cluster-ways: setup-net controlplane ## the tests of the cluster in all 12 ways of reading from the API server; about an hour; CLUSTER_WAYS=cache,json,http1
 	@$(WITH) scripts/cluster_ways.sh
+
+api-faults: setup-net controlplane ## a proxy with faults before the real API server, at every byte; about 20 minutes; API_FAULT_EVERY=1
+	@$(BUILD) --bin api-faults
+	@$(WITH) $$RELEASE/api-faults
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test arrows --test promises --test input

@@ -39,7 +39,7 @@ use crate::node::{Node, Pod, PodRanges};
 use crate::scratch::Scratch;
 
 pub use api::{Api, path};
-pub(crate) use files::PORT;
+pub(crate) use files::{PORT, TANDEM_TOKEN};
 pub use programs::{Program, binary};
 
 /// How long the control plane may take to answer for the first time.

@@ -14,6 +14,7 @@
 //! | [`parity`] | the same flows through the real kube-proxy and through Tandem |
 //! | [`field`] | the cases of docs/field.md and their tests, for `make field` |
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
+//! | [`api_faults`] | a proxy with faults between Tandem and the real API server, for `make api-faults` |
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
 //! | [`generations`] | when the kernel's ruleset changes |
 //! | [`program`] | how programs begin and end |
@@ -24,6 +25,7 @@
 //! Everything here needs root, and touches nothing outside the namespaces that it makes.
 
 mod addresses;
+pub mod api_faults;
 pub mod cluster;
 pub mod code;
 pub mod conntrack;

@@ -17,6 +17,8 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 
 /// `NFNL_SUBSYS_NFTABLES << 8`
 const NFTABLES: u16 = 10 << 8;
+const DELTABLE: u16 = NFTABLES | 0x02;
+const DELSET: u16 = NFTABLES | 0x0b;
 const NEWSETELEM: u16 = NFTABLES | 0x0c;
 const DELSETELEM: u16 = NFTABLES | 0x0e;
 const NEWGEN: u16 = NFTABLES | 0x0f;
@@ -36,6 +38,8 @@ pub(crate) enum Notice<'b> {
     Added(Element<'b>),
     /// An element was removed.
     Removed(Element<'b>),
+    /// A table, or a set with a name, was removed. This is the table's name.
+    Dropped(&'b str),
     /// A transaction is complete.
     Generation,
     /// Anything else.
@@ -112,6 +116,11 @@ fn notices(mut bytes: &[u8]) -> impl Iterator<Item = Notice<'_>> {
         Some(match (header.r#type, element) {
             (NEWSETELEM, Some(element)) => Notice::Added(element),
             (DELSETELEM, Some(element)) => Notice::Removed(element),
+            (DELTABLE, Some(table)) => Notice::Dropped(table.table().unwrap_or_default()),
+            // The sets inside rules have no name of their own.
+            (DELSET, Some(set)) if !set.set().unwrap_or_default().starts_with("__") => {
+                Notice::Dropped(set.table().unwrap_or_default())
+            }
             (NEWGEN, _) => Notice::Generation,
             _ => Notice::Other,
         })

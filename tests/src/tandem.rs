@@ -478,8 +478,13 @@ fn in_test() -> bool {
     std::env::current_exe().is_ok_and(|path| path.parent().is_some_and(|folder| folder.ends_with("deps")))
 }
 
+/// The lines at level ERROR, and panics.
+pub(crate) fn errors(log: &[String]) -> Vec<String> {
+    log.iter().filter(|line| log::is_error(line)).cloned().collect()
+}
+
 /// Whether every list was complete once and no family waits for anything.
-fn is_ready(status: &Value) -> bool {
+pub(crate) fn is_ready(status: &Value) -> bool {
     let families = status["families"].as_array().map_or(&[][..], Vec::as_slice);
     status["complete"] == json!(true)
         && !families.is_empty()

@@ -21,10 +21,9 @@ pub(super) const TANDEM: &str = "tandem.kubeconfig";
 pub(crate) const PORT: u16 = 6443;
 
 /// Tokens for a control plane that exists for one test in a namespace of its own.
-const TOKENS: [(&str, &str, &str); 2] = [
-    ("admin-token", "admin", "system:masters"),
-    ("tandem-token", "tandem", ""),
-];
+const TOKENS: [(&str, &str, &str); 2] = [("admin-token", "admin", "system:masters"), (TANDEM_TOKEN, "tandem", "")];
+/// The token of Tandem's user.
+pub(crate) const TANDEM_TOKEN: &str = "tandem-token";
 
 /// Writes everything into the folder.
 pub(super) fn write(folder: &Path) -> Result<()> {
@@ -34,7 +33,7 @@ pub(super) fn write(folder: &Path) -> Result<()> {
     let tokens = TOKENS.map(|(token, user, groups)| format!("{token},{user},{user},\"{groups}\"\n"));
     write_file(&folder.join("tokens.csv"), &tokens.concat())?;
     write_file(&folder.join(ADMIN), &to_yaml(&kubeconfig(folder, "admin-token"))?)?;
-    write_file(&folder.join(TANDEM), &to_yaml(&kubeconfig(folder, "tandem-token"))?)
+    write_file(&folder.join(TANDEM), &to_yaml(&kubeconfig(folder, TANDEM_TOKEN))?)
 }
 
 /// The API server's certificate and the authority that signed it.

@@ -47,7 +47,7 @@ impl Changes {
                 let element = match notice {
                     Notice::Added(element) if element.contains(last) => return Ok(counts),
                     Notice::Added(element) | Notice::Removed(element) => element,
-                    Notice::Generation | Notice::Other => continue,
+                    Notice::Dropped(_) | Notice::Generation | Notice::Other => continue,
                 };
                 if element.table() == Some(TABLE) && !element.contains(&except.octets()) {
                     let family = if element.family == IPV4 { Ip::V4 } else { Ip::V6 };

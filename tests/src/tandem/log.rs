@@ -57,7 +57,7 @@ impl Log {
 }
 
 /// The level comes before the message. A message may contain the word ERROR.
-fn is_error(line: &str) -> bool {
+pub(super) fn is_error(line: &str) -> bool {
     if line.starts_with("thread '") && line.contains(" panicked at ") {
         return true;
     }
