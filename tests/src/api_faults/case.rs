@@ -212,7 +212,11 @@ impl FromStr for Case {
                 encoding: one_of(words[1], [("protobuf", Encoding::Protobuf), ("json", Encoding::Json)])?,
                 lists: one_of(
                     words[2],
-                    [("stream", Lists::Stream), ("cache", Lists::Cache), ("pages", Lists::Pages)],
+                    [
+                        ("stream", Lists::Stream),
+                        ("cache", Lists::Cache),
+                        ("pages", Lists::Pages),
+                    ],
                 )?,
             },
             phase: one_of(words[3], [("list", Phase::List), ("watch", Phase::Watch)])?,

@@ -113,7 +113,7 @@ pub async fn watch(decoder: Decoder, given: Given, pieces: Vec<Vec<u8>>) -> Vec<
     let lists = if given.lists { Lists::Stream } else { Lists::Cache };
     let mut bench = Bench::new(decoder, given.kind, lists);
     if !given.lists {
-        let Wanted { kind, api_version } = bench.machine.wanted();
+        let Wanted { kind, api_version, .. } = bench.machine.wanted();
         let empty = format!(
             r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"5"}},"items":[]}}"#
         );

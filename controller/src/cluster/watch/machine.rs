@@ -20,6 +20,7 @@ use super::instead::instead;
 use super::objects::{self, WatchLine};
 use super::query::{Query, RequestError, Timing};
 use super::split::Wanted;
+use super::versions::{Versions, is_older};
 use super::watched::{Encoded, ListState, ReadObject, Watched};
 use crate::backoff::Backoff;
 use crate::event::Reach;
@@ -157,7 +158,14 @@ impl<W: Watched> Machine<W> {
 
     /// What the body of a list must be.
     pub(super) fn wanted(&self) -> Wanted {
-        Wanted::of(&self.query.resource)
+        let versions = match &self.state {
+            State::Listing(list) => list.versions(),
+            _ => Versions::Any,
+        };
+        Wanted {
+            versions,
+            ..Wanted::of(&self.query.resource)
+        }
     }
 
     /// Takes an input. Appends events, and returns what to do next.
@@ -389,9 +397,4 @@ impl<W: Watched> Machine<W> {
             events.push(self.watched.tell(ListState::Reach(reach)));
         }
     }
-}
-
-/// Whether a version is older than another. Servers count up. Versions that are not numbers are not compared.
-fn is_older(version: &str, than: &str) -> bool {
-    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }

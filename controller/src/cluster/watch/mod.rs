@@ -23,6 +23,7 @@ mod run;
 mod split;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod watched;
 mod wire;
 

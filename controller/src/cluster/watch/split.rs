@@ -1,8 +1,8 @@
-//! Splits a list into its items while its bytes arrive, so that no whole list is ever in memory. What is around the
+//! Splits a list into its items while its bytes arrive, so that no whole list is in memory. What is around the
 //! items is kept. In the end it is read as a list without items, by the code that reads any page.
 //!
-//! No item is given out before the list has said that it is of the kind that was asked for. API servers write that first. If
-//! a list says something else, or says it later, the list is kept whole.
+//! No item is given out before the list has said that it is of the kind and of a version that were asked for. API servers
+//! write that first. If a list says something else, or says it later, the list is kept whole.
 
 mod json;
 mod protobuf;
@@ -12,6 +12,7 @@ mod tests;
 use std::ops::Range;
 
 use super::failure::Failure;
+use super::versions::Versions;
 use super::watched::Resource;
 use super::wire::Encoding;
 use json::Json;
@@ -22,11 +23,12 @@ const LONGEST_ITEM: usize = 16 << 20;
 /// No page of a list is longer than this.
 const LONGEST_PAGE: usize = 512 << 20;
 
-/// `kind` and `apiVersion` of the list that was asked for.
+/// The list that was asked for: its `kind` and `apiVersion`, and which versions it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) kind: String,
     pub(super) api_version: &'static str,
+    pub(super) versions: Versions,
 }
 
 impl Wanted {
@@ -34,6 +36,7 @@ impl Wanted {
         Self {
             kind: resource.list_kind(),
             api_version: resource.api_version(),
+            versions: Versions::Any,
         }
     }
 

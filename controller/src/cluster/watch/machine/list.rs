@@ -1,5 +1,6 @@
 //! Lists that are no streams: from the server's watch cache, in one piece, or from its store, in pages. Their items arrive
-//! one by one too. What is around them is checked at the end of each page, and only then may a list be complete.
+//! one by one too, after the page has said that it is a list of the right kind and version. The rest around them is checked
+//! at the end of each page, and only then may a list be complete.
 
 use crate::ways::Lists;
 
@@ -71,14 +72,14 @@ impl<W: Watched> Machine<W> {
             }
             Err(failure) => return self.list_failed(&list, &failure, at, events),
         };
+        if let Some(failure) = outdated(&list) {
+            return self.list_failed(&list, &failure, at, events);
+        }
         self.begin(&mut list.begun, events);
         for item in items {
             if let Err(failure) = self.item(&mut list, item, events) {
                 return self.list_failed(&list, &failure, at, events);
             }
-        }
-        if let Some(failure) = outdated(&list) {
-            return self.list_failed(&list, &failure, at, events);
         }
         if list.pages.after().is_some() {
             return self.ask_for_page(list);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::watch::pages::Pages;
 use crate::cluster::watch::query::Place;
+use crate::cluster::watch::versions::Versions;
 use crate::cluster::watch::watched::Resource;
 
 /// What a machine is doing.
@@ -64,6 +65,15 @@ impl List {
             begun: false,
             admitted,
             count: 0,
+        }
+    }
+
+    /// The versions that its next page may have.
+    pub(super) fn versions(&self) -> Versions {
+        match &self.place {
+            _ if self.pages.count() > 0 => Versions::Only(self.pages.version().to_owned()),
+            Place::Cache(least) => Versions::NotBefore(least.clone()),
+            Place::Pages | Place::Store => Versions::Any,
         }
     }
 }

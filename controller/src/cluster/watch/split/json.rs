@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Wanted;
-use crate::cluster::watch::instead::Head;
+use crate::cluster::watch::wire::Page;
 
 #[derive(Debug)]
 pub(super) struct Json {
@@ -179,8 +179,11 @@ impl Json {
     /// Whether what has come before the items says that the list is the wanted one.
     fn is_wanted(&self) -> bool {
         let text = [self.shell.as_slice(), b"]}"].concat();
-        let head: Result<Head, _> = serde_json::from_slice(&text);
-        head.is_ok_and(|head| self.wanted.is(&head.kind, &head.api_version))
+        let head: Result<Page<'_>, _> = serde_json::from_slice(&text);
+        head.is_ok_and(|head| {
+            let version = &head.metadata.resource_version;
+            self.wanted.is(&head.kind, &head.api_version) && self.wanted.versions.allow(version)
+        })
     }
 
     fn close(&mut self) {

@@ -9,11 +9,15 @@ use super::{LONGEST_ITEM, Wanted};
 use crate::cluster::watch::failure::Failure;
 use crate::cluster::watch::instead::a;
 use crate::cluster::watch::protobuf::{MAGIC, envelope};
+use crate::source::decode::protobuf::reader::Fields;
 
 /// The field of an envelope that holds the object.
 const OBJECT: u64 = 2;
 /// The field of a list that holds an item.
 const ITEM: u64 = 2;
+/// The field of a list that holds its metadata, and the field of these that holds the version.
+const META: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct Protobuf {
@@ -25,6 +29,8 @@ pub(super) struct Protobuf {
     list: Vec<u8>,
     /// Whether items may have been given out.
     split: bool,
+    /// Whether the list has said that it has a wanted version.
+    versioned: bool,
 }
 
 /// Where the next byte belongs.
@@ -37,8 +43,8 @@ enum Place {
     Envelope,
     /// Between two fields of the list, which has this many bytes more.
     List(usize),
-    /// In a list of which this many bytes come after a broken field. They are copied.
-    BrokenList(usize),
+    /// In a list of which this many bytes are copied: a field is broken, or its version is not a wanted one.
+    KeptList(usize),
     /// Behind something wrong, or in a list that did not say that it is the wanted one. All of it is copied.
     Rest,
 }
@@ -112,6 +118,7 @@ impl Protobuf {
             shell: Vec::new(),
             list: Vec::new(),
             split: false,
+            versioned: false,
         }
     }
 
@@ -123,18 +130,18 @@ impl Protobuf {
             let done = match self.place {
                 Place::Start => self.start(rest),
                 Place::Envelope => self.envelope(rest)?,
-                Place::List(0) | Place::BrokenList(0) => {
+                Place::List(0) | Place::KeptList(0) => {
                     self.close();
                     Some(0)
                 }
                 Place::List(left) => match field(&rest[..rest.len().min(left)]) {
                     Field::Unfinished if rest.len() < left => None,
                     Field::Unfinished | Field::Broken => {
-                        self.place = Place::BrokenList(left);
+                        self.place = Place::KeptList(left);
                         Some(0)
                     }
                     Field::Whole { before, length, .. } if before.saturating_add(length) > left => {
-                        self.place = Place::BrokenList(left);
+                        self.place = Place::KeptList(left);
                         Some(0)
                     }
                     Field::Whole { length, .. } if length > LONGEST_ITEM => return Err(too_long(length)),
@@ -145,19 +152,23 @@ impl Protobuf {
                         before,
                         length,
                     } => {
-                        let end = before + length;
+                        let (end, item) = (before + length, bytes && number == ITEM);
+                        if item && !self.is_wanted() {
+                            self.place = Place::KeptList(left);
+                            continue;
+                        }
                         self.place = Place::List(left - end);
-                        if bytes && number == ITEM {
+                        if item {
                             return Ok((Some(at + before..at + end), at + end));
                         }
                         self.list.extend_from_slice(&rest[..end]);
                         Some(end)
                     }
                 },
-                Place::BrokenList(left) => {
+                Place::KeptList(left) => {
                     let taken = &rest[..rest.len().min(left)];
                     self.list.extend_from_slice(taken);
-                    self.place = Place::BrokenList(left - taken.len());
+                    self.place = Place::KeptList(left - taken.len());
                     (!taken.is_empty()).then_some(taken.len())
                 }
                 Place::Rest => {
@@ -221,6 +232,17 @@ impl Protobuf {
         }
     }
 
+    /// Whether what has come of the list says that it has a wanted version. Later items need not be asked.
+    fn is_wanted(&mut self) -> bool {
+        if !self.versioned {
+            let meta = Fields(&self.list).find(META);
+            let version = meta.and_then(|meta| Fields(meta).find(VERSION)).unwrap_or_default();
+            let version = std::str::from_utf8(version).unwrap_or_default();
+            self.versioned = self.wanted.versions.allow(version);
+        }
+        self.versioned
+    }
+
     /// The list ends. What is left of it becomes a field of the envelope again.
     fn close(&mut self) {
         encode_varint((OBJECT << 3) | WireType::LengthDelimited as u64, &mut self.shell);
@@ -231,7 +253,7 @@ impl Protobuf {
 
     /// All bytes have arrived, and these are left.
     pub(super) fn end(&mut self, rest: &[u8]) -> Result<&[u8], Failure> {
-        if let Place::List(missing) | Place::BrokenList(missing) = self.place {
+        if let Place::List(missing) | Place::KeptList(missing) = self.place {
             let (kind, missing) = (&self.wanted.kind, missing.saturating_sub(rest.len()));
             let problem = format!("a broken {kind}: no protobuf: {missing} bytes of it did not come");
             return Err(Failure::Garbage(problem));

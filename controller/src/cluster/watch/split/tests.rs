@@ -86,6 +86,31 @@ fn message(kind: &str, items: &[&[u8]]) -> Vec<u8> {
     whole
 }
 
+#[test]
+fn a_list_of_another_version_than_may_be_gives_out_no_item_and_is_kept() {
+    for (encoding, list, items) in lists() {
+        for (versions, allowed) in [
+            (Versions::NotBefore("4".to_owned()), true),
+            (Versions::NotBefore("6".to_owned()), false),
+            (Versions::Only("5".to_owned()), true),
+            (Versions::Only("4".to_owned()), false),
+        ] {
+            let wanted = Wanted { versions, ..wanted() };
+            let mut splitter = Splitter::new(encoding, wanted.clone());
+            let mut given = 0;
+            for piece in list.chunks(7) {
+                splitter.feed(piece).unwrap();
+                while splitter.find().unwrap().is_some() {
+                    given += 1;
+                }
+            }
+            let end = splitter.end().map(<[u8]>::to_vec);
+            assert_eq!(given, if allowed { items.len() } else { 0 }, "{encoding} {wanted:?}");
+            assert_eq!(end.unwrap() == list, !allowed, "{encoding} {wanted:?}");
+        }
+    }
+}
+
 const ITEMS: [&str; 6] = [
     r#"{"metadata":{"name":"a"},"spec":{"items":[1,{"a":"]}"}]}}"#,
     r#"{"text":"quotes \" and \\","more":"{[,"}"#,

@@ -218,9 +218,29 @@ fn a_cached_list_that_is_older_than_it_may_be_ends_no_list() {
     bench.step(Input::Broken(answer(410)));
     bench.wait();
     bench.step(Input::Opened(Ok(())));
-    bench.list("4");
-    assert_eq!(bench.said(), ["listing"]);
+    assert_eq!(bench.machine.wanted().versions, Versions::NotBefore("5".to_owned()));
+    // Its objects are older than what is known, so none of them is told.
+    let object =
+        r#"{"metadata":{"namespace":"ns","name":"old","resourceVersion":"3"},"spec":{"clusterIP":"10.96.0.1"}}"#;
+    let outdated = list("4").replace("\"items\":[]", &format!("\"items\":[{object}]"));
+    bench.step(Input::Page(outdated.as_bytes()));
+    assert_eq!(bench.said(), [""; 0]);
     assert_eq!(bench.asked(), Asked::Pages);
+    bench.step(Input::Opened(Ok(())));
+    bench.step(Input::Page(outdated.as_bytes()));
+    assert_eq!(bench.said(), ["listing", "applied ns/old", "listed"]);
+    assert!(bench.target().ends_with("resourceVersion=4"), "{}", bench.target());
+}
+
+#[test]
+fn each_page_must_have_the_version_of_the_first() {
+    let mut bench = Bench::by(ObjectKind::Service, Lists::Pages);
+    assert_eq!(bench.machine.wanted().versions, Versions::Any);
+    bench.step(Input::Opened(Ok(())));
+    let first = list("4").replace("\"4\"", "\"4\",\"continue\":\"more\"");
+    bench.step(Input::Page(first.as_bytes()));
+    assert_eq!(bench.machine.wanted().versions, Versions::Only("4".to_owned()));
+    bench.step(Input::Opened(Ok(())));
     bench.list("4");
     assert_eq!(bench.said(), ["listing", "listed"]);
     assert!(bench.target().ends_with("resourceVersion=4"), "{}", bench.target());
