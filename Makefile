@@ -106,9 +106,9 @@ bench: $(BENCHES) ## every figure, one after the other; SERVICES=10000 for the l
 
 bench-change: setup-net ## event decoded -> kernel acknowledges, at 10,000 and 50,000 Services
 bench-load: setup-net ## first load of large clusters, beside nft
-bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints
+bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints and at 50,000 x 3, also the kernel's
 bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
-bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 75 minutes, IDLE_MINUTES=60
+bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 80 minutes, IDLE_MINUTES=60
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
 $(BENCHES):

@@ -484,7 +484,7 @@ pub(crate) fn errors(log: &[String]) -> Vec<String> {
 }
 
 /// Whether every list was complete once and no family waits for anything.
-pub(crate) fn is_ready(status: &Value) -> bool {
+pub fn is_ready(status: &Value) -> bool {
     let families = status["families"].as_array().map_or(&[][..], Vec::as_slice);
     status["complete"] == json!(true)
         && !families.is_empty()

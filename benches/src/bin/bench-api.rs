@@ -21,7 +21,7 @@ use tandem_benches::synthetic::{DUAL_STACK, NODE, Shape};
 use tandem_tests::cluster::{Cluster, Program, path};
 use tandem_tests::generations::Generations;
 use tandem_tests::scratch::Scratch;
-use tandem_tests::tandem::Tandem;
+use tandem_tests::tandem::{Tandem, is_ready};
 
 /// How long a start, or the end of all changes, may take.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -53,45 +53,18 @@ fn main() -> Result<()> {
         shape,
     };
 
-    let mut times = Samples::default();
-    let mut ours = None;
-    for _ in 0..starts {
-        drop(ours.take());
-        bench.clear("tandem")?;
-        let (cost, tandem) = bench.start(|bench| Running::tandem(&bench.cluster, MEASURED))?;
-        times.push(cost.time);
-        ours = Some((cost, tandem));
-    }
-    let (cost, mut tandem) = ours.context("STARTS is 0")?;
-    note(format_args!(
-        "Tandem: {} connections, {} bytes at the start",
-        cost.connections, cost.bytes
-    ));
-    let peak = Memory::of(tandem.pid()?)?.peak;
-    let our_changes = bench.change(changes, &mut tandem)?;
-    drop(tandem);
-    bench.clear("tandem")?;
+    let ours = bench.measure("tandem", starts, changes)?;
+    let theirs = bench.measure("kube-proxy", starts, changes)?;
 
-    note("kube-proxy begins");
-    let (their_cost, mut proxy) = bench.start(|bench| Running::kube_proxy(&bench.cluster, MEASURED))?;
-    note(format_args!(
-        "kube-proxy: {} connections, {} bytes at the start",
-        their_cost.connections, their_cost.bytes
-    ));
-    let their_peak = Memory::of(proxy.pid()?)?.peak;
-    let their_changes = bench.change(changes, &mut proxy)?;
-    drop(proxy);
-    bench.clear("kube-proxy")?;
-
-    print("api_connections", cost.connections);
-    print("kube_proxy_api_connections", their_cost.connections);
-    print_ratio("api_start_bytes_ratio", cost.bytes, their_cost.bytes)?;
-    print_ratio("api_change_bytes_ratio", our_changes, their_changes)?;
-    let millis = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
-    print("start_to_programmed_ms", millis(times.median()));
-    print("kube_proxy_start_to_programmed_ms", millis(their_cost.time));
-    print("start_peak_rss_mb", format_args!("{peak:.1}"));
-    print("kube_proxy_start_peak_rss_mb", format_args!("{their_peak:.1}"));
+    print("api_connections", ours.connections);
+    print("kube_proxy_api_connections", theirs.connections);
+    print_ratio("api_start_bytes_ratio", ours.start, theirs.start)?;
+    print_ratio("api_change_bytes_ratio", ours.changes, theirs.changes)?;
+    let millis = |times: &Samples| format!("{:.0}", times.median().as_secs_f64() * 1e3);
+    print("start_to_programmed_ms", millis(&ours.times));
+    print("kube_proxy_start_to_programmed_ms", millis(&theirs.times));
+    print("start_peak_rss_mb", format_args!("{:.1}", ours.peak));
+    print("kube_proxy_start_peak_rss_mb", format_args!("{:.1}", theirs.peak));
     if idle > 0 {
         bench.idle(&audit, idle)?;
     }
@@ -104,13 +77,18 @@ enum Running {
     KubeProxy(Program),
 }
 
-/// What a start costs.
+/// What a proxy costs.
+#[derive(Default)]
 struct Cost {
     connections: usize,
-    /// Bytes that arrived from the API server.
-    bytes: u64,
-    /// From the process's start to the last row.
-    time: Duration,
+    /// Bytes that arrived from the API server at the last start.
+    start: u64,
+    /// Bytes that arrived during the changes.
+    changes: u64,
+    /// From each start of the process to the last row.
+    times: Samples,
+    /// The largest memory of a start, in MB.
+    peak: f64,
 }
 
 struct Bench {
@@ -139,13 +117,11 @@ impl Running {
     /// Whether it has programmed every Service on its node.
     fn is_complete(&mut self, cluster: &Cluster, node: u8, services: usize) -> Result<bool> {
         let node = &cluster.node(node)?.namespace;
-        match self {
-            Self::Tandem(tandem) => tandem.wait_ready().map(|()| true),
-            Self::KubeProxy(proxy) => {
-                proxy.check()?;
-                Ok(cluster_ips(node, "ip")? >= services && cluster_ips(node, "ip6")? >= services)
-            }
-        }
+        let (table, ready) = match self {
+            Self::Tandem(tandem) => ("tandem", tandem.status().is_ok_and(|status| is_ready(&status))),
+            Self::KubeProxy(proxy) => ("kube-proxy", proxy.check().map(|()| true)?),
+        };
+        Ok(ready && cluster_ips(node, "ip", table)? >= services && cluster_ips(node, "ip6", table)? >= services)
     }
 
     /// Waits until it has programmed every Service.
@@ -180,27 +156,48 @@ impl Bench {
         self.generations.settle(QUIET, PATIENCE)
     }
 
+    /// Starts a proxy on empty tables this number of times, then changes slices.
+    fn measure(&self, whose: &str, starts: u32, changes: u32) -> Result<Cost> {
+        note(format_args!("{whose} begins"));
+        let (mut cost, mut running) = (Cost::default(), None);
+        for _ in 0..starts {
+            drop(running.take());
+            self.clear(whose)?;
+            running = Some(self.start(whose, &mut cost)?);
+        }
+        let mut proxy = running.context("STARTS is 0")?;
+        cost.changes = self.change(changes, &mut proxy)?;
+        drop(proxy);
+        self.clear(whose)?;
+        Ok(cost)
+    }
+
     /// Starts a proxy, and waits until it has programmed everything.
-    fn start(&self, start: impl FnOnce(&Self) -> Result<Running>) -> Result<(Cost, Running)> {
+    fn start(&self, whose: &str, cost: &mut Cost) -> Result<Running> {
         self.generations.forget();
         let began = Instant::now();
-        let mut proxy = start(self)?;
-        let mut last = began;
+        let mut proxy = match whose {
+            "tandem" => Running::tandem(&self.cluster, MEASURED)?,
+            _ => Running::kube_proxy(&self.cluster, MEASURED)?,
+        };
+        let (mut last, mut complete) = (began, false);
         loop {
             ensure!(began.elapsed() < PATIENCE, "not programmed after {PATIENCE:?}");
             if let Some(at) = self.generations.next(QUIET) {
                 last = at;
-            } else if last > began && proxy.is_complete(&self.cluster, MEASURED, self.services())? {
+            } else if complete {
                 break;
+            } else {
+                // What began while this was asked is taken in the next round.
+                complete = proxy.is_complete(&self.cluster, MEASURED, self.services())?;
             }
         }
+        // Nothing is lost here: over a connection that ended meanwhile, the proxy would have listed again.
         let sockets = self.sockets()?;
-        let cost = Cost {
-            connections: sockets.locals.len(),
-            bytes: sockets.received,
-            time: last - began,
-        };
-        Ok((cost, proxy))
+        (cost.connections, cost.start) = (sockets.locals.len(), sockets.received);
+        cost.times.push(last - began);
+        cost.peak = cost.peak.max(Memory::of(proxy.pid()?)?.peak);
+        Ok(proxy)
     }
 
     /// Changes slices, each twice. Returns how many bytes arrive at the node meanwhile.
@@ -228,6 +225,10 @@ impl Bench {
         thread::sleep(Duration::from_mins(1));
         let bytes = |number| Ok::<_, anyhow::Error>(Sockets::of(&self.cluster.node(number)?.namespace)?.received);
         let before = [bytes(MEASURED)?, bytes(BESIDE)?];
+        for number in [MEASURED, BESIDE] {
+            let from = IpAddr::V4(self.cluster.node(number)?.v4);
+            ensure!(audit.count(from, 0)? > 0, "the audit log names no request from {from}");
+        }
         let end = audit.end()?;
         note(format_args!("{minutes} idle minutes begin"));
         thread::sleep(Duration::from_mins(1) * minutes);

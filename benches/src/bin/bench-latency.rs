@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     let started = Instant::now();
     let mut proxy = cluster.start_kube_proxy(1)?;
     for family in ["ip", "ip6"] {
-        while cluster_ips(node, family)? < shape.services as usize {
+        while cluster_ips(node, family, "kube-proxy")? < shape.services as usize {
             proxy.check()?;
             ensure!(
                 started.elapsed() < PATIENCE,

@@ -247,3 +247,45 @@ fn a_slice_changes_its_own_family_and_a_service_both() {
     index.apply(Event::Deleted(ObjectKind::Service, key("web"), Vec::new()));
     assert_eq!(families(&mut index), [true, true]);
 }
+
+#[test]
+fn what_a_first_list_named_before_it_broke_off_goes_if_the_next_list_does_not_name_it() {
+    for kind in [ObjectKind::Service, ObjectKind::EndpointSlice] {
+        let object = |name: &str| match kind {
+            ObjectKind::Service => service(name),
+            _ => slice(name, "web", 1),
+        };
+        let unreadable = |name: &str| Event::Unreadable(kind, key(name), wrong("spec"));
+        let mut index = index([
+            Event::Listing(kind),
+            object("a"),
+            unreadable("c"),
+            Event::Listing(kind),
+            object("b"),
+            Event::Listed(kind),
+        ]);
+        let known: Vec<String> = match kind {
+            ObjectKind::Service => index.services().keys().map(ToString::to_string).collect(),
+            _ => index.slices.iter().map(|slice| slice.0.key.to_string()).collect(),
+        };
+        assert_eq!(known, ["shop/b"], "{kind}");
+        assert!(noticed(&index).is_empty(), "{kind}");
+
+        // A list after that one notes names again.
+        index.apply(Event::Listing(kind));
+        index.apply(Event::Listed(kind));
+        assert!(index.services().is_empty(), "{kind}");
+    }
+}
+
+#[test]
+fn an_object_that_only_could_not_be_read_is_remembered_for_the_next_list() {
+    let mut index = index([
+        Event::Listing(ObjectKind::Service),
+        Event::Unreadable(ObjectKind::Service, key("a"), wrong("spec")),
+    ]);
+    assert_eq!(noticed(&index).len(), 1);
+    index.apply(Event::Listing(ObjectKind::Service));
+    index.apply(Event::Listed(ObjectKind::Service));
+    assert!(noticed(&index).is_empty());
+}

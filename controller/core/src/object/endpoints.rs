@@ -14,8 +14,8 @@ pub struct Endpoints(List);
 enum List {
     /// All addresses are IPv4.
     V4(Box<[([u8; 4], Flags)]>),
-    /// Any addresses. IPv4 addresses are mapped into IPv6. An endpoint's own address never is such a one, because the
-    /// parser reads it as IPv4 ([`crate::addr::parse_ip`]).
+    /// Any addresses. An IPv4 address is stored as an IPv4-mapped one. No endpoint has an address that is IPv4-mapped:
+    /// [`crate::addr::parse_ip`] reads it as IPv4.
     Any(Box<[([u8; 16], Flags)]>),
 }
 

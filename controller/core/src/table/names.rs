@@ -20,7 +20,7 @@ pub(super) struct Names(HashMap<ByService, Ids>);
 enum Ids {
     /// The Service has one port: the one that the map's key names.
     One(ServiceId),
-    /// The Service has several ports, or had several.
+    /// The Service has several ports, or had several. It does not become [`Self::One`] again.
     #[expect(
         clippy::box_collection,
         reason = "nearly every Service has one port, so this is kept as small as its id"
@@ -37,7 +37,7 @@ impl Names {
     }
 
     pub(super) fn insert(&mut self, owner: Arc<Owner>, id: ServiceId) {
-        // The map's key must be the owner that stands for one port, even if another object names the same port.
+        // A map that has a key keeps it, and the new owner would be lost. So the entry goes first.
         let first = self.0.remove_entry(&owner.key.service);
         let (first, ids) = match first {
             None => (owner, Ids::One(id)),
@@ -47,6 +47,7 @@ impl Names {
                 (first.0, Ids::Several(Box::new(ids.into())))
             }
             Some((first, Ids::Several(mut ids))) => {
+                ids.remove(&owner.key);
                 ids.insert(ByPort(owner), id);
                 (first.0, Ids::Several(ids))
             }
