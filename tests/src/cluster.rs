@@ -233,15 +233,29 @@ impl Cluster {
     /// Makes a Pod in namespace `default` with label `app: APP` on node 1, 2, …, and its network. The Pod is Running
     /// and Ready, and calls its ports 8080 and 9090 `main` and `other`.
     pub fn add_pod(&mut self, name: &str, node: u8, app: &str) -> Result<&Pod> {
+        self.add_serving_pod(name, node, app, |_| Ok(()))?;
+        self.pod(name)
+    }
+
+    /// The same, and calls `serve` once the pod has its network, before the API server hears of it. A Pod that is Ready
+    /// must answer.
+    pub fn add_serving_pod<T>(
+        &mut self,
+        name: &str,
+        node: u8,
+        app: &str,
+        serve: impl FnOnce(&Pod) -> Result<T>,
+    ) -> Result<T> {
         let ranges = self.node(node)?.pod_ranges();
         let is_free = |number: &u8| self.pods.values().all(|pod| pod.v4 != ranges.v4(*number));
         let number = (10..=254).find(is_free).context("too many pods on this node")?;
         let namespace = self.place.namespace(name)?;
         let node = self.node(node)?;
         let pod = node.add_pod_in(namespace, name, number)?;
+        let served = serve(&pod)?;
         self.api.create(&pod_object("default", name, node, &pod, app))?;
         self.pods.insert(name.to_owned(), pod);
-        self.pod(name)
+        Ok(served)
     }
 
     /// Sets whether a Pod is ready.

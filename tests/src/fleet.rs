@@ -33,6 +33,7 @@ use crate::eventually;
 use crate::manifests::{Service, Slice};
 use crate::netns::Namespace;
 use crate::nft;
+use crate::node::Pod;
 use crate::stage::{Answers, Ip};
 use crate::tandem::{Plan, Tandem};
 use crate::traffic::{Outcome, Protocol, Request, Server};
@@ -104,17 +105,20 @@ impl Fleet {
 
     /// Adds a pod with label `app: APP` on node 1, 2, 3 and starts its servers.
     pub fn add_pod(&mut self, name: &str, node: u8, app: &str) -> Result<()> {
-        let pod = self.cluster.add_pod(name, node, app)?;
-        let mut servers = Vec::new();
-        for (port, name) in [(TARGET, name.to_owned()), (OTHER, format!("{name}-other"))] {
-            let addresses = pod.addresses().map(|address| SocketAddr::new(address, port));
-            servers.extend(Server::start_all(
-                &pod.namespace,
-                &name,
-                &[Protocol::Tcp, Protocol::Udp],
-                &addresses,
-            )?);
-        }
+        let serve = |pod: &Pod| {
+            let mut servers = Vec::new();
+            for (port, name) in [(TARGET, name.to_owned()), (OTHER, format!("{name}-other"))] {
+                let addresses = pod.addresses().map(|address| SocketAddr::new(address, port));
+                servers.extend(Server::start_all(
+                    &pod.namespace,
+                    &name,
+                    &[Protocol::Tcp, Protocol::Udp],
+                    &addresses,
+                )?);
+            }
+            Ok(servers)
+        };
+        let servers = self.cluster.add_serving_pod(name, node, app, serve)?;
         self.servers.insert(name.to_owned(), servers);
         Ok(())
     }

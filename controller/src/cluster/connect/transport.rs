@@ -210,10 +210,21 @@ impl Transport {
                 Err(error) if error.is_timeout() => {
                     tracing::warn!("the API server did not answer a ping within {} s", PONG.as_secs());
                 }
-                Err(error) => tracing::info!("the connection to the API server ended: {error}"),
+                Err(error) => tracing::info!("the connection to the API server ended: {}", causes(&error)),
                 Ok(()) => {}
             }
         });
         Ok(Some(sender))
     }
+}
+
+/// An error with its causes, the outermost first. hyper's own text names only the layer.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }
