@@ -24,9 +24,8 @@ pub struct Audit {
 
 /// A line of the log.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Line {
-    #[serde(default)]
+    #[serde(rename = "sourceIPs", default)]
     source_ips: Vec<IpAddr>,
 }
 
@@ -63,5 +62,17 @@ impl Audit {
             count += usize::from(line.source_ips.contains(&from));
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_of_an_audit_event_are_read() {
+        let line = r#"{"kind":"Event","stage":"RequestReceived","verb":"watch","sourceIPs":["192.0.2.11"],"userAgent":"tandem"}"#;
+        let line: Line = serde_json::from_str(line).unwrap();
+        assert_eq!(line.source_ips, ["192.0.2.11".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -78,7 +78,7 @@ async fn drive<W: Watched>(
             Next::List(request) => {
                 let opened = ask(&client, time, request).await;
                 Input::Opened(opened.map(|(encoding, body)| {
-                    reading = Some(Reading::List(Items::new(body, encoding, machine.wanted())));
+                    reading = Some(Reading::List(Box::new(Items::new(body, encoding, machine.wanted()))));
                 }))
             }
             Next::Watch(request) => {
@@ -102,7 +102,7 @@ async fn drive<W: Watched>(
 
 /// The body of the answer that is read.
 enum Reading {
-    List(Items<Body>),
+    List(Box<Items<Body>>),
     Watch(Lines<Body>),
 }
 
