@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways api-faults
+	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways api-faults heap-profile
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -114,3 +114,7 @@ bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one
 $(BENCHES):
 	@$(BUILD) --bin $@
 	@$(WITH) $$RELEASE/$@
+
+heap-profile: setup-net controlplane ## where the agent's memory is, by Services, slices, tables and names; SHAPE=10k_x10
+	@$(BUILD) --bin bench-memory
+	@$(WITH) scripts/heap_profile.sh

@@ -10,17 +10,19 @@ pub struct Sockets {
     pub locals: Vec<String>,
     /// The bytes of TCP that arrived over all of them.
     pub received: u64,
+    /// How many connections the node ever opened, also those that ended.
+    pub opened: u64,
 }
 
 impl Sockets {
     /// Those of a node, as `ss` lists them.
     pub fn of(node: &Namespace) -> Result<Self> {
         let listed = node.exec(&["ss", "-Htni", "state", "established", "dport", "=", ":6443"])?;
-        Self::parse(&listed)
+        Self::parse(&listed, &node.exec(&["cat", "/proc/net/snmp"])?)
     }
 
     /// Each socket has a line, and then an indented one with its counters.
-    fn parse(listed: &str) -> Result<Self> {
+    fn parse(listed: &str, snmp: &str) -> Result<Self> {
         let (mut locals, mut received) = (Vec::new(), 0);
         for line in listed.lines() {
             if line.starts_with(char::is_whitespace) {
@@ -36,7 +38,12 @@ impl Sockets {
             }
         }
         locals.sort_unstable();
-        Ok(Self { locals, received })
+        let opened = opened(snmp)?;
+        Ok(Self {
+            locals,
+            received,
+            opened,
+        })
     }
 
     /// How many bytes arrived since `before`. No connection may have come or gone meanwhile.
@@ -51,6 +58,18 @@ impl Sockets {
     }
 }
 
+/// The counter `ActiveOpens` of TCP. Its line of values follows its line of names.
+fn opened(snmp: &str) -> Result<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let found = names
+        .split(' ')
+        .zip(values.split(' '))
+        .find(|(name, _)| *name == "ActiveOpens");
+    let (_, value) = found.context("/proc/net/snmp has no ActiveOpens")?;
+    value.parse().with_context(|| value.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,9 +78,11 @@ mod tests {
     fn sockets_and_their_bytes_are_read() {
         let listed = "0      0      192.0.2.11:40002   192.0.2.1:6443 \n\t cubic rto:204 bytes_sent:5 bytes_received:1200 segs_out:3\n\
                       0      0      192.0.2.11:40000   192.0.2.1:6443\n\t cubic bytes_received:34\n";
-        let sockets = Sockets::parse(listed).unwrap();
+        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens PassiveOpens\nTcp: 200 7 9\n";
+        let sockets = Sockets::parse(listed, snmp).unwrap();
+        assert_eq!(sockets.opened, 7);
         assert_eq!(sockets.locals, ["192.0.2.11:40000", "192.0.2.11:40002"]);
         assert_eq!(sockets.received, 1234);
-        assert!(sockets.since(&Sockets::parse("").unwrap()).is_err());
+        assert!(sockets.since(&Sockets::parse("", snmp).unwrap()).is_err());
     }
 }

@@ -2,9 +2,8 @@
 
 /// Lets all threads share one heap. Call this before the first thread is started.
 ///
-/// By default, each thread gets a heap of its own. One thread decodes an object, another one keeps it, so all of these
-/// heaps stay half empty: at 10,000 Services, they cost 6 MB more than one heap. Tandem's threads seldom allocate at the
-/// same time, so they do not wait for each other.
+/// By default, each thread gets a heap of its own. One thread decodes an object and another one keeps it, so each of
+/// these heaps is full of gaps.
 pub(crate) fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a call into the C library's allocator")]

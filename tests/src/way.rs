@@ -17,7 +17,7 @@ const WAY: &str = "TANDEM_TEST_WAY";
 const REPORT: &str = "TANDEM_TEST_WAY_REPORT";
 
 /// How lists are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lists {
     /// Object by object, as the beginning of a watch.
     Stream,
@@ -28,7 +28,7 @@ pub enum Lists {
 }
 
 /// In which encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encoding {
     /// Protobuf.
     Protobuf,
@@ -37,7 +37,7 @@ pub enum Encoding {
 }
 
 /// Over which HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Http {
     /// HTTP/2: one connection.
     Two,
@@ -46,7 +46,7 @@ pub enum Http {
 }
 
 /// How a Tandem reads from the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Way {
     /// How lists are asked for.
     pub lists: Lists,
@@ -100,6 +100,8 @@ impl fmt::Display for Way {
 }
 
 impl Lists {
+    const ALL: [Self; 3] = [Self::Stream, Self::Cache, Self::Pages];
+
     /// The value of `apiServer.lists`.
     pub(crate) fn value(self) -> &'static str {
         match self {
@@ -143,6 +145,21 @@ impl Encoding {
 }
 
 impl Way {
+    /// The way in which Tandem reads if nobody asks for another one.
+    pub const USUAL: Self = Self {
+        lists: Lists::Stream,
+        encoding: Encoding::Protobuf,
+        http: Http::Two,
+    };
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let both = Lists::ALL.map(|lists| [Encoding::Protobuf, Encoding::Json].map(|encoding| (lists, encoding)));
+        both.into_iter()
+            .flatten()
+            .flat_map(|(lists, encoding)| [Http::Two, Http::One].map(|http| Self { lists, encoding, http }))
+    }
+
     /// The way that the environment asks for.
     pub fn asked() -> Result<Option<Self>> {
         match std::env::var(WAY) {
@@ -162,8 +179,7 @@ impl Way {
         let lists: Vec<&String> = log.iter().filter(|line| line.contains(" listed ")).collect();
         let mut wanted = 0;
         for line in &lists {
-            let all = [Lists::Stream, Lists::Cache, Lists::Pages];
-            let way = all.into_iter().find(|way| line.contains(way.words()));
+            let way = Lists::ALL.into_iter().find(|way| line.contains(way.words()));
             let is_right = way.is_some_and(|way| self.lists.may_become(way));
             ensure!(
                 is_right && line.ends_with(self.encoding.words()),
@@ -205,11 +221,14 @@ mod tests {
 
     #[test]
     fn ways_are_read_as_they_are_written_and_nothing_else_is() {
+        let ways: Vec<String> = Way::all().map(|way| way.to_string()).collect();
+        assert_eq!(ways.len(), 12);
         for lists in ["stream", "cache", "pages"] {
             for encoding in ["protobuf", "json"] {
                 for http in ["http2", "http1"] {
                     let text = format!("{lists},{encoding},{http}");
                     assert_eq!(text.parse::<Way>().unwrap().to_string(), text);
+                    assert!(ways.contains(&text), "{text}");
                 }
             }
         }

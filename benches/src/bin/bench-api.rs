@@ -174,6 +174,7 @@ impl Bench {
 
     /// Starts a proxy, and waits until it has programmed everything.
     fn start(&self, whose: &str, cost: &mut Cost) -> Result<Running> {
+        let before = self.sockets()?.opened;
         self.generations.forget();
         let began = Instant::now();
         let mut proxy = match whose {
@@ -192,8 +193,13 @@ impl Bench {
                 complete = proxy.is_complete(&self.cluster, MEASURED, self.services())?;
             }
         }
-        // Nothing is lost here: over a connection that ended meanwhile, the proxy would have listed again.
         let sockets = self.sockets()?;
+        ensure!(
+            sockets.opened - before == sockets.locals.len() as u64,
+            "{} connections were opened, of which {} stand: the bytes of the others are not known",
+            sockets.opened - before,
+            sockets.locals.len()
+        );
         (cost.connections, cost.start) = (sockets.locals.len(), sockets.received);
         cost.times.push(last - began);
         cost.peak = cost.peak.max(Memory::of(proxy.pid()?)?.peak);

@@ -13,8 +13,8 @@ use tandem_tests::netns::Namespace;
 use tandem_tests::scratch::Scratch;
 use tandem_tests::tandem::Tandem;
 
-/// How long the benchmark waits before it reads the memory. After this time, unused chains and the lists' pages are
-/// gone.
+/// How long the benchmark waits before it reads the memory. After this time, unused chains and the memory of the first
+/// load are gone.
 const REST: Duration = Duration::from_secs(6);
 /// The time between two changes.
 const PACE: Duration = Duration::from_millis(5);
@@ -22,11 +22,15 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let changes: u32 = setting("CHANGES", 2000)?;
+    let only = std::env::var("SHAPE").ok();
     for (name, services, endpoints, families) in [
         ("10k_x10", 10_000, 10, DUAL_STACK),
         ("10k_x10_ipv4_only", 10_000, 10, IPV4),
         ("50k_x3", 50_000, 3, DUAL_STACK),
     ] {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let shape = Shape {
             services,
             endpoints,

@@ -37,7 +37,7 @@ pub(super) async fn answer(
     let query = request.uri().query().unwrap_or_default();
     let (is_watch, is_stream) = (query.contains("watch=true"), query.contains("sendInitialEvents=true"));
     let is_cached = !is_watch && query.contains("resourceVersion=");
-    let refused = match session.case.mode.lists {
+    let refused = match session.case.way.lists {
         Lists::Stream => false,
         Lists::Cache => is_stream,
         Lists::Pages => is_stream || is_cached,
@@ -107,7 +107,7 @@ async fn forward(
         .parse()
         .map_err(|_| Cut)?;
     head.uri = uri;
-    if session.case.mode.encoding == Encoding::Json {
+    if session.case.way.encoding == Encoding::Json {
         head.headers.insert(ACCEPT, HeaderValue::from_static(JSON));
     }
     send(client, Request::from_parts(head, Vec::new())).await

@@ -3,49 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use super::fault::Fault;
-
-/// The HTTP that the proxy offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Http {
-    /// HTTP/2.
-    Two,
-    /// HTTP/1.1.
-    One,
-}
-
-/// How objects are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Encoding {
-    /// In protobuf, as Tandem asks for them.
-    Protobuf,
-    /// In JSON. The proxy asks the server for it.
-    Json,
-}
-
-/// How lists arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lists {
-    /// As the beginning of a watch.
-    Stream,
-    /// In one piece, from the server's watch cache. The proxy refuses streams.
-    Cache,
-    /// By pages of two objects. The proxy refuses streams and cached lists.
-    Pages,
-}
-
-/// How the server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mode {
-    /// The HTTP that it offers.
-    pub http: Http,
-    /// How it writes objects.
-    pub encoding: Encoding,
-    /// How it lists.
-    pub lists: Lists,
-}
+pub use crate::way::{Encoding, Http, Lists, Way};
 
 /// A kind of objects that Tandem watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +45,7 @@ pub enum Naming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
     /// How the server speaks.
-    pub mode: Mode,
+    pub way: Way,
     /// The part of an answer that has the fault.
     pub phase: Phase,
     /// The kind whose answer has the fault.
@@ -93,22 +54,6 @@ pub struct Case {
     pub fault: Fault,
     /// How many bytes or frames are before it.
     pub at: usize,
-}
-
-impl Mode {
-    /// As API servers of today speak to Tandem.
-    pub const USUAL: Self = Self {
-        http: Http::Two,
-        encoding: Encoding::Protobuf,
-        lists: Lists::Stream,
-    };
-
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let lists = [Lists::Stream, Lists::Cache, Lists::Pages].into_iter();
-        let both = lists.flat_map(|lists| [Encoding::Protobuf, Encoding::Json].map(|encoding| (lists, encoding)));
-        both.flat_map(|(lists, encoding)| [Http::Two, Http::One].map(|http| Self { http, encoding, lists }))
-    }
 }
 
 impl Kind {
@@ -155,7 +100,7 @@ impl Case {
         match self.fault {
             F::Nothing | F::PauseRest | F::Late | F::Twice => Naming::Never,
             F::Swap if in_list => Naming::Never,
-            F::Zero if self.mode.encoding == Encoding::Json => Naming::Never,
+            F::Zero if self.way.encoding == Encoding::Json => Naming::Never,
             // Servers end watches as they like.
             F::End | F::GoAway | F::PauseEnd | F::Longer | F::Empty if !in_list => Naming::May,
             // Servers expire versions. If the answer to a request for a stream is 4xx, the server does not stream lists.
@@ -174,20 +119,9 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let http = if self.mode.http == Http::Two { "h2" } else { "h1" };
-        let encoding = if self.mode.encoding == Encoding::Protobuf {
-            "protobuf"
-        } else {
-            "json"
-        };
-        let lists = match self.mode.lists {
-            Lists::Stream => "stream",
-            Lists::Cache => "cache",
-            Lists::Pages => "pages",
-        };
         let phase = if self.phase == Phase::List { "list" } else { "watch" };
-        let (kind, fault, at) = (self.kind.name(), self.fault.name(), self.at);
-        write!(f, "{http}/{encoding}/{lists}/{phase}/{kind}/{fault}/{at}")
+        let (way, kind, fault, at) = (self.way, self.kind.name(), self.fault.name(), self.at);
+        write!(f, "{way}/{phase}/{kind}/{fault}/{at}")
     }
 }
 
@@ -205,24 +139,15 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self> {
         let words: Vec<&str> = text.split('/').collect();
-        ensure!(words.len() == 7, "{text:?} is not the name of a case");
+        let [way, phase, kind, fault, at] = words[..] else {
+            bail!("{text:?} is not the name of a case");
+        };
         Ok(Self {
-            mode: Mode {
-                http: one_of(words[0], [("h2", Http::Two), ("h1", Http::One)])?,
-                encoding: one_of(words[1], [("protobuf", Encoding::Protobuf), ("json", Encoding::Json)])?,
-                lists: one_of(
-                    words[2],
-                    [
-                        ("stream", Lists::Stream),
-                        ("cache", Lists::Cache),
-                        ("pages", Lists::Pages),
-                    ],
-                )?,
-            },
-            phase: one_of(words[3], [("list", Phase::List), ("watch", Phase::Watch)])?,
-            kind: one_of(words[4], Kind::ALL.map(|kind| (kind.name(), kind)))?,
-            fault: one_of(words[5], Fault::ALL.iter().map(|fault| (fault.name(), *fault)))?,
-            at: words[6].parse().with_context(|| format!("the number in {text:?}"))?,
+            way: way.parse()?,
+            phase: one_of(phase, [("list", Phase::List), ("watch", Phase::Watch)])?,
+            kind: one_of(kind, Kind::ALL.map(|kind| (kind.name(), kind)))?,
+            fault: one_of(fault, Fault::ALL.iter().map(|fault| (fault.name(), *fault)))?,
+            at: at.parse().with_context(|| format!("the number in {text:?}"))?,
         })
     }
 }
@@ -234,9 +159,9 @@ mod tests {
     #[test]
     fn a_case_is_found_again_by_its_name() -> Result<()> {
         for (number, fault) in Fault::ALL.iter().enumerate() {
-            for mode in Mode::all() {
+            for way in Way::all() {
                 let case = Case {
-                    mode,
+                    way,
                     phase: Phase::Watch,
                     kind: Kind::ALL[number % 4],
                     fault: *fault,
@@ -245,7 +170,7 @@ mod tests {
                 assert_eq!(case.to_string().parse::<Case>()?, case, "{case}");
             }
         }
-        assert!("h2/protobuf/stream/list/Service/rest/1".parse::<Case>().is_err());
+        assert!("stream,protobuf,http2/list/Service/rest/1".parse::<Case>().is_err());
         Ok(())
     }
 }

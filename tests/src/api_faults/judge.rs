@@ -52,12 +52,12 @@ pub(super) fn figures(figures: &Figures) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::{Mode, Phase};
+    use super::super::case::{Phase, Way};
     use super::*;
 
     fn case(fault: Fault) -> Case {
         Case {
-            mode: Mode::USUAL,
+            way: Way::USUAL,
             phase: Phase::Watch,
             kind: Kind::Service,
             fault,

@@ -30,7 +30,7 @@ use anyhow::{Result, ensure};
 
 use rounds::{Rounds, Verdict};
 
-pub use case::{Case, Encoding, Http, Kind, Lists, Mode, Phase};
+pub use case::{Case, Encoding, Http, Kind, Lists, Phase, Way};
 pub use fault::Fault;
 
 /// How long a case may take.
@@ -94,7 +94,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(usize, usize, &[Verdict])) ->
 /// Runs cases in which the server lies, so that Tandem cannot be right. Returns what the judge says about each.
 pub fn run_lies() -> Result<Vec<Verdict>> {
     let lie = |phase, kind, at| Case {
-        mode: Mode::USUAL,
+        way: Way::USUAL,
         phase,
         kind,
         fault: Fault::Lie,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Encoding, Http, Kind, Lists, Mode, Phase};
+use super::case::{Case, Encoding, Http, Kind, Lists, Phase, Way};
 use super::fault::{Fault, Place};
 
 /// The lengths of the frames of each kind and phase, for each way of a server to speak.
@@ -24,15 +24,15 @@ const RARELY: usize = 97;
 /// Every case: a fault at every so many bytes, every fault at every frame, and every fault of answers and connections.
 pub(super) fn all(lengths: &Lengths, every: usize) -> Vec<Case> {
     let mut cases = Vec::new();
-    for mode in Mode::all() {
-        let Some(lengths) = lengths.get(&(mode.encoding, mode.lists)) else {
+    for way in Way::all() {
+        let Some(lengths) = lengths.get(&(way.encoding, way.lists)) else {
             continue;
         };
-        let usual = mode == Mode::USUAL;
+        let usual = way == Way::USUAL;
         for (&(kind, phase), frames) in lengths {
             let (bytes, step) = (frames.iter().sum(), if usual { every } else { every * RARELY });
             let case = |fault, at| Case {
-                mode,
+                way,
                 phase,
                 kind,
                 fault,
@@ -70,7 +70,7 @@ pub(super) fn all(lengths: &Lengths, every: usize) -> Vec<Case> {
             }
         }
     }
-    cases.retain(|case| case.mode.http == Http::Two || case.fault != Fault::GoAway);
+    cases.retain(|case| case.way.http == Http::Two || case.fault != Fault::GoAway);
     cases.dedup();
     cases
 }
@@ -78,16 +78,16 @@ pub(super) fn all(lengths: &Lengths, every: usize) -> Vec<Case> {
 /// At least one case for each fault and phase, in ways to speak that take turns.
 pub(super) fn short(lengths: &Lengths) -> Vec<Case> {
     let all = all(lengths, 5);
-    let modes: Vec<Mode> = Mode::all().collect();
+    let ways: Vec<Way> = Way::all().collect();
     let mut chosen = Vec::new();
     for fault in Fault::ALL {
         for phase in [Phase::List, Phase::Watch] {
             let fits = |case: &&Case| case.fault == *fault && case.phase == phase && !case.is_long();
             let fitting: Vec<&Case> = all.iter().filter(fits).collect();
             let turn = chosen.len();
-            let in_turn = (0..modes.len()).map(|ahead| modes[(turn + ahead) % modes.len()]);
-            let of_mode = |mode| {
-                let here: Vec<_> = fitting.iter().filter(|case| case.mode == mode).collect();
+            let in_turn = (0..ways.len()).map(|ahead| ways[(turn + ahead) % ways.len()]);
+            let of_mode = |way| {
+                let here: Vec<_> = fitting.iter().filter(|case| case.way == way).collect();
                 here.get(turn * 7 % here.len().max(1)).copied()
             };
             chosen.extend(in_turn.into_iter().find_map(of_mode).map(|case| **case));
@@ -98,7 +98,7 @@ pub(super) fn short(lengths: &Lengths) -> Vec<Case> {
 
 /// Whether a client can notice the fault, or whether it does no harm.
 fn makes_sense(case: &Case, frames: &[usize]) -> bool {
-    let (in_list, in_pieces) = (case.phase == Phase::List, case.mode.lists != Lists::Stream);
+    let (in_list, in_pieces) = (case.phase == Phase::List, case.way.lists != Lists::Stream);
     match case.fault {
         Fault::Lie | Fault::Nothing => false,
         // A page and a cached list have no frames.
@@ -109,7 +109,7 @@ fn makes_sense(case: &Case, frames: &[usize]) -> bool {
         Fault::Twice => !in_list || case.at + 1 < frames.len(),
         Fault::EndTwice => in_list && case.at + 1 == frames.len(),
         // Lines in JSON have no lengths.
-        Fault::Huge => case.mode.encoding == Encoding::Protobuf,
+        Fault::Huge => case.way.encoding == Encoding::Protobuf,
         // A silent watch is noticed after minutes, if bookmarks came. A watch of another kind is noticed when an object
         // comes.
         Fault::Silence | Fault::OtherKind => in_list,
@@ -117,8 +117,8 @@ fn makes_sense(case: &Case, frames: &[usize]) -> bool {
         Fault::Answer403 => !(case.kind == Kind::ServiceCidr && in_list && in_pieces),
         // A Tandem that starts must have its files.
         Fault::EmptyToken | Fault::EmptyAuthority => !in_list,
-        Fault::OnlyHttp1 => !in_list && case.mode.http == Http::Two,
-        Fault::NoHttp2 => case.mode.http == Http::Two,
+        Fault::OnlyHttp1 => !in_list && case.way.http == Http::Two,
+        Fault::NoHttp2 => case.way.http == Http::Two,
         _ => true,
     }
 }
@@ -129,8 +129,8 @@ mod tests {
 
     fn lengths() -> Lengths {
         let mut lengths = Lengths::new();
-        for mode in Mode::all() {
-            let kinds = lengths.entry((mode.encoding, mode.lists)).or_default();
+        for way in Way::all() {
+            let kinds = lengths.entry((way.encoding, way.lists)).or_default();
             for kind in Kind::ALL {
                 kinds.insert((kind, Phase::List), vec![40, 50, 60]);
                 kinds.insert((kind, Phase::Watch), vec![70, 30]);
@@ -146,7 +146,7 @@ mod tests {
             for (phase, bytes) in [(Phase::List, 150), (Phase::Watch, 100)] {
                 for at in 0..bytes {
                     let here = |case: &&Case| {
-                        (case.mode, case.kind, case.phase, case.at) == (Mode::USUAL, kind, phase, at)
+                        (case.way, case.kind, case.phase, case.at) == (Way::USUAL, kind, phase, at)
                             && case.fault.place() == Place::Byte
                     };
                     assert!(all.iter().any(|case| here(&case)), "{kind:?} {phase:?} {at}");
@@ -162,8 +162,8 @@ mod tests {
             let is_long = matches!(fault, Fault::Silence | Fault::EndTwice);
             assert!(is_long || short.iter().any(|case| case.fault == *fault), "{fault:?}");
         }
-        for mode in Mode::all() {
-            assert!(short.iter().any(|case| case.mode == mode), "{mode:?}");
+        for way in Way::all() {
+            assert!(short.iter().any(|case| case.way == way), "{way:?}");
         }
     }
 }

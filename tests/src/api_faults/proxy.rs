@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ impl Identity {
 async fn serve(stream: TcpStream, session: Arc<Session>, identities: Arc<[Identity; 2]>, client: Client) {
     let (fault, armed, first) = (session.case.fault, session.is_armed(), session.connected());
     let identity = &identities[usize::from(armed && fault == Fault::NewCertificate)];
-    let http1_only = session.case.mode.http == Http::One || (armed && fault == Fault::OnlyHttp1);
+    let http1_only = session.case.way.http == Http::One || (armed && fault == Fault::OnlyHttp1);
     let acceptor = if http1_only { &identity.http1 } else { &identity.http2 };
     let _ = stream.set_nodelay(true);
     if session.case.at % 2 == 1 {
@@ -173,21 +174,21 @@ async fn serve(stream: TcpStream, session: Arc<Session>, identities: Arc<[Identi
     });
     let io = TokioIo::new(stream);
     if http1_only {
-        let mut connection = Box::pin(http1::Builder::new().serve_connection(io, service));
-        loop {
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = carrier.go_away.notified() => connection.as_mut().graceful_shutdown(),
-                () = carrier.cut.notified() => return,
-                () = session.cut.notified() => return,
-            }
-        }
+        let connection = http1::Builder::new().serve_connection(io, service);
+        drive(connection, http1::Connection::graceful_shutdown, &carrier, &session).await;
+    } else {
+        let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
+        drive(connection, http2::Connection::graceful_shutdown, &carrier, &session).await;
     }
-    let mut connection = Box::pin(http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
+}
+
+/// Serves a connection until it ends or is cut.
+async fn drive<C: Future>(connection: C, go_away: impl Fn(Pin<&mut C>), carrier: &Carrier, session: &Session) {
+    let mut connection = pin!(connection);
     loop {
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = carrier.go_away.notified() => connection.as_mut().graceful_shutdown(),
+            () = carrier.go_away.notified() => go_away(connection.as_mut()),
             () = carrier.cut.notified() => return,
             () = session.cut.notified() => return,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::case::{Case, Encoding, Http, Kind, Lists, Mode, Phase};
+use super::case::{Case, Encoding, Http, Kind, Lists, Phase, Way};
 use super::fault::Fault;
 use super::history::History;
 use super::plan::Lengths;
@@ -105,15 +105,15 @@ impl Rounds {
 
     /// Runs the history once without a fault, in each encoding and way to list. Returns the lengths of all frames.
     pub(super) fn lengths(&mut self) -> Result<Lengths> {
-        let modes: Vec<Mode> = Mode::all().filter(|mode| mode.http == Http::Two).collect();
-        let quiet = |mode: &Mode| Case {
-            mode: *mode,
+        let ways: Vec<Way> = Way::all().filter(|way| way.http == Http::Two).collect();
+        let quiet = |way: &Way| Case {
+            way: *way,
             phase: Phase::Watch,
             kind: Kind::Service,
             fault: Fault::Nothing,
             at: 0,
         };
-        let cases: Vec<Case> = modes.iter().map(quiet).collect();
+        let cases: Vec<Case> = ways.iter().map(quiet).collect();
         for (case, complaints) in self.round(&cases, Duration::from_secs(30))? {
             ensure!(
                 complaints.is_empty(),
@@ -122,7 +122,7 @@ impl Rounds {
             );
         }
         let figures = self.workers.iter().map(|worker| worker.figures().frames);
-        let ways = modes.iter().map(|mode| (mode.encoding, mode.lists));
+        let ways = ways.iter().map(|way| (way.encoding, way.lists));
         let lengths: Lengths = ways.zip(figures).collect();
         for way in [(Encoding::Protobuf, Lists::Stream), (Encoding::Json, Lists::Pages)] {
             let phases = lengths.get(&way).map_or(0, BTreeMap::len);

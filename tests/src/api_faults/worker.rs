@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::case::{Case, Kind, Mode, Naming, Phase};
+use super::case::{Case, Kind, Naming, Phase, Way};
 use super::fault::Fault;
 use super::judge;
 use super::losses::{Kept, Losses};
@@ -119,7 +119,7 @@ impl Worker {
         let proxy = Proxy::start(&namespace, upstream)?;
         let folder = Scratch::new("faults")?;
         let quiet = Case {
-            mode: Mode::USUAL,
+            way: Way::USUAL,
             phase: Phase::Watch,
             kind: Kind::Service,
             fault: Fault::Nothing,

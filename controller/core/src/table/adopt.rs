@@ -209,7 +209,8 @@ impl<F: Family> Table<F> {
         plan.frontends.iter().find_map(|plan| {
             let holder = self.claims.holder(&plan.frontend)?;
             let port = self.programmed.get(holder)?;
-            (holder.is_sticky() == sticky && port.whose == Whose::Orphan(label.clone())).then_some(holder)
+            let is_its_own = matches!(&port.whose, Whose::Orphan(known) if *known == label);
+            (holder.is_sticky() == sticky && is_its_own).then_some(holder)
         })
     }
 }

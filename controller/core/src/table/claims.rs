@@ -13,6 +13,9 @@ use crate::row::Frontend;
 /// counts, then the name.
 pub(super) type Rank<'a> = (Reverse<bool>, i64, Option<&'a PortKey>);
 
+/// The rank of rows that no Service has claimed yet.
+pub(super) const UNCLAIMED: Rank<'static> = (Reverse(false), 0, None);
+
 /// The claims on frontends.
 #[derive(Debug)]
 pub(super) struct Claims<F: Family> {

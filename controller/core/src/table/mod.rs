@@ -32,7 +32,7 @@ use crate::plane::Delta;
 use crate::row::{Class, Frontend, Pick, Row};
 
 use by_id::ById;
-use claims::Claims;
+use claims::{Claims, UNCLAIMED};
 use counted::Counted;
 use frontends::HeldFrontend;
 use ids::Ids;
@@ -433,9 +433,8 @@ impl<F: Family> Table<F> {
         self.claims.remove(&frontend, id);
         if wants {
             let programmed = &self.programmed;
-            let orphan = Whose::Orphan("".into());
             self.claims.insert(frontend, id, |id| {
-                programmed.get(id).map_or(orphan.rank(), |port| port.whose.rank())
+                programmed.get(id).map_or(UNCLAIMED, |port| port.whose.rank())
             });
         }
         if disputed || self.claims.disputed(&frontend) {

@@ -8,7 +8,7 @@ use crate::id::ServiceId;
 use crate::plan::{FrontendPlan, NoEndpoints, PortKey, Usable};
 use crate::row::{Frontend, Label, Pick, Port, Row};
 
-use super::claims::Rank;
+use super::claims::{Rank, UNCLAIMED};
 use super::frontends::HeldFrontend;
 use super::journal::Journal;
 use super::slots::Slots;
@@ -69,7 +69,7 @@ impl Whose {
     pub(super) fn rank(&self) -> Rank<'_> {
         match self {
             Self::Port(owner) => (Reverse(true), owner.created, Some(&owner.key)),
-            Self::Orphan(_) => (Reverse(false), 0, None),
+            Self::Orphan(_) => UNCLAIMED,
         }
     }
 }

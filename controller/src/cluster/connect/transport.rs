@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tower::{BoxError, ServiceExt as _};
 
 use super::{ConnectError, Http};
+use crate::cluster::causes::causes;
 
 /// The longest time for making a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -216,15 +217,4 @@ impl Transport {
         });
         Ok(Some(sender))
     }
-}
-
-/// An error with its causes, the outermost first. hyper's own text names only the layer.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 
 use super::wire::Status;
+use crate::cluster::causes::causes;
 use crate::source::decode::{printable, shorten};
 
 /// A request that failed, or a watch that broke.
@@ -78,35 +79,7 @@ impl Failure {
 
     /// The failure of an error below HTTP. The text names the causes, the outermost first, each once.
     pub(super) fn transport(error: &(dyn Error + 'static)) -> Self {
-        let mut causes: Vec<String> = Vec::new();
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            let text = cause.to_string();
-            // Outer errors often end with the inner error's words.
-            if let Some(last) = causes.last_mut().filter(|last| last.ends_with(&text)) {
-                last.truncate(last.len() - text.len());
-                *last = last.trim_end_matches([':', ' ']).to_owned();
-            }
-            causes.push(text);
-            next = cause.source();
-        }
-        causes.retain(|cause| !cause.is_empty());
-        // The libraries' names for their layers mean nothing to people who run the node.
-        let noise = [
-            "client error (Connect)",
-            "client error (SendRequest)",
-            "tcp connect error",
-            "ServiceError",
-            "HyperError",
-        ];
-        if causes.len() > 1 {
-            let last = causes.last().cloned();
-            causes.retain(|cause| !noise.iter().any(|noise| cause.starts_with(noise)));
-            if causes.is_empty() {
-                causes.extend(last);
-            }
-        }
-        let text = causes.join(": ");
+        let text = causes(error);
         // rustls adds a link to its manual to this error.
         if text.contains("close_notify") {
             return Self::Transport("the server closed the connection".to_owned());
@@ -195,7 +168,7 @@ impl Failure {
             Self::Garbage(text) => format!("cannot {verb} {resource}: the server sent {text}"),
             Self::Pages(text) => format!("cannot {verb} {resource} page by page: the server sent {text}"),
             Self::Outdated { version, least } => format!(
-                "cannot {verb} {resource}: the server sent version {} where {} was known",
+                "cannot {verb} {resource}: the server sent version {}, and version {} was known",
                 printable(version),
                 printable(least)
             ),

@@ -1,44 +1,7 @@
 //! Other parts of the agent watch objects of their own, beside the engine's kinds.
 
 use super::*;
-
-/// All objects of a path, as their text.
-#[derive(Debug)]
-struct All {
-    kind: &'static str,
-    path: &'static str,
-}
-
-impl Watched for All {
-    type Event = String;
-
-    fn resource(&self) -> Resource {
-        Resource {
-            kind: self.kind,
-            path: self.path,
-            labels: "",
-            fields: String::new(),
-            fields_may_fail: false,
-            optional: false,
-        }
-    }
-
-    fn read(&self, change: Change, object: Encoded<'_>) -> Result<ReadObject<String>, WrongKind> {
-        let Encoded::Json(object) = object else {
-            panic!("{object:?}")
-        };
-        let event = Some(format!("{change:?} {object}"));
-        let version = Some("6".to_owned());
-        Ok(ReadObject { event, version })
-    }
-
-    fn tell(&self, told: ListState) -> String {
-        match told {
-            ListState::Reach(Reach::Lost(reason)) => format!("lost: {reason}"),
-            told => format!("{told:?}"),
-        }
-    }
-}
+use crate::cluster::everything::All;
 
 const NODES: All = All {
     kind: "Node",
