@@ -12,18 +12,18 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Server;
+use crate::api::{Server, SocketError};
 use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
 use crate::event::Event;
 use crate::interfaces::Interfaces;
-use crate::kube_proxy_cleanup;
 use crate::node_facts;
 use crate::node_settings::NodeSettings;
 use crate::routes;
 use crate::source::directory;
+use crate::standing::Standing;
 use crate::subscribers::Subscribers;
 use crate::sysctl;
 
@@ -45,13 +45,22 @@ pub enum Source {
     Directory(PathBuf),
 }
 
-/// Runs all parts until a signal comes or one part must end.
-pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLogFilter) -> Result<(), AgentError> {
+/// Runs all parts until a signal comes or one part must end. While another agent serves the node, it only reads.
+pub async fn run(
+    configured: Sources,
+    loaded: Loaded,
+    source: Source,
+    mut standing: Standing,
+    log: SetLogFilter,
+) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
     let (settings, files) = (live.settings(), live.state());
     let objects = Objects::find(source, &settings).await?;
-    let server = Server::bind(&settings.socket)?;
-    sysctl::apply(Path::new("/"), &settings);
+    let server = match Server::bind(&settings.socket) {
+        // It belongs to the agent that serves the node.
+        Err(SocketError::Taken(_)) if standing.is_by() => None,
+        server => Some(server?),
+    };
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
@@ -67,11 +76,11 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
-    let succeeding = settings
-        .remove_kube_proxy_rules
-        .then(|| kube_proxy_cleanup::run(engine.published(), engine.changes()));
     let (now, current) = watch::channel(settings.clone());
-    let (subscribers, reporter) = Subscribers::new(&mut engine, &settings, objects.client());
+    let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
+    if standing.is_by() {
+        engine.stand_by();
+    }
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
         let stop = stop.clone();
@@ -86,16 +95,40 @@ pub async fn run(configured: Sources, loaded: Loaded, source: Source, log: SetLo
     follow_network(events.clone(), keeping_routes).await?;
     gather_facts(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
-    reporter.map(|reporter| tokio::spawn(reporter.run()));
-    succeeding.map(tokio::spawn);
-    let answering = tokio::spawn(server.run(published, files, flows));
+    let _lock = standing.keep();
+    let serving = {
+        let (events, settings) = (events.clone(), Arc::clone(&settings));
+        async move {
+            if standing.is_by() {
+                standing.served().await?;
+                tracing::info!("takes over: the other tandem has ended");
+                // The engine is gone only if the agent ends.
+                let _ = events.send(Event::TakeOver).await;
+            }
+            sysctl::apply(Path::new("/"), &settings);
+            reporter.map(|reporter| tokio::spawn(reporter.run()));
+            Err::<(), AgentError>(subscribers.run(current).await.into())
+        }
+    };
+    let socket = settings.socket.clone();
+    let answering = tokio::spawn(async move {
+        let server = match server {
+            Some(server) => server,
+            None => Server::bind_when_free(&socket).await?,
+        };
+        server.run(published, files, flows).await;
+        Ok::<_, SocketError>(())
+    });
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
         result = objects.read(&settings, events) => result,
-        hard_fail = subscribers.run(current) => Err(hard_fail.into()),
-        _ = answering => Err("the local API ended".into()),
+        ended = serving => ended,
+        answered = answering => match answered {
+            Ok(Err(error)) => Err(error.into()),
+            _ => Err("the local API ended".into()),
+        },
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

@@ -1,12 +1,12 @@
 //! Events: what sources tell the engine.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tandem_core::family::IpFamily;
 use tandem_core::node::InterfaceName;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
-use tandem_core::plane::ForwardDrop;
+use tandem_core::plane::{ForwardDrop, Place};
 use tandem_core::uid::Uid;
 
 use ipnet::IpNet;
@@ -130,6 +130,8 @@ pub enum Event {
     Interfaces(Vec<IpAddr>),
     /// The configuration of the node's own rows and rules changed.
     Configured(Box<NodeSettings>),
+    /// The agent that served the node has ended. From now on, this one does.
+    TakeOver,
     /// Something else was found on the node. It changes no row.
     NodeFact(NodeFact),
     /// The faults of this file; an empty list if it is repaired or gone.
@@ -145,6 +147,8 @@ pub enum NodeFact {
     Addresses(Vec<(IpAddr, InterfaceName)>),
     /// Chains that drop forwarded packets, sorted.
     ForwardDrops(Vec<ForwardDrop>),
+    /// A kube-proxy beside Tandem, or what one left.
+    KubeProxy(KubeProxy),
     /// New connections whose client could not be remembered for session affinity.
     Unremembered {
         /// The family.
@@ -156,6 +160,46 @@ pub enum NodeFact {
         /// The largest number of clients that can be remembered.
         most: u32,
     },
+}
+
+/// What is known of a kube-proxy on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KubeProxy {
+    /// Whether one runs.
+    pub neighbour: Neighbour,
+    /// The health check address. It shows whether a kube-proxy runs.
+    pub address: Option<SocketAddr>,
+    /// Whether tables of nftables mode are there.
+    pub tables: bool,
+    /// Whether chains of iptables mode or ipvs mode are there.
+    pub chains: bool,
+}
+
+/// Whether a kube-proxy runs on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Neighbour {
+    /// None is known.
+    #[default]
+    None,
+    /// Rules have appeared. It is being found out whether a kube-proxy made them.
+    Appeared,
+    /// One runs: it has the health check address, and its rules are there.
+    Runs,
+    /// A program makes rules of a kube-proxy again and again, and does not want the address.
+    Reappears,
+    /// Another program has the address, and no rules of a kube-proxy are there.
+    AddressTaken,
+}
+
+impl Neighbour {
+    /// Where Tandem's rules stand beside it. The rules of a kube-proxy that runs come first: if Tandem ended, nobody
+    /// would keep Tandem's up to date.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Runs => Place::Second,
+            Self::None | Self::Appeared | Self::Reappears | Self::AddressTaken => Place::First,
+        }
+    }
 }
 
 /// Whether objects of a kind can be read at present.

@@ -9,13 +9,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Settings;
 use crate::engine::{Changed, Engine, Snapshot};
+use crate::event::Event;
 use crate::health::{self, HardFail};
+use crate::kube_proxy::HealthAddress;
 use crate::loopback;
 use crate::recorder::{self, Fault, Recorder};
 
 /// All parts, not yet running.
 pub struct Subscribers {
     health: health::Engine,
+    health_address: HealthAddress,
     loopback: Option<Changed>,
     recorder: Recorder,
 }
@@ -30,8 +33,13 @@ pub struct Reporter {
 }
 
 impl Subscribers {
-    /// Makes the parts that the settings ask for. Events need a client of an API server.
-    pub fn new(engine: &mut Engine, settings: &Settings, client: Option<&Client>) -> (Self, Option<Reporter>) {
+    /// Makes the parts that the settings ask for. Events need a client of an API server. `events` reach the engine.
+    pub fn new(
+        engine: &mut Engine,
+        events: &mpsc::Sender<Event>,
+        settings: &Settings,
+        client: Option<&Client>,
+    ) -> (Self, Option<Reporter>) {
         let node = &settings.node_name;
         let (recorder, reporter) = if let Some(client) = client.filter(|_| settings.events) {
             let (recorder, told) = Recorder::new(node);
@@ -53,6 +61,14 @@ impl Subscribers {
                 news: engine.changes(),
                 changed: engine.follow(),
             },
+            health_address: HealthAddress {
+                address: settings.healthz_bind_address,
+                hard_fail: settings.bind_address_hard_fail,
+                removes: settings.remove_kube_proxy_rules,
+                events: events.clone(),
+                published: engine.published(),
+                news: engine.changes(),
+            },
             loopback: settings.node_port_loopback.then(|| engine.follow()),
             recorder,
         };
@@ -66,7 +82,7 @@ impl Subscribers {
             let (news, published) = (self.health.news.clone(), Arc::clone(&self.health.published));
             tokio::spawn(loopback::run(news, changed, published, settings.clone()));
         }
-        health::run(self.health, settings, self.recorder).await
+        health::run(self.health, self.health_address, settings, self.recorder).await
     }
 }
 

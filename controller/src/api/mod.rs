@@ -1,15 +1,17 @@
-//! The local API: `tandem services` and `tandem status` ask the running agent over a unix socket. Only root may open
+//! The local API: `tandem services`, `tandem status` and `tandem ready` ask the running agent over a unix socket. Only root may open
 //! the socket. The answers come from the last published snapshot. So neither the engine nor the API waits for the
 //! other.
 
 mod client;
 mod make;
 mod problems;
+mod ready;
 mod server;
 mod socket;
 mod view;
 
 pub use client::{ApiError, get};
+pub use ready::ReadyView;
 pub use server::Server;
 pub use socket::{SocketError, remove_dead};
 pub use view::{

@@ -1,11 +1,13 @@
 //! Problems, in the words of the local API. They are made from a snapshot when somebody asks.
 
+use std::collections::BTreeMap;
+
 use tandem_core::family::IpFamily;
 use tandem_core::object::ObjectKey;
 
 use crate::config::FileState;
 use crate::engine::{FamilyStatus, Place, Snapshot};
-use crate::event::ObjectKind;
+use crate::event::{ObjectKind, Reach};
 
 use super::view::{PortView, ProblemView};
 
@@ -37,7 +39,7 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
     let disputed = disputes(&snapshot.v4, IpFamily::V4)
         .into_iter()
         .chain(disputes(&snapshot.v6, IpFamily::V6));
-    let plain = |(object, problem)| ProblemView {
+    let plain = |(object, problem): (String, String)| ProblemView {
         object,
         problem,
         fatal: false,
@@ -47,15 +49,29 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
         problem: problem.to_string(),
         fatal: problem.is_fatal(),
     });
-    own.chain(
-        rejected
-            .chain(manifests)
-            .chain(notices)
-            .chain(aside)
-            .chain(disputed)
-            .map(plain),
-    )
-    .collect()
+    own.chain(unreachable(snapshot).map(plain))
+        .chain(
+            rejected
+                .chain(manifests)
+                .chain(notices)
+                .chain(aside)
+                .chain(disputed)
+                .map(plain),
+        )
+        .collect()
+}
+
+/// The kinds of objects that cannot be read, by the reason.
+fn unreachable(snapshot: &Snapshot) -> impl Iterator<Item = (String, String)> {
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (kind, reach) in snapshot.reach.iter() {
+        if let Reach::Lost(reason) = reach {
+            kinds.entry(reason).or_default().push(kind.name());
+        }
+    }
+    kinds
+        .into_iter()
+        .map(|(reason, kinds)| (kinds.join(", "), format!("{reason}; what is known stays in the kernel")))
 }
 
 /// The problems of a Service with these ports.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{self, HeaderValue};
@@ -16,6 +17,7 @@ use crate::conntrack::Report;
 use crate::engine::Snapshot;
 use crate::http::{Connections, Limits, json, not_found, serve, text};
 
+use super::ready::ReadyView;
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
 
@@ -24,6 +26,9 @@ pub struct Server {
     listener: UnixListener,
     file: Own,
 }
+
+/// How often it is looked whether a socket is free.
+const FREE_EVERY: Duration = Duration::from_millis(100);
 
 /// The data for all answers.
 struct Shared {
@@ -41,6 +46,16 @@ impl Server {
         Ok(Self { listener, file })
     }
 
+    /// As [`Self::bind`], as soon as nobody else answers there.
+    pub async fn bind_when_free(path: &Path) -> Result<Self, SocketError> {
+        loop {
+            match Self::bind(path) {
+                Err(SocketError::Taken(_)) => tokio::time::sleep(FREE_EVERY).await,
+                bound => return bound,
+            }
+        }
+    }
+
     /// Answers until dropped.
     pub async fn run(self, published: Arc<ArcSwap<Snapshot>>, files: Arc<ArcSwap<FileState>>, flows: [Report; 2]) {
         let shared = Arc::new(Shared {
@@ -48,9 +63,22 @@ impl Server {
             files,
             flows,
         });
+        self.serve(move |request| answer(&shared, request)).await;
+    }
+
+    /// Answers `tandem ready` alone, with this, until dropped. For a program that is no agent.
+    pub async fn say_ready(self, view: ReadyView) {
+        self.serve(move |request| match request.uri().path() {
+            "/v1/ready" => printed(&view),
+            _ => not_found(),
+        })
+        .await;
+    }
+
+    async fn serve(self, answer: impl Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static) {
         let _file = self.file;
         let room = Connections::new(Limits::local()).room();
-        serve(self.listener, room, move |request| answer(&shared, request)).await;
+        serve(self.listener, room, answer).await;
     }
 }
 
@@ -58,6 +86,7 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<String> {
     let page = match request.uri().path() {
         "/v1/status" => status,
         "/v1/services" => services,
+        "/v1/ready" => ready,
         _ => return not_found(),
     };
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -73,6 +102,10 @@ fn status(shared: &Shared, _query: &str) -> Response<String> {
     let flows = shared.flows.each_ref().map(Report::load);
     let status = StatusView::new(&shared.published.load(), &shared.files.load(), &flows);
     printed(&status)
+}
+
+fn ready(shared: &Shared, _query: &str) -> Response<String> {
+    printed(&ReadyView::of(&shared.published.load()))
 }
 
 fn services(shared: &Shared, query: &str) -> Response<String> {

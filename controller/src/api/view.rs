@@ -96,8 +96,12 @@ pub struct StatusView {
     pub node_addresses: Vec<String>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
-    /// Whether every list was complete once. Before that, Tandem changes nothing in the kernel.
+    /// Whether every list was complete once, and no other agent serves the node. Before that, Tandem changes nothing in
+    /// the kernel.
     pub complete: bool,
+    /// Whether another agent serves the node, and this one waits for its end.
+    #[serde(default)]
+    pub stands_by: bool,
     /// How many Services are known.
     pub services: usize,
     /// How many EndpointSlices are known.

@@ -5,6 +5,7 @@ mod cleanup;
 mod config;
 mod flags;
 mod format;
+mod ready;
 mod ruleset;
 mod run;
 mod services;
@@ -31,6 +32,7 @@ enum Command {
     Run(Box<run::Run>),
     Services(services::Services),
     Status(status::Status),
+    Ready(ready::Ready),
     Ruleset(ruleset::Ruleset),
     Config(config::Config),
 }
@@ -60,6 +62,8 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Services(command) => command.run(),
         Command::Status(command) => command.run(),
+        // It has exit codes of its own.
+        Command::Ready(command) => return command.run(),
         Command::Ruleset(command) => command.run(),
         Command::Config(command) => command.run(),
     };

@@ -82,7 +82,10 @@ fn nft(options: &[&str], family: &str, stdout: Stdio) -> Result<Vec<u8>, Command
         .stderr(Stdio::piped())
         .output()
         .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => "nft is not installed: the package is called nftables".to_owned(),
+            ErrorKind::NotFound => format!(
+                "nft is not installed here (the package is called nftables). From a container without it: run `nft list table \
+                 {family} tandem` on the node, or in a container of the host's network that has nft"
+            ),
             _ => format!("nft: {error}"),
         })?;
     if output.status.success() {

@@ -5,17 +5,18 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
-use tandem_nft::NodeLock;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::agent::{self, Source};
 use crate::config::{Flags, Loaded, LogFormat, Settings, Sources};
+use crate::standing::Standing;
 use crate::sysctl;
 
+use super::CommandError;
+use super::cleanup::{self, Afterwards};
 use super::flags::Given;
-use super::{CommandError, cleanup};
 
 /// Run the agent: make Services work on this node until it is told to stop.
 ///
@@ -54,7 +55,10 @@ impl Run {
         let flags = with_environment(self.flags.0)?;
         let sources = Sources::new(flags.clone());
         if flags.on("cleanup") {
-            return clean_up(&sources);
+            return clean_up(&sources, flags.on("stay"));
+        }
+        if flags.on("stay") {
+            return Err("--stay: true: it only goes with --cleanup".into());
         }
         let source = flags.text("source").unwrap_or("kubernetes");
         let source: Source = source
@@ -76,12 +80,13 @@ impl Run {
             sysctl::apply(Path::new("/"), settings);
             return Ok(());
         }
-        let _lock = NodeLock::acquire()?;
+        let standing = Standing::take(flags.on("stand-by"))?;
+        let _lock = standing.keep();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let result = runtime.block_on(agent::run(sources, loaded, source, log));
+        let result = runtime.block_on(agent::run(sources, loaded, source, standing, log));
         // A source may still be reading, but nobody waits for the result.
         runtime.shutdown_background();
         result
@@ -97,7 +102,7 @@ fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
 }
 
 /// Cleans the node, whatever the files say. They only say how to log, and where the socket is.
-fn clean_up(sources: &Sources) -> Result<(), CommandError> {
+fn clean_up(sources: &Sources, stay: bool) -> Result<(), CommandError> {
     let (socket, loaded) = (sources.socket(), sources.load());
     let (filter, format) = match &loaded {
         Ok(Loaded { settings, .. }) => (settings.log_filter.as_str(), settings.log_format),
@@ -111,7 +116,8 @@ fn clean_up(sources: &Sources) -> Result<(), CommandError> {
             socket.display()
         );
     }
-    cleanup::run(&socket)
+    let afterwards = if stay { Afterwards::Stay } else { Afterwards::End };
+    cleanup::run(&socket, afterwards)
 }
 
 fn write(settings: &Settings, path: &Path) -> Result<(), CommandError> {

@@ -30,6 +30,12 @@ impl Status {
         if !structured(&status, self.output)? {
             print(&text(&status))?;
         }
+        if status.stands_by {
+            return match status.sources.iter().find(|(_, state)| state != "watching") {
+                Some((kind, state)) => Err(format!("stands by, and {kind} cannot be read: {state}").into()),
+                None => Ok(()),
+            };
+        }
         if !status.complete {
             return Err("not every list is complete yet: the kernel is left as it was found".into());
         }
@@ -76,10 +82,10 @@ fn text(status: &StatusView) -> String {
         .map(|(kind, state)| format!("{kind}: {state}"))
         .collect();
     line("Sources:", &sources.join(", "));
-    let complete = if status.complete {
-        "yes"
-    } else {
-        "no: the kernel is left as it was found"
+    let complete = match (status.complete, status.stands_by) {
+        (true, _) => "yes",
+        (false, true) => "stands by: another tandem serves this node, and this one leaves the kernel alone",
+        (false, false) => "no: the kernel is left as it was found",
     };
     line("Lists complete:", complete);
     for family in &status.families {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tandem_core::family::Family;
 use tandem_core::node::{LastListed, NodeRows};
 use tandem_core::object::{Node, ObjectKey};
-use tandem_core::plane::{self, RuleSettings};
+use tandem_core::plane::{self, Place, RuleSettings};
 
 use crate::index::Services;
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
@@ -23,6 +23,8 @@ pub struct Inputs<'a> {
     pub last_listed: &'a LastListed,
     /// Configuration.
     pub settings: &'a NodeSettings,
+    /// Where the rules stand among those of a kube-proxy.
+    pub place: Place,
     /// The ranges of ClusterIPs, by ServiceCIDR.
     pub service_cidrs: &'a BTreeMap<ObjectKey, Vec<IpNet>>,
     /// Addresses of the node's interfaces.
@@ -63,6 +65,7 @@ impl Inputs<'_> {
             masquerade_all: self.settings.masquerade_all,
             detect_local,
             drop_invalid: self.settings.drop_invalid,
+            place: self.place,
         }
     }
 

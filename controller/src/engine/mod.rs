@@ -41,7 +41,7 @@ pub use observer::Observer;
 pub use problems::NodeProblem;
 pub use snapshot::{FamilyStatus, SetAside, Snapshot};
 
-use crate::event::{Event, Object, ObjectKind, Reach};
+use crate::event::{Event, NodeFact, Object, ObjectKind, Reach};
 use crate::index::{ChangedServices, Index};
 use crate::node_settings::NodeSettings;
 use changed::Followers;
@@ -86,6 +86,8 @@ pub struct Engine {
     look: bool,
     problems: Arc<[NodeProblem]>,
     started: SystemTime,
+    /// Whether another agent serves the node. Then nothing reaches the kernel.
+    stands_by: bool,
     published: Arc<ArcSwap<Snapshot>>,
     changes: watch::Sender<()>,
     followers: Followers,
@@ -123,6 +125,7 @@ impl Engine {
             look: true,
             problems: Arc::default(),
             started,
+            stands_by: false,
             published,
             changes: watch::Sender::new(()),
             followers: Followers::default(),
@@ -140,6 +143,12 @@ impl Engine {
     pub fn observe(&mut self, v4: impl Observer<V4> + 'static, v6: impl Observer<V6> + 'static) {
         self.v4.observe(v4);
         self.v6.observe(v6);
+    }
+
+    /// Has it leave the kernel alone until [`Event::TakeOver`] comes.
+    pub fn stand_by(&mut self) {
+        self.stands_by = true;
+        self.publish(&ChangedServices::new());
     }
 
     /// Where snapshots are published.
@@ -216,12 +225,16 @@ impl Engine {
                     self.reconfigured |= self.settings != **settings;
                     self.settings.clone_from(settings);
                 }
+                Event::TakeOver => self.stands_by = false,
                 Event::Listed(_) | Event::Deleted(ObjectKind::Node, ..) | Event::Applied(Object::Node(_), _) => {
                     self.look = true;
                 }
                 _ => {}
             }
             if let Event::NodeFact(around) = event {
+                if let NodeFact::KubeProxy(kube_proxy) = &around {
+                    self.reconfigured |= self.around.place() != kube_proxy.neighbour.place();
+                }
                 self.v4.take_fact(&around);
                 self.v6.take_fact(&around);
                 self.around.take(around);
@@ -237,7 +250,7 @@ impl Engine {
     /// Brings everything that is due to both data planes, and publishes the result.
     fn sync(&mut self, now: Now) {
         let mut changed = ChangedServices::new();
-        if self.index.complete() {
+        if self.serves() {
             changed = self.index.take_changed();
             let node_changed = self.index.take_node_changed() | std::mem::take(&mut self.reconfigured);
             let inputs = Inputs {
@@ -245,6 +258,7 @@ impl Engine {
                 node: self.index.node().map(|node| &**node),
                 last_listed: self.index.last_listed(),
                 settings: &self.settings,
+                place: self.around.place(),
                 service_cidrs: self.index.service_cidrs(),
                 interfaces: self.index.interfaces(),
                 time: now.wall,
@@ -266,6 +280,11 @@ impl Engine {
         self.publish(&changed);
     }
 
+    /// Whether what is known is brought to the kernel.
+    fn serves(&self) -> bool {
+        self.index.complete() && !self.stands_by
+    }
+
     /// The node's object, with the addresses that count although it does not list them any more.
     fn as_it_counts(&self, node: &Arc<Node>) -> Arc<Node> {
         let counted = self.v4.node().addresses.iter().chain(&self.v6.node().addresses);
@@ -282,7 +301,7 @@ impl Engine {
     fn look_for_problems(&mut self) {
         let facts = Facts {
             settings: &self.settings,
-            complete: self.index.complete(),
+            complete: self.serves(),
             node: self.index.node().map(|node| &**node),
             gone: self.index.node_gone(),
             around: &self.around,
@@ -308,7 +327,10 @@ impl Engine {
     fn publish(&self, changed: &ChangedServices) {
         self.published.store(Arc::new(Snapshot {
             started: self.started,
-            complete: self.index.complete(),
+            complete: self.serves(),
+            listed: self.index.complete(),
+            stands_by: self.stands_by,
+            kube_proxy: self.around.kube_proxy(),
             services: self.index.services().clone(),
             slices: self.index.slice_count(),
             node: self.node.clone(),

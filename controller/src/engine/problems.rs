@@ -1,6 +1,8 @@
 //! What is wrong with this node itself: with its object, with its addresses, with other programs' rules. This is
 //! collected when one of these changes, never when a Service changes.
 
+mod beside;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -9,9 +11,9 @@ use ipnet::IpNet;
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
-use tandem_core::plane::ForwardDrop;
+use tandem_core::plane::{ForwardDrop, Place};
 
-use crate::event::NodeFact;
+use crate::event::{KubeProxy, Neighbour, NodeFact};
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
 /// Something wrong with this node.
@@ -58,6 +60,8 @@ pub enum NodeProblem {
     },
     /// Another program's chain drops forwarded packets.
     ForwardDrop(ForwardDrop),
+    /// A kube-proxy is there, or something that one left.
+    KubeProxy(KubeProxy),
     /// New clients of Services with session affinity are not remembered.
     AffinityFull {
         /// The family.
@@ -83,13 +87,21 @@ impl NodeProblem {
             }
             Self::Overlap { interface, .. } => format!("interface {interface}"),
             Self::ForwardDrop(chain) => format!("chain {chain}"),
+            Self::KubeProxy(_) => "kube-proxy".into(),
             Self::AffinityFull { family, .. } => format!("map {} tandem affinity", table(*family)),
         }
     }
 
-    /// Whether nothing that depends on the node's own object can be right. Then `tandem status` fails.
+    /// Whether nothing that depends on the node's own object can be right, or other rules than Tandem's decide. Then
+    /// `tandem status` fails.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::NoNode { .. })
+        match self {
+            Self::NoNode { .. } => true,
+            Self::KubeProxy(kube_proxy) => {
+                matches!(kube_proxy.neighbour, Neighbour::Runs | Neighbour::Reappears)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -161,6 +173,7 @@ impl fmt::Display for NodeProblem {
                 accept_translated(chain),
                 accept_all(chain),
             ),
+            Self::KubeProxy(kube_proxy) => beside::describe(kube_proxy, f),
             Self::AffinityFull { most, .. } => write!(
                 f,
                 "it is full: {most} clients of Services with sessionAffinity ClientIP are remembered, and no more \
@@ -200,15 +213,30 @@ fn accept_all(chain: &ForwardDrop) -> String {
 pub(super) struct Surroundings {
     addresses: Vec<(IpAddr, InterfaceName)>,
     forward_drops: Vec<ForwardDrop>,
+    /// None before the first look.
+    kube_proxy: Option<KubeProxy>,
     /// Families whose memory of clients was full a short time ago, with its size.
     full: BTreeMap<IpFamily, u32>,
 }
 
 impl Surroundings {
+    /// Where the rules are to stand.
+    pub(super) fn place(&self) -> Place {
+        self.kube_proxy
+            .map(|kube_proxy| kube_proxy.neighbour.place())
+            .unwrap_or_default()
+    }
+
+    /// What is known of a kube-proxy.
+    pub(super) fn kube_proxy(&self) -> Option<KubeProxy> {
+        self.kube_proxy
+    }
+
     pub(super) fn take(&mut self, around: NodeFact) {
         match around {
             NodeFact::Addresses(addresses) => self.addresses = addresses,
             NodeFact::ForwardDrops(chains) => self.forward_drops = chains,
+            NodeFact::KubeProxy(kube_proxy) => self.kube_proxy = Some(kube_proxy),
             NodeFact::Unremembered {
                 family, lately, most, ..
             } => {
@@ -255,6 +283,12 @@ impl Facts<'_> {
         problems.extend(self.overlaps(v4.1));
         problems.extend(self.overlaps(v6.1));
         problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
+        problems.extend(
+            self.around
+                .kube_proxy
+                .filter(beside::is_problem)
+                .map(NodeProblem::KubeProxy),
+        );
         let full = self.around.full.iter().map(|(family, most)| (*family, *most));
         problems.extend(full.map(|(family, most)| NodeProblem::AffinityFull { family, most }));
         problems

@@ -12,7 +12,7 @@ use tandem_core::plane::Ownership;
 
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
-use crate::event::{ObjectKind, Reach};
+use crate::event::{KubeProxy, ObjectKind, Reach};
 use crate::index::{Faults, Notices, Services, no_services};
 
 /// Everything that `tandem services` and `tandem status` show.
@@ -20,8 +20,15 @@ use crate::index::{Faults, Notices, Services, no_services};
 pub struct Snapshot {
     /// When the agent started.
     pub started: SystemTime,
-    /// Whether every list was complete once. Before that, the kernel is left as it was found.
+    /// Whether every list was complete once, and no other agent serves the node. Before that, the kernel is left as it
+    /// was found.
     pub complete: bool,
+    /// Whether every list was complete once.
+    pub listed: bool,
+    /// Whether another agent serves the node, and this one waits for its end.
+    pub stands_by: bool,
+    /// What is known of a kube-proxy on this node. None before the first look.
+    pub kube_proxy: Option<KubeProxy>,
     /// Services and their slices.
     pub services: Services,
     /// How many slices there are.
@@ -56,6 +63,9 @@ impl Snapshot {
         Self {
             started,
             complete: false,
+            listed: false,
+            stands_by: false,
+            kube_proxy: None,
             services: no_services(),
             slices: 0,
             node_name: Arc::default(),

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::config::Settings;
 use crate::engine::{Changed, Pulse, Snapshot};
 use crate::http::{Connections, Limits, serve};
+use crate::kube_proxy::HealthAddress;
 use crate::listeners::{Listeners, RETRY, bind_everywhere};
 use crate::recorder::Recorder;
 use node_port::HealthChecks;
@@ -65,8 +66,14 @@ pub struct Engine {
     pub changed: Changed,
 }
 
-/// Serves everything. Returns if an address cannot be bound and the settings say that the agent then ends.
-pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recorder: Recorder) -> HardFail {
+/// Serves everything, at the health check address as long as `health_address` has it. Returns if an address cannot be
+/// bound and the settings say that the agent then ends.
+pub(crate) async fn run(
+    engine: Engine,
+    health_address: HealthAddress,
+    settings: watch::Receiver<Arc<Settings>>,
+    recorder: Recorder,
+) -> HardFail {
     let shared = Arc::new(Shared {
         published: Arc::clone(&engine.published),
         pulse: engine.pulse,
@@ -87,8 +94,9 @@ pub async fn run(engine: Engine, settings: watch::Receiver<Arc<Settings>>, recor
     };
     tokio::spawn(watch_health(shared, engine.news.clone()));
     tokio::spawn(Listeners::new(checks).follow(engine.news, engine.changed, engine.published, settings));
+    let kept = health_address.keep(|listener| tokio::spawn(serve(listener, connections.room(), proxy.clone())));
     tokio::select! {
-        error = serve_at("healthzBindAddress", now.healthz_bind_address, hard_fail, &connections, proxy) => error,
+        (address, source) = kept => HardFail { field: "healthzBindAddress", address, source },
         error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, &connections, metrics) => error,
     }
 }

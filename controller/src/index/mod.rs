@@ -175,7 +175,7 @@ impl Index {
             Event::Faulty(file, faults) => self.fault(file, faults),
             Event::Reach(kind, reach) => drop(Arc::make_mut(&mut self.reach).insert(kind, reach)),
             // These events concern only the engine.
-            Event::Configured(_) | Event::NodeFact(_) => {}
+            Event::Configured(_) | Event::NodeFact(_) | Event::TakeOver => {}
         }
         Vec::new()
     }

@@ -2,7 +2,7 @@
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::{LOCAL_BIT, TAG};
-use tandem_core::plane::{DetectLocal, RuleSettings};
+use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::Protocol;
 
 use crate::elements::field::Field;
@@ -70,18 +70,30 @@ pub(crate) fn encode_fixed(batch: &mut Batch, family: IpFamily, chain: FixedChai
             if settings.drop_invalid {
                 drop_invalid(&mut rules);
             }
-            rules.jump(FixedChain::SourceRanges.name());
+            source_ranges(&mut rules, settings, Place::First);
         }
-        FixedChain::OutputRanges => rules.jump(FixedChain::SourceRanges.name()),
+        FixedChain::OutputRanges => source_ranges(&mut rules, settings, Place::First),
         // A reset that this host sends as an answer passes these chains too. It is not the first packet of a
         // connection.
-        FixedChain::Prerouting | FixedChain::Output => rules.rule(|r| {
-            r.is_original().verdict(FixedChain::ServiceTraffic.jump());
-        }),
+        FixedChain::Prerouting | FixedChain::Output => {
+            source_ranges(&mut rules, settings, Place::Second);
+            rules.rule(|r| {
+                r.is_original().verdict(FixedChain::ServiceTraffic.jump());
+            });
+        }
         FixedChain::InputFilter | FixedChain::ForwardFilter | FixedChain::OutputFilter => {
             rules.rule(|r| r.is_new().verdict(FixedChain::FirstPacket.jump()));
         }
         FixedChain::Postrouting => postrouting(&mut rules, settings),
+    }
+}
+
+/// Drops what a Service's source ranges do not allow. In first place, that is done in a chain before the translation, so
+/// that it is done whatever other programs translate. In second place, only what the other program did not translate
+/// may be dropped, so it is done in the chains that translate.
+fn source_ranges(rules: &mut Rules<'_, '_>, settings: RuleSettings, place: Place) {
+    if settings.place == place {
+        rules.jump(FixedChain::SourceRanges.name());
     }
 }
 

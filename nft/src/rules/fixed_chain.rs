@@ -1,5 +1,7 @@
 //! The chains that always exist: their names and their hooks. Their rules are in `fixed`.
 
+use tandem_core::plane::Place;
+
 use crate::elements::verdict::Verdict;
 use crate::rules::STAND_IN;
 
@@ -104,17 +106,22 @@ impl FixedChain {
         }
     }
 
-    /// Its hook, if it has one.
-    pub(crate) const fn hook(self) -> Option<Hook> {
+    /// Its hook, if it has one. In second place, the chains that translate come right after those of kube-proxy. The
+    /// kernel asks no further chain about a connection that one of them has translated.
+    pub(crate) const fn hook(self, place: Place) -> Option<Hook> {
+        let later = match place {
+            Place::First => 0,
+            Place::Second => 1,
+        };
         Some(match self {
             Self::PreroutingRanges => hook("filter", PREROUTING, -110),
             Self::OutputRanges => hook("filter", OUTPUT, -110),
-            Self::Prerouting => hook("nat", PREROUTING, -100),
-            Self::Output => hook("nat", OUTPUT, -100),
+            Self::Prerouting => hook("nat", PREROUTING, -100 + later),
+            Self::Output => hook("nat", OUTPUT, -100 + later),
             Self::InputFilter => hook("filter", INPUT, 0),
             Self::ForwardFilter => hook("filter", FORWARD, 0),
             Self::OutputFilter => hook("filter", OUTPUT, 0),
-            Self::Postrouting => hook("nat", POSTROUTING, 100),
+            Self::Postrouting => hook("nat", POSTROUTING, 100 + later),
             Self::RejectConnection
             | Self::Refuse
             | Self::Discard
@@ -138,8 +145,10 @@ impl FixedChain {
     }
 
     /// The chains with a hook of type nat.
-    pub(crate) fn of_nat() -> impl Iterator<Item = (Self, Hook)> {
-        let hooked = Self::ALL.into_iter().filter_map(|chain| Some((chain, chain.hook()?)));
+    pub(crate) fn of_nat(place: Place) -> impl Iterator<Item = (Self, Hook)> {
+        let hooked = Self::ALL
+            .into_iter()
+            .filter_map(move |chain| Some((chain, chain.hook(place)?)));
         hooked.filter(|(_, hook)| hook.kind == "nat")
     }
 

@@ -6,7 +6,7 @@ use std::io;
 
 use netlink_bindings::nftables::PushTableAttrs;
 use tandem_core::family::{Family, IpFamily};
-use tandem_core::plane::{Ownership, WhyShared};
+use tandem_core::plane::{Ownership, Place, WhyShared};
 use tandem_core::row::Row;
 
 use crate::TABLE;
@@ -59,12 +59,15 @@ struct Existing<F: Family> {
     missing_picks: Vec<(PickNumber, &'static str)>,
     /// The nat chains with a stand-in. An earlier run ended while it registered them anew.
     stand_ins: Vec<FixedChain>,
+    /// Where the nat chains stand. None if there are none.
+    place: Option<Place>,
     /// The rows of a table that has to be made anew.
     carried_over: Option<Vec<Row<F>>>,
 }
 
-/// Opens the table of this session. Gives whether it was made anew.
-pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenError> {
+/// Opens the table of this session. Gives where its chains stand, or none if they were registered just now, where the
+/// settings want them.
+pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<Option<Place>, OpenError> {
     let family = F::FAMILY;
     let existing = read_existing(session)?;
     let there = existing
@@ -85,7 +88,7 @@ pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<bool, OpenErr
         Err(source) => return Err(refused_flags(family, source)),
     };
     session.count_chains()?;
-    Ok(there.is_none())
+    Ok(existing.place)
 }
 
 fn refused_flags(family: IpFamily, source: io::Error) -> OpenError {
@@ -103,6 +106,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
             on_demand: HashMap::new(),
             missing_picks: chains::FIXED.to_vec(),
             stand_ins: Vec::new(),
+            place: None,
             carried_over: None,
         });
     };
@@ -127,7 +131,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
         HashMap::new()
     };
     let incompatible = match compatible::check(F::FAMILY, &sets, &chains, &picks) {
-        Ok(on_demand) => {
+        Ok((on_demand, place)) => {
             let missing_picks = chains::FIXED
                 .into_iter()
                 .filter(|(number, _)| !picks.contains_key(number));
@@ -135,10 +139,11 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
                 table: Some(table),
                 on_demand,
                 missing_picks: missing_picks.collect(),
-                stand_ins: FixedChain::of_nat()
+                stand_ins: FixedChain::of_nat(Place::First)
                     .map(|(chain, _)| chain)
                     .filter(|chain| chains.contains_key(&chain.stand_in()))
                     .collect(),
+                place,
                 carried_over: None,
             });
         }
@@ -163,6 +168,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
         on_demand: HashMap::new(),
         missing_picks: chains::FIXED.to_vec(),
         stand_ins: Vec::new(),
+        place: None,
         carried_over: Some(rows),
     })
 }
@@ -198,6 +204,8 @@ fn send<F: Family>(
 /// Writes the transaction. Returns the number of the message that makes the table.
 fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u32) -> u32 {
     let (family, settings) = (F::FAMILY, session.settings);
+    // A chain keeps its hook for as long as it exists.
+    let place = existing.place.unwrap_or(settings.place);
     let batch = &mut session.batch;
     if existing.carried_over.is_some() {
         batch.message(Command::DelTable, 0, |buf| text(buf, attr::table::NAME, TABLE));
@@ -209,7 +217,7 @@ fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u3
     }
     rules::encode_counter(batch);
     for chain in FixedChain::ALL {
-        rules::encode_chain(batch, chain.name(), chain.hook());
+        rules::encode_chain(batch, chain.name(), chain.hook(place));
         rules::encode_flush(batch, chain.name());
     }
     for chain in FixedChain::ALL {

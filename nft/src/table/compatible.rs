@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::PICK_BITS;
+use tandem_core::plane::Place;
 
 use crate::elements::layout::Shape;
 use crate::elements::sets::Set;
@@ -33,16 +34,16 @@ pub(super) enum Incompatible {
     OtherChain { number: PickNumber, name: &'static str },
 }
 
-/// Gives the chains made on demand, or why the table cannot be taken over.
+/// Gives the chains made on demand and where the nat chains stand, or why the table cannot be taken over.
 pub(super) fn check(
     family: IpFamily,
     sets: &HashMap<String, Shape>,
     chains: &HashMap<String, ChainInfo>,
     picks: &HashMap<PickNumber, String>,
-) -> Result<HashMap<PickChain, Option<PickNumber>>, Incompatible> {
+) -> Result<(HashMap<PickChain, Option<PickNumber>>, Option<Place>), Incompatible> {
     check_sets(family, sets)?;
-    check_chains(chains)?;
-    on_demand(chains, picks)
+    let place = check_chains(chains)?;
+    Ok((on_demand(chains, picks)?, place))
 }
 
 fn check_sets(family: IpFamily, sets: &HashMap<String, Shape>) -> Result<(), Incompatible> {
@@ -56,23 +57,37 @@ fn check_sets(family: IpFamily, sets: &HashMap<String, Shape>) -> Result<(), Inc
     Ok(())
 }
 
-fn check_chains(chains: &HashMap<String, ChainInfo>) -> Result<(), Incompatible> {
-    for (name, chain) in chains {
-        let fixed_name = name.strip_suffix(STAND_IN).unwrap_or(name);
-        let known = match FixedChain::of(fixed_name).map(FixedChain::hook) {
-            Some(None) => !chain.hooked,
-            Some(Some(hook)) => {
-                chain.kind.as_deref() == Some(hook.kind)
-                    && chain.number == hook.number
-                    && chain.priority == hook.priority
+/// Gives where the nat chains stand. They were registered in one transaction, so they stand in one place. Those that
+/// stand in for them while they are registered anew may be in the other one already.
+fn check_chains(chains: &HashMap<String, ChainInfo>) -> Result<Option<Place>, Incompatible> {
+    let places = [Place::First, Place::Second];
+    let stands = |chain: &FixedChain, info: &ChainInfo, place| match chain.hook(place) {
+        None => !info.hooked,
+        Some(hook) => {
+            info.kind.as_deref() == Some(hook.kind) && info.number == hook.number && info.priority == hook.priority
+        }
+    };
+    let mut found = None;
+    for (name, info) in chains {
+        let stand_in = name.strip_suffix(STAND_IN);
+        let known = match FixedChain::of(stand_in.unwrap_or(name)) {
+            Some(chain) => {
+                let stands_in: Vec<Place> = places
+                    .into_iter()
+                    .filter(|place| stands(&chain, info, *place))
+                    .collect();
+                match (&stands_in[..], stand_in) {
+                    ([place], None) => *found.get_or_insert(*place) == *place,
+                    (stands_in, _) => !stands_in.is_empty(),
+                }
             }
-            None => !chain.hooked && name.parse::<PickChain>().is_ok(),
+            None => !info.hooked && name.parse::<PickChain>().is_ok(),
         };
         if !known {
             return Err(Incompatible::Chain(name.clone()));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Whether a set that exists has the layout that is wanted.

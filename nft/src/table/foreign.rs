@@ -2,10 +2,11 @@
 //! left. It only reads.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 
-use netlink_bindings::nftables::{ChainAttrs, NftHookAttrs, TableAttrs, VerdictCode};
+use netlink_bindings::nftables::{ChainAttrs, NftHookAttrs, RuleAttrs, TableAttrs, VerdictCode};
 use tandem_core::family::IpFamily;
-use tandem_core::plane::ForwardDrop;
+use tandem_core::plane::{ForwardDrop, Place};
 
 use crate::family::{INET, IPV4, IPV6, UNSPEC, numbers};
 use crate::rules::fixed_chain::{FORWARD, FixedChain};
@@ -67,7 +68,7 @@ pub(crate) fn nat_chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result
                     _ => {}
                 }
             }
-            let meets = FixedChain::of_nat().any(|(_, hook)| (hook.number, hook.priority) == at);
+            let meets = FixedChain::of_nat(Place::First).any(|(_, hook)| (hook.number, hook.priority) == at);
             if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
                 found.insert(ForeignNatChain {
                     nfproto: of,
@@ -79,29 +80,54 @@ pub(crate) fn nat_chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result
     )
 }
 
-/// Whether a chain of this name is in a table of that name.
-pub(crate) fn has_chain(
+/// The number of the youngest rule of a chain. None if there is no such chain, and 0 if it has no rule.
+pub(crate) fn youngest_rule(
     socket: &mut NetlinkSocket,
     family: IpFamily,
     table: &str,
     chain: &str,
-) -> Result<bool, ListError> {
-    let found = socket.query(
-        Command::GetChain,
-        0,
-        numbers(family).nfproto,
-        |buf| {
-            text(buf, attr::chain::TABLE, table);
-            text(buf, attr::chain::NAME, chain);
-        },
-        || (),
-        |(), _| (),
-    );
-    match found {
-        Ok(()) => Ok(true),
-        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+) -> Result<Option<u64>, ListError> {
+    let nfproto = numbers(family).nfproto;
+    let of_chain = |buf: &mut Vec<u8>| {
+        text(buf, attr::chain::TABLE, table);
+        text(buf, attr::chain::NAME, chain);
+    };
+    match socket.query(Command::GetChain, 0, nfproto, of_chain, || (), |(), _| ()) {
+        Ok(()) => {}
+        Err(ListError::Io(error)) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(error) => return Err(error),
     }
+    let of_rules = |buf: &mut Vec<u8>| {
+        text(buf, attr::rule::TABLE, table);
+        text(buf, attr::rule::CHAIN, chain);
+    };
+    let youngest = socket.query(
+        Command::GetRule,
+        DUMP,
+        nfproto,
+        of_rules,
+        || 0,
+        |youngest, body| {
+            let handles = RuleAttrs::new(message_attributes(body))
+                .flatten()
+                .filter_map(|attribute| match attribute {
+                    RuleAttrs::Handle(handle) => Some(handle),
+                    _ => None,
+                });
+            *youngest = handles.fold(*youngest, u64::max);
+        },
+    )?;
+    Ok(Some(youngest))
+}
+
+/// Whether the old iptables has a nat table in this network namespace. nftables does not list it.
+pub(crate) fn legacy_nat(family: IpFamily) -> bool {
+    let file = match family {
+        IpFamily::V4 => "/proc/thread-self/net/ip_tables_names",
+        IpFamily::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // A kernel without such tables has no such file.
+    fs::read_to_string(file).is_ok_and(|names| names.lines().any(|name| name == "nat"))
 }
 
 /// The filter chains of all tables that have the hook `forward` and the policy `drop`. Those of bridges are left out.

@@ -27,6 +27,8 @@ pub(crate) struct TableInfo {
     pub(crate) flags: u32,
     /// The port id of the socket that owns it; 0 if none does.
     pub(crate) owner: u32,
+    /// Its number. A table that is made anew under the same name has another one.
+    pub(crate) handle: u64,
 }
 
 impl TableInfo {
@@ -67,6 +69,7 @@ pub(crate) fn table_named(
                 match attribute {
                     TableAttrs::Flags(flags) => table.flags = flags,
                     TableAttrs::Owner(owner) => table.owner = owner,
+                    TableAttrs::Handle(handle) => table.handle = handle,
                     _ => {}
                 }
             }

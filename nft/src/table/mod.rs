@@ -10,6 +10,7 @@ pub(crate) mod foreign;
 pub(crate) mod forward;
 pub(crate) mod halves;
 pub(crate) mod holder;
+pub(crate) mod kube_proxy;
 pub(crate) mod listing;
 pub(crate) mod lock;
 pub(crate) mod nat_order;

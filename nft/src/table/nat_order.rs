@@ -1,4 +1,5 @@
-//! Has the kernel ask this table's nat chains before those of other programs.
+//! Has the kernel ask this table's nat chains before those of other programs, or, in second place, after those of
+//! kube-proxy.
 //!
 //! The kernel asks nat chains of equal priority in the order of their registration, the youngest first. Once one of
 //! them has translated a connection, no other chain is asked. A table of iptables that is made after this one would
@@ -8,9 +9,8 @@
 //! registered anew.
 
 use std::collections::HashSet;
-use std::fs;
 
-use tandem_core::family::{Family, IpFamily};
+use tandem_core::family::Family;
 
 use crate::family::numbers;
 use crate::rules;
@@ -87,7 +87,7 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
     };
     Ok(LastCheck {
         foreign,
-        legacy: legacy_nat(F::FAMILY),
+        legacy: foreign::legacy_nat(F::FAMILY),
         at: Some(at),
         failed: false,
     })
@@ -97,24 +97,24 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
 pub(crate) fn record<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<(), TableError> {
     let foreign = foreign::nat_chains(&mut session.socket, F::FAMILY);
     last.foreign = foreign.map_err(|error| TableError::reading(F::FAMILY, error))?;
-    (last.legacy, last.at) = (legacy_nat(F::FAMILY), None);
+    (last.legacy, last.at) = (foreign::legacy_nat(F::FAMILY), None);
     Ok(())
 }
 
 /// Registers the nat chains anew. One transaction cannot do that for a packet that passes meanwhile: it may meet
 /// neither the old chain nor the new one. So chains with the same rules stand in for them until the new ones are
 /// there.
-fn register_anew<F: Family>(session: &mut Session<F>) -> Result<(), TableError> {
+pub(crate) fn register_anew<F: Family>(session: &mut Session<F>) -> Result<(), TableError> {
     let settings = session.settings;
     transaction(session, |batch| {
-        for (chain, hook) in FixedChain::of_nat() {
+        for (chain, hook) in FixedChain::of_nat(settings.place) {
             let stand_in = chain.stand_in();
             rules::encode_chain(batch, &stand_in, Some(hook));
             encode_fixed(batch, F::FAMILY, chain, &stand_in, settings);
         }
     })?;
     transaction(session, |batch| {
-        for (chain, hook) in FixedChain::of_nat() {
+        for (chain, hook) in FixedChain::of_nat(settings.place) {
             rules::encode_flush(batch, chain.name());
             rules::encode_delete(batch, chain.name());
             rules::encode_chain(batch, chain.name(), Some(hook));
@@ -122,7 +122,7 @@ fn register_anew<F: Family>(session: &mut Session<F>) -> Result<(), TableError> 
         }
     })?;
     transaction(session, |batch| {
-        for (chain, _) in FixedChain::of_nat() {
+        for (chain, _) in FixedChain::of_nat(settings.place) {
             rules::encode_stand_in_goes(batch, chain);
         }
     })
@@ -138,14 +138,4 @@ fn transaction<F: Family>(session: &mut Session<F>, write: impl FnOnce(&mut Batc
             family: numbers(F::FAMILY).name,
             source,
         })
-}
-
-/// Whether the old iptables has a nat table in this network namespace. A table that went and came back is listed again.
-fn legacy_nat(family: IpFamily) -> bool {
-    let file = match family {
-        IpFamily::V4 => "/proc/thread-self/net/ip_tables_names",
-        IpFamily::V6 => "/proc/thread-self/net/ip6_tables_names",
-    };
-    // A kernel without such tables has no such file.
-    fs::read_to_string(file).is_ok_and(|names| names.lines().any(|name| name == "nat"))
 }

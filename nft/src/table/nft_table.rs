@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tandem_core::family::Family;
 use tandem_core::plane::{
-    self, ApplyError, DataPlane, Delta, IdleError, Open, Ownership, ReadError, Reason, Rejection, RuleSettings,
+    self, ApplyError, DataPlane, Delta, IdleError, Open, Ownership, Place, ReadError, Reason, Rejection, RuleSettings,
 };
 use tandem_core::row::{Pick, Row};
 
@@ -39,12 +39,19 @@ impl<F: Family> NftTable<F> {
     pub(crate) fn open_with(settings: RuleSettings, buffers: Buffers) -> Result<Self, OpenError> {
         let mut session = Session::new(settings, buffers).map_err(OpenError::Socket)?;
         let mut last_check = LastCheck::default();
-        if adopt::adopt(&mut session)? {
-            // Chains that were registered just now are asked before all others.
-            nat_order::record(&mut session, &mut last_check)?;
-        } else {
+        match adopt::adopt(&mut session)? {
             // Other programs may have added chains while no Tandem ran.
-            nat_order::keep_first(&mut session, &mut last_check)?;
+            Some(Place::First) if settings.place == Place::First => {
+                nat_order::keep_first(&mut session, &mut last_check)?;
+            }
+            // They stand where they are to stand.
+            Some(Place::Second) if settings.place == Place::Second => {}
+            Some(_) => {
+                nat_order::register_anew(&mut session)?;
+                nat_order::record(&mut session, &mut last_check)?;
+            }
+            // Chains that were registered just now are asked before all others.
+            None => nat_order::record(&mut session, &mut last_check)?,
         }
         Ok(Self {
             session,
@@ -80,6 +87,9 @@ impl<F: Family> DataPlane<F> for NftTable<F> {
     }
 
     fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
+        if self.session.settings.place == Place::Second {
+            return Ok(false);
+        }
         nat_order::keep_first(&mut self.session, &mut self.last_check).map_err(plane::OpenError::new)
     }
 

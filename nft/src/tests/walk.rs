@@ -134,7 +134,7 @@ impl World {
             set.layout().encode(&mut batch, IpFamily::V4);
         }
         for chain in FixedChain::ALL {
-            rules::encode_chain(&mut batch, chain.name(), chain.hook());
+            rules::encode_chain(&mut batch, chain.name(), chain.hook(settings.place));
         }
         for chain in FixedChain::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);

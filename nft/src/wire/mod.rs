@@ -30,6 +30,7 @@ pub(crate) enum Command {
     GetChain = 4,
     DelChain = 5,
     NewRule = 6,
+    GetRule = 7,
     DelRule = 8,
     NewSet = 9,
     GetSet = 10,

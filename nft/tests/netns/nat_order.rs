@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::rows::{addr, any, at, endpoint, frontend, plain, service};
 use crate::support::{check_loads, in_namespace, list, run};
 use tandem_core::family::{Family, IpFamily, V4, V6};
-use tandem_core::plane::{DataPlane, Delta, RuleSettings};
+use tandem_core::plane::{DataPlane, Delta, Place, RuleSettings};
 use tandem_core::row::{Class, Protocol, Row};
 use tandem_nft::NftTable;
 
@@ -197,6 +197,86 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
         assert!(!listing.contains("stand-in"), "{listing}");
         assert_eq!(kernel.read().expect("rows").len(), 3, "it was not made anew for that");
         assert_eq!(scene.ask(), (1, 0));
+    });
+}
+
+fn second() -> RuleSettings {
+    RuleSettings {
+        place: Place::Second,
+        ..RuleSettings::default()
+    }
+}
+
+fn gives_way<F: Family>(table: &str) {
+    in_namespace(|| {
+        let scene = Scene::new::<F>();
+        scene.rival::<F>(table);
+        drop(Scene::kernel::<F>());
+        assert_eq!(scene.ask(), (1, 0), "made later, asked first");
+        let mut kernel = NftTable::<F>::open(second()).expect("the table");
+        assert_eq!(scene.ask(), (0, 1), "in second place, the rival decides");
+        assert!(!kernel.keep_first().expect("the chains"), "nothing to keep");
+        let listing = list(name::<F>());
+        assert!(!listing.contains("stand-in"), "{listing}");
+        check_loads(&listing);
+        assert_eq!(kernel.read().expect("rows").len(), 3, "it was not made anew for that");
+        drop(kernel);
+        assert_eq!(
+            scene.ask(),
+            (0, 1),
+            "nobody keeps the table, and the rival still decides"
+        );
+        let again = NftTable::<F>::open(second()).expect("the table");
+        assert_eq!(scene.ask(), (0, 1));
+        run("nft", &["delete", "table", table, "rival"]);
+        assert_eq!(
+            scene.ask(),
+            (1, 0),
+            "what the rival has no rule for, these rules decide"
+        );
+        scene.rival::<F>(table);
+        drop(again);
+        let first = NftTable::<F>::open(RuleSettings::default()).expect("the table");
+        assert_eq!(scene.ask(), (1, 0), "first again");
+        drop(first);
+    });
+}
+
+#[test]
+fn in_second_place_the_rules_of_another_program_decide_also_when_nobody_keeps_the_table() {
+    gives_way::<V4>("ip");
+    gives_way::<V6>("ip6");
+    gives_way::<V4>("inet");
+}
+
+#[test]
+fn no_packet_is_missed_while_the_place_changes() {
+    const TIMES: usize = 60;
+    in_namespace(|| {
+        let scene = Scene::new::<V4>();
+        drop(Scene::kernel::<V4>());
+        let over = Over(AtomicBool::new(false));
+        let (sent, arrived) = std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let (mut sent, mut arrived) = (0, (0, 0));
+                while !over.0.load(Ordering::Relaxed) {
+                    scene.send();
+                    sent += 1;
+                    let (ours, theirs) = scene.arrived();
+                    arrived = (arrived.0 + ours, arrived.1 + theirs);
+                }
+                (sent, arrived)
+            });
+            let ends = Ends(&over);
+            for n in 0..TIMES {
+                let settings = if n % 2 == 0 { second() } else { RuleSettings::default() };
+                drop(NftTable::<V4>::open(settings).expect("the table"));
+            }
+            drop(ends);
+            flood.join().expect("a flood")
+        });
+        assert!(sent > TIMES, "{sent} packets");
+        assert_eq!(arrived, (sent, 0));
     });
 }
 

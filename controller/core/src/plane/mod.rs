@@ -15,7 +15,7 @@ pub use error::{ApplyError, Cause, IdleError, OpenError, ReadError, Reason, Reje
 pub use memory::{Fault, Memory};
 pub use others::ForwardDrop;
 pub use ownership::{Ownership, WhyShared};
-pub use settings::{DetectLocal, RuleSettings};
+pub use settings::{DetectLocal, Place, RuleSettings};
 
 use std::time::Duration;
 

@@ -16,6 +16,19 @@ pub struct RuleSettings {
     /// this, a reply that belongs to no connection any more reaches a client with the endpoint's own address as its
     /// source.
     pub drop_invalid: bool,
+    /// Where the rules stand among those of another service proxy.
+    pub place: Place,
+}
+
+/// Where the rules stand among those of another service proxy on the node. Whoever's rules a packet meets first decides
+/// about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// These rules decide.
+    #[default]
+    First,
+    /// The other program's rules decide. What it has no rule for, these rules decide.
+    Second,
 }
 
 /// How pods are distinguished from other sources. `R` says where the ranges of their addresses come from. Configuration
@@ -40,6 +53,7 @@ impl Default for RuleSettings {
             masquerade_all: false,
             detect_local: DetectLocal::Nothing,
             drop_invalid: false,
+            place: Place::First,
         }
     }
 }

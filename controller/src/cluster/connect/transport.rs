@@ -54,19 +54,47 @@ struct Shared {
     failed: Option<(Instant, Unreachable)>,
 }
 
-/// Why no connection was made. Everybody who waited for the connection gets the same error.
+/// Why no connection was made, and to which address. Everybody who waited for the connection gets the same error.
 #[derive(Clone, Debug)]
-struct Unreachable(Arc<BoxError>);
+struct Unreachable {
+    server: Uri,
+    error: Arc<BoxError>,
+}
+
+/// In a pod, kubelet sets it to the ClusterIP of the Service `kubernetes`.
+const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
+
+impl Unreachable {
+    fn new(server: &Uri, error: impl Into<BoxError>) -> Self {
+        Self {
+            server: server.clone(),
+            error: Arc::new(error.into()),
+        }
+    }
+}
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let host = self.server.host().unwrap_or_default().trim_matches(['[', ']']);
+        match self.server.authority() {
+            Some(authority) => write!(f, "{authority}")?,
+            None => write!(f, "{}", self.server)?,
+        }
+        if std::env::var(IN_POD).is_ok_and(|given| given.trim_matches(['[', ']']) == host) {
+            write!(
+                f,
+                " (this is {IN_POD}, the ClusterIP of the Service kubernetes: nothing answers there before a service proxy \
+                 runs on this node. Give the API server's own address: apiServer.host of the chart, --master, or the \
+                 server in a kubeconfig)"
+            )?;
+        }
+        write!(f, ": {}", self.error)
     }
 }
 
 impl Error for Unreachable {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        self.error.source()
     }
 }
 
@@ -144,12 +172,19 @@ impl Transport {
     }
 
     async fn send_http1(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
-        let answer = self.http1.request(request).await;
-        if answer.is_err() {
-            // The server that comes back may be another one.
-            self.shared.lock().await.server = Server::Unknown;
+        let server = request.uri().clone();
+        match self.http1.request(request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // The server that comes back may be another one.
+                self.shared.lock().await.server = Server::Unknown;
+                Err(if error.is_connect() {
+                    Unreachable::new(&server, error).into()
+                } else {
+                    error.into()
+                })
+            }
         }
-        Ok(answer?)
     }
 
     /// The connection that all requests share. It is made if there is none; meanwhile, the other requests wait. None if
@@ -182,7 +217,7 @@ impl Transport {
                 Ok(None)
             }
             Err(error) => {
-                let error = Unreachable(Arc::new(error));
+                let error = Unreachable::new(server, error);
                 shared.failed = Some((Instant::now(), error.clone()));
                 Err(error.into())
             }

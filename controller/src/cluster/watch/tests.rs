@@ -203,7 +203,9 @@ async fn next(events: &mut Receiver<Event>) -> String {
             Event::Reach(kind, Reach::Watching) => (kind, "watching".to_owned()),
             Event::Reach(kind, Reach::Lost(reason)) => (kind, format!("lost: {reason}")),
             Event::Unreadable(kind, key, _) => (kind, format!("unreadable {key}")),
-            Event::Interfaces(_) | Event::Configured(_) | Event::NodeFact(_) | Event::Faulty(..) => continue,
+            Event::Interfaces(_) | Event::Configured(_) | Event::NodeFact(_) | Event::TakeOver | Event::Faulty(..) => {
+                continue;
+            }
         };
         if kind == ObjectKind::Service {
             return text;

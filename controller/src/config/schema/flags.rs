@@ -73,6 +73,11 @@ flags! {
     "cleanup", Boolean, Itself,
         "Removes what Tandem left on this node, and ends. In kube-proxy, it removes kube-proxy's rules; Tandem removes only \
          its own.";
+    "stand-by", Boolean, Own,
+        "Whether, if another Tandem runs on this node, this one reads everything, leaves the kernel alone, and takes over \
+         as soon as the other one has ended. Without it, the second one ends with an error.";
+    "stay", Boolean, Own,
+        "With --cleanup: whether the program stays afterwards, and is ready (tandem ready), until it is told to end.";
     "init-only", Boolean, Itself,
         "Does what needs all of root's rights (kernel settings), and ends; CAP_NET_ADMIN is then enough to run.";
     "hostname-override", Text, Always("hostnameOverride"),

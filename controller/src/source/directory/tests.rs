@@ -77,7 +77,9 @@ async fn next(events: &mut Receiver<Event>) -> String {
         Event::Reach(kind, Reach::Lost(_)) => format!("lost {kind}"),
         Event::Unreadable(kind, key, _) => format!("unreadable {kind} {key}"),
         Event::Faulty(file, faults) => format!("faults in {file}: {}", faults.len()),
-        Event::Interfaces(_) | Event::Configured(_) | Event::NodeFact(_) => "not of this source".to_owned(),
+        Event::Interfaces(_) | Event::Configured(_) | Event::NodeFact(_) | Event::TakeOver => {
+            "not of this source".to_owned()
+        }
     }
 }
 

@@ -1,0 +1,174 @@
+//! Whether this agent can be relied on, and if not, why. Pure.
+
+use serde::{Deserialize, Serialize};
+use tandem_core::family::IpFamily;
+
+use crate::engine::{FamilyStatus, Snapshot};
+use crate::event::{KubeProxy, Neighbour, Reach};
+
+/// The answer to `tandem ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyView {
+    /// `tandem/v1`
+    pub api_version: String,
+    /// `Readiness`
+    pub kind: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What it does, or why it is not ready.
+    pub reason: String,
+}
+
+impl ReadyView {
+    /// An agent that is ready, and what it does.
+    pub fn yes(reason: impl Into<String>) -> Self {
+        Self::new(true, reason.into())
+    }
+
+    fn new(ready: bool, reason: String) -> Self {
+        Self {
+            api_version: "tandem/v1".into(),
+            kind: "Readiness".into(),
+            ready,
+            reason,
+        }
+    }
+
+    /// Whether the agent that shows this snapshot is ready.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        match not_ready(snapshot) {
+            Some(reason) => Self::new(false, reason),
+            None if snapshot.stands_by => {
+                Self::yes("stands by: another tandem serves this node, and every list is complete")
+            }
+            None => Self::yes("serves this node"),
+        }
+    }
+}
+
+fn not_ready(snapshot: &Snapshot) -> Option<String> {
+    if !snapshot.listed {
+        let lost = snapshot.reach.iter().find_map(|(kind, reach)| match reach {
+            Reach::Watching => None,
+            Reach::Lost(reason) => Some(format!(": {kind}: {reason}")),
+        });
+        return Some(format!("not every list is complete yet{}", lost.unwrap_or_default()));
+    }
+    if snapshot.stands_by {
+        return None;
+    }
+    let families = [(IpFamily::V4, &snapshot.v4), (IpFamily::V6, &snapshot.v6)];
+    let unprogrammed = families
+        .into_iter()
+        .find_map(|(family, status)| unprogrammed(family, status));
+    unprogrammed.or_else(|| match snapshot.kube_proxy {
+        None => Some("it is not known yet whether a kube-proxy runs on this node".into()),
+        Some(kube_proxy) => not_alone(&kube_proxy),
+    })
+}
+
+fn unprogrammed(family: IpFamily, status: &FamilyStatus) -> Option<String> {
+    match (&status.last_error, &status.ownership) {
+        (Some((_, reason)), _) => Some(format!("changes of {family} wait: {reason}")),
+        (None, None) => Some(format!("{family} is not programmed yet")),
+        (None, Some(_)) => None,
+    }
+}
+
+fn not_alone(kube_proxy: &KubeProxy) -> Option<String> {
+    let address = kube_proxy
+        .address
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    match kube_proxy.neighbour {
+        Neighbour::None => None,
+        Neighbour::Runs => Some(format!(
+            "a kube-proxy runs on this node too: it has {address} (healthzBindAddress), and its rules come first"
+        )),
+        Neighbour::Appeared => Some(format!(
+            "rules of a kube-proxy have appeared: {address} (healthzBindAddress) is left alone for some seconds, to see whether one runs"
+        )),
+        Neighbour::Reappears => Some("a program makes rules of a kube-proxy again and again".into()),
+        Neighbour::AddressTaken => Some(format!("another program has {address} (healthzBindAddress)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use tandem_core::plane::Ownership;
+
+    use super::*;
+    use crate::event::ObjectKind;
+
+    fn programmed() -> FamilyStatus {
+        FamilyStatus {
+            ownership: Some(Ownership::Owned),
+            ..FamilyStatus::default()
+        }
+    }
+
+    fn alone() -> Snapshot {
+        let mut snapshot = Snapshot::empty(SystemTime::now());
+        (snapshot.complete, snapshot.listed) = (true, true);
+        (snapshot.v4, snapshot.v6) = (programmed(), programmed());
+        snapshot.kube_proxy = Some(KubeProxy::default());
+        snapshot
+    }
+
+    fn why_not(change: impl FnOnce(&mut Snapshot)) -> String {
+        let mut snapshot = alone();
+        change(&mut snapshot);
+        let view = ReadyView::of(&snapshot);
+        assert!(!view.ready, "{view:?}");
+        view.reason
+    }
+
+    #[test]
+    fn an_agent_is_ready_once_it_serves_alone_or_stands_by_with_complete_lists() {
+        assert_eq!(ReadyView::of(&alone()), ReadyView::yes("serves this node"));
+        let mut by = alone();
+        (by.complete, by.stands_by, by.kube_proxy) = (false, true, None);
+        (by.v4, by.v6) = Default::default();
+        assert!(ReadyView::of(&by).ready);
+        by.listed = false;
+        assert!(!ReadyView::of(&by).ready);
+    }
+
+    #[test]
+    fn each_reason_not_to_be_ready_is_one_line_that_says_it() {
+        let lost = why_not(|s| {
+            s.listed = false;
+            let reach = [(ObjectKind::Service, Reach::Lost("refused".into()))];
+            s.reach = Arc::new(reach.into());
+        });
+        assert_eq!(lost, "not every list is complete yet: Service: refused");
+        let fails = why_not(|s| s.v6.last_error = Some((SystemTime::now(), "no memory".into())));
+        assert_eq!(fails, "changes of IPv6 wait: no memory");
+        assert_eq!(why_not(|s| s.v4.ownership = None), "IPv4 is not programmed yet");
+        assert!(why_not(|s| s.kube_proxy = None).contains("not known yet"));
+        for neighbour in [
+            Neighbour::Runs,
+            Neighbour::Appeared,
+            Neighbour::Reappears,
+            Neighbour::AddressTaken,
+        ] {
+            let address = Some(([0, 0, 0, 0], 10256).into());
+            let reason = why_not(|s| {
+                s.kube_proxy = Some(KubeProxy {
+                    neighbour,
+                    address,
+                    ..KubeProxy::default()
+                });
+            });
+            assert_eq!(reason.lines().count(), 1, "{reason}");
+            assert!(
+                reason.contains("10256") || neighbour == Neighbour::Reappears,
+                "{reason}"
+            );
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What shows that a kube-proxy runs on this node, or ran: its rules.
+
+use std::time::{Duration, Instant};
+
+use tandem_core::family::{V4, V6};
+use tandem_nft::{KubeProxyError, KubeProxyRules, kube_proxy_rules, kube_services};
+
+/// How often the rules of iptables mode are looked at. The kernel lists them all, and there may be ten thousand.
+const IPTABLES_EVERY: Duration = Duration::from_secs(10);
+
+/// The rules of a kube-proxy: IPv4, then IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Signs(pub(super) [KubeProxyRules; 2]);
+
+impl Signs {
+    /// Whether there is a table of nftables mode.
+    pub(super) fn has_tables(&self) -> bool {
+        self.0.iter().any(|rules| rules.table.is_some())
+    }
+
+    /// Whether there is a chain of iptables mode or ipvs mode.
+    pub(super) fn has_chains(&self) -> bool {
+        self.0.iter().any(|rules| rules.chain.is_some())
+    }
+
+    /// Whether there is anything that a kube-proxy may keep up to date.
+    pub(super) fn might_be_kept(&self) -> bool {
+        self.has_tables() || self.has_chains() || self.0.iter().any(|rules| rules.legacy)
+    }
+
+    /// Whether there is anything that is not among these.
+    pub(super) fn appeared_since(&self, known: &Self) -> bool {
+        let news = |now: Option<u64>, known: Option<u64>| now.is_some() && now != known;
+        let mut both = self.0.iter().zip(&known.0);
+        both.any(|(now, known)| news(now.table, known.table) || news(now.chain, known.chain))
+    }
+
+    /// Forgets everything that is not there any more, or is another one now.
+    pub(super) fn keep_only(&mut self, there: &Self) {
+        for (known, there) in self.0.iter_mut().zip(&there.0) {
+            known.table = known.table.filter(|_| known.table == there.table);
+            known.chain = known.chain.filter(|_| known.chain == there.chain);
+        }
+    }
+}
+
+/// Looks for signs.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    chains: [Option<u64>; 2],
+    looked: Option<Instant>,
+}
+
+impl Look {
+    /// The signs that are there.
+    pub(super) fn now(&mut self, now: Instant) -> Result<Signs, KubeProxyError> {
+        if self
+            .looked
+            .is_none_or(|then| now.saturating_duration_since(then) >= IPTABLES_EVERY)
+        {
+            self.chains = [kube_services::<V4>()?, kube_services::<V6>()?];
+            self.looked = Some(now);
+        }
+        let mut signs = Signs([kube_proxy_rules::<V4>()?, kube_proxy_rules::<V6>()?]);
+        for (rules, chain) in signs.0.iter_mut().zip(self.chains) {
+            rules.chain = chain;
+        }
+        Ok(signs)
+    }
+}
