@@ -13,7 +13,7 @@ CONTROLPLANE := tests/controlplane/bin/controlplane
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race field hostile cluster-ways api-faults heap-profile
+	setup-rust setup-net setup-go setup-lint parity race orders field hostile cluster-ways api-faults heap-profile
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -48,6 +48,10 @@ parity: setup-net controlplane ## every flow of tests/data/parity through the re
 race: setup-net controlplane ## a million connections to shrinking lists, with Tandem and with kube-proxy; RACE_CONNECTIONS=1000000
 	@$(BUILD) --bin race
 	@$(WITH) $$RELEASE/race
+
+orders: setup-net controlplane ## Tandem and kube-proxy start and end on one node in every order; about 10 minutes; ORDERS_ONLY=iptables
+	@$(BUILD) --bin orders
+	@$(WITH) $$RELEASE/orders
 
 field: setup-net controlplane ## every case of docs/field.md, one after the other
 	@$(BUILD) --bin field

@@ -47,6 +47,7 @@ setup_net() {
   command -v nft >/dev/null || missing+=(nftables)
   command -v ip >/dev/null || missing+=(iproute2)
   command -v conntrack >/dev/null || missing+=(conntrack)
+  command -v iptables-nft >/dev/null || missing+=(iptables)
   command -v openssl >/dev/null || missing+=(openssl)
   [ ${#missing[@]} = 0 ] || install "network tools" "${missing[@]}"
   unshare --net true 2>/dev/null || fail "network namespaces cannot be made here (is this a container without the right?)"

@@ -15,6 +15,7 @@
 //! | [`field`] | the cases of docs/field.md and their tests, for `make field` |
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
 //! | [`api_faults`] | a proxy with faults between Tandem and the real API server, for `make api-faults` |
+//! | [`orders`] | Tandem and the real kube-proxy start and end on one node in every order, for `make orders` |
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
 //! | [`generations`] | when the kernel's ruleset changes |
 //! | [`program`] | how programs begin and end |
@@ -40,6 +41,7 @@ pub mod netns;
 pub mod nft;
 pub mod node;
 mod notices;
+pub mod orders;
 pub mod parity;
 pub mod program;
 pub mod race;

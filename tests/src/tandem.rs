@@ -150,6 +150,19 @@ impl Tandem {
         serde_json::from_slice(&output.stdout).with_context(|| format!("no status: {}", complaint.trim()))
     }
 
+    /// What `tandem ready` prints, also if it ends with 1.
+    pub fn ready(&self) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command.arg("ready").arg("--socket").arg(self.socket());
+        let output = self.namespace.run(|| command.output())?.context("run tandem ready")?;
+        let said = if output.stdout.is_empty() {
+            output.stderr
+        } else {
+            output.stdout
+        };
+        Ok(String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
     /// What `tandem services -A -o json` prints.
     pub fn services(&self) -> Result<Value> {
         self.ask(&["services", "-A", "-o", "json"])

@@ -57,7 +57,7 @@ impl HealthAddress {
                     Err(error) if self.hard_fail => return (address, error),
                     Err(error) => {
                         if !std::mem::replace(&mut taken, true) {
-                            tracing::error!(%address, "healthzBindAddress: cannot listen: {error}; tried again until it works");
+                            tracing::warn!(%address, "healthzBindAddress: cannot listen: {error}; tried again until it works");
                         }
                     }
                 }

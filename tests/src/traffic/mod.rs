@@ -260,6 +260,18 @@ impl Tally {
         self.failed.values().sum()
     }
 
+    /// Adds the results of others.
+    pub fn merge(&mut self, other: Self) {
+        for (by, count) in other.answered {
+            *self.answered.entry(by).or_default() += count;
+        }
+        for (kind, count) in other.failed {
+            *self.failed.entry(kind).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+        self.slowest = self.slowest.max(other.slowest);
+    }
+
     fn add(&mut self, began: Duration, outcome: Outcome) {
         if let Outcome::Answered(answer) = outcome {
             self.slowest = self.slowest.max(answer.elapsed);
