@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use kube::Client;
 use tandem_nft::NftTable;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Server, SocketError};
@@ -29,6 +31,9 @@ use crate::sysctl;
 
 /// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it waits here.
 const WAITING: usize = 16_384;
+
+/// How long it may take to give way to a kube-proxy at the end.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Why the agent ended: one line for people.
 type AgentError = Box<dyn std::error::Error>;
@@ -96,19 +101,23 @@ pub async fn run(
     gather_facts(&events)?;
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     let _lock = standing.keep();
-    let serving = {
-        let (events, settings) = (events.clone(), Arc::clone(&settings));
-        async move {
+    let end = CancellationToken::new();
+    let mut serving = {
+        let (events, settings, end) = (events.clone(), Arc::clone(&settings), end.clone());
+        Box::pin(async move {
             if standing.is_by() {
-                standing.served().await?;
+                tokio::select! {
+                    served = standing.served() => served?,
+                    () = end.cancelled() => return Ok(()),
+                }
                 tracing::info!("takes over: the other tandem has ended");
                 // The engine is gone only if the agent ends.
                 let _ = events.send(Event::TakeOver).await;
             }
             sysctl::apply(Path::new("/"), &settings);
             reporter.map(|reporter| tokio::spawn(reporter.run()));
-            Err::<(), AgentError>(subscribers.run(current).await.into())
-        }
+            Ok::<(), AgentError>(subscribers.run(current, end).await?)
+        })
     };
     let socket = settings.socket.clone();
     let answering = tokio::spawn(async move {
@@ -124,7 +133,7 @@ pub async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let result = tokio::select! {
         result = objects.read(&settings, events) => result,
-        ended = serving => ended,
+        ended = &mut serving => return after(ended, stop, owner).await,
         answered = answering => match answered {
             Ok(Err(error)) => Err(error.into()),
             _ => Err("the local API ended".into()),
@@ -132,6 +141,18 @@ pub async fn run(
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
+    end.cancel();
+    // The last thing that it does is little. If it hangs, the tables stay where they stand.
+    let _ = timeout(LAST, serving).await;
+    after(result, stop, owner).await
+}
+
+/// Ends the engine, and then gives why the agent ended.
+async fn after(
+    result: Result<(), AgentError>,
+    stop: CancellationToken,
+    owner: thread::JoinHandle<std::io::Result<()>>,
+) -> Result<(), AgentError> {
     stop.cancel();
     match tokio::task::spawn_blocking(move || owner.join()).await {
         Ok(Ok(Ok(()))) => tracing::info!("tandem stops; the tables stay as they are"),

@@ -167,6 +167,8 @@ pub enum NodeFact {
 pub struct KubeProxy {
     /// Whether one runs.
     pub neighbour: Neighbour,
+    /// Where Tandem's rules are to stand.
+    pub place: Place,
     /// The health check address. It shows whether a kube-proxy runs.
     pub address: Option<SocketAddr>,
     /// Whether tables of nftables mode are there.
@@ -192,12 +194,22 @@ pub enum Neighbour {
 }
 
 impl Neighbour {
-    /// Where Tandem's rules stand beside it. The rules of a kube-proxy that runs come first: if Tandem ended, nobody
-    /// would keep Tandem's up to date.
+    /// Where Tandem's rules stand beside it while Tandem runs. The rules of a kube-proxy that runs, or may run, come first:
+    /// if Tandem ended, nobody would keep Tandem's up to date.
     pub fn place(self) -> Place {
         match self {
-            Self::Runs => Place::Second,
-            Self::None | Self::Appeared | Self::Reappears | Self::AddressTaken => Place::First,
+            Self::Runs | Self::Appeared => Place::Second,
+            // It is not known when such a program ends. If its rules came first, they would decide from then on.
+            Self::Reappears => Place::First,
+            Self::None | Self::AddressTaken => Place::First,
+        }
+    }
+
+    /// Where Tandem's rules are left when Tandem ends.
+    pub fn place_at_end(self) -> Place {
+        match self {
+            Self::Reappears => Place::Second,
+            _ => self.place(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::engine::{Changed, Engine, Snapshot};
@@ -75,14 +76,14 @@ impl Subscribers {
         (subscribers, reporter)
     }
 
-    /// Runs them. Returns if one of the agent's own addresses cannot be bound and the settings say that the agent then
-    /// ends.
-    pub async fn run(self, settings: watch::Receiver<Arc<Settings>>) -> HardFail {
+    /// Runs them until `end` is cancelled. Also returns if one of the agent's own addresses cannot be bound and the settings
+    /// say that the agent then ends.
+    pub async fn run(self, settings: watch::Receiver<Arc<Settings>>, end: CancellationToken) -> Result<(), HardFail> {
         if let Some(changed) = self.loopback {
             let (news, published) = (self.health.news.clone(), Arc::clone(&self.health.published));
             tokio::spawn(loopback::run(news, changed, published, settings.clone()));
         }
-        health::run(self.health, self.health_address, settings, self.recorder).await
+        health::run(self.health, self.health_address, settings, self.recorder, end).await
     }
 }
 

@@ -233,7 +233,7 @@ impl Engine {
             }
             if let Event::NodeFact(around) = event {
                 if let NodeFact::KubeProxy(kube_proxy) = &around {
-                    self.reconfigured |= self.around.place() != kube_proxy.neighbour.place();
+                    self.reconfigured |= self.around.place() != kube_proxy.place;
                 }
                 self.v4.take_fact(&around);
                 self.v6.take_fact(&around);

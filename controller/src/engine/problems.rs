@@ -222,9 +222,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Where the rules are to stand.
     pub(super) fn place(&self) -> Place {
-        self.kube_proxy
-            .map(|kube_proxy| kube_proxy.neighbour.place())
-            .unwrap_or_default()
+        self.kube_proxy.map(|kube_proxy| kube_proxy.place).unwrap_or_default()
     }
 
     /// What is known of a kube-proxy.

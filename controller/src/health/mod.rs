@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::engine::{Changed, Pulse, Snapshot};
@@ -67,13 +68,14 @@ pub struct Engine {
 }
 
 /// Serves everything, at the health check address as long as `health_address` has it. Returns if an address cannot be
-/// bound and the settings say that the agent then ends.
+/// bound and the settings say that the agent then ends, or when `end` is cancelled.
 pub(crate) async fn run(
     engine: Engine,
     health_address: HealthAddress,
     settings: watch::Receiver<Arc<Settings>>,
     recorder: Recorder,
-) -> HardFail {
+    end: CancellationToken,
+) -> Result<(), HardFail> {
     let shared = Arc::new(Shared {
         published: Arc::clone(&engine.published),
         pulse: engine.pulse,
@@ -94,10 +96,13 @@ pub(crate) async fn run(
     };
     tokio::spawn(watch_health(shared, engine.news.clone()));
     tokio::spawn(Listeners::new(checks).follow(engine.news, engine.changed, engine.published, settings));
-    let kept = health_address.keep(|listener| tokio::spawn(serve(listener, connections.room(), proxy.clone())));
+    let kept = health_address.keep(
+        |listener| tokio::spawn(serve(listener, connections.room(), proxy.clone())),
+        end,
+    );
     tokio::select! {
-        (address, source) = kept => HardFail { field: "healthzBindAddress", address, source },
-        error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, &connections, metrics) => error,
+        kept = kept => kept.map_err(|(address, source)| HardFail { field: "healthzBindAddress", address, source }),
+        error = serve_at("metricsBindAddress", now.metrics_bind_address, hard_fail, &connections, metrics) => Err(error),
     }
 }
 

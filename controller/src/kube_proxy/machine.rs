@@ -8,7 +8,8 @@
 //! - Somebody else has it, and rules of a kube-proxy are there: a kube-proxy lives. Its rules stay, and come first. So
 //!   whichever of the two ends, the rules of the other one decide from then on.
 //! - Rules appear while Tandem has the address: a kube-proxy has started, or somebody has loaded a saved ruleset. Tandem
-//!   gives the address away for some seconds, and then sees whether it was taken.
+//!   gives the address away for some seconds, and then sees whether it was taken. Meanwhile, the rules come first, as if
+//!   a kube-proxy ran: Tandem may end before it is known.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,8 @@ pub(super) struct Todo {
     pub(super) listen: bool,
     /// Whether kube-proxy's tables are to be removed. [`Machine::removed`] is called afterwards.
     pub(super) remove: bool,
-    pub(super) neighbour: Neighbour,
+    /// What is known of a kube-proxy. None before it is decided for the first time.
+    pub(super) neighbour: Option<Neighbour>,
     /// When to look again.
     pub(super) after: Duration,
 }
@@ -141,13 +143,13 @@ impl Machine {
     fn todo(&self, remove: bool, seen: &Seen, now: Instant) -> Todo {
         let listen = !matches!(self.state, State::Offering { .. });
         let (neighbour, after) = match self.state {
-            State::Offering { until } => (Neighbour::Appeared, until.saturating_duration_since(now)),
-            State::Asking => (Neighbour::Appeared, Duration::ZERO),
-            State::Beside => (Neighbour::Runs, TAKEN_EVERY),
-            State::Reappears => (Neighbour::Reappears, HELD_EVERY),
-            State::Undecided if seen.address == Address::Taken => (Neighbour::AddressTaken, TAKEN_EVERY),
-            State::Undecided => (Neighbour::None, TAKEN_EVERY),
-            State::Alone => (Neighbour::None, HELD_EVERY),
+            State::Offering { until } => (Some(Neighbour::Appeared), until.saturating_duration_since(now)),
+            State::Asking => (Some(Neighbour::Appeared), Duration::ZERO),
+            State::Beside => (Some(Neighbour::Runs), TAKEN_EVERY),
+            State::Reappears => (Some(Neighbour::Reappears), HELD_EVERY),
+            State::Undecided if seen.address == Address::Taken => (Some(Neighbour::AddressTaken), TAKEN_EVERY),
+            State::Undecided => (None, TAKEN_EVERY),
+            State::Alone => (Some(Neighbour::None), HELD_EVERY),
         };
         Todo {
             listen,

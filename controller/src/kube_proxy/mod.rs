@@ -7,7 +7,7 @@ mod signs;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::{Family, V4, V6};
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::{FamilyStatus, Snapshot};
-use crate::event::{Event, KubeProxy, NodeFact};
+use crate::event::{Event, KubeProxy, Neighbour, NodeFact};
 use crate::listeners::bind_everywhere;
 use machine::{Address, Machine, Seen};
 use signs::{Look, Signs};
@@ -38,68 +38,59 @@ pub(crate) struct HealthAddress {
     pub(crate) news: watch::Receiver<()>,
 }
 
+/// Why the address cannot be had.
+pub(crate) type Refused = (SocketAddr, io::Error);
+
+/// What is known so far.
+struct Keeper<S> {
+    health: HealthAddress,
+    serve: S,
+    machine: Machine,
+    look: Look,
+    signs: Signs,
+    /// Whether signs could not be read the last time.
+    unseen: bool,
+    /// The task that answers at the address.
+    standing: Option<JoinHandle<()>>,
+    /// Whether Tandem wants the address.
+    listen: bool,
+    /// Whether the log says that somebody else has it.
+    taken: bool,
+    told: Option<KubeProxy>,
+}
+
 impl HealthAddress {
     /// Keeps the address, and keeps order between Tandem's rules and those of a kube-proxy. `serve` answers at a listener;
-    /// aborting what it returns closes the listener. This returns only if the address cannot be had and the settings say
-    /// that the agent then ends.
-    pub(crate) async fn keep(mut self, serve: impl Fn(TcpListener) -> JoinHandle<()>) -> (SocketAddr, io::Error) {
-        let mut machine = Machine::new(self.removes);
-        let (mut look, mut signs, mut unseen) = (Look::default(), Signs::default(), false);
-        let (mut standing, mut listen, mut taken) = (None, true, false);
-        let mut told = None;
+    /// aborting what it returns closes the listener. This returns when `end` is cancelled, or if the address cannot be had
+    /// and the settings say that the agent then ends.
+    pub(crate) async fn keep(
+        self,
+        serve: impl Fn(TcpListener) -> JoinHandle<()>,
+        end: CancellationToken,
+    ) -> Result<(), Refused> {
+        let mut keeper = Keeper {
+            machine: Machine::new(self.removes),
+            health: self,
+            serve,
+            look: Look::default(),
+            signs: Signs::default(),
+            unseen: false,
+            standing: None,
+            listen: true,
+            taken: false,
+            told: None,
+        };
         loop {
-            if let Some(address) = self.address.filter(|_| listen && standing.is_none()) {
-                match bind_everywhere(address) {
-                    Ok(listener) => {
-                        tracing::info!(%address, "healthzBindAddress: listening");
-                        (standing, taken) = (Some(serve(listener)), false);
-                    }
-                    Err(error) if self.hard_fail => return (address, error),
-                    Err(error) => {
-                        if !std::mem::replace(&mut taken, true) {
-                            tracing::warn!(%address, "healthzBindAddress: cannot listen: {error}; tried again until it works");
-                        }
-                    }
-                }
-            }
-            (look, signs) = see(look, signs, &mut unseen).await;
-            let seen = Seen {
-                programmed: self.is_programmed(),
-                address: match &standing {
-                    _ if self.address.is_none() => Address::Off,
-                    Some(_) => Address::Held,
-                    None if listen => Address::Taken,
-                    None => Address::Left,
-                },
-                signs,
-            };
-            let todo = machine.step(&seen, Instant::now());
-            if todo.remove {
-                remove().await;
-                (look, signs) = see(look, signs, &mut unseen).await;
-                machine.removed(&signs);
-            }
-            let fact = KubeProxy {
-                neighbour: todo.neighbour,
-                address: self.address,
-                tables: signs.has_tables(),
-                chains: signs.has_chains(),
-            };
-            if told.replace(fact) != Some(fact) {
-                // The engine is gone only if the agent ends.
-                let _ = self.events.send(Event::NodeFact(NodeFact::KubeProxy(fact))).await;
-            }
-            listen = todo.listen;
-            if !listen && let Some(standing) = standing.take() {
-                give_away(standing).await;
-                taken = false;
-            }
-            if seen.programmed {
-                tokio::time::sleep(todo.after).await;
-            } else {
-                let _ = timeout(todo.after, self.news.changed()).await;
+            let after = keeper.step(false).await?;
+            let unprogrammed = !keeper.health.is_programmed();
+            tokio::select! {
+                () = end.cancelled() => break,
+                Ok(()) = keeper.health.news.changed(), if unprogrammed => {}
+                () = tokio::time::sleep(after) => {}
             }
         }
+        // A kube-proxy may have started a moment ago.
+        keeper.step(true).await.map(drop)
     }
 
     /// Whether the kernel has everything that is known, in both families.
@@ -110,33 +101,122 @@ impl HealthAddress {
     }
 }
 
+impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
+    /// Looks, decides and acts. Returns when to do so again. `last`: Tandem ends.
+    async fn step(&mut self, last: bool) -> Result<Duration, Refused> {
+        if !last {
+            self.bind()?;
+        }
+        self.see(last).await;
+        let seen = Seen {
+            programmed: self.health.is_programmed(),
+            address: match &self.standing {
+                _ if self.health.address.is_none() => Address::Off,
+                Some(_) => Address::Held,
+                None if self.listen => Address::Taken,
+                None => Address::Left,
+            },
+            signs: self.signs,
+        };
+        let todo = self.machine.step(&seen, Instant::now());
+        if todo.remove && !last {
+            remove().await;
+            self.see(true).await;
+            self.machine.removed(&self.signs);
+        }
+        if let Some(neighbour) = todo.neighbour {
+            self.tell(neighbour, last).await;
+        }
+        self.listen = todo.listen;
+        if !self.listen
+            && let Some(standing) = self.standing.take()
+        {
+            give_away(standing).await;
+            self.taken = false;
+        }
+        Ok(todo.after)
+    }
+
+    /// Listens, if that is wanted and nobody else does.
+    fn bind(&mut self) -> Result<(), Refused> {
+        let wanted = self.listen && self.standing.is_none();
+        let Some(address) = self.health.address.filter(|_| wanted) else {
+            return Ok(());
+        };
+        match bind_everywhere(address) {
+            Ok(listener) => {
+                tracing::info!(%address, "healthzBindAddress: listening");
+                (self.standing, self.taken) = (Some((self.serve)(listener)), false);
+            }
+            Err(error) if self.health.hard_fail => return Err((address, error)),
+            Err(error) => {
+                if !std::mem::replace(&mut self.taken, true) {
+                    tracing::warn!(%address, "healthzBindAddress: cannot listen: {error}; tried again until it works");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the engine what is known, if that is news. At the end, waits until it is done.
+    async fn tell(&mut self, neighbour: Neighbour, last: bool) {
+        let fact = KubeProxy {
+            neighbour,
+            place: if last {
+                neighbour.place_at_end()
+            } else {
+                neighbour.place()
+            },
+            address: self.health.address,
+            tables: self.signs.has_tables(),
+            chains: self.signs.has_chains(),
+        };
+        if self.told.replace(fact) == Some(fact) {
+            return;
+        }
+        // The engine is gone only if the agent ends.
+        let _ = self
+            .health
+            .events
+            .send(Event::NodeFact(NodeFact::KubeProxy(fact)))
+            .await;
+        while last && self.health.published.load().kube_proxy != Some(fact) {
+            if self.health.news.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Looks for the signs of a kube-proxy. If they cannot be read, those from before count, and the log says so once.
+    async fn see(&mut self, whole: bool) {
+        let mut look = std::mem::take(&mut self.look);
+        if whole {
+            look.again();
+        }
+        let seen = tokio::task::spawn_blocking(move || {
+            let signs = look.now();
+            (look, signs)
+        });
+        // A panic has been printed.
+        let Ok((look, signs)) = seen.await else {
+            return;
+        };
+        self.look = look;
+        match signs {
+            Ok(signs) => (self.signs, self.unseen) = (signs, false),
+            Err(error) => {
+                if !std::mem::replace(&mut self.unseen, true) {
+                    tracing::warn!("{error}; whether a kube-proxy has left rules is not known");
+                }
+            }
+        }
+    }
+}
+
 /// Closes a listener. It is closed when its task has ended.
 async fn give_away(standing: JoinHandle<()>) {
     standing.abort();
     let _ = standing.await;
-}
-
-/// Looks for the signs of a kube-proxy. If they cannot be read, those from before count, and the log says so once.
-async fn see(mut look: Look, before: Signs, unseen: &mut bool) -> (Look, Signs) {
-    let seen = tokio::task::spawn_blocking(move || {
-        let signs = look.now(Instant::now());
-        (look, signs)
-    });
-    let Ok((look, signs)) = seen.await else {
-        return (Look::default(), before);
-    };
-    match signs {
-        Ok(signs) => {
-            *unseen = false;
-            (look, signs)
-        }
-        Err(error) => {
-            if !std::mem::replace(unseen, true) {
-                tracing::warn!("{error}; whether a kube-proxy has left rules is not known");
-            }
-            (look, before)
-        }
-    }
 }
 
 /// Removes kube-proxy's tables. The kernel takes a while for large ones.

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use tandem_core::family::{V4, V6};
 use tandem_nft::{KubeProxyError, KubeProxyRules, kube_proxy_rules, kube_services};
 
-/// How often the rules of iptables mode are looked at. The kernel lists them all, and there may be ten thousand.
-const IPTABLES_EVERY: Duration = Duration::from_secs(10);
+/// How often the rules of iptables mode are looked at, at most.
+const CHAINS_EVERY: Duration = Duration::from_secs(1);
+/// The kernel lists these rules all, and there may be ten thousand. So this many times what the last look took passes
+/// before the next one.
+const CHAINS_PAUSE: u32 = 100;
 
 /// The rules of a kube-proxy: IPv4, then IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,18 +51,22 @@ impl Signs {
 #[derive(Debug, Default)]
 pub(super) struct Look {
     chains: [Option<u64>; 2],
-    looked: Option<Instant>,
+    /// When the rules of iptables mode are looked at next.
+    due: Option<Instant>,
 }
 
 impl Look {
+    /// Has the next look be a whole one.
+    pub(super) fn again(&mut self) {
+        self.due = None;
+    }
+
     /// The signs that are there.
-    pub(super) fn now(&mut self, now: Instant) -> Result<Signs, KubeProxyError> {
-        if self
-            .looked
-            .is_none_or(|then| now.saturating_duration_since(then) >= IPTABLES_EVERY)
-        {
+    pub(super) fn now(&mut self) -> Result<Signs, KubeProxyError> {
+        let now = Instant::now();
+        if self.due.is_none_or(|due| now >= due) {
             self.chains = [kube_services::<V4>()?, kube_services::<V6>()?];
-            self.looked = Some(now);
+            self.due = Some(Instant::now() + CHAINS_EVERY.max(now.elapsed() * CHAINS_PAUSE));
         }
         let mut signs = Signs([kube_proxy_rules::<V4>()?, kube_proxy_rules::<V6>()?]);
         for (rules, chain) in signs.0.iter_mut().zip(self.chains) {

@@ -13,12 +13,28 @@ use crate::rules::fixed_chain::{FORWARD, FixedChain};
 use crate::wire::socket::{ListError, NetlinkSocket};
 use crate::wire::{Command, DUMP, attr, message_attributes, message_nfproto, text};
 
+/// The name of kube-proxy's table of nftables mode.
+pub(crate) const KUBE_PROXY: &str = "kube-proxy";
+/// kube-proxy's chain of iptables mode and ipvs mode, in table `nat`.
+pub(crate) const KUBE_SERVICES: &str = "KUBE-SERVICES";
+
 /// A nat chain of another program. The handles tell a table from one that was made anew under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ForeignNatChain {
     pub(crate) nfproto: u8,
     pub(crate) table: u64,
     pub(crate) chain: u64,
+    /// Whether a kube-proxy made its table, or has chains there.
+    pub(crate) kube_proxy: bool,
+}
+
+/// What a listing of all chains holds.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Chains that translate, each with its table's name.
+    nat: Vec<(Vec<u8>, ForeignNatChain)>,
+    /// The tables with kube-proxy's chain of iptables mode.
+    with_services: HashSet<(u8, Vec<u8>)>,
 }
 
 /// The chains of other tables that translate this family's packets where this table's chains do, with equal priority.
@@ -42,19 +58,21 @@ pub(crate) fn nat_chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result
             tables.insert((message_nfproto(body), name), handle);
         },
     )?;
-    socket.query(
+    let listed = socket.query(
         Command::GetChain,
         DUMP,
         UNSPEC,
         |_| (),
-        HashSet::new,
-        |found, body| {
+        Listed::default,
+        |listed, body| {
             let of = message_nfproto(body);
             let (mut table, mut handle, mut nat, mut at) = (Vec::new(), 0, false, (0, 0));
+            let mut services = false;
             for attribute in ChainAttrs::new(message_attributes(body)).flatten() {
                 match attribute {
                     ChainAttrs::Table(name) => table = name.to_bytes().to_vec(),
                     ChainAttrs::Handle(number) => handle = number,
+                    ChainAttrs::Name(name) => services = name.to_bytes() == KUBE_SERVICES.as_bytes(),
                     ChainAttrs::Type(kind) => nat = kind.to_bytes() == b"nat",
                     ChainAttrs::Hook(hook) => {
                         for part in hook.flatten() {
@@ -69,15 +87,26 @@ pub(crate) fn nat_chains(socket: &mut NetlinkSocket, family: IpFamily) -> Result
                 }
             }
             let meets = FixedChain::of_nat(Place::First).any(|(_, hook)| (hook.number, hook.priority) == at);
+            if services {
+                listed.with_services.insert((of, table.clone()));
+            }
             if nat && meets && (of == nfproto || of == INET) && table != crate::TABLE.as_bytes() {
-                found.insert(ForeignNatChain {
+                let chain = ForeignNatChain {
                     nfproto: of,
-                    table: tables.get(&(of, table)).copied().unwrap_or_default(),
+                    table: tables.get(&(of, table.clone())).copied().unwrap_or_default(),
                     chain: handle,
-                });
+                    kube_proxy: table == KUBE_PROXY.as_bytes(),
+                };
+                listed.nat.push((table, chain));
             }
         },
-    )
+    )?;
+    let (nat, with_services) = (listed.nat, listed.with_services);
+    let chains = nat.into_iter().map(|(table, chain)| ForeignNatChain {
+        kube_proxy: chain.kube_proxy || with_services.contains(&(chain.nfproto, table)),
+        ..chain
+    });
+    Ok(chains.collect())
 }
 
 /// The number of the youngest rule of a chain. None if there is no such chain, and 0 if it has no rule.

@@ -3,12 +3,9 @@
 use tandem_core::family::Family;
 
 use crate::family::numbers;
-use crate::table::foreign;
+use crate::table::foreign::{self, KUBE_PROXY, KUBE_SERVICES};
 use crate::table::listing;
 use crate::wire::socket::{Buffers, ListError, NetlinkSocket};
-
-/// The name of the table of nftables mode.
-pub(crate) const TABLE: &str = "kube-proxy";
 
 /// Why it is not known what is there.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +29,7 @@ pub struct KubeProxyRules {
 
 /// Looks for the table of nftables mode, and for the nat table of the old iptables. That costs two questions.
 pub fn kube_proxy_rules<F: Family>() -> Result<KubeProxyRules, KubeProxyError> {
-    let table = asked::<F, _>(|socket| listing::table_named(socket, F::FAMILY, TABLE))?;
+    let table = asked::<F, _>(|socket| listing::table_named(socket, F::FAMILY, KUBE_PROXY))?;
     Ok(KubeProxyRules {
         table: table.map(|table| table.handle),
         chain: None,
@@ -43,7 +40,7 @@ pub fn kube_proxy_rules<F: Family>() -> Result<KubeProxyRules, KubeProxyError> {
 /// Looks for the chain of iptables mode. The kernel lists all rules of that chain, of which there is one for each
 /// Service.
 pub fn kube_services<F: Family>() -> Result<Option<u64>, KubeProxyError> {
-    asked::<F, _>(|socket| foreign::youngest_rule(socket, F::FAMILY, "nat", "KUBE-SERVICES"))
+    asked::<F, _>(|socket| foreign::youngest_rule(socket, F::FAMILY, "nat", KUBE_SERVICES))
 }
 
 fn asked<F: Family, T>(ask: impl FnOnce(&mut NetlinkSocket) -> Result<T, ListError>) -> Result<T, KubeProxyError> {

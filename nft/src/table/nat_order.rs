@@ -51,6 +51,15 @@ impl Moment {
     }
 }
 
+/// Registers this table's chains anew if any other program has nat chains, because the order is not known.
+pub(crate) fn put_first<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<(), TableError> {
+    record(session, last)?;
+    if last.legacy || !last.foreign.is_empty() {
+        register_anew(session)?;
+    }
+    Ok(())
+}
+
 /// Checks whether another program added a nat chain, and if so registers this table's chains anew. Gives whether it
 /// did. An error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is
 /// done again next time.
@@ -64,7 +73,9 @@ pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, last: &mut LastChe
             return Ok(false);
         }
     };
-    let came = now.legacy && !last.legacy || !now.foreign.is_subset(&last.foreign);
+    // Whether a kube-proxy's come first is decided elsewhere ([`Place`](tandem_core::plane::Place)).
+    let mut newcomers = now.foreign.difference(&last.foreign);
+    let came = now.legacy && !last.legacy || newcomers.any(|chain| !chain.kube_proxy);
     if came {
         register_anew(session)?;
     }

@@ -40,12 +40,12 @@ impl<F: Family> NftTable<F> {
         let mut session = Session::new(settings, buffers).map_err(OpenError::Socket)?;
         let mut last_check = LastCheck::default();
         match adopt::adopt(&mut session)? {
-            // Other programs may have added chains while no Tandem ran.
-            Some(Place::First) if settings.place == Place::First => {
-                nat_order::keep_first(&mut session, &mut last_check)?;
-            }
             // They stand where they are to stand.
             Some(Place::Second) if settings.place == Place::Second => {}
+            // Other programs may have added chains while no Tandem ran.
+            Some(Place::First) if settings.place == Place::First => {
+                nat_order::put_first(&mut session, &mut last_check)?;
+            }
             Some(_) => {
                 nat_order::register_anew(&mut session)?;
                 nat_order::record(&mut session, &mut last_check)?;

@@ -11,7 +11,7 @@ use tandem_core::family::Family;
 use crate::TABLE;
 use crate::family::numbers;
 use crate::table::error::TableError;
-use crate::table::kube_proxy;
+use crate::table::foreign::KUBE_PROXY;
 use crate::table::listing;
 use crate::wire::batch::Batch;
 use crate::wire::outcome::{Outcome, TransactionError};
@@ -59,7 +59,7 @@ pub fn remove<F: Family>() -> Result<bool, RemoveError> {
 /// Removes the table that kube-proxy's nftables mode made in this family. Gives false if there is none. Both tables
 /// have the same hooks. While kube-proxy's exists, packets meet its rules too, and may meet them first.
 pub fn remove_kube_proxys<F: Family>() -> Result<bool, RemoveError> {
-    remove_named::<F>(kube_proxy::TABLE)
+    remove_named::<F>(KUBE_PROXY)
 }
 
 fn remove_named<F: Family>(name: &str) -> Result<bool, RemoveError> {

@@ -25,8 +25,8 @@ const TARGET: u16 = 8080;
 const SETTLES: Duration = Duration::from_secs(30);
 /// How long a program may take to follow a change.
 const FOLLOWS: Duration = Duration::from_secs(15);
-/// The time between two steps in the middle of changes.
-const SOON: Duration = Duration::from_secs(1);
+/// The time between two steps in the middle of changes. A kube-proxy writes its rules within it.
+const SOON: Duration = Duration::from_secs(3);
 
 /// A node, a client on it, and two endpoints.
 #[derive(Debug)]
@@ -192,25 +192,19 @@ impl<'a> Site<'a> {
         } else {
             "serves this node"
         };
-        let mut said = String::new();
+        let named = kube_proxy || has_left_chains(order, steps);
+        let (mut said, mut problems) = (String::new(), String::new());
         let settled = eventually(SETTLES, || {
             thread::sleep(Duration::from_millis(50));
             said = tandem.ready().unwrap_or_else(|error| format!("{error:#}"));
-            said.contains(wanted).then_some(())
+            problems = tandem.status().ok()?["problems"].to_string();
+            (said.contains(wanted) && problems.contains("\"kube-proxy\"") == named).then_some(())
         });
-        ensure!(settled.is_some(), "tandem ready says {said:?}, and not {wanted:?}");
-        let status = tandem.status()?;
-        let problems = status["problems"].to_string();
         ensure!(
-            problems.contains("\"kube-proxy\"") == (kube_proxy || self.has_left_chains(order, steps)),
-            "the status has other problems: {problems}"
+            settled.is_some(),
+            "tandem ready says {said:?}, and not {wanted:?}; the status has the problems {problems}"
         );
         Ok(())
-    }
-
-    /// Whether chains of iptables mode are there although no kube-proxy runs.
-    fn has_left_chains(&self, order: &Order, steps: usize) -> bool {
-        order.mode == Mode::Iptables && order.steps[..steps].contains(&Step::KubeProxy)
     }
 
     /// Changes something at the API server. Whoever is left must follow, and nobody else's rules may decide.
@@ -355,6 +349,11 @@ impl<'a> Site<'a> {
         };
         clean(&self.node.namespace)
     }
+}
+
+/// Whether chains of iptables mode are there, whoever runs.
+fn has_left_chains(order: &Order, steps: usize) -> bool {
+    order.mode == Mode::Iptables && order.steps[..steps].contains(&Step::KubeProxy)
 }
 
 fn slice_name(service: &str, family: Ip) -> String {

@@ -79,6 +79,7 @@ impl Node {
 
     fn stop_tandem(&mut self) {
         self.tandem = None;
+        self.neighbour = Neighbour::None;
         if self.address == Some(Who::Tandem) {
             self.address = None;
         }
@@ -131,13 +132,17 @@ impl Node {
             self.tables = None;
             machine.removed(&self.signs());
         }
-        self.first = match todo.neighbour.place() {
+        let Some(neighbour) = todo.neighbour else {
+            self.tandem = Some((machine, self.now + todo.after));
+            return;
+        };
+        self.first = match neighbour.place() {
             Place::Second => Who::KubeProxy,
-            // Tandem's chains are registered anew.
-            Place::First if todo.neighbour == Neighbour::None => Who::Tandem,
+            // Tandem's chains are registered anew when their place changes.
+            Place::First if self.neighbour.place() == Place::Second => Who::Tandem,
             Place::First => self.first,
         };
-        self.neighbour = todo.neighbour;
+        self.neighbour = neighbour;
         self.tandem = Some((machine, self.now + todo.after));
     }
 
@@ -249,15 +254,15 @@ fn without_an_address_tables_that_come_again_tell_that_a_kube_proxy_lives() {
     assert!(machine.step(&seen(Address::Off, Some(1)), now).remove);
     machine.removed(&Signs::default());
     let at_rest = machine.step(&seen(Address::Off, None), now);
-    assert_eq!((at_rest.remove, at_rest.neighbour), (false, Neighbour::None));
+    assert_eq!((at_rest.remove, at_rest.neighbour), (false, Some(Neighbour::None)));
     for _ in 0..3 {
         let todo = machine.step(&seen(Address::Off, Some(2)), now);
-        assert_eq!(
-            (todo.remove, todo.neighbour, todo.neighbour.place()),
-            (false, Neighbour::Reappears, Place::First)
-        );
+        assert_eq!((todo.remove, todo.neighbour), (false, Some(Neighbour::Reappears)));
     }
-    assert_eq!(machine.step(&seen(Address::Off, None), now).neighbour, Neighbour::None);
+    assert_eq!(
+        machine.step(&seen(Address::Off, None), now).neighbour,
+        Some(Neighbour::None)
+    );
 }
 
 #[test]
@@ -277,7 +282,7 @@ fn tables_that_come_again_while_nobody_wants_the_address_are_removed_once_and_th
             machine.removed(&Signs::default());
             machine.step(&seen(Address::Held, None), now);
         } else {
-            assert_eq!(todo.neighbour, Neighbour::Reappears);
+            assert_eq!(todo.neighbour, Some(Neighbour::Reappears));
         }
         now += Duration::from_secs(20);
     }
@@ -296,15 +301,13 @@ fn nothing_is_removed_before_everything_is_programmed_or_if_the_settings_say_so(
     assert!(machine.step(&seen(Address::Held, Some(1)), now).remove);
     let mut machine = Machine::new(false);
     let todo = machine.step(&seen(Address::Held, Some(1)), now);
-    assert_eq!((todo.remove, todo.neighbour.place()), (false, Place::First));
+    assert_eq!((todo.remove, todo.neighbour), (false, Some(Neighbour::None)));
 }
 
 #[test]
 fn an_address_that_a_stranger_has_is_named_and_leaves_tandems_rules_first() {
     let mut machine = Machine::new(true);
     let todo = machine.step(&seen(Address::Taken, None), Instant::now());
-    assert_eq!(
-        (todo.neighbour, todo.neighbour.place()),
-        (Neighbour::AddressTaken, Place::First)
-    );
+    assert_eq!(todo.neighbour, Some(Neighbour::AddressTaken));
+    assert_eq!(Neighbour::AddressTaken.place(), Place::First);
 }
