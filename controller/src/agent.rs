@@ -20,6 +20,7 @@ use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
 use crate::event::Event;
+use crate::health::HardFail;
 use crate::interfaces::Interfaces;
 use crate::node_facts;
 use crate::node_settings::NodeSettings;
@@ -55,7 +56,7 @@ pub async fn run(
     configured: Sources,
     loaded: Loaded,
     source: Source,
-    mut standing: Standing,
+    standing: Standing,
     log: SetLogFilter,
 ) -> Result<(), AgentError> {
     let live = Live::new(configured, loaded);
@@ -102,23 +103,17 @@ pub async fn run(
     follow_configuration(live, events.clone(), routes_on, now, log)?;
     let _lock = standing.keep();
     let end = CancellationToken::new();
-    let mut serving = {
-        let (events, settings, end) = (events.clone(), Arc::clone(&settings), end.clone());
-        Box::pin(async move {
-            if standing.is_by() {
-                tokio::select! {
-                    served = standing.served() => served?,
-                    () = end.cancelled() => return Ok(()),
-                }
-                tracing::info!("takes over: the other tandem has ended");
-                // The engine is gone only if the agent ends.
-                let _ = events.send(Event::TakeOver).await;
-            }
-            sysctl::apply(Path::new("/"), &settings);
+    let ending = end.clone();
+    let mut serving = Box::pin(serve(
+        standing,
+        events.clone(),
+        Arc::clone(&settings),
+        end.clone(),
+        async move {
             reporter.map(|reporter| tokio::spawn(reporter.run()));
-            Ok::<(), AgentError>(subscribers.run(current, end).await?)
-        })
-    };
+            subscribers.run(current, ending).await
+        },
+    ));
     let socket = settings.socket.clone();
     let answering = tokio::spawn(async move {
         let server = match server {
@@ -145,6 +140,27 @@ pub async fn run(
     // The last thing that it does is little. If it hangs, the tables stay where they stand.
     let _ = timeout(LAST, serving).await;
     after(result, stop, owner).await
+}
+
+/// Waits until this agent serves the node, and then runs the parts that do so.
+async fn serve(
+    mut standing: Standing,
+    events: Sender<Event>,
+    settings: Arc<Settings>,
+    end: CancellationToken,
+    parts: impl Future<Output = Result<(), HardFail>>,
+) -> Result<(), AgentError> {
+    if standing.is_by() {
+        tokio::select! {
+            acquired = standing.served() => acquired?,
+            () = end.cancelled() => return Ok(()),
+        }
+        tracing::info!("takes over: the other tandem has ended");
+        // The engine is gone only if the agent ends.
+        let _ = events.send(Event::TakeOver).await;
+    }
+    sysctl::apply(Path::new("/"), &settings);
+    Ok(parts.await?)
 }
 
 /// Ends the engine, and then gives why the agent ended.

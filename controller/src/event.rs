@@ -199,9 +199,9 @@ impl Neighbour {
     pub fn place(self) -> Place {
         match self {
             Self::Runs | Self::Appeared => Place::Second,
-            // It is not known when such a program ends. If its rules came first, they would decide from then on.
-            Self::Reappears => Place::First,
-            Self::None | Self::AddressTaken => Place::First,
+            // It is not known when a program ends whose rules come again and again. If they came first, they would decide
+            // from then on.
+            Self::None | Self::AddressTaken | Self::Reappears => Place::First,
         }
     }
 

@@ -86,8 +86,7 @@ pub struct Engine {
     look: bool,
     problems: Arc<[NodeProblem]>,
     started: SystemTime,
-    /// Whether another agent serves the node. Then nothing reaches the kernel.
-    stands_by: bool,
+    role: Role,
     published: Arc<ArcSwap<Snapshot>>,
     changes: watch::Sender<()>,
     followers: Followers,
@@ -95,6 +94,15 @@ pub struct Engine {
     /// Whether there are events that were taken and not brought to the data planes yet.
     told: bool,
     due: Due,
+}
+
+/// Who serves the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// This agent.
+    Serves,
+    /// Another one. Nothing reaches the kernel.
+    StandsBy,
 }
 
 /// What is due because time passes.
@@ -125,7 +133,7 @@ impl Engine {
             look: true,
             problems: Arc::default(),
             started,
-            stands_by: false,
+            role: Role::Serves,
             published,
             changes: watch::Sender::new(()),
             followers: Followers::default(),
@@ -147,7 +155,7 @@ impl Engine {
 
     /// Has it leave the kernel alone until [`Event::TakeOver`] comes.
     pub fn stand_by(&mut self) {
-        self.stands_by = true;
+        self.role = Role::StandsBy;
         self.publish(&ChangedServices::new());
     }
 
@@ -225,7 +233,7 @@ impl Engine {
                     self.reconfigured |= self.settings != **settings;
                     self.settings.clone_from(settings);
                 }
-                Event::TakeOver => self.stands_by = false,
+                Event::TakeOver => self.role = Role::Serves,
                 Event::Listed(_) | Event::Deleted(ObjectKind::Node, ..) | Event::Applied(Object::Node(_), _) => {
                     self.look = true;
                 }
@@ -282,7 +290,7 @@ impl Engine {
 
     /// Whether what is known is brought to the kernel.
     fn serves(&self) -> bool {
-        self.index.complete() && !self.stands_by
+        self.index.complete() && self.role == Role::Serves
     }
 
     /// The node's object, with the addresses that count although it does not list them any more.
@@ -329,7 +337,7 @@ impl Engine {
             started: self.started,
             complete: self.serves(),
             listed: self.index.complete(),
-            stands_by: self.stands_by,
+            stands_by: self.role == Role::StandsBy,
             kube_proxy: self.around.kube_proxy(),
             services: self.index.services().clone(),
             slices: self.index.slice_count(),

@@ -92,15 +92,17 @@ impl NodeProblem {
         }
     }
 
+    /// Whether a kube-proxy, or a program that makes its rules, runs on this node too.
+    pub fn is_of_kube_proxy(&self) -> bool {
+        matches!(self, Self::KubeProxy(kube_proxy) if matches!(kube_proxy.neighbour, Neighbour::Runs | Neighbour::Reappears))
+    }
+
     /// Whether nothing that depends on the node's own object can be right, or other rules than Tandem's decide. Then
     /// `tandem status` fails.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::NoNode { .. } => true,
-            Self::KubeProxy(kube_proxy) => {
-                matches!(kube_proxy.neighbour, Neighbour::Runs | Neighbour::Reappears)
-            }
-            _ => false,
+            other => other.is_of_kube_proxy(),
         }
     }
 }

@@ -107,8 +107,9 @@ impl Machine {
             (State::Alone, Address::Held) if seen.signs.appeared_since(&self.known) => State::Offering {
                 until: now + OFFERED_FOR,
             },
-            (State::Alone, Address::Off) if seen.signs.appeared_since(&self.known) => State::Reappears,
-            (State::Reappears, _) if seen.signs.appeared_since(&self.known) => State::Reappears,
+            (State::Alone, Address::Off) | (State::Reappears, _) if seen.signs.appeared_since(&self.known) => {
+                State::Reappears
+            }
             (State::Asking, Address::Held) if self.is_unclaimed_again(now) => State::Reappears,
             (State::Alone, _) => State::Alone,
             _ if !seen.programmed => State::Undecided,

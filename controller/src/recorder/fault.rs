@@ -59,7 +59,7 @@ impl Fault {
         }
     }
 
-    /// All present faults of objects, by number.
+    /// All present faults of objects, and what other programs do to this node's Services, by number.
     pub(super) fn all(snapshot: &Snapshot) -> HashMap<u64, Self> {
         let fault = |kind, key: &ObjectKey, uid, reason, action, note| Self {
             kind,
@@ -97,7 +97,20 @@ impl Fault {
                 )
             })
         });
-        notices.chain(aside).map(|fault| (fault.identity(), fault)).collect()
+        let beside = snapshot.problems.iter().filter(|problem| problem.is_of_kube_proxy());
+        let beside = beside.map(|problem| Self {
+            own: true,
+            ..fault(
+                ObjectKind::Node,
+                &ObjectKey::new("", snapshot.node_name.clone()),
+                None,
+                "KubeProxyRuns",
+                "TakeOver",
+                problem.to_string(),
+            )
+        });
+        let all = notices.chain(aside).chain(beside);
+        all.map(|fault| (fault.identity(), fault)).collect()
     }
 
     /// The number of the fault. It is the same on every node for the same object. If the object's uid is known, a later

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::write::{Outcome, create};
-use crate::engine::{SetAside, Snapshot};
+use crate::engine::{NodeProblem, SetAside, Snapshot};
 use crate::event::ObjectKind;
 use crate::index::Notices;
 use crate::wait::until;
@@ -105,6 +105,7 @@ struct Book {
     /// The faults of the last snapshot, by number.
     seen: HashSet<u64>,
     notices: Arc<Notices>,
+    problems: Arc<[NodeProblem]>,
     set_aside: [Vec<SetAside>; 2],
     queue: VecDeque<Entry>,
     bucket: Bucket,
@@ -130,6 +131,7 @@ impl Book {
             published,
             seen: HashSet::new(),
             notices: Arc::default(),
+            problems: Arc::default(),
             set_aside: [Vec::new(), Vec::new()],
             queue: VecDeque::new(),
             bucket: Bucket::new(Instant::now().into_std()),
@@ -164,9 +166,11 @@ impl Book {
     fn look(&mut self) {
         let snapshot = self.published.load_full();
         let set_aside = [&snapshot.v4.set_aside, &snapshot.v6.set_aside];
-        if Arc::ptr_eq(&self.notices, &snapshot.notices) && set_aside == self.set_aside.each_ref() {
+        let same = Arc::ptr_eq(&self.notices, &snapshot.notices) && Arc::ptr_eq(&self.problems, &snapshot.problems);
+        if same && set_aside == self.set_aside.each_ref() {
             return;
         }
+        self.problems = Arc::clone(&snapshot.problems);
         self.notices = Arc::clone(&snapshot.notices);
         self.set_aside = set_aside.map(Clone::clone);
         let faults = Fault::all(&snapshot);
@@ -236,7 +240,7 @@ impl Book {
 
     /// Whether the fault still exists. Before its time comes, the fault may be repaired or the object deleted.
     fn stands(&self, fault: &Fault, snapshot: &Snapshot) -> bool {
-        if fault.own {
+        if fault.own && fault.kind == ObjectKind::Service {
             let entry = snapshot.services.get(&fault.key);
             entry.is_some_and(|entry| entry.service.is_some())
         } else {

@@ -34,13 +34,16 @@ pub(super) enum Incompatible {
     OtherChain { number: PickNumber, name: &'static str },
 }
 
+/// The chains made on demand, each with the number that leads to it.
+type OnDemand = HashMap<PickChain, Option<PickNumber>>;
+
 /// Gives the chains made on demand and where the nat chains stand, or why the table cannot be taken over.
 pub(super) fn check(
     family: IpFamily,
     sets: &HashMap<String, Shape>,
     chains: &HashMap<String, ChainInfo>,
     picks: &HashMap<PickNumber, String>,
-) -> Result<(HashMap<PickChain, Option<PickNumber>>, Option<Place>), Incompatible> {
+) -> Result<(OnDemand, Option<Place>), Incompatible> {
     check_sets(family, sets)?;
     let place = check_chains(chains)?;
     Ok((on_demand(chains, picks)?, place))
@@ -69,16 +72,16 @@ fn check_chains(chains: &HashMap<String, ChainInfo>) -> Result<Option<Place>, In
     };
     let mut found = None;
     for (name, info) in chains {
-        let stand_in = name.strip_suffix(STAND_IN);
-        let known = match FixedChain::of(stand_in.unwrap_or(name)) {
+        let of_stand_in = name.strip_suffix(STAND_IN);
+        let known = match FixedChain::of(of_stand_in.unwrap_or(name)) {
             Some(chain) => {
-                let stands_in: Vec<Place> = places
+                let possible: Vec<Place> = places
                     .into_iter()
                     .filter(|place| stands(&chain, info, *place))
                     .collect();
-                match (&stands_in[..], stand_in) {
+                match (&possible[..], of_stand_in) {
                     ([place], None) => *found.get_or_insert(*place) == *place,
-                    (stands_in, _) => !stands_in.is_empty(),
+                    (possible, _) => !possible.is_empty(),
                 }
             }
             None => !info.hooked && name.parse::<PickChain>().is_ok(),

@@ -192,12 +192,12 @@ impl<'a> Site<'a> {
         } else {
             "serves this node"
         };
-        let named = kube_proxy || has_left_chains(order, steps);
         let (mut said, mut problems) = (String::new(), String::new());
         let settled = eventually(SETTLES, || {
             thread::sleep(Duration::from_millis(50));
             said = tandem.ready().unwrap_or_else(|error| format!("{error:#}"));
             problems = tandem.status().ok()?["problems"].to_string();
+            let named = kube_proxy || self.has_chains();
             (said.contains(wanted) && problems.contains("\"kube-proxy\"") == named).then_some(())
         });
         ensure!(
@@ -205,6 +205,16 @@ impl<'a> Site<'a> {
             "tandem ready says {said:?}, and not {wanted:?}; the status has the problems {problems}"
         );
         Ok(())
+    }
+
+    /// Whether chains of iptables mode are there. A kube-proxy that ended early has made none.
+    fn has_chains(&self) -> bool {
+        let list = |family: &str| {
+            self.node
+                .namespace
+                .exec(&["nft", "list", "chain", family, "nat", "KUBE-SERVICES"])
+        };
+        list("ip").is_ok() || list("ip6").is_ok()
     }
 
     /// Changes something at the API server. Whoever is left must follow, and nobody else's rules may decide.
@@ -349,11 +359,6 @@ impl<'a> Site<'a> {
         };
         clean(&self.node.namespace)
     }
-}
-
-/// Whether chains of iptables mode are there, whoever runs.
-fn has_left_chains(order: &Order, steps: usize) -> bool {
-    order.mode == Mode::Iptables && order.steps[..steps].contains(&Step::KubeProxy)
 }
 
 fn slice_name(service: &str, family: Ip) -> String {

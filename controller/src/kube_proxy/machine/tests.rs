@@ -92,7 +92,8 @@ impl Node {
     fn tick(&mut self) {
         self.now += TICK;
         if let Some(kube_proxy) = &mut self.kube_proxy {
-            let changes = self.now.duration_since(kube_proxy.started).as_millis() % 1000 == 0;
+            let lives = self.now.duration_since(kube_proxy.started).as_millis();
+            let changes = lives.is_multiple_of(1000);
             if kube_proxy.asks <= self.now {
                 kube_proxy.asks += Duration::from_secs(5);
                 self.address.get_or_insert(Who::KubeProxy);
