@@ -26,7 +26,7 @@ use crate::node_facts;
 use crate::node_settings::NodeSettings;
 use crate::routes;
 use crate::source::directory;
-use crate::standing::Standing;
+use crate::standing::{Lock, Standing};
 use crate::subscribers::Subscribers;
 use crate::sysctl;
 
@@ -98,16 +98,16 @@ pub async fn run(
             Ok::<_, std::io::Error>(())
         })?
     };
+    let lock = standing.lock();
     follow_network(events.clone(), keeping_routes).await?;
     gather_facts(&events)?;
-    follow_configuration(live, events.clone(), routes_on, now, log)?;
-    let _lock = standing.keep();
+    follow_configuration(live, lock.clone(), events.clone(), routes_on, now, log)?;
     let end = CancellationToken::new();
     let ending = end.clone();
     let mut serving = Box::pin(serve(
         standing,
         events.clone(),
-        Arc::clone(&settings),
+        current.clone(),
         end.clone(),
         async move {
             reporter.map(|reporter| tokio::spawn(reporter.run()));
@@ -146,7 +146,7 @@ pub async fn run(
 async fn serve(
     mut standing: Standing,
     events: Sender<Event>,
-    settings: Arc<Settings>,
+    current: watch::Receiver<Arc<Settings>>,
     end: CancellationToken,
     parts: impl Future<Output = Result<(), HardFail>>,
 ) -> Result<(), AgentError> {
@@ -159,6 +159,7 @@ async fn serve(
         // The engine is gone only if the agent ends.
         let _ = events.send(Event::TakeOver).await;
     }
+    let settings = current.borrow().clone();
     sysctl::apply(Path::new("/"), &settings);
     Ok(parts.await?)
 }
@@ -262,6 +263,7 @@ async fn follow_network(
 /// Follows the files on a thread of its own, and tells each part what changed.
 fn follow_configuration(
     live: Live,
+    lock: Lock,
     events: Sender<Event>,
     routes_on: watch::Sender<bool>,
     now: watch::Sender<Arc<Settings>>,
@@ -272,7 +274,9 @@ fn follow_configuration(
         if settings.log_filter != before.log_filter {
             log(&settings.log_filter);
         }
-        if (settings.conntrack, settings.oom_score_adj) != (before.conntrack, before.oom_score_adj) {
+        let changed = (settings.conntrack, settings.oom_score_adj) != (before.conntrack, before.oom_score_adj);
+        // An agent that stands by applies them when it takes over.
+        if changed && lock.is_held() {
             sysctl::apply(Path::new("/"), &settings);
         }
         routes_on.send_replace(settings.service_routes);

@@ -191,6 +191,20 @@ pub enum Neighbour {
     Reappears,
     /// Another program has the address, and no rules of a kube-proxy are there.
     AddressTaken,
+    /// Tandem may not listen at the address, or the node does not have it.
+    AddressUnusable,
+}
+
+impl KubeProxy {
+    /// Whether a kube-proxy, or a program that makes its rules, runs on this node. If only `iptables-legacy` translates
+    /// addresses, that is not certain.
+    pub fn is_there(&self) -> bool {
+        match self.neighbour {
+            Neighbour::Runs => self.tables || self.chains,
+            Neighbour::Reappears => true,
+            Neighbour::None | Neighbour::Appeared | Neighbour::AddressTaken | Neighbour::AddressUnusable => false,
+        }
+    }
 }
 
 impl Neighbour {
@@ -201,7 +215,7 @@ impl Neighbour {
             Self::Runs | Self::Appeared => Place::Second,
             // It is not known when a program ends whose rules come again and again. If they came first, they would decide
             // from then on.
-            Self::None | Self::AddressTaken | Self::Reappears => Place::First,
+            Self::None | Self::AddressTaken | Self::AddressUnusable | Self::Reappears => Place::First,
         }
     }
 

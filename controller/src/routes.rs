@@ -90,7 +90,7 @@ impl Keeper {
     /// Sets the routes that this snapshot wants. If that fails, returns when to try again.
     fn look(&mut self, snapshot: &Snapshot, on: bool) -> Option<Instant> {
         // An earlier run may have left routes. Until everything was listed once, none of them is removed.
-        if on && !snapshot.complete {
+        if snapshot.stands_by || on && !snapshot.complete {
             return None;
         }
         let routes = if on { wanted(snapshot) } else { Routes::new() };

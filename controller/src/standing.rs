@@ -7,30 +7,75 @@ use std::time::Duration;
 use tandem_nft::{LockError, NodeLock};
 use tokio::sync::oneshot;
 
-/// How often an agent that stands by asks for the lock. It is one question to the kernel.
+/// How often an agent that stands by tries to take the lock. A try is a small transaction that the kernel refuses, and a
+/// look at who has it.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Whether this agent serves the node, or waits until it does.
 pub struct Standing {
-    /// The lock, once this program has it. It is freed when the last part of the program that holds this ends.
-    lock: Arc<OnceLock<NodeLock>>,
+    lock: Lock,
     /// Tells when the lock is taken. None if it was free at the start.
-    taken: Option<oneshot::Receiver<Result<(), LockError>>>,
+    taken: Option<oneshot::Receiver<()>>,
 }
+
+/// The lock, once this program has it. It is freed when the last clone is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Lock(Arc<OnceLock<NodeLock>>);
+
+impl Lock {
+    /// Whether this program has it.
+    pub fn is_held(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Waits until this program has it. If another Tandem has it, `told` is called once.
+    pub fn wait(&self, told: impl FnOnce(String), given_up: impl Fn() -> bool) {
+        let mut told = Some(told);
+        let mut complaint = String::new();
+        while !given_up() {
+            match NodeLock::acquire() {
+                Ok(acquired) => {
+                    let _ = self.0.set(acquired);
+                    return;
+                }
+                Err(LockError::Held(holder)) => {
+                    if let Some(told) = told.take() {
+                        told(holder);
+                    }
+                }
+                // Two that wait may disturb each other.
+                Err(LockError::KeepsChanging) => {}
+                Err(error) => {
+                    let words = error.to_string();
+                    if words != complaint {
+                        tracing::warn!("{words}; tried again until it works");
+                        complaint = words;
+                    }
+                }
+            }
+            thread::sleep(EVERY);
+        }
+    }
+}
+
+/// The thread that waits for the lock has ended without it.
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that waits for the node's lock ended in a panic; the tables stay as they are")]
+pub struct NobodyWaits;
 
 impl Standing {
     /// Takes the lock. If another Tandem has it and `stand_by` is true, it is taken as soon as it is free.
     pub fn take(stand_by: bool) -> Result<Self, LockError> {
-        let lock = Arc::new(OnceLock::new());
+        let lock = Lock::default();
         let taken = match NodeLock::acquire() {
             Ok(acquired) => {
                 // The cell is new, so it is empty.
-                let _ = lock.set(acquired);
+                let _ = lock.0.set(acquired);
                 None
             }
             Err(LockError::Held(holder)) if stand_by => {
                 tracing::info!("stands by: another tandem serves this node: {holder}");
-                Some(wait(Arc::clone(&lock)))
+                Some(wait(lock.clone()))
             }
             Err(error) => return Err(error),
         };
@@ -43,38 +88,26 @@ impl Standing {
     }
 
     /// Waits until this agent serves the node.
-    pub async fn served(&mut self) -> Result<(), LockError> {
+    pub async fn served(&mut self) -> Result<(), NobodyWaits> {
         match self.taken.take() {
             None => Ok(()),
-            // The thread ends after it has told.
-            Some(taken) => taken.await.unwrap_or(Ok(())),
+            Some(taken) => taken.await.map_err(|_| NobodyWaits),
         }
     }
 
-    /// Keeps the lock for as long as the result lives.
-    pub fn keep(&self) -> impl Sized + use<> {
-        Arc::clone(&self.lock)
+    /// The lock.
+    pub fn lock(&self) -> Lock {
+        self.lock.clone()
     }
 }
 
-fn wait(lock: Arc<OnceLock<NodeLock>>) -> oneshot::Receiver<Result<(), LockError>> {
+fn wait(lock: Lock) -> oneshot::Receiver<()> {
     let (tell, taken) = oneshot::channel();
-    // A thread, because the lock belongs to the network namespace of the thread that takes it, and its questions block.
+    // Its questions block.
     thread::spawn(move || {
-        while !tell.is_closed() {
-            match NodeLock::acquire() {
-                Ok(acquired) => {
-                    let _ = lock.set(acquired);
-                    let _ = tell.send(Ok(()));
-                    return;
-                }
-                // Two agents may stand by, and the other one was first.
-                Err(LockError::Held(_) | LockError::KeepsChanging) => thread::sleep(EVERY),
-                Err(error) => {
-                    let _ = tell.send(Err(error));
-                    return;
-                }
-            }
+        lock.wait(drop, || tell.is_closed());
+        if lock.is_held() {
+            let _ = tell.send(());
         }
     });
     taken

@@ -1,20 +1,16 @@
 //! `--cleanup`: removes what Tandem leaves on a node when it stops.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::Duration;
 
 use tandem_core::family::{V4, V6};
-use tandem_nft::{LockError, NodeLock, RemoveError, remove};
+use tandem_nft::{NodeLock, RemoveError, remove};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{ReadyView, Server, remove_dead};
 use crate::routes;
+use crate::standing::Lock;
 
 use super::{CommandError, block_on};
-
-/// How often a cleanup that stays looks whether the agent has ended.
-const ENDED_EVERY: Duration = Duration::from_millis(100);
 
 /// What is done once the node is clean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,30 +23,41 @@ pub(super) enum Afterwards {
 /// Removes both tables, the routes and the socket of the local API. Says what was there. If one step fails, the others
 /// are done nevertheless.
 pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandError> {
-    let _lock = match afterwards {
-        Afterwards::End => NodeLock::acquire()?,
-        Afterwards::Stay => lock_when_free()?,
-    };
-    clean(socket)?;
     match afterwards {
-        Afterwards::End => Ok(()),
-        Afterwards::Stay => block_on(stay(socket))?,
+        Afterwards::End => {
+            let _lock = NodeLock::acquire()?;
+            clean(socket)
+        }
+        Afterwards::Stay => block_on(clean_and_stay(socket))?,
     }
 }
 
-/// The agent that is being replaced may take a moment to end.
-fn lock_when_free() -> Result<NodeLock, LockError> {
-    let mut told = false;
-    loop {
-        match NodeLock::acquire() {
-            Err(LockError::Held(holder)) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::info!("another tandem runs on this node: {holder}; the node is cleaned once it has ended");
-                }
-                sleep(ENDED_EVERY);
-            }
-            acquired => return acquired,
-        }
+/// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` from then on. Ends when a signal comes.
+async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let lock = Lock::default();
+    let waiting = {
+        let lock = lock.clone();
+        // The process ends with the thread. So nobody asks whether it has given up.
+        let tell = |holder| {
+            tracing::info!("another tandem runs on this node: {holder}; the node is cleaned once it has ended");
+        };
+        tokio::task::spawn_blocking(move || lock.wait(tell, || false))
+    };
+    let work = async {
+        waiting.await?;
+        clean(socket)?;
+        let server = Server::bind(socket)?;
+        tracing::info!("the node is clean; waits to be told to end");
+        server
+            .say_ready(ReadyView::yes("the node is clean: nothing of tandem is left on it"))
+            .await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = work => ended,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
 }
 
@@ -76,18 +83,4 @@ fn clean(socket: &Path) -> Result<(), CommandError> {
     } else {
         Err(failures.join("; ").into())
     }
-}
-
-/// Answers `tandem ready` until a signal comes.
-async fn stay(socket: &Path) -> Result<(), CommandError> {
-    let server = Server::bind(socket)?;
-    tracing::info!("the node is clean; waits to be told to end");
-    let clean = ReadyView::yes("the node is clean: nothing of tandem is left on it");
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        () = server.say_ready(clean) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use tracing_subscriber::layer::SubscriberExt;
@@ -81,17 +82,21 @@ impl Run {
             return Ok(());
         }
         let standing = Standing::take(flags.on("stand-by"))?;
-        let _lock = standing.keep();
+        let _lock = standing.lock();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
         let result = runtime.block_on(agent::run(sources, loaded, source, standing, log));
-        // A source may still be reading, but nobody waits for the result.
-        runtime.shutdown_background();
+        // The listeners are closed before the lock is freed, because the next agent may wait for both. A source may still be
+        // reading, but nobody waits long for the result.
+        runtime.shutdown_timeout(LEAVES);
         result
     }
 }
+
+/// How long the parts of the agent may take to leave.
+const LEAVES: Duration = Duration::from_millis(100);
 
 /// `TANDEM_LOG` has the effect of `--log`. If both are given, `--log` wins.
 fn with_environment(flags: Flags) -> Result<Flags, CommandError> {

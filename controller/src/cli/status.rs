@@ -12,8 +12,9 @@ use super::{Agent, CommandError, Output, block_on};
 
 /// Show the state of the running agent: what it reads, what is in the kernel, what went wrong.
 ///
-/// Exits with 0 if everything known is programmed. Exits with 1 if changes wait, if lists are not complete, if this
-/// node's object was not found, or if no agent answers.
+/// Exits with 0 if everything known is programmed, or if the agent stands by and reads everything. Exits with 1 if changes
+/// wait, if lists are not complete, if this node's object was not found, if a kube-proxy runs on this node too, or if no
+/// agent answers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem status\n  tandem status -o json")]
 pub(super) struct Status {

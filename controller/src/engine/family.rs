@@ -200,8 +200,9 @@ impl<F: Family> FamilyEngine<F> {
     }
 
     /// Makes sure that the kernel asks these rules before those of other programs.
-    pub fn keep_first(&mut self, now: Now) {
-        match self.plane.as_mut().map(|plane| plane.keep_first()) {
+    pub fn keep_first(&mut self, also_kube_proxy: bool, now: Now) {
+        let kept = self.plane.as_mut().map(|plane| plane.keep_first(also_kube_proxy));
+        match kept {
             Some(Ok(true)) => tracing::info!(
                 family = %F::FAMILY,
                 "another program made nat chains: Tandem's are registered anew, so that they are asked first"

@@ -196,8 +196,9 @@ impl Engine {
         self.take(events);
         if is_due(self.due.first) {
             self.due.first = now.monotonic + FIRST_EVERY;
-            self.v4.keep_first(now);
-            self.v6.keep_first(now);
+            let also_kube_proxy = self.around.comes_before_kube_proxy();
+            self.v4.keep_first(also_kube_proxy, now);
+            self.v6.keep_first(also_kube_proxy, now);
         }
         if std::mem::take(&mut self.told) || self.next_try().is_some_and(is_due) {
             self.sync(now);

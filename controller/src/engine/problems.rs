@@ -94,7 +94,7 @@ impl NodeProblem {
 
     /// Whether a kube-proxy, or a program that makes its rules, runs on this node too.
     pub fn is_of_kube_proxy(&self) -> bool {
-        matches!(self, Self::KubeProxy(kube_proxy) if matches!(kube_proxy.neighbour, Neighbour::Runs | Neighbour::Reappears))
+        matches!(self, Self::KubeProxy(it) if it.is_there())
     }
 
     /// Whether nothing that depends on the node's own object can be right, or other rules than Tandem's decide. Then
@@ -225,6 +225,13 @@ impl Surroundings {
     /// Where the rules are to stand.
     pub(super) fn place(&self) -> Place {
         self.kube_proxy.map(|kube_proxy| kube_proxy.place).unwrap_or_default()
+    }
+
+    /// Whether the rules are kept before those that a kube-proxy makes. While it is not known whether one runs, they are
+    /// left where they are.
+    pub(super) fn comes_before_kube_proxy(&self) -> bool {
+        self.kube_proxy
+            .is_some_and(|it| it.neighbour == Neighbour::Reappears && it.place == Place::First)
     }
 
     /// What is known of a kube-proxy.

@@ -20,29 +20,36 @@ use crate::event::Neighbour;
 pub(super) const OFFERED_FOR: Duration = Duration::from_secs(7);
 /// How soon Tandem sees that the address is free. Until then, nobody keeps the rules of a kube-proxy that has ended.
 const TAKEN_EVERY: Duration = Duration::from_millis(200);
+/// How soon Tandem looks at the address again after an offer.
+const ASKING_EVERY: Duration = Duration::from_millis(20);
 /// How soon Tandem sees that rules have appeared.
 const HELD_EVERY: Duration = Duration::from_secs(1);
 /// If rules appear twice within this time, and nobody takes the address, a program makes them that does not want it.
+/// After this time, that is found out anew.
 const AGAIN: Duration = Duration::from_mins(10);
+/// How long until a table that could not be removed is removed again.
+const REMOVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Whose the health check address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Address {
-    /// The settings name none.
+    /// The settings name none, or it cannot be used. It shows nothing.
     Off,
     /// Tandem listens there.
     Held,
-    /// Tandem does not listen there, and has not tried.
+    /// Tandem does not listen there, and it is not known who does.
     Left,
-    /// Tandem cannot listen there.
+    /// Somebody else listens there.
     Taken,
 }
 
 /// What is seen at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// Whether everything is programmed.
-    pub(super) programmed: bool,
+    /// Whether every list is complete.
+    pub(super) complete: bool,
+    /// Whether everything is programmed: IPv4, IPv6.
+    pub(super) programmed: [bool; 2],
     pub(super) address: Address,
     pub(super) signs: Signs,
 }
@@ -52,8 +59,8 @@ pub(super) struct Seen {
 pub(super) struct Todo {
     /// Whether Tandem is to listen at the address.
     pub(super) listen: bool,
-    /// Whether kube-proxy's tables are to be removed. [`Machine::removed`] is called afterwards.
-    pub(super) remove: bool,
+    /// Whether kube-proxy's table is to be removed: IPv4, IPv6. [`Machine::removed`] is called afterwards.
+    pub(super) remove: [bool; 2],
     /// What is known of a kube-proxy. None before it is decided for the first time.
     pub(super) neighbour: Option<Neighbour>,
     /// When to look again.
@@ -62,8 +69,12 @@ pub(super) struct Todo {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not everything is programmed, or the address is not Tandem's.
+    /// It is not known whose the address is.
     Undecided,
+    /// Somebody else has the address, and no rules are there.
+    Stranger,
+    /// Tandem has the address, or none is to be had. Not every list is complete.
+    Waiting,
     Alone,
     Offering {
         until: Instant,
@@ -71,7 +82,9 @@ enum State {
     /// The time of the offer is over.
     Asking,
     Beside,
-    Reappears,
+    Reappears {
+        since: Instant,
+    },
 }
 
 /// The machine.
@@ -80,10 +93,12 @@ pub(super) struct Machine {
     state: State,
     /// Whether the settings let kube-proxy's tables be removed.
     removes: bool,
-    /// The rules that were there when Tandem last was alone.
+    /// The rules that were there when Tandem got the address.
     known: Signs,
     /// When rules last appeared and nobody took the address.
     unclaimed: Option<Instant>,
+    /// When tables were last to be removed.
+    removing: Option<Instant>,
 }
 
 impl Machine {
@@ -93,40 +108,44 @@ impl Machine {
             removes,
             known: Signs::default(),
             unclaimed: None,
+            removing: None,
         }
     }
 
     /// Says what to do now.
     pub(super) fn step(&mut self, seen: &Seen, now: Instant) -> Todo {
-        let mut remove = false;
-        self.state = match (self.state, seen.address) {
-            (State::Offering { until }, Address::Left) if now < until => self.state,
-            (State::Offering { .. }, Address::Left) => State::Asking,
-            (_, Address::Taken) if seen.signs.might_be_kept() => State::Beside,
-            (_, Address::Taken | Address::Left) => State::Undecided,
-            (State::Alone, Address::Held) if seen.signs.appeared_since(&self.known) => State::Offering {
-                until: now + OFFERED_FOR,
-            },
-            (State::Alone, Address::Off) | (State::Reappears, _) if seen.signs.appeared_since(&self.known) => {
-                State::Reappears
-            }
-            (State::Asking, Address::Held) if self.is_unclaimed_again(now) => State::Reappears,
-            (State::Alone, _) => State::Alone,
-            _ if !seen.programmed => State::Undecided,
-            _ => {
-                remove = self.removes && seen.signs.has_tables();
-                self.known = seen.signs;
-                State::Alone
-            }
+        let news = seen.signs.appeared_since(&self.known);
+        let offer = State::Offering {
+            until: now + OFFERED_FOR,
         };
-        if self.state == State::Alone && !remove {
+        let before = self.state;
+        self.state = match (before, seen.address) {
+            (State::Offering { until }, Address::Left) if now < until => before,
+            // The first look after an offer may be too early.
+            (State::Offering { .. } | State::Asking, Address::Left) => State::Asking,
+            (_, Address::Taken) if seen.signs.might_be_kept() => State::Beside,
+            (_, Address::Taken) => State::Stranger,
+            (_, Address::Left) => State::Undecided,
+            (State::Reappears { since }, _) if news && now.saturating_duration_since(since) < AGAIN => before,
+            (State::Waiting | State::Alone | State::Reappears { .. }, Address::Held) if news => offer,
+            (State::Alone, Address::Off) if news => State::Reappears { since: now },
+            (State::Asking, _) if self.is_unclaimed_again(now) => State::Reappears { since: now },
+            (State::Alone, _) => State::Alone,
+            _ if seen.complete => State::Alone,
+            _ => State::Waiting,
+        };
+        match self.state {
+            State::Alone | State::Waiting if self.state != before => {
+                self.known = seen.signs;
+                self.removing = None;
+            }
             // What goes and comes back is news.
-            self.known.keep_only(&seen.signs);
+            State::Alone | State::Waiting => self.known.keep_only(&seen.signs),
+            State::Beside => self.unclaimed = None,
+            _ => {}
         }
-        if self.state == State::Beside {
-            self.unclaimed = None;
-        }
-        self.todo(remove, seen, now)
+        let remove = self.what_goes(seen, now);
+        self.todo(remove, now)
     }
 
     /// Takes the signs that are there after kube-proxy's tables were to be removed. What has appeared meanwhile is not
@@ -135,25 +154,40 @@ impl Machine {
         self.known.keep_only(after);
     }
 
+    /// The families whose table of kube-proxy is to be removed. Before a family is programmed, its table serves.
+    fn what_goes(&mut self, seen: &Seen, now: Instant) -> [bool; 2] {
+        let due = self
+            .removing
+            .is_none_or(|then| now.saturating_duration_since(then) >= REMOVE_EVERY);
+        if self.state != State::Alone || !self.removes || !due {
+            return [false; 2];
+        }
+        let tables = seen.signs.tables();
+        let remove = [0, 1].map(|family| seen.programmed[family] && tables[family]);
+        if remove != [false; 2] {
+            self.removing = Some(now);
+        }
+        remove
+    }
+
     /// Notes that nobody has taken the address. Gives whether that was so a short time ago, too.
     fn is_unclaimed_again(&mut self, now: Instant) -> bool {
         let before = self.unclaimed.replace(now);
         before.is_some_and(|before| now.saturating_duration_since(before) < AGAIN)
     }
 
-    fn todo(&self, remove: bool, seen: &Seen, now: Instant) -> Todo {
-        let listen = !matches!(self.state, State::Offering { .. });
+    fn todo(&self, remove: [bool; 2], now: Instant) -> Todo {
         let (neighbour, after) = match self.state {
             State::Offering { until } => (Some(Neighbour::Appeared), until.saturating_duration_since(now)),
-            State::Asking => (Some(Neighbour::Appeared), Duration::ZERO),
+            State::Asking => (Some(Neighbour::Appeared), ASKING_EVERY),
             State::Beside => (Some(Neighbour::Runs), TAKEN_EVERY),
-            State::Reappears => (Some(Neighbour::Reappears), HELD_EVERY),
-            State::Undecided if seen.address == Address::Taken => (Some(Neighbour::AddressTaken), TAKEN_EVERY),
-            State::Undecided => (None, TAKEN_EVERY),
+            State::Stranger => (Some(Neighbour::AddressTaken), TAKEN_EVERY),
+            State::Reappears { .. } => (Some(Neighbour::Reappears), HELD_EVERY),
+            State::Undecided | State::Waiting => (None, TAKEN_EVERY),
             State::Alone => (Some(Neighbour::None), HELD_EVERY),
         };
         Todo {
-            listen,
+            listen: !matches!(self.state, State::Offering { .. }),
             remove,
             neighbour,
             after,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{FamilyStatus, Snapshot};
+use crate::engine::Snapshot;
 use crate::event::{Event, KubeProxy, Neighbour, NodeFact};
 use crate::listeners::bind_everywhere;
 use machine::{Address, Machine, Seen};
@@ -41,6 +41,20 @@ pub(crate) struct HealthAddress {
 /// Why the address cannot be had.
 pub(crate) type Refused = (SocketAddr, io::Error);
 
+/// So many attempts are made before the agent ends, if the settings say that it then ends. The agent that was there before
+/// may still be ending.
+const HARD_FAIL_AFTER: u32 = 5;
+
+/// What the last attempts to listen showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    Not,
+    /// Somebody else listens there, for this number of attempts.
+    InUse(u32),
+    /// Tandem has no right to listen there, or the node does not have the address.
+    Unusable,
+}
+
 /// What is known so far.
 struct Keeper<S> {
     health: HealthAddress,
@@ -54,8 +68,8 @@ struct Keeper<S> {
     standing: Option<JoinHandle<()>>,
     /// Whether Tandem wants the address.
     listen: bool,
-    /// Whether the log says that somebody else has it.
-    taken: bool,
+    /// What the last attempts to listen showed.
+    tried: Tried,
     told: Option<KubeProxy>,
 }
 
@@ -77,12 +91,12 @@ impl HealthAddress {
             unseen: false,
             standing: None,
             listen: true,
-            taken: false,
+            tried: Tried::Not,
             told: None,
         };
         loop {
             let after = keeper.step(false).await?;
-            let unprogrammed = !keeper.health.is_programmed();
+            let unprogrammed = keeper.health.programmed() != [true; 2];
             tokio::select! {
                 () = end.cancelled() => break,
                 Ok(()) = keeper.health.news.changed(), if unprogrammed => {}
@@ -90,14 +104,18 @@ impl HealthAddress {
             }
         }
         // A kube-proxy may have started a moment ago.
-        keeper.step(true).await.map(drop)
+        keeper.step(true).await?;
+        if let Some(standing) = keeper.standing.take() {
+            give_away(standing).await;
+        }
+        Ok(())
     }
 
-    /// Whether the kernel has everything that is known, in both families.
-    fn is_programmed(&self) -> bool {
+    /// Whether the kernel has everything that is known: IPv4, IPv6.
+    fn programmed(&self) -> [bool; 2] {
         let snapshot = self.published.load();
-        let is = |family: &FamilyStatus| family.ownership.is_some() && family.last_error.is_none();
-        snapshot.complete && is(&snapshot.v4) && is(&snapshot.v6)
+        [&snapshot.v4, &snapshot.v6]
+            .map(|family| snapshot.complete && family.ownership.is_some() && family.last_error.is_none())
     }
 }
 
@@ -109,30 +127,42 @@ impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
         }
         self.see(last).await;
         let seen = Seen {
-            programmed: self.health.is_programmed(),
-            address: match &self.standing {
+            complete: self.health.published.load().complete,
+            programmed: self.health.programmed(),
+            address: match (&self.standing, self.tried) {
                 _ if self.health.address.is_none() => Address::Off,
-                Some(_) => Address::Held,
-                None if self.listen => Address::Taken,
-                None => Address::Left,
+                (Some(_), _) => Address::Held,
+                (None, Tried::Unusable) if self.listen => Address::Off,
+                // An agent that has ended a moment ago may still have it. The second attempt tells.
+                (None, Tried::InUse(2..)) if self.listen => Address::Taken,
+                (None, _) => Address::Left,
             },
             signs: self.signs,
         };
         let todo = self.machine.step(&seen, Instant::now());
-        if todo.remove && !last {
-            remove().await;
+        if todo.remove != [false; 2] && !last {
+            remove(todo.remove).await;
             self.see(true).await;
             self.machine.removed(&self.signs);
         }
         if let Some(neighbour) = todo.neighbour {
-            self.tell(neighbour, last).await;
+            let unusable = neighbour == Neighbour::None && self.tried == Tried::Unusable;
+            self.tell(
+                if unusable {
+                    Neighbour::AddressUnusable
+                } else {
+                    neighbour
+                },
+                last,
+            )
+            .await;
         }
         self.listen = todo.listen;
         if !self.listen
             && let Some(standing) = self.standing.take()
         {
             give_away(standing).await;
-            self.taken = false;
+            self.tried = Tried::Not;
         }
         Ok(todo.after)
     }
@@ -146,11 +176,19 @@ impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
         match bind_everywhere(address) {
             Ok(listener) => {
                 tracing::info!(%address, "healthzBindAddress: listening");
-                (self.standing, self.taken) = (Some((self.serve)(listener)), false);
+                (self.standing, self.tried) = (Some((self.serve)(listener)), Tried::Not);
             }
-            Err(error) if self.health.hard_fail => return Err((address, error)),
             Err(error) => {
-                if !std::mem::replace(&mut self.taken, true) {
+                let before = self.tried;
+                self.tried = match before {
+                    _ if error.kind() != io::ErrorKind::AddrInUse => Tried::Unusable,
+                    Tried::InUse(times) => Tried::InUse(times.saturating_add(1)),
+                    Tried::Not | Tried::Unusable => Tried::InUse(1),
+                };
+                if self.health.hard_fail && !matches!(self.tried, Tried::InUse(..HARD_FAIL_AFTER)) {
+                    return Err((address, error));
+                }
+                if self.tried == Tried::InUse(2) || self.tried == Tried::Unusable && before != Tried::Unusable {
                     tracing::warn!(%address, "healthzBindAddress: cannot listen: {error}; tried again until it works");
                 }
             }
@@ -171,15 +209,14 @@ impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
             tables: self.signs.has_tables(),
             chains: self.signs.has_chains(),
         };
-        if self.told.replace(fact) == Some(fact) {
-            return;
+        if self.told.replace(fact) != Some(fact) {
+            // The engine is gone only if the agent ends.
+            let _ = self
+                .health
+                .events
+                .send(Event::NodeFact(NodeFact::KubeProxy(fact)))
+                .await;
         }
-        // The engine is gone only if the agent ends.
-        let _ = self
-            .health
-            .events
-            .send(Event::NodeFact(NodeFact::KubeProxy(fact)))
-            .await;
         while last && self.health.published.load().kube_proxy != Some(fact) {
             if self.health.news.changed().await.is_err() {
                 return;
@@ -219,11 +256,15 @@ async fn give_away(standing: JoinHandle<()>) {
     let _ = standing.await;
 }
 
-/// Removes kube-proxy's tables. The kernel takes a while for large ones.
-async fn remove() {
-    let removed = tokio::task::spawn_blocking(|| {
-        remove_table::<V4>();
-        remove_table::<V6>();
+/// Removes kube-proxy's table in these families. The kernel takes a while for large ones.
+async fn remove([v4, v6]: [bool; 2]) {
+    let removed = tokio::task::spawn_blocking(move || {
+        if v4 {
+            remove_table::<V4>();
+        }
+        if v6 {
+            remove_table::<V6>();
+        }
     });
     // A panic has been printed.
     let _ = removed.await;

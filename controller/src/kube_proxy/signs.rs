@@ -16,9 +16,14 @@ const CHAINS_PAUSE: u32 = 100;
 pub(super) struct Signs(pub(super) [KubeProxyRules; 2]);
 
 impl Signs {
+    /// Whether there is a table of nftables mode, in each family.
+    pub(super) fn tables(&self) -> [bool; 2] {
+        self.0.map(|rules| rules.table.is_some())
+    }
+
     /// Whether there is a table of nftables mode.
     pub(super) fn has_tables(&self) -> bool {
-        self.0.iter().any(|rules| rules.table.is_some())
+        self.tables() != [false; 2]
     }
 
     /// Whether there is a chain of iptables mode or ipvs mode.

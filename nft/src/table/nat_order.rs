@@ -27,6 +27,8 @@ use crate::wire::batch::Batch;
 pub(crate) struct LastCheck {
     /// The nat chains of other programs.
     foreign: HashSet<ForeignNatChain>,
+    /// Those of them after which this table's chains were registered.
+    behind: HashSet<ForeignNatChain>,
     /// Whether the old iptables, which nftables does not list, had a nat table.
     legacy: bool,
     /// When it was.
@@ -60,11 +62,16 @@ pub(crate) fn put_first<F: Family>(session: &mut Session<F>, last: &mut LastChec
     Ok(())
 }
 
-/// Checks whether another program added a nat chain, and if so registers this table's chains anew. Gives whether it
-/// did. An error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is
+/// Checks whether another program added a nat chain, and if so registers this table's chains anew. Those of a kube-proxy
+/// count only if that is asked for: whether they come first is decided elsewhere
+/// ([`Place`](tandem_core::plane::Place)). Gives whether it did. An error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is
 /// done again next time.
-pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<bool, TableError> {
-    let now = match check(session, last) {
+pub(crate) fn keep_first<F: Family>(
+    session: &mut Session<F>,
+    last: &mut LastCheck,
+    also_kube_proxy: bool,
+) -> Result<bool, TableError> {
+    let mut now = match check(session, last) {
         Ok(now) => now,
         Err(error) => {
             if !std::mem::replace(&mut last.failed, true) {
@@ -73,12 +80,14 @@ pub(crate) fn keep_first<F: Family>(session: &mut Session<F>, last: &mut LastChe
             return Ok(false);
         }
     };
-    // Whether a kube-proxy's come first is decided elsewhere ([`Place`](tandem_core::plane::Place)).
-    let mut newcomers = now.foreign.difference(&last.foreign);
-    let came = now.legacy && !last.legacy || newcomers.any(|chain| !chain.kube_proxy);
-    if came {
+    let mut newcomers = now.foreign.difference(&last.behind);
+    let came = now.legacy && !last.legacy || newcomers.any(|chain| also_kube_proxy || !chain.kube_proxy);
+    now.behind = if came {
         register_anew(session)?;
-    }
+        now.foreign.clone()
+    } else {
+        last.behind.intersection(&now.foreign).copied().collect()
+    };
     *last = now;
     Ok(came)
 }
@@ -98,6 +107,7 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
     };
     Ok(LastCheck {
         foreign,
+        behind: HashSet::new(),
         legacy: foreign::legacy_nat(F::FAMILY),
         at: Some(at),
         failed: false,
@@ -108,6 +118,7 @@ fn check<F: Family>(session: &mut Session<F>, last: &LastCheck) -> Result<LastCh
 pub(crate) fn record<F: Family>(session: &mut Session<F>, last: &mut LastCheck) -> Result<(), TableError> {
     let foreign = foreign::nat_chains(&mut session.socket, F::FAMILY);
     last.foreign = foreign.map_err(|error| TableError::reading(F::FAMILY, error))?;
+    last.behind.clone_from(&last.foreign);
     (last.legacy, last.at) = (foreign::legacy_nat(F::FAMILY), None);
     Ok(())
 }

@@ -86,11 +86,11 @@ impl<F: Family> DataPlane<F> for NftTable<F> {
         self.session.remove_unused_chains().map(drop).map_err(IdleError::new)
     }
 
-    fn keep_first(&mut self) -> Result<bool, plane::OpenError> {
+    fn keep_first(&mut self, also_kube_proxy: bool) -> Result<bool, plane::OpenError> {
         if self.session.settings.place == Place::Second {
             return Ok(false);
         }
-        nat_order::keep_first(&mut self.session, &mut self.last_check).map_err(plane::OpenError::new)
+        nat_order::keep_first(&mut self.session, &mut self.last_check, also_kube_proxy).map_err(plane::OpenError::new)
     }
 
     fn took(&self) -> Duration {

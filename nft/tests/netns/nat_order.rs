@@ -138,14 +138,14 @@ fn both_orders<F: Family>(table: &str) {
         assert_eq!(scene.ask(), (0, 1), "the rival works");
         let mut kernel = Scene::kernel::<F>();
         assert_eq!(scene.ask(), (1, 0), "made later, asked first");
-        assert!(!kernel.keep_first().expect("the chains"), "nothing new");
+        assert!(!kernel.keep_first(false).expect("the chains"), "nothing new");
         run("nft", &["delete", "table", table, "rival"]);
-        assert!(!kernel.keep_first().expect("the chains"), "nobody came");
+        assert!(!kernel.keep_first(false).expect("the chains"), "nobody came");
         scene.rival::<F>(table);
         assert_eq!(scene.ask(), (0, 1), "the rival was made later");
-        assert!(kernel.keep_first().expect("the chains"));
+        assert!(kernel.keep_first(false).expect("the chains"));
         assert_eq!(scene.ask(), (1, 0), "asked first again");
-        assert!(!kernel.keep_first().expect("the chains"), "once is enough");
+        assert!(!kernel.keep_first(false).expect("the chains"), "once is enough");
         let listing = list(name::<F>());
         assert!(!listing.contains("stand-in"), "{listing}");
         check_loads(&listing);
@@ -155,7 +155,7 @@ fn both_orders<F: Family>(table: &str) {
             run("nft", &["list", "table", table, "rival"])
         ));
         assert_eq!(scene.ask(), (0, 1), "made anew, the rival is first");
-        assert!(kernel.keep_first().expect("the chains"));
+        assert!(kernel.keep_first(false).expect("the chains"));
         assert_eq!(scene.ask(), (1, 0));
     });
 }
@@ -227,7 +227,7 @@ fn gives_way<F: Family>(table: &str) {
         assert_eq!(scene.ask(), (1, 0), "made later, asked first");
         let mut kernel: NftTable<F> = open_again(second());
         assert_eq!(scene.ask(), (0, 1), "in second place, the rival decides");
-        assert!(!kernel.keep_first().expect("the chains"), "nothing to keep");
+        assert!(!kernel.keep_first(false).expect("the chains"), "nothing to keep");
         let listing = list(name::<F>());
         assert!(!listing.contains("stand-in"), "{listing}");
         check_loads(&listing);
@@ -327,7 +327,7 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
                 feed(&format!(
                     "table ip rival-{n} {{\n chain out {{\n  type nat hook output priority -100\n }}\n}}\n"
                 ));
-                assert!(kernel.keep_first().expect("the chains"));
+                assert!(kernel.keep_first(false).expect("the chains"));
             }
             drop(ends);
             flood.join().expect("a flood")

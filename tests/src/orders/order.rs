@@ -22,7 +22,7 @@ pub enum Step {
 pub enum Pace {
     /// Each step begins when what the one before has begun is done, and nothing changes meanwhile.
     Rest,
-    /// Each step begins a second after the one before, and endpoints change all the time.
+    /// Each step begins three seconds after the one before, and endpoints change all the time.
     Changes,
 }
 

@@ -86,7 +86,7 @@ impl<'a> Site<'a> {
         let over = AtomicBool::new(false);
         let tally = thread::scope(|scope| {
             let changing = (order.pace == Pace::Changes).then(|| scope.spawn(|| self.keep_changing(&busy, &over)));
-            let result = self.steps(order, &mut programs, &steady);
+            let result = self.steps(order, &mut programs, &steady, &moves);
             over.store(true, Ordering::Relaxed);
             if let Some(changing) = changing {
                 changing.join().map_err(|_| anyhow!("the changes panicked"))??;
@@ -116,6 +116,7 @@ impl<'a> Site<'a> {
         order: &Order,
         programs: &mut Programs,
         steady: &Target,
+        moves: &Target,
     ) -> Result<(Vec<crate::traffic::Repeat>, Result<()>)> {
         let mut requests = Vec::new();
         for (at, step) in order.steps.iter().enumerate() {
@@ -129,7 +130,9 @@ impl<'a> Site<'a> {
                 }
             }
             let settled = match order.pace {
-                Pace::Rest => self.settle(order, at + 1, programs),
+                Pace::Rest => self
+                    .settle(order, at + 1, programs)
+                    .and_then(|()| self.works_beside(order, at + 1, moves)),
                 Pace::Changes => {
                     thread::sleep(SOON);
                     Ok(())
@@ -207,6 +210,21 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
+    /// While both run, a change is followed, and kube-proxy's table is not taken away.
+    fn works_beside(&self, order: &Order, steps: usize, moves: &Target) -> Result<()> {
+        if order.running(steps) != (true, true) {
+            return Ok(());
+        }
+        let table = || self.node.namespace.exec(&["nft", "-a", "list", "tables"]);
+        let (before, at) = (table()?, steps % 2);
+        self.set_endpoints(moves, &[at])?;
+        self.answered_by(moves, &[["a", "b"][at]])
+            .context("a change while both run")?;
+        let after = table()?;
+        ensure!(after == before, "the tables changed while both run:\n{before}\n{after}");
+        Ok(())
+    }
+
     /// Whether chains of iptables mode are there. A kube-proxy that ended early has made none.
     fn has_chains(&self) -> bool {
         let list = |family: &str| {
@@ -219,6 +237,9 @@ impl<'a> Site<'a> {
 
     /// Changes something at the API server. Whoever is left must follow, and nobody else's rules may decide.
     fn judge(&self, index: usize, order: &Order, programs: &mut Programs, moves: &Target, goes: &Target) -> Result<()> {
+        self.set_endpoints(moves, &[0])?;
+        self.answered_by(moves, &["a"])
+            .context("the endpoint before the change")?;
         self.set_endpoints(moves, &[1])?;
         self.delete(goes)?;
         let made = self.create(&format!("made-{}-{index}", self.number), &[0])?;
@@ -226,10 +247,8 @@ impl<'a> Site<'a> {
         self.answered_by(&made, &["a"]).context("the Service that was made")?;
         if !order.may_leave_rules() {
             for address in goes.addresses {
-                let gone = eventually(FOLLOWS, || match self.ask(address) {
-                    Ok(Outcome::Answered(_)) | Err(_) => None,
-                    Ok(_) => Some(()),
-                });
+                let silent = || matches!(self.ask(address), Ok(outcome) if outcome.answer().is_none());
+                let gone = eventually(FOLLOWS, || (0..5).all(|_| silent()).then_some(()));
                 ensure!(gone.is_some(), "{address} of a Service that was deleted still answers");
             }
         }

@@ -46,9 +46,10 @@ pub trait DataPlane<F: Family>: Send {
         Ok(())
     }
 
-    /// Makes sure that packets meet these rules before those that other programs made meanwhile. Returns whether it had
-    /// to change anything.
-    fn keep_first(&mut self) -> Result<bool, OpenError> {
+    /// Makes sure that packets meet these rules before those that other programs made meanwhile. What a kube-proxy made
+    /// counts only if `also_kube_proxy` is true. Returns whether it had to change anything.
+    fn keep_first(&mut self, also_kube_proxy: bool) -> Result<bool, OpenError> {
+        let _ = also_kube_proxy;
         Ok(false)
     }
 }

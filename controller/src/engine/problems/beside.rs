@@ -24,20 +24,32 @@ pub(super) fn describe(kube_proxy: &KubeProxy, f: &mut fmt::Formatter<'_>) -> fm
         (false, false) => "iptables translates addresses",
     };
     match kube_proxy.neighbour {
+        Neighbour::Runs if !kube_proxy.is_there() => write!(
+            f,
+            "one may run on this node: another program has {address} (healthzBindAddress), and iptables-legacy translates \
+             addresses. So Tandem's rules are asked only after those",
+        ),
         Neighbour::Runs => write!(
             f,
-            "one runs on this node too: it has {address} (healthzBindAddress), and {rules}. Its rules come first, and Tandem's \
-             decide about nothing that it has a rule for. Once it has ended, Tandem's decide. Remove its DaemonSet, or keep it off this node",
+            "one runs on this node too: it has {address} (healthzBindAddress), and {rules}. Its rules come first. Tandem's rules \
+             are asked only where it has none. Once it has ended, Tandem's come first. Remove its DaemonSet, or keep it off \
+             this node",
         ),
         Neighbour::Appeared => write!(
             f,
-            "{rules}, and were not before: for some seconds, Tandem leaves {address} (healthzBindAddress) to a kube-proxy, to see \
+            "rules have appeared. For some seconds, Tandem leaves {address} (healthzBindAddress) to a kube-proxy, to see \
              whether one runs",
         ),
         Neighbour::Reappears => write!(
             f,
-            "{rules}, were removed, and came again: a program makes them that does not have the health check address of \
-             Tandem's settings. Tandem's rules come first. End that program; if it is a kube-proxy, give both the same healthzBindAddress",
+            "{rules}, and came again after Tandem was alone: a program makes them that does not ask for the health check \
+             address of Tandem's settings. Tandem's rules come first. End that program. If it is a kube-proxy, give both the \
+             same healthzBindAddress",
+        ),
+        Neighbour::AddressUnusable => write!(
+            f,
+            "nobody can listen at {address} (healthzBindAddress): health checks of this node get no answer, and whether a \
+             kube-proxy runs is seen only by its tables. The log has the reason",
         ),
         Neighbour::AddressTaken => write!(
             f,

@@ -39,6 +39,10 @@ struct Node {
     neighbour: Neighbour,
     /// How many times Tandem took kube-proxy's tables while kube-proxy ran and they had decided.
     taken_away: u32,
+    /// When Tandem's lists are complete.
+    complete_at: Instant,
+    /// Whether the settings turn the address off.
+    off: bool,
 }
 
 impl Node {
@@ -53,6 +57,8 @@ impl Node {
             tandem: None,
             neighbour: Neighbour::None,
             taken_away: 0,
+            complete_at: Instant::now(),
+            off: false,
         }
     }
 
@@ -112,6 +118,7 @@ impl Node {
             return;
         }
         let address = match self.address {
+            _ if self.off => Address::Off,
             Some(Who::Tandem) => Address::Held,
             Some(Who::KubeProxy) | None => Address::Left,
         };
@@ -128,7 +135,7 @@ impl Node {
         if !todo.listen && self.address == Some(Who::Tandem) {
             self.address = None;
         }
-        if todo.remove {
+        if todo.remove != [false; 2] {
             self.taken_away += u32::from(self.kube_proxy.is_some() && self.first == Who::KubeProxy);
             self.tables = None;
             machine.removed(&self.signs());
@@ -141,6 +148,8 @@ impl Node {
             Place::Second => Who::KubeProxy,
             // Tandem's chains are registered anew when their place changes.
             Place::First if self.neighbour.place() == Place::Second => Who::Tandem,
+            // The engine keeps them first, whatever comes again.
+            Place::First if neighbour == Neighbour::Reappears => Who::Tandem,
             Place::First => self.first,
         };
         self.neighbour = neighbour;
@@ -149,7 +158,8 @@ impl Node {
 
     fn seen(&self, address: Address) -> Seen {
         Seen {
-            programmed: true,
+            complete: self.now >= self.complete_at,
+            programmed: [self.now >= self.complete_at; 2],
             address,
             signs: self.signs(),
         }
@@ -215,6 +225,62 @@ fn in_whatever_order_both_start_and_end_the_rules_of_the_one_that_runs_decide() 
 }
 
 #[test]
+fn a_kube_proxy_that_starts_before_the_lists_are_complete_keeps_its_tables() {
+    for later in 1..60 {
+        let mut node = Node::new();
+        node.start_tandem(true);
+        node.complete_at = node.now + 60 * TICK;
+        node.rest(later);
+        node.start_kube_proxy();
+        node.rest(10 * REST);
+        assert_eq!(node.taken_away, 0, "kube-proxy started {later} ticks after Tandem");
+        assert_eq!(node.check(), Ok(()));
+    }
+}
+
+#[test]
+fn without_an_address_tandems_rules_stay_first_and_old_tables_go_after_a_while() {
+    let mut node = Node::new();
+    node.off = true;
+    node.start_tandem(true);
+    node.rest(20);
+    node.start_kube_proxy();
+    node.rest(REST);
+    assert_eq!((node.neighbour, node.first), (Neighbour::Reappears, Who::Tandem));
+    assert!(node.tables.is_some());
+    node.stop_kube_proxy();
+    node.rest(7000);
+    assert_eq!((node.neighbour, node.tables), (Neighbour::None, None));
+}
+
+#[test]
+fn a_table_that_cannot_be_removed_is_removed_again_later() {
+    let (mut machine, mut now) = (Machine::new(true), Instant::now());
+    let mut tries = 0;
+    for _ in 0..30 {
+        if machine.step(&seen(Address::Held, Some(1)), now).remove != [false; 2] {
+            tries += 1;
+            machine.removed(&signs(Some(1)));
+        }
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(tries, 3);
+}
+
+#[test]
+fn the_table_of_a_family_stays_until_that_family_is_programmed() {
+    let (mut machine, mut now) = (Machine::new(true), Instant::now());
+    let half = Seen {
+        programmed: [true, false],
+        ..seen(Address::Held, Some(1))
+    };
+    let todo = machine.step(&half, now);
+    assert_eq!((todo.remove, todo.neighbour), ([true, false], Some(Neighbour::None)));
+    now += Duration::from_secs(20);
+    assert_eq!(machine.step(&seen(Address::Held, Some(1)), now).remove, [true; 2]);
+}
+
+#[test]
 fn beside_a_kube_proxy_that_runs_its_tables_stay() {
     for early in 0..60 {
         let mut node = Node::new();
@@ -243,7 +309,8 @@ fn tables_of_a_saved_ruleset_go_again_and_the_address_is_tandems_again() {
 /// A machine whose address the settings turn off, or which nobody else wants.
 fn seen(address: Address, table: Option<u64>) -> Seen {
     Seen {
-        programmed: true,
+        complete: true,
+        programmed: [true; 2],
         address,
         signs: signs(table),
     }
@@ -252,13 +319,13 @@ fn seen(address: Address, table: Option<u64>) -> Seen {
 #[test]
 fn without_an_address_tables_that_come_again_tell_that_a_kube_proxy_lives() {
     let (mut machine, now) = (Machine::new(true), Instant::now());
-    assert!(machine.step(&seen(Address::Off, Some(1)), now).remove);
+    assert_eq!(machine.step(&seen(Address::Off, Some(1)), now).remove, [true; 2]);
     machine.removed(&Signs::default());
     let at_rest = machine.step(&seen(Address::Off, None), now);
-    assert_eq!((at_rest.remove, at_rest.neighbour), (false, Some(Neighbour::None)));
+    assert_eq!((at_rest.remove, at_rest.neighbour), ([false; 2], Some(Neighbour::None)));
     for _ in 0..3 {
         let todo = machine.step(&seen(Address::Off, Some(2)), now);
-        assert_eq!((todo.remove, todo.neighbour), (false, Some(Neighbour::Reappears)));
+        assert_eq!((todo.remove, todo.neighbour), ([false; 2], Some(Neighbour::Reappears)));
     }
     assert_eq!(
         machine.step(&seen(Address::Off, None), now).neighbour,
@@ -278,12 +345,12 @@ fn tables_that_come_again_while_nobody_wants_the_address_are_removed_once_and_th
             machine.step(&seen(Address::Left, Some(table)), now);
             todo = machine.step(&seen(Address::Held, Some(table)), now);
         }
-        if todo.remove {
+        if todo.remove == [false; 2] {
+            assert_eq!(todo.neighbour, Some(Neighbour::Reappears));
+        } else {
             removed += 1;
             machine.removed(&Signs::default());
             machine.step(&seen(Address::Held, None), now);
-        } else {
-            assert_eq!(todo.neighbour, Some(Neighbour::Reappears));
         }
         now += Duration::from_secs(20);
     }
@@ -294,15 +361,16 @@ fn tables_that_come_again_while_nobody_wants_the_address_are_removed_once_and_th
 fn nothing_is_removed_before_everything_is_programmed_or_if_the_settings_say_so() {
     let now = Instant::now();
     let early = Seen {
-        programmed: false,
+        complete: false,
+        programmed: [false; 2],
         ..seen(Address::Held, Some(1))
     };
     let mut machine = Machine::new(true);
-    assert!(!machine.step(&early, now).remove);
-    assert!(machine.step(&seen(Address::Held, Some(1)), now).remove);
+    assert_eq!(machine.step(&early, now).remove, [false; 2]);
+    assert_eq!(machine.step(&seen(Address::Held, Some(1)), now).remove, [true; 2]);
     let mut machine = Machine::new(false);
     let todo = machine.step(&seen(Address::Held, Some(1)), now);
-    assert_eq!((todo.remove, todo.neighbour), (false, Some(Neighbour::None)));
+    assert_eq!((todo.remove, todo.neighbour), ([false; 2], Some(Neighbour::None)));
 }
 
 #[test]
