@@ -26,7 +26,7 @@ use crate::node_facts;
 use crate::node_settings::NodeSettings;
 use crate::routes;
 use crate::source::directory;
-use crate::standing::{Lock, Standing};
+use crate::standing::{Held, Standing};
 use crate::subscribers::Subscribers;
 use crate::sysctl;
 
@@ -101,7 +101,7 @@ pub async fn run(
     let lock = standing.lock();
     follow_network(events.clone(), keeping_routes).await?;
     gather_facts(&events)?;
-    follow_configuration(live, lock.clone(), events.clone(), routes_on, now, log)?;
+    follow_configuration(live, lock.held(), events.clone(), routes_on, now, log)?;
     let end = CancellationToken::new();
     let ending = end.clone();
     let mut serving = Box::pin(serve(
@@ -263,7 +263,7 @@ async fn follow_network(
 /// Follows the files on a thread of its own, and tells each part what changed.
 fn follow_configuration(
     live: Live,
-    lock: Lock,
+    lock: Held,
     events: Sender<Event>,
     routes_on: watch::Sender<bool>,
     now: watch::Sender<Arc<Settings>>,
@@ -276,7 +276,7 @@ fn follow_configuration(
         }
         let changed = (settings.conntrack, settings.oom_score_adj) != (before.conntrack, before.oom_score_adj);
         // An agent that stands by applies them when it takes over.
-        if changed && lock.is_held() {
+        if changed && lock.now() {
             sysctl::apply(Path::new("/"), &settings);
         }
         routes_on.send_replace(settings.service_routes);

@@ -1,6 +1,6 @@
 //! The node's lock: who serves the node. An agent that stands by waits for it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,11 @@ impl Lock {
     /// Whether this program has it.
     pub fn is_held(&self) -> bool {
         self.0.get().is_some()
+    }
+
+    /// Tells whether this program has it, without keeping it. The threads of the agent do not end before the process does.
+    pub fn held(&self) -> Held {
+        Held(Arc::downgrade(&self.0))
     }
 
     /// Waits until this program has it. If another Tandem has it, `told` is called once.
@@ -55,6 +60,17 @@ impl Lock {
             }
             thread::sleep(EVERY);
         }
+    }
+}
+
+/// A look at the lock.
+#[derive(Clone, Debug)]
+pub struct Held(Weak<OnceLock<NodeLock>>);
+
+impl Held {
+    /// Whether this program has the lock.
+    pub fn now(&self) -> bool {
+        self.0.upgrade().is_some_and(|lock| lock.get().is_some())
     }
 }
 

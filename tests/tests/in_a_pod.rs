@@ -27,7 +27,34 @@ fn second(stage: &Stage) -> Result<Tandem> {
     Tandem::on(stage.world.node(1)?)
         .directory(&stage.folder)
         .arguments(&["--stand-by"])
+        // If it kept routes while it stands by, it would remove those of the other agent.
+        .own_setting("serviceRoutes", false)
         .start()
+}
+
+/// Everything that an agent may change on a node: tables, routes and listening sockets.
+fn seen(node: &Namespace) -> Result<String> {
+    let mut all = String::new();
+    for family in nft::FAMILIES {
+        all += &nft::text(node, family)?;
+    }
+    for family in ["-4", "-6"] {
+        all += &node.exec(&["ip", family, "route", "show", "table", "all"])?;
+        all += &node.exec(&["ip", family, "rule", "show"])?;
+    }
+    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let sockets = node.exec(&["cat", file])?;
+        let mut listening: Vec<&str> = sockets
+            .lines()
+            .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [_, local, _, "0A", ..] => Some(local),
+                _ => None,
+            })
+            .collect();
+        listening.sort_unstable();
+        all += &listening.join("\n");
+    }
+    Ok(all)
 }
 
 fn said(tandem: &Tandem, wanted: &str) -> Result<()> {
@@ -47,13 +74,17 @@ fn run(namespace: &Namespace, command: &mut Command) -> Result<Output> {
 /// Takes over from the first agent, which ends in this way, while endpoints change and clients connect.
 fn takes_over(end: impl FnOnce(&mut Tandem) -> Result<()>) -> Result<()> {
     let mut stage = Stage::new(&web(&["web-1"]))?;
-    let before = nft::text(stage.node(), "ip")?;
+    said(&stage.tandem, "ready: serves this node")?;
+    let before = seen(stage.node())?;
     let by = second(&stage)?;
     said(&by, "ready: stands by: another tandem serves this node")?;
     let status = by.status()?;
     ensure!(status["standsBy"] == true && status["complete"] == false, "{status}");
-    ensure!(nft::text(stage.node(), "ip")? == before, "it touched the tables");
-    said(&stage.tandem, "ready: serves this node")?;
+    let after = seen(stage.node())?;
+    ensure!(
+        before.contains("dev lo") && after == before,
+        "it touched the node:\n{before}\n{after}"
+    );
     stage.apply("objects.yaml", &web(&["web-3"]))?;
 
     let requests = Ip::BOTH.map(|family| {
@@ -163,7 +194,18 @@ fn a_cleanup_that_stays_is_ready_once_nothing_is_left_and_ends_when_it_is_told_t
             .status
             .code())
     };
-    std::thread::sleep(Duration::from_millis(300));
+    // It has started once it takes no more signals by their default.
+    let waits = || std::fs::read_to_string(format!("/proc/{}/status", cleanup.id())).ok();
+    let caught = |text: String| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("SigCgt:").map(str::trim).map(str::to_owned))
+    };
+    let term = 1_u64 << (15 - 1);
+    let started = eventually(PATIENCE, || {
+        let mask = u64::from_str_radix(&caught(waits()?)?, 16).ok()?;
+        (mask & term != 0).then_some(())
+    });
+    ensure!(started.is_some(), "the cleanup has not started");
     let early = ready()?;
     let served = nft::text(stage.node(), "ip").is_ok();
     stage.tandem.terminate()?;

@@ -1,6 +1,8 @@
 //! `--cleanup`: removes what Tandem leaves on a node when it stops.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::family::{V4, V6};
 use tandem_nft::{NodeLock, RemoveError, remove};
@@ -35,14 +37,14 @@ pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandEr
 /// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` from then on. Ends when a signal comes.
 async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let lock = Lock::default();
+    let (lock, over) = (Lock::default(), Arc::new(AtomicBool::new(false)));
     let waiting = {
         let lock = lock.clone();
-        // The process ends with the thread. So nobody asks whether it has given up.
         let tell = |holder| {
             tracing::info!("another tandem runs on this node: {holder}; the node is cleaned once it has ended");
         };
-        tokio::task::spawn_blocking(move || lock.wait(tell, || false))
+        let over = Arc::clone(&over);
+        tokio::task::spawn_blocking(move || lock.wait(tell, || over.load(Ordering::Relaxed)))
     };
     let work = async {
         waiting.await?;
@@ -54,11 +56,14 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
             .await;
         Ok(())
     };
-    tokio::select! {
+    let result = tokio::select! {
         ended = work => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
+    };
+    // The thread that waits for the lock ends.
+    over.store(true, Ordering::Relaxed);
+    result
 }
 
 fn clean(socket: &Path) -> Result<(), CommandError> {
