@@ -148,9 +148,9 @@ fn wrong_credentials_and_wrong_authorities_are_named_and_leave_the_tables() -> R
                 "authority",
                 home.as_str(),
                 stranger.as_str(),
-                "TLS: invalid peer certificate: ",
+                "TLS: 192.0.2.1:6443: invalid peer certificate: ",
             ),
-            ("server", ":6443", ":6444", "Connection refused"),
+            ("server", ":6443", ":6444", "192.0.2.1:6444: Connection refused"),
         ];
         for (name, from, to, reason) in cases {
             let file = kubeconfig(fleet, folder, name, from, to)?;

@@ -176,7 +176,8 @@ fn what_stands_in_the_way_is_said_in_the_same_words_for_every_form() -> Result<(
         );
         assert_eq!(
             complaint(&empty, ruleset(arguments)?.env("PATH", scratch.path()))?,
-            "error: nft is not installed: the package is called nftables"
+            "error: nft is not installed here (the package is called nftables). From a container without it: run `nft list table ip \
+             tandem` on the node, or in a container of the host's network that has nft"
         );
     }
     let node = Node::new()?;

@@ -88,15 +88,12 @@ impl fmt::Display for Unreachable {
                  server in a kubeconfig)"
             )?;
         }
-        write!(f, ": {}", self.error)
+        write!(f, ": {}", causes(&**self.error))
     }
 }
 
-impl Error for Unreachable {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-}
+/// Its text names all causes, so it has no source.
+impl Error for Unreachable {}
 
 /// What is known of the server.
 enum Server {
