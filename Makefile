@@ -49,7 +49,7 @@ race: setup-net controlplane ## a million connections to shrinking lists, with T
 	@$(BUILD) --bin race
 	@$(WITH) $$RELEASE/race
 
-orders: setup-net controlplane ## Tandem and kube-proxy start and end on one node in every order; about 10 minutes; ORDERS_ONLY=iptables
+orders: setup-net controlplane ## Tandem and kube-proxy start and end on one node in every order; about 4 minutes; ORDERS_ONLY=iptables
 	@$(BUILD) --bin orders
 	@$(WITH) $$RELEASE/orders
 

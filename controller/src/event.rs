@@ -207,27 +207,6 @@ impl KubeProxy {
     }
 }
 
-impl Neighbour {
-    /// Where Tandem's rules stand beside it while Tandem runs. The rules of a kube-proxy that runs, or may run, come first:
-    /// if Tandem ended, nobody would keep Tandem's up to date.
-    pub fn place(self) -> Place {
-        match self {
-            Self::Runs | Self::Appeared => Place::Second,
-            // It is not known when a program ends whose rules come again and again. If they came first, they would decide
-            // from then on.
-            Self::None | Self::AddressTaken | Self::AddressUnusable | Self::Reappears => Place::First,
-        }
-    }
-
-    /// Where Tandem's rules are left when Tandem ends.
-    pub fn place_at_end(self) -> Place {
-        match self {
-            Self::Reappears => Place::Second,
-            _ => self.place(),
-        }
-    }
-}
-
 /// Whether objects of a kind can be read at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {

@@ -32,35 +32,6 @@ impl Lock {
     pub fn held(&self) -> Held {
         Held(Arc::downgrade(&self.0))
     }
-
-    /// Waits until this program has it. If another Tandem has it, `told` is called once.
-    pub fn wait(&self, told: impl FnOnce(String), given_up: impl Fn() -> bool) {
-        let mut told = Some(told);
-        let mut complaint = String::new();
-        while !given_up() {
-            match NodeLock::acquire() {
-                Ok(acquired) => {
-                    let _ = self.0.set(acquired);
-                    return;
-                }
-                Err(LockError::Held(holder)) => {
-                    if let Some(told) = told.take() {
-                        told(holder);
-                    }
-                }
-                // Two that wait may disturb each other.
-                Err(LockError::KeepsChanging) => {}
-                Err(error) => {
-                    let words = error.to_string();
-                    if words != complaint {
-                        tracing::warn!("{words}; tried again until it works");
-                        complaint = words;
-                    }
-                }
-            }
-            thread::sleep(EVERY);
-        }
-    }
 }
 
 /// A look at the lock.
@@ -70,7 +41,7 @@ pub struct Held(Weak<OnceLock<NodeLock>>);
 impl Held {
     /// Whether this program has the lock.
     pub fn now(&self) -> bool {
-        self.0.upgrade().is_some_and(|lock| lock.get().is_some())
+        self.0.upgrade().is_some_and(|lock| Lock(lock).is_held())
     }
 }
 
@@ -117,13 +88,29 @@ impl Standing {
     }
 }
 
+/// Waits for the lock on a thread, because its questions block. The thread ends when nobody waits any more.
 fn wait(lock: Lock) -> oneshot::Receiver<()> {
     let (tell, taken) = oneshot::channel();
-    // Its questions block.
     thread::spawn(move || {
-        lock.wait(drop, || tell.is_closed());
-        if lock.is_held() {
-            let _ = tell.send(());
+        let mut complaint = String::new();
+        while !tell.is_closed() {
+            match NodeLock::acquire() {
+                Ok(acquired) => {
+                    let _ = lock.0.set(acquired);
+                    let _ = tell.send(());
+                    return;
+                }
+                // Two that wait may disturb each other.
+                Err(LockError::Held(_) | LockError::KeepsChanging) => {}
+                Err(error) => {
+                    let words = error.to_string();
+                    if words != complaint {
+                        tracing::warn!("{words}; tried again until it works");
+                        complaint = words;
+                    }
+                }
+            }
+            thread::sleep(EVERY);
         }
     });
     taken

@@ -19,7 +19,7 @@ pub use table::adopt::OpenError;
 pub use table::affinity::{CounterError, unremembered};
 pub use table::error::TableError;
 pub use table::forward::{ForwardError, forward_drops};
-pub use table::kube_proxy::{KubeProxyError, KubeProxyRules, kube_proxy_rules, kube_services};
+pub use table::kube_proxy::{KubeProxyError, has_legacy_nat, kube_proxy_table, kube_services};
 pub use table::lock::{LockError, NodeLock};
 pub use table::nft_table::NftTable;
 pub use table::remove::{RemoveError, remove, remove_kube_proxys};

@@ -18,11 +18,10 @@
 //! the end of the log and both tables are printed.
 
 mod log;
+mod plan;
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,34 +29,21 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::manifests::{self, Folder};
+use crate::manifests;
 use crate::netns::{Namespace, run_command};
 use crate::nft;
 use crate::node::Node;
 use crate::scratch::Scratch;
-use crate::topology::POD_RANGES;
 use crate::way::{Http, Way};
 
 use log::Log;
+pub use plan::Plan;
 
 /// How long it may take to be ready, or to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
-
-/// How to start a Tandem.
-#[derive(Debug)]
-pub struct Plan {
-    namespace: Namespace,
-    node: String,
-    source: Vec<String>,
-    arguments: Vec<String>,
-    configuration: Value,
-    own: Value,
-    way: Option<Way>,
-    hosts: Option<PathBuf>,
-}
 
 /// A Tandem on a node.
 #[derive(Debug)]
@@ -143,24 +129,29 @@ impl Tandem {
 
     /// The output of `tandem status -o json`, even if it ends with 1 because something waits.
     pub fn status(&self) -> Result<Value> {
-        let mut command = Command::new(binary()?);
-        command.args(["status", "-o", "json", "--socket"]).arg(self.socket());
-        let output = self.namespace.run(|| command.output())?.context("run tandem status")?;
+        let output = self.output(&["status", "-o", "json"])?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).with_context(|| format!("no status: {}", complaint.trim()))
     }
 
     /// What `tandem ready` prints, also if it ends with 1.
     pub fn ready(&self) -> Result<String> {
-        let mut command = Command::new(binary()?);
-        command.arg("ready").arg("--socket").arg(self.socket());
-        let output = self.namespace.run(|| command.output())?.context("run tandem ready")?;
+        let output = self.output(&["ready"])?;
         let said = if output.stdout.is_empty() {
             output.stderr
         } else {
             output.stdout
         };
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// Runs `tandem ARGUMENTS --socket …` on the node, however it ends.
+    fn output(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).arg("--socket").arg(self.socket());
+        self.namespace
+            .run(|| command.output())?
+            .with_context(|| format!("run tandem {arguments:?}"))
     }
 
     /// What `tandem services -A -o json` prints.
@@ -345,136 +336,6 @@ impl Drop for Tandem {
             self.namespace.name(),
             complaint.unwrap_or_default()
         );
-    }
-}
-
-impl Plan {
-    /// Takes its objects from a folder.
-    #[must_use]
-    pub fn directory(mut self, folder: &Folder) -> Self {
-        self.source = vec!["--source".to_owned(), format!("directory:{}", folder.path().display())];
-        self
-    }
-
-    /// Takes its objects from an API server, in the way that the environment asks for.
-    #[must_use]
-    pub fn kubeconfig(mut self, path: &Path) -> Self {
-        // With --config, the flag with that name is ignored.
-        self.configuration["clientConnection"] = json!({ "kubeconfig": path });
-        self.source = ["--source", "kubernetes"].map(str::to_owned).to_vec();
-        match Way::asked() {
-            Ok(Some(way)) => self.way(way),
-            Ok(None) => self,
-            // Its start fails, and says why.
-            Err(error) => self.arguments(&[&format!("{error:#}")]),
-        }
-    }
-
-    /// Takes its objects from the API server in this way. [`Tandem::check_log`] checks that it does.
-    #[must_use]
-    pub fn way(mut self, way: Way) -> Self {
-        self.configuration["clientConnection"]["contentType"] = json!(way.encoding.value());
-        self.way = Some(way);
-        self.own_setting("apiServer", json!({ "lists": way.lists.value() }))
-    }
-
-    /// Sets a field of its `KubeProxyConfiguration`.
-    #[must_use]
-    pub fn setting(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.configuration[field] = value.into();
-        self
-    }
-
-    /// Sets a field of its `TandemConfiguration`, the file beside the other.
-    #[must_use]
-    pub fn own_setting(mut self, field: &str, value: impl Into<Value>) -> Self {
-        if self.own.is_null() {
-            self.own = json!({ "apiVersion": "tandem.config/v1alpha1", "kind": "TandemConfiguration" });
-        }
-        self.own[field] = value.into();
-        self
-    }
-
-    /// Configures it only by flags. There is no file, and settings for a file are ignored.
-    #[must_use]
-    pub fn without_a_file(mut self) -> Self {
-        self.configuration = Value::Null;
-        self.arguments(&["--cluster-cidr", &POD_RANGES.join(",")])
-    }
-
-    /// Shows it this file as `/etc/hosts`.
-    #[must_use]
-    pub fn hosts(mut self, file: &Path) -> Self {
-        self.hosts = Some(file.to_owned());
-        self
-    }
-
-    /// Adds arguments of `tandem run`.
-    #[must_use]
-    pub fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments
-            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        self
-    }
-
-    /// Starts it. Does not wait until it is ready.
-    pub fn start(self) -> Result<Tandem> {
-        let scratch = Scratch::new(&self.node)?;
-        let mut tandem = Tandem {
-            arguments: self.write(scratch.path())?,
-            way: self.way,
-            hosts: self.hosts,
-            namespace: self.namespace,
-            process: None,
-            log: Log::default(),
-            expected: Vec::new(),
-            judged: false,
-            scratch,
-        };
-        tandem.restart()?;
-        Ok(tandem)
-    }
-
-    /// Starts it with its files in this folder. It stays when this program ends, for `make cluster`.
-    pub fn start_kept(self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
-        let log = File::create(folder.join("tandem.log")).context("make a log file")?;
-        let mut command = Command::new(binary()?);
-        command.args(self.write(folder)?).env("NO_COLOR", "1").process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("share a log file")?)
-            .stderr(log);
-        self.namespace.spawn(&mut command)?;
-        Ok(())
-    }
-
-    /// Writes the configuration to a folder and returns the arguments for it.
-    fn write(&self, folder: &Path) -> Result<Vec<String>> {
-        let file = folder.join(CONFIGURATION);
-        if !self.configuration.is_null() {
-            fs::write(&file, manifests::to_yaml(&self.configuration)?)
-                .with_context(|| format!("write {}", file.display()))?;
-        }
-        if !self.own.is_null() {
-            let own = folder.join("tandem.conf");
-            fs::write(&own, manifests::to_yaml(&self.own)?).with_context(|| format!("write {}", own.display()))?;
-        }
-        let (file, socket) = (
-            file.display().to_string(),
-            folder.join("tandem.sock").display().to_string(),
-        );
-        let files = ["--config", &file];
-        let files = files.into_iter().filter(|_| !self.configuration.is_null());
-        let fixed = ["--hostname-override", &self.node, "--socket", &socket];
-        Ok(["run"]
-            .into_iter()
-            .chain(files)
-            .chain(fixed)
-            .map(str::to_owned)
-            .chain(self.source.iter().cloned())
-            .chain(self.arguments.iter().cloned())
-            .collect())
     }
 }
 

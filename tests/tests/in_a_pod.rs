@@ -233,25 +233,30 @@ fn without_the_right_to_change_nftables_it_ends_with_one_line_that_names_the_rig
     let mut stage = Stage::new(&web(&["web-1"]))?;
     stage.tandem.terminate()?;
     let before = stage.node().exec(&["nft", "list", "ruleset"])?;
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--bounding-set",
-        "-net_admin",
-        "--inh-caps",
-        "-net_admin",
-        "--no-new-privs",
-    ]);
-    command
-        .arg(binary()?)
-        .args(["run", "--hostname-override", "node1", "--stand-by"]);
-    command.arg(format!("--source=directory:{}", stage.folder.path().display()));
-    let output = run(stage.node(), &mut command)?;
-    let words = String::from_utf8(output.stderr)?;
-    let errors: Vec<&str> = words.lines().filter(|line| line.starts_with("error: ")).collect();
-    ensure!(
-        output.status.code() == Some(1) && errors.len() == 1 && errors[0].contains("CAP_NET_ADMIN is missing"),
-        "{words}"
-    );
+    let source = format!("--source=directory:{}", stage.folder.path().display());
+    for arguments in [
+        &["--hostname-override", "node1", "--stand-by", &source][..],
+        &["--cleanup"],
+        &["--cleanup", "--stay"],
+    ] {
+        let mut command = Command::new("timeout");
+        command.args([
+            "10",
+            "setpriv",
+            "--bounding-set",
+            "-net_admin",
+            "--inh-caps",
+            "-net_admin",
+        ]);
+        command.arg("--no-new-privs").arg(binary()?).arg("run").args(arguments);
+        let output = run(stage.node(), &mut command)?;
+        let words = String::from_utf8(output.stderr)?;
+        let errors: Vec<&str> = words.lines().filter(|line| line.starts_with("error: ")).collect();
+        ensure!(
+            output.status.code() == Some(1) && errors.len() == 1 && errors[0].contains("CAP_NET_ADMIN is missing"),
+            "{arguments:?}: {words}"
+        );
+    }
     ensure!(
         stage.node().exec(&["nft", "list", "ruleset"])? == before,
         "the tables changed"

@@ -56,7 +56,7 @@ fn a_kube_proxy_beside_tandem_is_named_by_ready_by_the_status_and_by_an_event() 
     };
     let named = waits(
         &tandem,
-        "not ready: a kube-proxy runs on this node too: it has 0.0.0.0:10256",
+        "not ready: kube-proxy: one runs on this node too: it has 0.0.0.0:10256",
         &mut said,
     );
     ensure!(named.is_some(), "{said}");

@@ -151,6 +151,7 @@ impl StatusView {
             node_addresses: text(snapshot.node.iter().flat_map(|node| &node.addresses)),
             uptime_seconds: seconds_since(snapshot.started).as_secs(),
             complete: snapshot.complete,
+            listed: snapshot.listed,
             stands_by: snapshot.stands_by,
             services: snapshot
                 .services

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tandem_core::family::IpFamily;
 
 use crate::engine::{FamilyStatus, Snapshot};
-use crate::event::{KubeProxy, Neighbour, Reach};
+use crate::event::Reach;
 
 /// The answer to `tandem ready`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +62,15 @@ fn not_ready(snapshot: &Snapshot) -> Option<String> {
     let unprogrammed = families
         .into_iter()
         .find_map(|(family, status)| unprogrammed(family, status));
-    unprogrammed.or_else(|| match snapshot.kube_proxy {
-        None => Some("it is not known yet whether a kube-proxy runs on this node".into()),
-        Some(kube_proxy) => not_alone(&kube_proxy),
-    })
+    if unprogrammed.is_some() {
+        return unprogrammed;
+    }
+    if snapshot.kube_proxy.is_none() {
+        return Some("it is not known yet whether a kube-proxy runs on this node".into());
+    }
+    let mut problems = snapshot.problems.iter();
+    let problem = problems.find(|problem| problem.keeps_from_being_ready())?;
+    Some(format!("{}: {problem}", problem.object()))
 }
 
 fn unprogrammed(family: IpFamily, status: &FamilyStatus) -> Option<String> {
@@ -73,29 +78,6 @@ fn unprogrammed(family: IpFamily, status: &FamilyStatus) -> Option<String> {
         (Some((_, reason)), _) => Some(format!("changes of {family} wait: {reason}")),
         (None, None) => Some(format!("{family} is not programmed yet")),
         (None, Some(_)) => None,
-    }
-}
-
-fn not_alone(kube_proxy: &KubeProxy) -> Option<String> {
-    let address = kube_proxy
-        .address
-        .map(|address| address.to_string())
-        .unwrap_or_default();
-    match kube_proxy.neighbour {
-        Neighbour::None => None,
-        Neighbour::Runs => Some(format!(
-            "a kube-proxy runs on this node too: it has {address} (healthzBindAddress), and its rules come first"
-        )),
-        Neighbour::Appeared => Some(format!(
-            "rules of a kube-proxy have appeared: {address} (healthzBindAddress) is left alone for some seconds, to see whether one runs"
-        )),
-        Neighbour::Reappears => Some(format!(
-            "a program makes rules of a kube-proxy again and again, and does not ask for {address} (healthzBindAddress): end it"
-        )),
-        Neighbour::AddressTaken => Some(format!("another program has {address} (healthzBindAddress)")),
-        Neighbour::AddressUnusable => Some(format!(
-            "nobody can listen at {address} (healthzBindAddress); the log says why"
-        )),
     }
 }
 
@@ -107,7 +89,8 @@ mod tests {
     use tandem_core::plane::Ownership;
 
     use super::*;
-    use crate::event::ObjectKind;
+    use crate::engine::NodeProblem;
+    use crate::event::{KubeProxy, Neighbour, ObjectKind};
 
     fn programmed() -> FamilyStatus {
         FamilyStatus {
@@ -163,15 +146,26 @@ mod tests {
             Neighbour::AddressUnusable,
         ] {
             let address = Some(([0, 0, 0, 0], 10256).into());
-            let reason = why_not(|s| {
-                s.kube_proxy = Some(KubeProxy {
-                    neighbour,
-                    address,
-                    ..KubeProxy::default()
-                });
-            });
+            let kube_proxy = KubeProxy {
+                neighbour,
+                address,
+                tables: true,
+                ..KubeProxy::default()
+            };
+            let reason = why_not(|s| s.problems = Arc::new([NodeProblem::KubeProxy(kube_proxy)]));
             assert_eq!(reason.lines().count(), 1, "{reason}");
-            assert!(reason.contains("10256"), "{reason}");
+            assert!(reason.contains("healthzBindAddress"), "{reason}");
         }
+    }
+
+    #[test]
+    fn what_a_kube_proxy_left_keeps_no_agent_from_being_ready() {
+        let mut snapshot = alone();
+        let left = KubeProxy {
+            chains: true,
+            ..KubeProxy::default()
+        };
+        snapshot.problems = Arc::new([NodeProblem::KubeProxy(left)]);
+        assert!(ReadyView::of(&snapshot).ready);
     }
 }

@@ -99,6 +99,9 @@ pub struct StatusView {
     /// Whether every list was complete once, and no other agent serves the node. Before that, Tandem changes nothing in
     /// the kernel.
     pub complete: bool,
+    /// Whether every list was complete once.
+    #[serde(default)]
+    pub listed: bool,
     /// Whether another agent serves the node, and this one waits for its end.
     #[serde(default)]
     pub stands_by: bool,

@@ -1,8 +1,6 @@
 //! `--cleanup`: removes what Tandem leaves on a node when it stops.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::family::{V4, V6};
 use tandem_nft::{NodeLock, RemoveError, remove};
@@ -10,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{ReadyView, Server, remove_dead};
 use crate::routes;
-use crate::standing::Lock;
+use crate::standing::Standing;
 
 use super::{CommandError, block_on};
 
@@ -37,17 +35,9 @@ pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandEr
 /// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` from then on. Ends when a signal comes.
 async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (lock, over) = (Lock::default(), Arc::new(AtomicBool::new(false)));
-    let waiting = {
-        let lock = lock.clone();
-        let tell = |holder| {
-            tracing::info!("another tandem runs on this node: {holder}; the node is cleaned once it has ended");
-        };
-        let over = Arc::clone(&over);
-        tokio::task::spawn_blocking(move || lock.wait(tell, || over.load(Ordering::Relaxed)))
-    };
+    let mut standing = Standing::take(true)?;
     let work = async {
-        waiting.await?;
+        standing.served().await?;
         clean(socket)?;
         let server = Server::bind(socket)?;
         tracing::info!("the node is clean; waits to be told to end");
@@ -56,14 +46,11 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
             .await;
         Ok(())
     };
-    let result = tokio::select! {
+    tokio::select! {
         ended = work => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    };
-    // The thread that waits for the lock ends.
-    over.store(true, Ordering::Relaxed);
-    result
+    }
 }
 
 fn clean(socket: &Path) -> Result<(), CommandError> {

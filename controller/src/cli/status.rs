@@ -34,6 +34,7 @@ impl Status {
         if status.stands_by {
             return match status.sources.iter().find(|(_, state)| state != "watching") {
                 Some((kind, state)) => Err(format!("stands by, and {kind} cannot be read: {state}").into()),
+                None if !status.listed => Err("stands by, and not every list is complete yet".into()),
                 None => Ok(()),
             };
         }
@@ -83,10 +84,10 @@ fn text(status: &StatusView) -> String {
         .map(|(kind, state)| format!("{kind}: {state}"))
         .collect();
     line("Sources:", &sources.join(", "));
-    let complete = match (status.complete, status.stands_by) {
-        (true, _) => "yes",
-        (false, true) => "stands by: another tandem serves this node, and this one leaves the kernel alone",
-        (false, false) => "no: the kernel is left as it was found",
+    let complete = match (status.listed, status.stands_by) {
+        (true, false) => "yes",
+        (true, true) => "yes; stands by: another tandem serves this node, and this one leaves the kernel alone",
+        (false, _) => "no: the kernel is left as it was found",
     };
     line("Lists complete:", complete);
     for family in &status.families {

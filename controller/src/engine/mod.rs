@@ -234,7 +234,11 @@ impl Engine {
                     self.reconfigured |= self.settings != **settings;
                     self.settings.clone_from(settings);
                 }
-                Event::TakeOver => self.role = Role::Serves,
+                Event::TakeOver => {
+                    self.role = Role::Serves;
+                    // Before, nothing counted as missing.
+                    self.look = true;
+                }
                 Event::Listed(_) | Event::Deleted(ObjectKind::Node, ..) | Event::Applied(Object::Node(_), _) => {
                     self.look = true;
                 }

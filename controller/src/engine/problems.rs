@@ -97,6 +97,11 @@ impl NodeProblem {
         matches!(self, Self::KubeProxy(it) if it.is_there())
     }
 
+    /// Whether Tandem does not serve this node alone, or does not answer its health checks.
+    pub fn keeps_from_being_ready(&self) -> bool {
+        matches!(self, Self::KubeProxy(it) if it.neighbour != Neighbour::None)
+    }
+
     /// Whether nothing that depends on the node's own object can be right, or other rules than Tandem's decide. Then
     /// `tandem status` fails.
     pub fn is_fatal(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The engine with a data plane in memory. Tests can make this data plane fail.
 
 mod aside;
+mod beside;
 mod flows;
 mod limits;
 mod live;

@@ -13,6 +13,8 @@
 
 use std::time::{Duration, Instant};
 
+use tandem_core::plane::Place;
+
 use super::signs::Signs;
 use crate::event::Neighbour;
 
@@ -87,6 +89,17 @@ enum State {
     },
 }
 
+/// Where Tandem's rules stand beside this neighbour, while Tandem runs or when it ends. The rules of a kube-proxy that runs,
+/// or may run, come first: if Tandem ended, nobody would keep Tandem's up to date.
+pub(super) fn place(neighbour: Neighbour, at_the_end: bool) -> Place {
+    match neighbour {
+        Neighbour::Runs | Neighbour::Appeared => Place::Second,
+        // Nothing shows when that program ends. So its rules come first only if Tandem ends before it.
+        Neighbour::Reappears if at_the_end => Place::Second,
+        Neighbour::None | Neighbour::AddressTaken | Neighbour::AddressUnusable | Neighbour::Reappears => Place::First,
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -97,8 +110,8 @@ pub(super) struct Machine {
     known: Signs,
     /// When rules last appeared and nobody took the address.
     unclaimed: Option<Instant>,
-    /// When tables were last to be removed.
-    removing: Option<Instant>,
+    /// When each family's table was last to be removed.
+    removing: [Option<Instant>; 2],
 }
 
 impl Machine {
@@ -108,7 +121,7 @@ impl Machine {
             removes,
             known: Signs::default(),
             unclaimed: None,
-            removing: None,
+            removing: [None; 2],
         }
     }
 
@@ -137,7 +150,7 @@ impl Machine {
         match self.state {
             State::Alone | State::Waiting if self.state != before => {
                 self.known = seen.signs;
-                self.removing = None;
+                self.removing = [None; 2];
             }
             // What goes and comes back is news.
             State::Alone | State::Waiting => self.known.keep_only(&seen.signs),
@@ -156,18 +169,19 @@ impl Machine {
 
     /// The families whose table of kube-proxy is to be removed. Before a family is programmed, its table serves.
     fn what_goes(&mut self, seen: &Seen, now: Instant) -> [bool; 2] {
-        let due = self
-            .removing
-            .is_none_or(|then| now.saturating_duration_since(then) >= REMOVE_EVERY);
-        if self.state != State::Alone || !self.removes || !due {
+        if self.state != State::Alone || !self.removes {
             return [false; 2];
         }
         let tables = seen.signs.tables();
-        let remove = [0, 1].map(|family| seen.programmed[family] && tables[family]);
-        if remove != [false; 2] {
-            self.removing = Some(now);
-        }
-        remove
+        [0, 1].map(|family| {
+            let last = &mut self.removing[family];
+            let is_due = last.is_none_or(|then| now.saturating_duration_since(then) >= REMOVE_EVERY);
+            let goes = is_due && seen.programmed[family] && tables[family];
+            if goes {
+                *last = Some(now);
+            }
+            goes
+        })
     }
 
     /// Notes that nobody has taken the address. Gives whether that was so a short time ago, too.

@@ -147,15 +147,12 @@ impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
         }
         if let Some(neighbour) = todo.neighbour {
             let unusable = neighbour == Neighbour::None && self.tried == Tried::Unusable;
-            self.tell(
-                if unusable {
-                    Neighbour::AddressUnusable
-                } else {
-                    neighbour
-                },
-                last,
-            )
-            .await;
+            let known = if unusable {
+                Neighbour::AddressUnusable
+            } else {
+                neighbour
+            };
+            self.tell(known, last).await;
         }
         self.listen = todo.listen;
         if !self.listen
@@ -200,11 +197,7 @@ impl<S: Fn(TcpListener) -> JoinHandle<()>> Keeper<S> {
     async fn tell(&mut self, neighbour: Neighbour, last: bool) {
         let fact = KubeProxy {
             neighbour,
-            place: if last {
-                neighbour.place_at_end()
-            } else {
-                neighbour.place()
-            },
+            place: machine::place(neighbour, last),
             address: self.health.address,
             tables: self.signs.has_tables(),
             chains: self.signs.has_chains(),

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_core::family::{V4, V6};
-use tandem_nft::{KubeProxyError, KubeProxyRules, kube_proxy_rules, kube_services};
+use tandem_core::family::{Family, V4, V6};
+use tandem_nft::{KubeProxyError, has_legacy_nat, kube_proxy_table, kube_services};
 
 /// How often the rules of iptables mode are looked at, at most.
 const CHAINS_EVERY: Duration = Duration::from_secs(1);
@@ -13,7 +13,28 @@ const CHAINS_PAUSE: u32 = 100;
 
 /// The rules of a kube-proxy: IPv4, then IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Signs(pub(super) [KubeProxyRules; 2]);
+pub(super) struct Signs(pub(super) [Rules; 2]);
+
+/// Those of one family, by the kernel's numbers. What is made anew has another number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// The table of nftables mode.
+    pub(super) table: Option<u64>,
+    /// The youngest rule of chain `KUBE-SERVICES`, of iptables mode or ipvs mode.
+    pub(super) chain: Option<u64>,
+    /// Whether the old iptables translates addresses. Its chains are not seen.
+    pub(super) legacy: bool,
+}
+
+impl Rules {
+    fn with<F: Family>(chain: Option<u64>) -> Result<Self, KubeProxyError> {
+        Ok(Self {
+            table: kube_proxy_table::<F>()?,
+            chain,
+            legacy: has_legacy_nat::<F>(),
+        })
+    }
+}
 
 impl Signs {
     /// Whether there is a table of nftables mode, in each family.
@@ -73,10 +94,7 @@ impl Look {
             self.chains = [kube_services::<V4>()?, kube_services::<V6>()?];
             self.due = Some(Instant::now() + CHAINS_EVERY.max(now.elapsed() * CHAINS_PAUSE));
         }
-        let mut signs = Signs([kube_proxy_rules::<V4>()?, kube_proxy_rules::<V6>()?]);
-        for (rules, chain) in signs.0.iter_mut().zip(self.chains) {
-            rules.chain = chain;
-        }
-        Ok(signs)
+        let [v4, v6] = self.chains;
+        Ok(Signs([Rules::with::<V4>(v4)?, Rules::with::<V6>(v6)?]))
     }
 }

@@ -15,30 +15,19 @@ pub struct KubeProxyError {
     source: ListError,
 }
 
-/// The rules of a kube-proxy in one family, each by the kernel's number. What is made anew has another number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KubeProxyRules {
-    /// The table `kube-proxy` of nftables mode.
-    pub table: Option<u64>,
-    /// The chain `KUBE-SERVICES` of iptables mode or ipvs mode, by its youngest rule. None if iptables keeps its chains
-    /// outside of nftables (`iptables-legacy`).
-    pub chain: Option<u64>,
-    /// Whether iptables translates addresses outside of nftables.
-    pub legacy: bool,
-}
-
-/// Looks for the table of nftables mode, and for the nat table of the old iptables. That costs two questions.
-pub fn kube_proxy_rules<F: Family>() -> Result<KubeProxyRules, KubeProxyError> {
+/// The kernel's number of the table of nftables mode. A table that is made anew has another one.
+pub fn kube_proxy_table<F: Family>() -> Result<Option<u64>, KubeProxyError> {
     let table = asked::<F, _>(|socket| listing::table_named(socket, F::FAMILY, KUBE_PROXY))?;
-    Ok(KubeProxyRules {
-        table: table.map(|table| table.handle),
-        chain: None,
-        legacy: foreign::legacy_nat(F::FAMILY),
-    })
+    Ok(table.map(|table| table.handle))
 }
 
-/// Looks for the chain of iptables mode. The kernel lists all rules of that chain, of which there is one for each
-/// Service.
+/// Whether the old iptables translates addresses. nftables does not list its chains.
+pub fn has_legacy_nat<F: Family>() -> bool {
+    foreign::legacy_nat(F::FAMILY)
+}
+
+/// The kernel's number of the youngest rule of chain `KUBE-SERVICES`, of iptables mode or ipvs mode. None if there is no
+/// such chain. The kernel lists all its rules, of which there is one for each Service.
 pub fn kube_services<F: Family>() -> Result<Option<u64>, KubeProxyError> {
     asked::<F, _>(|socket| foreign::youngest_rule(socket, F::FAMILY, "nat", KUBE_SERVICES))
 }

@@ -64,8 +64,8 @@ pub(crate) fn put_first<F: Family>(session: &mut Session<F>, last: &mut LastChec
 
 /// Checks whether another program added a nat chain, and if so registers this table's chains anew. Those of a kube-proxy
 /// count only if that is asked for: whether they come first is decided elsewhere
-/// ([`Place`](tandem_core::plane::Place)). Gives whether it did. An error says that the chains may be half way. If only the check fails, nothing is wrong with them: it is
-/// done again next time.
+/// ([`Place`](tandem_core::plane::Place)). Gives whether it did. An error says that the chains may be half way. If only
+/// the check fails, nothing is wrong with them: it is done again next time.
 pub(crate) fn keep_first<F: Family>(
     session: &mut Session<F>,
     last: &mut LastCheck,

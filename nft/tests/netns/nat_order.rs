@@ -70,12 +70,17 @@ impl Scene {
 
     /// A table that redirects the Service's packets. The caller chooses the table's family.
     fn rival<F: Family>(&self, table: &str) {
+        self.rival_named::<F>(table, "rival");
+    }
+
+    /// A table of another program that leads the Service to the rival's endpoint.
+    fn rival_named<F: Family>(&self, table: &str, rival: &str) {
         let to = match self.theirs.local_addr().expect("bound") {
             SocketAddr::V4(to) => format!("dnat ip to {to}"),
             SocketAddr::V6(to) => format!("dnat ip6 to {to}"),
         };
         feed(&format!(
-            "table {table} rival {{\n chain out {{\n  type nat hook output priority -100\n  {} daddr {} meta l4proto udp {to}\n }}\n}}\n",
+            "table {table} {rival} {{\n chain out {{\n  type nat hook output priority -100\n  {} daddr {} meta l4proto udp {to}\n }}\n}}\n",
             name::<F>(),
             self.service.ip()
         ));
@@ -200,6 +205,34 @@ fn what_was_left_of_an_interrupted_reordering_goes_at_the_next_start() {
     });
 }
 
+#[test]
+fn what_a_kube_proxy_makes_comes_first_until_it_is_asked_to_come_second() {
+    in_namespace(|| {
+        let scene = Scene::new::<V4>();
+        let mut kernel = Scene::kernel::<V4>();
+        for _ in 0..2 {
+            scene.rival_named::<V4>("ip", "kube-proxy");
+            assert!(
+                !kernel.keep_first(false).expect("the chains"),
+                "kube-proxy's do not count"
+            );
+            assert_eq!(scene.ask(), (0, 1));
+            assert!(kernel.keep_first(true).expect("the chains"), "now they count");
+            assert_eq!(scene.ask(), (1, 0));
+            assert!(!kernel.keep_first(true).expect("the chains"), "once is enough");
+            run("nft", &["delete", "table", "ip", "kube-proxy"]);
+        }
+        scene.rival::<V4>("ip");
+        feed("table ip rival {\n chain KUBE-SERVICES { }\n}\n");
+        assert!(
+            !kernel.keep_first(false).expect("the chains"),
+            "iptables mode does not count"
+        );
+        assert!(kernel.keep_first(true).expect("the chains"));
+        assert_eq!(scene.ask(), (1, 0));
+    });
+}
+
 fn second() -> RuleSettings {
     RuleSettings {
         place: Place::Second,
@@ -267,25 +300,11 @@ fn no_packet_is_missed_while_the_place_changes() {
     in_namespace(|| {
         let scene = Scene::new::<V4>();
         drop(Scene::kernel::<V4>());
-        let over = Over(AtomicBool::new(false));
-        let (sent, arrived) = std::thread::scope(|scope| {
-            let flood = scope.spawn(|| {
-                let (mut sent, mut arrived) = (0, (0, 0));
-                while !over.0.load(Ordering::Relaxed) {
-                    scene.send();
-                    sent += 1;
-                    let (ours, theirs) = scene.arrived();
-                    arrived = (arrived.0 + ours, arrived.1 + theirs);
-                }
-                (sent, arrived)
-            });
-            let ends = Ends(&over);
+        let (sent, arrived) = flooded(&scene, || {
             for n in 0..TIMES {
                 let settings = if n % 2 == 0 { second() } else { RuleSettings::default() };
                 drop(open_again::<V4>(settings));
             }
-            drop(ends);
-            flood.join().expect("a flood")
         });
         assert!(sent > TIMES, "{sent} packets");
         assert_eq!(arrived, (sent, 0));
@@ -303,25 +322,34 @@ impl Drop for Ends<'_> {
     }
 }
 
+/// Sends packets one by one while `during` runs. Gives how many were sent, and how many arrived at each endpoint.
+fn flooded(scene: &Scene, during: impl FnOnce()) -> (usize, (usize, usize)) {
+    let over = Over(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let (mut sent, mut arrived) = (0, (0, 0));
+            while !over.0.load(Ordering::Relaxed) {
+                scene.send();
+                sent += 1;
+                let (ours, theirs) = scene.arrived();
+                arrived = (arrived.0 + ours, arrived.1 + theirs);
+            }
+            (sent, arrived)
+        });
+        let ends = Ends(&over);
+        during();
+        drop(ends);
+        flood.join().expect("a flood")
+    })
+}
+
 #[test]
 fn no_packet_is_missed_while_chains_are_registered_anew() {
     const TIMES: usize = 60;
     in_namespace(|| {
         let scene = Scene::new::<V4>();
         let mut kernel = Scene::kernel::<V4>();
-        let over = Over(AtomicBool::new(false));
-        let (sent, (ours, theirs)) = std::thread::scope(|scope| {
-            let flood = scope.spawn(|| {
-                let (mut sent, mut arrived) = (0, (0, 0));
-                while !over.0.load(Ordering::Relaxed) {
-                    scene.send();
-                    sent += 1;
-                    let (ours, theirs) = scene.arrived();
-                    arrived = (arrived.0 + ours, arrived.1 + theirs);
-                }
-                (sent, arrived)
-            });
-            let ends = Ends(&over);
+        let (sent, arrived) = flooded(&scene, || {
             for n in 0..TIMES {
                 // This chain masquerades nothing and leads nowhere. That it exists is enough.
                 feed(&format!(
@@ -329,10 +357,8 @@ fn no_packet_is_missed_while_chains_are_registered_anew() {
                 ));
                 assert!(kernel.keep_first(false).expect("the chains"));
             }
-            drop(ends);
-            flood.join().expect("a flood")
         });
         assert!(sent > TIMES, "{sent} packets");
-        assert_eq!((ours, theirs), (sent, 0));
+        assert_eq!(arrived, (sent, 0));
     });
 }

@@ -20,9 +20,9 @@ use site::{NAMESPACE, Site};
 pub struct Figures {
     /// Orders that were run.
     pub orders: usize,
-    /// Requests to the Service that never changes, and those of them that were lost.
+    /// Requests to Services that never change.
     pub requests: u64,
-    /// Requests that were lost.
+    /// Those of them that were lost.
     pub lost: u64,
     /// The orders that were wrong, each with why.
     pub wrong: BTreeMap<String, String>,

@@ -139,11 +139,11 @@ impl fmt::Display for Order {
                 KubeProxyDies => "-kube-proxy",
             })
             .collect();
-        let (mode, pace) = match (self.mode, self.pace) {
-            (Mode::Nftables, pace) => ("nftables", pace),
-            (Mode::Iptables, pace) => ("iptables", pace),
+        let mode = match self.mode {
+            Mode::Nftables => "nftables",
+            Mode::Iptables => "iptables",
         };
-        let pace = match pace {
+        let pace = match self.pace {
             Pace::Rest => "rest",
             Pace::Changes => "changes",
         };

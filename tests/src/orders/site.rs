@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::order::{Mode, Order, Pace, Step};
 use crate::cluster::{Cluster, Program, path};
 use crate::eventually;
 use crate::manifests::{self, Service, Slice};
-use crate::netns::Namespace;
+use crate::netns::run_command;
 use crate::node::{Node, Pod};
 use crate::stage::Ip;
 use crate::tandem::{self, Tandem};
@@ -191,7 +191,7 @@ impl<'a> Site<'a> {
         }
         let tandem = programs.tandem.as_ref().context("no tandem")?;
         let wanted = if kube_proxy {
-            "a kube-proxy runs on this node too"
+            "kube-proxy: one runs on this node too"
         } else {
             "serves this node"
         };
@@ -368,15 +368,11 @@ impl<'a> Site<'a> {
 
     /// Removes everything that the programs left on the node.
     pub(super) fn clean(&self) -> Result<()> {
-        let clean = |namespace: &Namespace| -> Result<()> {
-            let mut command = std::process::Command::new(tandem::binary()?);
-            let output = namespace.run(|| command.args(["run", "--cleanup", "--socket", "/nowhere"]).output())??;
-            if !output.status.success() {
-                bail!("tandem run --cleanup: {}", String::from_utf8_lossy(&output.stderr));
-            }
-            namespace.exec(&["nft", "flush", "ruleset"]).map(drop)
-        };
-        clean(&self.node.namespace)
+        let namespace = &self.node.namespace;
+        let mut command = std::process::Command::new(tandem::binary()?);
+        command.args(["run", "--cleanup", "--socket", "/nowhere"]);
+        namespace.run(|| run_command(&mut command))??;
+        namespace.exec(&["nft", "flush", "ruleset"]).map(drop)
     }
 }
 

@@ -84,8 +84,7 @@ impl fmt::Display for Unreachable {
             write!(
                 f,
                 " (this is {IN_POD}, the ClusterIP of the Service kubernetes: nothing answers there before a service proxy \
-                 runs on this node. Give the API server's own address: apiServer.host of the chart, --master, or the \
-                 server in a kubeconfig)"
+                 runs on this node. Give the API server's own address, by --master or in a kubeconfig)"
             )?;
         }
         write!(f, ": {}", causes(&**self.error))

@@ -27,8 +27,8 @@ fields! {
     "dropInvalid", Boolean, Nothing, Honoured(Live),
         "Whether forwarded packets are dropped that connection tracking calls invalid.";
     "removeKubeProxyRules", Boolean, Unset("true"), Honoured(Restart),
-        "Whether the nftables tables that kube-proxy left (ip kube-proxy, ip6 kube-proxy) are removed once Tandem has \
-         programmed everything. While they exist, packets pass both programs' rules.";
+        "Whether the nftables tables that a kube-proxy left (ip kube-proxy, ip6 kube-proxy) are removed once Tandem has \
+         programmed everything and no kube-proxy runs any more. While they exist, packets pass both programs' rules.";
     "events", Boolean, Unset("true"), Honoured(Restart),
         "Whether Tandem writes Kubernetes Events that say what is wrong with an object.";
     "socket", Text, Empty("/run/tandem/tandem.sock"), Honoured(Restart),

@@ -1,8 +1,8 @@
 //! The machine with a kube-proxy beside it, both in a simulated node.
 
 use tandem_core::plane::Place;
-use tandem_nft::KubeProxyRules;
 
+use super::super::signs::Rules;
 use super::*;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -144,10 +144,10 @@ impl Node {
             self.tandem = Some((machine, self.now + todo.after));
             return;
         };
-        self.first = match neighbour.place() {
+        self.first = match place(neighbour, false) {
             Place::Second => Who::KubeProxy,
             // Tandem's chains are registered anew when their place changes.
-            Place::First if self.neighbour.place() == Place::Second => Who::Tandem,
+            Place::First if place(self.neighbour, false) == Place::Second => Who::Tandem,
             // The engine keeps them first, whatever comes again.
             Place::First if neighbour == Neighbour::Reappears => Who::Tandem,
             Place::First => self.first,
@@ -187,9 +187,9 @@ impl Node {
 
 /// The tables of nftables mode, with this number in both families.
 fn signs(table: Option<u64>) -> Signs {
-    let rules = KubeProxyRules {
+    let rules = Rules {
         table,
-        ..KubeProxyRules::default()
+        ..Rules::default()
     };
     Signs([rules, rules])
 }
@@ -276,8 +276,8 @@ fn the_table_of_a_family_stays_until_that_family_is_programmed() {
     };
     let todo = machine.step(&half, now);
     assert_eq!((todo.remove, todo.neighbour), ([true, false], Some(Neighbour::None)));
-    now += Duration::from_secs(20);
-    assert_eq!(machine.step(&seen(Address::Held, Some(1)), now).remove, [true; 2]);
+    now += Duration::from_secs(1);
+    assert_eq!(machine.step(&seen(Address::Held, Some(1)), now).remove, [false, true]);
 }
 
 #[test]
@@ -378,5 +378,5 @@ fn an_address_that_a_stranger_has_is_named_and_leaves_tandems_rules_first() {
     let mut machine = Machine::new(true);
     let todo = machine.step(&seen(Address::Taken, None), Instant::now());
     assert_eq!(todo.neighbour, Some(Neighbour::AddressTaken));
-    assert_eq!(Neighbour::AddressTaken.place(), Place::First);
+    assert_eq!(place(Neighbour::AddressTaken, false), Place::First);
 }
