@@ -1,6 +1,7 @@
 //! Connects all parts of the running agent. Sources and interfaces send events to the engine. The engine owns the
 //! tables and publishes snapshots, from which the local API answers.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -19,9 +20,10 @@ use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
 use crate::engine::{Engine, Now};
-use crate::event::Event;
+use crate::event::{ApiServer, Event, NodeFact};
 use crate::health::HardFail;
 use crate::interfaces::Interfaces;
+use crate::kube_proxy;
 use crate::node_facts;
 use crate::node_settings::NodeSettings;
 use crate::routes;
@@ -59,6 +61,8 @@ pub async fn run(
     standing: Standing,
     log: SetLogFilter,
 ) -> Result<(), AgentError> {
+    // The first process of a container ends at a signal only if it asks for it.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let live = Live::new(configured, loaded);
     let (settings, files) = (live.settings(), live.state());
     let objects = Objects::find(source, &settings).await?;
@@ -84,7 +88,8 @@ pub async fn run(
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
-    if standing.is_by() {
+    let stands_by = standing.is_by();
+    if stands_by {
         engine.stand_by();
     }
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
@@ -124,8 +129,7 @@ pub async fn run(
         Ok::<_, SocketError>(())
     });
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    look_first(&events, settings.healthz_bind_address.filter(|_| !stands_by)).await;
     let result = tokio::select! {
         result = objects.read(&settings, events) => result,
         ended = &mut serving => return after(ended, stop, owner).await,
@@ -156,12 +160,21 @@ async fn serve(
             () = end.cancelled() => return Ok(()),
         }
         tracing::info!("takes over: the other tandem has ended");
+        look_first(&events, current.borrow().healthz_bind_address).await;
         // The engine is gone only if the agent ends.
         let _ = events.send(Event::TakeOver).await;
     }
     let settings = current.borrow().clone();
     sysctl::apply(Path::new("/"), &settings);
     Ok(parts.await?)
+}
+
+/// Tells the engine of a kube-proxy that runs already, before the engine opens the tables.
+async fn look_first(events: &Sender<Event>, address: Option<SocketAddr>) {
+    if let Some(kube_proxy) = kube_proxy::first_look(address).await {
+        // The engine is gone only if the agent ends.
+        let _ = events.send(Event::NodeFact(NodeFact::KubeProxy(kube_proxy))).await;
+    }
 }
 
 /// Ends the engine, and then gives why the agent ended.
@@ -189,7 +202,7 @@ fn http() -> Http {
 
 /// A source of objects that can be read.
 enum Objects {
-    Cluster(Client),
+    Cluster(Client, watch::Receiver<ApiServer>),
     Directory(PathBuf),
 }
 
@@ -199,7 +212,9 @@ impl Objects {
         Ok(match source {
             Source::Kubernetes => {
                 let (kubeconfig, master) = (settings.kubeconfig.as_deref(), settings.master.as_deref());
-                Self::Cluster(cluster::connect(kubeconfig, master, http()).await?)
+                let (client, server) = cluster::connect(kubeconfig, master, http()).await?;
+                tracing::info!("the API server is {}", server.borrow().name);
+                Self::Cluster(client, server)
             }
             Source::Directory(path) => Self::Directory(path),
         })
@@ -207,7 +222,7 @@ impl Objects {
 
     fn client(&self) -> Option<&Client> {
         match self {
-            Self::Cluster(client) => Some(client),
+            Self::Cluster(client, _) => Some(client),
             Self::Directory(_) => None,
         }
     }
@@ -216,10 +231,24 @@ impl Objects {
     async fn read(self, settings: &Settings, events: Sender<Event>) -> Result<(), AgentError> {
         let node_name = &settings.node_name;
         match self {
-            Self::Cluster(client) => cluster::watch::run(client, node_name, &settings.ways, events).await,
+            Self::Cluster(client, server) => {
+                tokio::spawn(tell_server(server, events.clone()));
+                cluster::watch::run(client, node_name, &settings.ways, events).await;
+            }
             Self::Directory(path) => directory::run(&path, node_name, events).await?,
         }
         Err("the source of objects ended".into())
+    }
+}
+
+/// Tells the engine where the API server is: now, and when the kubeconfig says something else.
+async fn tell_server(mut server: watch::Receiver<ApiServer>, events: Sender<Event>) {
+    loop {
+        let place = server.borrow_and_update().clone();
+        let told = events.send(Event::NodeFact(NodeFact::ApiServer(place))).await;
+        if told.is_err() || server.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -149,6 +149,8 @@ pub enum NodeFact {
     ForwardDrops(Vec<ForwardDrop>),
     /// A kube-proxy beside Tandem, or what one left.
     KubeProxy(KubeProxy),
+    /// Which API server is asked.
+    ApiServer(ApiServer),
     /// New connections whose client could not be remembered for session affinity.
     Unremembered {
         /// The family.
@@ -160,6 +162,15 @@ pub enum NodeFact {
         /// The largest number of clients that can be remembered.
         most: u32,
     },
+}
+
+/// Where the API server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiServer {
+    /// Host and port, as the settings say.
+    pub name: Box<str>,
+    /// The host, if it is an address.
+    pub address: Option<IpAddr>,
 }
 
 /// What is known of a kube-proxy on this node.

@@ -17,6 +17,7 @@ mod wire;
 pub use elements::sets::REMEMBERED_MOST;
 pub use table::adopt::OpenError;
 pub use table::affinity::{CounterError, unremembered};
+pub use table::check::{LackError, check_kernel};
 pub use table::error::TableError;
 pub use table::forward::{ForwardError, forward_drops};
 pub use table::kube_proxy::{KubeProxyError, has_legacy_nat, kube_proxy_table, kube_services};

@@ -18,74 +18,7 @@ use tandem_tests::traffic::Protocol;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ConfigMap's `config.conf` as kubeadm 1.36 writes it, with two of its fields filled in.
-const KUBEADM: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
-bindAddress: 0.0.0.0
-bindAddressHardFail: false
-clientConnection:
-  acceptContentTypes: \"\"
-  burst: 0
-  contentType: \"\"
-  kubeconfig: KUBECONFIG
-  qps: 0
-clusterCIDR: RANGES
-configSyncPeriod: 0s
-conntrack:
-  maxPerCore: null
-  min: null
-  tcpBeLiberal: false
-  tcpCloseWaitTimeout: null
-  tcpEstablishedTimeout: null
-  udpStreamTimeout: 0s
-  udpTimeout: 0s
-detectLocal:
-  bridgeInterface: \"\"
-  interfaceNamePrefix: \"\"
-detectLocalMode: \"\"
-enableProfiling: false
-healthzBindAddress: \"\"
-hostnameOverride: \"\"
-iptables:
-  localhostNodePorts: null
-  masqueradeAll: false
-  masqueradeBit: null
-  minSyncPeriod: 0s
-  syncPeriod: 0s
-ipvs:
-  excludeCIDRs: null
-  minSyncPeriod: 0s
-  scheduler: \"\"
-  strictARP: false
-  syncPeriod: 0s
-  tcpFinTimeout: 0s
-  tcpTimeout: 0s
-  udpTimeout: 0s
-kind: KubeProxyConfiguration
-logging:
-  flushFrequency: 0
-  options:
-    json:
-      infoBufferSize: \"0\"
-    text:
-      infoBufferSize: \"0\"
-  verbosity: 0
-metricsBindAddress: \"\"
-mode: \"\"
-nftables:
-  masqueradeAll: false
-  masqueradeBit: null
-  minSyncPeriod: 0s
-  syncPeriod: 0s
-nodePortAddresses: null
-oomScoreAdj: null
-portRange: \"\"
-showHiddenMetricsForVersion: \"\"
-winkernel:
-  enableDSR: false
-  forwardHealthCheckVip: false
-  networkName: \"\"
-  rootHnsEndpointName: \"\"
-  sourceVip: \"\"
-";
+const KUBEADM: &str = include_str!("../data/chart/kubeadm-config.conf");
 
 #[test]
 fn kubeadms_daemon_set_for_kube_proxy_starts_it_with_nothing_but_another_program_of_that_name() -> Result<()> {
@@ -94,10 +27,13 @@ fn kubeadms_daemon_set_for_kube_proxy_starts_it_with_nothing_but_another_program
     let (program, config) = (scratch.path().join("kube-proxy"), scratch.path().join("config.conf"));
     symlink(binary()?, &program)?;
     let kubeconfig = cluster.tandem_kubeconfig().display().to_string();
-    let text = KUBEADM.replace("KUBECONFIG", &kubeconfig);
+    let text = KUBEADM.replace("/var/lib/kube-proxy/kubeconfig.conf", &kubeconfig);
     fs::write(
         &config,
-        text.replace("RANGES", &tandem_tests::topology::POD_RANGES.join(",")),
+        text.replace(
+            "10.244.0.0/16,fd00:10:244::/48",
+            &tandem_tests::topology::POD_RANGES.join(","),
+        ),
     )?;
     // The default path belongs to the machine on which the test runs.
     let socket = scratch.path().join("tandem.sock");

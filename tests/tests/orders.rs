@@ -1,10 +1,14 @@
 //! Tandem and the real kube-proxy on one node: the short form of `make orders`, and what is said meanwhile.
 
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tandem_tests::cluster::Cluster;
 use tandem_tests::eventually;
+use tandem_tests::netns::Namespace;
 use tandem_tests::orders::{self, all, short};
 use tandem_tests::tandem::Tandem;
 
@@ -33,6 +37,39 @@ fn there_are_orders_of_both_modes_each_at_rest_and_in_the_middle_of_changes_and_
     assert_eq!(names.len(), orders.len());
 }
 
+/// `nft monitor`, which prints every chain that is made.
+struct Monitor(Child);
+
+impl Monitor {
+    fn start(node: &Namespace) -> Result<Self> {
+        let mut monitor = Command::new("nft");
+        monitor.args(["monitor", "new", "chains"]);
+        let child = node.spawn(monitor.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+        // It says nothing when it is ready.
+        thread::sleep(Duration::from_millis(300));
+        Ok(Self(child))
+    }
+
+    /// The lines about chains of Tandem that translate addresses.
+    fn nat_chains_of_tandem(mut self) -> Result<Vec<String>> {
+        self.0.kill()?;
+        let mut seen = String::new();
+        let mut output = self.0.stdout.take().context("nft monitor without output")?;
+        output.read_to_string(&mut seen)?;
+        let chains = seen
+            .lines()
+            .filter(|line| line.contains(" tandem ") && line.contains("type nat"));
+        Ok(chains.map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_kube_proxy_beside_tandem_is_named_by_ready_by_the_status_and_by_an_event() -> Result<()> {
     let cluster = Cluster::start(1)?;
@@ -45,6 +82,7 @@ fn a_kube_proxy_beside_tandem_is_named_by_ready_by_the_status_and_by_an_event() 
             .map(drop)
     };
     eventually(PATIENCE, has_tables).context("kube-proxy makes no tables")?;
+    let chains = Monitor::start(&node.namespace)?;
     let mut tandem = Tandem::on(node).kubeconfig(&cluster.tandem_kubeconfig()).start()?;
     tandem.expect_error("metricsBindAddress: cannot listen");
     let mut said = String::new();
@@ -60,6 +98,14 @@ fn a_kube_proxy_beside_tandem_is_named_by_ready_by_the_status_and_by_an_event() 
         &mut said,
     );
     ensure!(named.is_some(), "{said}");
+    let chains = chains.nat_chains_of_tandem()?;
+    // At hook output, nft 1.0.6 writes the number.
+    let second = ["dstnat + 1", "priority -99", "srcnat + 1"];
+    let is_second = |chain: &String| second.iter().any(|priority| chain.contains(priority));
+    ensure!(
+        chains.len() == 6 && chains.iter().all(is_second),
+        "the rules stood elsewhere at first: {chains:#?}"
+    );
     let status = tandem.status()?;
     let problem = status["problems"]
         .as_array()

@@ -26,6 +26,11 @@ impl ReadyView {
         Self::new(true, reason.into())
     }
 
+    /// A program that is not ready, and why.
+    pub fn no(reason: impl Into<String>) -> Self {
+        Self::new(false, reason.into())
+    }
+
     fn new(ready: bool, reason: String) -> Self {
         Self {
             api_version: "tandem/v1".into(),

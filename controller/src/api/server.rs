@@ -66,10 +66,10 @@ impl Server {
         self.serve(move |request| answer(&shared, request)).await;
     }
 
-    /// Answers `tandem ready` alone, with this, until dropped. For a program that is no agent.
-    pub async fn say_ready(self, view: ReadyView) {
+    /// Answers `tandem ready` alone, with what is in `view`, until dropped. For a program that is no agent.
+    pub async fn say_ready(self, view: Arc<ArcSwap<ReadyView>>) {
         self.serve(move |request| match request.uri().path() {
-            "/v1/ready" => printed(&view),
+            "/v1/ready" => printed(&**view.load()),
             _ => not_found(),
         })
         .await;

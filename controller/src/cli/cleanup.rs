@@ -1,7 +1,9 @@
 //! `--cleanup`: removes what Tandem leaves on a node when it stops.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
 use tandem_nft::{NodeLock, RemoveError, remove};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,58 +23,80 @@ pub(super) enum Afterwards {
 }
 
 /// Removes both tables, the routes and the socket of the local API. Says what was there. If one step fails, the others
-/// are done nevertheless.
+/// are done nevertheless. A program that stays keeps the socket, as its own.
 pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandError> {
     match afterwards {
         Afterwards::End => {
             let _lock = NodeLock::acquire()?;
-            clean(socket)
+            let (rest, socket) = (clean(), remove_socket(socket));
+            rest.and(socket)
         }
         Afterwards::Stay => block_on(clean_and_stay(socket))?,
     }
 }
 
-/// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` from then on. Ends when a signal comes.
+/// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` meanwhile. Ends when a signal comes.
 async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut standing = Standing::take(true)?;
+    let waits = ReadyView::no("the node is not clean: another tandem still serves it");
+    let says = Arc::new(ArcSwap::from_pointee(waits));
+    let answers = async {
+        // In a folder that both share, the socket is that of the other one until it ends.
+        let server = Server::bind_when_free(socket).await?;
+        server.say_ready(Arc::clone(&says)).await;
+        Err("the local API ended".into())
+    };
     let work = async {
         standing.served().await?;
-        clean(socket)?;
-        let server = Server::bind(socket)?;
+        clean()?;
         tracing::info!("the node is clean; waits to be told to end");
-        server
-            .say_ready(ReadyView::yes("the node is clean: nothing of tandem is left on it"))
-            .await;
-        Ok(())
+        says.store(Arc::new(ReadyView::yes(
+            "the node is clean: nothing of tandem is left on it",
+        )));
+        std::future::pending::<Result<(), CommandError>>().await
     };
     tokio::select! {
         ended = work => ended,
+        ended = answers => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
 }
 
-fn clean(socket: &Path) -> Result<(), CommandError> {
-    let mut failures = Vec::new();
-    let mut note = |what: &str, result: Result<bool, String>| match result {
-        Ok(true) => tracing::info!("removed {what}"),
-        Ok(false) => tracing::info!("{what}: not there"),
-        Err(problem) => failures.push(problem),
-    };
+/// Removes both tables and the routes.
+fn clean() -> Result<(), CommandError> {
     let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
-    note("table ip tandem", words(remove::<V4>()));
-    note("table ip6 tandem", words(remove::<V6>()));
     let routes = routes::KernelRoutes::default().bring(&routes::Routes::new());
-    note(
-        "the routes of the Service ranges",
-        routes.map_err(|error| error.to_string()),
-    );
-    let gone = remove_dead(socket).map_err(|error| error.to_string());
-    note(&socket.display().to_string(), gone);
+    let failures: Vec<String> = [
+        ("table ip tandem", words(remove::<V4>())),
+        ("table ip6 tandem", words(remove::<V6>())),
+        (
+            "the routes of the Service ranges",
+            routes.map_err(|error| error.to_string()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(what, result)| note(what, result).err())
+    .collect();
     if failures.is_empty() {
         Ok(())
     } else {
         Err(failures.join("; ").into())
     }
+}
+
+fn remove_socket(socket: &Path) -> Result<(), CommandError> {
+    let gone = remove_dead(socket).map_err(|error| error.to_string());
+    Ok(note(&socket.display().to_string(), gone)?)
+}
+
+/// Says whether it was there.
+fn note(what: &str, result: Result<bool, String>) -> Result<(), String> {
+    if result? {
+        tracing::info!("removed {what}");
+    } else {
+        tracing::info!("{what}: not there");
+    }
+    Ok(())
 }

@@ -19,9 +19,15 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api::SOCKET;
 
+/// The version, and the commit if the build was told of it, as the build of the image is.
+const VERSION: &str = match option_env!("TANDEM_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Kubernetes Services on this node, IPv4 and IPv6 side by side: kube-proxy's work, on nftables.
 #[derive(Parser)]
-#[command(name = "tandem", version, max_term_width = 120)]
+#[command(name = "tandem", version = VERSION, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -81,6 +81,11 @@ impl Run {
             sysctl::apply(Path::new("/"), settings);
             return Ok(());
         }
+        tandem_nft::check_kernel().map_err(|error| {
+            let release = rustix::system::uname();
+            let release = release.release().to_string_lossy();
+            format!("this kernel ({release}) cannot hold the rules: {error}. {NEEDS}; nothing was changed")
+        })?;
         let standing = Standing::take(flags.on("stand-by"))?;
         let _lock = standing.lock();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -94,6 +99,10 @@ impl Run {
         result
     }
 }
+
+/// What the kernel must have.
+const NEEDS: &str = "Tandem needs Linux 5.13 or newer with nf_tables and its modules nft_chain_nat, nft_ct, nft_fib_ipv4, \
+    nft_fib_ipv6, nft_hash, nft_masq, nft_nat, nft_numgen, nft_reject_ipv4 and nft_reject_ipv6";
 
 /// How long the parts of the agent may take to leave.
 const LEAVES: Duration = Duration::from_millis(100);

@@ -223,10 +223,11 @@ impl Engine {
 
     /// Takes events in their order. Nothing reaches the kernel before [`Self::step`].
     pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
-        for event in events {
+        for mut event in events {
             self.told = true;
-            match &event {
+            match &mut event {
                 Event::Reach(kind, Reach::Lost(reason)) => {
+                    *reason = self.around.with_server(std::mem::take(reason));
                     tracing::warn!(%kind, "cannot be read: {reason}; what is known stays in the kernel");
                 }
                 Event::Reach(kind, Reach::Watching) => tracing::info!(%kind, "watching"),

@@ -13,7 +13,7 @@ use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
 use tandem_core::plane::{ForwardDrop, Place};
 
-use crate::event::{KubeProxy, Neighbour, NodeFact};
+use crate::event::{ApiServer, KubeProxy, Neighbour, NodeFact};
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
 
 /// Something wrong with this node.
@@ -58,6 +58,13 @@ pub enum NodeProblem {
         /// The number of further addresses.
         more: usize,
     },
+    /// The API server's address is a ClusterIP.
+    ServerIsService {
+        /// The address.
+        address: IpAddr,
+        /// The range of ClusterIPs.
+        range: IpNet,
+    },
     /// Another program's chain drops forwarded packets.
     ForwardDrop(ForwardDrop),
     /// A kube-proxy is there, or something that one left.
@@ -86,6 +93,7 @@ impl NodeProblem {
                 "this node".into()
             }
             Self::Overlap { interface, .. } => format!("interface {interface}"),
+            Self::ServerIsService { .. } => "API server".into(),
             Self::ForwardDrop(chain) => format!("chain {chain}"),
             Self::KubeProxy(_) => "kube-proxy".into(),
             Self::AffinityFull { family, .. } => format!("map {} tandem affinity", table(*family)),
@@ -172,6 +180,12 @@ impl fmt::Display for NodeProblem {
                      Service has such an address as ClusterIP, the Service's ports lead to the Service",
                 )
             }
+            Self::ServerIsService { address, range } => write!(
+                f,
+                "its address {address} lies inside the Service range {range}: only a service proxy makes it answer. After a \
+                 restart of this node, Tandem cannot reach it, and no Service works. Give the API server's own address, by \
+                 --master or in a kubeconfig"
+            ),
             Self::ForwardDrop(chain) => write!(
                 f,
                 "policy drop: packets to pods, also those to nodePorts and LoadBalancer addresses, are dropped unless a rule \
@@ -222,6 +236,8 @@ pub(super) struct Surroundings {
     forward_drops: Vec<ForwardDrop>,
     /// None before the first look.
     kube_proxy: Option<KubeProxy>,
+    /// None if objects come from a folder.
+    server: Option<ApiServer>,
     /// Families whose memory of clients was full a short time ago, with its size.
     full: BTreeMap<IpFamily, u32>,
 }
@@ -244,11 +260,20 @@ impl Surroundings {
         self.kube_proxy
     }
 
+    /// Why objects cannot be read, with the name of the API server that was asked.
+    pub(super) fn with_server(&self, reason: String) -> String {
+        match &self.server {
+            Some(ApiServer { name, .. }) if !reason.contains(&**name) => format!("{reason} (API server {name})"),
+            _ => reason,
+        }
+    }
+
     pub(super) fn take(&mut self, around: NodeFact) {
         match around {
             NodeFact::Addresses(addresses) => self.addresses = addresses,
             NodeFact::ForwardDrops(chains) => self.forward_drops = chains,
             NodeFact::KubeProxy(kube_proxy) => self.kube_proxy = Some(kube_proxy),
+            NodeFact::ApiServer(server) => self.server = Some(server),
             NodeFact::Unremembered {
                 family, lately, most, ..
             } => {
@@ -294,6 +319,7 @@ impl Facts<'_> {
         }
         problems.extend(self.overlaps(v4.1));
         problems.extend(self.overlaps(v6.1));
+        problems.extend(self.server_is_service([ranges(v4.1), ranges(v6.1)].concat()));
         problems.extend(self.around.forward_drops.iter().cloned().map(NodeProblem::ForwardDrop));
         problems.extend(
             self.around
@@ -339,12 +365,17 @@ impl Facts<'_> {
         .collect()
     }
 
+    fn server_is_service(&self, ranges: Vec<IpNet>) -> Option<NodeProblem> {
+        let address = self.around.server.as_ref()?.address?;
+        let range = ranges.into_iter().find(|range| range.contains(&address))?;
+        Some(NodeProblem::ServerIsService { address, range })
+    }
+
     /// Addresses of interfaces inside the ranges of ClusterIPs, by interface and range.
     fn overlaps<F: Family>(&self, rows: &NodeRows<F>) -> Vec<NodeProblem> {
         let mut found: BTreeMap<(&str, IpNet), (InterfaceName, IpAddr, usize)> = BTreeMap::new();
         for (address, interface) in &self.around.addresses {
-            let ranges = rows.service_cidrs.iter().map(|range| (*range).into());
-            let Some(range) = ranges.into_iter().find(|range: &IpNet| range.contains(address)) else {
+            let Some(range) = ranges(rows).into_iter().find(|range| range.contains(address)) else {
                 continue;
             };
             if interface.as_str() != LOCAL_DNS {
@@ -363,6 +394,11 @@ impl Facts<'_> {
         };
         found.into_iter().map(overlap).collect()
     }
+}
+
+/// The ranges of ClusterIPs of one family.
+fn ranges<F: Family>(rows: &NodeRows<F>) -> Vec<IpNet> {
+    rows.service_cidrs.iter().map(|range| (*range).into()).collect()
 }
 
 #[cfg(test)]

@@ -38,6 +38,33 @@ pub(crate) struct HealthAddress {
     pub(crate) news: watch::Receiver<()>,
 }
 
+/// Looks once, before Tandem's tables are opened. If rules of a kube-proxy are there and somebody has the health check
+/// address, a kube-proxy runs, and Tandem's rules stand second from the beginning. Otherwise it is found out in time.
+pub(crate) async fn first_look(address: Option<SocketAddr>) -> Option<KubeProxy> {
+    let address = address?;
+    let signs = tokio::task::spawn_blocking(|| Look::default().now()).await.ok()?.ok()?;
+    if !signs.has_tables() && !signs.has_chains() {
+        return None;
+    }
+    let taken = || bind_everywhere(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    let mut both = taken();
+    if both {
+        // An agent that has ended a moment ago may still have it.
+        tokio::time::sleep(AGAIN).await;
+        both = taken();
+    }
+    both.then(|| KubeProxy {
+        neighbour: Neighbour::Runs,
+        place: machine::place(Neighbour::Runs, false),
+        address: Some(address),
+        tables: signs.has_tables(),
+        chains: signs.has_chains(),
+    })
+}
+
+/// When the first look looks at the address for the second time.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Why the address cannot be had.
 pub(crate) type Refused = (SocketAddr, io::Error);
 

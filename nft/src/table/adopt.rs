@@ -65,6 +65,19 @@ struct Existing<F: Family> {
     carried_over: Option<Vec<Row<F>>>,
 }
 
+impl<F: Family> Existing<F> {
+    fn nothing() -> Self {
+        Self {
+            table: None,
+            on_demand: HashMap::new(),
+            missing_picks: chains::FIXED.to_vec(),
+            stand_ins: Vec::new(),
+            place: None,
+            carried_over: None,
+        }
+    }
+}
+
 /// Opens the table of this session. Gives where its chains stand, or none if they were registered just now, where the
 /// settings want them.
 pub(crate) fn adopt<F: Family>(session: &mut Session<F>) -> Result<Option<Place>, OpenError> {
@@ -101,14 +114,7 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
     let unread = |error| TableError::reading(F::FAMILY, error);
     let name = numbers(F::FAMILY).name;
     let Some(table) = listing::table(&mut session.socket, F::FAMILY).map_err(unread)? else {
-        return Ok(Existing {
-            table: None,
-            on_demand: HashMap::new(),
-            missing_picks: chains::FIXED.to_vec(),
-            stand_ins: Vec::new(),
-            place: None,
-            carried_over: None,
-        });
+        return Ok(Existing::nothing());
     };
     if let Some(port) = table.owner()
         && port != session.socket.port()
@@ -165,11 +171,8 @@ fn read_existing<F: Family>(session: &mut Session<F>) -> Result<Existing<F>, Ope
     }
     Ok(Existing {
         table: Some(table),
-        on_demand: HashMap::new(),
-        missing_picks: chains::FIXED.to_vec(),
-        stand_ins: Vec::new(),
-        place: None,
         carried_over: Some(rows),
+        ..Existing::nothing()
     })
 }
 
@@ -199,6 +202,15 @@ fn send<F: Family>(
         Outcome::NotSent(error) => Err(failed(TransactionError::NotSent(error))),
         Outcome::Lost(error) => Err(failed(error.into())),
     }
+}
+
+/// Writes a transaction that makes a table with these chains. The table has an owner, as the node's lock must have.
+pub(crate) fn encode_new<F: Family>(session: &mut Session<F>, chains: &[PickChain]) {
+    let new = Existing {
+        on_demand: chains.iter().map(|chain| (*chain, None)).collect(),
+        ..Existing::nothing()
+    };
+    encode(session, &new, OWNER);
 }
 
 /// Writes the transaction. Returns the number of the message that makes the table.

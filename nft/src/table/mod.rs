@@ -3,6 +3,7 @@
 pub(crate) mod adopt;
 pub(crate) mod affinity;
 pub(crate) mod change;
+pub(crate) mod check;
 pub(crate) mod compatible;
 pub(crate) mod error;
 pub(crate) mod explain;

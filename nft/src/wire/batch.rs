@@ -57,12 +57,18 @@ impl Batch {
     /// Ends the transaction. Only the last message asks for an acknowledgement: the kernel sends that after all
     /// errors.
     pub(crate) fn end(&mut self) {
+        self.end_without_marker();
+        self.control(BATCH_END);
+    }
+
+    /// Ends a transaction that is only to be checked. Without the end marker, the kernel looks at every message, answers
+    /// as otherwise, and carries nothing out.
+    pub(crate) fn end_without_marker(&mut self) {
         self.close_elements();
         if let Some(flags) = self.bytes.get_mut(self.last + FLAGS_AT..self.last + SEQUENCE_AT) {
             let value = u16::from_ne_bytes([flags[0], flags[1]]) | ACK;
             flags.copy_from_slice(&value.to_ne_bytes());
         }
-        self.control(BATCH_END);
     }
 
     /// The transaction as far as it is written.

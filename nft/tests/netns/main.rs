@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod affinity;
+mod check;
 mod dataplane;
 mod fill;
 mod forward;

@@ -11,12 +11,16 @@ mod transport;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use http::Uri;
 use kube::Client;
 use kube::config::{InClusterError, KubeconfigError};
+use tokio::sync::watch;
 use tower::service_fn;
 
 use origin::Origin;
 use renewed::Renewed;
+
+use crate::event::ApiServer;
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -66,13 +70,31 @@ pub enum Http {
 }
 
 /// Makes a client for the server that the kubeconfig names, or, without a kubeconfig, for the one of the pod's service
-/// account. If `server` is given, it replaces the address.
-pub async fn connect(kubeconfig: Option<&Path>, server: Option<&str>, http: Http) -> Result<Client, ConnectError> {
+/// account. If `server` is given, it replaces the address. Beside the client, returns where the server is, also if the
+/// kubeconfig changes later.
+pub async fn connect(
+    kubeconfig: Option<&Path>,
+    server: Option<&str>,
+    http: Http,
+) -> Result<(Client, watch::Receiver<ApiServer>), ConnectError> {
     let origin = Origin::new(kubeconfig, server)?;
-    let (renewed, namespace) = Renewed::read(origin, http).await?;
+    let (renewed, namespace, server) = Renewed::read(origin, http).await?;
     if http == Http::One {
         tracing::info!("the API server is asked by HTTP/1.1, as the settings say");
     }
     let service = service_fn(move |request| renewed.clone().send(request));
-    Ok(Client::new(service, namespace))
+    Ok((Client::new(service, namespace), server))
+}
+
+/// Where a server of this address is.
+fn place(server: &Uri) -> ApiServer {
+    let host = server.host().unwrap_or_default();
+    let port = server.port_u16().unwrap_or(match server.scheme_str() {
+        Some("http") => 80,
+        _ => 443,
+    });
+    ApiServer {
+        name: format!("{host}:{port}").into(),
+        address: host.trim_matches(['[', ']']).parse().ok(),
+    }
 }

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use kube::Config;
 use kube::client::{Body, ConfigExt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tower::util::{BoxCloneSyncService, MapRequestLayer};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::origin::{Origin, Seen};
 use super::token::TokenFile;
 use super::transport::Transport;
-use super::{ConnectError, Http};
+use super::{ConnectError, Http, place};
+use crate::event::ApiServer;
 
 type Stack = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
@@ -34,12 +35,18 @@ struct State {
     token: Option<TokenFile>,
     /// Why the files could not be used the last time.
     problem: Option<String>,
+    /// Tells where the server is.
+    told: watch::Sender<ApiServer>,
 }
 
 impl Renewed {
-    /// Reads the configuration. Beside what sends requests, returns the default namespace.
-    pub(super) async fn read(origin: Origin, http: Http) -> Result<(Self, String), ConnectError> {
+    /// Reads the configuration. Beside what sends requests, returns the default namespace, and where the server is.
+    pub(super) async fn read(
+        origin: Origin,
+        http: Http,
+    ) -> Result<(Self, String, watch::Receiver<ApiServer>), ConnectError> {
         let made = make(&origin, http, None).await?;
+        let (told, server) = watch::channel(place(&made.server));
         let state = State {
             origin,
             http,
@@ -47,8 +54,9 @@ impl Renewed {
             files: made.files,
             token: made.token,
             problem: None,
+            told,
         };
-        Ok((Self(Arc::new(Mutex::new(state))), made.namespace))
+        Ok((Self(Arc::new(Mutex::new(state))), made.namespace, server))
     }
 
     pub(super) async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
@@ -64,7 +72,12 @@ impl State {
         if self.files.iter().any(Seen::changed) {
             match make(&self.origin, self.http, self.token.as_ref()).await {
                 Ok(made) => {
-                    tracing::info!("the files of the kubeconfig changed and were read again");
+                    let server = place(&made.server);
+                    tracing::info!(
+                        "the files of the kubeconfig changed and were read again; the API server is {}",
+                        server.name
+                    );
+                    self.told.send_replace(server);
                     (self.stack, self.files, self.token) = (made.stack, made.files, made.token);
                     self.problem = None;
                 }
@@ -87,6 +100,7 @@ struct Made {
     files: Vec<Seen>,
     token: Option<TokenFile>,
     namespace: String,
+    server: Uri,
 }
 
 /// Reads the configuration, and makes from it what sends requests. Unlike kube's usual client, this one does not retry
@@ -121,6 +135,7 @@ async fn make(origin: &Origin, http: Http, known: Option<&TokenFile>) -> Result<
         files,
         token,
         namespace: config.default_namespace,
+        server: config.cluster_url,
     })
 }
 

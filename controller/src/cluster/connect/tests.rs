@@ -100,7 +100,7 @@ async fn a_server_with_http_2_is_asked_by_http_1_1_if_the_settings_say_so() {
     let server = Server::start(&["h2", "http/1.1"], echo).await;
     let folder = Folder::new("one");
     let kubeconfig = folder.kubeconfig(&server, "{}");
-    let client = connect(Some(&kubeconfig), None, Http::One).await.unwrap();
+    let (client, _) = connect(Some(&kubeconfig), None, Http::One).await.unwrap();
     assert_eq!(get(&client, "/").await.unwrap(), "HTTP/1.1 no token");
     server.cut();
     let mut answers = Vec::new();
@@ -218,7 +218,7 @@ async fn everybody_who_waits_for_a_server_that_is_away_is_told_the_same_cause() 
     let folder = Folder::new("unreachable");
     let kubeconfig = folder.kubeconfig(&server, "{}");
     // Nobody listens on this port, which is reserved.
-    let client = connect(Some(&kubeconfig), Some("https://127.0.0.1:1"), Http::Newest)
+    let (client, _) = connect(Some(&kubeconfig), Some("https://127.0.0.1:1"), Http::Newest)
         .await
         .unwrap();
     let requests = (0..8).map(|_| {
@@ -288,4 +288,18 @@ async fn a_certificate_authority_that_changes_is_read_again() {
     assert!(error.contains("InvalidCertificate"), "{error}");
     folder.write("ca.pem", second.certificate());
     assert_eq!(get(&client, "/").await.unwrap(), "HTTP/2.0 no token");
+}
+
+#[test]
+fn a_server_is_named_by_host_and_port() {
+    for (server, name, address) in [
+        ("https://[fd00::1]:6443", "[fd00::1]:6443", Some("fd00::1")),
+        ("https://10.96.0.1", "10.96.0.1:443", Some("10.96.0.1")),
+        ("http://user:secret@10.96.0.1", "10.96.0.1:80", Some("10.96.0.1")),
+        ("https://api.example:6443/k8s", "api.example:6443", None),
+    ] {
+        let found = place(&server.parse().unwrap());
+        assert_eq!(&*found.name, name);
+        assert_eq!(found.address, address.map(|text| text.parse().unwrap()));
+    }
 }

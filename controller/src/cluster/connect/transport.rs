@@ -75,11 +75,9 @@ impl Unreachable {
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = super::place(&self.server);
+        f.write_str(&place.name)?;
         let host = self.server.host().unwrap_or_default().trim_matches(['[', ']']);
-        match self.server.authority() {
-            Some(authority) => write!(f, "{authority}")?,
-            None => write!(f, "{}", self.server)?,
-        }
         if std::env::var(IN_POD).is_ok_and(|given| given.trim_matches(['[', ']']) == host) {
             write!(
                 f,

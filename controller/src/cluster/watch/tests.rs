@@ -179,7 +179,7 @@ async fn watch(address: &str, timing: Timing) -> Receiver<Event> {
 
 /// As [`watch`], with lists that are asked for in this way.
 async fn watch_by(lists: Lists, address: &str, timing: Timing) -> Receiver<Event> {
-    let client = connect(None, Some(address), Http::Newest).await.unwrap();
+    let (client, _) = connect(None, Some(address), Http::Newest).await.unwrap();
     let (sender, receiver) = channel(1000);
     let ways = Ways {
         lists,
@@ -460,7 +460,7 @@ async fn a_server_that_is_away_is_named_with_the_cause() {
 #[tokio::test]
 async fn the_source_ends_when_nobody_listens() {
     let (_, address) = Server::start(|_, _| None).await;
-    let client = connect(None, Some(&address), Http::Newest).await.unwrap();
+    let (client, _) = connect(None, Some(&address), Http::Newest).await.unwrap();
     let (sender, receiver) = channel(10);
     let source = tokio::spawn(async move { run_with(client, "node-a", &Ways::default(), sender, timing()).await });
     drop(receiver);

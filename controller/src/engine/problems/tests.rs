@@ -216,3 +216,36 @@ fn chains_that_drop_what_is_forwarded_are_named_with_what_helps() {
     case.around.take(NodeFact::ForwardDrops(Vec::new()));
     assert_eq!(case.problems(), []);
 }
+
+#[test]
+fn an_api_server_at_a_cluster_ip_is_named_before_it_fails() {
+    let server = |name: &str, address: Option<&str>| {
+        let mut case = Case::of(vec![whole()]);
+        case.around.take(NodeFact::ApiServer(ApiServer {
+            name: name.into(),
+            address: address.map(|text| text.parse().unwrap()),
+        }));
+        case
+    };
+    insta::assert_snapshot!(server("10.96.0.1:443", Some("10.96.0.1")).text(), @"API server: its address 10.96.0.1 lies inside the Service range 10.96.0.0/12: only a service proxy makes it answer. After a restart of this node, Tandem cannot reach it, and no Service works. Give the API server's own address, by --master or in a kubeconfig");
+    insta::assert_snapshot!(server("[fd00:10:96::1]:443", Some("fd00:10:96::1")).text(), @"API server: its address fd00:10:96::1 lies inside the Service range fd00:10:96::/112: only a service proxy makes it answer. After a restart of this node, Tandem cannot reach it, and no Service works. Give the API server's own address, by --master or in a kubeconfig");
+    assert_eq!(server("192.0.2.1:6443", Some("192.0.2.1")).problems(), []);
+    assert_eq!(server("api.example:6443", None).problems(), []);
+}
+
+#[test]
+fn why_objects_cannot_be_read_names_the_server_once() {
+    let mut around = Surroundings::default();
+    let silent = "cannot list services: no answer for 30 s";
+    assert_eq!(around.with_server(silent.to_owned()), silent);
+    around.take(NodeFact::ApiServer(ApiServer {
+        name: "192.0.2.1:6443".into(),
+        address: None,
+    }));
+    assert_eq!(
+        around.with_server(silent.to_owned()),
+        "cannot list services: no answer for 30 s (API server 192.0.2.1:6443)"
+    );
+    let refused = "cannot list services: 192.0.2.1:6443: Connection refused (os error 111)";
+    assert_eq!(around.with_server(refused.to_owned()), refused);
+}

@@ -192,7 +192,9 @@ impl Folder {
     }
 
     pub(super) async fn client_with(&self, server: &Server, user: &str) -> Result<Client, ConnectError> {
-        connect(Some(&self.kubeconfig(server, user)), None, Http::Newest).await
+        connect(Some(&self.kubeconfig(server, user)), None, Http::Newest)
+            .await
+            .map(|(client, _)| client)
     }
 }
 

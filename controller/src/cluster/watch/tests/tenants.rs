@@ -31,7 +31,7 @@ async fn what_is_refused_to_one_part_holds_no_other_back() {
     let (_, address) =
         Server::start(|what, _| (what == "list").then(|| Reply::Answer("403 Forbidden", "", status(403, "not you"))))
             .await;
-    let client = connect(None, Some(&address), Http::Newest).await.unwrap();
+    let (client, _) = connect(None, Some(&address), Http::Newest).await.unwrap();
     let (mut refused, mut other) = (start(&client, SERVICES), start(&client, NODES));
     let lost = said(&mut refused).await;
     assert!(lost.starts_with("lost: may not list services"), "{lost}");
@@ -50,7 +50,7 @@ async fn a_part_whose_channel_is_full_holds_no_other_back_and_gets_its_own_event
         _ => None,
     })
     .await;
-    let client = connect(None, Some(&address), Http::Newest).await.unwrap();
+    let (client, _) = connect(None, Some(&address), Http::Newest).await.unwrap();
     let (mut slow, mut other) = (start(&client, SERVICES), start(&client, NODES));
     for expected in ["Listing", "Listed", "Reach(Watching)"] {
         assert_eq!(said(&mut other).await, expected);
