@@ -1,7 +1,7 @@
-# The Makefile sources this. It puts a Rust of at least 1.95 and a Go of at least 1.26 first on PATH, if they are installed.
+# The Makefile sources this. It puts a Rust of at least 1.95 and a Go of at least 1.26.6 first on PATH, if they are installed.
 # NEED_RUST and NEED_GO are set to the versions that are missing.
 RUST_MINIMUM=1.95
-GO_MINIMUM=1.26
+GO_MINIMUM=1.26.6
 GO_HOME=$PWD/target/go
 TOOLS=$PWD/target/tools
 # the folder in which cargo puts optimised programs

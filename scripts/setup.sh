@@ -3,14 +3,19 @@
 #   rust   a Rust toolchain and a C compiler
 #   net    what demo, tests and cluster need: nft, ip, conntrack, openssl. It also checks for root and a kernel with nf_tables
 #   go     Go, for the control plane of the tests
+#   kubelets  what nodes with real kubelets need: runc and the CNI plugins
 #   lint   clippy, rustfmt, cargo-deny
 #   fuzz   cargo-fuzz and a C++ compiler
+#   image-amd64, image-arm64   Debian's Rust and C compilers for the programs of the image, for that processor; cargo-cyclonedx
+#   push   skopeo
+#   arm64  an emulator of aarch64, and a kernel for it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
 # No sanitizer is used, so cargo-fuzz only needs coverage counters, which a stable toolchain has.
 CARGO_FUZZ=0.13.2
+CARGO_CYCLONEDX=0.5.9
 
 fail() {
   echo "setup: $*" >&2
@@ -55,6 +60,16 @@ setup_net() {
     fail "this kernel has no nf_tables with NAT (modules nf_tables and nft_chain_nat)"
 }
 
+setup_kubelets() {
+  setup_net
+  local missing=()
+  command -v runc >/dev/null || missing+=(runc)
+  [ -x /usr/lib/cni/ptp ] || missing+=(containernetworking-plugins)
+  command -v nsenter >/dev/null || missing+=(util-linux)
+  [ ${#missing[@]} = 0 ] || install "what runs containers" "${missing[@]}"
+  unshare --mount --pid --fork true 2>/dev/null || fail "mount and process namespaces cannot be made here"
+}
+
 setup_go() {
   [ -n "$NEED_GO" ] || return 0
   echo "setup: installing Go $GO_MINIMUM into target/go"
@@ -88,9 +103,107 @@ setup_fuzz() {
   fi
 }
 
+# foreign ARCH FOLDER HOW PACKAGE…: unpacks Debian's packages for another processor into a folder. HOW is `alone`, `with-needs` (with
+# all packages that they need) or `needed-by` (the one package that PACKAGE needs). apt gets lists, a cache and a status of its own for that, so this machine's processors and packages
+# stay as they are. A package may be NAME=VERSION. Fails if one cannot be had.
+foreign() {
+  local arch=$1 into=$2 how=$3 apt=$TOOLS/apt-$1 file
+  shift 3
+  rm -rf "$apt"
+  mkdir -p "$into" "$apt/lists/partial" "$apt/cache/archives/partial"
+  : >"$apt/status"
+  local options=(-qq -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "Dir::State=$apt" -o "Dir::State::lists=$apt/lists"
+    -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache" -o "APT::Sandbox::User=root")
+  # sources of others than Debian may have nothing for this processor
+  apt-get "${options[@]}" update 2>/dev/null || true
+  local archives=$apt/cache/archives
+  case $how in
+    alone) (cd "$archives" && apt-get "${options[@]}" download "$@") || return 1 ;;
+    needed-by)
+      file=$(apt-cache "${options[@]}" depends "$1" | sed -n 's/^ *Depends: //p' | head -n 1)
+      (cd "$archives" && apt-get "${options[@]}" download "$file") || return 1
+      ;;
+    with-needs) apt-get "${options[@]}" install --yes --download-only --no-install-recommends "$@" >/dev/null || return 1 ;;
+  esac
+  for file in "$archives"/*.deb; do
+    dpkg-deb --extract "$file" "$into" || return 1
+  done
+  rm -rf "$apt"
+}
+
+# Debian's compiler also where another one is installed, because Debian has the standard library for both processors, and
+# because the same compiler makes the same image.
+setup_image-amd64() {
+  local missing=()
+  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+  at_least "$(rust_version /usr/bin/cargo)" $RUST_MINIMUM || missing+=(cargo-web)
+  at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || missing+=(rustc-web)
+  [ -d /usr/share/ca-certificates/mozilla ] || missing+=(ca-certificates)
+  command -v git >/dev/null || missing+=(git)
+  [ ${#missing[@]} = 0 ] || install "what builds the image" "${missing[@]}"
+  at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || fail "Debian's Rust is older than $RUST_MINIMUM"
+  if ! command -v cargo-cyclonedx >/dev/null; then
+    echo "setup: building cargo-cyclonedx $CARGO_CYCLONEDX into target/tools (some minutes, once)"
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+      cargo install --quiet --locked --root "$TOOLS" --version "=$CARGO_CYCLONEDX" cargo-cyclonedx ||
+      fail "cargo could not install cargo-cyclonedx"
+  fi
+}
+
+setup_push() {
+  command -v skopeo >/dev/null || install "skopeo, which writes to registries" skopeo
+}
+
+setup_image-arm64() {
+  setup_image-amd64
+  command -v aarch64-linux-gnu-gcc >/dev/null && [ -d /usr/aarch64-linux-gnu/include ] ||
+    install "the C compiler for arm64" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+  # The standard library must be of exactly this compiler. glibc is of the version that amd64 gets: the one that comes with the cross
+  # compiler has no security updates.
+  local wanted folder=$TOOLS/debian-arm64
+  wanted=$(arm64_packages)
+  [ "$(cat "$folder/packages" 2>/dev/null)" != "$wanted" ] || return 0
+  echo "setup: unpacking Rust's standard library and glibc for arm64 into target/tools"
+  rm -rf "$folder"
+  if ! foreign arm64 "$folder" alone $wanted; then
+    # Debian has only the newest versions, so this machine's packages must be the newest too.
+    install "the newest version" rustc-web cargo-web libc6-dev
+    wanted=$(arm64_packages)
+    foreign arm64 "$folder" alone $wanted || fail "apt-get could not download these packages for arm64: $wanted"
+  fi
+  local libraries=$folder/sysroot/lib/rustlib
+  mkdir -p "$libraries"
+  ln -s /usr/lib/rustlib/x86_64-unknown-linux-gnu "$libraries/"
+  ln -s ../../../usr/lib/rustlib/aarch64-unknown-linux-gnu "$libraries/"
+  echo "$wanted" >"$folder/packages"
+}
+
+# What emulates aarch64, and Debian's kernel, nft and busybox for it.
+setup_arm64() {
+  local missing=() folder=$TOOLS/arm64-machine
+  command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
+  command -v qemu-system-aarch64 >/dev/null || missing+=(qemu-system-arm)
+  command -v cpio >/dev/null || missing+=(cpio)
+  command -v depmod >/dev/null || missing+=(kmod)
+  [ ${#missing[@]} = 0 ] || install "what emulates aarch64" "${missing[@]}"
+  [ ! -f "$folder/complete" ] || return 0
+  echo "setup: unpacking Debian's kernel, nft and busybox for arm64 into target/tools"
+  rm -rf "$folder"
+  foreign arm64 "$folder" with-needs nftables busybox-static || fail "apt-get could not download nftables for arm64"
+  # The package with the plain name has nothing but the name of the newest kernel.
+  foreign arm64 "$folder" needed-by linux-image-arm64 || fail "apt-get could not download the kernel for arm64"
+  touch "$folder/complete"
+}
+
+arm64_packages() {
+  dpkg-query -W -f 'libstd-rust-web-dev=${Version} ' rustc-web
+  dpkg-query -W -f 'libc6-dev=${Version}' libc6-dev
+}
+
 for part in "$@"; do
   case $part in
-    rust | net | go | lint | fuzz) "setup_$part" ;;
+    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | push | arm64) "setup_$part" ;;
+    image-*) fail "ARCHS: ${part#image-} is not known: use amd64 or arm64" ;;
     *) fail "no such part: $part" ;;
   esac
 done
