@@ -10,26 +10,34 @@ WITH := . scripts/env.sh;
 # Builds optimised programs. It is always --workspace: another set of packages could have other features, and everything would be built again.
 BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --release --workspace --bin tandem
 CONTROLPLANE := tests/controlplane/bin/controlplane
+TOOLS_BIN := tests/tools/bin
+CONTAINERD := containerd containerd-shim-runc-v2 ctr
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
-.PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane bench $(BENCHES) \
-	setup-rust setup-net setup-go setup-lint parity race orders field hostile cluster-ways api-faults heap-profile
+.PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
+	setup-rust setup-net setup-kubelets setup-go setup-lint helm chart manifests parity race orders deploy-test rights field hostile cluster-ways api-faults \
+	heap-profile setup-image image image-again image-test push arm64
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
 		while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: ## install what is missing: nftables and friends, Rust, Go
-	@scripts/setup.sh rust net go lint
+	@scripts/setup.sh rust net kubelets go lint
 
 setup-rust:
 	@scripts/setup.sh rust
 setup-net:
 	@scripts/setup.sh rust net
+setup-kubelets: setup-net
+	@scripts/setup.sh kubelets
 setup-go:
 	@scripts/setup.sh go
 setup-lint:
 	@scripts/setup.sh rust lint
+
+setup-image: setup-rust
+	@scripts/setup.sh $(addprefix image-,$(ARCHS))
 
 build: setup-rust ## build the tandem command: target/release/tandem
 	@$(BUILD)
@@ -38,7 +46,7 @@ demo: setup-net ## a dual-stack Service proxy at work on real packets, in namesp
 	@$(BUILD) --bin demo
 	@$(WITH) $$RELEASE/demo
 
-test: setup-net controlplane ## everything, also against a real kube-apiserver; ends with: N passed, N failed
+test: setup-kubelets controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
 
 parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side
@@ -52,6 +60,23 @@ race: setup-net controlplane ## a million connections to shrinking lists, with T
 orders: setup-net controlplane ## Tandem and kube-proxy start and end on one node in every order; about 4 minutes; ORDERS_ONLY=iptables
 	@$(BUILD) --bin orders
 	@$(WITH) $$RELEASE/orders
+
+deploy-test: setup-kubelets controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 12 minutes; DEPLOY_SHORT=yes
+	@$(MAKE) image ARCHS=amd64
+	@$(BUILD) --bin deploy-test --bin pause --bin whoami
+	@$(WITH) TANDEM_IMAGE=$$PWD/target/image/oci $$RELEASE/deploy-test
+
+rights: setup-net ## every feature with the capabilities of the chart, and with each of them taken away; a minute
+	@$(BUILD) --bin rights
+	@$(WITH) $$RELEASE/rights
+
+chart: setup-net controlplane helm ## the chart: what it renders and refuses, whether Tandem reads it, and what a real API server says; 2 minutes
+	@$(BUILD) --bin chart
+	@$(WITH) $$RELEASE/chart
+
+manifests: setup-net helm ## write what is made from the chart: deploy/manifests, the examples of its tests, its table of values
+	@$(BUILD) --bin chart
+	@$(WITH) $$RELEASE/chart keep
 
 field: setup-net controlplane ## every case of docs/field.md, one after the other
 	@$(BUILD) --bin field
@@ -67,6 +92,28 @@ cluster-ways: setup-net controlplane ## the tests of the cluster in all 12 ways 
 api-faults: setup-net controlplane ## a proxy with faults before the real API server, at every byte; about 20 minutes; API_FAULT_EVERY=1
 	@$(BUILD) --bin api-faults
 	@$(WITH) $$RELEASE/api-faults
+
+ARCHS ?= amd64 arm64
+image: export ARCHS := $(ARCHS)
+image: setup-image ## build the container image, an OCI layout: target/image/oci; ARCHS=amd64
+	@$(WITH) scripts/image.sh
+
+image-again: export ARCHS := $(ARCHS)
+image-again: setup-image ## build the image a second time, in another folder, and compare the digests
+	@$(WITH) scripts/image_again.sh
+
+image-test: setup-net image ## run the image's program with the files of the image alone
+	@$(WITH) cargo build --quiet --workspace --bin image-answers
+	@$(WITH) $${CARGO_TARGET_DIR:-target}/debug/image-answers target/image/oci
+
+push: export INSECURE := $(INSECURE)
+push: ## push the image to a registry: TO=registry.example.com/tandem:0.1.0; INSECURE=yes without TLS
+	@scripts/setup.sh push
+	@scripts/push.sh '$(TO)'
+
+arm64: ## the parsers' and planners' tests, and the image's program on a real kernel, on emulated aarch64
+	@scripts/setup.sh rust image-arm64 arm64
+	@$(WITH) scripts/arm64.sh
 
 unit: setup-rust ## pure tests: no root, no network; under two minutes once built
 	@$(WITH) cargo test --workspace --lib --bins --test arrows --test promises --test input
@@ -98,13 +145,33 @@ cluster: setup-net controlplane ## start a real control plane with three nodes, 
 cluster-down: setup-net ## remove what `make cluster` started
 	@$(WITH) [ -x $$RELEASE/cluster ] || { $(BUILD) --bin cluster; }; $$RELEASE/cluster down
 
-# One binary with etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl.
+# One binary with etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubeadm and kubectl.
 controlplane: setup-go
 	@$(MAKE) $(CONTROLPLANE)
 
 $(CONTROLPLANE): tests/controlplane/main.go tests/controlplane/go.mod tests/controlplane/go.sum
 	@echo "building the Kubernetes control plane for tests (about 7 minutes on 2 cores, once)"
-	@$(WITH) cd tests/controlplane && go build -ldflags='-s -w' -o bin/controlplane .
+	@$(WITH) cd tests/controlplane && version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+		go build -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o bin/controlplane .
+
+# What the tests of real kubelets and of the chart need: pinned in tests/tools/go.mod.
+tools: setup-go ## build helm, crane and containerd into tests/tools/bin; about 5 minutes on 2 cores, once
+	@$(MAKE) $(addprefix $(TOOLS_BIN)/,helm crane $(CONTAINERD))
+
+helm: setup-go
+	@$(MAKE) $(TOOLS_BIN)/helm
+
+TOOLS_FILES := tests/tools/go.mod tests/tools/go.sum
+$(TOOLS_BIN)/helm: PACKAGE := helm.sh/helm/v4
+$(TOOLS_BIN)/helm: FLAGS = -X helm.sh/helm/v4/internal/version.version=$$version
+$(TOOLS_BIN)/crane: PACKAGE := github.com/google/go-containerregistry
+$(TOOLS_BIN)/crane: FLAGS = -X $(PACKAGE)/cmd/crane/cmd.Version=$$version
+$(addprefix $(TOOLS_BIN)/,$(CONTAINERD)): PACKAGE := github.com/containerd/containerd/v2
+$(addprefix $(TOOLS_BIN)/,$(CONTAINERD)): FLAGS = -X $(PACKAGE)/version.Version=$$version
+$(TOOLS_BIN)/%: $(TOOLS_FILES)
+	@echo "building $* (once)"
+	@$(WITH) cd tests/tools && version=$$(go list -m -f '{{.Version}}' $(PACKAGE)) && \
+		go build -tags 'no_btrfs no_zfs no_devmapper' -ldflags="-s -w $(FLAGS)" -o bin/ $(PACKAGE)/cmd/$*
 
 bench: $(BENCHES) ## every figure, one after the other; SERVICES=10000 for the large cluster
 
