@@ -1,0 +1,108 @@
+{{- /* Refuses values that the schema cannot refuse with words that help. Each message begins with the path of the value. */ -}}
+{{- define "tandem.validate" -}}
+{{- if not .Values.image.repository -}}
+{{- fail "image.repository: is not set: give the repository that the nodes pull the image from, without a tag" -}}
+{{- end -}}
+{{- include "tandem.validate.apiServer" . -}}
+{{- include "tandem.validate.files" . -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey $.Values.podLabels $label -}}
+{{- fail (printf "podLabels: %s: is set by the chart, because the DaemonSet finds its pods by it" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "NODE_NAME" -}}
+{{- fail "extraEnv: NODE_NAME: is set by the chart to the name of the Node" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.validate.apiServer" -}}
+{{- $given := list -}}
+{{- range $key := list "host" "kubeconfigConfigMap" "kubeconfigSecret" -}}
+{{- if hasKey $.Values.apiServer $key -}}
+{{- $given = append $given (printf "apiServer.%s" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.existingConfigMap -}}
+{{- $given = append $given "existingConfigMap" -}}
+{{- end -}}
+{{- if gt (len $given) 1 -}}
+{{- fail (printf "%s: more than one of them says where the API server is: give one" (join ", " $given)) -}}
+{{- end -}}
+{{- if and (not $given) (eq .Values.mode "agent") -}}
+{{- fail "apiServer.host: is not set: give the API server's own address. A pod is told only the ClusterIP of the Service kubernetes, and nothing answers there before Tandem runs. Or give apiServer.kubeconfigConfigMap, apiServer.kubeconfigSecret or existingConfigMap" -}}
+{{- end -}}
+{{- if hasKey .Values.apiServer "host" -}}
+{{- include "tandem.validate.host" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.validate.host" -}}
+{{- $host := .Values.apiServer.host -}}
+{{- $wrong := printf "apiServer.host: %q: " $host -}}
+{{- if contains "://" $host -}}
+{{- fail (printf "%sis a URL: give the address or the name alone, and the port as apiServer.port" $wrong) -}}
+{{- else if hasPrefix "[" $host -}}
+{{- fail (printf "%shas brackets: give the IPv6 address without them, and the port as apiServer.port" $wrong) -}}
+{{- else if regexMatch `^[^:]*:[0-9]*$` $host -}}
+{{- fail (printf "%shas a port: give it as apiServer.port" $wrong) -}}
+{{- else if contains ":" $host -}}
+{{- include "tandem.validate.ipv6" (dict "host" $host "wrong" $wrong) -}}
+{{- else if regexMatch `^[0-9.]+$` $host -}}
+{{- if not (regexMatch `^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(\.|$)){4}$` $host) -}}
+{{- fail (printf "%sis neither an IPv4 address nor a name" $wrong) -}}
+{{- end -}}
+{{- else if not (regexMatch `^([A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?\.?$` $host) -}}
+{{- fail (printf "%sis neither an address nor a name: give for example 192.0.2.1, fd00::1 or api.example.com" $wrong) -}}
+{{- else if regexMatch `^kubernetes(\.default(\.svc(\..*)?)?)?\.?$` $host -}}
+{{- fail (printf "%sis the Service kubernetes: nothing answers there before Tandem runs: give the API server's own address" $wrong) -}}
+{{- end -}}
+{{- /* Finds nothing without a cluster, as in `helm template`. */ -}}
+{{- $service := lookup "v1" "Service" "default" "kubernetes" -}}
+{{- if has $host (dig "spec" "clusterIPs" list $service) -}}
+{{- fail (printf "%sis the ClusterIP of the Service kubernetes: nothing answers there before Tandem runs: give the API server's own address" $wrong) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.validate.ipv6" -}}
+{{- $good := regexMatch `^[0-9A-Fa-f:]+$` .host -}}
+{{- $groups := 0 -}}
+{{- range splitList ":" .host -}}
+{{- if gt (len .) 4 -}}{{- $good = false -}}{{- end -}}
+{{- if . -}}{{- $groups = add1 $groups -}}{{- end -}}
+{{- end -}}
+{{- $gaps := len (regexFindAll `::` .host -1) -}}
+{{- if or (gt $gaps 1) (contains ":::" .host) -}}{{- $good = false -}}{{- end -}}
+{{- if eq $gaps 1 -}}
+{{- if gt (int $groups) 7 -}}{{- $good = false -}}{{- end -}}
+{{- else if or (ne (int $groups) 8) (hasPrefix ":" .host) (hasSuffix ":" .host) -}}
+{{- $good = false -}}
+{{- end -}}
+{{- if or (regexMatch `^:[^:]` .host) (regexMatch `[^:]:$` .host) -}}{{- $good = false -}}{{- end -}}
+{{- if not $good -}}
+{{- fail (printf "%sis not an IPv6 address: give it as in fd00::1, without brackets, port and zone" .wrong) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.validate.files" -}}
+{{- if and .Values.existingConfigMap .Values.kubeProxyConfiguration -}}
+{{- fail "existingConfigMap, kubeProxyConfiguration: both are given: change the ConfigMap, or give the whole configuration as kubeProxyConfiguration" -}}
+{{- end -}}
+{{- range $field := list "apiVersion" "kind" -}}
+{{- range $map := list "kubeProxyConfiguration" "tandemConfiguration" -}}
+{{- if hasKey (index $.Values $map) $field -}}
+{{- fail (printf "%s.%s: is set by the chart" $map $field) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey .Values.kubeProxyConfiguration "hostnameOverride" -}}
+{{- fail "kubeProxyConfiguration.hostnameOverride: would name all nodes alike: the chart gives each pod the name of its Node" -}}
+{{- end -}}
+{{- if hasKey (.Values.kubeProxyConfiguration.clientConnection | default dict) "kubeconfig" -}}
+{{- fail "kubeProxyConfiguration.clientConnection.kubeconfig: is set by the chart: give apiServer.kubeconfigConfigMap or apiServer.kubeconfigSecret" -}}
+{{- end -}}
+{{- if hasKey .Values.tandemConfiguration "socket" -}}
+{{- fail "tandemConfiguration.socket: is set by the chart: the readiness probe asks there" -}}
+{{- end -}}
+{{- end -}}
