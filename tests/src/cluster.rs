@@ -15,7 +15,7 @@
 //! ```
 //!
 //! etcd, kube-apiserver and kube-controller-manager run in the namespace that is also the nodes' gateway. No kubelet
-//! runs: this module reports the Pods' state in its place. The test starts the servers in the pods
+//! runs, unless [`crate::kubelets`] starts them: this module reports the Pods' state in its place. The test starts the servers in the pods
 //! ([`crate::traffic::Server`]). There is an outside client as in [`crate::topology`]. Dropping it removes everything.
 
 mod api;
@@ -39,7 +39,7 @@ use crate::node::{Node, Pod, PodRanges};
 use crate::scratch::Scratch;
 
 pub use api::{Api, path};
-pub(crate) use files::{PORT, TANDEM_TOKEN};
+pub(crate) use files::{AUTHORITY, PORT, TANDEM_TOKEN, kubelet_kubeconfig};
 pub use programs::{Program, binary};
 
 /// How long the control plane may take to answer for the first time.
@@ -60,6 +60,16 @@ pub struct Cluster {
     programs: Vec<Program>,
     place: Place,
     fabric: Fabric,
+    reporter: Reporter,
+}
+
+/// Who reports the state of nodes and Pods.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reporter {
+    /// [`Cluster`] itself.
+    Test,
+    /// Real kubelets. There is a scheduler too, and Pods have service accounts.
+    Kubelets,
 }
 
 /// The place of a cluster: its namespaces' names and its folder.
@@ -95,18 +105,24 @@ impl Cluster {
 
     /// The same with more flags for the API server.
     pub fn start_by(nodes: u8, flags: &[&str]) -> Result<Self> {
-        Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes, flags)
+        Self::start_at(Place::Scratch(Scratch::new("cluster")?), nodes, flags, Reporter::Test)
+    }
+
+    /// A control plane for this number of nodes with real kubelets, which the caller starts.
+    pub(crate) fn start_for_kubelets(nodes: u8) -> Result<Self> {
+        let scratch = Scratch::new("cluster")?;
+        Self::start_at(Place::Scratch(scratch), nodes, &[], Reporter::Kubelets)
     }
 
     /// The same in namespaces `tandem-cp`, `tandem-node1`, … with its files in this folder. It stays when it is
     /// dropped.
     pub fn start_kept(folder: &Path, nodes: u8) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
-        Self::start_at(Place::Kept(folder.to_owned()), nodes, &[])
+        Self::start_at(Place::Kept(folder.to_owned()), nodes, &[], Reporter::Test)
     }
 
-    fn start_at(place: Place, nodes: u8, flags: &[&str]) -> Result<Self> {
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    fn start_at(place: Place, nodes: u8, flags: &[&str], reporter: Reporter) -> Result<Self> {
+        let flags = programs::flags(place.path(), flags, reporter);
         let fabric = Fabric::new(place.namespace("cp")?)?;
         let (inside, folder) = (&fabric.namespace, place.path().to_owned());
         files::write(&folder)?;
@@ -130,12 +146,21 @@ impl Cluster {
             programs: vec![etcd],
             place,
             fabric,
+            reporter,
         };
         cluster.wait_api()?;
-        let arguments = programs::controller_manager(&folder);
         let inside = &cluster.fabric.namespace;
-        let controllers = Program::start(inside, &folder, "kube-controller-manager", &arguments, keep)?;
-        cluster.programs.push(controllers);
+        let mut arguments = vec![(
+            "kube-controller-manager",
+            programs::controller_manager(&folder, reporter),
+        )];
+        if reporter == Reporter::Kubelets {
+            arguments.push(("kube-scheduler", programs::scheduler(&folder)));
+        }
+        for (name, arguments) in arguments {
+            let program = Program::start(inside, &folder, name, &arguments, keep)?;
+            cluster.programs.push(program);
+        }
         cluster.api.create(&files::permission())?;
         for (number, namespace) in (1..).zip(namespaces) {
             cluster.add_node(number, namespace)?;
@@ -186,6 +211,11 @@ impl Cluster {
             .arg(self.admin_kubeconfig())
             .args(arguments);
         self.inside().run(|| run_command(&mut command))?
+    }
+
+    /// The folder of its files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.place.path()
     }
 
     /// The nodes' network.
@@ -308,6 +338,10 @@ impl Cluster {
         });
         let pods = pods.with_context(|| format!("the controller manager gave {name} no pod ranges in {PATIENCE:?}"))?;
         let node = self.fabric.connect_node(number, namespace, pods, &self.nodes)?;
+        if self.reporter == Reporter::Kubelets {
+            self.nodes.push(node);
+            return Ok(());
+        }
         let status = json!({ "status": {
             "addresses": [
                 { "type": "InternalIP", "address": node.v4 },

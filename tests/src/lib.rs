@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`topology`] | two nodes, three pods, an outside client: for tests without a control plane |
 //! | [`cluster`] | a real API server and controller manager, nodes and pods as namespaces |
+//! | [`kubelets`] | the same control plane with real kubelets, containerd and runc |
 //! | [`fleet`] | a cluster whose nodes run Tandem, with servers in its pods: for tests against the control plane |
 //! | [`tandem`] | the program under test on a node |
 //! | [`way`] | the ways in which Tandem can read from the API server, for `make cluster-ways` |
@@ -12,11 +13,15 @@
 //! | [`manifests`] | Services, EndpointSlices and Nodes as values and as files |
 //! | [`nft`] | what the installed nft lists for a node's tables |
 //! | [`parity`] | the same flows through the real kube-proxy and through Tandem |
+//! | [`deploy`] | an installation's whole life under load, on real kubelets, for `make deploy-test` |
 //! | [`field`] | the cases of docs/field.md and their tests, for `make field` |
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
 //! | [`api_faults`] | a proxy with faults between Tandem and the real API server, for `make api-faults` |
+//! | [`chart`] | the chart of `deploy/chart`: what it makes and refuses, and what a real API server says, for `make chart` |
 //! | [`orders`] | Tandem and the real kube-proxy start and end on one node in every order, for `make orders` |
+//! | [`rights`] | every feature with the chart's rights, and without each of them, for `make rights` |
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
+//! | [`empty_root`] | the program of an image with the files of the image alone, for `make image-test` |
 //! | [`generations`] | when the kernel's ruleset changes |
 //! | [`program`] | how programs begin and end |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
@@ -27,15 +32,19 @@
 
 mod addresses;
 pub mod api_faults;
+pub mod chart;
 pub mod cluster;
 pub mod code;
 pub mod conntrack;
+pub mod deploy;
+pub mod empty_root;
 mod fabric;
 pub mod field;
 pub mod fleet;
 pub mod generations;
 pub mod hostile;
 pub mod interrupt;
+pub mod kubelets;
 pub mod manifests;
 pub mod netns;
 pub mod nft;
@@ -45,6 +54,7 @@ pub mod orders;
 pub mod parity;
 pub mod program;
 pub mod race;
+pub mod rights;
 pub mod scratch;
 pub mod stage;
 pub mod tandem;

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{self, Child, ChildStdin, Command, Stdio};
@@ -25,12 +26,22 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const FOLDER: &str = "/run/netns";
 
-/// Waits for end of file, then removes the namespaces `$1*`, the programs in them, and the folders `$2*`.
+/// Waits for end of file, then removes the namespaces `$1*`, the programs in them, the cgroups `$1*`, and the folders
+/// `$2*`. A cgroup can be removed once its processes have ended, a moment after they were killed.
 const REAP: &str = r#"cat >/dev/null
 for file in /run/netns/"$1"*; do
   [ -e "$file" ] || continue
   for pid in $(ip netns pids "${file##*/}"); do kill -9 "$pid"; done
   ip netns delete "${file##*/}"
+done
+for try in 1 2 3 4 5 6 7 8 9 10; do
+  again=
+  for group in /sys/fs/cgroup/"$1"* /sys/fs/cgroup/*/"$1"*; do
+    [ -d "$group" ] || continue
+    find "$group" -depth -type d -exec rmdir {} + || again=yes
+  done
+  [ "$again" ] || break
+  sleep 0.5
 done
 rm -rf "$2"*"#;
 
@@ -65,9 +76,14 @@ impl Namespace {
 
     /// The namespace that the calling thread is in.
     pub fn current() -> Result<Self> {
-        let file = File::open("/proc/thread-self/ns/net").context("open this namespace")?;
+        Self::of_others("this", Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// A namespace that others made and remove, by its file.
+    pub fn of_others(name: &str, path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("open namespace {}", path.display()))?;
         Ok(Self(Arc::new(Inner {
-            name: "this".to_owned(),
+            name: name.to_owned(),
             entrance: Entrance(Arc::new(file)),
             keep: true,
         })))
@@ -231,8 +247,18 @@ impl Drop for Inner {
 impl Entrance {
     /// Moves the calling thread to the namespace, for the rest of its life.
     fn enter(&self) -> Result<()> {
+        if self.is_here()? {
+            return Ok(()); // a program in a Pod may not even ask for it
+        }
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
             .context("enter the network namespace")
+    }
+
+    /// Whether the calling thread is in the namespace.
+    fn is_here(&self) -> Result<bool> {
+        let here = fs::metadata("/proc/thread-self/ns/net").context("look at this network namespace")?;
+        let there = self.0.metadata().context("look at the network namespace")?;
+        Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
     }
 
     /// Starts a thread inside the namespace. The error says that it could not enter.

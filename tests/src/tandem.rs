@@ -52,6 +52,7 @@ pub struct Tandem {
     arguments: Vec<String>,
     way: Option<Way>,
     hosts: Option<PathBuf>,
+    capabilities: Option<Vec<String>>,
     process: Option<Child>,
     log: Log,
     expected: Vec<String>,
@@ -102,6 +103,8 @@ impl Tandem {
             own: Value::Null,
             way: None,
             hosts: None,
+            capabilities: None,
+            expected: Vec::new(),
         }
     }
 
@@ -208,9 +211,10 @@ impl Tandem {
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], the same way. Does not wait until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "tandem still runs");
-        let mut command = match &self.hosts {
-            Some(hosts) => with_hosts(hosts, &binary()?),
-            None => Command::new(binary()?),
+        let mut command = match (&self.hosts, &self.capabilities) {
+            (Some(hosts), _) => with_hosts(hosts, &binary()?),
+            (None, Some(capabilities)) => with_capabilities(capabilities, &binary()?),
+            (None, None) => Command::new(binary()?),
         };
         command.args(&self.arguments).env("NO_COLOR", "1");
         match self.way.map(|way| way.http) {
@@ -337,6 +341,20 @@ impl Drop for Tandem {
             complaint.unwrap_or_default()
         );
     }
+}
+
+/// The program as root of a container: with these capabilities alone, and no way to more.
+fn with_capabilities(capabilities: &[String], program: &Path) -> Command {
+    let given = capabilities.iter().map(|name| format!(",+{}", name.to_lowercase()));
+    let bounding: String = std::iter::once("-all".to_owned()).chain(given).collect();
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--no-new-privs",
+        "--inh-caps=-all",
+        &format!("--bounding-set={bounding}"),
+    ]);
+    command.arg(program);
+    command
 }
 
 /// Starts a program in a mount namespace of its own, in which this file is `/etc/hosts`.

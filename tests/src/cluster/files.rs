@@ -17,6 +17,16 @@ pub(super) const ADMIN: &str = "admin.kubeconfig";
 /// Tandem's kubeconfig.
 pub(super) const TANDEM: &str = "tandem.kubeconfig";
 
+/// The authority that signed the certificates.
+pub(crate) const AUTHORITY: &str = "ca.crt";
+/// The name of the certificate and key with which the API server asks kubelets.
+pub(super) const KUBELETS_CLIENT: &str = "kubelets-client";
+
+/// The names of the API server, beside its addresses. A node may know it by the second one alone.
+const NAMES: [&str; 3] = ["kubernetes.default.svc", "api.tandem.test", "localhost"];
+/// How many nodes have a token for their kubelet.
+const KUBELETS: u8 = 9;
+
 /// The port of the API server.
 pub(crate) const PORT: u16 = 6443;
 
@@ -31,45 +41,71 @@ pub(super) fn write(folder: &Path) -> Result<()> {
     run_command(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"))?;
     certificates(folder)?;
     let tokens = TOKENS.map(|(token, user, groups)| format!("{token},{user},{user},\"{groups}\"\n"));
-    write_file(&folder.join("tokens.csv"), &tokens.concat())?;
+    let kubelets = (1..=KUBELETS).map(|number| {
+        let user = format!("system:node:node{number}");
+        format!(
+            "{},{user},{user},\"system:nodes\"\n",
+            kubelet_token(&format!("node{number}"))
+        )
+    });
+    let tokens: String = tokens.into_iter().chain(kubelets).collect();
+    write_file(&folder.join("tokens.csv"), &tokens)?;
     write_file(&folder.join(ADMIN), &to_yaml(&kubeconfig(folder, "admin-token"))?)?;
     write_file(&folder.join(TANDEM), &to_yaml(&kubeconfig(folder, TANDEM_TOKEN))?)
 }
 
-/// The API server's certificate and the authority that signed it.
+/// The authority, the API server's certificate, and the one with which it asks kubelets.
 fn certificates(folder: &Path) -> Result<()> {
     let mut authority = Command::new("openssl");
     authority.current_dir(folder).args([
         "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
     ]);
-    run_command(authority.args(["-keyout", "ca.key", "-out", "ca.crt"]))?;
-    let names = format!(
-        "subjectAltName=IP:{},IP:{},DNS:kubernetes.default.svc",
-        GATEWAYS.0, GATEWAYS.1
-    );
-    let mut server = Command::new("openssl");
-    server.current_dir(folder).args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=kube-apiserver",
+    run_command(authority.args(["-keyout", "ca.key", "-out", AUTHORITY]))?;
+    let addresses = [
+        GATEWAYS.0.to_string(),
+        GATEWAYS.1.to_string(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    let addresses = addresses.map(|address| format!("IP:{address}"));
+    let names: Vec<String> = addresses
+        .into_iter()
+        .chain(NAMES.map(|name| format!("DNS:{name}")))
+        .collect();
+    let names = format!("subjectAltName={}", names.join(","));
+    certificate(folder, "server", "/CN=kube-apiserver", Some(&names))?;
+    certificate(folder, KUBELETS_CLIENT, "/O=system:masters/CN=kube-apiserver", None)
+}
+
+/// A certificate `NAME.crt` with its key `NAME.key`, signed by the authority.
+fn certificate(folder: &Path, name: &str, subject: &str, extension: Option<&str>) -> Result<()> {
+    let mut command = Command::new("openssl");
+    command.current_dir(folder).args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject,
     ]);
-    server.args(["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", &names]);
-    server.args([
+    command.args([
+        "-CA",
+        AUTHORITY,
+        "-CAkey",
+        "ca.key",
         "-addext",
         "basicConstraints=critical,CA:FALSE",
-        "-keyout",
-        "server.key",
-        "-out",
-        "server.crt",
     ]);
-    run_command(&mut server)?;
+    if let Some(extension) = extension {
+        command.args(["-addext", extension]);
+    }
+    command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]);
+    run_command(&mut command)?;
     Ok(())
+}
+
+fn kubelet_token(node: &str) -> String {
+    format!("{node}-token")
+}
+
+/// The kubeconfig of a node's kubelet.
+pub(crate) fn kubelet_kubeconfig(folder: &Path, node: &str) -> Result<String> {
+    to_yaml(&kubeconfig(folder, &kubelet_token(node)))
 }
 
 fn kubeconfig(folder: &Path, token: &str) -> Value {
@@ -80,7 +116,7 @@ fn kubeconfig(folder: &Path, token: &str) -> Value {
         "current-context": "test",
         "clusters": [{
             "name": "test",
-            "cluster": { "server": server, "certificate-authority": folder.join("ca.crt") },
+            "cluster": { "server": server, "certificate-authority": folder.join(AUTHORITY) },
         }],
         "users": [{ "name": "user", "user": { "token": token } }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "user" } }],

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::files::{ADMIN, PORT};
+use super::Reporter;
+use super::files::{ADMIN, AUTHORITY, KUBELETS_CLIENT, PORT};
 use crate::fabric::GATEWAYS;
 use crate::netns::Namespace;
 use crate::topology::{POD_RANGES, SERVICE_RANGES};
@@ -21,7 +22,7 @@ pub struct Program {
     keep: bool,
 }
 
-/// The binary that contains etcd, the API server, the controller manager, kube-proxy and kubectl.
+/// The binary that contains the control plane, kubelet, kube-proxy, kubeadm and kubectl.
 pub fn binary() -> Result<PathBuf> {
     let path = std::env::var_os("TANDEM_CONTROLPLANE").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("controlplane/bin/controlplane"),
@@ -43,21 +44,27 @@ impl Program {
         arguments: &[String],
         keep: bool,
     ) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.arg(name).args(arguments); // the first argument chooses the program
+        Self::start_command(inside, folder, name, command, keep)
+    }
+
+    /// Starts any program, with its log in this folder.
+    pub(crate) fn start_command(
+        inside: &Namespace,
+        folder: &Path,
+        name: &str,
+        mut command: Command,
+        keep: bool,
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .context("open a log file")?;
-        let mut command = Command::new(binary()?);
-        // The first argument chooses the program. Ctrl-C at a terminal must reach only the test, which then ends this
-        // program.
-        command
-            .arg(name)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .process_group(0);
+        // Ctrl-C at a terminal must reach only the test, which then ends this program.
+        command.current_dir(folder).stdin(Stdio::null()).process_group(0);
         command
             .stdout(file.try_clone().context("open a log file")?)
             .stderr(file);
@@ -134,17 +141,51 @@ pub(super) fn api_server(folder: &Path) -> Vec<String> {
         format!("--tls-private-key-file={}", file("server.key")),
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=Node,RBAC".to_owned(),
-        // Pods need no service accounts here, because nothing in them asks the API server.
-        "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--allow-privileged".to_owned(),
-        "--endpoint-reconciler-type=none".to_owned(),
         format!("--cert-dir={}", file("certs")),
     ]
 }
 
-pub(super) fn controller_manager(folder: &Path) -> Vec<String> {
+/// More flags of the API server: those that a caller asks for, and those that depend on who reports.
+pub(super) fn flags(folder: &Path, asked: &[&str], reporter: Reporter) -> Vec<String> {
+    let asked = asked.iter().map(|flag| (*flag).to_owned());
+    let file = |end: &str| folder.join(format!("{KUBELETS_CLIENT}.{end}")).display().to_string();
+    let own = match reporter {
+        Reporter::Test => vec![
+            // Pods need no service accounts here, because nothing in them asks the API server.
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ],
+        Reporter::Kubelets => vec![
+            format!("--kubelet-client-certificate={}", file("crt")),
+            format!("--kubelet-client-key={}", file("key")),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        ],
+    };
+    own.into_iter().chain(asked).collect()
+}
+
+pub(super) fn scheduler(folder: &Path) -> Vec<String> {
+    let kubeconfig = folder.join(ADMIN);
+    let kubeconfig = kubeconfig.display();
+    vec![
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        "--leader-elect=false".to_owned(),
+        format!("--cert-dir={}", folder.join("certs").display()),
+    ]
+}
+
+pub(super) fn controller_manager(folder: &Path, reporter: Reporter) -> Vec<String> {
     let (kubeconfig, key) = (folder.join(ADMIN), folder.join("sa.key"));
     let kubeconfig = kubeconfig.display();
+    let own = match reporter {
+        // No kubelet reports here, so these controllers would soon mark every node lost and its pods unready.
+        Reporter::Test => "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
+        // Without it every Pod would get an empty file as the API server's authority.
+        Reporter::Kubelets => format!("--root-ca-file={}", folder.join(AUTHORITY).display()),
+    };
     vec![
         format!("--kubeconfig={kubeconfig}"),
         format!("--authentication-kubeconfig={kubeconfig}"),
@@ -157,7 +198,6 @@ pub(super) fn controller_manager(folder: &Path) -> Vec<String> {
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
         format!("--cert-dir={}", folder.join("certs").display()),
-        // No kubelet reports here, so these controllers would soon mark every node lost and its pods unready.
-        "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
+        own,
     ]
 }

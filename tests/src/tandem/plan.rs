@@ -27,6 +27,8 @@ pub struct Plan {
     pub(super) own: Value,
     pub(super) way: Option<Way>,
     pub(super) hosts: Option<PathBuf>,
+    pub(super) capabilities: Option<Vec<String>>,
+    pub(super) expected: Vec<String>,
 }
 
 impl Plan {
@@ -90,6 +92,20 @@ impl Plan {
         self
     }
 
+    /// Gives it root's user with these capabilities alone, and no way to more, as a container has them.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: &[String]) -> Self {
+        self.capabilities = Some(capabilities.to_vec());
+        self
+    }
+
+    /// Announces an error that it logs at its start.
+    #[must_use]
+    pub fn expect_error(mut self, text: &str) -> Self {
+        self.expected.push(text.to_owned());
+        self
+    }
+
     /// Adds arguments of `tandem run`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -105,10 +121,11 @@ impl Plan {
             arguments: self.write(scratch.path())?,
             way: self.way,
             hosts: self.hosts,
+            capabilities: self.capabilities,
             namespace: self.namespace,
             process: None,
             log: Log::default(),
-            expected: Vec::new(),
+            expected: self.expected,
             judged: false,
             scratch,
         };

@@ -17,6 +17,7 @@ use crate::netns::Namespace;
 pub struct Repeat {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
     thread: JoinHandle<Result<Tally>>,
 }
 
@@ -45,19 +46,30 @@ impl Request {
     /// Sends the request again and again in the background.
     pub fn repeat(&self, from: &Namespace) -> Result<Repeat> {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let lost = Arc::new(AtomicU64::new(0));
         let (stopped, count, request) = (Arc::clone(&stop), Arc::clone(&sent), self.clone());
+        let failed = Arc::clone(&lost);
         let thread = from.entrance().thread("repeat", move || {
             let start = Instant::now();
             let mut tally = Tally::default();
             while !stopped.load(Ordering::Relaxed) {
                 let began = start.elapsed();
-                tally.add(began, request.send_here());
+                let outcome = request.send_here();
+                if outcome.answer().is_none() {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+                tally.add(began, outcome);
                 count.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(request.interval);
             }
             tally
         })?;
-        Ok(Repeat { stop, sent, thread })
+        Ok(Repeat {
+            stop,
+            sent,
+            lost,
+            thread,
+        })
     }
 
     /// Opens a connection that stays, and keeps it busy.
@@ -80,6 +92,11 @@ impl Repeat {
     /// Requests that ended so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were not answered.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Waits until this number of further requests have ended.
@@ -109,6 +126,11 @@ impl Stream {
     /// The server at the other end.
     pub fn by(&self) -> &str {
         &self.by
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Stops and returns the result.

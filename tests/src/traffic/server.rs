@@ -97,18 +97,28 @@ impl Ear {
             Protocol::Sctp if sctp::in_kernel() => sctp::PROTOCOL,
             Protocol::Sctp => return Ok(Self::Association(sctp::Listener::bind(address, PATIENCE)?)),
             Protocol::Udp => {
-                let socket = UdpSocket::bind(address)?;
+                let socket = one_family(address, Type::DGRAM, socket2::Protocol::UDP)?;
+                socket.bind(&address.into())?;
                 socket.set_read_timeout(Some(PATIENCE))?;
-                return Ok(Self::Datagram(socket));
+                return Ok(Self::Datagram(socket.into()));
             }
         };
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(kind))?;
+        let socket = one_family(address, Type::STREAM, kind)?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(1024)?;
         socket.set_read_timeout(Some(PATIENCE))?; // `accept` obeys it too
         Ok(Self::Stream(socket))
     }
+}
+
+/// A socket of the address's family alone, so that a server can listen on both unspecified addresses.
+fn one_family(address: SocketAddr, kind: Type, protocol: socket2::Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
 }
 
 fn serve(ear: &Ear, name: &str, stop: &Arc<AtomicBool>) {

@@ -1,0 +1,73 @@
+//! `make deploy-test`: the whole life of an installation on real kubelets, under traffic. Fails if a step was wrong, a
+//! connection was lost or something was left.
+//!
+//! `DEPLOY_INTERVAL_MS` (80, between two requests of one way), `DEPLOY_SHORT` (install, upgrade, uninstall),
+//! `DEPLOY_KUBE_PROXY_ALONE` (what kube-proxy loses without Tandem).
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use tandem_tests::{cluster, deploy, interrupt, kubelets, program, setting, tandem};
+
+/// There are at least so many connections, if no setting makes them fewer.
+const LEAST: u64 = 100_000;
+
+fn main() -> ExitCode {
+    program::main("deploy-test", run)
+}
+
+fn run() -> Result<bool> {
+    program::need_root()?;
+    tandem::binary()?;
+    cluster::binary()?;
+    kubelets::tool("helm")?;
+    interrupt::watch()?;
+    let short = std::env::var_os("DEPLOY_SHORT").is_some();
+    let alone = std::env::var_os("DEPLOY_KUBE_PROXY_ALONE").is_some();
+    let steps = match (alone, short) {
+        (true, _) => deploy::kube_proxy_alone(),
+        (false, true) => deploy::short(),
+        (false, false) => deploy::all(),
+    };
+    let interval = Duration::from_millis(setting("DEPLOY_INTERVAL_MS", 80)?);
+    let figures = deploy::run(&steps, interval, |name, took, wrong| match wrong {
+        None => println!("# {name}: right, {:.0} s", took.as_secs_f64()),
+        Some(wrong) => println!("# {name}: WRONG, {:.0} s: {wrong}", took.as_secs_f64()),
+    })?;
+    for (name, wrong) in &figures.wrong {
+        println!("# wrong: {name}: {wrong}");
+    }
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    println!("deploy_steps: {}", figures.steps);
+    if let Some(lost) = figures.lost_without_steps {
+        println!("lost_without_steps: {lost}");
+    }
+    println!("lost_connections: {}", figures.lost);
+    println!("connections: {}", figures.connections);
+    println!("messages_on_kept_connections: {}", figures.messages);
+    if let Some(time) = figures.install_to_answer {
+        println!("install_to_answer_ms: {:.0}", milliseconds(time));
+    }
+    let mut starts = figures.start_to_answer.clone();
+    starts.sort_unstable();
+    if let (Some(middle), Some(last)) = (starts.get(starts.len() / 2), starts.last()) {
+        println!("start_to_answer_ms_p50: {:.0}", milliseconds(*middle));
+        // Of 20 starts, the slowest one.
+        println!("start_to_answer_ms: {:.0}", milliseconds(*last));
+    }
+    for (name, gap) in &figures.update_gaps {
+        println!("{name}: {:.0}", milliseconds(*gap));
+    }
+    if let Some(resident) = figures.resident {
+        println!("pod_rss_mb: {resident:.1}");
+    }
+    if let Some(left) = &figures.leftovers {
+        println!("leftovers: {}", left.len());
+    }
+    let enough = short || alone || figures.connections >= LEAST;
+    Ok(figures.wrong.is_empty()
+        && figures.steps == steps.len()
+        && figures.leftovers.as_ref().is_none_or(Vec::is_empty)
+        && enough)
+}

@@ -1,0 +1,129 @@
+//! How long an installation takes until it works, and what an agent costs.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Figures;
+use super::site::{NAMESPACE, PATIENCE, Site, TANDEM};
+use crate::eventually;
+use crate::kubelets::PodView;
+use crate::manifests::Service;
+use crate::nft;
+use crate::traffic::{Protocol, Request};
+
+/// How many Services there are when memory is measured.
+const SERVICES: usize = 10;
+/// How often an agent is started.
+const STARTS: usize = 20;
+/// The number of clock ticks in a second in `/proc`, which is the same on every machine.
+const TICKS: u64 = 100;
+/// The time between two requests while an answer is waited for.
+const EVERY: Duration = Duration::from_millis(2);
+/// How long memory is left alone before it is measured.
+const SETTLES: Duration = Duration::from_secs(10);
+
+/// Applies the manifests, and returns how long it took until a node without rules answered.
+pub(super) fn install(site: &Site, file: &str) -> Result<Duration> {
+    let address = site.kubelets.cluster_ips("web")?[0];
+    let node = site.kubelets.node(1)?.namespace.clone();
+    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
+    ensure!(
+        request.send(&node)?.answer().is_none(),
+        "{address} answers before anything is installed"
+    );
+    thread::scope(|scope| {
+        let began = Instant::now();
+        let applied = scope.spawn(|| site.kubelets.kubectl(&["apply", "-f", file]));
+        let answered = until_answer(&request, &node);
+        applied.join().ok().context("kubectl panicked")??;
+        Ok(answered? - began)
+    })
+}
+
+/// The memory of the agents at ten Services, at rest.
+pub(super) fn memory(site: &mut Site, figures: &mut Figures, _: Duration) -> Result<()> {
+    let services = site.kubelets.api().get("/api/v1/services")?;
+    let count = services["items"].as_array().map_or(0, Vec::len);
+    for number in count..SERVICES {
+        let service = Service::new("default", &format!("more-{number}")).port("tcp", Protocol::Tcp, 80, 8080);
+        site.kubelets.api().create(&service.build())?;
+    }
+    thread::sleep(SETTLES);
+    let pods = site.all_ready()?;
+    let sizes = pods.iter().map(|pod| site.resident(pod)).collect::<Result<Vec<_>>>()?;
+    figures.resident = sizes.into_iter().reduce(f64::max);
+    Ok(())
+}
+
+/// Starts an agent again and again on a node without rules. The traffic must have ended.
+pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Result<()> {
+    site.stop_load(figures)?;
+    site.remove_kube_proxy()?;
+    for machine in site.kubelets.machines() {
+        machine.node().namespace.exec(&["nft", "flush", "ruleset"])?;
+    }
+    site.install("one", &["nodeSelector.starts=yes"], &[])?;
+    let address = site.kubelets.cluster_ips("web")?[0];
+    let node = site.kubelets.node(1)?.namespace.clone();
+    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
+    for _ in 0..STARTS {
+        for family in nft::FAMILIES {
+            if nft::has_table(&node, family)? {
+                node.exec(&["nft", "delete", "table", family, nft::TABLE])?;
+            }
+        }
+        ensure!(
+            request.send(&node)?.answer().is_none(),
+            "{address} answers without rules"
+        );
+        site.kubelets.kubectl(&["label", "node", "node1", "starts=yes"])?;
+        let answered = until_answer(&request, &node)?;
+        let pod = site.kubelets.wait_pods(NAMESPACE, TANDEM, 1)?.remove(0);
+        figures
+            .start_to_answer
+            .push(answered.duration_since(started(site, &pod)?));
+        site.kubelets.kubectl(&["label", "node", "node1", "starts-"])?;
+        site.kubelets.wait_pods(NAMESPACE, TANDEM, 0)?;
+    }
+    super::steps::uninstall(site, figures)
+}
+
+/// Asks until an answer comes, and returns when.
+fn until_answer(request: &Request, node: &crate::netns::Namespace) -> Result<Instant> {
+    let asked = node.run(|| {
+        eventually(PATIENCE, || {
+            let answered = request.send_here().answer().is_some();
+            if !answered {
+                thread::sleep(EVERY);
+            }
+            answered.then(Instant::now)
+        })
+    })?;
+    asked.with_context(|| format!("no answer after {PATIENCE:?}"))
+}
+
+/// When the agent's process in this Pod started, to a hundredth of a second.
+fn started(site: &Site, pod: &PodView) -> Result<Instant> {
+    let pids = site.kubelets.processes_of(pod, "tandem")?;
+    let pid = pids
+        .first()
+        .with_context(|| format!("Pod {} has no process of Tandem", pod.name))?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read a process's start")?;
+    // The name of the program may have blanks; it is in brackets. The start is the 22nd field.
+    let fields = stat.rsplit_once(')').context("a process without a name")?.1;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .nth(19)
+        .context("no start")?
+        .parse()
+        .context("a start")?;
+    let started = Duration::from_millis(ticks * 1000 / TICKS);
+    let uptime = std::fs::read_to_string("/proc/uptime").context("read the time since the boot")?;
+    let now = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok());
+    let now = Duration::from_secs_f64(now.context("no time since the boot")?);
+    Instant::now()
+        .checked_sub(now.saturating_sub(started))
+        .context("a process that started too early")
+}

@@ -1,0 +1,80 @@
+//! The whole life of an installation on real kubelets, one step after the other, under traffic: for `make deploy-test`.
+//!
+//! Traffic never stops ([`load`]), and the endpoints of one Service change all the time ([`changes`]). A step is right
+//! if the cluster is afterwards as it should be, every node's rules follow a change, and no connection was lost meanwhile.
+
+mod changes;
+mod load;
+mod measure;
+mod registry;
+mod site;
+mod steps;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use site::Site;
+pub use steps::{Step, all, kube_proxy_alone, short};
+
+/// The number of nodes.
+const NODES: u8 = 3;
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Steps that were taken.
+    pub steps: usize,
+    /// Those that were wrong, each with why.
+    pub wrong: Vec<(String, String)>,
+    /// On how many ways something was lost while nothing was done.
+    pub lost_without_steps: Option<u64>,
+    /// Connections and datagrams.
+    pub connections: u64,
+    /// Messages on connections that stay.
+    pub messages: u64,
+    /// Connections, datagrams and messages that were lost.
+    pub lost: u64,
+    /// `kubectl apply` → first answer, on nodes without rules.
+    pub install_to_answer: Option<Duration>,
+    /// An agent's process starts → first answer, on a node without rules.
+    pub start_to_answer: Vec<Duration>,
+    /// The longest times to follow a change during an upgrade: the image is on the nodes, and it is not.
+    pub update_gaps: Vec<(&'static str, Duration)>,
+    /// The memory of the agents at ten Services, in MB.
+    pub resident: Option<f64>,
+    /// What was left after an uninstallation, if there was one.
+    pub leftovers: Option<Vec<String>>,
+}
+
+/// Takes these steps. `tell` hears of each that is done, and of why it was wrong.
+pub fn run(steps: &[Step], interval: Duration, tell: impl Fn(&str, Duration, Option<&str>)) -> Result<Figures> {
+    let mut site = Site::new(NODES, steps::TAGS).context("start the nodes")?;
+    let mut figures = Figures::default();
+    for step in steps {
+        let began = Instant::now();
+        let result = step
+            .take(&mut site, &mut figures, interval)
+            .and_then(|()| site.rules_follow(figures.steps));
+        let broken = result.is_err();
+        let mut reasons: Vec<String> = result.err().map(|error| format!("{error:#}")).into_iter().collect();
+        if let Some(load) = &mut site.load {
+            reasons.extend(load.lost()?);
+        }
+        figures.steps += 1;
+        let why = (!reasons.is_empty()).then(|| reasons.join("; "));
+        tell(step.name, began.elapsed(), why.as_deref());
+        if step.name == steps::NOTHING {
+            let lost = figures.lost_without_steps.get_or_insert(0);
+            *lost += u64::try_from(reasons.len())?;
+        }
+        if let Some(why) = why {
+            figures.wrong.push((step.name.to_owned(), why));
+        }
+        if broken {
+            break; // the next step needs what this one should have done
+        }
+    }
+    site.stop_load(&mut figures)?;
+    Ok(figures)
+}

@@ -1,0 +1,407 @@
+//! The steps, in the order in which they are taken.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::changes::Gaps;
+use super::registry::Registry;
+use super::site::{KUBE_PROXY, NAMESPACE, PATIENCE, Site, TANDEM};
+use super::{Figures, measure};
+use crate::cluster::path;
+use crate::eventually;
+
+/// The tags of Tandem's image that the nodes have from the beginning.
+pub(super) const TAGS: &[&str] = &["one", "two"];
+/// The tag of the image that the nodes must pull.
+const PULLED: &str = "three";
+/// The step in which nothing is done.
+pub(super) const NOTHING: &str = "nothing is done";
+/// How long nothing is done.
+const QUIET: Duration = Duration::from_secs(20);
+/// How long a broken upgrade is left alone before it is rolled back.
+const STUCK: Duration = Duration::from_secs(15);
+/// What `tandem ready` says beside a kube-proxy.
+const BESIDE: &str = "kube-proxy: one runs on this node too";
+/// The name by which the nodes know the API server.
+const API_SERVER: &str = "api.tandem.test";
+
+type Take = fn(&mut Site, &mut Figures, Duration) -> Result<()>;
+
+/// One step.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What is done.
+    pub name: &'static str,
+    take: Take,
+}
+
+impl Step {
+    const fn new(name: &'static str, take: Take) -> Self {
+        Self { name, take }
+    }
+
+    pub(super) fn take(&self, site: &mut Site, figures: &mut Figures, interval: Duration) -> Result<()> {
+        (self.take)(site, figures, interval)
+    }
+}
+
+const INSTALL_FRESH: Step = Step::new(
+    "manifests on nodes without rules, the API server by its name",
+    install_fresh,
+);
+const INSTALL_CHART: Step = Step::new("chart on nodes without rules", |site, _, interval| {
+    site.install("one", &[], &["--wait", "--timeout", "2m"])?;
+    begin(site, interval)
+});
+const DO_NOTHING: Step = Step::new(NOTHING, |_, _, _| {
+    thread::sleep(QUIET);
+    Ok(())
+});
+const UPGRADE: Step = Step::new("upgrade", upgrade);
+const GO_BACK: Step = Step::new(
+    "back to kube-proxy in nftables mode, mode: cleanup, uninstall",
+    |site, figures, _| {
+        site.kube_proxy("nftables")?;
+        uninstall(site, figures)
+    },
+);
+
+/// Every step.
+pub fn all() -> Vec<Step> {
+    [comes(), faults(), other_ways()].concat()
+}
+
+/// The installation comes, meets kube-proxy in iptables mode, goes, comes in its place, and is upgraded.
+fn comes() -> Vec<Step> {
+    vec![
+        INSTALL_FRESH,
+        DO_NOTHING,
+        Step::new(
+            "kubeadm's kube-proxy in iptables mode comes beside Tandem",
+            |site, _, _| {
+                site.kube_proxy("iptables")?;
+                site.all_say(BESIDE)?;
+                beside_is_named(site)
+            },
+        ),
+        Step::new("back to kube-proxy by the manifests", |site, _, _| {
+            let file = site.manifest("tandem-cleanup.yaml", "one", API_SERVER)?;
+            site.kubelets.kubectl(&["apply", "-f", &file])?;
+            site.rolled_out("tandem")?;
+            site.kubelets.kubectl(&["delete", "-f", &file, "--wait"])?;
+            let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
+            ensure!(gone.is_some(), "left: {:?}", site.leftovers()?);
+            Ok(())
+        }),
+        Step::new("chart in iptables mode's place, all nodes at once", |site, _, _| {
+            site.install("one", &[], &[])?;
+            site.all_say(BESIDE)?;
+            site.remove_kube_proxy()?;
+            site.rolled_out("tandem")?;
+            site.all_ready()?;
+            // Nobody has told the rules of iptables mode to go. They are named, and decide nothing.
+            ensure!(
+                site.has_chains(1)?,
+                "the chains of iptables mode are gone, so this step proves nothing"
+            );
+            problems(site, &["kube-proxy"])
+        }),
+        UPGRADE,
+        Step::new("upgrade from a registry that takes 10 s", slow_upgrade),
+    ]
+}
+
+/// Broken upgrades, and what may happen to a node.
+fn faults() -> Vec<Step> {
+    vec![
+        Step::new(
+            "upgrade to an image that cannot be pulled, and rollback",
+            |site, _, _| broken_upgrade(site, &["image.tag=missing"], &["ErrImagePull", "ImagePullBackOff"]),
+        ),
+        Step::new("upgrade to an image that crashes, and rollback", |site, _, _| {
+            broken_upgrade(site, &["image.tag=crashes"], &["CrashLoopBackOff", "Error"])
+        }),
+        Step::new(
+            "upgrade to a configuration that is refused, and rollback",
+            |site, _, _| {
+                // The running agents keep their settings. The new Pod starts with the file as it is.
+                broken_upgrade(
+                    site,
+                    &["image.tag=one", "kubeProxyConfiguration.clusterCIDR=no-range"],
+                    &["CrashLoopBackOff", "Error"],
+                )
+            },
+        ),
+        Step::new("kubelet restarts", |site, _, _| {
+            let machine = site.kubelets.machine_mut(2)?;
+            machine.kill_kubelet()?;
+            thread::sleep(Duration::from_secs(2));
+            machine.start_kubelet()?;
+            site.kubelets.wait_nodes()?;
+            site.all_ready().map(drop)
+        }),
+        Step::new("an agent is killed", |site, _, _| {
+            let pods = site.all_ready()?;
+            let pod = pods.first().context("no Pod of Tandem")?;
+            for pid in site.kubelets.processes_of(pod, "tandem")? {
+                site.kubelets.machines()[0].kill_process(pid)?;
+            }
+            let restarted = eventually(PATIENCE, || {
+                let pods = site.kubelets.pods(NAMESPACE, TANDEM).ok()?;
+                (pods.iter().any(|pod| pod.restarts > 0) && pods.iter().all(|pod| pod.ready)).then_some(())
+            });
+            restarted.context("the agent was not started again")
+        }),
+        Step::new(
+            "kubeadm's kube-proxy comes beside Tandem in nftables mode, and goes",
+            |site, _, _| {
+                site.kube_proxy("nftables")?;
+                site.all_say(BESIDE)?;
+                site.remove_kube_proxy()?;
+                site.all_ready().map(drop)
+            },
+        ),
+    ]
+}
+
+/// In nftables mode's place and back, by every other way of installing; and what is measured.
+fn other_ways() -> Vec<Step> {
+    vec![
+        GO_BACK,
+        Step::new("chart in nftables mode's place, node by node", node_by_node),
+        Step::new(
+            "back to kube-proxy in iptables mode, mode: cleanup, uninstall",
+            |site, figures, _| {
+                site.kube_proxy("iptables")?;
+                uninstall(site, figures)
+            },
+        ),
+        Step::new("kubectl set image, and back", set_image),
+        Step::new("chart with kubeadm's own configuration", |site, _, _| {
+            site.helm("install", &["image.tag=one", "existingConfigMap.name=kube-proxy"], &[])?;
+            site.all_say(BESIDE)?;
+            site.remove_kube_proxy()?;
+            site.rolled_out("tandem")?;
+            site.all_ready().map(drop)
+        }),
+        Step::new("memory at ten Services", measure::memory),
+        GO_BACK,
+        Step::new("process start to first answer", measure::starts),
+    ]
+}
+
+/// kube-proxy alone, whose DaemonSet is restarted: to tell what is lost without Tandem.
+pub fn kube_proxy_alone() -> Vec<Step> {
+    vec![
+        Step::new(
+            "kube-proxy in nftables mode on nodes without rules",
+            |site, _, interval| {
+                site.kube_proxy("nftables")?;
+                site.services_answer()?;
+                site.start_load(interval)
+            },
+        ),
+        DO_NOTHING,
+        Step::new("kube-proxy restarts", |site, _, _| {
+            let fixed = [
+                "--namespace",
+                NAMESPACE,
+                "rollout",
+                "restart",
+                "daemonset",
+                "kube-proxy",
+            ];
+            site.kubelets.kubectl(&fixed)?;
+            site.rolled_out("kube-proxy")
+        }),
+        DO_NOTHING,
+    ]
+}
+
+/// Install, upgrade, uninstall.
+pub fn short() -> Vec<Step> {
+    vec![INSTALL_CHART, UPGRADE, GO_BACK]
+}
+
+fn install_fresh(site: &mut Site, figures: &mut Figures, interval: Duration) -> Result<()> {
+    let file = site.manifest("tandem.yaml", "one", API_SERVER)?;
+    figures.install_to_answer = Some(measure::install(site, &file)?);
+    site.rolled_out("tandem")?;
+    begin(site, interval)
+}
+
+/// Starts the traffic once Services work.
+fn begin(site: &mut Site, interval: Duration) -> Result<()> {
+    site.services_answer()?;
+    problems(site, &[])?;
+    site.start_load(interval)
+}
+
+fn upgrade(site: &mut Site, figures: &mut Figures, _: Duration) -> Result<()> {
+    upgrade_to(site, figures, "two", "update_gap_ms_max")
+}
+
+fn slow_upgrade(site: &mut Site, figures: &mut Figures, _: Duration) -> Result<()> {
+    let _registry = Registry::start(&site.kubelets, PULLED)?;
+    upgrade_to(site, figures, PULLED, "update_gap_slow_registry_ms_max")
+}
+
+fn upgrade_to(site: &Site, figures: &mut Figures, tag: &str, when: &'static str) -> Result<()> {
+    let gaps = Gaps::watch(&site.kubelets)?;
+    site.upgrade(&[&format!("image.tag={tag}")], &["--wait", "--timeout", "4m"])?;
+    site.rolled_out("tandem")?;
+    site.all_ready()?;
+    let changes = site.changes.as_ref().context("nothing changes")?;
+    figures.update_gaps.push((when, changes.longest(&gaps)?));
+    Ok(())
+}
+
+/// An upgrade that cannot work: one node shows it, the others are as they were, and a rollback mends it.
+fn broken_upgrade(site: &Site, values: &[&str], reasons: &[&str]) -> Result<()> {
+    let before = site.all_ready()?;
+    site.upgrade(values, &[])?;
+    let mut seen = Vec::new();
+    let shown = eventually(PATIENCE, || {
+        thread::sleep(Duration::from_millis(100));
+        seen = site.kubelets.pods(NAMESPACE, TANDEM).ok()?;
+        let text: String = seen
+            .iter()
+            .map(|pod| pod.object["status"]["containerStatuses"].to_string())
+            .collect();
+        reasons
+            .iter()
+            .any(|reason| text.contains(&format!("\"reason\":\"{reason}\"")))
+            .then_some(())
+    });
+    ensure!(shown.is_some(), "no Pod says one of {reasons:?}: {seen:#?}");
+    thread::sleep(STUCK);
+    let now = site.kubelets.pods(NAMESPACE, TANDEM)?;
+    let same = before
+        .iter()
+        .filter(|old| now.iter().any(|pod| pod.uid == old.uid && pod.ready && !pod.ends));
+    let (same, new) = (same.count(), now.len().saturating_sub(before.len()));
+    ensure!(
+        same == before.len() && new == 1,
+        "{same} of {} agents run on, and {new} new ones wait; one should",
+        before.len()
+    );
+    site.rollback()
+}
+
+/// Cleans the nodes, uninstalls, and looks for what is left.
+pub(super) fn uninstall(site: &Site, figures: &mut Figures) -> Result<()> {
+    site.uninstall()?;
+    // Kubernetes removes the Pods of a DaemonSet that was deleted a moment later.
+    let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
+    let left = site.leftovers()?;
+    ensure!(gone.is_some(), "left: {left:?}");
+    figures.leftovers = Some(left);
+    Ok(())
+}
+
+fn node_by_node(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
+    let terms = json!([{ "matchExpressions": [{ "key": "without-kube-proxy", "operator": "DoesNotExist" }] }]);
+    let affinity = json!({ "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms },
+    }});
+    // kube-proxy's Pods stay as they are until their node is labelled. In nftables mode, some do not survive a restart.
+    let change = json!({ "spec": {
+        "updateStrategy": { "type": "OnDelete", "rollingUpdate": null },
+        "template": { "spec": { "affinity": affinity } },
+    }});
+    let change = change.to_string();
+    let fixed = [
+        "--namespace",
+        NAMESPACE,
+        "patch",
+        "daemonset",
+        "kube-proxy",
+        "--type=merge",
+        "-p",
+        &change,
+    ];
+    site.kubelets.kubectl(&fixed)?;
+    site.install("one", &["nodeSelector.with-tandem=yes"], &[])?;
+    for (done, name) in ["node1", "node2", "node3"].into_iter().enumerate() {
+        site.kubelets.kubectl(&["label", "node", name, "with-tandem=yes"])?;
+        let runs = eventually(PATIENCE, || {
+            let pods = site.kubelets.pods(NAMESPACE, TANDEM).ok()?;
+            let beside = pods.iter().find(|pod| pod.node == name)?;
+            site.says(beside, &["ready"]).ok()?.contains(BESIDE).then_some(())
+        });
+        ensure!(runs.is_some(), "Tandem does not run beside kube-proxy on {name}");
+        site.kubelets
+            .kubectl(&["label", "node", name, "without-kube-proxy=yes"])?;
+        site.kubelets.wait_pods(NAMESPACE, TANDEM, done + 1)?;
+        site.kubelets.wait_pods(NAMESPACE, KUBE_PROXY, 2 - done)?;
+    }
+    site.services_answer()?;
+    site.remove_kube_proxy()?;
+    problems(site, &[])
+}
+
+fn set_image(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
+    let before = site
+        .kubelets
+        .api()
+        .get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy")?;
+    let old = before["spec"]["template"]["spec"]["containers"][0]["image"]
+        .as_str()
+        .context("no image")?;
+    let new = format!("{}/tandem:one", crate::kubelets::images::REGISTRY);
+    for image in [&new, old] {
+        let image = format!("kube-proxy={image}");
+        let fixed = ["--namespace", NAMESPACE, "set", "image", "daemonset/kube-proxy", &image];
+        site.kubelets.kubectl(&fixed)?;
+        site.rolled_out("kube-proxy")?;
+        site.services_answer()?;
+    }
+    Ok(())
+}
+
+/// Waits until each agent's status has problems of these objects, and no others.
+fn problems(site: &Site, wanted: &[&str]) -> Result<()> {
+    for pod in site.all_ready()? {
+        let mut said = String::new();
+        let right = eventually(PATIENCE, || {
+            said = site.says(&pod, &["status", "-o", "json"]).ok()?;
+            let status: Value = serde_json::from_str(&said).ok()?;
+            let objects = status["problems"]
+                .as_array()?
+                .iter()
+                .map(|problem| problem["object"].as_str());
+            (objects.collect::<Option<Vec<_>>>()? == wanted).then_some(())
+        });
+        ensure!(
+            right.is_some(),
+            "the status of {} has not the problems {wanted:?}:\n{said}",
+            pod.name
+        );
+    }
+    Ok(())
+}
+
+/// A kube-proxy beside Tandem is named by an Event at each node.
+fn beside_is_named(site: &Site) -> Result<()> {
+    for machine in site.kubelets.machines() {
+        let name = machine.name();
+        let named = eventually(PATIENCE, || {
+            let events = site
+                .kubelets
+                .api()
+                .get("/api/v1/events?fieldSelector=reason=KubeProxyRuns")
+                .ok()?;
+            let events = events["items"].as_array().cloned().unwrap_or_default();
+            events
+                .iter()
+                .any(|event| event["involvedObject"]["name"] == name)
+                .then_some(())
+        });
+        named.with_context(|| format!("no Event says that a kube-proxy runs on {name}"))?;
+        site.kubelets.api().get(&path("Node", "", name)?)?;
+    }
+    Ok(())
+}
