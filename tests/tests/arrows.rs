@@ -9,12 +9,13 @@ use serde_json::Value;
 use tandem_tests::code::{Crate, Module, root};
 
 /// The folders of the packages' libraries.
-const LIBRARIES: [&str; 5] = [
+const LIBRARIES: [&str; 6] = [
     "controller/core/src",
     "nft/src",
     "controller/src",
     "tests/src",
     "benches/src",
+    "deploy/image/src",
 ];
 
 fn library(folder: &str) -> Result<Crate> {
