@@ -88,13 +88,7 @@ fn comes() -> Vec<Step> {
             },
         ),
         Step::new("back to kube-proxy by the manifests", |site, _, _| {
-            let file = site.manifest("tandem-cleanup.yaml", "one", API_SERVER)?;
-            site.kubelets.kubectl(&["apply", "-f", &file])?;
-            site.rolled_out("tandem")?;
-            site.kubelets.kubectl(&["delete", "-f", &file, "--wait"])?;
-            let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
-            ensure!(gone.is_some(), "left: {:?}", site.leftovers()?);
-            Ok(())
+            clean_by_manifests(site)
         }),
         Step::new("chart in iptables mode's place, all nodes at once", |site, _, _| {
             site.install("one", &[], &[])?;
@@ -343,6 +337,17 @@ fn node_by_node(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
     problems(site, &[])
 }
 
+/// Cleans the nodes by the plain manifests, and looks for what is left.
+fn clean_by_manifests(site: &Site) -> Result<()> {
+    let file = site.manifest("tandem-cleanup.yaml", "one", API_SERVER)?;
+    site.kubelets.kubectl(&["apply", "-f", &file])?;
+    site.rolled_out("tandem")?;
+    site.kubelets.kubectl(&["delete", "-f", &file, "--wait"])?;
+    let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
+    ensure!(gone.is_some(), "left: {:?}", site.leftovers()?);
+    Ok(())
+}
+
 fn set_image(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
     let before = site
         .kubelets
@@ -359,7 +364,8 @@ fn set_image(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
         site.rolled_out("kube-proxy")?;
         site.services_answer()?;
     }
-    Ok(())
+    // Tandem ended before kube-proxy came back. In iptables mode, the tables that it left come first until they are removed.
+    clean_by_manifests(site)
 }
 
 /// Waits until each agent's status has problems of these objects, and no others.
