@@ -87,6 +87,9 @@ pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Res
         site.kubelets.kubectl(&["label", "node", "node1", "starts-"])?;
         site.kubelets.wait_pods(NAMESPACE, TANDEM, 0)?;
     }
+    // A cleanup reaches only nodes that the release selects.
+    site.kubelets.kubectl(&["label", "node", "node1", "starts=yes"])?;
+    site.kubelets.wait_pods(NAMESPACE, TANDEM, 1)?;
     super::steps::uninstall(site, figures)
 }
 
