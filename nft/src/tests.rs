@@ -1,7 +1,8 @@
-//! Tests of bytes: what is written can be read, and nothing that comes in does harm. Pure, except for `buffers`. MUST
-//! NOT open sockets.
+//! Tests of bytes: what is written can be read, and nothing that comes in does harm. Pure, except for `buffers`
+//! and `check`. MUST NOT open sockets.
 
 mod buffers;
+mod check;
 mod machine;
 #[path = "../tests/netns/rows.rs"]
 #[expect(dead_code, reason = "shared with the tests of the whole crate")]

@@ -25,12 +25,12 @@ mod objects;
 mod pods;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 use tandem_image::Named;
 
@@ -39,6 +39,7 @@ use crate::eventually;
 use crate::manifests::to_yaml;
 use crate::netns::run_command;
 use crate::node::Node;
+use crate::tools;
 
 pub use left::Trace;
 pub use machine::Machine;
@@ -53,21 +54,6 @@ pub struct Kubelets {
     // They must end before their network goes.
     machines: Vec<Machine>,
     cluster: Cluster,
-}
-
-/// A program of `make tools`.
-pub fn tool(name: &str) -> Result<PathBuf> {
-    let folder = std::env::var_os("TANDEM_TOOLS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bin"),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    ensure!(
-        path.exists(),
-        "{} is not there: build it with `make tools`",
-        path.display()
-    );
-    Ok(path)
 }
 
 impl Kubelets {
@@ -198,15 +184,8 @@ impl Kubelets {
     /// Runs Helm as the administrator, with files of its own.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
         let home = self.cluster.folder().join("helm");
-        let mut command = Command::new(tool("helm")?);
-        command
-            .args(arguments)
-            .env("HOME", &home)
-            .env("KUBECONFIG", self.cluster.admin_kubeconfig())
-            .env("XDG_CACHE_HOME", home.join("cache"))
-            .env("XDG_CONFIG_HOME", home.join("config"))
-            .env("XDG_DATA_HOME", home.join("data"))
-            .current_dir(self.cluster.folder());
+        let mut command = tools::helm(&home, &self.cluster.admin_kubeconfig(), arguments)?;
+        command.current_dir(self.cluster.folder());
         self.cluster.inside().run(|| run_command(&mut command))?
     }
 

@@ -23,6 +23,7 @@
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
 //! | [`empty_root`] | the program of an image with the files of the image alone, for `make image-test` |
 //! | [`generations`] | when the kernel's ruleset changes |
+//! | [`tools`] | the programs of `make tools` |
 //! | [`program`] | how programs begin and end |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
@@ -58,6 +59,7 @@ pub mod rights;
 pub mod scratch;
 pub mod stage;
 pub mod tandem;
+pub mod tools;
 pub mod topology;
 pub mod traffic;
 pub mod way;

@@ -58,6 +58,16 @@ pub fn has_table(namespace: &Namespace, family: &str) -> Result<bool> {
         .any(|line| line.trim() == format!("table {family} {TABLE}")))
 }
 
+/// Whether a kube-proxy of iptables mode has its chains there, in any family.
+pub fn has_kube_services(namespace: &Namespace) -> bool {
+    let there = |family: &&str| {
+        namespace
+            .exec(&["nft", "list", "chain", family, "nat", "KUBE-SERVICES"])
+            .is_ok()
+    };
+    FAMILIES.iter().any(there)
+}
+
 /// Lists both tables, as text and JSON, and loads the text into a new namespace without committing it.
 ///
 /// The text cannot be loaded in place, because an owned table refuses everyone else. A missing table is no error here.

@@ -1,6 +1,6 @@
 //! The local API: `tandem services`, `tandem status` and `tandem ready` ask the running agent over a unix socket. Only
-//! root may open the socket. The answers come from the last published snapshot. So neither the engine nor the API waits for the
-//! other.
+//! root may open the socket. The answers come from the last published snapshot. So neither the engine nor the API waits
+//! for the other.
 
 mod client;
 mod make;

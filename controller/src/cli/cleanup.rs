@@ -28,8 +28,7 @@ pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandEr
     match afterwards {
         Afterwards::End => {
             let _lock = NodeLock::acquire()?;
-            let (rest, socket) = (clean(), remove_socket(socket));
-            rest.and(socket)
+            clean(Some(socket))
         }
         Afterwards::Stay => block_on(clean_and_stay(socket))?,
     }
@@ -49,7 +48,7 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     };
     let work = async {
         standing.served().await?;
-        clean()?;
+        clean(None)?;
         tracing::info!("the node is clean; waits to be told to end");
         says.store(Arc::new(ReadyView::yes(
             "the node is clean: nothing of tandem is left on it",
@@ -64,39 +63,33 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// Removes both tables and the routes.
-fn clean() -> Result<(), CommandError> {
+/// Removes both tables, the routes and, if it is given, the socket.
+fn clean(socket: Option<&Path>) -> Result<(), CommandError> {
     let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
     let routes = routes::KernelRoutes::default().bring(&routes::Routes::new());
-    let failures: Vec<String> = [
-        ("table ip tandem", words(remove::<V4>())),
-        ("table ip6 tandem", words(remove::<V6>())),
+    let mut results = vec![
+        ("table ip tandem".to_owned(), words(remove::<V4>())),
+        ("table ip6 tandem".to_owned(), words(remove::<V6>())),
         (
-            "the routes of the Service ranges",
+            "the routes of the Service ranges".to_owned(),
             routes.map_err(|error| error.to_string()),
         ),
-    ]
-    .into_iter()
-    .filter_map(|(what, result)| note(what, result).err())
-    .collect();
+    ];
+    results.extend(socket.map(|socket| {
+        let gone = remove_dead(socket).map_err(|error| error.to_string());
+        (socket.display().to_string(), gone)
+    }));
+    let mut failures = Vec::new();
+    for (what, result) in results {
+        match result {
+            Ok(true) => tracing::info!("removed {what}"),
+            Ok(false) => tracing::info!("{what}: not there"),
+            Err(problem) => failures.push(problem),
+        }
+    }
     if failures.is_empty() {
         Ok(())
     } else {
         Err(failures.join("; ").into())
     }
-}
-
-fn remove_socket(socket: &Path) -> Result<(), CommandError> {
-    let gone = remove_dead(socket).map_err(|error| error.to_string());
-    Ok(note(&socket.display().to_string(), gone)?)
-}
-
-/// Says whether it was there.
-fn note(what: &str, result: Result<bool, String>) -> Result<(), String> {
-    if result? {
-        tracing::info!("removed {what}");
-    } else {
-        tracing::info!("{what}: not there");
-    }
-    Ok(())
 }

@@ -47,13 +47,12 @@ pub(crate) async fn first_look(address: Option<SocketAddr>) -> Option<KubeProxy>
         return None;
     }
     let taken = || bind_everywhere(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    let mut both = taken();
-    if both {
-        // An agent that has ended a moment ago may still have it.
-        tokio::time::sleep(AGAIN).await;
-        both = taken();
+    if !taken() {
+        return None;
     }
-    both.then(|| KubeProxy {
+    // An agent that has ended a moment ago may still have it.
+    tokio::time::sleep(AGAIN).await;
+    taken().then(|| KubeProxy {
         neighbour: Neighbour::Runs,
         place: machine::place(Neighbour::Runs, false),
         address: Some(address),

@@ -68,13 +68,15 @@ fn check<F: Family>() -> Result<(), LackError> {
     }
     let first = session.begin();
     adopt::encode_new(&mut session, &chains());
+    ask(&mut session, first)
+}
+
+/// Has the kernel check the transaction that began with this message.
+pub(crate) fn ask<F: Family>(session: &mut Session<F>, first: u32) -> Result<(), LackError> {
     session.batch.end_without_marker();
     let (bytes, last) = (session.batch.bytes(), session.batch.last_sequence());
-    judge(
-        numbers(F::FAMILY).name,
-        bytes,
-        session.socket.transact(bytes, first, last),
-    )
+    let outcome = session.socket.transact(bytes, first, last);
+    judge(numbers(F::FAMILY).name, bytes, outcome)
 }
 
 /// What the kernel's answer to this transaction says.

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use tandem_tests::{chart, cluster, interrupt, program, tandem};
+use tandem_tests::{chart, cluster, interrupt, program, tandem, tools};
 
 fn main() -> ExitCode {
     program::main("chart", || match std::env::args().nth(1).as_deref() {
@@ -21,7 +21,7 @@ fn judge() -> Result<bool> {
     program::need_root()?;
     tandem::binary()?;
     cluster::binary()?;
-    chart::binary()?;
+    tools::tool("helm")?;
     interrupt::watch()?;
     let tell = |case: &str, wrong: Option<&str>| match wrong {
         None => println!("# {case}: right"),

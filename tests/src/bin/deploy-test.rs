@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use tandem_tests::{cluster, deploy, interrupt, kubelets, program, setting, tandem};
+use tandem_tests::{cluster, deploy, interrupt, program, setting, tandem, tools};
 
 /// There are at least so many connections, if no setting makes them fewer.
 const LEAST: u64 = 100_000;
@@ -21,7 +21,7 @@ fn run() -> Result<bool> {
     program::need_root()?;
     tandem::binary()?;
     cluster::binary()?;
-    kubelets::tool("helm")?;
+    tools::tool("helm")?;
     interrupt::watch()?;
     let short = std::env::var_os("DEPLOY_SHORT").is_some();
     let alone = std::env::var_os("DEPLOY_KUBE_PROXY_ALONE").is_some();

@@ -8,22 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::code::root;
 use crate::scratch::Scratch;
+use crate::tools;
 
 /// The release and the namespace of all renderings that are kept.
 pub(super) const RELEASE: &str = "tandem";
 /// A namespace that every cluster has.
 pub(super) const NAMESPACE: &str = "kube-system";
-
-/// The `helm` program: `TANDEM_HELM`, or else the one that `make tools` built.
-pub fn binary() -> Result<PathBuf> {
-    let path = std::env::var_os("TANDEM_HELM").map_or_else(|| root().join("tests/tools/bin/helm"), PathBuf::from);
-    ensure!(
-        path.exists(),
-        "{} is not there: build it with `make tools`",
-        path.display()
-    );
-    Ok(path)
-}
 
 /// The folder of the chart.
 pub(super) fn chart() -> PathBuf {
@@ -33,7 +23,6 @@ pub(super) fn chart() -> PathBuf {
 /// Helm with folders of its own, so that the user's settings and clusters do not count.
 #[derive(Debug)]
 pub(super) struct Helm {
-    program: PathBuf,
     scratch: Scratch,
     kubeconfig: PathBuf,
 }
@@ -43,11 +32,7 @@ impl Helm {
     pub(super) fn new() -> Result<Self> {
         let scratch = Scratch::new("helm")?;
         let kubeconfig = scratch.path().join("no-kubeconfig");
-        Ok(Self {
-            program: binary()?,
-            scratch,
-            kubeconfig,
-        })
+        Ok(Self { scratch, kubeconfig })
     }
 
     /// Helm with the cluster of this kubeconfig. It must run where that cluster can be reached.
@@ -59,18 +44,13 @@ impl Helm {
     }
 
     /// `helm ARGUMENTS`.
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
-        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(folder, self.scratch.path().join(folder));
-        }
-        command
+    pub(super) fn command(&self, arguments: &[&str]) -> Result<Command> {
+        tools::helm(self.scratch.path(), &self.kubeconfig, arguments)
     }
 
     /// Runs `helm ARGUMENTS`, however it ends.
     pub(super) fn run(&self, arguments: &[&str]) -> Result<Output> {
-        let output = self.command(arguments).output();
+        let output = self.command(arguments)?.output();
         output.with_context(|| format!("run helm {arguments:?}"))
     }
 

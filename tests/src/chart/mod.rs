@@ -12,7 +12,6 @@ mod wrong;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
-pub use helm::binary;
 use helm::{Helm, NAMESPACE, RELEASE};
 use renderings::Rendering;
 pub use rights::Audited;

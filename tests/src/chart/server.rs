@@ -71,6 +71,18 @@ fn run(cluster: &Cluster, command: &mut Command) -> Result<Output> {
     output.with_context(|| format!("run {command:?}"))
 }
 
+/// `helm VERB` of the chart in this namespace.
+fn release(cluster: &Cluster, helm: &Helm, verb: &str, namespace: &str, more: &[&str]) -> Result<Output> {
+    let chart = helm::chart().display().to_string();
+    let fixed = [verb, RELEASE, &chart, "--namespace", namespace];
+    run(cluster, &mut helm.command(&[&fixed[..], more].concat())?)
+}
+
+/// The file of values of this example.
+fn values(name: &str) -> Result<String> {
+    Ok(example(name)?.values.display().to_string())
+}
+
 fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(cluster::binary()?);
     command
@@ -156,20 +168,7 @@ fn words(line: &str) -> Result<Vec<String>> {
 
 /// In such a namespace no pod is made. The notes and an Event say why, and what the notes advise helps.
 fn forbidden(cluster: &Cluster, helm: &Helm) -> Result<()> {
-    let (values, chart) = (
-        example("host")?.values.display().to_string(),
-        helm::chart().display().to_string(),
-    );
-    let arguments = [
-        "install",
-        RELEASE,
-        &chart,
-        "--namespace",
-        "forbidden",
-        "--values",
-        &values,
-    ];
-    let output = run(cluster, &mut helm.command(&arguments))?;
+    let output = release(cluster, helm, "install", "forbidden", &["--values", &values("host")?])?;
     let said = String::from_utf8_lossy(&output.stdout);
     let advice = said
         .lines()
@@ -211,7 +210,7 @@ fn forbidden(cluster: &Cluster, helm: &Helm) -> Result<()> {
     made.with_context(|| format!("no pod is made after `kubectl label namespace {advice}`"))?;
     let output = run(
         cluster,
-        &mut helm.command(&["uninstall", RELEASE, "--namespace", "forbidden"]),
+        &mut helm.command(&["uninstall", RELEASE, "--namespace", "forbidden"])?,
     )?;
     helm::good(&output).map(drop)
 }
@@ -222,23 +221,13 @@ fn words_of(line: &str) -> Vec<&str> {
 
 /// With a cluster, the notes name a ConfigMap or a Secret that is not there, and nothing if it is there.
 fn missing(cluster: &Cluster, helm: &Helm) -> Result<()> {
-    let chart = helm::chart().display().to_string();
     for (name, kind, object, key) in [
         ("existing", "ConfigMap", "kube-proxy", "config.conf"),
         ("kubeconfig-config-map", "ConfigMap", "cluster-access", "config"),
         ("kubeconfig-secret", "Secret", "0123", "1e3"),
     ] {
-        let values = example(name)?.values.display().to_string();
-        let arguments = [
-            "install",
-            RELEASE,
-            &chart,
-            "--namespace",
-            NAMESPACE,
-            "--dry-run=server",
-            "--values",
-            &values,
-        ];
+        let values = values(name)?;
+        let more = ["--dry-run=server", "--values", &values];
         let says =
             format!("NO POD WILL START: there is no {kind} {object} with the key {key} in namespace {NAMESPACE}.");
         let plural = format!("/api/v1/namespaces/{NAMESPACE}/{}s", kind.to_lowercase());
@@ -249,7 +238,7 @@ fn missing(cluster: &Cluster, helm: &Helm) -> Result<()> {
                 let made = json!({ "metadata": { "name": object }, field: texts });
                 cluster.api().call(Method::POST, &plural, Some(&made))?;
             }
-            let said = helm::good(&run(cluster, &mut helm.command(&arguments))?)?;
+            let said = helm::good(&release(cluster, helm, "install", NAMESPACE, &more)?)?;
             ensure!(
                 said.lines().any(|line| line == says) != keys.contains(&key),
                 "{kind} {object} has the keys {keys:?}, and the notes say:\n{said}"
@@ -270,22 +259,14 @@ fn cluster_ip(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let service = service.context("there is no Service kubernetes")?;
     let address = service["spec"]["clusterIP"].as_str().context("it has no ClusterIP")?;
     let host = format!("apiServer.host={address}");
-    let (values, chart) = (
-        example("host")?.values.display().to_string(),
-        helm::chart().display().to_string(),
-    );
-    let arguments = [
+    let values = values("host")?;
+    let output = release(
+        cluster,
+        helm,
         "install",
-        RELEASE,
-        &chart,
-        "--namespace",
         NAMESPACE,
-        "--values",
-        &values,
-        "--set",
-        &host,
-    ];
-    let output = run(cluster, &mut helm.command(&arguments))?;
+        &["--values", &values, "--set", &host],
+    )?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     let says = format!("apiServer.host: {address:?}: is the ClusterIP of the Service kubernetes");
     ensure!(
@@ -299,34 +280,13 @@ fn cluster_ip(cluster: &Cluster, helm: &Helm) -> Result<()> {
 fn releases(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let before = owned(cluster)?;
     ensure!(before.is_empty(), "something is there before: {before:?}");
-    let (values, chart) = (
-        example("host")?.values.display().to_string(),
-        helm::chart().display().to_string(),
-    );
+    let values = values("host")?;
     for namespace in ["first", "second"] {
-        let arguments = [
-            "install",
-            RELEASE,
-            &chart,
-            "--namespace",
-            namespace,
-            "--create-namespace",
-            "--values",
-            &values,
-        ];
-        helm::good(&run(cluster, &mut helm.command(&arguments))?)?;
+        let more = ["--create-namespace", "--values", &values];
+        helm::good(&release(cluster, helm, "install", namespace, &more)?)?;
     }
-    let upgrade = [
-        "upgrade",
-        RELEASE,
-        &chart,
-        "--namespace",
-        "first",
-        "--reset-then-reuse-values",
-        "--set",
-        "mode=cleanup",
-    ];
-    helm::good(&run(cluster, &mut helm.command(&upgrade))?)?;
+    let more = ["--reset-then-reuse-values", "--set", "mode=cleanup"];
+    helm::good(&release(cluster, helm, "upgrade", "first", &more)?)?;
     let set = cluster.api().get("/apis/apps/v1/namespaces/first/daemonsets/tandem")?;
     let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "100%" } });
     ensure!(
@@ -342,7 +302,7 @@ fn releases(cluster: &Cluster, helm: &Helm) -> Result<()> {
     for namespace in ["first", "second"] {
         helm::good(&run(
             cluster,
-            &mut helm.command(&["uninstall", RELEASE, "--namespace", namespace]),
+            &mut helm.command(&["uninstall", RELEASE, "--namespace", namespace])?,
         )?)?;
     }
     let left = eventually(PATIENCE, || owned(cluster).ok().filter(Vec::is_empty));

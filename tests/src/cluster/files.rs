@@ -22,8 +22,10 @@ pub(crate) const AUTHORITY: &str = "ca.crt";
 /// The name of the certificate and key with which the API server asks kubelets.
 pub(super) const KUBELETS_CLIENT: &str = "kubelets-client";
 
-/// The names of the API server, beside its addresses. A node may know it by the second one alone.
-const NAMES: [&str; 3] = ["kubernetes.default.svc", "api.tandem.test", "localhost"];
+/// The name by which a node's hosts file knows the API server.
+pub(crate) const API_SERVER: &str = "api.tandem.test";
+/// The names of the API server, beside its addresses.
+const NAMES: [&str; 3] = ["kubernetes.default.svc", API_SERVER, "localhost"];
 /// How many nodes have a token for their kubelet.
 const KUBELETS: u8 = 9;
 

@@ -90,7 +90,7 @@ pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Res
     // A cleanup reaches only nodes that the release selects.
     site.kubelets.kubectl(&["label", "node", "node1", "starts=yes"])?;
     site.kubelets.wait_pods(NAMESPACE, TANDEM, 1)?;
-    super::steps::uninstall(site, figures)
+    site.uninstall(figures)
 }
 
 /// Asks until an answer comes, and returns when.

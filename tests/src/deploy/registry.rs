@@ -14,8 +14,9 @@ use tandem_image::layout;
 use crate::cluster::Program;
 use crate::eventually;
 use crate::fabric::GATEWAYS;
-use crate::kubelets::{Kubelets, images, tool};
+use crate::kubelets::{Kubelets, images};
 use crate::netns::run_command;
+use crate::tools::tool;
 
 /// How long each connection waits.
 const DELAY: Duration = Duration::from_secs(10);

@@ -214,13 +214,22 @@ impl Site {
         self.all_ready().map(drop)
     }
 
-    /// `mode: cleanup`, until every node is clean, and then `helm uninstall`.
-    pub(super) fn uninstall(&self) -> Result<()> {
+    /// `mode: cleanup`, until every node is clean, and then `helm uninstall`. Fails if something is left.
+    pub(super) fn uninstall(&self, figures: &mut Figures) -> Result<()> {
         self.upgrade(&["mode=cleanup"], &["--wait", "--timeout", "2m"])?;
         self.rolled_out("tandem")?;
         self.kubelets
-            .helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"])
-            .map(drop)
+            .helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"])?;
+        self.nothing_left(figures)
+    }
+
+    /// Fails if something of Tandem is left.
+    pub(super) fn nothing_left(&self, figures: &mut Figures) -> Result<()> {
+        // Kubernetes removes the Pods of a DaemonSet that was deleted a moment later.
+        let gone = eventually(PATIENCE, || self.leftovers().ok()?.is_empty().then_some(()));
+        let left = figures.leftovers.insert(self.leftovers()?);
+        ensure!(gone.is_some(), "left: {left:?}");
+        Ok(())
     }
 
     /// Waits for `kubectl rollout status`.
@@ -310,14 +319,6 @@ impl Site {
             .kubectl(&["--namespace", NAMESPACE, "delete", "daemonset", "kube-proxy"])?;
         self.kubelets.wait_pods(NAMESPACE, KUBE_PROXY, 0)?;
         Ok(())
-    }
-
-    /// Whether kube-proxy of iptables mode has its chains on a node.
-    pub(super) fn has_chains(&self, number: u8) -> Result<bool> {
-        let node = &self.kubelets.node(number)?.namespace;
-        Ok(node
-            .exec(&["nft", "list", "chain", "ip", "nat", "KUBE-SERVICES"])
-            .is_ok())
     }
 
     /// What Tandem left: tables, routes, rules, files, objects of the API server.

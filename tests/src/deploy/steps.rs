@@ -10,8 +10,9 @@ use super::changes::Gaps;
 use super::registry::Registry;
 use super::site::{KUBE_PROXY, NAMESPACE, PATIENCE, Site, TANDEM};
 use super::{Figures, measure};
-use crate::cluster::path;
+use crate::cluster::{API_SERVER, path};
 use crate::eventually;
+use crate::nft;
 
 /// The tags of Tandem's image that the nodes have from the beginning.
 pub(super) const TAGS: &[&str] = &["one", "two"];
@@ -25,8 +26,6 @@ const QUIET: Duration = Duration::from_secs(20);
 const STUCK: Duration = Duration::from_secs(15);
 /// What `tandem ready` says beside a kube-proxy.
 const BESIDE: &str = "kube-proxy: one runs on this node too";
-/// The name by which the nodes know the API server.
-const API_SERVER: &str = "api.tandem.test";
 
 type Take = fn(&mut Site, &mut Figures, Duration) -> Result<()>;
 
@@ -65,7 +64,7 @@ const GO_BACK: Step = Step::new(
     "back to kube-proxy in nftables mode, mode: cleanup, uninstall",
     |site, figures, _| {
         site.kube_proxy("nftables")?;
-        uninstall(site, figures)
+        site.uninstall(figures)
     },
 );
 
@@ -87,8 +86,8 @@ fn comes() -> Vec<Step> {
                 beside_is_named(site)
             },
         ),
-        Step::new("back to kube-proxy by the manifests", |site, _, _| {
-            clean_by_manifests(site)
+        Step::new("back to kube-proxy by the manifests", |site, figures, _| {
+            clean_by_manifests(site, figures)
         }),
         Step::new("chart in iptables mode's place, all nodes at once", |site, _, _| {
             site.install("one", &[], &[])?;
@@ -98,7 +97,7 @@ fn comes() -> Vec<Step> {
             site.all_ready()?;
             // Nobody has told the rules of iptables mode to go. They are named, and decide nothing.
             ensure!(
-                site.has_chains(1)?,
+                nft::has_kube_services(&site.kubelets.node(1)?.namespace),
                 "the chains of iptables mode are gone, so this step proves nothing"
             );
             problems(site, &["kube-proxy"])
@@ -170,7 +169,7 @@ fn other_ways() -> Vec<Step> {
             "back to kube-proxy in iptables mode, mode: cleanup, uninstall",
             |site, figures, _| {
                 site.kube_proxy("iptables")?;
-                uninstall(site, figures)
+                site.uninstall(figures)
             },
         ),
         Step::new("kubectl set image, and back", set_image),
@@ -285,17 +284,6 @@ fn broken_upgrade(site: &Site, values: &[&str], reasons: &[&str]) -> Result<()> 
     site.rollback()
 }
 
-/// Cleans the nodes, uninstalls, and looks for what is left.
-pub(super) fn uninstall(site: &Site, figures: &mut Figures) -> Result<()> {
-    site.uninstall()?;
-    // Kubernetes removes the Pods of a DaemonSet that was deleted a moment later.
-    let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
-    let left = site.leftovers()?;
-    ensure!(gone.is_some(), "left: {left:?}");
-    figures.leftovers = Some(left);
-    Ok(())
-}
-
 fn node_by_node(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
     let terms = json!([{ "matchExpressions": [{ "key": "without-kube-proxy", "operator": "DoesNotExist" }] }]);
     let affinity = json!({ "nodeAffinity": {
@@ -338,17 +326,15 @@ fn node_by_node(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
 }
 
 /// Cleans the nodes by the plain manifests, and looks for what is left.
-fn clean_by_manifests(site: &Site) -> Result<()> {
+fn clean_by_manifests(site: &Site, figures: &mut Figures) -> Result<()> {
     let file = site.manifest("tandem-cleanup.yaml", "one", API_SERVER)?;
     site.kubelets.kubectl(&["apply", "-f", &file])?;
     site.rolled_out("tandem")?;
     site.kubelets.kubectl(&["delete", "-f", &file, "--wait"])?;
-    let gone = eventually(PATIENCE, || site.leftovers().ok()?.is_empty().then_some(()));
-    ensure!(gone.is_some(), "left: {:?}", site.leftovers()?);
-    Ok(())
+    site.nothing_left(figures)
 }
 
-fn set_image(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
+fn set_image(site: &mut Site, figures: &mut Figures, _: Duration) -> Result<()> {
     let before = site
         .kubelets
         .api()
@@ -365,7 +351,7 @@ fn set_image(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
         site.services_answer()?;
     }
     // Tandem ended before kube-proxy came back. In iptables mode, the tables that it left come first until they are removed.
-    clean_by_manifests(site)
+    clean_by_manifests(site, figures)
 }
 
 /// Waits until each agent's status has problems of these objects, and no others.

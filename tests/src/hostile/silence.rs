@@ -9,19 +9,17 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
 
 use super::Outcome;
 use crate::manifests::Policy;
 use crate::netns::Namespace;
 use crate::stage::{Stage, bare_service, slices};
-use crate::traffic::Protocol;
+use crate::traffic::{Protocol, page};
 
 const HEALTHZ: u16 = 10_256;
 const NODE_PORT: u16 = 32_123;
-/// How long a load balancer waits at most.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a connection may act.
 const TURNS_A_SECOND: usize = 20;
@@ -74,7 +72,7 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
     let targets = targets.map(|(port, path)| (SocketAddr::new(node, port), path));
     // Before the attack, they answer.
     for (to, path) in targets {
-        probe(stage.client(), to, path).with_context(|| format!("{path} of {to} is not answered in peace"))?;
+        page::probe(stage.client(), to, path).with_context(|| format!("{path} of {to} is not answered in peace"))?;
     }
     crate::allow_open_files()?;
     let mut failures = Vec::new();
@@ -88,7 +86,7 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
         for _ in 0..siege.probes {
             for (to, path) in targets {
                 let began = Instant::now();
-                if let Err(error) = probe(stage.client(), to, path) {
+                if let Err(error) = page::probe(stage.client(), to, path) {
                     failed += 1;
                     failures.push(format!("{path} of {to} beside {}: {error:#}", siege.connections));
                 }
@@ -103,30 +101,6 @@ pub fn healthz_under_flood(sieges: &[Siege], mut tell: impl FnMut(&Siege, Durati
         None => Outcome::Good,
         Some(first) => Outcome::Bad(format!("{} probes were not answered; {first}", failures.len())),
     })
-}
-
-/// Sends a probe as a load balancer does. The error says that no good answer came in time.
-fn probe(from: &Namespace, to: SocketAddr, path: &str) -> Result<()> {
-    let answer = from.run(|| -> io::Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: lb.example\r\nConnection: close\r\n\r\n"
-        )?;
-        let (mut text, mut part) = (Vec::new(), [0; 2048]);
-        loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            stream.set_read_timeout(Some(rest.max(Duration::from_millis(1))))?;
-            match stream.read(&mut part)? {
-                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-                length => text.extend(&part[..length]),
-            }
-        }
-    })??;
-    let status = answer.lines().next().unwrap_or_default().to_owned();
-    ensure!(status.starts_with("HTTP/1.1 200"), "answered with {status:?}");
-    Ok(())
 }
 
 /// Connections that stay, and are opened again when they are closed.

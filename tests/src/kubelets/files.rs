@@ -6,15 +6,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::cluster::{AUTHORITY, kubelet_kubeconfig};
+use crate::cluster::{API_SERVER, AUTHORITY, kubelet_kubeconfig};
 use crate::fabric::GATEWAYS;
 use crate::kubelets::images;
 use crate::node::Node;
 
 /// containerd's socket.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
-/// The name by which the node's hosts file knows the API server.
-const API_SERVER: &str = "api.tandem.test";
 
 /// Kernel settings that kubelet demands. They are the whole machine's, so the node gets files in their place.
 pub(super) const KERNEL: [(&str, &str); 6] = [

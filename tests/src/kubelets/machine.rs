@@ -13,12 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::cgroup::Cgroup;
 use super::files;
-use super::tool;
 use crate::cluster::{Cluster, Program, binary};
 use crate::eventually;
 use crate::netns::run_command;
 use crate::node::Node;
 use crate::tandem::beside;
+use crate::tools::tool;
 
 /// How long containerd or the first process may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

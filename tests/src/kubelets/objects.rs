@@ -110,15 +110,4 @@ impl Kubelets {
         ];
         self.administer("kubeadm", &arguments).map(drop)
     }
-
-    /// Removes it as the documentation of Kubernetes says: its DaemonSet and its ConfigMap.
-    pub fn remove_kube_proxy(&self) -> Result<()> {
-        self.kubectl(&[
-            "--namespace=kube-system",
-            "delete",
-            "daemonset/kube-proxy",
-            "configmap/kube-proxy",
-        ])
-        .map(drop)
-    }
 }

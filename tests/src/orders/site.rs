@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, Program, path};
 use crate::eventually;
 use crate::manifests::{self, Service, Slice};
 use crate::netns::run_command;
+use crate::nft;
 use crate::node::{Node, Pod};
 use crate::stage::Ip;
 use crate::tandem::{self, Tandem};
@@ -200,7 +201,8 @@ impl<'a> Site<'a> {
             thread::sleep(Duration::from_millis(50));
             said = tandem.ready().unwrap_or_else(|error| format!("{error:#}"));
             problems = tandem.status().ok()?["problems"].to_string();
-            let named = kube_proxy || self.has_chains();
+            // A kube-proxy that ended early has made no chains.
+            let named = kube_proxy || nft::has_kube_services(&self.node.namespace);
             (said.contains(wanted) && problems.contains("\"kube-proxy\"") == named).then_some(())
         });
         ensure!(
@@ -223,16 +225,6 @@ impl<'a> Site<'a> {
         let after = table()?;
         ensure!(after == before, "the tables changed while both run:\n{before}\n{after}");
         Ok(())
-    }
-
-    /// Whether chains of iptables mode are there. A kube-proxy that ended early has made none.
-    fn has_chains(&self) -> bool {
-        let list = |family: &str| {
-            self.node
-                .namespace
-                .exec(&["nft", "list", "chain", family, "nat", "KUBE-SERVICES"])
-        };
-        list("ip").is_ok() || list("ip6").is_ok()
     }
 
     /// Changes something at the API server. Whoever is left must follow, and nobody else's rules may decide.

@@ -13,7 +13,7 @@ use crate::netns::{Namespace, feed_command};
 use crate::nft;
 use crate::stage::{Ip, Stage, bare_service, node_port_service, port_name, service, slices};
 use crate::tandem::Plan;
-use crate::traffic::{Protocol, Request};
+use crate::traffic::{self, Protocol, Request};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const NODE_PORT: u16 = 30_080;
@@ -168,18 +168,7 @@ fn answered(stage: &Stage, from: &Namespace, to: SocketAddr) -> Result<()> {
 /// Whether the node answers this page with 200.
 fn page(stage: &Stage, family: Ip, port: u16, path: &str) -> Result<()> {
     let to = SocketAddr::new(stage.node_address(1, family), port);
-    let answers = || {
-        let answer = stage.client().run(|| -> Result<String> {
-            use std::io::{Read as _, Write as _};
-            let mut stream = std::net::TcpStream::connect_timeout(&to, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        });
-        answer.ok()?.ok()?.starts_with("HTTP/1.1 200").then_some(())
-    };
+    let answers = || traffic::page::probe(stage.client(), to, path).ok();
     eventually(PATIENCE, answers).with_context(|| format!("{to}{path} does not answer with 200"))
 }
 

@@ -18,6 +18,7 @@
 
 mod background;
 mod client;
+pub(crate) mod page;
 pub mod sctp;
 mod server;
 
