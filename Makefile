@@ -61,7 +61,7 @@ orders: setup-net controlplane ## Tandem and kube-proxy start and end on one nod
 	@$(BUILD) --bin orders
 	@$(WITH) $$RELEASE/orders
 
-deploy-test: setup-kubelets controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 12 minutes; DEPLOY_SHORT=yes
+deploy-test: setup-kubelets controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 20 minutes; DEPLOY_SHORT=yes, DEPLOY_BAD_INPUT=yes
 	@$(MAKE) image ARCHS=amd64
 	@$(BUILD) --bin deploy-test --bin pause --bin whoami
 	@$(WITH) TANDEM_IMAGE=$$PWD/target/image/oci $$RELEASE/deploy-test

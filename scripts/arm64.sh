@@ -11,7 +11,7 @@ MACHINE=$TOOLS/arm64-machine # Debian's kernel, nft and busybox for arm64 (scrip
 FOLDER=$PWD/target/arm64
 QUESTIONS=19                 # how many tests/data/arm64/init asks
 
-# test ARGUMENT…: cargo test for arm64, with the libraries alone. With proptest's usual number of cases it would take an hour.
+# cargo_test ARGUMENT…: cargo test for arm64, with the libraries alone. With proptest's usual number of cases it would take an hour.
 cargo_test() {
   clean CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=false PROPTEST_CASES=32 INSTA_UPDATE=no \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static \
@@ -22,11 +22,14 @@ unit_tests() {
   local log=$FOLDER/unit.log status=0
   /usr/bin/cargo fetch --quiet --locked || fail "cargo could not fetch the dependencies"
   echo "arm64: unit tests (some minutes the first time)"
-  { cargo_test -p tandem-core -p tandem-nft && cargo_test -p tandem source::decode; } >"$log" 2>&1 || status=$?
+  # These two ask the kernel's nftables.
+  local skipped=(-- --skip tests::buffers --skip tests::check)
+  { cargo_test -p tandem-core -p tandem-nft "${skipped[@]}" && cargo_test -p tandem source::decode; } >"$log" 2>&1 || status=$?
   # A suite that crashed has no result line.
   awk -v status="$status" '
     /^ +Running unittests/ { suites++ }
-    /^test result: / { results++; passed += $4; failed += $6 }
+    # A suite in which no test has the name that is asked for has tested nothing.
+    /^test result: / { results++; passed += $4; failed += $6; if ($4 == 0) failed++ }
     END {
       failed += suites - results
       if ((suites != 3 || status != 0) && failed == 0) failed = 1

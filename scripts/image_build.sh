@@ -37,11 +37,13 @@ VERSION=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Carg
 
 # clean NAME=VALUE… PROGRAM ARGUMENT…: runs Debian's cargo for the image's targets, with these variables and no others
 clean() {
-  local home=${CARGO_HOME:-$HOME/.cargo} flags maps arm64
+  local home=${CARGO_HOME:-$HOME/.cargo} flags maps amd64 arm64
   # Linked statically, so that the image needs no file of glibc. Names are resolved all the same: see docs/image.md.
   flags="-C target-feature=+crt-static -C link-arg=-Wl,--build-id=none"
   flags+=" --remap-path-prefix=$PWD=/tandem --remap-path-prefix=$home=/cargo"
   maps="-ffile-prefix-map=$PWD=/tandem -ffile-prefix-map=$home=/cargo"
+  # Smaller relocations. Debian's linker for arm64 cannot do this.
+  amd64="-C link-arg=-Wl,-z,pack-relative-relocs"
   # -B leads to the first object files of a program, and -L to the libraries.
   arm64="--sysroot=$ARM64/sysroot"
   arm64+=" -C link-arg=-B$ARM64/usr/lib/aarch64-linux-gnu -C link-arg=-L$ARM64/usr/lib/aarch64-linux-gnu"
@@ -49,7 +51,7 @@ clean() {
   env -i PATH=/usr/bin:/bin HOME="$HOME" CARGO_HOME="$home" LC_ALL=C \
     RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$WORK" CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0 \
     CFLAGS="$maps" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$flags" \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$flags $amd64" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$flags $arm64" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     "$@"

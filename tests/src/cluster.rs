@@ -39,7 +39,7 @@ use crate::node::{Node, Pod, PodRanges};
 use crate::scratch::Scratch;
 
 pub use api::{Api, path};
-pub(crate) use files::{API_SERVER, AUTHORITY, PORT, TANDEM_TOKEN, kubelet_kubeconfig};
+pub(crate) use files::{API_SERVER, AUTHORITY, KUBERNETES_CLUSTER_IP, PORT, TANDEM_TOKEN, kubelet_kubeconfig};
 pub use programs::{Program, binary};
 
 /// How long the control plane may take to answer for the first time.

@@ -103,6 +103,19 @@ impl<'b> Element<'b> {
         let bytes = self.attributes.get_buf();
         bytes.windows(wanted.len()).any(|window| window == wanted)
     }
+
+    /// The port that stands behind this address in any of its attributes, in a value such as `10.244.1.10 . 8080`.
+    pub(crate) fn port_behind(&self, address: &[u8]) -> Option<u16> {
+        let bytes = self.attributes.get_buf();
+        // In the kernel, each part of a value fills whole words. Another address behind this one does not end with zeros.
+        let mut behind = bytes
+            .windows(address.len() + 4)
+            .filter_map(|window| window.strip_prefix(address));
+        behind.find_map(|behind| match *behind {
+            [high, low, 0, 0] => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        })
+    }
 }
 
 /// The messages in one datagram.
@@ -158,6 +171,10 @@ mod tests {
             (2, Some("tandem"), Some("picks"))
         );
         assert!(first.contains(b"dem") && !first.contains(b"services"));
+        assert_eq!(
+            (first.port_behind(b"tand"), first.port_behind(b"pick")),
+            (Some(0x656d), None)
+        );
         assert!(matches!(both.next(), Some(Notice::Generation)));
         assert!(both.next().is_none());
         assert!(!has_generation(&element));

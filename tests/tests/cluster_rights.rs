@@ -170,6 +170,45 @@ fn wrong_credentials_and_wrong_authorities_are_named_and_leave_the_tables() -> R
 }
 
 #[test]
+fn a_token_that_ends_stops_nothing_is_named_and_a_new_one_in_the_file_is_used() -> Result<()> {
+    shared(|fleet| {
+        fleet.add_fixed("ends", &[1])?;
+        let scratch = Scratch::new("ends")?;
+        let token = account(fleet, "ends")?;
+        bind(fleet, "ends")?;
+        let file = kubeconfig(fleet, scratch.path(), "ends", "tandem-token", &token)?;
+        fleet.tandems[2].terminate()?;
+        let mut tandem = Tandem::on(fleet.cluster.node(3)?).kubeconfig(&file).start()?;
+        tandem.wait_ready()?;
+        let (before, standing) = (tandem.status()?, tables(&fleet.cluster.node(3)?.namespace)?);
+
+        // The API server refuses the tokens of a ServiceAccount that is gone. A watch goes on until it ends.
+        let address = "/api/v1/namespaces/default/serviceaccounts/ends";
+        fleet.cluster.api().delete(address, &json!({}))?;
+        fleet.cluster.kill_api_server();
+        fleet.cluster.start_api_server()?;
+        let reasons = RESOURCES.map(|resource| format!("cannot watch {resource}: credentials refused (401)"));
+        let after = lost(&tandem, &reasons)?;
+        assert_eq!(
+            (changes(&before), rows(&before)),
+            (changes(&after), rows(&after)),
+            "{after:#}"
+        );
+        assert_eq!(tables(&fleet.cluster.node(3)?.namespace)?, standing);
+
+        let token = account(fleet, "ends")?;
+        kubeconfig(fleet, scratch.path(), "ends", "tandem-token", &token)?;
+        let works = eventually(PATIENCE, || {
+            tandem.status().ok().filter(|status| lost_sources(status).is_empty())
+        });
+        works.with_context(|| format!("something is still lost: {:#?}", tandem.status()))?;
+        tandem.finish()?;
+        fleet.tandems[2].restart()?;
+        fleet.tandems[2].wait_ready()
+    })
+}
+
+#[test]
 fn rights_that_are_taken_away_stop_no_request_and_are_named_until_they_are_back() -> Result<()> {
     shared(|fleet| {
         let service = fleet.add_fixed("taken", &[1, 3])?;

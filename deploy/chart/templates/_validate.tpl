@@ -17,10 +17,11 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* A null takes a value away, as `--set apiServer.host=null` does. */ -}}
 {{- define "tandem.validate.apiServer" -}}
 {{- $given := list -}}
 {{- range $key := list "host" "kubeconfigConfigMap" "kubeconfigSecret" -}}
-{{- if hasKey $.Values.apiServer $key -}}
+{{- if not (kindIs "invalid" (index $.Values.apiServer $key)) -}}
 {{- $given = append $given (printf "apiServer.%s" $key) -}}
 {{- end -}}
 {{- end -}}
@@ -33,7 +34,7 @@
 {{- if and (not $given) (eq .Values.mode "agent") -}}
 {{- fail "apiServer.host: is not set: give the API server's own address. A pod is told only the ClusterIP of the Service kubernetes, and nothing answers there before Tandem runs. Or give apiServer.kubeconfigConfigMap, apiServer.kubeconfigSecret or existingConfigMap" -}}
 {{- end -}}
-{{- if hasKey .Values.apiServer "host" -}}
+{{- if kindIs "string" .Values.apiServer.host -}}
 {{- include "tandem.validate.host" . -}}
 {{- end -}}
 {{- end -}}

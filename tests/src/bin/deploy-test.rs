@@ -2,7 +2,8 @@
 //! connection was lost or something was left.
 //!
 //! `DEPLOY_INTERVAL_MS` (80, between two requests of one way), `DEPLOY_SHORT` (install, upgrade, uninstall),
-//! `DEPLOY_KUBE_PROXY_ALONE` (what kube-proxy loses without Tandem).
+//! `DEPLOY_BAD_INPUT` (only what a user can get wrong), `DEPLOY_KUBE_PROXY_ALONE` (what kube-proxy loses without Tandem).
+//! `DEPLOY_BAD_INPUT=second` takes only those of these steps that have `second` in their names.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,13 +24,17 @@ fn run() -> Result<bool> {
     cluster::binary()?;
     tools::tool("helm")?;
     interrupt::watch()?;
-    let short = std::env::var_os("DEPLOY_SHORT").is_some();
-    let alone = std::env::var_os("DEPLOY_KUBE_PROXY_ALONE").is_some();
-    let steps = match (alone, short) {
-        (true, _) => deploy::kube_proxy_alone(),
-        (false, true) => deploy::short(),
-        (false, false) => deploy::all(),
-    };
+    let parts = [
+        ("DEPLOY_SHORT", deploy::short as fn() -> _),
+        ("DEPLOY_BAD_INPUT", deploy::bad_inputs),
+        ("DEPLOY_KUBE_PROXY_ALONE", deploy::kube_proxy_alone),
+    ];
+    let part = parts.iter().find(|(name, _)| std::env::var_os(name).is_some());
+    let mut steps = part.map_or_else(deploy::all, |(_, steps)| steps());
+    if let Some(only) = std::env::var("DEPLOY_BAD_INPUT").ok().filter(|only| only != "yes") {
+        let (first, last) = (steps[0].name, steps[steps.len() - 1].name);
+        steps.retain(|step| step.name.contains(&only) || step.name == first || step.name == last);
+    }
     let interval = Duration::from_millis(setting("DEPLOY_INTERVAL_MS", 80)?);
     let figures = deploy::run(&steps, interval, |name, took, wrong| match wrong {
         None => println!("# {name}: right, {:.0} s", took.as_secs_f64()),
@@ -65,7 +70,7 @@ fn run() -> Result<bool> {
     if let Some(left) = &figures.leftovers {
         println!("leftovers: {}", left.len());
     }
-    let enough = short || alone || figures.connections >= LEAST;
+    let enough = part.is_some() || figures.connections >= LEAST;
     Ok(figures.wrong.is_empty()
         && figures.steps == steps.len()
         && figures.leftovers.as_ref().is_none_or(Vec::is_empty)

@@ -26,6 +26,8 @@ pub(super) const KUBELETS_CLIENT: &str = "kubelets-client";
 pub(crate) const API_SERVER: &str = "api.tandem.test";
 /// The names of the API server, beside its addresses.
 const NAMES: [&str; 3] = ["kubernetes.default.svc", API_SERVER, "localhost"];
+/// The address of the Service `kubernetes`, in the first of the Service ranges.
+pub(crate) const KUBERNETES_CLUSTER_IP: &str = "10.96.0.1";
 /// How many nodes have a token for their kubelet.
 const KUBELETS: u8 = 9;
 
@@ -68,6 +70,7 @@ fn certificates(folder: &Path) -> Result<()> {
         GATEWAYS.1.to_string(),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
+        KUBERNETES_CLUSTER_IP.to_owned(),
     ];
     let addresses = addresses.map(|address| format!("IP:{address}"));
     let names: Vec<String> = addresses

@@ -6,29 +6,31 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
+use super::arrivals::{self, Arrivals};
 use crate::cluster::{Api, path};
 use crate::eventually;
-use crate::generations::Generations;
 use crate::kubelets::{Kubelets, PodView};
 use crate::manifests::{Service, Slice};
 use crate::traffic::Protocol;
 
 /// The Service whose endpoints change.
 pub(super) const NAME: &str = "moving";
+/// Its port whose endpoints have the number of the last change as their port. Nobody asks there.
+const NUMBER: &str = "number";
 /// The time between two changes.
 const EVERY: Duration = Duration::from_millis(50);
-/// How long a node may take to follow a change. What takes longer counts as so long.
+/// How long a node may take to follow a change.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// It changes endpoints until it is dropped.
 #[derive(Debug)]
 pub(super) struct Changes {
     stop: Arc<AtomicBool>,
-    /// When the API server answered each change.
-    answered: Arc<Mutex<Vec<Instant>>>,
+    /// The changes that the API server has answered.
+    answered: Arc<Mutex<Vec<Answer>>>,
     /// The Pods that are endpoints by turns.
     pods: Vec<PodView>,
     pinned: Arc<Mutex<Pinned>>,
@@ -46,11 +48,19 @@ enum Pinned {
     Done,
 }
 
+/// When the API server answered a change.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    at: Instant,
+    family: usize,
+    number: u16,
+}
+
 /// The gaps of the nodes from now on.
 #[derive(Debug)]
 pub(super) struct Gaps {
     since: Instant,
-    nodes: Vec<Generations>,
+    nodes: Vec<(String, Arrivals)>,
 }
 
 impl Changes {
@@ -60,13 +70,15 @@ impl Changes {
         let mut service = Service::new("default", NAME)
             .spec("ipFamilyPolicy", "RequireDualStack")
             .port("tcp", Protocol::Tcp, 80, 8080)
+            .port(NUMBER, Protocol::Tcp, 81, 8080)
             .build();
         // No controller makes its slices.
         service["spec"]["selector"] = Value::Null;
         api.create(&service)?;
         for family in [0, 1] {
             let slice = Slice::new("default", &slice_name(family), NAME).family(family == 1);
-            let mut slice = slice.port("tcp", Protocol::Tcp, 8080).build();
+            let slice = slice.port("tcp", Protocol::Tcp, 8080);
+            let mut slice = slice.port(NUMBER, Protocol::Tcp, arrivals::FIRST).build();
             slice["endpoints"] = endpoints(pods, family)?;
             api.create(&slice)?;
         }
@@ -92,20 +104,27 @@ impl Changes {
         })
     }
 
-    /// The longest time, on any node, from an answer of the API server to the node's next change of rules.
+    /// The longest time, on any node, from the API server's answer to a change until the kernel has that change.
     pub(super) fn longest(&self, gaps: &Gaps) -> Result<Duration> {
         let answered = self.answered.lock().map_err(|_| anyhow!("the changes panicked"))?;
-        let answers: Vec<Instant> = answered.iter().copied().filter(|at| *at >= gaps.since).collect();
+        let answers: Vec<Answer> = answered
+            .iter()
+            .copied()
+            .filter(|answer| answer.at >= gaps.since)
+            .collect();
         drop(answered);
+        let last = [0, 1].map(|family| {
+            let numbers = answers.iter().filter(|answer| answer.family == family);
+            numbers.map(|answer| answer.number).max()
+        });
+        ensure!(last.iter().all(Option::is_some), "nothing changed");
         let mut longest = Duration::ZERO;
-        for node in &gaps.nodes {
-            let mut next = node.next(PATIENCE);
-            for answer in &answers {
-                while next.is_some_and(|at| at < *answer) {
-                    next = node.next(PATIENCE);
-                }
-                let gap = next.map_or(PATIENCE, |at| at - *answer);
-                longest = longest.max(gap);
+        for (name, node) in &gaps.nodes {
+            let arrivals = node.until(last, PATIENCE).with_context(|| name.clone())?;
+            for Answer { at, family, number } in &answers {
+                let took = arrivals::took(*number, *family, *at, &arrivals);
+                longest =
+                    longest.max(took.with_context(|| format!("{name} had no change {number} after {PATIENCE:?}"))?);
             }
         }
         Ok(longest)
@@ -146,9 +165,12 @@ impl Drop for Changes {
 
 impl Gaps {
     /// Begins to note when the nodes' rules change.
-    pub(super) fn watch(kubelets: &Kubelets) -> Result<Self> {
-        let nodes = kubelets.machines().iter();
-        let nodes = nodes.map(|machine| Generations::watch(&machine.node().namespace));
+    pub(super) fn watch(kubelets: &Kubelets, pods: &[PodView]) -> Result<Self> {
+        let addresses: Vec<IpAddr> = pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
+        let nodes = kubelets.machines().iter().map(|machine| {
+            let arrivals = Arrivals::watch(&machine.node().namespace, &addresses)?;
+            Ok((machine.name().to_owned(), arrivals))
+        });
         Ok(Self {
             nodes: nodes.collect::<Result<Vec<_>>>()?,
             since: Instant::now(),
@@ -161,13 +183,14 @@ struct Changing {
     api: Api,
     pods: Vec<PodView>,
     stop: Arc<AtomicBool>,
-    answered: Arc<Mutex<Vec<Instant>>>,
+    answered: Arc<Mutex<Vec<Answer>>>,
     pinned: Arc<Mutex<Pinned>>,
 }
 
 impl Changing {
     /// Changes both families by turns until it is stopped. All Pods serve all the time, so no connection may be lost.
     fn run(&self) -> Result<()> {
+        let mut numbers = arrivals::FIRST..u16::MAX;
         for turn in (0..self.pods.len()).cycle() {
             let pinned = *self.pinned.lock().map_err(|_| anyhow!("the test panicked"))?;
             let some: Vec<PodView> = match pinned {
@@ -187,7 +210,7 @@ impl Changing {
                     return Ok(());
                 }
                 if !some.is_empty() {
-                    self.write(family, &some)?;
+                    self.write(family, &some, numbers.next().context("there were too many changes")?)?;
                 }
                 thread::sleep(EVERY);
             }
@@ -199,12 +222,20 @@ impl Changing {
         Ok(())
     }
 
-    fn write(&self, family: usize, pods: &[PodView]) -> Result<()> {
-        let change = json!({ "endpoints": endpoints(pods, family)? });
+    fn write(&self, family: usize, pods: &[PodView], number: u16) -> Result<()> {
+        let port = |name: &str, port: u16| json!({ "name": name, "protocol": "TCP", "port": port });
+        let change = json!({
+            "endpoints": endpoints(pods, family)?,
+            "ports": [port("tcp", 8080), port(NUMBER, number)],
+        });
         self.api
             .patch(&path("EndpointSlice", "default", &slice_name(family))?, &change)?;
         let mut answered = self.answered.lock().map_err(|_| anyhow!("the test panicked"))?;
-        answered.push(Instant::now());
+        answered.push(Answer {
+            at: Instant::now(),
+            family,
+            number,
+        });
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Traffic that never stops: new connections, datagrams and connections that stay, from nodes, from a Pod and from
 //! outside, in both families.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -44,6 +45,21 @@ struct Going {
     told: u64,
 }
 
+/// What one way lost.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    /// The way, and how.
+    name: String,
+    /// Connections, datagrams, and connections that should have stayed.
+    pub(super) count: u64,
+}
+
+impl Display for Loss {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} lost", self.name, self.count)
+    }
+}
+
 /// What went over all ways.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
@@ -75,20 +91,22 @@ impl Load {
     }
 
     /// What was lost since the last call, each with its way. It waits until everything that was sent has its outcome.
-    pub(super) fn lost(&mut self) -> Result<Vec<String>> {
+    pub(super) fn lost(&mut self) -> Result<Vec<Loss>> {
         thread::sleep(TIMEOUT + Duration::from_millis(100));
         let mut lost = Vec::new();
         for going in &mut self.ways {
             let all = going.new.lost();
             if all > going.told {
-                lost.push(format!("{}: {} lost", going.way.name, all - going.told));
+                let (name, count) = (going.way.name.clone(), all - going.told);
+                lost.push(Loss { name, count });
             }
             going.told = all;
             if let Some(kept) = going.kept.take_if(|kept| kept.is_over()) {
                 let report = kept.stop()?;
                 self.before.messages += report.sent;
                 self.before.lost += 1;
-                lost.push(format!("{}: its kept connection: {report}", going.way.name));
+                let name = format!("{}: its kept connection ({report})", going.way.name);
+                lost.push(Loss { name, count: 1 });
                 going.kept = going.way.keep()?;
             }
         }

@@ -3,19 +3,24 @@
 //! Traffic never stops ([`load`]), and the endpoints of one Service change all the time ([`changes`]). A step is right
 //! if the cluster is afterwards as it should be, every node's rules follow a change, and no connection was lost meanwhile.
 
+mod arrivals;
+mod bad_input;
 mod changes;
 mod load;
 mod measure;
 mod registry;
 mod site;
+mod step;
 mod steps;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use load::Load;
 use site::Site;
-pub use steps::{Step, all, kube_proxy_alone, short};
+pub use step::Step;
+pub use steps::{all, bad_inputs, kube_proxy_alone, short};
 
 /// The number of nodes.
 const NODES: u8 = 3;
@@ -27,7 +32,7 @@ pub struct Figures {
     pub steps: usize,
     /// Those that were wrong, each with why.
     pub wrong: Vec<(String, String)>,
-    /// On how many ways something was lost while nothing was done.
+    /// What was lost while nothing was done.
     pub lost_without_steps: Option<u64>,
     /// Connections and datagrams.
     pub connections: u64,
@@ -58,15 +63,13 @@ pub fn run(steps: &[Step], interval: Duration, tell: impl Fn(&str, Duration, Opt
             .and_then(|()| site.rules_follow(figures.steps));
         let broken = result.is_err();
         let mut reasons: Vec<String> = result.err().map(|error| format!("{error:#}")).into_iter().collect();
-        if let Some(load) = &mut site.load {
-            reasons.extend(load.lost()?);
-        }
+        let lost = site.load.as_mut().map_or(Ok(Vec::new()), Load::lost)?;
+        reasons.extend(lost.iter().map(ToString::to_string));
         figures.steps += 1;
         let why = (!reasons.is_empty()).then(|| reasons.join("; "));
         tell(step.name, began.elapsed(), why.as_deref());
         if step.name == steps::NOTHING {
-            let lost = figures.lost_without_steps.get_or_insert(0);
-            *lost += u64::try_from(reasons.len())?;
+            *figures.lost_without_steps.get_or_insert(0) += lost.iter().map(|loss| loss.count).sum::<u64>();
         }
         if let Some(why) = why {
             figures.wrong.push((step.name.to_owned(), why));

@@ -179,14 +179,24 @@ impl Site {
 
     /// `helm install` or `helm upgrade` of the chart with these values.
     pub(super) fn helm(&self, verb: &str, values: &[&str], more: &[&str]) -> Result<()> {
+        let values = values.iter().flat_map(|value| ["--set-string", value]);
+        let more: Vec<&str> = values.chain(more.iter().copied()).collect();
+        self.helm_in(NAMESPACE, verb, &more).map(drop)
+    }
+
+    /// The same in any namespace. Returns what Helm says.
+    fn helm_in(&self, namespace: &str, verb: &str, more: &[&str]) -> Result<String> {
         let chart = root().join("deploy/chart").display().to_string();
         let repository = format!("image.repository={}/tandem", images::REGISTRY);
-        let mut arguments = vec![verb, RELEASE, &chart, "--namespace", NAMESPACE, "--set", &repository];
-        for value in values {
-            arguments.extend(["--set-string", value]);
-        }
-        arguments.extend(more);
-        self.kubelets.helm(&arguments).map(drop)
+        let fixed = [verb, RELEASE, &chart, "--namespace", namespace, "--set", &repository];
+        self.kubelets.helm(&[&fixed, more].concat())
+    }
+
+    /// Installs one more release, in another namespace. Returns what Helm says.
+    pub(super) fn install_in(&self, namespace: &str, tag: &str, more: &[&str]) -> Result<String> {
+        let (tag, host) = (format!("image.tag={tag}"), format!("apiServer.host={}", GATEWAYS.0));
+        let values = ["--set-string", tag.as_str(), "--set-string", &host];
+        self.helm_in(namespace, "install", &[&values, more].concat())
     }
 
     /// The usual values: this tag, and the API server's address.
@@ -264,7 +274,7 @@ impl Site {
     pub(super) fn says(&self, pod: &PodView, arguments: &[&str]) -> Result<String> {
         let fixed = [
             "--namespace",
-            NAMESPACE,
+            &pod.namespace,
             "exec",
             &pod.name,
             "--",
@@ -290,11 +300,25 @@ impl Site {
         Ok(())
     }
 
-    /// Installs kubeadm's kube-proxy in this mode, and waits until it has programmed every node. Its Pods have no probe
-    /// that says so.
+    /// Installs kubeadm's kube-proxy in this mode, and waits until it has programmed every node.
     pub(super) fn kube_proxy(&self, mode: &str) -> Result<()> {
         self.kubelets
             .kubeadm_kube_proxy(&json!({ "mode": mode, mode: { "minSyncPeriod": "100ms" } }))?;
+        self.kube_proxy_programs(mode)
+    }
+
+    /// Installs kube-proxy from the copy that [`Self::remove_kube_proxy`] made, as docs/install.md says.
+    pub(super) fn kube_proxy_from_copy(&self, mode: &str) -> Result<()> {
+        self.kubelets.kubectl(&["apply", "-f", &self.copy()])?;
+        self.kube_proxy_programs(mode)
+    }
+
+    fn copy(&self) -> String {
+        self.kubelets.folder().join("kube-proxy.yaml").display().to_string()
+    }
+
+    /// Waits until kube-proxy has programmed every node. Its Pods have no probe that says so.
+    fn kube_proxy_programs(&self, mode: &str) -> Result<()> {
         self.kubelets.wait_pods(NAMESPACE, KUBE_PROXY, self.nodes)?;
         let rules: [&str; 2] = match mode {
             "iptables" => ["iptables-nft-save -t nat", "ip6tables-nft-save -t nat"],
@@ -313,8 +337,18 @@ impl Site {
         Ok(())
     }
 
-    /// Deletes kube-proxy's DaemonSet as docs/install.md says, and waits until its Pods are gone.
+    /// Deletes kube-proxy's DaemonSet as docs/install.md says, with a copy, and waits until its Pods are gone.
     pub(super) fn remove_kube_proxy(&self) -> Result<()> {
+        let get = [
+            "--namespace",
+            NAMESPACE,
+            "get",
+            "daemonset",
+            "kube-proxy",
+            "--output=yaml",
+        ];
+        let text = self.kubelets.kubectl(&get)?;
+        fs::write(self.copy(), text).context("write the copy of kube-proxy's DaemonSet")?;
         self.kubelets
             .kubectl(&["--namespace", NAMESPACE, "delete", "daemonset", "kube-proxy"])?;
         self.kubelets.wait_pods(NAMESPACE, KUBE_PROXY, 0)?;

@@ -96,6 +96,16 @@ pub fn crashing(tag: &str) -> Result<Named> {
     )
 }
 
+/// An image in Tandem's place for a processor that this machine does not have.
+pub fn foreign(tag: &str) -> Result<Named> {
+    let other = match Architecture::HERE {
+        Architecture::Amd64 => Architecture::Arm64,
+        Architecture::Arm64 => Architecture::Amd64,
+    };
+    let image = Image::new(Tree::default(), Config::default(), other, Created::from_seconds(0)?);
+    Ok(Named::new(&tandem_name(tag), vec![image])?)
+}
+
 /// Writes images into one OCI archive in this folder.
 pub fn archive(folder: &Path, images: &[Named]) -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -163,21 +163,28 @@ fn a_config_map_is_followed_when_its_link_is_swapped() {
     let scratch = Scratch::new();
     let map = scratch.0.join("map");
     std::fs::create_dir(&map).unwrap();
-    let version = |n: i32| {
+    // Kubelet leaves keys out that the ConfigMap has no more.
+    let version = |n: i32, key: &str, value: i32| {
         let folder = map.join(format!("..2026_{n}"));
         std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("config.conf"), format!("{HEAD}oomScoreAdj: {n}\n")).unwrap();
+        std::fs::write(folder.join(key), format!("{HEAD}oomScoreAdj: {value}\n")).unwrap();
         symlink(folder.file_name().unwrap(), map.join("..data_tmp")).unwrap();
         std::fs::rename(map.join("..data_tmp"), map.join("..data")).unwrap();
         if n > 0 {
             std::fs::remove_dir_all(map.join(format!("..2026_{}", n - 1))).unwrap();
         }
     };
-    version(0);
+    version(0, "config.conf", 0);
     symlink("..data/config.conf", map.join("config.conf")).unwrap();
     let mut sources = scratch.sources(&[]).unwrap();
     sources.config = Some(map.join("config.conf"));
-    follow(&scratch, sources, &[&|| version(1), &|| version(2)]);
+    let without_the_key_for_a_while = || {
+        version(2, "other.conf", 0);
+        std::thread::sleep(Duration::from_secs(1)); // long enough to be noticed, and the settings stay
+        version(3, "config.conf", 2);
+    };
+    let steps: [&dyn Fn(); 2] = [&|| version(1, "config.conf", 1), &without_the_key_for_a_while];
+    follow(&scratch, sources, &steps);
 }
 
 #[test]
