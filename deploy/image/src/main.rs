@@ -86,6 +86,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     layout::archive(&arguments.layout, &arguments.archive)?;
     for name in &written {
         name.platforms.iter().for_each(report);
+        // It is the same number for every processor.
+        if let Some(image) = name.platforms.first() {
+            println!("image_files: {}", image.files);
+        }
         println!("sbom_components: {}", components.len());
         println!("image_name: {}", name.name);
         println!("image_digest: {}", name.digest);
@@ -151,7 +155,4 @@ fn report(image: &WrittenImage) {
     let name = image.architecture.name();
     println!("image_{name}_mb: {}", megabytes(image.stored));
     println!("image_unpacked_{name}_mb: {}", megabytes(image.unpacked));
-    if image.architecture == Architecture::Amd64 {
-        println!("image_files: {}", image.files);
-    }
 }

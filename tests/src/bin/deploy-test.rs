@@ -3,6 +3,7 @@
 //!
 //! `DEPLOY_INTERVAL_MS` (80, between two requests of one way), `DEPLOY_SHORT` (install, upgrade, uninstall),
 //! `DEPLOY_BAD_INPUT` (only what a user can get wrong), `DEPLOY_KUBE_PROXY_ALONE` (what kube-proxy loses without Tandem).
+//! `DEPLOY_STARTS` takes only what is measured about starts.
 //! `DEPLOY_BAD_INPUT=second` takes only those of these steps that have `second` in their names.
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ fn run() -> Result<bool> {
     let parts = [
         ("DEPLOY_SHORT", deploy::short as fn() -> _),
         ("DEPLOY_BAD_INPUT", deploy::bad_inputs),
+        ("DEPLOY_STARTS", deploy::starts),
         ("DEPLOY_KUBE_PROXY_ALONE", deploy::kube_proxy_alone),
     ];
     let part = parts.iter().find(|(name, _)| std::env::var_os(name).is_some());

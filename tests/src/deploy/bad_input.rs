@@ -62,15 +62,21 @@ pub(super) fn upgrades() -> Vec<Step> {
             site.rollback()
         }),
         Step::new("ConfigMap that is not there", |site, _, _| {
-            let own = [&FROM_CONFIG_MAP[..], &["--set", "existingConfigMap.name=nobodys"]].concat();
-            broken_with(site, &own, &["configmap \"nobodys\" not found"])
+            broken_anew(
+                site,
+                &["image.tag=one", "existingConfigMap.name=nobodys"],
+                &["configmap \"nobodys\" not found"],
+            )
         }),
         Step::new("ConfigMap without the key", |site, _, _| {
             let half = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "other.conf": "" },
                 "metadata": { "namespace": NAMESPACE, "name": "half" } });
             site.kubelets.apply(&[half])?;
-            let own = [&FROM_CONFIG_MAP[..], &["--set", "existingConfigMap.name=half"]].concat();
-            broken_with(site, &own, &["/var/lib/kube-proxy/config.conf", "No such file"])
+            broken_anew(
+                site,
+                &["image.tag=one", "existingConfigMap.name=half"],
+                &["/var/lib/kube-proxy/config.conf", "No such file"],
+            )
         }),
         Step::new("API server's port that refuses", |site, _, _| {
             broken(site, &["apiServer.port=1"], &[&format!("{}:1", GATEWAYS.0), "refused"])
@@ -108,18 +114,20 @@ pub(super) fn others() -> Vec<Step> {
     ]
 }
 
-/// For `--set`: no address of the API server, because that ConfigMap has it.
-const FROM_CONFIG_MAP: [&str; 2] = ["--set", "apiServer.host=null"];
-
-/// An upgrade to these values, of which an operator reads all these words.
+/// An upgrade that changes these values, and of which an operator reads all these words.
 fn broken(site: &Site, values: &[&str], words: &[&str]) -> Result<()> {
-    let more: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
-    broken_with(site, &more, words)
+    broken_by(site, "--reset-then-reuse-values", values, words)
 }
 
-fn broken_with(site: &Site, arguments: &[&str], words: &[&str]) -> Result<()> {
+/// The same with these values alone. To take a value away by null does not outlast a rollback in Helm 4.3.
+fn broken_anew(site: &Site, values: &[&str], words: &[&str]) -> Result<()> {
+    broken_by(site, "--reset-values", values, words)
+}
+
+fn broken_by(site: &Site, how: &str, values: &[&str], words: &[&str]) -> Result<()> {
     let before = site.all_ready()?;
-    site.upgrade(&[], arguments)?;
+    let values: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
+    site.helm("upgrade", &[], &[&[how], &values[..]].concat())?;
     stops_at_one_node(site, &before, words)?;
     site.rollback()
 }
@@ -189,13 +197,14 @@ fn by_cluster_ip(site: &mut Site, _: &mut Figures, _: Duration) -> Result<()> {
     let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "kubeconfig": kubeconfig.to_string() },
         "metadata": { "namespace": NAMESPACE, "name": "access" } });
     site.kubelets.apply(&[config_map])?;
-    let given = [
-        "apiServer.host=null",
-        "apiServer.kubeconfigConfigMap.name=access",
-        "apiServer.kubeconfigConfigMap.key=kubeconfig",
+    let access = "apiServer.kubeconfigConfigMap";
+    let values = [
+        "image.tag=one".to_owned(),
+        format!("{access}.name=access"),
+        format!("{access}.key=kubeconfig"),
     ];
-    let more: Vec<&str> = given.iter().flat_map(|value| ["--set", value]).collect();
-    site.upgrade(&[], &[&more[..], &["--wait", "--timeout", "2m"]].concat())?;
+    let values = values.each_ref().map(String::as_str);
+    site.helm("upgrade", &values, &["--reset-values", "--wait", "--timeout", "2m"])?;
     site.rolled_out("tandem")?;
     for pod in site.all_ready()? {
         let named = eventually(PATIENCE, || {

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result};
 use load::Load;
 use site::Site;
 pub use step::Step;
-pub use steps::{all, bad_inputs, kube_proxy_alone, short};
+pub use steps::{all, bad_inputs, kube_proxy_alone, short, starts};
 
 /// The number of nodes.
 const NODES: u8 = 3;

@@ -46,6 +46,7 @@ const DO_NOTHING: Step = Step::new(NOTHING, |_, _, _| {
     thread::sleep(QUIET);
     Ok(())
 });
+const STARTS: Step = Step::new("process start to first answer", measure::starts);
 const UPGRADE: Step = Step::new("upgrade", upgrade);
 const GO_BACK: Step = Step::new(
     "back to kube-proxy in nftables mode, mode: cleanup, uninstall",
@@ -178,7 +179,7 @@ fn other_ways() -> Vec<Step> {
                 site.uninstall(figures)
             },
         ),
-        Step::new("process start to first answer", measure::starts),
+        STARTS,
     ]
 }
 
@@ -191,6 +192,20 @@ pub fn bad_inputs() -> Vec<Step> {
         vec![GO_BACK],
     ]
     .concat()
+}
+
+/// Only what is measured about starts, on nodes where nothing else happens.
+pub fn starts() -> Vec<Step> {
+    vec![
+        INSTALL_FRESH,
+        Step::new("memory", measure::memory),
+        Step::new("back to kube-proxy by the manifests", |site, figures, _| {
+            site.kube_proxy("nftables")?;
+            site.all_say(BESIDE)?;
+            clean_by_manifests(site, figures)
+        }),
+        STARTS,
+    ]
 }
 
 /// kube-proxy alone, whose DaemonSet is restarted: to tell what is lost without Tandem.
