@@ -70,7 +70,11 @@ fn lost(tandem: &Tandem, reasons: &[String]) -> Result<Value> {
 }
 
 /// Stops the Tandem of `node3`, runs another one there with this kubeconfig, and then starts the first one again.
-fn instead(fleet: &mut Fleet, kubeconfig: &Path, test: impl FnOnce(&Fleet, &mut Tandem) -> Result<()>) -> Result<()> {
+fn instead(
+    fleet: &mut Fleet,
+    kubeconfig: &Path,
+    test: impl FnOnce(&mut Fleet, &mut Tandem) -> Result<()>,
+) -> Result<()> {
     fleet.tandems[2].terminate()?;
     let mut other = Tandem::on(fleet.cluster.node(3)?).kubeconfig(kubeconfig).start()?;
     test(fleet, &mut other)?;
@@ -177,34 +181,32 @@ fn a_token_that_ends_stops_nothing_is_named_and_a_new_one_in_the_file_is_used() 
         let token = account(fleet, "ends")?;
         bind(fleet, "ends")?;
         let file = kubeconfig(fleet, scratch.path(), "ends", "tandem-token", &token)?;
-        fleet.tandems[2].terminate()?;
-        let mut tandem = Tandem::on(fleet.cluster.node(3)?).kubeconfig(&file).start()?;
-        tandem.wait_ready()?;
-        let (before, standing) = (tandem.status()?, tables(&fleet.cluster.node(3)?.namespace)?);
+        instead(fleet, &file, |fleet, tandem| {
+            tandem.wait_ready()?;
+            let (before, standing) = (tandem.status()?, tables(&fleet.cluster.node(3)?.namespace)?);
 
-        // The API server refuses the tokens of a ServiceAccount that is gone. A watch goes on until it ends.
-        let address = "/api/v1/namespaces/default/serviceaccounts/ends";
-        fleet.cluster.api().delete(address, &json!({}))?;
-        fleet.cluster.kill_api_server();
-        fleet.cluster.start_api_server()?;
-        let reasons = RESOURCES.map(|resource| format!("cannot watch {resource}: credentials refused (401)"));
-        let after = lost(&tandem, &reasons)?;
-        assert_eq!(
-            (changes(&before), rows(&before)),
-            (changes(&after), rows(&after)),
-            "{after:#}"
-        );
-        assert_eq!(tables(&fleet.cluster.node(3)?.namespace)?, standing);
+            // The API server refuses the tokens of a ServiceAccount that is gone. A watch goes on until it ends.
+            let address = "/api/v1/namespaces/default/serviceaccounts/ends";
+            fleet.cluster.api().delete(address, &json!({}))?;
+            fleet.cluster.kill_api_server();
+            fleet.cluster.start_api_server()?;
+            let reasons = RESOURCES.map(|resource| format!("cannot watch {resource}: credentials refused (401)"));
+            let after = lost(tandem, &reasons)?;
+            assert_eq!(
+                (changes(&before), rows(&before)),
+                (changes(&after), rows(&after)),
+                "{after:#}"
+            );
+            assert_eq!(tables(&fleet.cluster.node(3)?.namespace)?, standing);
 
-        let token = account(fleet, "ends")?;
-        kubeconfig(fleet, scratch.path(), "ends", "tandem-token", &token)?;
-        let works = eventually(PATIENCE, || {
-            tandem.status().ok().filter(|status| lost_sources(status).is_empty())
-        });
-        works.with_context(|| format!("something is still lost: {:#?}", tandem.status()))?;
-        tandem.finish()?;
-        fleet.tandems[2].restart()?;
-        fleet.tandems[2].wait_ready()
+            let token = account(fleet, "ends")?;
+            kubeconfig(fleet, scratch.path(), "ends", "tandem-token", &token)?;
+            let works = eventually(PATIENCE, || {
+                tandem.status().ok().filter(|status| lost_sources(status).is_empty())
+            });
+            works.with_context(|| format!("something is still lost: {:#?}", tandem.status()))?;
+            Ok(())
+        })
     })
 }
 

@@ -192,7 +192,7 @@ impl Site {
         self.kubelets.helm(&[&fixed, more].concat())
     }
 
-    /// Installs one more release, in another namespace. Returns what Helm says.
+    /// Installs a release in this namespace, with the usual values. Returns what Helm says.
     pub(super) fn install_in(&self, namespace: &str, tag: &str, more: &[&str]) -> Result<String> {
         let (tag, host) = (format!("image.tag={tag}"), format!("apiServer.host={}", GATEWAYS.0));
         let values = ["--set-string", tag.as_str(), "--set-string", &host];
@@ -201,8 +201,9 @@ impl Site {
 
     /// The usual values: this tag, and the API server's address.
     pub(super) fn install(&self, tag: &str, values: &[&str], more: &[&str]) -> Result<()> {
-        let (tag, host) = (format!("image.tag={tag}"), format!("apiServer.host={}", GATEWAYS.0));
-        self.helm("install", &[&[tag.as_str(), &host], values].concat(), more)
+        let values = values.iter().flat_map(|value| ["--set-string", value]);
+        let more: Vec<&str> = values.chain(more.iter().copied()).collect();
+        self.install_in(NAMESPACE, tag, &more).map(drop)
     }
 
     /// `helm upgrade --reset-then-reuse-values`.
