@@ -10,6 +10,7 @@ use super::site::{NAMESPACE, PATIENCE, Site, TANDEM};
 use crate::eventually;
 use crate::kubelets::PodView;
 use crate::manifests::Service;
+use crate::netns::Namespace;
 use crate::nft;
 use crate::traffic::{Protocol, Request};
 
@@ -17,6 +18,8 @@ use crate::traffic::{Protocol, Request};
 const SERVICES: usize = 10;
 /// How often an agent is started.
 const STARTS: usize = 20;
+/// How often Tandem is installed on nodes without rules.
+const INSTALLS: usize = 5;
 /// The number of clock ticks in a second in `/proc`, which is the same on every machine.
 const TICKS: u64 = 100;
 /// The time between two requests while an answer is waited for.
@@ -24,8 +27,33 @@ const EVERY: Duration = Duration::from_millis(2);
 /// How long memory is left alone before it is measured.
 const SETTLES: Duration = Duration::from_secs(10);
 
-/// Applies the manifests, and returns how long it took until a node without rules answered.
-pub(super) fn install(site: &Site, file: &str) -> Result<Duration> {
+/// One installation: how long each part of it took from the start of `kubectl apply`.
+#[derive(Clone, Copy, Debug)]
+pub struct Install {
+    /// kubectl ended.
+    pub applied: Duration,
+    /// The agent's process on the node started, to a hundredth of a second.
+    pub started: Duration,
+    /// The first answer.
+    pub answered: Duration,
+}
+
+/// Installs the manifests on nodes without rules, again and again. The last time they stay.
+pub(super) fn installs(site: &Site, file: &str) -> Result<Vec<Install>> {
+    let mut found = vec![install(site, file)?];
+    while found.len() < INSTALLS {
+        site.kubelets.kubectl(&["delete", "-f", file])?;
+        site.kubelets.wait_pods(NAMESPACE, TANDEM, 0)?;
+        for machine in site.kubelets.machines() {
+            remove_tables(&machine.node().namespace)?;
+        }
+        found.push(install(site, file)?);
+    }
+    Ok(found)
+}
+
+/// Applies the manifests, and waits until a node without rules answers and all agents are ready.
+fn install(site: &Site, file: &str) -> Result<Install> {
     let address = site.kubelets.cluster_ips("web")?[0];
     let node = site.kubelets.node(1)?.namespace.clone();
     let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
@@ -33,13 +61,35 @@ pub(super) fn install(site: &Site, file: &str) -> Result<Duration> {
         request.send(&node)?.answer().is_none(),
         "{address} answers before anything is installed"
     );
-    thread::scope(|scope| {
+    let (began, applied, answered) = thread::scope(|scope| {
         let began = Instant::now();
-        let applied = scope.spawn(|| site.kubelets.kubectl(&["apply", "-f", file]));
+        let applied = scope.spawn(|| {
+            site.kubelets.kubectl(&["apply", "-f", file])?;
+            anyhow::Ok(Instant::now())
+        });
         let answered = until_answer(&request, &node);
-        applied.join().ok().context("kubectl panicked")??;
-        Ok(answered? - began)
+        anyhow::Ok((began, applied.join().ok().context("kubectl panicked")??, answered?))
+    })?;
+    let pods = site.all_ready()?;
+    let pod = pods
+        .iter()
+        .find(|pod| pod.node == "node1")
+        .context("no agent on node1")?;
+    Ok(Install {
+        applied: applied - began,
+        started: started(site, pod)?.saturating_duration_since(began),
+        answered: answered - began,
     })
+}
+
+/// Takes Tandem's tables away, which an agent that has ended leaves.
+fn remove_tables(node: &Namespace) -> Result<()> {
+    for family in nft::FAMILIES {
+        if nft::has_table(node, family)? {
+            node.exec(&["nft", "delete", "table", family, nft::TABLE])?;
+        }
+    }
+    Ok(())
 }
 
 /// The memory of the agents at ten Services, at rest.
@@ -69,11 +119,7 @@ pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Res
     let node = site.kubelets.node(1)?.namespace.clone();
     let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
     for _ in 0..STARTS {
-        for family in nft::FAMILIES {
-            if nft::has_table(&node, family)? {
-                node.exec(&["nft", "delete", "table", family, nft::TABLE])?;
-            }
-        }
+        remove_tables(&node)?;
         ensure!(
             request.send(&node)?.answer().is_none(),
             "{address} answers without rules"
@@ -94,7 +140,7 @@ pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Res
 }
 
 /// Asks until an answer comes, and returns when.
-fn until_answer(request: &Request, node: &crate::netns::Namespace) -> Result<Instant> {
+fn until_answer(request: &Request, node: &Namespace) -> Result<Instant> {
     let asked = node.run(|| {
         eventually(PATIENCE, || {
             let answered = request.send_here().answer().is_some();

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use load::Load;
+pub use measure::Install;
 use site::Site;
 pub use step::Step;
 pub use steps::{all, bad_inputs, kube_proxy_alone, short, starts};
@@ -40,8 +41,8 @@ pub struct Figures {
     pub messages: u64,
     /// Connections, datagrams and messages that were lost.
     pub lost: u64,
-    /// `kubectl apply` → first answer, on nodes without rules.
-    pub install_to_answer: Option<Duration>,
+    /// Installations on nodes without rules.
+    pub installs: Vec<Install>,
     /// An agent's process starts → first answer, on a node without rules.
     pub start_to_answer: Vec<Duration>,
     /// The longest times to follow a change during an upgrade: the image is on the nodes, and it is not.

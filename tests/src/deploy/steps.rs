@@ -243,7 +243,7 @@ pub fn short() -> Vec<Step> {
 
 fn install_fresh(site: &mut Site, figures: &mut Figures, interval: Duration) -> Result<()> {
     let file = site.manifest("tandem.yaml", "one", API_SERVER)?;
-    figures.install_to_answer = Some(measure::install(site, &file)?);
+    figures.installs = measure::installs(site, &file)?;
     site.rolled_out("tandem")?;
     begin(site, interval)
 }
