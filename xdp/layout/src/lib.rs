@@ -1,0 +1,40 @@
+//! What stands in Tandem's eBPF maps, and how it is read.
+//!
+//! The programs in the kernel, the agent that fills the maps, and the tests all use this code. So there is one way to
+//! read a map, and a test that finds the right answer by it has tried what the kernel runs.
+//!
+//! A frontend leads to a list of endpoints in three steps:
+//!
+//! ```text
+//! frontends (hash)        services (array)          lists (array of words)
+//! address·port·protocol → number, generation, …  →  place, generation, way →  header, endpoints by slot, …
+//! ```
+//!
+//! Invariant: a value that changes while programs run is one word of 64 bits. A reader sees the old one or the new one.
+//!
+//! Invariant: a list never changes. A changed list is a new list elsewhere, and the old one stays until no program can
+//! be reading it.
+
+#![no_std]
+
+mod address;
+mod affinity;
+mod frontend;
+mod list;
+mod read;
+mod reason;
+mod service;
+mod switch;
+
+pub use address::{Address, Address4, Address6, Endpoint};
+pub use affinity::{AffinityKey, AffinityWord};
+pub use frontend::{Class, FrontendKey, FrontendWord};
+pub use list::{Header, List, Way, Writer};
+pub use read::{Maps, Which, frontend, list};
+pub use reason::Reason;
+pub use service::{Generation, ListIndex, ServiceWord};
+pub use switch::Switch;
+
+/// The version of everything in this crate. Maps of another version are never read. It rises with every change of a
+/// key, a value or their meaning.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,71 @@
+//! From a frontend to its list.
+
+use crate::address::Address;
+use crate::frontend::{FrontendKey, FrontendWord};
+use crate::list::{List, Way};
+use crate::reason::Reason;
+use crate::service::{ListIndex, ServiceWord};
+
+/// The maps of one family, as a program in the kernel or the agent reads them.
+pub trait Maps<A: Address> {
+    /// The word of a frontend.
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<u64>;
+
+    /// The word of a number.
+    fn service(&self, index: ListIndex) -> Option<u64>;
+
+    /// A word of the lists.
+    fn word(&self, place: u32) -> Option<u64>;
+}
+
+/// Which of a Service port's lists is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The list that the frontend's traffic policy names.
+    Own,
+    /// All usable endpoints, whatever the traffic policy says.
+    All,
+}
+
+/// What stands about a frontend.
+#[inline(always)]
+pub fn frontend<A: Address>(maps: &impl Maps<A>, key: &FrontendKey<A>) -> Result<FrontendWord, Reason> {
+    let Some(word) = maps.frontend(key) else {
+        return Err(Reason::NoFrontend);
+    };
+    let word = FrontendWord(word);
+    if word.is_of(key) { Ok(word) } else { Err(Reason::Changing) }
+}
+
+/// The list of a frontend.
+#[inline(always)]
+pub fn list<A: Address>(maps: &impl Maps<A>, frontend: FrontendWord, which: Which) -> Result<List<A>, Reason> {
+    let Some(own) = frontend.list() else {
+        return Err(Reason::Changing);
+    };
+    let index = match which {
+        Which::Own => own,
+        Which::All => own.all(),
+    };
+    let Some(word) = maps.service(index) else {
+        return Err(Reason::Changing);
+    };
+    let word = ServiceWord(word);
+    if word.generation() != frontend.generation() {
+        return Err(Reason::Changing);
+    }
+    match word.way() {
+        Some(Way::Any | Way::Sticky) => {}
+        Some(Way::Refuse) => return Err(Reason::Refuse),
+        Some(Way::Discard) => return Err(Reason::Discard),
+        None => return Err(Reason::NoList),
+    }
+    let Some(list) = List::at(maps, word.place()) else {
+        return Err(Reason::Changing);
+    };
+    // Both hold for every list that is published. They are asked because a list that is not must never answer.
+    if list.header.index != index || list.header.generation != word.generation() || list.header.count == 0 {
+        return Err(Reason::Changing);
+    }
+    Ok(list)
+}

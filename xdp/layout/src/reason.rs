@@ -1,0 +1,82 @@
+//! Why a connection is left to nftables.
+
+/// Why a program leaves what it sees to nftables. The number of each is its place in the array of counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Reason {
+    /// It goes to no frontend. This is not counted: it is nobody's loss.
+    NoFrontend = 0,
+    /// The family is switched off, or its maps are behind.
+    Off = 1,
+    /// The maps changed while they were read.
+    Changing = 2,
+    /// The Service port has no such list.
+    NoList = 3,
+    /// The Service port has no endpoint: the connection is refused.
+    Refuse = 4,
+    /// The Service port has no endpoint on this node: the packet is dropped.
+    Discard = 5,
+    /// Only some sources may reach the frontend, and a socket has no source yet.
+    Restricted = 6,
+    /// A UDP socket that is connected: no program sees its datagrams.
+    ConnectedUdp = 7,
+    /// The protocol is neither TCP nor UDP.
+    Protocol = 8,
+    /// A pod asks a ClusterIP, and `masqueradeAll` wants the node's address as the source.
+    MasqueradeAll = 9,
+    /// The kernel itself asks, for example for NFS.
+    KernelThread = 10,
+    /// The socket is bound to a device.
+    BoundToDevice = 11,
+    /// The TCP socket is bound to an address or a port.
+    Bound = 12,
+    /// A container that is not in kubelet's folder asks.
+    NoPod = 13,
+    /// nftables served the socket when sockets were switched on.
+    Held = 14,
+    /// The socket remembers four frontends already.
+    FifthFrontend = 15,
+    /// The kernel had no memory to remember the frontend in the socket.
+    NoMemory = 16,
+}
+
+impl Reason {
+    /// All reasons, each at its number.
+    pub const ALL: [Self; 17] = [
+        Self::NoFrontend,
+        Self::Off,
+        Self::Changing,
+        Self::NoList,
+        Self::Refuse,
+        Self::Discard,
+        Self::Restricted,
+        Self::ConnectedUdp,
+        Self::Protocol,
+        Self::MasqueradeAll,
+        Self::KernelThread,
+        Self::BoundToDevice,
+        Self::Bound,
+        Self::NoPod,
+        Self::Held,
+        Self::FifthFrontend,
+        Self::NoMemory,
+    ];
+
+    /// Its place in the array of counts.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn each_reason_stands_at_its_number() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.number() as usize, number);
+        }
+    }
+}

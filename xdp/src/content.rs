@@ -1,0 +1,210 @@
+//! What a list holds, outside the maps.
+
+use tandem_core::id::ServiceId;
+use tandem_core::row::{Pick, Row};
+use tandem_xdp_layout::{Address, Endpoint, Generation, Header, List, ListIndex, Maps, ServiceWord, Way, Writer};
+
+use crate::convert::{self, Plane};
+
+/// How a list answers, and its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content<A> {
+    /// The connection is refused.
+    Refuse,
+    /// The packet is dropped.
+    Discard,
+    /// The endpoints by slot.
+    Any(Vec<Endpoint<A>>),
+    /// The endpoints by slot, each with its number, and how long a client is remembered.
+    Sticky(Vec<(u16, Endpoint<A>)>, u32),
+}
+
+impl<A: Address> Content<A> {
+    /// How it answers.
+    pub(crate) fn way(&self) -> Way {
+        match self {
+            Self::Refuse => Way::Refuse,
+            Self::Discard => Way::Discard,
+            Self::Any(_) => Way::Any,
+            Self::Sticky(..) => Way::Sticky,
+        }
+    }
+
+    /// The endpoints by slot.
+    #[cfg(any(test, feature = "samples"))]
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint<A>> {
+        match self {
+            Self::Refuse | Self::Discard => Vec::new(),
+            Self::Any(endpoints) => endpoints.clone(),
+            Self::Sticky(entries, _) => entries.iter().map(|(_, endpoint)| *endpoint).collect(),
+        }
+    }
+
+    /// The words of the list; none if it has none.
+    pub(crate) fn words(&self, index: ListIndex, generation: Generation) -> Option<Vec<u64>> {
+        let (numbers, endpoints, seconds): (Vec<u16>, Vec<Endpoint<A>>, u32) = match self {
+            Self::Refuse | Self::Discard => return None,
+            Self::Any(endpoints) => (Vec::new(), endpoints.clone(), 0),
+            Self::Sticky(entries, seconds) => {
+                let (numbers, endpoints) = entries.iter().copied().unzip();
+                (numbers, endpoints, *seconds)
+            }
+        };
+        // A list has at most 65,535 endpoints, and with affinity 4,095: see `tandem_core::id`.
+        let count = u16::try_from(endpoints.len()).unwrap_or(u16::MAX);
+        let mut order: Vec<u16> = (0..count).collect();
+        order.sort_unstable_by_key(|slot| endpoints[usize::from(*slot)]);
+        let mut slots = vec![0; numbers.iter().max().map_or(0, |largest| usize::from(*largest) + 1)];
+        for (slot, number) in (1..).zip(&numbers) {
+            slots[usize::from(*number)] = slot;
+        }
+        let header = Header {
+            index,
+            generation,
+            sticky: matches!(self, Self::Sticky(..)),
+            count,
+            seconds,
+            numbers: u16::try_from(slots.len()).unwrap_or(u16::MAX),
+        };
+        let mut words = Vec::with_capacity(header.size::<A>() as usize);
+        let writer = Writer {
+            header,
+            endpoints: &endpoints,
+            order: &order,
+            numbers: &numbers,
+            slots: &slots,
+        };
+        writer.write(|word| words.push(word));
+        Some(words)
+    }
+}
+
+/// A list while rows of it come and go.
+#[derive(Debug)]
+pub(crate) struct Draft<A> {
+    pick: Option<Pick>,
+    /// Without affinity: the endpoints by slot.
+    endpoints: Sparse<Endpoint<A>>,
+    /// With affinity: which number is in each slot, and which endpoint has each number.
+    numbers: Sparse<u16>,
+    by_number: Sparse<Endpoint<A>>,
+}
+
+/// Values by small numbers, some of which are missing.
+#[derive(Debug)]
+struct Sparse<T>(Vec<Option<T>>);
+
+impl<T: Copy> Sparse<T> {
+    fn set(&mut self, at: u16, value: Option<T>) {
+        let at = usize::from(at);
+        if at >= self.0.len() {
+            self.0.resize(at + 1, None);
+        }
+        self.0[at] = value;
+    }
+
+    fn get(&self, at: u16) -> Option<T> {
+        self.0.get(usize::from(at)).copied().flatten()
+    }
+}
+
+impl<A: Address> Default for Draft<A> {
+    fn default() -> Self {
+        Self {
+            pick: None,
+            endpoints: Sparse(Vec::new()),
+            numbers: Sparse(Vec::new()),
+            by_number: Sparse(Vec::new()),
+        }
+    }
+}
+
+impl<A: Address> Draft<A> {
+    /// The list of a number as it is in the maps. None if it makes no sense.
+    pub(crate) fn read(maps: &impl Maps<A>, word: ServiceWord) -> Option<Self> {
+        let mut draft = Self::default();
+        match word.way() {
+            None => return Some(draft),
+            Some(Way::Refuse) => draft.pick = Some(Pick::Refuse),
+            Some(Way::Discard) => draft.pick = Some(Pick::Discard),
+            Some(Way::Any | Way::Sticky) => draft.read_list(maps, &List::at(maps, word.place())?)?,
+        }
+        Some(draft)
+    }
+
+    fn read_list(&mut self, maps: &impl Maps<A>, list: &List<A>) -> Option<()> {
+        for slot in 0..list.header.count {
+            let endpoint = list.endpoint(maps, slot)?;
+            if list.header.sticky {
+                let number = list.number(maps, slot)?;
+                self.numbers.set(slot, Some(number));
+                self.by_number.set(number, Some(endpoint));
+            } else {
+                self.endpoints.set(slot, Some(endpoint));
+            }
+        }
+        let count = list.header.count.try_into().ok()?;
+        let seconds = list.header.seconds;
+        self.pick = Some(match list.header.sticky {
+            true => Pick::Sticky { count, seconds },
+            false => Pick::Any { count },
+        });
+        Some(())
+    }
+
+    /// Takes a row away.
+    pub(crate) fn remove<F: Plane<Mapped = A>>(&mut self, row: &Row<F>) {
+        match row {
+            Row::Service { .. } => self.pick = None,
+            Row::Endpoint { slot, .. } => self.endpoints.set(*slot, None),
+            Row::StickyEndpoint { slot, .. } => self.numbers.set(*slot, None),
+            Row::EndpointId { id, .. } => self.by_number.set(id.number(), None),
+            _ => {}
+        }
+    }
+
+    /// Puts a row in, in place of one with the same key.
+    pub(crate) fn put<F: Plane<Mapped = A>>(&mut self, row: &Row<F>) {
+        match row {
+            Row::Service { pick, .. } => self.pick = Some(*pick),
+            Row::Endpoint { slot, endpoint, .. } => self.endpoints.set(*slot, Some(convert::endpoint(*endpoint))),
+            Row::StickyEndpoint { slot, id, .. } => self.numbers.set(*slot, Some(id.number())),
+            Row::EndpointId { id, endpoint } => self.by_number.set(id.number(), Some(convert::endpoint(*endpoint))),
+            _ => {}
+        }
+    }
+
+    /// What the list holds now: `Ok(None)` if it is gone, and an error if its rows do not make a list.
+    pub(crate) fn finish(&self) -> Result<Option<Content<A>>, Incomplete> {
+        let Some(pick) = self.pick else { return Ok(None) };
+        let content = match pick {
+            Pick::Refuse => Content::Refuse,
+            Pick::Discard => Content::Discard,
+            Pick::Any { count } => {
+                let endpoint = |slot| self.endpoints.get(slot).ok_or(Incomplete);
+                Content::Any((0..count.get()).map(endpoint).collect::<Result<_, _>>()?)
+            }
+            Pick::Sticky { count, seconds } => {
+                let entry = |slot| {
+                    let number = self.numbers.get(slot)?;
+                    Some((number, self.by_number.get(number)?))
+                };
+                let entries = (0..count.get()).map(|slot| entry(slot).ok_or(Incomplete));
+                Content::Sticky(entries.collect::<Result<_, _>>()?, seconds)
+            }
+        };
+        Ok(Some(content))
+    }
+}
+
+/// The rows of a list do not make one: a slot or a number is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incomplete;
+
+/// The list that a row belongs to; none for rows that belong to no list, and for frontends.
+pub(crate) fn list_of<F: Plane>(row: &Row<F>) -> Option<ServiceId> {
+    match row {
+        Row::Frontend { .. } => None,
+        row => row.service(),
+    }
+}

@@ -1,0 +1,119 @@
+//! Between rows and what stands in maps.
+
+use tandem_core::family::{Family, V4, V6};
+use tandem_core::id::ServiceId;
+use tandem_core::row::{self, Frontend, L4Address};
+use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, ListIndex};
+
+/// A family whose rows can stand in maps.
+pub trait Plane: Family {
+    /// An address in a map.
+    type Mapped: Address + Send + std::fmt::Debug + 'static;
+
+    /// The address as it stands in maps.
+    fn mapped(addr: Self::Addr) -> Self::Mapped;
+}
+
+impl Plane for V4 {
+    type Mapped = Address4;
+
+    fn mapped(addr: Self::Addr) -> Address4 {
+        Address4(u32::from_ne_bytes(addr.octets()))
+    }
+}
+
+impl Plane for V6 {
+    type Mapped = Address6;
+
+    fn mapped(addr: Self::Addr) -> Address6 {
+        let bytes = addr.octets();
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Address6([word(0), word(4), word(8), word(12)])
+    }
+}
+
+/// An endpoint as it stands in maps.
+pub(crate) fn endpoint<F: Plane>(endpoint: row::Endpoint<F>) -> Endpoint<F::Mapped> {
+    Endpoint {
+        addr: F::mapped(endpoint.addr),
+        port: endpoint.port.get().to_be(),
+    }
+}
+
+/// The key of a frontend's address.
+pub(crate) fn address_key<F: Plane>(at: &L4Address<F>) -> FrontendKey<F::Mapped> {
+    FrontendKey::new(F::mapped(at.addr), at.port.get().to_be(), at.protocol.number())
+}
+
+/// The key of a frontend, and its class.
+pub(crate) fn frontend<F: Plane>(frontend: &Frontend<F>) -> (FrontendKey<F::Mapped>, Class) {
+    match frontend {
+        Frontend::Address { class, at } => {
+            let class = match class {
+                row::Class::Cluster => Class::Cluster,
+                row::Class::External => Class::External,
+            };
+            (address_key(at), class)
+        }
+        Frontend::NodePort { protocol, port } => {
+            let key = FrontendKey::node_port(port.get().to_be(), protocol.number());
+            (key, Class::NodePort)
+        }
+    }
+}
+
+const _: () = assert!(ListIndex::COUNT == 2 * (ServiceId::PLAIN + ServiceId::STICKY));
+
+/// The number of a list: those with affinity come after those without.
+pub(crate) fn index(service: ServiceId) -> ListIndex {
+    let first = if service.is_sticky() { ServiceId::PLAIN } else { 0 };
+    let number = 2 * (first + service.number()) + u32::from(service.is_local());
+    // An id's number is below the count of its kind, and the sum of both counts is the count of numbers.
+    ListIndex::new(number).unwrap_or_else(|| unreachable!("the number of {service} is too large"))
+}
+
+/// The list that has a number.
+pub(crate) fn service(index: ListIndex) -> ServiceId {
+    let number = index.get() / 2;
+    let all = match number.checked_sub(ServiceId::PLAIN) {
+        None => ServiceId::plain(number),
+        Some(sticky) => ServiceId::sticky(sticky),
+    };
+    // Numbers of lists are those that `index` makes.
+    let all = all.unwrap_or_else(|| unreachable!("no list has the number {}", index.get()));
+    if index == index.all() { all } else { all.local() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_list_has_a_number_of_its_own_and_the_largest_is_the_last() {
+        let plain = |n| ServiceId::plain(n).unwrap();
+        let sticky = |n| ServiceId::sticky(n).unwrap();
+        let found = [
+            plain(0),
+            plain(0).local(),
+            plain(1),
+            plain(ServiceId::PLAIN - 1).local(),
+            sticky(0),
+            sticky(ServiceId::STICKY - 1).local(),
+        ]
+        .map(|id| index(id).get());
+        assert_eq!(found, [0, 1, 2, 262_141, 262_142, ListIndex::COUNT - 1]);
+        assert_eq!(index(sticky(3).local()).all(), index(sticky(3)));
+        for number in (0..ListIndex::COUNT).filter_map(ListIndex::new) {
+            assert_eq!(index(service(number)), number);
+        }
+    }
+
+    #[test]
+    fn bytes_stand_in_network_order() {
+        let Address4(word) = V4::mapped([10, 0, 0, 1].into());
+        assert_eq!(word.to_ne_bytes(), [10, 0, 0, 1]);
+        let Address6(words) = V6::mapped("fd00::1:2".parse().unwrap());
+        assert_eq!(words[0].to_ne_bytes(), [0xfd, 0, 0, 0]);
+        assert_eq!(words[3].to_ne_bytes(), [0, 1, 0, 2]);
+    }
+}

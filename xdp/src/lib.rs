@@ -1,0 +1,24 @@
+//! Tandem's second data plane: it holds some of nftables' rows in eBPF maps, to answer sooner.
+//!
+//! nftables decides, and this crate follows ([`tandem_core::plane::Follower`]). It knows rows, and nothing of
+//! Kubernetes. What it lacks, nftables serves.
+//!
+//! Invariant: after every single write to a map, a program that reads the maps finds the old answer, the new answer, or
+//! leaves the connection to nftables.
+
+mod change;
+mod content;
+mod convert;
+mod renew;
+mod rows;
+mod space;
+mod store;
+
+#[cfg(any(test, feature = "samples"))]
+pub mod model;
+#[cfg(any(test, feature = "samples"))]
+pub mod random;
+
+pub use convert::Plane;
+pub use rows::{Left, Rows};
+pub use store::{Store, StoreError};

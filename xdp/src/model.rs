@@ -1,0 +1,423 @@
+//! Maps in memory, for tests. After every single write it has readers ask for everything, and compares their answers
+//! with those that are right at that moment. The readers are those that run in the kernel.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use tandem_core::id::ServiceId;
+use tandem_core::row::{Frontend, Pick, Row};
+use tandem_xdp_layout::{
+    self as layout, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch, Which,
+};
+
+use crate::content::{Draft, list_of};
+use crate::convert::{self, Plane};
+use crate::store::{Store, StoreError};
+
+/// What a reader gets: the endpoints of a list by slot, or why it leaves the connection to nftables.
+pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
+
+/// The answers that rows give, by the key and by which list is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers<F: Plane>(BTreeMap<(u64, bool), (FrontendKey<F::Mapped>, Answer<F::Mapped>)>);
+
+impl<F: Plane> Default for Answers<F> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+fn fold<F: Plane>(key: &FrontendKey<F::Mapped>) -> u64 {
+    use layout::Address as _;
+    key.addr.fold() ^ (u64::from(key.port) << 8 | u64::from(key.protocol))
+}
+
+impl<F: Plane> Answers<F> {
+    /// The answers of these rows.
+    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row<F>> + Clone) -> Self {
+        let mut drafts: HashMap<ServiceId, Draft<F::Mapped>> = HashMap::new();
+        let mut picks: HashMap<ServiceId, Pick> = HashMap::new();
+        let mut restricted = BTreeSet::new();
+        for row in rows.clone() {
+            if let Some(list) = list_of(row) {
+                drafts.entry(list).or_default().put(row);
+            }
+            match row {
+                Row::Service { service, pick, .. } => drop(picks.insert(*service, *pick)),
+                Row::Restricted { at } => drop(restricted.insert(fold::<F>(&convert::address_key(at)))),
+                _ => {}
+            }
+        }
+        let mut answers = BTreeMap::new();
+        // A ClusterIP is asked for before an external address.
+        let mut held: Vec<_> = rows
+            .into_iter()
+            .filter_map(|row| match row {
+                Row::Frontend { frontend, service, .. } => Some((frontend, *service)),
+                _ => None,
+            })
+            .collect();
+        held.sort_by_key(|(frontend, _)| matches!(convert::frontend::<F>(frontend).1, Class::Cluster));
+        for (frontend, service) in held {
+            let (key, class) = convert::frontend(frontend);
+            let number = fold::<F>(&key);
+            for all in [false, true] {
+                let list = if all { service.all() } else { service };
+                let answer = if class == Class::External && restricted.contains(&number) {
+                    Err(Reason::Restricted)
+                } else {
+                    answer(drafts.get(&list), picks.get(&list))
+                };
+                answers.insert((number, all), (key, answer));
+            }
+        }
+        Self(answers)
+    }
+
+    fn get(&self, at: (u64, bool)) -> Answer<F::Mapped> {
+        self.0
+            .get(&at)
+            .map_or(Err(Reason::NoFrontend), |(_, answer)| answer.clone())
+    }
+}
+
+fn answer<A: layout::Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
+    match pick {
+        None => Err(Reason::NoList),
+        Some(Pick::Refuse) => Err(Reason::Refuse),
+        Some(Pick::Discard) => Err(Reason::Discard),
+        Some(Pick::Any { .. } | Pick::Sticky { .. }) => {
+            let content = draft.and_then(|draft| draft.finish().ok().flatten());
+            Ok(content.map(|content| content.endpoints()).unwrap_or_default())
+        }
+    }
+}
+
+/// A frontend's key as people write it.
+pub fn key_of<F: Plane>(frontend: &Frontend<F>) -> FrontendKey<F::Mapped> {
+    convert::frontend(frontend).0
+}
+
+/// Maps of one family in memory.
+pub struct Model<F: Plane> {
+    frontends: HashMap<FrontendKey<F::Mapped>, u64>,
+    addresses: BTreeSet<F::Mapped>,
+    services: Vec<u64>,
+    words: Vec<u64>,
+    switch: Switch,
+    /// The sets of answers of which each is right. A reader that is given one answer of one of them is right. None if
+    /// everything is right, because somebody wrote nonsense.
+    right: Option<Vec<Answers<F>>>,
+    writes: u64,
+    wrong: Vec<String>,
+    /// After so many more writes, every write fails.
+    breaks_after: Option<u64>,
+    /// How many frontends and words there may be.
+    limits: (usize, u32),
+    tickets: u64,
+    slow: Option<Slow<F>>,
+}
+
+/// A program that found a list, and is stopped before it reads the endpoints.
+struct Slow<F: Plane> {
+    list: List<F::Mapped>,
+    endpoints: Vec<Endpoint<F::Mapped>>,
+    /// The number of tickets when it began. Later ones cannot pass before it ends.
+    since: u64,
+}
+
+impl<F: Plane> fmt::Debug for Model<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("writes", &self.writes).finish_non_exhaustive()
+    }
+}
+
+impl<F: Plane> Model<F> {
+    /// Empty maps with room for so many words of lists.
+    pub fn new(words: u32) -> Self {
+        Self {
+            frontends: HashMap::new(),
+            addresses: BTreeSet::new(),
+            services: vec![0; ListIndex::COUNT as usize],
+            words: vec![0; words as usize],
+            switch: Switch::OFF,
+            right: None,
+            writes: 0,
+            wrong: Vec::new(),
+            breaks_after: None,
+            limits: (usize::MAX, u32::MAX),
+            tickets: 0,
+            slow: None,
+        }
+    }
+
+    /// From now on, each of these sets of answers is right. None: everything is.
+    pub fn expect(&mut self, right: Option<Vec<Answers<F>>>) {
+        self.right = right;
+    }
+
+    /// How many single writes there were.
+    pub fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// What readers got that was not right.
+    pub fn wrong(&self) -> &[String] {
+        &self.wrong
+    }
+
+    /// After so many more writes, every one fails.
+    pub fn break_after(&mut self, writes: Option<u64>) {
+        self.breaks_after = writes;
+    }
+
+    /// At most so many frontends and words from now on.
+    pub fn limit(&mut self, frontends: usize, words: u32) {
+        self.limits = (frontends, words);
+    }
+
+    /// Whether programs answer.
+    pub fn is_on(&self) -> bool {
+        self.switch.is_on()
+    }
+
+    /// The addresses of the node, and the nodePorts in use, from the lowest to the highest.
+    pub fn node(&self) -> (&BTreeSet<F::Mapped>, Option<(u16, u16)>) {
+        (&self.addresses, self.switch.node_ports())
+    }
+
+    /// Writes nonsense into the maps.
+    pub fn damage(&mut self, random: &mut fastrand::Rng) {
+        self.right = None;
+        self.slow = None;
+        for _ in 0..random.usize(1..8) {
+            let nonsense = match random.u8(0..4) {
+                0 => 0,
+                1 => u64::MAX,
+                _ => random.u64(..),
+            };
+            match random.u8(0..7) {
+                0 => {
+                    let keys: Vec<_> = self.frontends.keys().copied().collect();
+                    if let Some(key) = random.choice(keys) {
+                        self.frontends.insert(key, nonsense);
+                    }
+                }
+                1 => {
+                    let keys: Vec<_> = self.frontends.keys().copied().collect();
+                    // The words of two frontends change places.
+                    if let (Some(one), Some(other)) = (random.choice(&keys), random.choice(&keys)) {
+                        let word = self.frontends[one];
+                        let word = self.frontends.insert(*other, word).unwrap_or_default();
+                        self.frontends.insert(*one, word);
+                    }
+                }
+                2 => {
+                    let used: Vec<usize> = (0..self.services.len()).filter(|at| self.services[*at] != 0).collect();
+                    if let (Some(one), Some(other)) = (random.choice(&used), random.choice(&used)) {
+                        self.services.swap(*one, *other);
+                    }
+                }
+                3 => {
+                    let at = random.usize(..200);
+                    self.services[at] = nonsense;
+                }
+                4 => drop(self.addresses.pop_first()),
+                5 => {
+                    self.frontends.clear();
+                }
+                _ => {
+                    let at = random.usize(..self.words.len());
+                    self.words[at] = nonsense;
+                }
+            }
+        }
+    }
+
+    /// What readers get for each key that one of the expected sets has, in an order of their own.
+    pub fn answers(&self) -> Answers<F> {
+        let keys = self.right.iter().flatten().flat_map(|answers| answers.0.iter());
+        let asked = keys.map(|(at, (key, _))| (*at, (*key, self.ask(key, at.1))));
+        Answers(asked.filter(|(_, (_, answer))| *answer != Err(Reason::NoFrontend)).collect())
+    }
+
+    /// Has a program find a list, and stop there.
+    pub fn start_slow(&mut self, random: &mut fastrand::Rng) {
+        let keys: Vec<_> = self.frontends.keys().copied().collect();
+        let Some(key) = random.choice(keys) else { return };
+        let Ok(list) = self.find(&key, random.bool()) else { return };
+        self.slow = self.endpoints(&list).map(|endpoints| Slow {
+            list,
+            endpoints,
+            since: self.tickets,
+        });
+    }
+
+    /// Has that program end.
+    pub fn end_slow(&mut self) {
+        self.slow = None;
+    }
+
+    fn find(&self, key: &FrontendKey<F::Mapped>, all: bool) -> Result<List<F::Mapped>, Reason> {
+        if !self.switch.is_on() {
+            return Err(Reason::Off);
+        }
+        let word = layout::frontend(self, key)?;
+        if word.restricted() {
+            return Err(Reason::Restricted);
+        }
+        layout::list(self, word, if all { Which::All } else { Which::Own })
+    }
+
+    fn endpoints(&self, list: &List<F::Mapped>) -> Option<Vec<Endpoint<F::Mapped>>> {
+        (0..list.header.count).map(|slot| list.endpoint(self, slot)).collect()
+    }
+
+    fn ask(&self, key: &FrontendKey<F::Mapped>, all: bool) -> Answer<F::Mapped> {
+        let list = self.find(key, all)?;
+        let endpoints = self.endpoints(&list).ok_or(Reason::Changing)?;
+        for (slot, endpoint) in (0..).zip(&endpoints) {
+            let found = list.slot_of(self, *endpoint).map(|slot| endpoints[usize::from(slot)]);
+            let number = list.number(self, slot);
+            let back = number.and_then(|number| list.slot_of_number(self, number));
+            if found != Some(*endpoint) || (list.header.sticky && back != Some(slot)) {
+                return Ok(Vec::new()); // never right
+            }
+        }
+        Ok(endpoints)
+    }
+
+    /// A write was done: everybody reads.
+    fn wrote(&mut self) {
+        self.writes += 1;
+        if let Some(slow) = &self.slow
+            && self.endpoints(&slow.list).as_ref() != Some(&slow.endpoints)
+        {
+            self.wrong
+                .push(format!("write {}: a list was written over while it was read", self.writes));
+            self.slow = None;
+        }
+        let Some(right) = &self.right else { return };
+        for (at, (key, _)) in right.iter().flat_map(|answers| &answers.0) {
+            let Ok(answer) = self.ask(key, at.1) else { continue };
+            if !right.iter().any(|answers| answers.get(*at) == Ok(answer.clone())) {
+                let which = if at.1 { "all" } else { "own" };
+                let right: Vec<_> = right.iter().map(|answers| answers.get(*at)).collect();
+                self.wrong.push(format!(
+                    "write {}: {key:?} ({which}) is answered by {answer:?}, right is one of {right:?}",
+                    self.writes
+                ));
+                return;
+            }
+        }
+    }
+
+    fn may_write(&mut self) -> Result<(), StoreError> {
+        match &mut self.breaks_after {
+            None => Ok(()),
+            Some(0) => Err(StoreError::Failed("the test says so".into())),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<F: Plane> Maps<F::Mapped> for Model<F> {
+    fn frontend(&self, key: &FrontendKey<F::Mapped>) -> Option<u64> {
+        self.frontends.get(key).copied()
+    }
+
+    fn service(&self, index: ListIndex) -> Option<u64> {
+        self.services.get(index.get() as usize).copied()
+    }
+
+    fn word(&self, place: u32) -> Option<u64> {
+        self.words.get(place as usize).copied()
+    }
+}
+
+impl<F: Plane> Store<F::Mapped> for Model<F> {
+    fn put_frontend(&mut self, key: &FrontendKey<F::Mapped>, word: FrontendWord) -> Result<(), StoreError> {
+        self.may_write()?;
+        if !self.frontends.contains_key(key) && self.frontends.len() >= self.limits.0 {
+            return Err(StoreError::Full("frontends"));
+        }
+        self.frontends.insert(*key, word.0);
+        self.wrote();
+        Ok(())
+    }
+
+    fn remove_frontend(&mut self, key: &FrontendKey<F::Mapped>) -> Result<(), StoreError> {
+        self.may_write()?;
+        self.frontends.remove(key);
+        self.wrote();
+        Ok(())
+    }
+
+    fn frontends(&self) -> Result<Vec<(FrontendKey<F::Mapped>, FrontendWord)>, StoreError> {
+        Ok(self.frontends.iter().map(|(key, word)| (*key, FrontendWord(*word))).collect())
+    }
+
+    fn put_address(&mut self, addr: F::Mapped) -> Result<(), StoreError> {
+        self.may_write()?;
+        self.addresses.insert(addr);
+        self.wrote();
+        Ok(())
+    }
+
+    fn remove_address(&mut self, addr: F::Mapped) -> Result<(), StoreError> {
+        self.may_write()?;
+        self.addresses.remove(&addr);
+        self.wrote();
+        Ok(())
+    }
+
+    fn addresses(&self) -> Result<Vec<F::Mapped>, StoreError> {
+        Ok(self.addresses.iter().copied().collect())
+    }
+
+    fn put_word(&mut self, place: u32, word: u64) {
+        self.words[place as usize] = word;
+        self.wrote();
+    }
+
+    fn put_service(&mut self, index: ListIndex, word: ServiceWord) {
+        self.services[index.get() as usize] = word.0;
+        self.wrote();
+    }
+
+    fn set_switch(&mut self, switch: Switch) {
+        if self.switch != switch {
+            self.switch = switch;
+            self.wrote();
+        }
+    }
+
+    fn switch(&self) -> Switch {
+        self.switch
+    }
+
+    fn words(&self) -> u32 {
+        u32::try_from(self.words.len()).unwrap_or(u32::MAX)
+    }
+
+    fn grow(&mut self, words: u32) -> Result<(), StoreError> {
+        self.may_write()?;
+        if words > self.limits.1 {
+            return Err(StoreError::Full("lists"));
+        }
+        self.words.resize(words as usize, 0);
+        Ok(())
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    fn passed(&self) -> u64 {
+        self.slow.as_ref().map_or(self.tickets, |slow| slow.since)
+    }
+}

@@ -1,0 +1,60 @@
+//! The maps of one family, as they are written.
+
+use tandem_core::plane::Cause;
+use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
+
+/// Why a map was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The map is full, and there is no memory for a larger one.
+    #[error("the map {0} is full, and a larger one was not to be had")]
+    Full(&'static str),
+    /// The kernel refused.
+    #[error("{0}")]
+    Failed(#[source] Cause),
+}
+
+/// The maps of one family. Each call is one write that programs see whole or not at all.
+pub trait Store<A: Address>: Maps<A> + Send {
+    /// Adds a frontend, or gives it another word.
+    fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError>;
+
+    /// Removes a frontend, if it is there.
+    fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError>;
+
+    /// All frontends.
+    fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError>;
+
+    /// Adds an address of the node that takes nodePort traffic.
+    fn put_address(&mut self, addr: A) -> Result<(), StoreError>;
+
+    /// Removes such an address, if it is there.
+    fn remove_address(&mut self, addr: A) -> Result<(), StoreError>;
+
+    /// All such addresses.
+    fn addresses(&self) -> Result<Vec<A>, StoreError>;
+
+    /// Writes a word of the lists. Nothing may lead to it yet.
+    fn put_word(&mut self, place: u32, word: u64);
+
+    /// Writes the word of a number. Whoever sees it sees all words that were written before.
+    fn put_service(&mut self, index: ListIndex, word: ServiceWord);
+
+    /// Switches the family, or gives it other settings.
+    fn set_switch(&mut self, switch: Switch);
+
+    /// The switch as it is.
+    fn switch(&self) -> Switch;
+
+    /// How many words the lists can have.
+    fn words(&self) -> u32;
+
+    /// Makes room for at least so many words. Those that are there keep their places.
+    fn grow(&mut self, words: u32) -> Result<(), StoreError>;
+
+    /// A number that [`Self::passed`] reaches once no program is running that runs now.
+    fn ticket(&mut self) -> u64;
+
+    /// The largest number of which that is so.
+    fn passed(&self) -> u64;
+}
