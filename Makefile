@@ -16,14 +16,14 @@ BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-fl
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
 	setup-rust setup-net setup-kubelets setup-go setup-lint helm chart manifests parity race orders deploy-test rights field hostile cluster-ways api-faults \
-	heap-profile setup-image image image-again image-test push arm64
+	heap-profile xdp-model setup-image image image-again image-test push arm64
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
 		while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
-setup: ## install what is missing: nftables and friends, Rust, Go
-	@scripts/setup.sh rust net kubelets go lint
+setup: ## install what is missing: nftables and friends, Rust, also for eBPF, Go
+	@scripts/setup.sh rust net kubelets go lint xdp
 
 setup-rust:
 	@scripts/setup.sh rust
@@ -81,6 +81,10 @@ manifests: setup-net helm ## write what is made from the chart: deploy/manifests
 field: setup-net controlplane ## every case of docs/field.md, one after the other
 	@$(BUILD) --bin field
 	@$(WITH) $$RELEASE/field
+
+xdp-model: setup-rust ## a million single writes to eBPF maps that are memory; after each, all readers must be right; MODEL_WRITES=1000000
+	@echo "building (a minute the first time)"
+	@$(WITH) cargo run --quiet --release --package tandem-xdp --features samples --bin xdp-model
 
 hostile: setup-net ## the largest objects, silent connections, a lock that another program holds; HOSTILE_SERVICES=10000
 	@$(BUILD) --bin hostile

@@ -7,6 +7,7 @@
 #   lint   clippy, rustfmt, cargo-deny
 #   fuzz   cargo-fuzz and a C++ compiler
 #   image-amd64, image-arm64   Debian's Rust and C compilers for the programs of the image, for that processor; cargo-cyclonedx
+#   xdp    Debian's Rust with its library for eBPF, and bpf-linker: for the programs in the kernel
 #   push   skopeo
 #   arm64  an emulator of aarch64, and a kernel for it
 set -euo pipefail
@@ -16,6 +17,7 @@ cd "$(dirname "$0")/.."
 # No sanitizer is used, so cargo-fuzz only needs coverage counters, which a stable toolchain has.
 CARGO_FUZZ=0.13.2
 CARGO_CYCLONEDX=0.5.9
+BPF_LINKER=0.13.0
 
 fail() {
   echo "setup: $*" >&2
@@ -150,6 +152,29 @@ setup_image-amd64() {
   fi
 }
 
+# Debian's compiler also where another one is installed: the programs in the kernel are built by it alone, because what it makes of
+# them is what was tried. The linker must have the LLVM of that compiler.
+setup_xdp() {
+  local missing=() llvm
+  at_least "$(rust_version /usr/bin/cargo)" $RUST_MINIMUM || missing+=(cargo-web)
+  at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || missing+=(rustc-web)
+  [ -d /usr/lib/rustlib/bpfel-unknown-none ] || missing+=(libstd-rust-web-dev-bpf)
+  [ ${#missing[@]} = 0 ] || install "Rust for eBPF" "${missing[@]}"
+  at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || fail "Debian's Rust is older than $RUST_MINIMUM"
+  llvm=$(/usr/bin/rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+  [ "$(cat "$TOOLS/bpf-linker" 2>/dev/null)" != "$BPF_LINKER llvm-$llvm" ] || return 0
+  missing=()
+  [ -d "/usr/lib/llvm-$llvm/include/llvm" ] || missing+=("llvm-$llvm-dev")
+  [ -e "/usr/lib/llvm-$llvm/lib/libPolly.a" ] || missing+=("libpolly-$llvm-dev")
+  command -v c++ >/dev/null || missing+=(g++)
+  [ ${#missing[@]} = 0 ] || install "LLVM $llvm" "${missing[@]}"
+  echo "setup: building bpf-linker $BPF_LINKER with LLVM $llvm into target/tools (a minute, once)"
+  LLVM_PREFIX=/usr/lib/llvm-$llvm CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    cargo install --quiet --locked --root "$TOOLS" --version "=$BPF_LINKER" --no-default-features --features "llvm-$llvm" bpf-linker ||
+    fail "cargo could not install bpf-linker"
+  echo "$BPF_LINKER llvm-$llvm" >"$TOOLS/bpf-linker"
+}
+
 setup_push() {
   command -v skopeo >/dev/null || install "skopeo, which writes to registries" skopeo
 }
@@ -202,7 +227,7 @@ arm64_packages() {
 
 for part in "$@"; do
   case $part in
-    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | push | arm64) "setup_$part" ;;
+    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | xdp | push | arm64) "setup_$part" ;;
     image-*) fail "ARCHS: ${part#image-} is not known: use amd64 or arm64" ;;
     *) fail "no such part: $part" ;;
   esac

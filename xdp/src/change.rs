@@ -15,7 +15,7 @@ pub(crate) type Wanted<A> = Result<Option<Content<A>>, Incomplete>;
 
 /// A frontend and its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held<A> {
+pub(crate) struct Held<A: Address> {
     pub(crate) key: FrontendKey<A>,
     pub(crate) class: Class,
     pub(crate) service: ServiceId,
@@ -128,7 +128,9 @@ impl<F: Plane> Change<F> {
 
 /// The frontend of a row, if it is a frontend's.
 pub(crate) fn held<F: Plane>(row: &Row<F>) -> Option<Held<F::Mapped>> {
-    let Row::Frontend { frontend, service, .. } = row else { return None };
+    let Row::Frontend { frontend, service, .. } = row else {
+        return None;
+    };
     let (key, class) = convert::frontend(frontend);
     Some(Held {
         key,

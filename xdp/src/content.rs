@@ -145,9 +145,11 @@ impl<A: Address> Draft<A> {
         }
         let count = list.header.count.try_into().ok()?;
         let seconds = list.header.seconds;
-        self.pick = Some(match list.header.sticky {
-            true => Pick::Sticky { count, seconds },
-            false => Pick::Any { count },
+        let sticky = list.header.sticky;
+        self.pick = Some(if sticky {
+            Pick::Sticky { count, seconds }
+        } else {
+            Pick::Any { count }
         });
         Some(())
     }

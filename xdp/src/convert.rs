@@ -28,7 +28,7 @@ impl Plane for V6 {
     fn mapped(addr: Self::Addr) -> Address6 {
         let bytes = addr.octets();
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Address6([word(0), word(4), word(8), word(12)])
+        Address6::of_words(word(0), word(4), word(8), word(12))
     }
 }
 
@@ -112,8 +112,8 @@ mod tests {
     fn bytes_stand_in_network_order() {
         let Address4(word) = V4::mapped([10, 0, 0, 1].into());
         assert_eq!(word.to_ne_bytes(), [10, 0, 0, 1]);
-        let Address6(words) = V6::mapped("fd00::1:2".parse().unwrap());
-        assert_eq!(words[0].to_ne_bytes(), [0xfd, 0, 0, 0]);
-        assert_eq!(words[3].to_ne_bytes(), [0, 1, 0, 2]);
+        let addr = V6::mapped("fd00::1:2".parse().unwrap());
+        assert_eq!(addr.first.to_ne_bytes(), [0xfd, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(addr.second.to_ne_bytes(), [0, 0, 0, 0, 0, 1, 0, 2]);
     }
 }

@@ -6,9 +6,13 @@
 //! Invariant: after every single write to a map, a program that reads the maps finds the old answer, the new answer, or
 //! leaves the connection to nftables.
 
+#[cfg(feature = "kernel")]
+pub mod kernel;
+
 mod change;
 mod content;
 mod convert;
+mod follower;
 mod renew;
 mod rows;
 mod space;
@@ -20,5 +24,5 @@ pub mod model;
 pub mod random;
 
 pub use convert::Plane;
-pub use rows::{Left, Rows};
+pub use rows::Rows;
 pub use store::{Store, StoreError};

@@ -7,7 +7,8 @@ use std::fmt;
 use tandem_core::id::ServiceId;
 use tandem_core::row::{Frontend, Pick, Row};
 use tandem_xdp_layout::{
-    self as layout, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch, Which,
+    self as layout, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
+    Which,
 };
 
 use crate::content::{Draft, list_of};
@@ -19,7 +20,10 @@ pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
 
 /// The answers that rows give, by the key and by which list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers<F: Plane>(BTreeMap<(u64, bool), (FrontendKey<F::Mapped>, Answer<F::Mapped>)>);
+pub struct Answers<F: Plane>(BTreeMap<(u64, bool), Asked<F>>);
+
+/// A key, and what a reader gets who asks for it.
+type Asked<F> = (FrontendKey<<F as Plane>::Mapped>, Answer<<F as Plane>::Mapped>);
 
 impl<F: Plane> Default for Answers<F> {
     fn default() -> Self {
@@ -128,7 +132,9 @@ struct Slow<F: Plane> {
 
 impl<F: Plane> fmt::Debug for Model<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Model").field("writes", &self.writes).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("writes", &self.writes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -238,14 +244,20 @@ impl<F: Plane> Model<F> {
     pub fn answers(&self) -> Answers<F> {
         let keys = self.right.iter().flatten().flat_map(|answers| answers.0.iter());
         let asked = keys.map(|(at, (key, _))| (*at, (*key, self.ask(key, at.1))));
-        Answers(asked.filter(|(_, (_, answer))| *answer != Err(Reason::NoFrontend)).collect())
+        Answers(
+            asked
+                .filter(|(_, (_, answer))| *answer != Err(Reason::NoFrontend))
+                .collect(),
+        )
     }
 
     /// Has a program find a list, and stop there.
     pub fn start_slow(&mut self, random: &mut fastrand::Rng) {
         let keys: Vec<_> = self.frontends.keys().copied().collect();
         let Some(key) = random.choice(keys) else { return };
-        let Ok(list) = self.find(&key, random.bool()) else { return };
+        let Ok(list) = self.find(&key, random.bool()) else {
+            return;
+        };
         self.slow = self.endpoints(&list).map(|endpoints| Slow {
             list,
             endpoints,
@@ -293,8 +305,10 @@ impl<F: Plane> Model<F> {
         if let Some(slow) = &self.slow
             && self.endpoints(&slow.list).as_ref() != Some(&slow.endpoints)
         {
-            self.wrong
-                .push(format!("write {}: a list was written over while it was read", self.writes));
+            self.wrong.push(format!(
+                "write {}: a list was written over while it was read",
+                self.writes
+            ));
             self.slow = None;
         }
         let Some(right) = &self.right else { return };
@@ -357,7 +371,11 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey<F::Mapped>, FrontendWord)>, StoreError> {
-        Ok(self.frontends.iter().map(|(key, word)| (*key, FrontendWord(*word))).collect())
+        Ok(self
+            .frontends
+            .iter()
+            .map(|(key, word)| (*key, FrontendWord(*word)))
+            .collect())
     }
 
     fn put_address(&mut self, addr: F::Mapped) -> Result<(), StoreError> {

@@ -118,7 +118,7 @@ impl<F: Sampled> Walk<F> {
         if self.random.bool() {
             self.held.store_mut().end_slow();
         }
-        self.compare(now)
+        self.compare(&now)
     }
 
     fn answers(&self) -> Answers<F> {
@@ -178,13 +178,13 @@ impl<F: Sampled> Walk<F> {
     }
 
     /// At rest, readers get exactly what the rows say.
-    fn compare(&mut self, now: Answers<F>) -> Result<(), String> {
+    fn compare(&mut self, now: &Answers<F>) -> Result<(), String> {
         self.held.store_mut().expect(Some(vec![now.clone()]));
         if !self.held.store().is_on() {
             return Err("it is off at rest".to_owned());
         }
         let found = self.held.store().answers();
-        if found != now {
+        if found != *now {
             return Err(format!("at rest: found {found:#?}, wanted {now:#?}"));
         }
         let ports = self.rows.values().filter_map(|row| match row {
@@ -276,7 +276,11 @@ impl<F: Sampled> Walk<F> {
             };
         }
         Frontend::Address {
-            class: if self.random.bool() { Class::Cluster } else { Class::External },
+            class: if self.random.bool() {
+                Class::Cluster
+            } else {
+                Class::External
+            },
             at: L4Address {
                 addr: F::sample(self.random.u8(200..206)),
                 protocol: Protocol::Tcp,

@@ -40,6 +40,9 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.shadowed.clear();
         self.node_ports.clear();
         self.held = found.len();
+        self.ports = numbers()
+            .filter(|index| *index == index.all() && self.has_list(convert::service(*index)))
+            .count();
         self.write(change)?;
         self.on = self.settings.is_on();
         let switch = self.wanted_switch();
@@ -107,10 +110,13 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         // The Service ports that frontends lead to, and whether any of these frontends stays with its Service port.
         let mut led: BTreeMap<ListIndex, bool> = BTreeMap::new();
         for (key, word) in found {
-            let wished = wishes.keys.get(key).map(|held| (convert::index(held.service), held.class));
-            let stays = word.is_of(key) && word.list().zip(word.class()) == wished;
+            let goal = wishes
+                .keys
+                .get(key)
+                .map(|held| (convert::index(held.service), held.class));
+            let stays = word.is_of(key) && word.list().zip(word.class()) == goal;
             if let Some(list) = word.list() {
-                let same = wished.is_some_and(|(wished, _)| wished.all() == list.all());
+                let same = goal.is_some_and(|(goal, _)| goal.all() == list.all());
                 *led.entry(list.all()).or_default() |= same;
             }
             if !stays {
@@ -118,7 +124,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             }
         }
         let strangers = |list: &ServiceId| led.get(&convert::index(list.all())) == Some(&false);
-        change.handed = wishes.lists.keys().filter(|list| strangers(list)).map(|list| list.all()).collect();
+        change.handed = wishes
+            .lists
+            .keys()
+            .filter(|list| strangers(list))
+            .map(|list| list.all())
+            .collect();
         let mut rest: Vec<ListIndex> = numbers().filter(|index| self.word_at(*index).way().is_some()).collect();
         rest.retain(|index| !wishes.lists.contains_key(&convert::service(*index)));
         change.lists = wishes.lists;
@@ -126,7 +137,9 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         change
             .lists
             .retain(|list, content| handed.contains(&list.all()) || !self.holds(*list, content));
-        change.lists.extend(rest.into_iter().map(|index| (convert::service(index), Ok(None))));
+        change
+            .lists
+            .extend(rest.into_iter().map(|index| (convert::service(index), Ok(None))));
         change.restricted = wishes.restricted;
         change.new = wishes.frontends;
         let addresses: BTreeSet<F::Mapped> = self.store.addresses()?.into_iter().collect();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tandem_core::id::ServiceId;
-use tandem_core::plane::{Delta, DetectLocal, Place, RuleSettings};
+use tandem_core::plane::{Delta, DetectLocal, Left, Place, RuleSettings};
 use tandem_xdp_layout::{Class, FrontendKey, FrontendWord, Generation, ServiceWord, Switch};
 
 use crate::change::{Change, Held};
@@ -14,15 +14,6 @@ use crate::content::Content;
 use crate::convert::{self, Plane};
 use crate::space::Space;
 use crate::store::{Store, StoreError};
-
-/// Why a Service port is left to nftables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// There is no memory for its list or its frontends.
-    NoRoom,
-    /// Its rows do not make a list.
-    Incomplete,
-}
 
 /// The rows of one family in maps.
 #[derive(Debug)]
@@ -42,6 +33,8 @@ pub struct Rows<F: Plane, S> {
     pub(crate) node_ports: BTreeMap<u16, u32>,
     /// How many frontends there are.
     pub(crate) held: usize,
+    /// How many Service ports have a list.
+    pub(crate) ports: usize,
     pub(crate) left: BTreeMap<ServiceId, Left>,
     /// Where lists begin that nothing leads to any more since the last ticket.
     retired: Vec<u32>,
@@ -60,6 +53,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             shadowed: HashMap::new(),
             node_ports: BTreeMap::new(),
             held: 0,
+            ports: 0,
             left: BTreeMap::new(),
             retired: Vec::new(),
         }
@@ -85,6 +79,11 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.held
     }
 
+    /// How many Service ports are held.
+    pub fn ports(&self) -> usize {
+        self.ports.saturating_sub(self.left.len())
+    }
+
     /// How many words lists take, and how many there are.
     pub fn fill(&self) -> (u64, u32) {
         (self.space.used(), self.store.words())
@@ -94,7 +93,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     pub fn follow(&mut self, delta: &Delta<F>) -> Result<(), StoreError> {
         self.space.release(self.store.passed());
         let change = Change::of(delta, &self.store);
-        let result = self.write(change).and_then(|()| self.switch());
+        let result = self.write(change).map(|()| self.switch());
         self.or_off(result)
     }
 
@@ -114,20 +113,29 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
 
     /// Notes the settings that programs have to know. They see them when the switch is written next.
     pub(crate) fn set_rules(&mut self, rules: &RuleSettings) {
+        self.settings = self.settings_under(rules);
+    }
+
+    fn settings_under(&self, rules: &RuleSettings) -> Switch {
         let detects_nobody = rules.detect_local == DetectLocal::Nothing;
-        self.settings = match rules.place {
+        match rules.place {
             Place::First => Switch::on(rules.masquerade_all, detects_nobody, self.loopback),
             // Another service proxy decides, and its rules are in nftables.
             Place::Second => Switch::OFF,
-        };
+        }
+    }
+
+    /// Whether programs answer the same under these rules as they do now.
+    pub fn fits(&self, rules: &RuleSettings) -> bool {
+        let found = self.store.switch();
+        !found.is_on() || found.with_node_ports(None) == self.settings_under(rules)
     }
 
     /// Writes the switch, if the family is on.
-    pub(crate) fn switch(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn switch(&mut self) {
         if self.on {
             self.store.set_switch(self.wanted_switch());
         }
-        Ok(())
     }
 
     pub(crate) fn wanted_switch(&self) -> Switch {
@@ -169,7 +177,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 Ok(Some(content)) if !self.left.contains_key(&all) => {
                     let generation = handed.get(&all).copied().unwrap_or_else(|| self.generation(all));
                     if !self.publish(list, &content, generation)? {
-                        self.leave(all, Left::NoRoom)?;
+                        self.leave(all, Left::Endpoints)?;
                     }
                 }
                 Ok(Some(_)) => {}
@@ -185,7 +193,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 self.count_port(held.key.port, true);
             }
         }
-        self.switch()?;
+        self.switch();
         let coming = || change.new.iter().chain(&change.again).chain(&revived);
         // A ClusterIP comes before an external frontend of the same address and port, which it shadows.
         for cluster in [true, false] {
@@ -202,6 +210,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.clear(&cleared);
         self.retire();
         Ok(())
+    }
+
+    /// Whether the Service port of a list has any list.
+    pub(crate) fn has_list(&self, list: ServiceId) -> bool {
+        let lists = [list.all(), list.local()];
+        lists.iter().any(|list| self.word_of(*list).way().is_some())
     }
 
     fn generation(&self, all: ServiceId) -> Generation {
@@ -233,6 +247,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         }
         let word = ServiceWord::new(place, generation, content.way());
         let old = self.word_of(list).place();
+        self.ports += usize::from(!self.has_list(list));
         self.store.put_service(index, word);
         self.retired.push(old);
         Ok(true)
@@ -278,7 +293,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 self.held += usize::from(found.is_none());
                 Ok(())
             }
-            Err(StoreError::Full(_)) => self.leave(all, Left::NoRoom),
+            Err(StoreError::Full(_)) => self.leave(all, Left::Frontends),
             Err(error) => Err(error),
         }
     }
@@ -367,14 +382,19 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         let mut ports = BTreeSet::new();
         for list in lists {
             let word = self.word_of(*list);
-            self.store.put_service(convert::index(*list), ServiceWord::none(word.generation()));
+            if word.way().is_none() {
+                continue;
+            }
+            self.store
+                .put_service(convert::index(*list), ServiceWord::none(word.generation()));
             self.retired.push(word.place());
             ports.insert(list.all());
         }
         for all in ports {
-            if [all, all.local()].iter().any(|list| self.word_of(*list).way().is_some()) {
+            if self.has_list(all) {
                 continue;
             }
+            self.ports = self.ports.saturating_sub(1);
             let next = ServiceWord::none(self.generation(all).next());
             // Both lists get it, because a frontend may lead to either.
             for list in [all, all.local()] {

@@ -198,7 +198,10 @@ mod tests {
                 space.retire(gone.place, ticket);
             }
             space.release(random.u64(0..=ticket));
-            assert_eq!(space.used(), held.iter().map(|extent| u64::from(extent.len)).sum::<u64>());
+            assert_eq!(
+                space.used(),
+                held.iter().map(|extent| u64::from(extent.len)).sum::<u64>()
+            );
         }
         for extent in held.drain(..) {
             space.retire(extent.place, ticket);

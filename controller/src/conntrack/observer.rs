@@ -4,7 +4,8 @@ use tandem_core::family::Family;
 use tandem_core::node::NodeRows;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::PortPlan;
-use tandem_core::plane::Delta;
+use tandem_core::plane::{Delta, RuleSettings};
+use tandem_core::table::Table;
 
 use crate::engine::Observer;
 
@@ -40,7 +41,7 @@ impl<F: Family> Observer<F> for Reconciler<F> {
         self.orphaned(strays);
     }
 
-    fn loaded(&mut self) {
+    fn loaded(&mut self, _table: &Table<F>, _rules: &RuleSettings) {
         self.all_loaded();
     }
 }

@@ -2,6 +2,7 @@
 
 mod asked;
 mod error;
+mod observers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tandem_core::table::Table;
 
 use asked::Lack;
 use error::{PortRefused, Refusal, SyncError};
+use observers::Observers;
 
 use super::Now;
 use super::disputes::Disputes;
@@ -53,7 +55,7 @@ pub struct FamilyEngine<F: Family> {
     untidy: bool,
     /// Whether the data plane was opened before.
     opened: bool,
-    observers: Vec<Box<dyn Observer<F>>>,
+    observers: Observers<F>,
 }
 
 /// How the table reaches the state that is wanted.
@@ -92,20 +94,23 @@ impl<F: Family> FamilyEngine<F> {
             status: FamilyStatus::default(),
             untidy: false,
             opened: false,
-            observers: Vec::new(),
+            observers: Observers::default(),
         }
     }
 
     /// Adds an observer of this family's changes. It is called after those that were added before.
     pub fn observe(&mut self, observer: impl Observer<F> + 'static) {
-        self.observers.push(Box::new(observer));
+        self.observers.add(observer);
     }
 
-    /// Calls each observer, in their order.
-    fn tell(&mut self, tell: impl Fn(&mut dyn Observer<F>)) {
-        for observer in &mut self.observers {
-            tell(&mut **observer);
-        }
+    /// Tells the observers that a step begins. Returns whether one of them has something to do or to report.
+    pub fn begin(&mut self, now: Now) -> bool {
+        self.observers.begin(now)
+    }
+
+    /// Has the observers write what the status says of them.
+    pub fn report(&mut self) {
+        self.observers.report(&self.table, &mut self.status);
     }
 
     /// Notes what changed. [`Self::sync`] brings it to the data plane.
@@ -139,6 +144,14 @@ impl<F: Family> FamilyEngine<F> {
     /// Brings everything that is due to the data plane. The families are independent: if there is an error, it is
     /// stored here with the time of the next try.
     pub fn sync(&mut self, inputs: &Inputs<'_>, now: Now) {
+        self.program(inputs, now);
+        if self.plane.is_some() && self.observers.next_try().is_some_and(|at| at <= now.monotonic) {
+            self.observers.loaded(&self.table, &self.rules);
+        }
+        self.report();
+    }
+
+    fn program(&mut self, inputs: &Inputs<'_>, now: Now) {
         if self.failure.as_ref().is_some_and(|failure| !failure.due(now.monotonic)) {
             return;
         }
@@ -180,13 +193,13 @@ impl<F: Family> FamilyEngine<F> {
 
     /// When [`Self::sync`] has something to do although nothing changed.
     pub fn next_try(&self) -> Option<Instant> {
-        let failure = self.failure.as_ref().and_then(Retry::at);
-        let aside = self.set_aside.values().filter_map(|aside| aside.retry.at()).min();
-        match failure {
+        if let Some(failure) = self.failure.as_ref().and_then(Retry::at) {
             // While the data plane is not open, Services that are set aside wait with all others.
-            Some(at) => Some(at),
-            None => aside,
+            return Some(failure);
         }
+        let aside = self.set_aside.values().filter_map(|aside| aside.retry.at());
+        let observers = self.plane.as_ref().and_then(|_| self.observers.next_try());
+        aside.chain(observers).min()
     }
 
     /// Removes what no row uses any more, if anything changed since the last time.
@@ -258,15 +271,18 @@ impl<F: Family> FamilyEngine<F> {
         if self.plane.is_some() {
             return Ok(());
         }
-        let mut rules = inputs.rules(&self.node_rows);
         if !self.opened && inputs.asks_the_tables(&self.node_rows) {
             // The tables hold the pods' ranges themselves, and are read when they are opened. Until then, their rules
             // recognise pods as before.
-            rules.detect_local = DetectLocal::Sources(());
+            let as_before = RuleSettings {
+                detect_local: DetectLocal::Sources(()),
+                ..inputs.rules(&self.node_rows)
+            };
+            self.open(as_before, inputs)?;
         }
-        self.open(rules, inputs)?;
         let rules = inputs.rules(&self.node_rows);
-        if rules != self.rules {
+        self.observers.tell(|observer| observer.opening(&rules));
+        if self.plane.is_none() || rules != self.rules {
             self.plane = None;
             self.open(rules, inputs)?;
         }
@@ -285,7 +301,7 @@ impl<F: Family> FamilyEngine<F> {
             tracing::warn!(family = %F::FAMILY, rows = strays.len(), "rows that make no sense together are put right");
             plane.apply(&strays)?;
         }
-        self.tell(|observer| observer.reopened(&strays));
+        self.observers.tell(|observer| observer.reopened(&strays));
         tracing::info!(family = %F::FAMILY, rows = found, ownership = %plane.ownership(), "tables opened");
         self.status.rows = (found + strays.added.len()).saturating_sub(strays.removed.len());
         // If it is opened again, for other rules or after a failure, it finds what this run wrote.
@@ -312,7 +328,7 @@ impl<F: Family> FamilyEngine<F> {
             let node = std::mem::take(&mut self.node_pending);
             if node {
                 let rows = NodeRows::clone(&self.node_rows);
-                self.tell(|observer| observer.node_staged(&rows));
+                self.observers.tell(|observer| observer.node_staged(&rows));
                 self.table.set_node(rows);
             }
             let mut batch = Vec::new();
@@ -336,7 +352,7 @@ impl<F: Family> FamilyEngine<F> {
                     if last {
                         self.phase = Phase::Settled;
                         self.make_do(without_way, inputs)?;
-                        self.tell(|observer| observer.loaded());
+                        self.observers.loaded(&self.table, &self.rules);
                         return Ok(());
                     }
                 }
@@ -364,14 +380,14 @@ impl<F: Family> FamilyEngine<F> {
     fn flush(&mut self, inputs: &Inputs<'_>, orphans: bool) -> Result<(), Refusal<F>> {
         let delta = self.table.take();
         if !delta.is_empty() {
-            self.tell(|observer| observer.applying(&delta));
+            self.observers.tell(|observer| observer.applying(&delta));
             if let Err(error) = self.apply(&delta) {
                 return Err(self.roll_back(error));
             }
             self.note_change(&delta, inputs.time);
         }
         self.table.commit();
-        self.tell(|observer| observer.committed(&delta, orphans));
+        self.observers.tell(|observer| observer.committed(&delta, orphans));
         Ok(())
     }
 
@@ -384,7 +400,7 @@ impl<F: Family> FamilyEngine<F> {
 
     fn roll_back(&mut self, error: ApplyError<F>) -> Refusal<F> {
         let unknown = matches!(error, ApplyError::Unknown(_));
-        self.tell(|observer| observer.abandoned(unknown));
+        self.observers.tell(|observer| observer.abandoned(unknown));
         let used_up = matches!(error, ApplyError::UsedUp(_));
         let refusal = match error {
             ApplyError::Rejected(rejections) | ApplyError::UsedUp(rejections) => {

@@ -14,6 +14,7 @@
 mod changed;
 mod disputes;
 mod family;
+mod follow;
 mod inputs;
 mod observer;
 mod problems;
@@ -36,10 +37,11 @@ use tokio::sync::watch;
 pub use changed::{Changed, Pulse};
 pub use disputes::{Disputes, Place};
 pub use family::FamilyEngine;
+pub use follow::{Follow, Seat};
 pub use inputs::Inputs;
 pub use observer::Observer;
 pub use problems::NodeProblem;
-pub use snapshot::{FamilyStatus, SetAside, Snapshot};
+pub use snapshot::{FamilyStatus, FollowState, FollowStatus, SetAside, Snapshot};
 
 use crate::event::{Event, NodeFact, Object, ObjectKind, Reach};
 use crate::index::{ChangedServices, Index};
@@ -91,7 +93,7 @@ pub struct Engine {
     changes: watch::Sender<()>,
     followers: Followers,
     pulse: Arc<Pulse>,
-    /// Whether there are events that were taken and not brought to the data planes yet.
+    /// Whether there are events that were taken and not brought to the data planes yet, or news of an observer.
     told: bool,
     due: Due,
 }
@@ -193,6 +195,7 @@ impl Engine {
     pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Wake {
         let is_due = |at: Instant| at <= now.monotonic;
         self.pulse.begin(now.monotonic);
+        self.told |= self.v4.begin(now) | self.v6.begin(now);
         self.take(events);
         if is_due(self.due.first) {
             self.due.first = now.monotonic + FIRST_EVERY;
@@ -287,6 +290,8 @@ impl Engine {
             }
         } else {
             self.node = self.index.node().cloned();
+            self.v4.report();
+            self.v6.report();
         }
         if std::mem::take(&mut self.look) {
             self.look_for_problems();

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Node, ObjectKey};
-use tandem_core::plane::Ownership;
+use tandem_core::plan::PortKey;
+use tandem_core::plane::{Left, Ownership};
 
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
@@ -112,6 +113,56 @@ pub struct FamilyStatus {
     pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.
     pub ownership: Option<Ownership>,
+    /// The follower of the tables.
+    pub followed: FollowStatus,
+}
+
+/// The status of one family's follower.
+#[derive(Clone, Debug, Default)]
+pub struct FollowStatus {
+    /// Where it is in its life.
+    pub state: FollowState,
+    /// The number of Service ports that it holds. None count while it is known to be off.
+    pub taken: usize,
+    /// The Service ports that it leaves to the tables, and why.
+    pub left: Arc<BTreeMap<PortKey, Left>>,
+    /// How many changes it followed.
+    pub changes: u64,
+    /// How often it was renewed from the table.
+    pub renewals: u64,
+    /// The time of the last change or renewal.
+    pub last_change: Option<SystemTime>,
+    /// How long that took.
+    pub last_change_took: Duration,
+    /// How often it failed.
+    pub failures: u64,
+}
+
+/// Where a follower is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FollowState {
+    /// There is none.
+    #[default]
+    Off,
+    /// It waits until the tables hold everything that is known.
+    Waiting {
+        /// Since when.
+        since: SystemTime,
+        /// Whether it is switched off meanwhile. If not, it goes on with what it holds.
+        off: bool,
+    },
+    /// It holds what the tables hold.
+    On {
+        /// Since when it has been on without a pause.
+        since: SystemTime,
+    },
+    /// It failed and is off. It is tried again.
+    Behind {
+        /// Since when.
+        since: SystemTime,
+        /// Why.
+        why: Arc<str>,
+    },
 }
 
 /// A Service that is not, or not completely, programmed.

@@ -3,6 +3,7 @@
 mod aside;
 mod beside;
 mod flows;
+mod follow;
 mod limits;
 mod live;
 mod node;

@@ -1,9 +1,12 @@
 //! Addresses and endpoints as they stand in maps.
 
-/// An address as programs find it in a socket's context: 32-bit words whose bytes are in network order.
+/// An address. Its bytes are in network order, as programs find them in a socket's context.
 pub trait Address: Copy + Eq + Ord + core::hash::Hash {
     /// The number of words that an endpoint takes in a list.
     const ENDPOINT_WORDS: u32;
+
+    /// What fills a structure of 32-bit parts up to the alignment of the address.
+    type Fill: Copy + Default + Eq + core::hash::Hash + core::fmt::Debug + Send;
 
     /// The address that stands for all addresses of the node in the key of a nodePort.
     const NONE: Self;
@@ -32,10 +35,26 @@ pub struct Endpoint<A> {
 #[repr(transparent)]
 pub struct Address4(pub u32);
 
-/// An IPv6 address.
+/// An IPv6 address in two halves. (LLVM 22 crashes on code for the kernel that copies arrays of four words.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(transparent)]
-pub struct Address6(pub [u32; 4]);
+#[repr(C)]
+pub struct Address6 {
+    /// The first eight bytes.
+    pub first: u64,
+    /// The others.
+    pub second: u64,
+}
+
+impl Address6 {
+    /// The address that has these words of four bytes.
+    #[inline(always)]
+    pub fn of_words(a: u32, b: u32, c: u32, d: u32) -> Self {
+        Self {
+            first: pair(a, b),
+            second: pair(c, d),
+        }
+    }
+}
 
 /// The multiplier of the folding, an odd number without a pattern (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -54,6 +73,7 @@ fn pair(low: u32, high: u32) -> u64 {
 
 impl Address for Address4 {
     const ENDPOINT_WORDS: u32 = 1;
+    type Fill = ();
     const NONE: Self = Self(0);
 
     #[inline(always)]
@@ -81,20 +101,19 @@ impl Address for Address4 {
 
 impl Address for Address6 {
     const ENDPOINT_WORDS: u32 = 3;
-    const NONE: Self = Self([0; 4]);
+    type Fill = u32;
+    const NONE: Self = Self { first: 0, second: 0 };
 
     #[inline(always)]
     fn fold(self) -> u64 {
-        let [a, b, c, d] = self.0;
-        mix(mix(0, pair(a, b)), pair(c, d))
+        mix(mix(0, self.first), self.second)
     }
 
     #[inline(always)]
     fn word(endpoint: Endpoint<Self>, number: u32) -> u64 {
-        let [a, b, c, d] = endpoint.addr.0;
         match number {
-            0 => pair(a, b),
-            1 => pair(c, d),
+            0 => endpoint.addr.first,
+            1 => endpoint.addr.second,
             2 => endpoint.port as u64,
             _ => 0,
         }
@@ -103,9 +122,8 @@ impl Address for Address6 {
     #[inline(always)]
     fn endpoint(word: impl Fn(u32) -> Option<u64>) -> Option<Endpoint<Self>> {
         let (first, second, port) = (word(0)?, word(1)?, word(2)?);
-        let addr = [first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32];
         Some(Endpoint {
-            addr: Self(addr),
+            addr: Self { first, second },
             port: port as u16,
         })
     }

@@ -6,19 +6,20 @@ use crate::service::{Generation, ListIndex};
 /// The key of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct FrontendKey<A> {
+pub struct FrontendKey<A: Address> {
     /// The address; [`Address::NONE`] for a nodePort.
     pub addr: A,
     /// The port in network order.
     pub port: u16,
     /// The protocol's number in the IP header.
     pub protocol: u8,
-    /// Always 0: the key has no byte without a meaning.
+    /// Always 0, as all that follows: the key has no byte without a meaning.
     zero: u8,
+    fill: A::Fill,
 }
 
 const _: () = assert!(size_of::<FrontendKey<crate::Address4>>() == 8);
-const _: () = assert!(size_of::<FrontendKey<crate::Address6>>() == 20);
+const _: () = assert!(size_of::<FrontendKey<crate::Address6>>() == 24);
 
 impl<A: Address> FrontendKey<A> {
     /// The key of an address and port.
@@ -29,6 +30,7 @@ impl<A: Address> FrontendKey<A> {
             port,
             protocol,
             zero: 0,
+            fill: A::Fill::default(),
         }
     }
 
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_word_gives_back_what_it_was_made_of() {
-        let key = FrontendKey::new(Address6([1, 2, 3, 4]), 80, 6);
+        let key = FrontendKey::new(Address6::of_words(1, 2, 3, 4), 80, 6);
         for class in [Class::Cluster, Class::External, Class::NodePort] {
             for restricted in [false, true] {
                 let list = ListIndex::new(ListIndex::COUNT - 1).unwrap();

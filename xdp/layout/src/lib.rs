@@ -16,23 +16,36 @@
 //! be reading it.
 
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a program in the kernel is one function: calls would cost, and the verifier would look at each alone"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    reason = "parts of words are taken and put together here"
+)]
 
 mod address;
 mod affinity;
 mod frontend;
 mod list;
+mod node;
 mod read;
 mod reason;
 mod service;
+mod socket;
 mod switch;
 
 pub use address::{Address, Address4, Address6, Endpoint};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use frontend::{Class, FrontendKey, FrontendWord};
 pub use list::{Header, List, Way, Writer};
+pub use node::Node;
 pub use read::{Maps, Which, frontend, list};
 pub use reason::Reason;
 pub use service::{Generation, ListIndex, ServiceWord};
+pub use socket::{PAIRS, Pair, Pairs};
 pub use switch::Switch;
 
 /// The version of everything in this crate. Maps of another version are never read. It rises with every change of a

@@ -86,7 +86,8 @@ impl Header {
     #[inline(always)]
     fn words(&self) -> [u64; 2] {
         let way = if self.sticky { Way::Sticky } else { Way::Any }.number();
-        let first = self.generation.0 as u64 | (way as u64) << 16 | (self.count as u64) << 32 | (self.numbers as u64) << 48;
+        let first =
+            self.generation.0 as u64 | (way as u64) << 16 | (self.count as u64) << 32 | (self.numbers as u64) << 48;
         [first, self.seconds as u64 | (self.index.get() as u64) << 32]
     }
 
@@ -122,7 +123,11 @@ impl Header {
     /// Where the slots by number begin.
     #[inline(always)]
     fn index_at<A: Address>(&self) -> u32 {
-        let numbers = if self.sticky { (self.count as u32).div_ceil(PACKED) } else { 0 };
+        let numbers = if self.sticky {
+            (self.count as u32).div_ceil(PACKED)
+        } else {
+            0
+        };
         self.numbers_at::<A>() + numbers
     }
 }
@@ -170,7 +175,7 @@ impl<A: Address> List<A> {
             if low >= high {
                 return None;
             }
-            let middle = (low + high) / 2;
+            let middle = u32::midpoint(low, high);
             let slot = self.packed(maps, order, middle)?;
             let found = self.endpoint(maps, slot)?;
             if found == endpoint {

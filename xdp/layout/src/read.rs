@@ -34,7 +34,11 @@ pub fn frontend<A: Address>(maps: &impl Maps<A>, key: &FrontendKey<A>) -> Result
         return Err(Reason::NoFrontend);
     };
     let word = FrontendWord(word);
-    if word.is_of(key) { Ok(word) } else { Err(Reason::Changing) }
+    if word.is_of(key) {
+        Ok(word)
+    } else {
+        Err(Reason::Changing)
+    }
 }
 
 /// The list of a frontend.

@@ -1,18 +1,25 @@
 //! The contract of data planes: what the engine requires from the holder of a family's rows. A data plane stores rows
-//! and decides nothing about Kubernetes.
+//! and decides nothing about Kubernetes. Beside it stands the contract of followers, which hold some of these rows a
+//! second time.
 
 mod delta;
 mod error;
+mod follower;
 #[cfg(any(test, feature = "samples"))]
 mod memory;
+#[cfg(any(test, feature = "samples"))]
+mod mirror;
 mod others;
 mod ownership;
 mod settings;
 
 pub use delta::Delta;
 pub use error::{ApplyError, Cause, IdleError, OpenError, ReadError, Reason, Rejection};
+pub use follower::{Behind, Follower, Left};
 #[cfg(any(test, feature = "samples"))]
 pub use memory::{Fault, Memory};
+#[cfg(any(test, feature = "samples"))]
+pub use mirror::{Mirror, Seen};
 pub use others::ForwardDrop;
 pub use ownership::{Ownership, WhyShared};
 pub use settings::{DetectLocal, Place, RuleSettings};

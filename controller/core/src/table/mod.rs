@@ -324,9 +324,10 @@ impl<F: Family> Table<F> {
         ids.filter_map(|id| self.owner(*id))
     }
 
-    /// All rows of the table, in no particular order.
+    /// All rows of the table, ordered by [`RowKind`](crate::row::RowKind): each one after the rows that it points to.
     pub fn rows(&self) -> Vec<Row<F>> {
-        let mut journal = Journal::default();
+        // No two rows have one key, because the data plane holds them all.
+        let mut journal = Journal::once();
         self.write(&mut journal);
         journal.take().added
     }

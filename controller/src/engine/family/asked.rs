@@ -179,7 +179,7 @@ impl<F: Family> FamilyEngine<F> {
     /// Makes the table hold these plans for a Service. If a port is not programmed as planned, returns the port and the
     /// reason; if there are several, the worst one.
     fn set(&mut self, key: &ObjectKey, plans: Vec<PortPlan<F>>) -> Option<(String, Limit)> {
-        self.tell(|observer| observer.staged(key, &plans));
+        self.observers.tell(|observer| observer.staged(key, &plans));
         for port in self.unwanted(key, &plans) {
             self.table.remove(&port);
         }

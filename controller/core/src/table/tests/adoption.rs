@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::object::TrafficPolicy;
+use crate::plane::{DataPlane as _, Memory};
 use crate::row::Protocol;
 
 fn services() -> Vec<PortPlan<V4>> {
@@ -262,4 +263,35 @@ fn orphans_have_no_owner_and_shadow_nobody() {
     };
     table.set(mk_plan(&other, &[]));
     assert_eq!(table.shadowed(&http("other")).count(), 0);
+}
+
+#[test]
+fn all_rows_are_those_that_the_data_plane_holds_each_after_the_rows_that_it_points_to() {
+    fn same(table: &Table<V4>, memory: &Memory<V4>) {
+        let rows = table.rows();
+        assert!(rows.is_sorted_by_key(Row::kind), "{}", rows_text(&rows));
+        assert_eq!(rows_text(&rows), rows_text(&memory.rows()));
+    }
+    let (mut table, mut memory) = (Table::default(), Memory::strict());
+    let mut bring = |table: &mut Table<V4>| {
+        memory.apply(&table.take()).unwrap();
+        table.commit();
+        same(table, &memory);
+    };
+    bring(&mut table);
+    set_all(&mut table, services());
+    table.set_node(grown().node.clone());
+    bring(&mut table);
+    table.remove(&http("sticky"));
+    bring(&mut table);
+    let (mut adopted, strays) = Table::adopt(table.rows());
+    assert!(strays.is_empty());
+    bring(&mut adopted);
+    set_all(&mut adopted, services());
+    adopted.drop_orphans(nobody);
+    bring(&mut adopted);
+    adopted.remove(&http("plain"));
+    adopted.take();
+    adopted.rollback();
+    same(&adopted, &memory);
 }

@@ -1,0 +1,78 @@
+//! The contract of followers: they hold some of a data plane's rows a second time, to answer sooner.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::family::Family;
+use crate::id::ServiceId;
+use crate::row::Row;
+
+use super::{Cause, Delta, RuleSettings};
+
+/// Holds some of a data plane's rows a second time, to answer sooner. It decides nothing. It is told of a change after
+/// the data plane acknowledged it. The data plane serves whatever the follower lacks.
+///
+/// A follower is on or off. While it is on, it answers new connections by the rows and the rules that it holds. While
+/// it is off, the data plane answers all of them. Connections that it answered before go on.
+///
+/// If a follower is dropped, everything stays as it is: the rows that it holds, and whether it is on. The follower of
+/// the next run finds them so.
+pub trait Follower<F: Family>: Send {
+    /// Holds exactly these rows under these rules, and is on then. `rows` are ordered as [`Delta::added`] is. If it
+    /// holds them already, it writes nothing. If it answers otherwise than the data plane before it is done, it is off
+    /// until it is done.
+    fn renew(&mut self, rules: &RuleSettings, rows: &[Row<F>]) -> Result<(), Behind>;
+
+    /// Takes over a change that the data plane acknowledged. The follower is on, and holds the rows of before. One
+    /// Service that it cannot hold is no failure: it is [`Self::left`].
+    fn follow(&mut self, delta: &Delta<F>) -> Result<(), Behind>;
+
+    /// Is off from now on, until it is renewed. This cannot fail: it writes one word of memory.
+    fn switch_off(&mut self);
+
+    /// Whether it would answer the same under these rules as under those that it has. A follower that has none yet
+    /// answers by those that an earlier run left, if it is on.
+    fn fits(&self, rules: &RuleSettings) -> bool;
+
+    /// The lists of endpoints that are left to the data plane although a follower could hold them, and why. This must
+    /// be cheap.
+    fn left(&self) -> &BTreeMap<ServiceId, Left>;
+
+    /// How many Service ports it holds. This must be cheap.
+    fn taken(&self) -> usize;
+
+    /// How long the last call of [`Self::renew`] or [`Self::follow`] took.
+    fn took(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Why a follower does not hold what it was told to hold. Before it returns this, it has switched itself off. So it is
+/// never on with rows that are not the data plane's. After this, it may hold anything until it is renewed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Behind(Cause);
+
+impl Behind {
+    /// Makes an error with the follower's own error as its cause.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+}
+
+/// Why a follower leaves a list of endpoints to the data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Left {
+    /// The list has more endpoints than there is room for.
+    #[error("there is no room for its endpoints")]
+    Endpoints,
+    /// There are more frontends than there is room for.
+    #[error("there is no room for its frontends")]
+    Frontends,
+    /// There are more ranges of allowed sources than there is room for.
+    #[error("there is no room for its source ranges")]
+    Sources,
+    /// A slot has no endpoint, or an endpoint no address.
+    #[error("its rows do not make a list of endpoints")]
+    Incomplete,
+}

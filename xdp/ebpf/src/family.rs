@@ -1,0 +1,104 @@
+//! The maps of one family.
+
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap};
+use tandem_xdp_layout::{
+    Address, Address4, Address6, AffinityKey, FrontendKey, ListIndex, Maps, Pair, Pairs, Reason, Switch,
+};
+
+use crate::atomic;
+use crate::maps::{
+    ADDRESSES4, ADDRESSES6, AFFINITY4, AFFINITY6, FRONTENDS4, FRONTENDS6, LEFT, LISTS4, LISTS6, PAIRS4, PAIRS6, PEERS4,
+    PEERS6, REASONS, SERVICES4, SERVICES6, SWITCH4, SWITCH6, TAKEN4, TAKEN6,
+};
+
+/// An address family, by its addresses.
+pub(crate) trait Family: Address + 'static {
+    const SWITCH: &'static Array<u64>;
+    const FRONTENDS: &'static HashMap<FrontendKey<Self>, u64>;
+    const SERVICES: &'static Array<u64>;
+    const LISTS: &'static Array<u64>;
+    const ADDRESSES: &'static HashMap<Self, u64>;
+    const AFFINITY: &'static LruHashMap<AffinityKey, u64>;
+    const TAKEN: &'static Array<u64>;
+    const PEERS: &'static SkStorage<Pair<Self>>;
+    const PAIRS: &'static SkStorage<Pairs<Self>>;
+    /// Where its counts begin.
+    const COUNTS: u32;
+
+    /// Whether it is a loopback address.
+    fn is_loopback(self) -> bool;
+}
+
+macro_rules! family {
+    ($address:ty, $counts:expr, $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident
+     $taken:ident $peers:ident $pairs:ident, $is_loopback:expr) => {
+        impl Family for $address {
+            const SWITCH: &'static Array<u64> = &$switch;
+            const FRONTENDS: &'static HashMap<FrontendKey<Self>, u64> = &$frontends;
+            const SERVICES: &'static Array<u64> = &$services;
+            const LISTS: &'static Array<u64> = &$lists;
+            const ADDRESSES: &'static HashMap<Self, u64> = &$addresses;
+            const AFFINITY: &'static LruHashMap<AffinityKey, u64> = &$affinity;
+            const TAKEN: &'static Array<u64> = &$taken;
+            const PEERS: &'static SkStorage<Pair<Self>> = &$peers;
+            const PAIRS: &'static SkStorage<Pairs<Self>> = &$pairs;
+            const COUNTS: u32 = $counts;
+
+            #[inline(always)]
+            fn is_loopback(self) -> bool {
+                let is: fn(Self) -> bool = $is_loopback;
+                is(self)
+            }
+        }
+    };
+}
+
+family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 PEERS4 PAIRS4, |addr| addr.0 as u8 == 127);
+family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 PEERS6 PAIRS6,
+    |addr| addr.first == 0 && addr.second == 1_u64.to_be());
+
+/// The switch of a family.
+#[inline(always)]
+pub(crate) fn switch<A: Family>() -> Switch {
+    A::SWITCH
+        .get_ptr(0)
+        .map_or(Switch::OFF, |word| Switch(atomic::read(word)))
+}
+
+/// Counts a connection that is left to nftables.
+#[inline(always)]
+pub(crate) fn count_left<A: Family>(reason: Reason) {
+    if let Some(count) = LEFT.get_ptr_mut(A::COUNTS + reason.number()) {
+        // SAFETY: the count is this processor's own.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Counts a connection that is taken.
+#[inline(always)]
+pub(crate) fn count_taken<A: Family>(list: ListIndex) {
+    if let Some(count) = A::TAKEN.get_ptr_mut(list.get() / 2) {
+        atomic::add_one(count);
+    }
+}
+
+/// The maps of one family, as the layout's readers see them.
+pub(crate) struct Kernel;
+
+impl<A: Family> Maps<A> for Kernel {
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
+        A::FRONTENDS.get_ptr(key).map(atomic::read)
+    }
+
+    #[inline(always)]
+    fn service(&self, index: ListIndex) -> Option<u64> {
+        A::SERVICES.get_ptr(index.get()).map(atomic::read)
+    }
+
+    #[inline(always)]
+    fn word(&self, place: u32) -> Option<u64> {
+        A::LISTS.get_ptr(place).map(atomic::read)
+    }
+}

@@ -1,0 +1,109 @@
+//! `connect`.
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::programs::SockAddrContext;
+use tandem_xdp_layout::{Endpoint, Pair, Reason};
+
+use crate::atomic;
+use crate::family::{Family, count_left, count_taken, switch};
+use crate::sockets::context::{Call, TCP, UDP, mapped};
+use crate::sockets::{Who, find};
+
+/// A program connects an IPv4 socket.
+#[inline(always)]
+pub(crate) fn v4(ctx: &SockAddrContext, who: Who) {
+    let call = Call(ctx);
+    if let Some(endpoint) = run(&call, call.v4(), who) {
+        call.set_v4(endpoint);
+    }
+}
+
+/// A program connects an IPv6 socket, perhaps to an IPv4 address.
+#[inline(always)]
+pub(crate) fn v6(ctx: &SockAddrContext, who: Who) {
+    let call = Call(ctx);
+    let to = call.v6();
+    match mapped(to) {
+        Some(to) => {
+            if let Some(endpoint) = run(&call, to, who) {
+                call.set_mapped(endpoint);
+            }
+        }
+        None => {
+            if let Some(endpoint) = run(&call, to, who) {
+                call.set_v6(endpoint);
+            }
+        }
+    }
+}
+
+/// The endpoint to connect to, if the connection is taken.
+#[inline(always)]
+fn run<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Option<Endpoint<A>> {
+    match choose(call, to, who) {
+        Ok(endpoint) => Some(endpoint),
+        Err(reason) => {
+            if reason != Reason::NoFrontend {
+                count_left::<A>(reason);
+            }
+            None
+        }
+    }
+}
+
+#[inline(always)]
+fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpoint<A>, Reason> {
+    let switch = switch::<A>();
+    let protocol = call.protocol();
+    if !call.is_of(who) {
+        // The pods' program has seen a pod's call before.
+        if who == Who::Node && switch.is_on() && call.is_no_pod() {
+            find::frontend(to, protocol as u8, switch)?;
+            return Err(Reason::NoPod);
+        }
+        return Err(Reason::NoFrontend);
+    }
+    forget::<A>(call, protocol);
+    if !switch.is_on() {
+        return Err(Reason::NoFrontend);
+    }
+    let frontend = find::frontend(to, protocol as u8, switch)?;
+    match protocol {
+        TCP => {}
+        UDP => return Err(Reason::ConnectedUdp),
+        _ => return Err(Reason::Protocol),
+    }
+    let list = find::list::<A>(call, frontend, switch, who)?;
+    if call.is_bound() {
+        return Err(Reason::Bound);
+    }
+    let endpoint = find::endpoint(call, &list)?;
+    let mut pair = Pair::new(to, endpoint);
+    // SAFETY: the socket of the context lives as long as the program runs.
+    let stored = unsafe { A::PEERS.get_or_insert_ptr_mut(call.0, Some(&mut pair)) };
+    if stored.is_null() {
+        return Err(Reason::NoMemory);
+    }
+    // It may have been there before.
+    atomic::copy(&raw const pair, stored);
+    count_taken::<A>(list.header.index);
+    Ok(endpoint)
+}
+
+/// What the socket remembers of an earlier call ends with this one.
+#[inline(always)]
+fn forget<A: Family>(call: &Call<'_>, protocol: u32) {
+    // SAFETY: the socket of the context lives as long as the program runs.
+    unsafe {
+        let socket: *mut bpf_sock = (*call.0.sock_addr).__bindgen_anon_1.sk;
+        if protocol == UDP {
+            let _ = A::PAIRS.delete(socket);
+            return;
+        }
+        let stored = A::PEERS.get_ptr_mut(call.0);
+        if !stored.is_null() {
+            let empty = Pair::<A>::empty();
+            atomic::copy(&raw const empty, stored);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `sendto` and `sendmsg` of a UDP socket that is not connected.
+
+use aya_ebpf::programs::SockAddrContext;
+use tandem_xdp_layout::{Endpoint, List, PAIRS, Pair, Reason};
+
+use crate::atomic;
+use crate::family::{Family, Kernel, count_left, count_taken, switch};
+use crate::sockets::context::{Call, UDP};
+use crate::sockets::{Who, find};
+
+/// A program sends a datagram to an IPv4 address, perhaps by an IPv6 socket.
+#[inline(always)]
+pub(crate) fn v4(ctx: &SockAddrContext, who: Who) {
+    let call = Call(ctx);
+    if let Some(endpoint) = run(&call, call.v4(), who) {
+        call.set_v4(endpoint);
+    }
+}
+
+/// A program sends a datagram to an IPv6 address.
+#[inline(always)]
+pub(crate) fn v6(ctx: &SockAddrContext, who: Who) {
+    let call = Call(ctx);
+    if let Some(endpoint) = run(&call, call.v6(), who) {
+        call.set_v6(endpoint);
+    }
+}
+
+#[inline(always)]
+fn run<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Option<Endpoint<A>> {
+    match choose(call, to, who) {
+        Ok(endpoint) => Some(endpoint),
+        Err(reason) => {
+            if reason != Reason::NoFrontend {
+                count_left::<A>(reason);
+            }
+            None
+        }
+    }
+}
+
+#[inline(always)]
+fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpoint<A>, Reason> {
+    let switch = switch::<A>();
+    if !switch.is_on() {
+        return Err(Reason::NoFrontend);
+    }
+    let protocol = call.protocol();
+    if !call.is_of(who) {
+        if who == Who::Node && call.is_no_pod() {
+            find::frontend(to, protocol as u8, switch)?;
+            return Err(Reason::NoPod);
+        }
+        return Err(Reason::NoFrontend);
+    }
+    let frontend = find::frontend(to, protocol as u8, switch)?;
+    if protocol != UDP {
+        return Err(Reason::Protocol);
+    }
+    let list = find::list::<A>(call, frontend, switch, who)?;
+    // SAFETY: the socket of the context lives as long as the program runs.
+    let known = unsafe { A::PAIRS.get_ptr_mut(call.0) };
+    if !known.is_null() {
+        return known_socket(call, to, &list, known.cast());
+    }
+    let endpoint = find::endpoint(call, &list)?;
+    // SAFETY: as above. Without a value, the memory is all zeros, which are empty pairs.
+    let stored = unsafe { A::PAIRS.get_or_insert_ptr_mut(call.0, None) };
+    if stored.is_null() {
+        return Err(Reason::NoMemory);
+    }
+    put_first(stored.cast(), 0, to, endpoint);
+    count_taken::<A>(list.header.index);
+    Ok(endpoint)
+}
+
+/// The endpoint of a socket that has sent to frontends before.
+#[inline(always)]
+fn known_socket<A: Family>(
+    call: &Call<'_>,
+    to: Endpoint<A>,
+    list: &List<A>,
+    pairs: *mut Pair<A>,
+) -> Result<Endpoint<A>, Reason> {
+    // First which pair, then what of it: the kernel looks at each way through a program, and a search in each round of the
+    // loop would be many ways.
+    let (mut found, mut free) = (PAIRS, PAIRS);
+    for at in 0..PAIRS {
+        // SAFETY: the memory has `PAIRS` pairs, and `at` is less.
+        let pair = unsafe { &*pairs.add(at) };
+        if pair.is_empty() {
+            free = at;
+            break;
+        }
+        if pair.frontend() == to {
+            found = at;
+            break;
+        }
+    }
+    if found < PAIRS {
+        // SAFETY: `found` is less than the number of pairs.
+        let endpoint = unsafe { &*pairs.add(found) }.endpoint();
+        if list.slot_of(&Kernel, endpoint).is_some() {
+            put_first(pairs, found, to, endpoint);
+            return Ok(endpoint);
+        }
+        free = found; // the next datagram goes elsewhere
+    }
+    if free >= PAIRS {
+        return Err(Reason::FifthFrontend);
+    }
+    let endpoint = find::endpoint(call, list)?;
+    put_first(pairs, free, to, endpoint);
+    count_taken::<A>(list.header.index);
+    Ok(endpoint)
+}
+
+/// Puts a pair in the first place, and the first one where this was. If two frontends share an endpoint, its answer comes
+/// from the one that was asked last.
+#[inline(always)]
+fn put_first<A: Family>(pairs: *mut Pair<A>, at: usize, frontend: Endpoint<A>, endpoint: Endpoint<A>) {
+    if at > 0 && at < PAIRS {
+        // SAFETY: the memory has `PAIRS` pairs, and `at` is less.
+        atomic::copy(pairs.cast_const(), unsafe { pairs.add(at) });
+    }
+    let pair = Pair::new(frontend, endpoint);
+    atomic::copy(&raw const pair, pairs);
+}

@@ -1,0 +1,79 @@
+//! Arrays of words in the kernel, mapped into this process: reading and writing them is reading and writing memory.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// An array of words that programs read at the same time.
+#[derive(Debug)]
+pub(crate) struct Words {
+    base: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// The memory is the kernel's, and every access is atomic.
+#[expect(
+    unsafe_code,
+    reason = "a mapping may be used by any thread, as it is accessed by atomic operations alone"
+)]
+// SAFETY: `base` stays valid until the value is dropped, whichever thread has it.
+unsafe impl Send for Words {}
+
+impl Words {
+    /// Maps an array of `len` words, by its map's file descriptor. The map must have been made with `BPF_F_MMAPABLE`.
+    #[expect(unsafe_code, reason = "mmap")]
+    pub(crate) fn map(map: impl AsFd, len: u32) -> io::Result<Self> {
+        let len = len as usize;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: the kernel chooses the address, so nothing that is mapped already is replaced.
+        let base = unsafe { mmap(std::ptr::null_mut(), len * size_of::<u64>(), protection, flags, map, 0)? };
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap answered no address"))?;
+        Ok(Self { base, len })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[expect(unsafe_code, reason = "the mapping is raw memory")]
+    fn word(&self, at: u32) -> Option<&AtomicU64> {
+        let at = at as usize;
+        if at >= self.len {
+            return None;
+        }
+        // SAFETY: `at` is inside the mapping, which stays until the value is dropped; it is aligned, because mappings begin at
+        // pages.
+        Some(unsafe { self.base.add(at).as_ref() })
+    }
+
+    /// A word; none if it is outside.
+    pub(crate) fn get(&self, at: u32) -> Option<u64> {
+        Some(self.word(at)?.load(Ordering::Acquire))
+    }
+
+    /// Writes a word to which nothing leads yet. Words outside are not written.
+    pub(crate) fn set(&self, at: u32, value: u64) {
+        if let Some(word) = self.word(at) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a word. Whoever sees it sees everything that was written before.
+    pub(crate) fn publish(&self, at: u32, value: u64) {
+        if let Some(word) = self.word(at) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Words {
+    #[expect(unsafe_code, reason = "munmap")]
+    fn drop(&mut self) {
+        // SAFETY: this is what `map` mapped, and no reference to it is left.
+        // If it fails, the memory stays mapped, which harms nobody.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len * size_of::<u64>()) };
+    }
+}

@@ -1,0 +1,148 @@
+//! The programs and maps in the kernel.
+
+mod grace;
+mod link;
+mod maps;
+mod memory;
+mod object;
+
+use std::io;
+use std::path::Path;
+
+use aya::maps::{Array, MapError};
+use aya::programs::CgroupSockAddr;
+use aya::programs::links::PinnedLink;
+use tandem_core::family::IpFamily;
+use tandem_xdp_layout::{Address4, Address6, Node, Reason};
+
+pub use link::AttachError;
+pub use maps::{KernelMaps, MapsError};
+pub use object::{LoadError, Object, Sizes};
+
+use grace::Waiter;
+use memory::Words;
+
+/// Socket load balancing: the loaded programs, and what they know of the node.
+#[derive(Debug)]
+pub struct Sockets {
+    object: Object,
+    node: Words,
+    /// Waits for grace periods as long as this value is there.
+    _waiter: Waiter,
+    links: Vec<PinnedLink>,
+}
+
+/// Why socket load balancing is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The programs were not loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A map cannot be used.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    /// The thread that waits for programs to end was not started.
+    #[error("start the thread that waits for programs to end")]
+    Thread(#[source] io::Error),
+    /// The map of it was not made.
+    #[error("make the map by which grace periods are waited for")]
+    Grace(#[source] MapError),
+}
+
+/// Whose calls programs take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The node's own: the folder is the topmost one.
+    Node,
+    /// The pods': the folder is kubelet's.
+    Pods,
+}
+
+impl Sockets {
+    /// Loads the programs, with maps of these sizes. They are attached to nothing.
+    pub fn open(sizes: &Sizes) -> Result<(Self, KernelMaps<Address4>, KernelMaps<Address6>), OpenError> {
+        let mut object = Object::load(sizes)?;
+        let mut map = |name: &str| {
+            object
+                .ebpf
+                .take_map(name)
+                .ok_or_else(|| MapsError::Missing(name.to_owned()))
+        };
+        let outer = map("GRACE")?.try_into().map_err(OpenError::Grace)?;
+        let node = maps::words("NODE".to_owned(), map("NODE")?)?;
+        let inner = Array::create(1, 0).map_err(OpenError::Grace)?;
+        let waiter = Waiter::start(outer, inner).map_err(OpenError::Thread)?;
+        let v4 = KernelMaps::take(&mut object.ebpf, IpFamily::V4, waiter.grace().clone())?;
+        let v6 = KernelMaps::take(&mut object.ebpf, IpFamily::V6, waiter.grace().clone())?;
+        let sockets = Self {
+            object,
+            node,
+            _waiter: waiter,
+            links: Vec::new(),
+        };
+        Ok((sockets, v4, v6))
+    }
+
+    /// Tells the programs which network namespace is the node's, by its cookie. Before that they take nothing.
+    pub fn set_node(&self, cookie: u64) {
+        self.node.publish(Node::Cookie as u32, cookie);
+    }
+
+    /// Tells the programs which folder is kubelet's, by its number and how far it is below the topmost one.
+    pub fn set_pods(&self, folder: u64, level: u64) {
+        self.node.set(Node::PodLevel as u32, level);
+        self.node.publish(Node::PodFolder as u32, folder);
+    }
+
+    /// Attaches the programs to a folder. The links are pinned in a folder of a BPF file system.
+    pub fn attach(&mut self, who: Who, folder: &Path, pins: &Path) -> Result<(), AttachError> {
+        let (first, both): (&[&str], &[&str]) = match who {
+            Who::Node => (&object::NODE, &object::REVERSE),
+            Who::Pods => (&object::PODS, &[]),
+        };
+        for name in first.iter().chain(both) {
+            let program: Option<&mut CgroupSockAddr> = self
+                .object
+                .ebpf
+                .program_mut(name)
+                .and_then(|program| program.try_into().ok());
+            // The object was loaded, so it has all programs.
+            let Some(program) = program else { continue };
+            self.links.push(link::attach(program, folder, &pins.join(name))?);
+        }
+        Ok(())
+    }
+
+    /// Detaches all programs.
+    pub fn detach(&mut self) -> io::Result<()> {
+        for link in self.links.drain(..) {
+            link.unpin()?;
+        }
+        Ok(())
+    }
+
+    /// How many connections were left to nftables, by reason.
+    pub fn left(&self, family: IpFamily) -> Result<Vec<(Reason, u64)>, MapError> {
+        let Some(map) = self.object.ebpf.map("LEFT") else {
+            return Ok(Vec::new());
+        };
+        let counts: aya::maps::PerCpuArray<_, u64> = map.try_into()?;
+        let first = if family == IpFamily::V4 { 0 } else { counts.len() / 2 };
+        let mut left = Vec::new();
+        for reason in Reason::ALL {
+            let count: u64 = counts.get(&(first + reason.number()), 0)?.iter().sum();
+            if count > 0 {
+                left.push((reason, count));
+            }
+        }
+        Ok(left)
+    }
+
+    /// How many instructions the verifier looked at for each program.
+    pub fn verified(&self) -> Vec<(&'static str, u32)> {
+        self.object.verified()
+    }
+}
+
+#[cfg(test)]
+mod tests;
