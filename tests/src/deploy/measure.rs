@@ -1,7 +1,7 @@
 //! How long an installation takes until it works, and what an agent costs.
 
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -18,7 +18,7 @@ use crate::traffic::{Protocol, Request};
 const SERVICES: usize = 10;
 /// How often an agent is started.
 const STARTS: usize = 20;
-/// How often Tandem is installed on nodes without rules.
+/// How often Tandem is installed on a node without rules.
 const INSTALLS: usize = 5;
 /// The number of clock ticks in a second in `/proc`, which is the same on every machine.
 const TICKS: u64 = 100;
@@ -38,25 +38,48 @@ pub struct Install {
     pub answered: Duration,
 }
 
-/// Installs the manifests on nodes without rules, again and again. The last time they stay.
-pub(super) fn installs(site: &Site, file: &str) -> Result<Vec<Install>> {
-    let mut found = vec![install(site, file)?];
-    while found.len() < INSTALLS {
-        site.kubelets.kubectl(&["delete", "-f", file])?;
+/// The label of the node that alone gets an agent.
+const ALONE: &str = "alone";
+
+/// Installs the manifests on one node without rules, again and again, and then on all nodes, where they stay. All nodes share
+/// this machine's processors, so an installation on all of them takes longer than it does if each has its own.
+pub(super) fn installs(site: &Site, file: &str, figures: &mut Figures) -> Result<()> {
+    site.kubelets
+        .kubectl(&["label", "node", "node1", &format!("{ALONE}=yes")])?;
+    let alone = only_on(file, ALONE)?;
+    while figures.installs.len() < INSTALLS {
+        figures.installs.push(install(site, &alone, 1)?);
+        site.kubelets.kubectl(&["delete", "-f", &alone])?;
         site.kubelets.wait_pods(NAMESPACE, TANDEM, 0)?;
         for machine in site.kubelets.machines() {
             remove_tables(&machine.node().namespace)?;
         }
-        found.push(install(site, file)?);
     }
-    Ok(found)
+    site.kubelets
+        .kubectl(&["label", "node", "node1", &format!("{ALONE}-")])?;
+    figures.install_everywhere = Some(install(site, file, site.kubelets.machines().len())?);
+    Ok(())
 }
 
-/// Applies the manifests, and waits until a node without rules answers and all agents are ready.
-fn install(site: &Site, file: &str) -> Result<Install> {
+/// The manifests for nodes with this label alone.
+fn only_on(file: &str, label: &str) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+    let selector = "      nodeSelector:\n";
+    ensure!(
+        text.matches(selector).count() == 1,
+        "{file} has not one Pod template with a nodeSelector"
+    );
+    let text = text.replace(selector, &format!("{selector}        {label}: \"yes\"\n"));
+    let file = format!("{file}.{label}");
+    fs::write(&file, text).with_context(|| format!("write {file}"))?;
+    Ok(file)
+}
+
+/// Applies the manifests, and waits until a node without rules answers and as many agents are ready as given.
+fn install(site: &Site, file: &str, agents: usize) -> Result<Install> {
     let address = site.kubelets.cluster_ips("web")?[0];
     let node = site.kubelets.node(1)?.namespace.clone();
-    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
+    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(10));
     ensure!(
         request.send(&node)?.answer().is_none(),
         "{address} answers before anything is installed"
@@ -70,7 +93,7 @@ fn install(site: &Site, file: &str) -> Result<Install> {
         let answered = until_answer(&request, &node);
         anyhow::Ok((began, applied.join().ok().context("kubectl panicked")??, answered?))
     })?;
-    let pods = site.all_ready()?;
+    let pods = site.kubelets.wait_pods(NAMESPACE, TANDEM, agents)?;
     let pod = pods
         .iter()
         .find(|pod| pod.node == "node1")
@@ -117,7 +140,7 @@ pub(super) fn starts(site: &mut Site, figures: &mut Figures, _: Duration) -> Res
     site.install("one", &["nodeSelector.starts=yes"], &[])?;
     let address = site.kubelets.cluster_ips("web")?[0];
     let node = site.kubelets.node(1)?.namespace.clone();
-    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(50));
+    let request = Request::tcp((address, 80).into()).timeout(Duration::from_millis(10));
     for _ in 0..STARTS {
         remove_tables(&node)?;
         ensure!(
@@ -159,7 +182,7 @@ fn started(site: &Site, pod: &PodView) -> Result<Instant> {
     let pid = pids
         .first()
         .with_context(|| format!("Pod {} has no process of Tandem", pod.name))?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read a process's start")?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read a process's start")?;
     // The name of the program may have blanks; it is in brackets. The start is the 22nd field.
     let fields = stat.rsplit_once(')').context("a process without a name")?.1;
     let ticks: u64 = fields
@@ -169,7 +192,7 @@ fn started(site: &Site, pod: &PodView) -> Result<Instant> {
         .parse()
         .context("a start")?;
     let started = Duration::from_millis(ticks * 1000 / TICKS);
-    let uptime = std::fs::read_to_string("/proc/uptime").context("read the time since the boot")?;
+    let uptime = fs::read_to_string("/proc/uptime").context("read the time since the boot")?;
     let now = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok());
     let now = Duration::from_secs_f64(now.context("no time since the boot")?);
     Instant::now()

@@ -41,8 +41,10 @@ pub struct Figures {
     pub messages: u64,
     /// Connections, datagrams and messages that were lost.
     pub lost: u64,
-    /// Installations on nodes without rules.
+    /// Installations on one node without rules.
     pub installs: Vec<Install>,
+    /// One on all nodes, which share the processors.
+    pub install_everywhere: Option<Install>,
     /// An agent's process starts → first answer, on a node without rules.
     pub start_to_answer: Vec<Duration>,
     /// The longest times to follow a change during an upgrade: the image is on the nodes, and it is not.

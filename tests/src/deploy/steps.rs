@@ -243,7 +243,7 @@ pub fn short() -> Vec<Step> {
 
 fn install_fresh(site: &mut Site, figures: &mut Figures, interval: Duration) -> Result<()> {
     let file = site.manifest("tandem.yaml", "one", API_SERVER)?;
-    figures.installs = measure::installs(site, &file)?;
+    measure::installs(site, &file, figures)?;
     site.rolled_out("tandem")?;
     begin(site, interval)
 }
