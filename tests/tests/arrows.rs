@@ -9,9 +9,11 @@ use serde_json::Value;
 use tandem_tests::code::{Crate, Module, root};
 
 /// The folders of the packages' libraries.
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 8] = [
     "controller/core/src",
     "nft/src",
+    "xdp/src",
+    "xdp/layout/src",
     "controller/src",
     "tests/src",
     "benches/src",
@@ -76,7 +78,11 @@ fn leads_outside(path: &[String]) -> bool {
 
 #[test]
 fn core_and_the_index_name_no_input_no_output_and_no_clock() -> Result<()> {
-    for (folder, top) in [("controller/core/src", ""), ("controller/src", "index")] {
+    for (folder, top) in [
+        ("controller/core/src", ""),
+        ("controller/src", "index"),
+        ("xdp/layout/src", ""),
+    ] {
         let names = library(folder)?.names_below(top);
         ensure!(names.len() > 50, "{folder}: only {} paths", names.len());
         let outside = names.iter().filter(|(_, path)| leads_outside(path));

@@ -48,6 +48,7 @@ pub struct KernelMaps<A: Address> {
     lists: Words,
     switch: Words,
     grace: Arc<Grace>,
+    writes: u64,
 }
 
 impl<T> std::fmt::Debug for Raw<T> {
@@ -99,7 +100,15 @@ impl<A: Address + 'static> KernelMaps<A> {
             lists: words("LISTS")?,
             switch: words("SWITCH")?,
             grace,
+            writes: 0,
         })
+    }
+}
+
+impl<A: Address> KernelMaps<A> {
+    /// How many writes there were to the maps since they were opened.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 }
 
@@ -147,11 +156,13 @@ impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
 
 impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
+        self.writes += 1;
         let put = self.frontends.insert(Raw(*key), word.0, 0);
         put.map_err(|error| refused(self.names.frontends, error))
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError> {
+        self.writes += 1;
         match self.frontends.remove(&Raw(*key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
@@ -167,11 +178,13 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn put_address(&mut self, addr: A) -> Result<(), StoreError> {
+        self.writes += 1;
         let put = self.addresses.insert(Raw(addr), 1, 0);
         put.map_err(|error| refused(self.names.addresses, error))
     }
 
     fn remove_address(&mut self, addr: A) -> Result<(), StoreError> {
+        self.writes += 1;
         match self.addresses.remove(&Raw(addr)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
@@ -185,14 +198,17 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn put_word(&mut self, place: u32, word: u64) {
+        self.writes += 1;
         self.lists.set(place, word);
     }
 
     fn put_service(&mut self, index: ListIndex, word: ServiceWord) {
+        self.writes += 1;
         self.services.publish(index.get(), word.0);
     }
 
     fn set_switch(&mut self, switch: Switch) {
+        self.writes += 1;
         self.switch.publish(0, switch.0);
     }
 

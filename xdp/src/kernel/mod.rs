@@ -5,6 +5,7 @@ mod link;
 mod maps;
 mod memory;
 mod object;
+mod pin;
 
 use std::io;
 use std::path::Path;
@@ -15,9 +16,10 @@ use aya::programs::links::PinnedLink;
 use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
-pub use link::AttachError;
+pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use object::{LoadError, Object, Sizes};
+pub use pin::{PinError, Pins};
 
 use grace::Waiter;
 use memory::Words;
@@ -27,6 +29,7 @@ use memory::Words;
 pub struct Sockets {
     object: Object,
     node: Words,
+    pins: Pins,
     /// Waits for grace periods as long as this value is there.
     _waiter: Waiter,
     links: Vec<PinnedLink>,
@@ -59,9 +62,10 @@ pub enum Who {
 }
 
 impl Sockets {
-    /// Loads the programs, with maps of these sizes. They are attached to nothing.
-    pub fn open(sizes: &Sizes) -> Result<(Self, KernelMaps<Address4>, KernelMaps<Address6>), OpenError> {
-        let mut object = Object::load(sizes)?;
+    /// Loads the programs, with the maps that are pinned. Those that are not there are made in these sizes. Programs of an earlier
+    /// run go on until [`Self::attach`] replaces them.
+    pub fn open(sizes: &Sizes, pins: Pins) -> Result<(Self, KernelMaps<Address4>, KernelMaps<Address6>), OpenError> {
+        let mut object = Object::load(sizes, &pins)?;
         let mut map = |name: &str| {
             object
                 .ebpf
@@ -77,6 +81,7 @@ impl Sockets {
         let sockets = Self {
             object,
             node,
+            pins,
             _waiter: waiter,
             links: Vec::new(),
         };
@@ -94,31 +99,31 @@ impl Sockets {
         self.node.publish(Node::PodFolder as u32, folder);
     }
 
-    /// Attaches the programs to a folder. The links are pinned in a folder of a BPF file system.
-    pub fn attach(&mut self, who: Who, folder: &Path, pins: &Path) -> Result<(), AttachError> {
-        let (first, both): (&[&str], &[&str]) = match who {
+    /// Attaches the programs to a folder: by the links that are pinned, or by new ones, which are pinned then.
+    pub fn attach(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
+        let (own, both): (&[&str], &[&str]) = match who {
             Who::Node => (&object::NODE, &object::REVERSE),
             Who::Pods => (&object::PODS, &[]),
         };
-        for name in first.iter().chain(both) {
-            let program: Option<&mut CgroupSockAddr> = self
-                .object
-                .ebpf
-                .program_mut(name)
-                .and_then(|program| program.try_into().ok());
+        let mut attached = Attached::Adopted;
+        // What shows frontends comes first: a socket must not be translated before its answers are.
+        for name in both.iter().chain(own) {
+            let program: Option<&mut CgroupSockAddr> =
+                self.object.ebpf.program_mut(name).and_then(|program| program.try_into().ok());
             // The object was loaded, so it has all programs.
             let Some(program) = program else { continue };
-            self.links.push(link::attach(program, folder, &pins.join(name))?);
+            let (link, how) = link::attach(program, folder, &self.pins.links().join(name))?;
+            if how == Attached::Anew {
+                attached = how;
+            }
+            self.links.push(link);
         }
-        Ok(())
+        Ok(attached)
     }
 
-    /// Detaches all programs.
-    pub fn detach(&mut self) -> io::Result<()> {
-        for link in self.links.drain(..) {
-            link.unpin()?;
-        }
-        Ok(())
+    /// Detaches all programs, and removes all pins.
+    pub fn remove(self) -> Result<(), PinError> {
+        self.pins.remove()
     }
 
     /// How many connections were left to nftables, by reason.
