@@ -167,6 +167,8 @@ setup_xdp() {
   [ -d "/usr/lib/llvm-$llvm/include/llvm" ] || missing+=("llvm-$llvm-dev")
   [ -e "/usr/lib/llvm-$llvm/lib/libPolly.a" ] || missing+=("libpolly-$llvm-dev")
   command -v c++ >/dev/null || missing+=(g++)
+  command -v python3 >/dev/null || missing+=(python3) # the tests' clients
+  command -v mount >/dev/null || missing+=(mount)
   [ ${#missing[@]} = 0 ] || install "LLVM $llvm" "${missing[@]}"
   echo "setup: building bpf-linker $BPF_LINKER with LLVM $llvm into target/tools (a minute, once)"
   LLVM_PREFIX=/usr/lib/llvm-$llvm CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

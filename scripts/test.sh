@@ -8,7 +8,8 @@ export CARGO_TERM_COLOR=never
 log=target/test.log
 
 {
-  cargo test --workspace --no-fail-fast -- --test-threads=1
+  # With the programs in the kernel, which the agent does not have yet.
+  cargo test --workspace --features tandem-xdp/kernel --no-fail-fast -- --test-threads=1
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 

@@ -8,7 +8,7 @@ use tandem_tests::code::{root, tests};
 #[test]
 fn every_promise_names_tests_that_exist() -> Result<()> {
     let text = fs::read_to_string(root().join("PROMISES.md"))?;
-    let tests = tests(&["controller", "nft", "deploy", "tests"])?;
+    let tests = tests(&["controller", "nft", "xdp", "deploy", "tests"])?;
     let mut promises = 0;
     for (number, line) in text
         .lines()

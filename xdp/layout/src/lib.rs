@@ -30,23 +30,27 @@ mod address;
 mod affinity;
 mod frontend;
 mod list;
+mod maps;
 mod node;
 mod read;
 mod reason;
 mod service;
 mod socket;
 mod switch;
+mod way;
 
 pub use address::{Address, Address4, Address6, Endpoint};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use frontend::{Class, FrontendKey, FrontendWord};
-pub use list::{Header, List, Way, Writer};
+pub use list::{Header, List, Writer};
+pub use maps::Maps;
 pub use node::Node;
-pub use read::{Maps, Which, frontend, list};
+pub use read::{Which, frontend, list};
 pub use reason::Reason;
 pub use service::{Generation, ListIndex, ServiceWord};
 pub use socket::{PAIRS, Pair, Pairs};
 pub use switch::Switch;
+pub use way::Way;
 
 /// The version of everything in this crate. Maps of another version are never read. It rises with every change of a
 /// key, a value or their meaning.

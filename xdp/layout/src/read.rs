@@ -2,21 +2,11 @@
 
 use crate::address::Address;
 use crate::frontend::{FrontendKey, FrontendWord};
-use crate::list::{List, Way};
+use crate::list::List;
+use crate::maps::Maps;
 use crate::reason::Reason;
-use crate::service::{ListIndex, ServiceWord};
-
-/// The maps of one family, as a program in the kernel or the agent reads them.
-pub trait Maps<A: Address> {
-    /// The word of a frontend.
-    fn frontend(&self, key: &FrontendKey<A>) -> Option<u64>;
-
-    /// The word of a number.
-    fn service(&self, index: ListIndex) -> Option<u64>;
-
-    /// A word of the lists.
-    fn word(&self, place: u32) -> Option<u64>;
-}
+use crate::service::ServiceWord;
+use crate::way::Way;
 
 /// Which of a Service port's lists is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

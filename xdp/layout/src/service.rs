@@ -1,6 +1,6 @@
 //! Which list a number leads to.
 
-use crate::list::Way;
+use crate::way::Way;
 
 /// The number of a list of endpoints. The lists of one Service port are neighbours: all usable endpoints have the even
 /// number, those on this node the odd one after it.

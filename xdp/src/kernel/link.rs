@@ -36,7 +36,11 @@ pub enum Attached {
 
 /// Attaches a program to a folder by the link that is pinned, or by a new one. There is no moment without a program if the link
 /// is the folder's. One of another folder, or whose folder is gone, is replaced.
-pub(crate) fn attach(program: &mut CgroupSockAddr, folder: &Path, pin: &Path) -> Result<(PinnedLink, Attached), AttachError> {
+pub(crate) fn attach(
+    program: &mut CgroupSockAddr,
+    folder: &Path,
+    pin: &Path,
+) -> Result<(PinnedLink, Attached), AttachError> {
     let folder = File::open(folder).map_err(AttachError::Folder)?;
     if pin.exists() {
         if let Some(link) = adopt(program, &folder, pin)? {
@@ -50,7 +54,9 @@ pub(crate) fn attach(program: &mut CgroupSockAddr, folder: &Path, pin: &Path) ->
         .map_err(AttachError::Attach)?;
     let link = program.take_link(id).map_err(AttachError::Attach)?;
     let link: FdLink = link.try_into().map_err(|_| AttachError::NoLink)?;
-    let link = link.pin(pin).map_err(|error| AttachError::Pin(io::Error::other(error)))?;
+    let link = link
+        .pin(pin)
+        .map_err(|error| AttachError::Pin(io::Error::other(error)))?;
     Ok((link, Attached::Anew))
 }
 

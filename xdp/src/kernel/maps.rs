@@ -1,15 +1,15 @@
 //! One family's maps in the kernel.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
 
 use super::grace::Grace;
 use super::memory::Words;
+use super::programs::Programs;
 use crate::store::{Store, StoreError};
 
 /// Why a map cannot be used.
@@ -38,16 +38,47 @@ struct Raw<T>(T);
 // SAFETY: it is only used for keys of the layout, which are made of integers and have no padding: their sizes are asserted.
 unsafe impl<T: Copy + 'static> Pod for Raw<T> {}
 
+/// The names of a family's maps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    frontends: &'static str,
+    addresses: &'static str,
+    services: &'static str,
+    lists: &'static str,
+    switch: &'static str,
+}
+
+/// IPv4's maps.
+pub(crate) const V4: Names = Names {
+    frontends: "FRONTENDS4",
+    addresses: "ADDRESSES4",
+    services: "SERVICES4",
+    lists: "LISTS4",
+    switch: "SWITCH4",
+};
+
+/// IPv6's maps.
+pub(crate) const V6: Names = Names {
+    frontends: "FRONTENDS6",
+    addresses: "ADDRESSES6",
+    services: "SERVICES6",
+    lists: "LISTS6",
+    switch: "SWITCH6",
+};
+
 /// The maps of one family.
 #[derive(Debug)]
 pub struct KernelMaps<A: Address> {
     names: Names,
     frontends: HashMap<MapData, Raw<FrontendKey<A>>, u64>,
+    /// How many of them there is room for.
+    room: u32,
     addresses: HashMap<MapData, Raw<A>, u64>,
     services: Words,
     lists: Words,
     switch: Words,
     grace: Arc<Grace>,
+    programs: Arc<Mutex<Programs>>,
     writes: u64,
 }
 
@@ -57,71 +88,59 @@ impl<T> std::fmt::Debug for Raw<T> {
     }
 }
 
-#[derive(Debug)]
-struct Names {
-    frontends: &'static str,
-    lists: &'static str,
-    addresses: &'static str,
-}
-
 impl<A: Address + 'static> KernelMaps<A> {
     /// Takes a family's maps out of a loaded object.
-    pub(crate) fn take(ebpf: &mut Ebpf, family: IpFamily, grace: Arc<Grace>) -> Result<Self, MapsError> {
-        let number = match family {
-            IpFamily::V4 => '4',
-            IpFamily::V6 => '6',
+    pub(crate) fn take(
+        ebpf: &mut Ebpf,
+        names: Names,
+        grace: &Arc<Grace>,
+        programs: &Arc<Mutex<Programs>>,
+    ) -> Result<Self, MapsError> {
+        let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| MapsError::Missing(name.to_owned()));
+        let other = |name: &'static str| move |error| MapsError::Other(name.to_owned(), error);
+        let frontends = map(names.frontends)?;
+        let room = match &frontends {
+            Map::HashMap(data) => data.info().map_err(other(names.frontends))?.max_entries(),
+            _ => 0, // the next line says what is wrong
         };
-        let mut map = |name: &str| {
-            let name = format!("{name}{number}");
-            let map = ebpf.take_map(&name).ok_or_else(|| MapsError::Missing(name.clone()))?;
-            Ok::<_, MapsError>((name, map))
-        };
-        let (name, frontends) = map("FRONTENDS")?;
-        let frontends = frontends.try_into().map_err(|error| MapsError::Other(name, error))?;
-        let (name, addresses) = map("ADDRESSES")?;
-        let addresses = addresses.try_into().map_err(|error| MapsError::Other(name, error))?;
-        let mut words = |name| map(name).and_then(|(name, map)| words(name, map));
+        let frontends = frontends.try_into().map_err(other(names.frontends))?;
+        let addresses = map(names.addresses)?.try_into().map_err(other(names.addresses))?;
+        let mut array = |name: &'static str| words(name, map(name)?);
         Ok(Self {
-            names: match family {
-                IpFamily::V4 => Names {
-                    frontends: "FRONTENDS4",
-                    lists: "LISTS4",
-                    addresses: "ADDRESSES4",
-                },
-                IpFamily::V6 => Names {
-                    frontends: "FRONTENDS6",
-                    lists: "LISTS6",
-                    addresses: "ADDRESSES6",
-                },
-            },
             frontends,
+            room,
             addresses,
-            services: words("SERVICES")?,
-            lists: words("LISTS")?,
-            switch: words("SWITCH")?,
-            grace,
+            services: array(names.services)?,
+            lists: array(names.lists)?,
+            switch: array(names.switch)?,
+            names,
+            grace: Arc::clone(grace),
+            programs: Arc::clone(programs),
             writes: 0,
         })
     }
-}
 
-impl<A: Address> KernelMaps<A> {
     /// How many writes there were to the maps since they were opened.
     pub fn writes(&self) -> u64 {
         self.writes
     }
+
+    fn insert(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
+        let put = self.frontends.insert(Raw(*key), word.0, 0);
+        put.map_err(|error| refused(self.names.frontends, error))
+    }
 }
 
 /// Maps the memory of an array of words.
-pub(crate) fn words(name: String, map: Map) -> Result<Words, MapsError> {
+pub(crate) fn words(name: &str, map: Map) -> Result<Words, MapsError> {
     let Map::Array(data) = map else {
-        return Err(MapsError::NoArray(name));
+        return Err(MapsError::NoArray(name.to_owned()));
     };
     let len = match data.info() {
         Ok(info) => info.max_entries(),
-        Err(error) => return Err(MapsError::Other(name, error)),
+        Err(error) => return Err(MapsError::Other(name.to_owned(), error)),
     };
-    Words::map(data.fd(), len).map_err(|error| MapsError::Memory(name, error))
+    Words::map(data.fd(), len).map_err(|error| MapsError::Memory(name.to_owned(), error))
 }
 
 /// The kernel says E2BIG if a hash is full, and ENOMEM if it has no memory for an element.
@@ -157,8 +176,14 @@ impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
 impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
         self.writes += 1;
-        let put = self.frontends.insert(Raw(*key), word.0, 0);
-        put.map_err(|error| refused(self.names.frontends, error))
+        match self.insert(key, word) {
+            Err(StoreError::Full(_)) => {}
+            put => return put,
+        }
+        let room = self.room.saturating_mul(2);
+        let larger = super::lock(&self.programs).enlarge_hash(self.names.frontends, &self.frontends, room);
+        (self.frontends, self.room) = (larger.map_err(StoreError::Failed)?, room);
+        self.insert(key, word)
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError> {
@@ -220,8 +245,10 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
         u32::try_from(self.lists.len()).unwrap_or(u32::MAX)
     }
 
-    fn grow(&mut self, _: u32) -> Result<(), StoreError> {
-        Err(StoreError::Full(self.names.lists))
+    fn grow(&mut self, words: u32) -> Result<(), StoreError> {
+        let larger = super::lock(&self.programs).enlarge_words(self.names.lists, &self.lists, words);
+        self.lists = larger.map_err(StoreError::Failed)?;
+        Ok(())
     }
 
     fn ticket(&mut self) -> u64 {

@@ -54,6 +54,11 @@ impl Words {
         Some(self.word(at)?.load(Ordering::Acquire))
     }
 
+    /// All words, each with its place.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0..).map_while(|at| Some((at, self.get(at)?)))
+    }
+
     /// Writes a word to which nothing leads yet. Words outside are not written.
     pub(crate) fn set(&self, at: u32, value: u64) {
         if let Some(word) = self.word(at) {

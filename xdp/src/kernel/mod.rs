@@ -6,13 +6,13 @@ mod maps;
 mod memory;
 mod object;
 mod pin;
+mod programs;
 
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, MapError};
-use aya::programs::CgroupSockAddr;
-use aya::programs::links::PinnedLink;
+use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
@@ -20,19 +20,20 @@ pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
+pub use programs::Who;
 
 use grace::Waiter;
 use memory::Words;
+use programs::Programs;
 
 /// Socket load balancing: the loaded programs, and what they know of the node.
 #[derive(Debug)]
 pub struct Sockets {
-    object: Object,
+    /// Shared with the maps: one that is full is enlarged, and the programs with it.
+    programs: Arc<Mutex<Programs>>,
     node: Words,
-    pins: Pins,
     /// Waits for grace periods as long as this value is there.
     _waiter: Waiter,
-    links: Vec<PinnedLink>,
 }
 
 /// Why socket load balancing is not to be had.
@@ -52,38 +53,26 @@ pub enum OpenError {
     Grace(#[source] MapError),
 }
 
-/// Whose calls programs take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// The node's own: the folder is the topmost one.
-    Node,
-    /// The pods': the folder is kubelet's.
-    Pods,
-}
-
 impl Sockets {
     /// Loads the programs, with the maps that are pinned. Those that are not there are made in these sizes. Programs of an earlier
     /// run go on until [`Self::attach`] replaces them.
     pub fn open(sizes: &Sizes, pins: Pins) -> Result<(Self, KernelMaps<Address4>, KernelMaps<Address6>), OpenError> {
-        let mut object = Object::load(sizes, &pins)?;
-        let mut map = |name: &str| {
-            object
-                .ebpf
-                .take_map(name)
-                .ok_or_else(|| MapsError::Missing(name.to_owned()))
-        };
+        let object = Object::load(sizes, &pins)?;
+        let programs = Arc::new(Mutex::new(Programs::new(object, pins)));
+        let mut loaded = lock(&programs);
+        let ebpf = &mut loaded.object.ebpf;
+        let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| MapsError::Missing(name.to_owned()));
         let outer = map("GRACE")?.try_into().map_err(OpenError::Grace)?;
-        let node = maps::words("NODE".to_owned(), map("NODE")?)?;
+        let node = maps::words("NODE", map("NODE")?)?;
         let inner = Array::create(1, 0).map_err(OpenError::Grace)?;
         let waiter = Waiter::start(outer, inner).map_err(OpenError::Thread)?;
-        let v4 = KernelMaps::take(&mut object.ebpf, IpFamily::V4, waiter.grace().clone())?;
-        let v6 = KernelMaps::take(&mut object.ebpf, IpFamily::V6, waiter.grace().clone())?;
+        let v4 = KernelMaps::take(ebpf, maps::V4, waiter.grace(), &programs)?;
+        let v6 = KernelMaps::take(ebpf, maps::V6, waiter.grace(), &programs)?;
+        drop(loaded);
         let sockets = Self {
-            object,
+            programs,
             node,
-            pins,
             _waiter: waiter,
-            links: Vec::new(),
         };
         Ok((sockets, v4, v6))
     }
@@ -100,38 +89,22 @@ impl Sockets {
     }
 
     /// Attaches the programs to a folder: by the links that are pinned, or by new ones, which are pinned then.
-    pub fn attach(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
-        let (own, both): (&[&str], &[&str]) = match who {
-            Who::Node => (&object::NODE, &object::REVERSE),
-            Who::Pods => (&object::PODS, &[]),
-        };
-        let mut attached = Attached::Adopted;
-        // What shows frontends comes first: a socket must not be translated before its answers are.
-        for name in both.iter().chain(own) {
-            let program: Option<&mut CgroupSockAddr> =
-                self.object.ebpf.program_mut(name).and_then(|program| program.try_into().ok());
-            // The object was loaded, so it has all programs.
-            let Some(program) = program else { continue };
-            let (link, how) = link::attach(program, folder, &self.pins.links().join(name))?;
-            if how == Attached::Anew {
-                attached = how;
-            }
-            self.links.push(link);
-        }
-        Ok(attached)
+    pub fn attach(&self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
+        lock(&self.programs).attach(who, folder)
     }
 
     /// Detaches all programs, and removes all pins.
     pub fn remove(self) -> Result<(), PinError> {
-        self.pins.remove()
+        lock(&self.programs).remove()
     }
 
     /// How many connections were left to nftables, by reason.
     pub fn left(&self, family: IpFamily) -> Result<Vec<(Reason, u64)>, MapError> {
-        let Some(map) = self.object.ebpf.map("LEFT") else {
+        let programs = lock(&self.programs);
+        let Some(map) = programs.object.ebpf.map("LEFT") else {
             return Ok(Vec::new());
         };
-        let counts: aya::maps::PerCpuArray<_, u64> = map.try_into()?;
+        let counts: PerCpuArray<_, u64> = map.try_into()?;
         let first = if family == IpFamily::V4 { 0 } else { counts.len() / 2 };
         let mut left = Vec::new();
         for reason in Reason::ALL {
@@ -145,8 +118,13 @@ impl Sockets {
 
     /// How many instructions the verifier looked at for each program.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
-        self.object.verified()
+        lock(&self.programs).object.verified()
     }
+}
+
+/// Nobody panics while the programs are locked: the lock only keeps two enlargements apart.
+fn lock(programs: &Mutex<Programs>) -> MutexGuard<'_, Programs> {
+    programs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -34,8 +34,7 @@ impl Pins {
     pub fn open(folder: &Path) -> Result<Self, PinError> {
         let parent = folder.parent().unwrap_or(folder);
         let found = statfs(parent).map_err(|error| PinError::Folder(parent.to_owned(), error.into()))?;
-        // The type has another size on other processors; its lowest 32 bits are it.
-        if found.f_type as u32 != BPF_FS {
+        if u32::try_from(found.f_type) != Ok(BPF_FS) {
             return Err(PinError::NotBpf(parent.to_owned()));
         }
         let pins = Self {

@@ -1,7 +1,6 @@
-//! The programs with real sockets, in a cgroup folder of the test. Needs root.
+//! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
 use std::num::NonZeroU16;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +19,8 @@ use crate::rows::Rows;
 
 /// Folders of one test, which go with it.
 struct Place {
+    /// A network namespace.
+    network: String,
     cgroup: PathBuf,
     /// A BPF file system. What is pinned in it goes with it.
     mount: PathBuf,
@@ -34,31 +35,48 @@ fn run(command: &mut Command) {
 impl Place {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("tandem-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "tandem-test-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
         let mount = std::env::temp_dir().join(&name);
         let place = Self {
             cgroup: cgroups().join(&name),
             pins: mount.join("pins"),
             mount,
+            network: name,
         };
         for folder in [&place.cgroup, &place.mount] {
             fs::create_dir(folder).unwrap();
         }
         run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&place.mount));
+        run(Command::new("ip").args(["netns", "add", &place.network]));
+        run(Command::new("ip").args(["-n", &place.network, "link", "set", "lo", "up"]));
+        // What is not translated has somewhere to go, and nobody there answers.
+        run(Command::new("ip").args(["-n", &place.network, "route", "add", "10.96.0.0/12", "dev", "lo"]));
         place
     }
 
     fn open(&self) -> Opened {
         let pins = Pins::open(&self.pins).unwrap_or_else(|error| panic!("{error}: {error:?}"));
-        let (sockets, v4, v6) = Sockets::open(&Sizes::default(), pins).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+        let (sockets, v4, v6) =
+            Sockets::open(&Sizes::default(), pins).unwrap_or_else(|error| panic!("{error}: {error:?}"));
         (sockets, Rows::new(v4, false), Rows::new(v6, false))
     }
 
-    /// Has Python run a script, as a program in the cgroup folder. Returns what it printed.
+    /// The cookie of the network namespace.
+    fn cookie(&self) -> u64 {
+        let script =
+            "import socket; print(int.from_bytes(socket.socket().getsockopt(socket.SOL_SOCKET, 71, 8), 'little'))";
+        self.python(script).parse().unwrap()
+    }
+
+    /// Has Python run a script, as a program in the cgroup folder and the network namespace. Returns what it printed.
     fn python(&self, script: &str) -> String {
         let procs = self.cgroup.join("cgroup.procs");
-        let mut python = Command::new("python3");
-        python.args(["-c", script]);
+        let mut python = Command::new("ip");
+        python.args(["netns", "exec", &self.network, "python3", "-c", script]);
         #[expect(unsafe_code, reason = "the child enters the cgroup folder before it runs")]
         // SAFETY: it only opens and writes a file.
         unsafe {
@@ -73,16 +91,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // A test that failed must not fail once more here.
+        let _ = Command::new("ip").args(["netns", "delete", &self.network]).status();
         let _ = Command::new("umount").arg(&self.mount).status();
         let _: [io::Result<()>; 2] = [&self.mount, &self.cgroup].map(fs::remove_dir);
     }
 }
 
-type Opened = (
-    Sockets,
-    Rows<V4, KernelMaps<Address4>>,
-    Rows<V6, KernelMaps<Address6>>,
-);
+type Opened = (Sockets, Rows<V4, KernelMaps<Address4>>, Rows<V6, KernelMaps<Address6>>);
 
 /// The topmost folder of the cgroup v2 hierarchy.
 fn cgroups() -> PathBuf {
@@ -166,6 +181,18 @@ for family, host, frontend in ((socket.AF_INET, "127.0.0.1", "10.96.0.1"), (sock
 print(" ".join(out))
 "#;
 
+/// Asks one address by TCP.
+const ASK4: &str = r#"
+import socket
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", 8080)); listener.listen()
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+client.settimeout(2)
+client.connect(("10.96.0.1", 80))
+print("%s:%d" % client.getpeername()[:2])
+"#;
+
 const ANSWERS: &str = "10.96.0.1:80 10.96.0.1:80 fd96::1:80 fd96::1:80 ::ffff:10.96.0.1:80 ::ffff:10.96.0.1:80";
 
 /// Says whether a UDP socket that is connected, a bound TCP socket, and one that asks for nothing of a Service's are left alone.
@@ -184,21 +211,6 @@ def other():
 print(fails(udp), fails(bound), fails(other))
 "#;
 
-/// The cookie of this network namespace.
-fn cookie() -> u64 {
-    const SO_NETNS_COOKIE: i32 = 71;
-    let socket = net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (mut value, mut len) = (0_u64, 8_u32);
-    #[expect(unsafe_code, reason = "getsockopt")]
-    // SAFETY: the value has the length that is given.
-    let done = unsafe {
-        let (level, value) = (libc::SOL_SOCKET, (&raw mut value).cast());
-        libc::getsockopt(socket.as_raw_fd(), level, SO_NETNS_COOKIE, value, &raw mut len)
-    };
-    assert_eq!(done, 0);
-    value
-}
-
 #[test]
 fn the_kernel_takes_every_program() {
     let place = Place::new();
@@ -212,10 +224,10 @@ fn the_kernel_takes_every_program() {
 #[test]
 fn a_socket_is_translated_once_and_shows_the_frontend() {
     let place = Place::new();
-    let (mut sockets, mut v4, mut v6) = place.open();
+    let (sockets, mut v4, mut v6) = place.open();
     v4.renew(&RuleSettings::default(), &rows4()).unwrap();
     v6.renew(&RuleSettings::default(), &rows6()).unwrap();
-    sockets.set_node(cookie());
+    sockets.set_node(place.cookie());
     assert_eq!(sockets.attach(Who::Node, &place.cgroup).unwrap(), Attached::Anew);
     assert_eq!(place.python(ASK), ANSWERS);
     assert_eq!(sockets.left(IpFamily::V4).unwrap(), []);
@@ -225,12 +237,15 @@ fn a_socket_is_translated_once_and_shows_the_frontend() {
 #[test]
 fn what_a_socket_cannot_have_is_left_alone_and_counted() {
     let place = Place::new();
-    let (mut sockets, mut v4, _) = place.open();
+    let (sockets, mut v4, _) = place.open();
     v4.renew(&RuleSettings::default(), &rows4()).unwrap();
-    sockets.set_node(cookie());
+    sockets.set_node(place.cookie());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
     let said = place.python(LEFT);
-    assert!(said.starts_with("answered ") && said.ends_with(" ConnectionRefusedError"), "{said}");
+    assert!(
+        said.starts_with("answered ") && said.ends_with(" ConnectionRefusedError"),
+        "{said}"
+    );
     assert!(!said.contains("answered answered"), "{said}");
     let left = sockets.left(IpFamily::V4).unwrap();
     assert_eq!(left, [(Reason::ConnectedUdp, 1), (Reason::Bound, 1)]);
@@ -240,15 +255,15 @@ fn what_a_socket_cannot_have_is_left_alone_and_counted() {
 #[test]
 fn the_next_run_adopts_what_it_finds_and_writes_nothing() {
     let place = Place::new();
-    let (mut sockets, mut v4, mut v6) = place.open();
+    let (sockets, mut v4, mut v6) = place.open();
     v4.renew(&RuleSettings::default(), &rows4()).unwrap();
     v6.renew(&RuleSettings::default(), &rows6()).unwrap();
-    sockets.set_node(cookie());
+    sockets.set_node(place.cookie());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
     drop((sockets, v4, v6));
     // Nobody is there, and programs go on.
     assert_eq!(place.python(ASK), ANSWERS);
-    let (mut sockets, mut v4, mut v6) = place.open();
+    let (sockets, mut v4, mut v6) = place.open();
     assert_eq!(place.python(ASK), ANSWERS);
     assert_eq!(sockets.attach(Who::Node, &place.cgroup).unwrap(), Attached::Adopted);
     assert_eq!(place.python(ASK), ANSWERS);
@@ -259,11 +274,74 @@ fn the_next_run_adopts_what_it_finds_and_writes_nothing() {
     assert_eq!(place.python(ASK), ANSWERS);
     // Another folder takes the place of the first one.
     let other = Place::new();
+    sockets.set_node(other.cookie());
     assert_eq!(sockets.attach(Who::Node, &other.cgroup).unwrap(), Attached::Anew);
     assert_eq!(other.python(ASK), ANSWERS);
     sockets.remove().unwrap();
     let error = Pins::open(Path::new("/tmp/tandem-test-pins")).unwrap_err();
     assert!(matches!(error, PinError::NotBpf(_)), "{error}");
+}
+
+#[test]
+fn a_full_map_is_replaced_by_a_larger_one_while_programs_run() {
+    let place = Place::new();
+    let sizes = Sizes {
+        frontends: 4,
+        words: [16, 16],
+    };
+    let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
+    let mut v4: Rows<V4, _> = Rows::new(v4, false);
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    // Each Service has a ClusterIP of its own, and a list of one endpoint.
+    let mut all = rows4();
+    for number in 10..60 {
+        let service = ServiceId::plain(number).unwrap();
+        let own = rows::<V4>([10, 96, 1, u8::try_from(number).unwrap()].into(), [127, 0, 0, 1].into());
+        let own: Vec<_> = own.into_iter().take(3).map(|row| with(row, service)).collect();
+        let delta = tandem_core::plane::Delta {
+            added: own.clone(),
+            ..Default::default()
+        };
+        v4.follow(&delta).unwrap();
+        all.extend(own);
+    }
+    assert_eq!(v4.left().len(), 0);
+    assert_eq!(v4.frontends(), 52);
+    assert!(v4.fill().1 > 16);
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.59")), "10.96.1.59:80");
+    drop((sockets, v4));
+    // The next run finds the larger ones.
+    let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
+    let mut v4: Rows<V4, _> = Rows::new(v4, false);
+    assert_eq!(sockets.attach(Who::Node, &place.cgroup).unwrap(), Attached::Adopted);
+    v4.renew(&RuleSettings::default(), &all).unwrap();
+    assert_eq!((v4.store().writes(), v4.frontends()), (0, 52));
+    sockets.remove().unwrap();
+}
+
+fn with(row: Row<V4>, to: ServiceId) -> Row<V4> {
+    match row {
+        Row::Frontend { frontend, label, .. } => Row::Frontend {
+            frontend,
+            service: to,
+            label,
+        },
+        Row::Service { pick, label, .. } => Row::Service {
+            service: to,
+            pick,
+            label,
+        },
+        Row::Endpoint { slot, endpoint, .. } => Row::Endpoint {
+            service: to,
+            slot,
+            endpoint,
+        },
+        other => other,
+    }
 }
 
 #[test]
