@@ -1,9 +1,11 @@
 //! The programs and maps in the kernel.
 
+mod cgroups;
 mod grace;
 mod link;
 mod maps;
 mod memory;
+mod network;
 mod object;
 mod pin;
 mod programs;
@@ -16,8 +18,10 @@ use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
+pub use cgroups::{CgroupError, Folder};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
+pub use network::network;
 pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
 pub use programs::Who;
@@ -82,10 +86,10 @@ impl Sockets {
         self.node.publish(Node::Cookie as u32, cookie);
     }
 
-    /// Tells the programs which folder is kubelet's, by its number and how far it is below the topmost one.
-    pub fn set_pods(&self, folder: u64, level: u64) {
-        self.node.set(Node::PodLevel as u32, level);
-        self.node.publish(Node::PodFolder as u32, folder);
+    /// Tells the programs which folder is kubelet's.
+    pub fn set_pods(&self, folder: &Folder) {
+        self.node.set(Node::PodLevel as u32, folder.level);
+        self.node.publish(Node::PodFolder as u32, folder.id);
     }
 
     /// Attaches the programs to a folder: by the links that are pinned, or by new ones, which are pinned then.

@@ -1,6 +1,7 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
 use std::num::NonZeroU16;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,7 @@ use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Protocol, Row};
 use tandem_xdp_layout::{Address4, Address6, Reason};
 
-use super::{Attached, KernelMaps, PinError, Pins, Sizes, Sockets, Who};
+use super::{Attached, Folder, KernelMaps, PinError, Pins, Sizes, Sockets, Who};
 use crate::convert::Plane;
 use crate::rows::Rows;
 
@@ -74,22 +75,37 @@ impl Place {
 
     /// Has Python run a script, as a program in the cgroup folder and the network namespace. Returns what it printed.
     fn python(&self, script: &str) -> String {
-        let procs = self.cgroup.join("cgroup.procs");
-        let mut python = Command::new("ip");
-        python.args(["netns", "exec", &self.network, "python3", "-c", script]);
-        #[expect(unsafe_code, reason = "the child enters the cgroup folder before it runs")]
-        // SAFETY: it only opens and writes a file.
-        unsafe {
-            python.pre_exec(move || fs::write(&procs, "0"))
-        };
-        let output = python.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        python(&self.network, &self.cgroup, script)
     }
+
+    /// A folder below the cgroup folder, which goes with this.
+    fn below(&self, name: &str) -> PathBuf {
+        let folder = self.cgroup.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+}
+
+/// Has Python run a script in this network namespace and cgroup folder. Returns what it printed.
+fn python(network: &str, cgroup: &Path, script: &str) -> String {
+    let procs = cgroup.join("cgroup.procs");
+    let mut python = Command::new("ip");
+    python.args(["netns", "exec", network, "python3", "-c", script]);
+    #[expect(unsafe_code, reason = "the child enters the cgroup folder before it runs")]
+    // SAFETY: it only opens and writes a file.
+    unsafe {
+        python.pre_exec(move || fs::write(&procs, "0"))
+    };
+    let output = python.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        for folder in ["kubepods/pod", "kubepods", "other"] {
+            let _: io::Result<()> = fs::remove_dir(self.cgroup.join(folder));
+        }
         // A test that failed must not fail once more here.
         let _ = Command::new("ip").args(["netns", "delete", &self.network]).status();
         let _ = Command::new("umount").arg(&self.mount).status();
@@ -280,6 +296,40 @@ fn the_next_run_adopts_what_it_finds_and_writes_nothing() {
     sockets.remove().unwrap();
     let error = Pins::open(Path::new("/tmp/tandem-test-pins")).unwrap_err();
     assert!(matches!(error, PinError::NotBpf(_)), "{error}");
+}
+
+#[test]
+fn pods_are_told_by_their_folder_and_the_node_by_its_network() {
+    let (node, pod) = (Place::new(), Place::new());
+    let (sockets, mut v4, _) = node.open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    let (kubelets, container) = (node.below("kubepods/pod"), node.below("other"));
+    sockets.set_node(node.cookie());
+    sockets.set_pods(&Folder {
+        path: node.cgroup.join("kubepods"),
+        id: fs::metadata(node.cgroup.join("kubepods")).unwrap().ino(),
+        level: 2,
+    });
+    sockets.attach(Who::Node, &node.cgroup).unwrap();
+    let nobody = ASK4.replace("settimeout(2)", "settimeout(0.3)");
+    let asks = |network: &str, folder: &Path| {
+        let script = format!(
+            "try:\n{}\nexcept OSError: print('no answer')",
+            nobody.replace('\n', "\n  ")
+        );
+        python(network, folder, &script)
+    };
+    // Only the node's programs are there: a pod is nobody's yet, but a pod in the node's network is the node's.
+    assert_eq!(asks(&pod.network, &kubelets), "no answer");
+    assert_eq!(asks(&node.network, &kubelets), "10.96.0.1:80");
+    assert_eq!(sockets.left(IpFamily::V4).unwrap(), []);
+    sockets.attach(Who::Pods, &node.cgroup.join("kubepods")).unwrap();
+    assert_eq!(asks(&pod.network, &kubelets), "10.96.0.1:80");
+    assert_eq!(asks(&node.network, &kubelets), "10.96.0.1:80");
+    // A container that is no pod's is left alone, and counted.
+    assert_eq!(asks(&pod.network, &container), "no answer");
+    assert_eq!(sockets.left(IpFamily::V4).unwrap(), [(Reason::NoPod, 1)]);
+    sockets.remove().unwrap();
 }
 
 #[test]
