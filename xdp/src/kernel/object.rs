@@ -107,7 +107,7 @@ impl Object {
             loader.map_max_entries(frontends, sizes.frontends);
             loader.map_max_entries(lists, words);
         }
-        loader.verifier_log_level(VerifierLogLevel::STATS | VerifierLogLevel::DEBUG);
+        loader.verifier_log_level(VerifierLogLevel::STATS);
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Maps)?;
         for name in programs() {
             let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;

@@ -82,35 +82,30 @@ fn known_socket<A: Family>(
     list: &List<A>,
     pairs: *mut Pair<A>,
 ) -> Result<Endpoint<A>, Reason> {
-    // First which pair, then what of it: the kernel looks at each way through a program, and a search in each round of the
-    // loop would be many ways.
-    let (mut found, mut free) = (PAIRS, PAIRS);
-    for at in 0..PAIRS {
+    let mut at = 0;
+    let known = loop {
         // SAFETY: the memory has `PAIRS` pairs, and `at` is less.
         let pair = unsafe { &*pairs.add(at) };
-        if pair.is_empty() {
-            free = at;
-            break;
+        let known = !pair.is_empty() && pair.frontend() == to;
+        if known || pair.is_empty() {
+            break known;
         }
-        if pair.frontend() == to {
-            found = at;
-            break;
+        at += 1;
+        if at == PAIRS {
+            return Err(Reason::FifthFrontend);
         }
+    };
+    let found = call.unknown(at as u64 | u64::from(known) << 8);
+    let (at, known) = (found as usize % PAIRS, found >> 8 & 1 == 1);
+    // SAFETY: `at` is less than the number of pairs.
+    let before = unsafe { &*pairs.add(at) }.endpoint();
+    if known && list.slot_of(&Kernel, before).is_some() {
+        put_first(pairs, at, to, before);
+        return Ok(before);
     }
-    if found < PAIRS {
-        // SAFETY: `found` is less than the number of pairs.
-        let endpoint = unsafe { &*pairs.add(found) }.endpoint();
-        if list.slot_of(&Kernel, endpoint).is_some() {
-            put_first(pairs, found, to, endpoint);
-            return Ok(endpoint);
-        }
-        free = found; // the next datagram goes elsewhere
-    }
-    if free >= PAIRS {
-        return Err(Reason::FifthFrontend);
-    }
+    // The endpoint does not stand in the list any more: the next datagram goes elsewhere.
     let endpoint = find::endpoint(call, list)?;
-    put_first(pairs, free, to, endpoint);
+    put_first(pairs, at, to, endpoint);
     count_taken::<A>(list.header.index);
     Ok(endpoint)
 }
