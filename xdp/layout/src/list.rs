@@ -147,7 +147,11 @@ impl<A: Address> List<A> {
             rest = (rest - half) & MOST;
         }
         let slot = self.packed(maps, order, first)?;
-        if self.endpoint(maps, slot)? == endpoint { Some(slot) } else { None }
+        if self.endpoint(maps, slot)? == endpoint {
+            Some(slot)
+        } else {
+            None
+        }
     }
 
     #[inline(always)]

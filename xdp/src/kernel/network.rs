@@ -1,8 +1,8 @@
 //! Which network namespace this process is in.
 
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
-use std::{io, mem};
 
 /// `SO_NETNS_COOKIE`, since Linux 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -11,7 +11,7 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 pub fn network() -> io::Result<u64> {
     let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("[::]:0"))?;
     let mut cookie = 0_u64;
-    let mut len = libc::socklen_t::try_from(mem::size_of::<u64>()).map_err(io::Error::other)?;
+    let mut len = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "the option has no safe name")]
     // SAFETY: the kernel writes at most `len` bytes, which is the size of the value.
     let done = unsafe {
