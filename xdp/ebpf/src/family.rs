@@ -26,7 +26,7 @@ pub(crate) trait Family: Address + 'static {
     /// Where its counts begin.
     const COUNTS: u32;
 
-    /// Whether it is a loopback address.
+    /// Whether it is the address that loopback nodePorts answer at: 127.0.0.1 or ::1.
     fn is_loopback(self) -> bool;
 }
 
@@ -54,7 +54,7 @@ macro_rules! family {
     };
 }
 
-family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 PEERS4 PAIRS4, |addr| addr.0 as u8 == 127);
+family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 PEERS4 PAIRS4, |addr| addr.0 == 0x7f00_0001_u32.to_be());
 family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 PEERS6 PAIRS6,
     |addr| addr.first == 0 && addr.second == 1_u64.to_be());
 

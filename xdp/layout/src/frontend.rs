@@ -13,8 +13,9 @@ pub struct FrontendKey<A: Address> {
     pub port: u16,
     /// The protocol's number in the IP header.
     pub protocol: u8,
-    /// Always 0, as all that follows: the key has no byte without a meaning.
-    zero: u8,
+    /// 1 for a nodePort, which has no address: a program may connect to the address of zeros too.
+    node_port: u8,
+    /// Always 0: the key has no byte without a meaning.
     fill: A::Fill,
 }
 
@@ -29,7 +30,7 @@ impl<A: Address> FrontendKey<A> {
             addr,
             port,
             protocol,
-            zero: 0,
+            node_port: 0,
             fill: A::Fill::default(),
         }
     }
@@ -37,12 +38,16 @@ impl<A: Address> FrontendKey<A> {
     /// The key of a nodePort.
     #[inline(always)]
     pub fn node_port(port: u16, protocol: u8) -> Self {
-        Self::new(A::NONE, port, protocol)
+        Self {
+            node_port: 1,
+            ..Self::new(A::NONE, port, protocol)
+        }
     }
 
     #[inline(always)]
     fn check(&self) -> u64 {
-        mix(self.addr.fold(), (self.port as u64) << 8 | self.protocol as u64) & FrontendWord::CHECK
+        let rest = (self.node_port as u64) << 24 | (self.port as u64) << 8 | self.protocol as u64;
+        mix(self.addr.fold(), rest) & FrontendWord::CHECK
     }
 }
 
@@ -151,6 +156,20 @@ mod tests {
                 assert_eq!(word.generation(), Generation(0xffff));
             }
         }
+    }
+
+    #[test]
+    fn the_address_of_zeros_is_no_node_port() {
+        let (node_port, zeros) = (FrontendKey::node_port(80, 6), FrontendKey::new(Address4(0), 80, 6));
+        assert_ne!(node_port, zeros);
+        let word = FrontendWord::new(
+            &node_port,
+            ListIndex::new(7).unwrap(),
+            Generation(1),
+            Class::NodePort,
+            false,
+        );
+        assert!(word.is_of(&node_port) && !word.is_of(&zeros));
     }
 
     #[test]

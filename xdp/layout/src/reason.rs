@@ -18,7 +18,7 @@ pub enum Reason {
     Discard = 5,
     /// Only some sources may reach the frontend, and a socket has no source yet.
     Restricted = 6,
-    /// A UDP socket that is connected: no program sees its datagrams.
+    /// A UDP socket that is connected: no program sees all its datagrams.
     ConnectedUdp = 7,
     /// The protocol is neither TCP nor UDP.
     Protocol = 8,
@@ -28,7 +28,7 @@ pub enum Reason {
     KernelThread = 10,
     /// The socket is bound to a device.
     BoundToDevice = 11,
-    /// The TCP socket is bound to an address or a port.
+    /// The TCP socket is bound to an address or a port, or the UDP socket to an address.
     Bound = 12,
     /// A container that is not in kubelet's folder asks.
     NoPod = 13,

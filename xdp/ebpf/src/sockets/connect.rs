@@ -58,7 +58,7 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     if !call.is_of(who) {
         // The pods' program has seen a pod's call before.
         if who == Who::Node && switch.is_on() && call.is_no_pod() {
-            find::frontend(to, protocol as u8, switch)?;
+            find::frontend(to, protocol, switch, who)?;
             return Err(Reason::NoPod);
         }
         return Err(Reason::NoFrontend);
@@ -67,7 +67,7 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     if !switch.is_on() {
         return Err(Reason::NoFrontend);
     }
-    let frontend = find::frontend(to, protocol as u8, switch)?;
+    let frontend = find::frontend(to, protocol, switch, who)?;
     match protocol {
         TCP => {}
         UDP => return Err(Reason::ConnectedUdp),

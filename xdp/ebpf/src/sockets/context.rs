@@ -14,6 +14,8 @@ use crate::sockets::Who;
 pub(crate) const TCP: u32 = 6;
 pub(crate) const UDP: u32 = 17;
 
+/// The state of a socket that has a peer: the kernel's `TCP_ESTABLISHED`, for UDP too.
+const ESTABLISHED: u32 = 1;
 /// The topmost folder of the cgroup hierarchy. Only the kernel's own threads are in it.
 const ROOT: u64 = 1;
 /// The third word of an IPv6 address that is an IPv4 address. The first two are 0.
@@ -146,16 +148,30 @@ impl Call<'_> {
         !socket.is_null() && unsafe { (*socket).bound_dev_if } != 0
     }
 
-    /// Whether the socket is bound to a port or an address.
+    /// Whether the socket is bound to an address.
     #[inline(always)]
-    pub(crate) fn is_bound(&self) -> bool {
+    pub(crate) fn has_source(&self) -> bool {
         let socket = self.socket();
         if socket.is_null() {
             return false;
         }
         let word = |at: usize| unsafe { (&raw const (*socket).src_ip6[at]).read_volatile() };
-        let (port, v4) = unsafe { ((*socket).src_port, (*socket).src_ip4) };
-        port != 0 || v4 != 0 || word(0) | word(1) | word(2) | word(3) != 0
+        let v4 = unsafe { (*socket).src_ip4 };
+        v4 != 0 || word(0) | word(1) | word(2) | word(3) != 0
+    }
+
+    /// Whether the socket is bound to a port or an address.
+    #[inline(always)]
+    pub(crate) fn is_bound(&self) -> bool {
+        let socket = self.socket();
+        !socket.is_null() && (unsafe { (*socket).src_port } != 0 || self.has_source())
+    }
+
+    /// Whether a UDP socket has a peer.
+    #[inline(always)]
+    pub(crate) fn is_connected(&self) -> bool {
+        let socket = self.socket();
+        !socket.is_null() && unsafe { (*socket).state } == ESTABLISHED
     }
 }
 

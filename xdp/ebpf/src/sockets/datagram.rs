@@ -48,14 +48,22 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     let protocol = call.protocol();
     if !call.is_of(who) {
         if who == Who::Node && call.is_no_pod() {
-            find::frontend(to, protocol as u8, switch)?;
+            find::frontend(to, protocol, switch, who)?;
             return Err(Reason::NoPod);
         }
         return Err(Reason::NoFrontend);
     }
-    let frontend = find::frontend(to, protocol as u8, switch)?;
+    let frontend = find::frontend(to, protocol, switch, who)?;
     if protocol != UDP {
         return Err(Reason::Protocol);
+    }
+    // It also takes an address with each datagram. Its answers must come from its peer.
+    if call.is_connected() {
+        return Err(Reason::ConnectedUdp);
+    }
+    // nftables masquerades such a source where it must.
+    if call.has_source() {
+        return Err(Reason::Bound);
     }
     let list = find::list::<A>(call, frontend, switch, who)?;
     // SAFETY: the socket of the context lives as long as the program runs.

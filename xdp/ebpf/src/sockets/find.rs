@@ -7,13 +7,24 @@ use tandem_xdp_layout::{
 
 use crate::family::{Family, Kernel};
 use crate::sockets::Who;
-use crate::sockets::context::Call;
+use crate::sockets::context::{Call, TCP};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The frontend at an address and port: an address of its own, or a nodePort on one of the node's addresses.
 #[inline(always)]
-pub(crate) fn frontend<A: Family>(to: Endpoint<A>, protocol: u8, switch: Switch) -> Result<FrontendWord, Reason> {
+pub(crate) fn frontend<A: Family>(
+    to: Endpoint<A>,
+    protocol: u32,
+    switch: Switch,
+    who: Who,
+) -> Result<FrontendWord, Reason> {
+    // MPTCP's number, for example, has more bits than the IP header's.
+    if protocol > u8::MAX as u32 {
+        return Err(Reason::NoFrontend);
+    }
+    let loopback = who == Who::Node && protocol == TCP && switch.loopback();
+    let protocol = protocol as u8;
     let key = FrontendKey::new(to.addr, to.port, protocol);
     match layout::frontend(&Kernel, &key) {
         Err(Reason::NoFrontend) => {}
@@ -22,7 +33,7 @@ pub(crate) fn frontend<A: Family>(to: Endpoint<A>, protocol: u8, switch: Switch)
     if !switch.may_be_node_port(u16::from_be(to.port)) {
         return Err(Reason::NoFrontend);
     }
-    let takes = A::ADDRESSES.get_ptr(&to.addr).is_some() || (switch.loopback() && to.addr.is_loopback());
+    let takes = A::ADDRESSES.get_ptr(&to.addr).is_some() || (loopback && to.addr.is_loopback());
     if !takes {
         return Err(Reason::NoFrontend);
     }
