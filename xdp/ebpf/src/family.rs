@@ -3,7 +3,7 @@
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use tandem_xdp_layout::{
-    Address, Address4, Address6, AffinityKey, FrontendKey, ListIndex, Maps, Pair, Pairs, Reason, Switch,
+    Address, Address4, Address6, AffinityKey, Endpoint, FrontendKey, ListIndex, Maps, Pair, Pairs, Reason, Switch,
 };
 
 use crate::atomic;
@@ -66,13 +66,20 @@ pub(crate) fn switch<A: Family>() -> Switch {
         .map_or(Switch::OFF, |word| Switch(atomic::read(word)))
 }
 
-/// Counts a connection that is left to nftables.
+/// The endpoint of a connection that is taken. One that is left to nftables is counted, unless it goes to no frontend.
 #[inline(always)]
-pub(crate) fn count_left<A: Family>(reason: Reason) {
-    if let Some(count) = LEFT.get_ptr_mut(A::COUNTS + reason.number()) {
+pub(crate) fn taken<A: Family>(result: Result<Endpoint<A>, Reason>) -> Option<Endpoint<A>> {
+    let reason = match result {
+        Ok(endpoint) => return Some(endpoint),
+        Err(reason) => reason,
+    };
+    if reason != Reason::NoFrontend
+        && let Some(count) = LEFT.get_ptr_mut(A::COUNTS + reason.number())
+    {
         // SAFETY: the count is this processor's own.
         unsafe { *count += 1 };
     }
+    None
 }
 
 /// Counts a connection that is taken.

@@ -15,7 +15,10 @@ mod sockets;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use sockets::{Who, connect, datagram, reverse};
+use sockets::connect::Connect;
+use sockets::datagram::Send;
+use sockets::reverse::{Peer, Sender};
+use sockets::{Who, rewrite};
 
 /// The kernel goes on with the call. Another answer would refuse it.
 const GO_ON: i32 = 1;
@@ -34,18 +37,18 @@ macro_rules! programs {
 }
 
 programs! {
-    connect4 node_connect4: |ctx| connect::v4(ctx, Who::Node);
-    connect6 node_connect6: |ctx| connect::v6(ctx, Who::Node);
-    sendmsg4 node_sendmsg4: |ctx| datagram::v4(ctx, Who::Node);
-    sendmsg6 node_sendmsg6: |ctx| datagram::v6(ctx, Who::Node);
-    connect4 pods_connect4: |ctx| connect::v4(ctx, Who::Pod);
-    connect6 pods_connect6: |ctx| connect::v6(ctx, Who::Pod);
-    sendmsg4 pods_sendmsg4: |ctx| datagram::v4(ctx, Who::Pod);
-    sendmsg6 pods_sendmsg6: |ctx| datagram::v6(ctx, Who::Pod);
-    recvmsg4 recvmsg4: reverse::recvmsg4;
-    recvmsg6 recvmsg6: reverse::recvmsg6;
-    getpeername4 getpeername4: reverse::getpeername4;
-    getpeername6 getpeername6: reverse::getpeername6;
+    connect4 node_connect4: |ctx| rewrite::v4(ctx, Connect(Who::Node));
+    connect6 node_connect6: |ctx| rewrite::v6_or_mapped(ctx, Connect(Who::Node));
+    sendmsg4 node_sendmsg4: |ctx| rewrite::v4(ctx, Send(Who::Node));
+    sendmsg6 node_sendmsg6: |ctx| rewrite::v6(ctx, Send(Who::Node));
+    connect4 pods_connect4: |ctx| rewrite::v4(ctx, Connect(Who::Pod));
+    connect6 pods_connect6: |ctx| rewrite::v6_or_mapped(ctx, Connect(Who::Pod));
+    sendmsg4 pods_sendmsg4: |ctx| rewrite::v4(ctx, Send(Who::Pod));
+    sendmsg6 pods_sendmsg6: |ctx| rewrite::v6(ctx, Send(Who::Pod));
+    recvmsg4 recvmsg4: |ctx| rewrite::v4(ctx, Sender);
+    recvmsg6 recvmsg6: |ctx| rewrite::v6_or_mapped(ctx, Sender);
+    getpeername4 getpeername4: |ctx| rewrite::v4(ctx, Peer);
+    getpeername6 getpeername6: |ctx| rewrite::v6_or_mapped(ctx, Peer);
 }
 
 /// The kernel wants a licence that its helpers may be used with. The code is under Apache-2.0 or MIT.

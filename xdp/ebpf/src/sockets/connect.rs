@@ -1,53 +1,21 @@
 //! `connect`.
 
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::programs::SockAddrContext;
 use tandem_xdp_layout::{Endpoint, Pair, Reason};
 
 use crate::atomic;
-use crate::family::{Family, count_left, count_taken, switch};
-use crate::sockets::context::{Call, TCP, UDP, mapped};
+use crate::family::{Family, count_taken, switch, taken};
+use crate::sockets::context::{Call, TCP, UDP};
+use crate::sockets::rewrite::Rewrite;
 use crate::sockets::{Who, find};
 
-/// A program connects an IPv4 socket.
-#[inline(always)]
-pub(crate) fn v4(ctx: &SockAddrContext, who: Who) {
-    let call = Call(ctx);
-    if let Some(endpoint) = run(&call, call.v4(), who) {
-        call.set_v4(endpoint);
-    }
-}
+/// A program connects a socket.
+pub(crate) struct Connect(pub(crate) Who);
 
-/// A program connects an IPv6 socket, perhaps to an IPv4 address.
-#[inline(always)]
-pub(crate) fn v6(ctx: &SockAddrContext, who: Who) {
-    let call = Call(ctx);
-    let to = call.v6();
-    match mapped(to) {
-        Some(to) => {
-            if let Some(endpoint) = run(&call, to, who) {
-                call.set_mapped(endpoint);
-            }
-        }
-        None => {
-            if let Some(endpoint) = run(&call, to, who) {
-                call.set_v6(endpoint);
-            }
-        }
-    }
-}
-
-/// The endpoint to connect to, if the connection is taken.
-#[inline(always)]
-fn run<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Option<Endpoint<A>> {
-    match choose(call, to, who) {
-        Ok(endpoint) => Some(endpoint),
-        Err(reason) => {
-            if reason != Reason::NoFrontend {
-                count_left::<A>(reason);
-            }
-            None
-        }
+impl Rewrite for Connect {
+    #[inline(always)]
+    fn rewrite<A: Family>(&self, call: &Call<'_>, to: Endpoint<A>) -> Option<Endpoint<A>> {
+        taken::<A>(choose(call, to, self.0))
     }
 }
 

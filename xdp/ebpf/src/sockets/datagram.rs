@@ -1,41 +1,20 @@
 //! `sendto` and `sendmsg` of a UDP socket that is not connected.
 
-use aya_ebpf::programs::SockAddrContext;
 use tandem_xdp_layout::{Endpoint, List, PAIRS, Pair, Reason};
 
 use crate::atomic;
-use crate::family::{Family, Kernel, count_left, count_taken, switch};
+use crate::family::{Family, Kernel, count_taken, switch, taken};
 use crate::sockets::context::{Call, UDP};
+use crate::sockets::rewrite::Rewrite;
 use crate::sockets::{Who, find};
 
-/// A program sends a datagram to an IPv4 address, perhaps by an IPv6 socket.
-#[inline(always)]
-pub(crate) fn v4(ctx: &SockAddrContext, who: Who) {
-    let call = Call(ctx);
-    if let Some(endpoint) = run(&call, call.v4(), who) {
-        call.set_v4(endpoint);
-    }
-}
+/// A program sends a datagram.
+pub(crate) struct Send(pub(crate) Who);
 
-/// A program sends a datagram to an IPv6 address.
-#[inline(always)]
-pub(crate) fn v6(ctx: &SockAddrContext, who: Who) {
-    let call = Call(ctx);
-    if let Some(endpoint) = run(&call, call.v6(), who) {
-        call.set_v6(endpoint);
-    }
-}
-
-#[inline(always)]
-fn run<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Option<Endpoint<A>> {
-    match choose(call, to, who) {
-        Ok(endpoint) => Some(endpoint),
-        Err(reason) => {
-            if reason != Reason::NoFrontend {
-                count_left::<A>(reason);
-            }
-            None
-        }
+impl Rewrite for Send {
+    #[inline(always)]
+    fn rewrite<A: Family>(&self, call: &Call<'_>, to: Endpoint<A>) -> Option<Endpoint<A>> {
+        taken::<A>(choose(call, to, self.0))
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod context;
 pub(crate) mod datagram;
 mod find;
 pub(crate) mod reverse;
+pub(crate) mod rewrite;
 
 /// Whose sockets a program takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
