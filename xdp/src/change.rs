@@ -36,6 +36,8 @@ pub(crate) struct Change<F: Plane> {
     pub(crate) lists: BTreeMap<ServiceId, Wanted<F::Mapped>>,
     /// The Service ports (by their list of all endpoints) that have a number which was another's before.
     pub(crate) handed: BTreeSet<ServiceId>,
+    /// Service ports of which a list goes and none comes.
+    pub(crate) ended: BTreeSet<ServiceId>,
     /// Frontends that only some sources may reach from now on, and those that all may reach again.
     pub(crate) restricted: Vec<FrontendKey<F::Mapped>>,
     pub(crate) open: Vec<FrontendKey<F::Mapped>>,
@@ -53,6 +55,7 @@ impl<F: Plane> Default for Change<F> {
             again: Vec::new(),
             lists: BTreeMap::new(),
             handed: BTreeSet::new(),
+            ended: BTreeSet::new(),
             restricted: Vec::new(),
             open: Vec::new(),
             addresses: Vec::new(),
@@ -75,6 +78,10 @@ impl<F: Plane> Change<F> {
             change.take_added(row);
         }
         change.handed.extend(handed(delta));
+        change.ended.extend(delta.removed.iter().filter_map(port_of));
+        for port in delta.added.iter().filter_map(port_of) {
+            change.ended.remove(&port);
+        }
         let mut drafts: BTreeMap<ServiceId, Draft<F::Mapped>> = BTreeMap::new();
         for row in delta.old_rows() {
             if let Some(list) = list_of(row) {
@@ -116,7 +123,7 @@ impl<F: Plane> Change<F> {
         }
     }
 
-    pub(crate) fn take_added(&mut self, row: &Row<F>) {
+    fn take_added(&mut self, row: &Row<F>) {
         match row {
             Row::Frontend { .. } => self.new.extend(held(row)),
             Row::NodeAddress { addr } => self.addresses.push(F::mapped(*addr)),
@@ -124,6 +131,11 @@ impl<F: Plane> Change<F> {
             _ => {}
         }
     }
+}
+
+/// The Service port whose list a row begins, if it is such a row.
+fn port_of<F: Plane>(row: &Row<F>) -> Option<ServiceId> {
+    row.pick().and(row.service()).map(ServiceId::all)
 }
 
 /// The frontend of a row, if it is a frontend's.

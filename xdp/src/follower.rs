@@ -1,7 +1,6 @@
 //! Rows in maps are a follower of nftables.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
@@ -40,9 +39,5 @@ impl<F: Plane, S: Store<F::Mapped>> Follower<F> for Rows<F, S> {
 
     fn taken(&self) -> usize {
         self.ports()
-    }
-
-    fn took(&self) -> Duration {
-        Duration::ZERO
     }
 }

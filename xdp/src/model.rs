@@ -23,7 +23,13 @@ pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
 pub struct Answers<F: Plane>(BTreeMap<(u64, bool), Asked<F>>);
 
 /// A key, and what a reader gets who asks for it.
-type Asked<F> = (FrontendKey<<F as Plane>::Mapped>, Answer<<F as Plane>::Mapped>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked<F: Plane> {
+    key: FrontendKey<F::Mapped>,
+    answer: Answer<F::Mapped>,
+    /// Whose it is.
+    service: ServiceId,
+}
 
 impl<F: Plane> Default for Answers<F> {
     fn default() -> Self {
@@ -72,7 +78,7 @@ impl<F: Plane> Answers<F> {
                 } else {
                     answer(drafts.get(&list), picks.get(&list))
                 };
-                answers.insert((number, all), (key, answer));
+                answers.insert((number, all), Asked { key, answer, service });
             }
         }
         Self(answers)
@@ -81,7 +87,7 @@ impl<F: Plane> Answers<F> {
     fn get(&self, at: (u64, bool)) -> Answer<F::Mapped> {
         self.0
             .get(&at)
-            .map_or(Err(Reason::NoFrontend), |(_, answer)| answer.clone())
+            .map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
     }
 }
 
@@ -240,15 +246,28 @@ impl<F: Plane> Model<F> {
         }
     }
 
-    /// What readers get for each key that one of the expected sets has, in an order of their own.
-    pub fn answers(&self) -> Answers<F> {
-        let keys = self.right.iter().flatten().flat_map(|answers| answers.0.iter());
-        let asked = keys.map(|(at, (key, _))| (*at, (*key, self.ask(key, at.1))));
-        Answers(
-            asked
-                .filter(|(_, (_, answer))| *answer != Err(Reason::NoFrontend))
-                .collect(),
-        )
+    /// How many frontends there are.
+    pub fn frontend_count(&self) -> usize {
+        self.frontends.len()
+    }
+
+    /// What is not as it must be at rest: a frontend that is answered otherwise, one of a Service port that is left, or one
+    /// that no row has.
+    pub fn differs(&self, wanted: &Answers<F>, is_left: impl Fn(ServiceId) -> bool) -> Option<String> {
+        for (at, Asked { key, answer, service }) in &wanted.0 {
+            let found = self.ask(key, at.1);
+            let right = if is_left(*service) {
+                found == Err(Reason::NoFrontend)
+            } else {
+                found == *answer
+            };
+            if !right {
+                return Some(format!("{key:?} of {service} gives {found:?}, wanted {answer:?}"));
+            }
+        }
+        let known = |key| wanted.0.contains_key(&(fold::<F>(key), false));
+        let stray = self.frontends.keys().find(|key| !known(key));
+        stray.map(|key| format!("{key:?} is there, and no row has it"))
     }
 
     /// Has a program find a list, and stop there.
@@ -312,7 +331,7 @@ impl<F: Plane> Model<F> {
             self.slow = None;
         }
         let Some(right) = &self.right else { return };
-        for (at, (key, _)) in right.iter().flat_map(|answers| &answers.0) {
+        for (at, Asked { key, .. }) in right.iter().flat_map(|answers| &answers.0) {
             let Ok(answer) = self.ask(key, at.1) else { continue };
             if !right.iter().any(|answers| answers.get(*at) == Ok(answer.clone())) {
                 let which = if at.1 { "all" } else { "own" };

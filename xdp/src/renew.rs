@@ -38,6 +38,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.left.clear();
         self.restricted.clear();
         self.shadowed.clear();
+        self.withheld.clear();
         self.node_ports.clear();
         self.held = found.len();
         self.ports = numbers()

@@ -29,12 +29,15 @@ pub struct Rows<F: Plane, S> {
     pub(crate) restricted: HashSet<FrontendKey<F::Mapped>>,
     /// External frontends whose address and port is also a ClusterIP's. nftables asks the ClusterIPs first.
     pub(crate) shadowed: HashMap<FrontendKey<F::Mapped>, Held<F::Mapped>>,
+    /// ClusterIPs of Service ports that are left. They are not in the map, and nftables asks them first all the same.
+    pub(crate) withheld: HashSet<FrontendKey<F::Mapped>>,
     /// How many nodePort frontends have each port.
     pub(crate) node_ports: BTreeMap<u16, u32>,
     /// How many frontends there are.
     pub(crate) held: usize,
     /// How many Service ports have a list.
     pub(crate) ports: usize,
+    /// Service ports that are left. They have neither lists nor frontends in the maps.
     pub(crate) left: BTreeMap<ServiceId, Left>,
     /// Where lists begin that nothing leads to any more since the last ticket.
     retired: Vec<u32>,
@@ -51,6 +54,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             on: false,
             restricted: HashSet::new(),
             shadowed: HashMap::new(),
+            withheld: HashSet::new(),
             node_ports: BTreeMap::new(),
             held: 0,
             ports: 0,
@@ -81,7 +85,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
 
     /// How many Service ports are held.
     pub fn ports(&self) -> usize {
-        self.ports.saturating_sub(self.left.len())
+        self.ports
     }
 
     /// How many words lists take, and how many there are.
@@ -159,12 +163,16 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for (key, class) in others.into_iter().chain(clusters) {
             revived.extend(self.remove(&key, class)?);
         }
-        for held in &change.new {
-            self.shadow(held)?;
-        }
+        // What must not be there goes first, so that nobody remembers it as shadowed.
         for key in &change.drop {
             self.store.remove_frontend(key)?;
             self.held = self.held.saturating_sub(1);
+        }
+        for held in &change.new {
+            self.shadow(held)?;
+        }
+        for all in &change.ended {
+            self.left.remove(all);
         }
         // Both lists of a Service port get the same generation.
         let handed = change.handed.iter().map(|all| (*all, self.generation(*all).next()));
@@ -273,15 +281,19 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
 
     fn add(&mut self, held: &Held<F::Mapped>) -> Result<(), StoreError> {
         let all = held.service.all();
+        let Held { key, class, service } = held;
         if self.left.contains_key(&all) {
+            if *class == Class::Cluster {
+                self.withheld.insert(*key);
+            }
             return Ok(());
         }
-        let Held { key, class, service } = held;
         let generation = self.word_of(*service).generation();
         let restricted = *class == Class::External && self.restricted.contains(key);
         let word = FrontendWord::new(key, convert::index(*service), generation, *class, restricted);
         let found = self.store.frontend(key).map(FrontendWord);
-        if *class == Class::External && found.and_then(FrontendWord::class) == Some(Class::Cluster) {
+        let is_cluster_ip = found.and_then(FrontendWord::class) == Some(Class::Cluster) || self.withheld.contains(key);
+        if *class == Class::External && is_cluster_ip {
             self.shadowed.insert(*key, *held);
             return Ok(());
         }
@@ -293,7 +305,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 self.held += usize::from(found.is_none());
                 Ok(())
             }
-            Err(StoreError::Full(_)) => self.leave(all, Left::Frontends),
+            Err(StoreError::Full(_)) => {
+                self.leave(all, Left::Frontends)?;
+                self.add(held) // notes that it is withheld
+            }
             Err(error) => Err(error),
         }
     }
@@ -323,15 +338,16 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         if class == Class::NodePort {
             self.count_port(key.port, false);
         }
-        let Some(found) = self.store.frontend(key).map(FrontendWord) else {
-            return Ok(None);
-        };
-        let shadowed = self.shadowed.remove(key);
-        if found.class() != Some(class) {
-            return Ok(None);
+        // Its own entry, if it is an external one, else the one that comes back.
+        let shadowed = self.shadowed.remove(key).filter(|_| class == Class::Cluster);
+        if class == Class::Cluster {
+            self.withheld.remove(key);
         }
-        self.held = self.held.saturating_sub(1);
-        self.store.remove_frontend(key)?;
+        let found = self.store.frontend(key).map(FrontendWord);
+        if found.and_then(FrontendWord::class) == Some(class) {
+            self.held = self.held.saturating_sub(1);
+            self.store.remove_frontend(key)?;
+        }
         Ok(shadowed)
     }
 
@@ -363,16 +379,20 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.store.put_frontend(key, word)
     }
 
-    /// Leaves a Service port to nftables: all its frontends go.
+    /// Leaves a Service port to nftables: all its frontends and lists go.
     fn leave(&mut self, all: ServiceId, why: Left) -> Result<(), StoreError> {
         let index = convert::index(all);
         for (key, word) in self.store.frontends()? {
             if word.list().is_some_and(|list| list.all() == index) {
                 self.store.remove_frontend(&key)?;
                 self.held = self.held.saturating_sub(1);
+                if word.class() == Some(Class::Cluster) {
+                    self.withheld.insert(key);
+                }
             }
         }
         self.shadowed.retain(|_, held| held.service.all() != all);
+        self.clear(&[all, all.local()]);
         self.left.insert(all, why);
         Ok(())
     }
@@ -400,7 +420,6 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             for list in [all, all.local()] {
                 self.store.put_service(convert::index(list), next);
             }
-            self.left.remove(&all);
         }
     }
 

@@ -94,6 +94,10 @@ impl Space {
     /// Adds words at the end. Those that are free now may be used after the ticket: a program that still has the smaller
     /// array must find nothing new in it.
     pub(crate) fn grow(&mut self, words: u32, ticket: u64) {
+        // Whoever has the smaller array must be gone before words that wait there are used in the larger one.
+        for (earlier, _) in &mut self.waiting {
+            *earlier = ticket;
+        }
         self.by_len.clear();
         let old = std::mem::take(&mut self.free);
         let runs = old.into_iter().map(|(place, len)| (ticket, Extent { place, len }));
