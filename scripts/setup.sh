@@ -159,7 +159,11 @@ setup_xdp() {
   at_least "$(rust_version /usr/bin/cargo)" $RUST_MINIMUM || missing+=(cargo-web)
   at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || missing+=(rustc-web)
   [ -d /usr/lib/rustlib/bpfel-unknown-none ] || missing+=(libstd-rust-web-dev-bpf)
-  [ ${#missing[@]} = 0 ] || install "Rust for eBPF" "${missing[@]}"
+  # The tests' clients, and what makes maps beside Tandem.
+  command -v python3 >/dev/null || missing+=(python3)
+  command -v mount >/dev/null || missing+=(mount)
+  command -v bpftool >/dev/null || missing+=(bpftool)
+  [ ${#missing[@]} = 0 ] || install "Rust for eBPF, and what its tests use" "${missing[@]}"
   at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || fail "Debian's Rust is older than $RUST_MINIMUM"
   llvm=$(/usr/bin/rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
   [ "$(cat "$TOOLS/bpf-linker" 2>/dev/null)" != "$BPF_LINKER llvm-$llvm" ] || return 0
@@ -167,8 +171,6 @@ setup_xdp() {
   [ -d "/usr/lib/llvm-$llvm/include/llvm" ] || missing+=("llvm-$llvm-dev")
   [ -e "/usr/lib/llvm-$llvm/lib/libPolly.a" ] || missing+=("libpolly-$llvm-dev")
   command -v c++ >/dev/null || missing+=(g++)
-  command -v python3 >/dev/null || missing+=(python3) # the tests' clients
-  command -v mount >/dev/null || missing+=(mount)
   [ ${#missing[@]} = 0 ] || install "LLVM $llvm" "${missing[@]}"
   echo "setup: building bpf-linker $BPF_LINKER with LLVM $llvm into target/tools (a minute, once)"
   LLVM_PREFIX=/usr/lib/llvm-$llvm CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

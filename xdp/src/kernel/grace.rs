@@ -5,13 +5,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 
 use aya::maps::{Array, ArrayOfMaps, MapData};
 
+/// How long the thread waits if the kernel refused the update.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Counts grace periods.
 #[derive(Debug, Default)]
-pub(crate) struct Grace {
+struct Grace {
     /// The last ticket that was given, and whether the thread is to end.
     asked: Mutex<(u64, bool)>,
     wake: Condvar,
@@ -19,16 +23,14 @@ pub(crate) struct Grace {
 }
 
 impl Grace {
-    /// A ticket that has passed once no program runs any more that runs now.
-    pub(crate) fn ticket(&self) -> u64 {
+    fn ticket(&self) -> u64 {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.0 += 1;
         self.wake.notify_one();
         asked.0
     }
 
-    /// The last ticket that has passed.
-    pub(crate) fn passed(&self) -> u64 {
+    fn passed(&self) -> u64 {
         self.passed.load(Ordering::Acquire)
     }
 
@@ -44,6 +46,13 @@ impl Grace {
             }
             asked = self.wake.wait(asked).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits a while, or until it is to end.
+    fn pause(&self) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whatever ends the wait, the loop looks again.
+        drop(self.wake.wait_timeout_while(asked, AGAIN, |asked| !asked.1));
     }
 
     fn end(&self) {
@@ -69,11 +78,12 @@ impl Waiter {
         let shared = Arc::clone(&grace);
         let thread = thread::Builder::new().name("tandem-grace".to_owned()).spawn(move || {
             while let Some(ticket) = shared.next() {
-                if outer.set(0, &inner, 0).is_err() {
+                if outer.set(0, &inner, 0).is_ok() {
+                    shared.passed.store(ticket, Ordering::Release);
+                } else {
                     // Without the wait nothing may be used again: the ticket does not pass.
-                    return;
+                    shared.pause();
                 }
-                shared.passed.store(ticket, Ordering::Release);
             }
         })?;
         Ok(Self {
@@ -82,9 +92,14 @@ impl Waiter {
         })
     }
 
-    /// What counts.
-    pub(crate) fn grace(&self) -> &Arc<Grace> {
-        &self.grace
+    /// A ticket that has passed once no program runs any more that runs now.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.grace.ticket()
+    }
+
+    /// The last ticket that has passed.
+    pub(crate) fn passed(&self) -> u64 {
+        self.grace.passed()
     }
 }
 

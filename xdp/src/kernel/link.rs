@@ -60,6 +60,16 @@ pub(crate) fn attach(
     Ok((link, Attached::Anew))
 }
 
+/// Gives a pinned link another program, whichever folder it is of. If the folder is gone, there is nothing to do.
+pub(crate) fn replace(program: &CgroupSockAddr, pin: &Path) -> io::Result<()> {
+    let program = program.fd().map_err(io::Error::other)?;
+    let link = sys::open(pin).ok_or_else(io::Error::last_os_error)?;
+    match sys::update(link.as_fd(), program.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
+        result => result,
+    }
+}
+
 /// Gives the pinned link this program, if it is a link of this folder.
 fn adopt(program: &CgroupSockAddr, folder: &File, pin: &Path) -> Result<Option<PinnedLink>, AttachError> {
     use std::os::unix::fs::MetadataExt as _;

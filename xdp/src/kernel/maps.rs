@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use aya::maps::{HashMap, Map, MapData, MapError};
-use aya::{Ebpf, Pod};
+use aya::Ebpf;
+use aya::maps::{Map, MapError};
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
 
-use super::grace::Grace;
+use super::grace::Waiter;
+use super::hash::{Hash, Refused};
 use super::memory::Words;
-use super::programs::Programs;
+use super::programs::{NotEnlarged, Programs};
 use crate::store::{Store, StoreError};
 
 /// Why a map cannot be used.
@@ -28,15 +29,6 @@ pub enum MapsError {
     #[error("map the memory of {0}")]
     Memory(String, #[source] io::Error),
 }
-
-/// A value that the kernel gets byte for byte. It has no padding.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Raw<T>(T);
-
-#[expect(unsafe_code, reason = "says that a value is plain bytes")]
-// SAFETY: it is only used for keys of the layout, which are made of integers and have no padding: their sizes are asserted.
-unsafe impl<T: Copy + 'static> Pod for Raw<T> {}
 
 /// The names of a family's maps.
 #[derive(Clone, Copy, Debug)]
@@ -68,24 +60,16 @@ pub(crate) const V6: Names = Names {
 
 /// The maps of one family.
 #[derive(Debug)]
-pub struct KernelMaps<A: Address> {
+pub struct KernelMaps<A: Address + 'static> {
     names: Names,
-    frontends: HashMap<MapData, Raw<FrontendKey<A>>, u64>,
-    /// How many of them there is room for.
-    room: u32,
-    addresses: HashMap<MapData, Raw<A>, u64>,
+    frontends: Hash<FrontendKey<A>>,
+    addresses: Hash<A>,
     services: Words,
     lists: Words,
     switch: Words,
-    grace: Arc<Grace>,
+    grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
     writes: u64,
-}
-
-impl<T> std::fmt::Debug for Raw<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Raw")
-    }
 }
 
 impl<A: Address + 'static> KernelMaps<A> {
@@ -93,26 +77,16 @@ impl<A: Address + 'static> KernelMaps<A> {
     pub(crate) fn take(
         ebpf: &mut Ebpf,
         names: Names,
-        grace: &Arc<Grace>,
+        grace: &Arc<Waiter>,
         programs: &Arc<Mutex<Programs>>,
     ) -> Result<Self, MapsError> {
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| MapsError::Missing(name.to_owned()));
-        let other = |name: &'static str| move |error| MapsError::Other(name.to_owned(), error);
-        let frontends = map(names.frontends)?;
-        let room = match &frontends {
-            Map::HashMap(data) => data.info().map_err(other(names.frontends))?.max_entries(),
-            _ => 0, // the next line says what is wrong
-        };
-        let frontends = frontends.try_into().map_err(other(names.frontends))?;
-        let addresses = map(names.addresses)?.try_into().map_err(other(names.addresses))?;
-        let mut array = |name: &'static str| words(name, map(name)?);
         Ok(Self {
-            frontends,
-            room,
-            addresses,
-            services: array(names.services)?,
-            lists: array(names.lists)?,
-            switch: array(names.switch)?,
+            frontends: hash(names.frontends, map(names.frontends)?)?,
+            addresses: hash(names.addresses, map(names.addresses)?)?,
+            services: words(names.services, map(names.services)?)?,
+            lists: words(names.lists, map(names.lists)?)?,
+            switch: words(names.switch, map(names.switch)?)?,
             names,
             grace: Arc::clone(grace),
             programs: Arc::clone(programs),
@@ -125,10 +99,29 @@ impl<A: Address + 'static> KernelMaps<A> {
         self.writes
     }
 
-    fn insert(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
-        let put = self.frontends.insert(Raw(*key), word.0, 0);
-        put.map_err(|error| refused(self.names.frontends, error))
+    /// Enlarges a map. The family is off meanwhile: nobody must read the old one while the new one is filled. If some programs
+    /// then have the new one and others the old one, it stays off.
+    fn enlarge(
+        &mut self,
+        name: &'static str,
+        enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
+    ) -> Result<(), StoreError> {
+        let before = self.switch.get(0).unwrap_or_default();
+        self.switch.publish(0, Switch::OFF.0);
+        let programs = Arc::clone(&self.programs);
+        let enlarged = enlarge(self, &mut super::lock(&programs));
+        if !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
+            self.switch.publish(0, before);
+        }
+        enlarged.map_err(|error| match error {
+            NotEnlarged::NoRoom => StoreError::Full(name),
+            NotEnlarged::Torn(cause) => StoreError::Failed(cause),
+        })
     }
+}
+
+fn hash<K: Copy + 'static>(name: &'static str, map: Map) -> Result<Hash<K>, MapsError> {
+    Hash::take(name, map).map_err(|error| MapsError::Other(name.to_owned(), error))
 }
 
 /// Maps the memory of an array of words.
@@ -143,25 +136,9 @@ pub(crate) fn words(name: &str, map: Map) -> Result<Words, MapsError> {
     Words::map(data.fd(), len).map_err(|error| MapsError::Memory(name.to_owned(), error))
 }
 
-/// The kernel says E2BIG if a hash is full, and ENOMEM if it has no memory for an element.
-fn refused(map: &'static str, error: MapError) -> StoreError {
-    let full = match &error {
-        MapError::SyscallError(error) => matches!(
-            error.io_error.kind(),
-            io::ErrorKind::ArgumentListTooLong | io::ErrorKind::OutOfMemory
-        ),
-        _ => false,
-    };
-    if full {
-        StoreError::Full(map)
-    } else {
-        StoreError::Failed(error.into())
-    }
-}
-
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
-        self.frontends.get(&Raw(*key), 0).ok()
+        self.frontends.get(*key)
     }
 
     fn service(&self, index: ListIndex) -> Option<u64> {
@@ -173,53 +150,49 @@ impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     }
 }
 
+/// Puts an element in a hash of these maps, which is enlarged if it is full.
+macro_rules! put {
+    ($maps:ident.$hash:ident, $key:expr, $word:expr) => {{
+        $maps.writes += 1;
+        let name = $maps.$hash.name();
+        let mut put = $maps.$hash.put($key, $word).map_err(Refused::from);
+        if matches!(put, Err(Refused::Full)) {
+            $maps.enlarge(name, |maps, programs| maps.$hash.enlarge(programs))?;
+            put = $maps.$hash.put($key, $word).map_err(Refused::from);
+        }
+        put.map_err(|refused| match refused {
+            Refused::Full | Refused::NoMemory => StoreError::Full(name),
+            Refused::Other(error) => StoreError::Failed(error.into()),
+        })
+    }};
+}
+
 impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
-        self.writes += 1;
-        match self.insert(key, word) {
-            Err(StoreError::Full(_)) => {}
-            put => return put,
-        }
-        let room = self.room.saturating_mul(2);
-        let larger = super::lock(&self.programs).enlarge_hash(self.names.frontends, &self.frontends, room);
-        (self.frontends, self.room) = (larger.map_err(StoreError::Failed)?, room);
-        self.insert(key, word)
+        put!(self.frontends, *key, word.0)
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError> {
         self.writes += 1;
-        match self.frontends.remove(&Raw(*key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) => Err(refused(self.names.frontends, error)),
-        }
+        self.frontends.remove(*key)
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError> {
-        let entries = self.frontends.iter();
-        let entries = entries.map(|entry| entry.map(|(key, word)| (key.0, FrontendWord(word))));
-        let entries: Result<_, _> = entries.collect();
-        entries.map_err(|error| refused(self.names.frontends, error))
+        let words = self.frontends.all()?.into_iter();
+        Ok(words.map(|(key, word)| (key, FrontendWord(word))).collect())
     }
 
     fn put_address(&mut self, addr: A) -> Result<(), StoreError> {
-        self.writes += 1;
-        let put = self.addresses.insert(Raw(addr), 1, 0);
-        put.map_err(|error| refused(self.names.addresses, error))
+        put!(self.addresses, addr, 1)
     }
 
     fn remove_address(&mut self, addr: A) -> Result<(), StoreError> {
         self.writes += 1;
-        match self.addresses.remove(&Raw(addr)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) => Err(refused(self.names.addresses, error)),
-        }
+        self.addresses.remove(addr)
     }
 
     fn addresses(&self) -> Result<Vec<A>, StoreError> {
-        let addresses: Result<_, _> = self.addresses.keys().map(|addr| addr.map(|addr| addr.0)).collect();
-        addresses.map_err(|error| refused(self.names.addresses, error))
+        Ok(self.addresses.all()?.into_iter().map(|(addr, _)| addr).collect())
     }
 
     fn put_word(&mut self, place: u32, word: u64) {
@@ -246,9 +219,11 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
-        let larger = super::lock(&self.programs).enlarge_words(self.names.lists, &self.lists, words);
-        self.lists = larger.map_err(StoreError::Failed)?;
-        Ok(())
+        let name = self.names.lists;
+        self.enlarge(name, |maps, programs| {
+            maps.lists = programs.enlarge_words(name, &maps.lists, words)?;
+            Ok(())
+        })
     }
 
     fn ticket(&mut self) -> u64 {
@@ -258,8 +233,4 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     fn passed(&self) -> u64 {
         self.grace.passed()
     }
-}
-
-fn is_not_found(error: &MapError) -> bool {
-    matches!(error, MapError::SyscallError(error) if error.io_error.kind() == io::ErrorKind::NotFound)
 }

@@ -2,12 +2,14 @@
 
 mod cgroups;
 mod grace;
+mod hash;
 mod link;
 mod maps;
 mod memory;
 mod network;
 mod object;
 mod pin;
+mod pinned;
 mod programs;
 
 use std::io;
@@ -24,6 +26,7 @@ pub use maps::{KernelMaps, MapsError};
 pub use network::network;
 pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
+pub use pinned::Strange;
 pub use programs::Who;
 
 use grace::Waiter;
@@ -36,8 +39,6 @@ pub struct Sockets {
     /// Shared with the maps: one that is full is enlarged, and the programs with it.
     programs: Arc<Mutex<Programs>>,
     node: Words,
-    /// Waits for grace periods as long as this value is there.
-    _waiter: Waiter,
 }
 
 /// Why socket load balancing is not to be had.
@@ -69,16 +70,11 @@ impl Sockets {
         let outer = map("GRACE")?.try_into().map_err(OpenError::Grace)?;
         let node = maps::words("NODE", map("NODE")?)?;
         let inner = Array::create(1, 0).map_err(OpenError::Grace)?;
-        let waiter = Waiter::start(outer, inner).map_err(OpenError::Thread)?;
-        let v4 = KernelMaps::take(ebpf, maps::V4, waiter.grace(), &programs)?;
-        let v6 = KernelMaps::take(ebpf, maps::V6, waiter.grace(), &programs)?;
+        let grace = Arc::new(Waiter::start(outer, inner).map_err(OpenError::Thread)?);
+        let v4 = KernelMaps::take(ebpf, maps::V4, &grace, &programs)?;
+        let v6 = KernelMaps::take(ebpf, maps::V6, &grace, &programs)?;
         drop(loaded);
-        let sockets = Self {
-            programs,
-            node,
-            _waiter: waiter,
-        };
-        Ok((sockets, v4, v6))
+        Ok((Self { programs, node }, v4, v6))
     }
 
     /// Tells the programs which network namespace is the node's, by its cookie. Before that they take nothing.

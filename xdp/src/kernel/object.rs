@@ -1,9 +1,12 @@
 //! The programs as they are embedded, and how they are loaded.
 
+use std::path::Path;
+
 use aya::programs::{CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
 use super::pin::Pins;
+use super::pinned;
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
@@ -17,6 +20,9 @@ pub enum LoadError {
     /// The maps could not be made, or the object is no object.
     #[error("make the maps")]
     Maps(#[source] EbpfError),
+    /// A map that is pinned is not one of this layout's.
+    #[error(transparent)]
+    Pinned(#[from] pinned::Strange),
     /// A program is missing in the object.
     #[error("there is no program {0}")]
     Missing(&'static str),
@@ -40,31 +46,8 @@ pub(crate) const PODS: [&str; 4] = ["pods_connect4", "pods_connect6", "pods_send
 /// The programs that show frontends instead of endpoints. One of each is enough, on the topmost folder.
 pub(crate) const REVERSE: [&str; 4] = ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 
-/// The maps that outlive the agent: all but the one by which grace periods are waited for.
-const MAPS: [&str; 20] = [
-    "NODE",
-    "LEFT",
-    "SWITCH4",
-    "FRONTENDS4",
-    "SERVICES4",
-    "LISTS4",
-    "ADDRESSES4",
-    "AFFINITY4",
-    "TAKEN4",
-    "PEERS4",
-    "PAIRS4",
-    "SWITCH6",
-    "FRONTENDS6",
-    "SERVICES6",
-    "LISTS6",
-    "ADDRESSES6",
-    "AFFINITY6",
-    "TAKEN6",
-    "PEERS6",
-    "PAIRS6",
-];
-
-fn programs() -> impl Iterator<Item = &'static str> {
+/// The names of all programs.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
     NODE.into_iter().chain(PODS).chain(REVERSE)
 }
 
@@ -96,9 +79,21 @@ pub struct Object {
 impl Object {
     /// Takes the maps that are pinned, makes and pins the others, and loads every program.
     pub fn load(sizes: &Sizes, pins: &Pins) -> Result<Self, LoadError> {
+        Self::load_with(sizes, pins, None)
+    }
+
+    /// The same with another map in the place of one that is pinned: its name, and where it is pinned itself.
+    pub(crate) fn load_with(
+        sizes: &Sizes,
+        pins: &Pins,
+        instead: Option<(&'static str, &Path)>,
+    ) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
-        for name in MAPS {
-            loader.map_pin_path(name, pins.maps().join(name));
+        for map in &pinned::MAPS {
+            let other = instead.filter(|(name, _)| *name == map.name);
+            let pin = other.map_or_else(|| pins.maps().join(map.name), |(_, pin)| pin.to_owned());
+            map.check(&pin)?;
+            loader.map_pin_path(map.name, pin);
         }
         for (frontends, lists, words) in [
             ("FRONTENDS4", "LISTS4", sizes.words[0]),

@@ -59,8 +59,17 @@ impl Pins {
         self.folder.join("links")
     }
 
-    /// Removes all pins of this layout, and the folders. Whatever they held goes once nobody uses it.
-    pub fn remove(&self) -> Result<(), PinError> {
+    /// Removes all pins of this layout, and the folders. Whatever they held goes once nobody uses it. These links go first:
+    /// what the others show must not outlast what these do.
+    pub(crate) fn remove(&self, first: &[&str]) -> Result<(), PinError> {
+        for name in first {
+            match fs::remove_file(self.links().join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(PinError::Folder(self.links().join(name), error));
+                }
+                _ => {}
+            }
+        }
         for folder in [self.links(), self.maps()] {
             let failed = |error| PinError::Folder(folder.clone(), error);
             for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -76,7 +85,7 @@ impl Pins {
     }
 }
 
-/// The folder of a newer layout that has links, if there is one.
+/// The folder of a newer layout, if there is one.
 fn newest_above(folder: &Path) -> Result<Option<PathBuf>, PinError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,10 +1,11 @@
 //! The loaded programs and where they are attached. They can be loaded once more with a larger map, while they run.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::CgroupSockAddr;
 use aya::programs::links::PinnedLink;
 use tandem_core::plane::Cause;
@@ -13,6 +14,7 @@ use super::link::{self, AttachError, Attached};
 use super::memory::Words;
 use super::object::{self, Object, Sizes};
 use super::pin::Pins;
+use super::pinned;
 
 /// Whose calls programs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,15 @@ pub enum Who {
     Node,
     /// The pods': the folder is kubelet's.
     Pods,
+}
+
+/// Why a map was not enlarged.
+#[derive(Debug)]
+pub(crate) enum NotEnlarged {
+    /// A larger one was not to be had. Everything is as it was.
+    NoRoom,
+    /// Some programs may have the larger one, and others not.
+    Torn(Cause),
 }
 
 /// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`
@@ -32,9 +43,8 @@ const NO_PREALLOC: u32 = 1;
 pub(crate) struct Programs {
     pub(crate) object: Object,
     pins: Pins,
-    /// Where programs are attached.
-    folders: Vec<(Who, PathBuf)>,
-    links: Vec<PinnedLink>,
+    /// The links, by the names of their programs. A link that is dropped and not pinned any more is gone.
+    links: BTreeMap<&'static str, PinnedLink>,
 }
 
 impl Programs {
@@ -42,21 +52,13 @@ impl Programs {
         Self {
             object,
             pins,
-            folders: Vec::new(),
-            links: Vec::new(),
+            links: BTreeMap::new(),
         }
     }
 
     /// Attaches the programs to a folder, and to no other one any more.
     pub(crate) fn attach(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
-        self.folders.retain(|(other, _)| *other != who);
-        let attached = self.tie(who, folder)?;
-        self.folders.push((who, folder.to_owned()));
-        Ok(attached)
-    }
-
-    fn tie(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
-        let (own, both): (&[&str], &[&str]) = match who {
+        let (own, both): (&[_], &[_]) = match who {
             Who::Node => (&object::NODE, &object::REVERSE),
             Who::Pods => (&object::PODS, &[]),
         };
@@ -74,62 +76,103 @@ impl Programs {
             if how == Attached::Anew {
                 attached = how;
             }
-            self.links.push(link);
+            self.links.insert(name, link);
         }
         Ok(attached)
     }
 
-    /// Puts an array of more words in the place of one, with what this holds.
-    pub(crate) fn enlarge_words(&mut self, name: &'static str, old: &Words, len: u32) -> Result<Words, Cause> {
-        let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
-        forget(&new);
-        Array::<_, u64>::create(len, MMAPABLE)?.pin(&new)?;
-        let words = Words::map(MapData::from_pin(&new)?.fd(), len)?;
-        for (at, word) in old.all() {
-            words.set(at, word);
-        }
-        self.replace(name, &new)?;
-        Ok(words)
+    /// Puts an array of more words in the place of one, with what this holds. Its family must be off meanwhile.
+    pub(crate) fn enlarge_words(&mut self, name: &'static str, old: &Words, len: u32) -> Result<Words, NotEnlarged> {
+        let make = |new: &Path| {
+            Array::<_, u64>::create(len, MMAPABLE)?.pin(new)?;
+            let words = Words::map(MapData::from_pin(new)?.fd(), len)?;
+            for (at, word) in old.all() {
+                words.set(at, word);
+            }
+            Ok(words)
+        };
+        self.enlarge(name, make)
     }
 
-    /// Puts a hash with room for more in the place of one, with what this holds.
+    /// Puts a hash with room for more in the place of one, with what this holds. Its family must be off meanwhile.
     pub(crate) fn enlarge_hash<K: Pod>(
         &mut self,
         name: &'static str,
         old: &HashMap<MapData, K, u64>,
         len: u32,
-    ) -> Result<HashMap<MapData, K, u64>, Cause> {
-        let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
-        forget(&new);
-        let mut larger = HashMap::create(len, NO_PREALLOC)?;
-        for entry in old {
-            let (key, word) = entry?;
-            larger.insert(key, word, 0)?;
-        }
-        larger.pin(&new)?;
-        let larger = aya::maps::Map::from_map_data(MapData::from_pin(&new)?)?.try_into()?;
-        self.replace(name, &new)?;
-        Ok(larger)
+    ) -> Result<HashMap<MapData, K, u64>, NotEnlarged> {
+        let make = |new: &Path| {
+            let mut larger = HashMap::create(len, NO_PREALLOC)?;
+            for entry in old {
+                let (key, word) = entry?;
+                larger.insert(key, word, 0)?;
+            }
+            larger.pin(new)?;
+            Ok(Map::from_map_data(MapData::from_pin(new)?)?.try_into()?)
+        };
+        self.enlarge(name, make)
     }
 
-    /// Gives a map's place to another one, loads the programs with it, and puts them in the place of those that run. The pin comes
-    /// first: whoever starts after a crash in between loads the programs with it.
-    fn replace(&mut self, name: &str, new: &Path) -> Result<(), Cause> {
-        fs::rename(new, self.pins.maps().join(name))?;
-        // Sizes count only for maps that are not there.
-        self.object = Object::load(&Sizes::default(), &self.pins)?;
-        self.links.clear();
-        for (who, folder) in self.folders.clone() {
-            self.tie(who, &folder)?;
+    /// Makes a map, loads the programs with it, puts them in the place of those that run, and pins the map in the old one's place.
+    fn enlarge<M>(&mut self, name: &'static str, make: impl Fn(&Path) -> Result<M, Cause>) -> Result<M, NotEnlarged> {
+        let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
+        forget(&new);
+        let Ok((map, object)) = self.make(name, &new, make) else {
+            forget(&new);
+            return Err(NotEnlarged::NoRoom);
+        };
+        let replaced = self
+            .give_links(&object)
+            .and_then(|()| Ok(fs::rename(&new, self.pins.maps().join(name))?));
+        if let Err(error) = replaced {
+            forget(&new);
+            return match self.give_links(&self.object) {
+                Ok(()) => Err(NotEnlarged::NoRoom),
+                Err(_) => Err(NotEnlarged::Torn(error)),
+            };
+        }
+        self.object = object;
+        Ok(map)
+    }
+
+    /// Makes the map, and loads the programs with it. Nothing is in another's place yet.
+    fn make<M>(
+        &self,
+        name: &'static str,
+        new: &Path,
+        make: impl Fn(&Path) -> Result<M, Cause>,
+    ) -> Result<(M, Object), Cause> {
+        // Maps that are not there would be made anew and empty, while the agent writes to others.
+        for map in &pinned::MAPS {
+            fs::symlink_metadata(self.pins.maps().join(map.name))?;
+        }
+        let map = make(new)?;
+        Ok((
+            map,
+            Object::load_with(&Sizes::default(), &self.pins, Some((name, new)))?,
+        ))
+    }
+
+    /// Gives every link that is pinned its program of this object, also those that this run has not attached.
+    fn give_links(&self, object: &Object) -> Result<(), Cause> {
+        for name in object::programs() {
+            let pin = self.pins.links().join(name);
+            let program = object.ebpf.program(name).and_then(|program| program.try_into().ok());
+            if let Some(program) = program.filter(|_| pin.exists()) {
+                link::replace(program, &pin)?;
+            }
         }
         Ok(())
     }
 
     /// Detaches all programs, and removes all pins.
     pub(crate) fn remove(&mut self) -> Result<(), super::PinError> {
+        for name in object::NODE.iter().chain(&object::PODS) {
+            self.links.remove(name);
+        }
+        self.pins.remove(&[object::NODE, object::PODS].concat())?;
         self.links.clear();
-        self.folders.clear();
-        self.pins.remove()
+        Ok(())
     }
 }
 

@@ -209,6 +209,16 @@ client.connect(("10.96.0.1", 80))
 print("%s:%d" % client.getpeername()[:2])
 "#;
 
+/// Asks an address to which nobody answers if it is not translated.
+const REFUSED: &str = r#"
+import socket
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+client.settimeout(0.3)
+try: client.connect(("10.96.0.1", 80))
+except OSError as error: print(error)
+else: print("connected")
+"#;
+
 const ANSWERS: &str = "10.96.0.1:80 10.96.0.1:80 fd96::1:80 fd96::1:80 ::ffff:10.96.0.1:80 ::ffff:10.96.0.1:80";
 
 /// Says whether a UDP socket that is connected, also if it names an address, a bound TCP socket, a UDP socket with a source, and one that asks for nothing of a Service's are left alone.
@@ -297,6 +307,9 @@ fn the_next_run_adopts_what_it_finds_and_writes_nothing() {
     sockets.set_node(other.cookie());
     assert_eq!(sockets.attach(Who::Node, &other.cgroup).unwrap(), Attached::Anew);
     assert_eq!(other.python(ASK), ANSWERS);
+    // In the first folder nothing is attached any more.
+    sockets.set_node(place.cookie());
+    assert_eq!(place.python(REFUSED), "timed out");
     sockets.remove().unwrap();
     let error = Pins::open(Path::new("/tmp/tandem-test-pins")).unwrap_err();
     assert!(matches!(error, PinError::NotBpf(_)), "{error}");
@@ -396,6 +409,81 @@ fn with(row: Row<V4>, to: ServiceId) -> Row<V4> {
         },
         other => other,
     }
+}
+
+#[test]
+fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
+    let place = Place::new();
+    let pins = Pins::open(&place.pins).unwrap();
+    let strange = [
+        (
+            "FRONTENDS4",
+            "hash",
+            "key 8 value 64 entries 16",
+            "its keys and values have 8 and 64 bytes instead of 8 and 8",
+        ),
+        (
+            "SERVICES6",
+            "array",
+            "key 4 value 8 entries 16",
+            "it has 16 entries instead of Some(294910)",
+        ),
+        (
+            "LISTS4",
+            "hash",
+            "key 4 value 8 entries 16",
+            "it is of the kind Hash instead of Array",
+        ),
+    ];
+    for (name, kind, sizes, what) in strange {
+        let pin = place.pins.join(format!("v{}/maps/{name}", tandem_xdp_layout::VERSION));
+        let mut make = Command::new("bpftool");
+        make.args(["map", "create"])
+            .arg(&pin)
+            .args(["type", kind, "name", "strange"]);
+        run(make.args(sizes.split(' ')));
+        let error = Sockets::open(&Sizes::default(), pins.clone())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(what) && error.contains(name), "{error}");
+        fs::remove_file(&pin).unwrap();
+    }
+    assert!(Sockets::open(&Sizes::default(), pins).is_ok());
+}
+
+#[test]
+fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from_growing() {
+    let place = Place::new();
+    let sizes = Sizes {
+        frontends: 4,
+        words: [16, 16],
+    };
+    let open = || {
+        let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
+        (sockets, Rows::<V4, _>::new(v4, false))
+    };
+    let (sockets, mut v4) = open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let pods = place.below("kubepods");
+    sockets.attach(Who::Pods, &pods).unwrap();
+    fs::remove_dir(&pods).unwrap();
+    drop((sockets, v4));
+    // This run grows its maps before it attaches anything.
+    let (sockets, mut v4) = open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    let mut all = rows4();
+    for number in 10..30 {
+        let service = ServiceId::plain(number).unwrap();
+        let own = rows::<V4>([10, 96, 1, u8::try_from(number).unwrap()].into(), [127, 0, 0, 1].into());
+        all.extend(own.into_iter().take(3).map(|row| with(row, service)));
+    }
+    v4.renew(&RuleSettings::default(), &all).unwrap();
+    assert_eq!((v4.frontends(), v4.left().len()), (22, 0));
+    assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.29")), "10.96.1.29:80");
+    sockets.remove().unwrap();
 }
 
 #[test]

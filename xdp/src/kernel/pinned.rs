@@ -1,0 +1,121 @@
+//! Which maps are pinned, and what each must be. aya takes whatever is pinned under a map's name.
+
+use std::path::{Path, PathBuf};
+
+use aya::maps::{MapData, MapError, MapType};
+use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, ListIndex, Pair, Pairs};
+
+/// A map that outlives the agent.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    /// How many entries it must have; none if it may be larger than it was made.
+    entries: Option<u32>,
+}
+
+/// Why a pinned map is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Strange {
+    /// It is another map.
+    #[error("{path} is not the map that Tandem pins there ({what}): remove it, and Tandem makes it anew")]
+    Other {
+        /// Where it is pinned.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// It cannot be opened.
+    #[error("open the pinned map {0}")]
+    Open(PathBuf, #[source] MapError),
+}
+
+/// The size of a word.
+const WORD: usize = size_of::<u64>();
+/// The size of a place in an array, and of the key of socket storage.
+const PLACE: usize = size_of::<u32>();
+
+const fn array(name: &'static str, entries: Option<u32>) -> Pinned {
+    map(name, MapType::Array, PLACE, WORD, entries)
+}
+
+const fn storage(name: &'static str, value: usize) -> Pinned {
+    map(name, MapType::SkStorage, PLACE, value, None)
+}
+
+const fn map(name: &'static str, kind: MapType, key: usize, value: usize, entries: Option<u32>) -> Pinned {
+    Pinned {
+        name,
+        kind,
+        key,
+        value,
+        entries,
+    }
+}
+
+/// The maps that outlive the agent: all but the one by which grace periods are waited for.
+pub(crate) const MAPS: [Pinned; 20] = [
+    array("NODE", Some(4)),
+    map("LEFT", MapType::PerCpuArray, PLACE, WORD, Some(64)),
+    array("SWITCH4", Some(1)),
+    array("SWITCH6", Some(1)),
+    map(
+        "FRONTENDS4",
+        MapType::Hash,
+        size_of::<FrontendKey<Address4>>(),
+        WORD,
+        None,
+    ),
+    map(
+        "FRONTENDS6",
+        MapType::Hash,
+        size_of::<FrontendKey<Address6>>(),
+        WORD,
+        None,
+    ),
+    array("SERVICES4", Some(ListIndex::COUNT)),
+    array("SERVICES6", Some(ListIndex::COUNT)),
+    array("LISTS4", None),
+    array("LISTS6", None),
+    map("ADDRESSES4", MapType::Hash, size_of::<Address4>(), WORD, None),
+    map("ADDRESSES6", MapType::Hash, size_of::<Address6>(), WORD, None),
+    map("AFFINITY4", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
+    map("AFFINITY6", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
+    array("TAKEN4", Some(ListIndex::COUNT / 2)),
+    array("TAKEN6", Some(ListIndex::COUNT / 2)),
+    storage("PEERS4", size_of::<Pair<Address4>>()),
+    storage("PEERS6", size_of::<Pair<Address6>>()),
+    storage("PAIRS4", size_of::<Pairs<Address4>>()),
+    storage("PAIRS6", size_of::<Pairs<Address6>>()),
+];
+
+impl Pinned {
+    /// Looks whether what is pinned is this map. Nothing may be pinned yet.
+    pub(crate) fn check(&self, pin: &Path) -> Result<(), Strange> {
+        if !pin.exists() {
+            return Ok(());
+        }
+        let failed = |error| Strange::Open(pin.to_owned(), error);
+        let info = MapData::from_pin(pin).and_then(|map| map.info()).map_err(failed)?;
+        let kind = info.map_type().map_err(failed)?;
+        let sizes = (info.key_size() as usize, info.value_size() as usize);
+        let what = if kind != self.kind {
+            format!("it is of the kind {kind:?} instead of {:?}", self.kind)
+        } else if sizes != (self.key, self.value) {
+            format!(
+                "its keys and values have {} and {} bytes instead of {} and {}",
+                sizes.0, sizes.1, self.key, self.value
+            )
+        } else if self.entries.is_some_and(|entries| entries != info.max_entries()) {
+            format!("it has {} entries instead of {:?}", info.max_entries(), self.entries)
+        } else {
+            return Ok(());
+        };
+        Err(Strange::Other {
+            path: pin.to_owned(),
+            what,
+        })
+    }
+}
