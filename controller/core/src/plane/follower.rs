@@ -69,9 +69,6 @@ pub enum Left {
     /// There are more frontends than there is room for.
     #[error("there is no room for its frontends")]
     Frontends,
-    /// There are more ranges of allowed sources than there is room for.
-    #[error("there is no room for its source ranges")]
-    Sources,
     /// A slot has no endpoint, or an endpoint no address.
     #[error("its rows do not make a list of endpoints")]
     Incomplete,
