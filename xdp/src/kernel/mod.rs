@@ -1,6 +1,7 @@
 //! The programs and maps in the kernel.
 
 mod cgroups;
+mod found;
 mod grace;
 mod hash;
 mod link;
@@ -21,6 +22,7 @@ use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
 pub use cgroups::{CgroupError, Folder};
+pub use found::{Found, Switches};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use network::network;
