@@ -4,6 +4,7 @@
 
 mod client;
 mod make;
+mod planes;
 mod problems;
 mod ready;
 mod server;

@@ -6,7 +6,7 @@ use super::document::Document;
 use super::flags::Flags;
 use super::schema::{kube_proxy, tandem};
 use super::settings::{Effective, Settings};
-use super::{ConfigError, effective, resolve, validate, ways};
+use super::{ConfigError, data_plane, effective, resolve, validate, ways};
 
 /// The places that the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -129,6 +129,7 @@ impl Sources {
             node_port_loopback,
             service_routes: tandem.on("serviceRoutes"),
             drop_invalid: tandem.on("dropInvalid"),
+            xdp: data_plane::resolve(tandem)?,
             remove_kube_proxy_rules: tandem.on("removeKubeProxyRules"),
             conntrack: resolve::conntrack(kube_proxy)?,
             oom_score_adj: resolve::oom_score_adj(kube_proxy)?,

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod docs;
+mod data_plane;
 mod document;
 mod duration;
 mod effective;

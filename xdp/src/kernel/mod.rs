@@ -95,6 +95,16 @@ impl Sockets {
         lock(&self.programs).attach(who, folder)
     }
 
+    /// Detaches what translates the calls of these. What shows frontends stays.
+    pub fn detach(&self, who: Who) -> Result<(), PinError> {
+        lock(&self.programs).detach(who)
+    }
+
+    /// Whether the programs are attached by links that are pinned.
+    pub fn is_attached(&self, who: Who) -> bool {
+        lock(&self.programs).is_attached(who)
+    }
+
     /// Detaches all programs, and removes all pins.
     pub fn remove(self) -> Result<(), PinError> {
         lock(&self.programs).remove()

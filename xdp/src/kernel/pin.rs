@@ -59,6 +59,15 @@ impl Pins {
         self.folder.join("links")
     }
 
+    /// Removes the pin of a link, if there is one.
+    pub(crate) fn remove_link(&self, name: &str) -> Result<(), PinError> {
+        let pin = self.links().join(name);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(pin, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes all pins of this layout, and the folders. Whatever they held goes once nobody uses it. These links go first:
     /// what the others show must not outlast what these do.
     pub(crate) fn remove(&self, first: &[&str]) -> Result<(), PinError> {
