@@ -23,7 +23,7 @@ pub enum CgroupError {
     )]
     Part(PathBuf),
     /// A folder cannot be read.
-    #[error("{0}")]
+    #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
 }
 
