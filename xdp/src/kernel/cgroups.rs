@@ -26,7 +26,7 @@ pub enum CgroupError {
     #[error("{0} is not a folder of the cgroup v2 hierarchy at {1}")]
     Elsewhere(PathBuf, PathBuf),
     /// A folder cannot be read.
-    #[error("{0}")]
+    #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
 }
 

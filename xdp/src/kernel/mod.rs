@@ -1,5 +1,6 @@
 //! The programs and maps in the kernel.
 
+mod able;
 mod cgroups;
 mod found;
 mod grace;
@@ -7,6 +8,7 @@ mod hash;
 mod link;
 mod maps;
 mod memory;
+mod mount;
 mod network;
 mod object;
 mod pin;
@@ -21,10 +23,12 @@ use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
+pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
 pub use found::{Found, Switches};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
+pub use mount::MountError;
 pub use network::network;
 pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
