@@ -171,7 +171,10 @@ impl StatusView {
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4, flows_v4, sockets),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6, flows_v6, sockets),
             ],
-            problems: of_agent(snapshot, files).into_iter().chain(planes::problems(sockets)).collect(),
+            problems: of_agent(snapshot, files)
+                .into_iter()
+                .chain(planes::problems(sockets))
+                .collect(),
             configuration: ConfigurationView {
                 rejected: files.rejected.clone(),
                 waiting: files.waiting.clone(),
@@ -231,7 +234,8 @@ mod tests {
         let mut snapshot = Snapshot::empty(SystemTime::now());
         let faults = [("a.yaml".into(), vec!["line 3: no".to_owned(), "line 9: no".to_owned()])];
         snapshot.faults = Arc::new(faults.into());
-        let problems = StatusView::new(&snapshot, &FileState::default(), &Default::default(), &State::default()).problems;
+        let problems =
+            StatusView::new(&snapshot, &FileState::default(), &Default::default(), &State::default()).problems;
         let said: Vec<String> = problems
             .iter()
             .map(|p| format!("{}: {}", p.object, p.problem))
@@ -244,7 +248,12 @@ mod tests {
             rejected: Some("f: mode: wrong".into()),
             waiting: vec!["events: true becomes false".into()],
         };
-        let status = StatusView::new(&Snapshot::empty(SystemTime::now()), &files, &Default::default(), &State::default());
+        let status = StatusView::new(
+            &Snapshot::empty(SystemTime::now()),
+            &files,
+            &Default::default(),
+            &State::default(),
+        );
         let [problem] = &status.problems[..] else {
             panic!("{:?}", status.problems);
         };

@@ -133,7 +133,13 @@ impl SocketsView {
             Stage::Failed { since, why } => ("failed", ago(*since), Some(why.to_string())),
         };
         let folder = |place: &Where| {
-            let below = |folder| state.counts.as_ref().map(|counts| counts.below(folder)).unwrap_or_default();
+            let below = |folder| {
+                state
+                    .counts
+                    .as_ref()
+                    .map(|counts| counts.below(folder))
+                    .unwrap_or_default()
+            };
             match place {
                 Where::Nowhere => None,
                 Where::At { folder, since } => Some(FolderView {
@@ -191,19 +197,31 @@ impl FollowerView {
             FollowState::Off if state.wanted.0 == DataPlane::Nft => return None,
             FollowState::Off => ("off", None, None),
             FollowState::Waiting { since, off } => {
-                let goes_on = if *off { "" } else { "; it goes on with what an earlier run left" };
+                let goes_on = if *off {
+                    ""
+                } else {
+                    "; it goes on with what an earlier run left"
+                };
                 let why = format!("the tables do not hold everything yet, or the programs are not loaded{goes_on}");
                 ("waiting", ago(*since), Some(why))
             }
             FollowState::On { since } => ("on", ago(*since), None),
-            FollowState::Beside { since } => ("beside", ago(*since), Some("a kube-proxy's rules come first".to_owned())),
+            FollowState::Beside { since } => (
+                "beside",
+                ago(*since),
+                Some("a kube-proxy's rules come first".to_owned()),
+            ),
             FollowState::Behind { since, why } => ("behind", ago(*since), Some(why.to_string())),
         };
         let left = status.left.iter().map(|(port, left)| LeftView {
             service_port: port.to_string(),
             reason: left.to_string(),
         });
-        let counts = state.counts.as_ref().map(|counts| counts.left(family)).unwrap_or_default();
+        let counts = state
+            .counts
+            .as_ref()
+            .map(|counts| counts.left(family))
+            .unwrap_or_default();
         Some(Self {
             state: name.to_owned(),
             since_seconds_ago: since,

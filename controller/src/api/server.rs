@@ -109,7 +109,12 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<String> {
 
 fn status(shared: &Shared, _query: &str) -> Response<String> {
     let flows = shared.flows.each_ref().map(Report::load);
-    let status = StatusView::new(&shared.published.load(), &shared.files.load(), &flows, &shared.sockets.load());
+    let status = StatusView::new(
+        &shared.published.load(),
+        &shared.files.load(),
+        &flows,
+        &shared.sockets.load(),
+    );
     printed(&status)
 }
 

@@ -65,10 +65,20 @@ impl Sources {
     /// The path of the local API's socket, taken only from the flags and the `TandemConfiguration`, whatever else is
     /// wrong. If that file cannot be read, it is the default path.
     pub fn socket(&self) -> PathBuf {
+        let document = self.readable();
+        PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
+    }
+
+    /// The folder of programs and maps, in the same way.
+    pub fn pins(&self) -> PathBuf {
+        PathBuf::from(self.readable().text("bpfFolder"))
+    }
+
+    /// The `TandemConfiguration`; if it cannot be read, its defaults.
+    fn readable(&self) -> Document {
         let file = self.tandem_path().and_then(|path| Some((read(&path).ok()?, path)));
         let document = file.and_then(|(text, path)| Document::parse(&tandem::SCHEMA, &path, &text).ok());
-        let document = document.unwrap_or_else(|| Document::empty(&tandem::SCHEMA));
-        PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
+        document.unwrap_or_else(|| Document::empty(&tandem::SCHEMA))
     }
 
     /// The same with paths and texts that were read already.

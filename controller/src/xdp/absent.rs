@@ -44,7 +44,8 @@ impl Keeper {
         loop {
             let wanted = self.settings.borrow_and_update().xdp.clone();
             let stage = if wanted.wants_sockets() {
-                let why = "this tandem was built without programs for the kernel (cargo feature xdp): nftables serves alone";
+                let why =
+                    "this tandem was built without programs for the kernel (cargo feature xdp): nftables serves alone";
                 tracing::warn!("dataPlane: xdp: {why}");
                 Stage::Failed {
                     since: SystemTime::now(),

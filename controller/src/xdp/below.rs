@@ -18,7 +18,9 @@ pub(super) fn below(folder: &Path) -> Below {
 fn count(folder: &Path, depth: usize, found: &mut Below) {
     // A folder of threads has no list of processes.
     let read = |name: &str| fs::read_to_string(folder.join(name));
-    let processes = read("cgroup.procs").or_else(|_| read("cgroup.threads")).unwrap_or_default();
+    let processes = read("cgroup.procs")
+        .or_else(|_| read("cgroup.threads"))
+        .unwrap_or_default();
     found.processes += processes.lines().count();
     if depth == DEEPEST {
         return;
@@ -46,10 +48,21 @@ mod tests {
     fn folders_of_pods_are_told_by_their_names() {
         let uid = "0e6b9a8c-6c5a-4d0e-9d8e-0d8f4b0a1c2d";
         let systemd = uid.replace('-', "_");
-        for name in [format!("pod{uid}"), format!("kubepods-besteffort-pod{systemd}.slice"), format!("kubepods-pod{systemd}.slice")] {
+        for name in [
+            format!("pod{uid}"),
+            format!("kubepods-besteffort-pod{systemd}.slice"),
+            format!("kubepods-pod{systemd}.slice"),
+        ] {
             assert!(is_pod(&name), "{name}");
         }
-        for name in ["kubepods.slice", "besteffort", "kubepods-burstable.slice", "pod", "podman", "cri-containerd-0e6b.scope"] {
+        for name in [
+            "kubepods.slice",
+            "besteffort",
+            "kubepods-burstable.slice",
+            "pod",
+            "podman",
+            "cri-containerd-0e6b.scope",
+        ] {
             assert!(!is_pod(name), "{name}");
         }
     }

@@ -113,7 +113,11 @@ impl Keeper {
         }
         let wake = if wanted.wants_sockets() {
             changed |= self.keep_on(&settings);
-            if self.stage == Stage::Off || matches!(self.stage, Stage::Waiting { .. }) { SOON } else { EVERY }
+            if self.stage == Stage::Off || matches!(self.stage, Stage::Waiting { .. }) {
+                SOON
+            } else {
+                EVERY
+            }
         } else {
             self.keep_off(wanted);
             EVERY
@@ -134,7 +138,9 @@ impl Keeper {
             let snapshot = self.published.load();
             if !snapshot.complete {
                 if !matches!(self.stage, Stage::Waiting { .. }) {
-                    self.stage = Stage::Waiting { since: SystemTime::now() };
+                    self.stage = Stage::Waiting {
+                        since: SystemTime::now(),
+                    };
                 }
                 return false;
             }
@@ -152,9 +158,14 @@ impl Keeper {
         self.retry = None;
         self.stage = match (&self.stage, loaded.node()) {
             (Stage::Failed { since, .. }, Where::Not { why }) => Stage::Failed { since: *since, why },
-            (_, Where::Not { why }) => Stage::Failed { since: SystemTime::now(), why },
+            (_, Where::Not { why }) => Stage::Failed {
+                since: SystemTime::now(),
+                why,
+            },
             (Stage::On { since }, _) => Stage::On { since: *since },
-            _ => Stage::On { since: SystemTime::now() },
+            _ => Stage::On {
+                since: SystemTime::now(),
+            },
         };
         changed
     }

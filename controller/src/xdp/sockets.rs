@@ -64,10 +64,13 @@ impl Loaded {
     /// anything is different.
     pub(super) fn attach(&mut self, settings: &XdpSettings) -> bool {
         let topmost = topmost(settings.node_cgroup.as_deref());
-        let pods = topmost.as_ref().map_err(Clone::clone).and_then(|topmost| match settings.sockets {
-            SocketsOf::All => kubelets(topmost, settings.pod_cgroup.as_deref()).map(Some),
-            SocketsOf::Node | SocketsOf::Off => Ok(None),
-        });
+        let pods = topmost
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|topmost| match settings.sockets {
+                SocketsOf::All => kubelets(topmost, settings.pod_cgroup.as_deref()).map(Some),
+                SocketsOf::Node | SocketsOf::Off => Ok(None),
+            });
         // The pods' programs come first, and so does what they know of their folder: a pod's call must not be taken for that of a
         // container that is no pod.
         let changed = self.pods.bring(&self.sockets, Who::Pods, pods);
@@ -126,7 +129,10 @@ impl Place {
                     Attached::Adopted => "taken over at",
                 };
                 let whose = if who == Who::Node { "node" } else { "pods" };
-                tracing::info!("sockets: the programs of the {whose} are {how} {}", wanted.path.display());
+                tracing::info!(
+                    "sockets: the programs of the {whose} are {how} {}",
+                    wanted.path.display()
+                );
                 (self.at, self.why_not) = (Some((wanted, SystemTime::now())), None);
                 true
             }
@@ -157,7 +163,8 @@ impl Place {
 
 /// The topmost folder: the one that is given, or the one in the table of mounts.
 fn topmost(given: Option<&Path>) -> Result<Folder, Arc<str>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read /proc/self/mountinfo: {error}"))?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read /proc/self/mountinfo: {error}"))?;
     let found = match given {
         Some(path) => Folder::given(path, &mounts),
         None => Folder::topmost(&mounts),
@@ -170,8 +177,15 @@ fn kubelets(topmost: &Folder, given: Option<&Path>) -> Result<Folder, Arc<str>> 
     match topmost.pods(given) {
         Ok(Some(folder)) => Ok(folder),
         Ok(None) => {
-            let names = given.map_or_else(|| "kubepods.slice or kubepods".to_owned(), |path| path.display().to_string());
-            Err(format!("{}: no folder {names} there, which is kubelet's", topmost.path.display()).into())
+            let names = given.map_or_else(
+                || "kubepods.slice or kubepods".to_owned(),
+                |path| path.display().to_string(),
+            );
+            Err(format!(
+                "{}: no folder {names} there, which is kubelet's",
+                topmost.path.display()
+            )
+            .into())
         }
         Err(error) => Err(words(error).into()),
     }
@@ -180,7 +194,11 @@ fn kubelets(topmost: &Folder, given: Option<&Path>) -> Result<Folder, Arc<str>> 
 /// Room for twice what stands in the tables.
 fn sizes(snapshot: &Snapshot) -> Sizes {
     let Sizes { frontends, words } = Sizes::default();
-    let rows = |rows: usize| u32::try_from(rows.saturating_mul(2)).unwrap_or(u32::MAX).next_multiple_of(4096);
+    let rows = |rows: usize| {
+        u32::try_from(rows.saturating_mul(2))
+            .unwrap_or(u32::MAX)
+            .next_multiple_of(4096)
+    };
     let (v4, v6) = (rows(snapshot.v4.rows), rows(snapshot.v6.rows));
     Sizes {
         frontends: frontends.max(v4.max(v6) / 2),

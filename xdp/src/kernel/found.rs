@@ -45,7 +45,10 @@ impl Found {
         let mut layouts = Vec::new();
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
-            layouts.extend(name.to_str().and_then(|name| name.strip_prefix('v')?.parse::<u32>().ok()));
+            layouts.extend(
+                name.to_str()
+                    .and_then(|name| name.strip_prefix('v')?.parse::<u32>().ok()),
+            );
         }
         layouts.sort_unstable();
         Ok(Self {
@@ -107,7 +110,9 @@ impl Found {
         }
         match fs::remove_dir(&self.folder) {
             // Somebody else pinned something there.
-            Err(error) if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+            Err(error)
+                if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::DirectoryNotEmpty =>
+            {
                 Err(PinError::Folder(self.folder.clone(), error))
             }
             _ => Ok(()),

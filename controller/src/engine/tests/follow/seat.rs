@@ -126,7 +126,11 @@ fn what_an_earlier_run_left_answers_until_the_follower_is_there_if_nothing_chang
     drop(current(&host, &mirror, web()));
     let (mut engine, seat) = engine(&host, &mirror);
     seat.put(StandIn(mirror.clone()));
-    assert_eq!(mirror.take_seen(), [Seen::Off], "one that is ready is replaced by one that is not");
+    assert_eq!(
+        mirror.take_seen(),
+        [Seen::Off],
+        "one that is ready is replaced by one that is not"
+    );
     let mirror = Mirror::found(host.v4.rules().unwrap(), host.v4.rows());
     seat.put(StandIn(mirror.clone()));
     let wake = engine.step(lists(web()), at(Instant::now()));
