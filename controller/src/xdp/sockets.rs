@@ -229,12 +229,22 @@ impl Counts for Kernels {
         left.map(|(reason, count)| (reason.words().to_owned(), count)).collect()
     }
 
-    fn taken(&self, _family: IpFamily, _service: ServiceId) -> u64 {
-        0
+    fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
+        self.0.taken(family, service)
     }
 
     fn maps(&self) -> Vec<MapFill> {
-        Vec::new()
+        let maps = self.0.maps().unwrap_or_else(|error| {
+            tracing::warn!("sockets: {}", words(error));
+            Vec::new()
+        });
+        let fill = |map: kernel::MapUse| MapFill {
+            name: map.name,
+            size: map.room,
+            used: map.used,
+            bytes: map.bytes,
+        };
+        maps.into_iter().map(fill).collect()
     }
 
     fn below(&self, folder: &Path) -> Below {
