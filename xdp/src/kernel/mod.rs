@@ -3,6 +3,7 @@
 mod cgroups;
 mod grace;
 mod hash;
+mod held;
 mod link;
 mod maps;
 mod memory;
@@ -23,6 +24,7 @@ use tandem_core::id::ServiceId;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
 pub use cgroups::{CgroupError, Folder};
+pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use network::network;
@@ -151,6 +153,8 @@ impl Sockets {
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Sockets>();
+    shared::<Held<Address4>>();
+    shared::<Held<Address6>>();
 };
 
 /// Nobody panics while the programs are locked: the lock only keeps two enlargements apart.

@@ -1,6 +1,7 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
 mod counts;
+mod held;
 
 use std::num::NonZeroU16;
 use std::os::unix::fs::MetadataExt as _;
