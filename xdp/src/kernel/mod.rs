@@ -5,6 +5,7 @@ mod cgroups;
 mod found;
 mod grace;
 mod hash;
+mod held;
 mod link;
 mod maps;
 mod memory;
@@ -27,6 +28,7 @@ use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
+pub use held::{Held, HeldNow};
 pub use found::{Found, Switches};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
@@ -167,6 +169,8 @@ impl Sockets {
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Sockets>();
+    shared::<Held<Address4>>();
+    shared::<Held<Address6>>();
 };
 
 /// Nobody panics while the programs are locked: the lock only keeps two enlargements apart.
