@@ -22,6 +22,10 @@ pub(crate) struct Words {
 // SAFETY: `base` stays valid until the value is dropped, whichever thread has it.
 unsafe impl Send for Words {}
 
+#[expect(unsafe_code, reason = "every access is atomic")]
+// SAFETY: as above; nothing is read or written but by atomic operations.
+unsafe impl Sync for Words {}
+
 impl Words {
     /// Maps an array of `len` words, by its map's file descriptor. The map must have been made with `BPF_F_MMAPABLE`.
     #[expect(unsafe_code, reason = "mmap")]

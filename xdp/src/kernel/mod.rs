@@ -1,11 +1,14 @@
 //! The programs and maps in the kernel.
 
+mod able;
 mod cgroups;
+mod found;
 mod grace;
 mod hash;
 mod link;
 mod maps;
 mod memory;
+mod mount;
 mod network;
 mod object;
 mod pin;
@@ -20,9 +23,12 @@ use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
+pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
+pub use found::{Found, Switches};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
+pub use mount::MountError;
 pub use network::network;
 pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
@@ -91,6 +97,16 @@ impl Sockets {
     /// Attaches the programs to a folder: by the links that are pinned, or by new ones, which are pinned then.
     pub fn attach(&self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
         lock(&self.programs).attach(who, folder)
+    }
+
+    /// Detaches what translates the calls of these. What shows frontends stays.
+    pub fn detach(&self, who: Who) -> Result<(), PinError> {
+        lock(&self.programs).detach(who)
+    }
+
+    /// Whether the programs are attached by links that are pinned.
+    pub fn is_attached(&self, who: Who) -> bool {
+        lock(&self.programs).is_attached(who)
     }
 
     /// Detaches all programs, and removes all pins.

@@ -89,6 +89,8 @@ impl Object {
         instead: Option<(&'static str, &Path)>,
     ) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
+        // The programs use no types of the kernel, so its BTF is neither read nor needed.
+        loader.btf(None);
         for map in &pinned::MAPS {
             let other = instead.filter(|(name, _)| *name == map.name);
             let pin = other.map_or_else(|| pins.maps().join(map.name), |(_, pin)| pin.to_owned());

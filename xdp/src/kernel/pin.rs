@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use rustix::fs::statfs;
 use tandem_xdp_layout::VERSION;
 
-/// What the kernel calls the type of a BPF file system (`BPF_FS_MAGIC`).
-const BPF_FS: u32 = 0xcafe_4a11;
+use super::mount;
 
 /// Why maps and links cannot be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +14,7 @@ pub enum PinError {
     #[error("{0} is not on a BPF file system: mount one there (mount -t bpf bpf /sys/fs/bpf)")]
     NotBpf(PathBuf),
     /// A folder cannot be made or read.
-    #[error("{0}")]
+    #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
     /// A Tandem with a newer layout of maps was here.
     #[error("{0} was made by a newer Tandem, whose maps this one cannot read: they are left alone")]
@@ -32,9 +30,8 @@ pub struct Pins {
 impl Pins {
     /// The pins below a folder of a BPF file system. The folder is made if it is missing; its parent must be there.
     pub fn open(folder: &Path) -> Result<Self, PinError> {
-        let parent = folder.parent().unwrap_or(folder);
-        let found = statfs(parent).map_err(|error| PinError::Folder(parent.to_owned(), error.into()))?;
-        if u32::try_from(found.f_type) != Ok(BPF_FS) {
+        let parent = mount::parent(folder);
+        if !mount::is_bpf(parent).map_err(|error| PinError::Folder(parent.to_owned(), error))? {
             return Err(PinError::NotBpf(parent.to_owned()));
         }
         let pins = Self {
@@ -57,6 +54,15 @@ impl Pins {
     /// Where links are pinned.
     pub(crate) fn links(&self) -> PathBuf {
         self.folder.join("links")
+    }
+
+    /// Removes the pin of a link, if there is one.
+    pub(crate) fn remove_link(&self, name: &str) -> Result<(), PinError> {
+        let pin = self.links().join(name);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(pin, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes all pins of this layout, and the folders. Whatever they held goes once nobody uses it. These links go first:
