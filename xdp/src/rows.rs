@@ -1,7 +1,7 @@
 //! Holds rows in one family's maps.
 //!
-//! The order of writes of a change: frontends that go; lists; addresses of the node; frontends that come; addresses that
-//! go; numbers without a list. A frontend that is missing for a moment harms nobody: nftables serves it.
+//! The order of writes of a change: frontends and addresses of the node that go; lists; addresses and frontends that come; numbers
+//! without a list. A frontend that is missing for a moment harms nobody: nftables serves it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -167,6 +167,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for held in &change.new {
             self.shadow(held)?;
         }
+        // Before lists change: who asks there must not find what nodePorts lead to afterwards.
+        for addr in &change.addresses_gone {
+            self.store.remove_address(*addr)?;
+        }
         for all in &change.ended {
             self.left.remove(all);
         }
@@ -211,9 +215,6 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         }
         for key in &change.open {
             self.restrict(key, false)?;
-        }
-        for addr in &change.addresses_gone {
-            self.store.remove_address(*addr)?;
         }
         self.clear(&cleared);
         // After their frontends are gone: a program that is not done yet is all that may still count.

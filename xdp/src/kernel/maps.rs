@@ -195,6 +195,10 @@ impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
         self.frontends.get(*key)
     }
 
+    fn has_address(&self, addr: &A) -> bool {
+        self.addresses.get(*addr).is_some()
+    }
+
     fn service(&self, index: ListIndex) -> Option<u64> {
         self.services.get(index.get())
     }

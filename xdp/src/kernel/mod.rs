@@ -28,8 +28,8 @@ use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
-pub use held::{Held, HeldNow};
 pub use found::{Found, Switches};
+pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use mount::MountError;
