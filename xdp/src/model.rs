@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use tandem_core::id::ServiceId;
+use tandem_core::plane::Full;
 use tandem_core::row::{Frontend, Pick, Row};
 use tandem_xdp_layout::{
     self as layout, Address, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord,
@@ -130,6 +131,14 @@ fn answer<A: Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A
             Ok(content.map(|content| content.endpoints()).unwrap_or_default())
         }
     }
+}
+
+fn full(name: &'static str, room: usize) -> StoreError {
+    StoreError::Full(Full {
+        name,
+        room: u32::try_from(room).unwrap_or(u32::MAX),
+        errno: None,
+    })
 }
 
 /// A frontend's key as people write it.
@@ -522,7 +531,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn put_frontend(&mut self, key: &FrontendKey<F::Mapped>, word: FrontendWord) -> Result<(), StoreError> {
         self.may_write()?;
         if !self.frontends.contains_key(key) && self.frontends.len() >= self.limits.0 {
-            return Err(StoreError::Full("frontends"));
+            return Err(full("frontends", self.frontends.len()));
         }
         self.frontends.insert(*key, word.0);
         self.wrote();
@@ -612,7 +621,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
         self.may_write()?;
         if words > self.limits.1 {
-            return Err(StoreError::Full("lists"));
+            return Err(full("lists", self.words.len()));
         }
         self.words.resize(words as usize, 0);
         Ok(())
