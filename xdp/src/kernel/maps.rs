@@ -1,5 +1,6 @@
 //! One family's maps in the kernel.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,8 @@ use aya::maps::{Map, MapError};
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
 
 use super::grace::Waiter;
-use super::hash::{Hash, Refused};
+use super::hash::{Hash, Refused, failed};
+use super::line::line;
 use super::memory::Words;
 use super::programs::{NotEnlarged, Programs};
 use crate::store::{Store, StoreError};
@@ -20,13 +22,13 @@ pub enum MapsError {
     #[error("there is no map {0}")]
     Missing(String),
     /// It is of another kind, or its elements have another size.
-    #[error("use the map {0}")]
-    Other(String, #[source] MapError),
+    #[error("use the map {0}: {error}", error = line(.1))]
+    Other(String, MapError),
     /// It is no array.
     #[error("the map {0} is no array")]
     NoArray(String),
     /// Its memory cannot be mapped.
-    #[error("map the memory of {0}")]
+    #[error("map the memory of {0}: {1}")]
     Memory(String, #[source] io::Error),
 }
 
@@ -70,6 +72,8 @@ pub struct KernelMaps<A: Address + 'static> {
     grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
     writes: u64,
+    /// Why something could not be read, and was taken for missing.
+    unread: RefCell<Option<MapError>>,
 }
 
 impl<A: Address + 'static> KernelMaps<A> {
@@ -91,6 +95,7 @@ impl<A: Address + 'static> KernelMaps<A> {
             grace: Arc::clone(grace),
             programs: Arc::clone(programs),
             writes: 0,
+            unread: RefCell::default(),
         })
     }
 
@@ -99,23 +104,20 @@ impl<A: Address + 'static> KernelMaps<A> {
         self.writes
     }
 
-    /// Enlarges a map. The family is off meanwhile: nobody must read the old one while the new one is filled. If some programs
-    /// then have the new one and others the old one, it stays off.
+    /// Enlarges a map. If some programs then have the new one and others the old one, the family is off before anything else
+    /// is written, and [`Store::prepare`] gives all programs the same.
     fn enlarge(
         &mut self,
         name: &'static str,
         enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
     ) -> Result<(), StoreError> {
-        let before = self.switch.get(0).unwrap_or_default();
-        self.switch.publish(0, Switch::OFF.0);
         let programs = Arc::clone(&self.programs);
-        let enlarged = enlarge(self, &mut super::lock(&programs));
-        if !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
-            self.switch.publish(0, before);
-        }
-        enlarged.map_err(|error| match error {
+        enlarge(self, &mut super::lock(&programs)).map_err(|error| match error {
             NotEnlarged::NoRoom => StoreError::Full(name),
-            NotEnlarged::Torn(cause) => StoreError::Failed(cause),
+            NotEnlarged::Torn(cause) => {
+                self.switch.publish(0, Switch::OFF.0);
+                StoreError::Failed(cause)
+            }
         })
     }
 }
@@ -138,7 +140,10 @@ pub(crate) fn words(name: &str, map: Map) -> Result<Words, MapsError> {
 
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
-        self.frontends.get(*key)
+        self.frontends.get(*key).unwrap_or_else(|error| {
+            self.unread.replace(Some(error));
+            None
+        })
     }
 
     fn service(&self, index: ListIndex) -> Option<u64> {
@@ -162,12 +167,24 @@ macro_rules! put {
         }
         put.map_err(|refused| match refused {
             Refused::Full | Refused::NoMemory => StoreError::Full(name),
-            Refused::Other(error) => StoreError::Failed(error.into()),
+            Refused::Other(error) => failed(name, &error),
         })
     }};
 }
 
 impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.unread.take();
+        super::lock(&self.programs).make_whole().map_err(StoreError::Failed)
+    }
+
+    fn sound(&mut self) -> Result<(), StoreError> {
+        match self.unread.take() {
+            Some(error) => Err(failed(self.names.frontends, &error)),
+            None => Ok(()),
+        }
+    }
+
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
         put!(self.frontends, *key, word.0)
     }

@@ -2,8 +2,10 @@
 
 mod able;
 mod cgroups;
+mod foreign;
 mod grace;
 mod hash;
+mod line;
 mod link;
 mod maps;
 mod memory;
@@ -13,6 +15,7 @@ mod object;
 mod pin;
 mod pinned;
 mod programs;
+mod sys;
 
 use std::io;
 use std::path::Path;
@@ -55,11 +58,11 @@ pub enum OpenError {
     #[error(transparent)]
     Maps(#[from] MapsError),
     /// The thread that waits for programs to end was not started.
-    #[error("start the thread that waits for programs to end")]
+    #[error("start the thread that waits for programs to end: {0}")]
     Thread(#[source] io::Error),
     /// The map of it was not made.
-    #[error("make the map by which grace periods are waited for")]
-    Grace(#[source] MapError),
+    #[error("make the map by which grace periods are waited for: {error}", error = line::line(.0))]
+    Grace(MapError),
 }
 
 impl Sockets {
