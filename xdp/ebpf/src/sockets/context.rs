@@ -167,11 +167,16 @@ impl Call<'_> {
         !socket.is_null() && (unsafe { (*socket).src_port } != 0 || self.has_source())
     }
 
-    /// Whether a UDP socket has a peer.
+    /// Whether a UDP socket has a peer, or had one in IPv6: after it was dissolved (`connect` to `AF_UNSPEC`), the kernel still
+    /// gives it the datagrams of that address alone.
     #[inline(always)]
     pub(crate) fn is_connected(&self) -> bool {
         let socket = self.socket();
-        !socket.is_null() && unsafe { (*socket).state } == ESTABLISHED
+        if socket.is_null() {
+            return false;
+        }
+        let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
+        unsafe { (*socket).state } == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0
     }
 }
 
