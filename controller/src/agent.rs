@@ -19,7 +19,7 @@ use crate::api::{Server, SocketError};
 use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::Reconciler;
-use crate::engine::{Engine, Now};
+use crate::engine::{Engine, Follow, Now};
 use crate::event::{ApiServer, Event, NodeFact};
 use crate::health::HardFail;
 use crate::interfaces::Interfaces;
@@ -31,6 +31,7 @@ use crate::source::directory;
 use crate::standing::{Held, Standing};
 use crate::subscribers::Subscribers;
 use crate::sysctl;
+use crate::xdp;
 
 /// How many events may wait for the engine. If a source lists faster than the kernel takes rows, it waits here.
 const WAITING: usize = 16_384;
@@ -80,6 +81,9 @@ pub async fn run(
         NftTable::opener(),
         Now::read(),
     );
+    // A follower is told of a change before the flows are judged by it.
+    let ((follow_v4, seat_v4), (follow_v6, seat_v6)) = (Follow::new(Now::read()), Follow::new(Now::read()));
+    engine.observe(follow_v4, follow_v6);
     let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
     let flows = [flows_v4.report(), flows_v6.report()];
     engine.observe(flows_v4, flows_v6);
@@ -87,10 +91,14 @@ pub async fn run(
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
+    let mut keeper = xdp::Keeper::new(current.clone(), (seat_v4, seat_v6), engine.published());
+    let sockets = keeper.report();
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
     let stands_by = standing.is_by();
     if stands_by {
         engine.stand_by();
+    } else {
+        keeper.begin();
     }
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
     let owner = {
@@ -111,6 +119,7 @@ pub async fn run(
     let ending = end.clone();
     let mut serving = Box::pin(serve(
         standing,
+        keeper,
         events.clone(),
         current.clone(),
         end.clone(),
@@ -125,7 +134,7 @@ pub async fn run(
             Some(server) => server,
             None => Server::bind_when_free(&socket).await?,
         };
-        server.run(published, files, flows).await;
+        server.run(published, files, flows, sockets).await;
         Ok::<_, SocketError>(())
     });
 
@@ -149,6 +158,7 @@ pub async fn run(
 /// Waits until this agent serves the node, and then runs the parts that do so.
 async fn serve(
     mut standing: Standing,
+    mut keeper: xdp::Keeper,
     events: Sender<Event>,
     current: watch::Receiver<Arc<Settings>>,
     end: CancellationToken,
@@ -161,11 +171,13 @@ async fn serve(
         }
         tracing::info!("takes over: the other tandem has ended");
         look_first(&events, current.borrow().healthz_bind_address).await;
+        keeper.begin();
         // The engine is gone only if the agent ends.
         let _ = events.send(Event::TakeOver).await;
     }
     let settings = current.borrow().clone();
     sysctl::apply(Path::new("/"), &settings);
+    keeper.run(end)?;
     Ok(parts.await?)
 }
 

@@ -32,3 +32,4 @@ pub mod subscribers;
 pub mod sysctl;
 mod wait;
 pub mod ways;
+pub mod xdp;

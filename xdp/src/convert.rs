@@ -2,8 +2,9 @@
 
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::id::ServiceId;
+use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
-use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, ListIndex};
+use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, ListIndex, Switch};
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {
@@ -115,5 +116,15 @@ mod tests {
         let addr = V6::mapped("fd00::1:2".parse().unwrap());
         assert_eq!(addr.first.to_ne_bytes(), [0xfd, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(addr.second.to_ne_bytes(), [0, 0, 0, 0, 0, 1, 0, 2]);
+    }
+}
+
+/// The switch of a family that is on under these rules, without the range of nodePorts.
+pub(crate) fn settings(rules: &RuleSettings, loopback: bool) -> Switch {
+    let detects_nobody = rules.detect_local == DetectLocal::Nothing;
+    match rules.place {
+        Place::First => Switch::on(rules.masquerade_all, detects_nobody, loopback),
+        // Another service proxy decides, and its rules are in nftables.
+        Place::Second => Switch::OFF,
     }
 }

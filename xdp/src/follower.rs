@@ -40,4 +40,8 @@ impl<F: Plane, S: Store<F::Mapped>> Follower<F> for Rows<F, S> {
     fn taken(&self) -> usize {
         self.ports()
     }
+
+    fn answers(&self) -> bool {
+        Self::answers(self)
+    }
 }

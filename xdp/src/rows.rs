@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tandem_core::id::ServiceId;
-use tandem_core::plane::{Delta, DetectLocal, Left, Place, RuleSettings};
+use tandem_core::plane::{Delta, Left, RuleSettings};
 use tandem_xdp_layout::{Class, FrontendKey, FrontendWord, Generation, ServiceWord, Switch};
 
 use crate::change::{Change, Held};
@@ -78,6 +78,11 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         &self.left
     }
 
+    /// Whether programs answer by what is held.
+    pub fn answers(&self) -> bool {
+        self.on
+    }
+
     /// How many frontends are held.
     pub fn frontends(&self) -> usize {
         self.held
@@ -118,22 +123,13 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
 
     /// Notes the settings that programs have to know. They see them when the switch is written next.
     pub(crate) fn set_rules(&mut self, rules: &RuleSettings) {
-        self.settings = self.settings_under(rules);
-    }
-
-    fn settings_under(&self, rules: &RuleSettings) -> Switch {
-        let detects_nobody = rules.detect_local == DetectLocal::Nothing;
-        match rules.place {
-            Place::First => Switch::on(rules.masquerade_all, detects_nobody, self.loopback),
-            // Another service proxy decides, and its rules are in nftables.
-            Place::Second => Switch::OFF,
-        }
+        self.settings = convert::settings(rules, self.loopback);
     }
 
     /// Whether programs answer the same under these rules as they do now.
     pub fn fits(&self, rules: &RuleSettings) -> bool {
         let found = self.store.switch();
-        !found.is_on() || found.with_node_ports(None) == self.settings_under(rules)
+        !found.is_on() || found.with_node_ports(None) == convert::settings(rules, self.loopback)
     }
 
     /// Writes the switch, if the family is on.
@@ -194,6 +190,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 Err(_) => self.leave(all, Left::Incomplete)?,
             }
         }
+        // Before their frontends come. If what follows fails, nobody may take these counts for the new ones.
+        for all in &change.counted {
+            self.store.count_anew(convert::index(*all));
+        }
         for addr in &change.addresses {
             self.store.put_address(*addr)?;
         }
@@ -217,6 +217,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             self.store.remove_address(*addr)?;
         }
         self.clear(&cleared);
+        // After their frontends are gone: a program that is not done yet is all that may still count.
+        for all in &change.ended {
+            self.store.count_anew(convert::index(*all));
+        }
         self.retire();
         Ok(())
     }

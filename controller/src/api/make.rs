@@ -14,7 +14,9 @@ use crate::conntrack::Status as Flows;
 use crate::engine::{FamilyStatus, Place, Snapshot};
 use crate::event::Reach;
 use crate::index::Entry;
+use crate::xdp::State;
 
+use super::planes::{self, FollowerView, SocketsView};
 use super::problems::{of_agent, of_service};
 use super::view::{
     ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ServiceView, StatusView, TakenView,
@@ -134,7 +136,7 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPo
 
 impl StatusView {
     /// `flows` are those of IPv4 and of IPv6.
-    pub(super) fn new(snapshot: &Snapshot, files: &FileState, flows: &[Arc<Flows>; 2]) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, files: &FileState, flows: &[Arc<Flows>; 2], sockets: &State) -> Self {
         let [flows_v4, flows_v6] = flows;
         let reach = |reach: &Reach| match reach {
             Reach::Watching => "watching".to_owned(),
@@ -164,11 +166,15 @@ impl StatusView {
                 .iter()
                 .map(|(kind, state)| (kind.to_string(), reach(state)))
                 .collect(),
+            sockets: SocketsView::of(sockets),
             families: vec![
-                FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4, flows_v4),
-                FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6, flows_v6),
+                FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4, flows_v4, sockets),
+                FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6, flows_v6, sockets),
             ],
-            problems: of_agent(snapshot, files),
+            problems: of_agent(snapshot, files)
+                .into_iter()
+                .chain(planes::problems(sockets))
+                .collect(),
             configuration: ConfigurationView {
                 rejected: files.rejected.clone(),
                 waiting: files.waiting.clone(),
@@ -178,7 +184,7 @@ impl StatusView {
 }
 
 impl FamilyStatusView {
-    fn new<F: Family>(table: &str, status: &FamilyStatus, node: &NodeRows<F>, flows: &Flows) -> Self {
+    fn new<F: Family>(table: &str, status: &FamilyStatus, node: &NodeRows<F>, flows: &Flows, sockets: &State) -> Self {
         Self {
             family: F::FAMILY.to_string(),
             table: table.into(),
@@ -197,6 +203,7 @@ impl FamilyStatusView {
             set_aside: status.set_aside.len(),
             unremembered: status.unremembered,
             udp_flows: Some(UdpFlowsView::new(flows)),
+            follower: FollowerView::of(&status.followed, F::FAMILY, sockets),
         }
     }
 }
@@ -227,7 +234,8 @@ mod tests {
         let mut snapshot = Snapshot::empty(SystemTime::now());
         let faults = [("a.yaml".into(), vec!["line 3: no".to_owned(), "line 9: no".to_owned()])];
         snapshot.faults = Arc::new(faults.into());
-        let problems = StatusView::new(&snapshot, &FileState::default(), &Default::default()).problems;
+        let problems =
+            StatusView::new(&snapshot, &FileState::default(), &Default::default(), &State::default()).problems;
         let said: Vec<String> = problems
             .iter()
             .map(|p| format!("{}: {}", p.object, p.problem))
@@ -240,7 +248,12 @@ mod tests {
             rejected: Some("f: mode: wrong".into()),
             waiting: vec!["events: true becomes false".into()],
         };
-        let status = StatusView::new(&Snapshot::empty(SystemTime::now()), &files, &Default::default());
+        let status = StatusView::new(
+            &Snapshot::empty(SystemTime::now()),
+            &files,
+            &Default::default(),
+            &State::default(),
+        );
         let [problem] = &status.problems[..] else {
             panic!("{:?}", status.problems);
         };

@@ -4,6 +4,7 @@
 
 mod client;
 mod make;
+mod planes;
 mod problems;
 mod ready;
 mod server;
@@ -11,6 +12,7 @@ mod socket;
 mod view;
 
 pub use client::{ApiError, get};
+pub use planes::{CountView, FolderView, FollowerView, LeftView, MapView, SocketsView};
 pub use ready::ReadyView;
 pub use server::Server;
 pub use socket::{SocketError, remove_dead};

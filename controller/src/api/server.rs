@@ -16,6 +16,7 @@ use crate::config::FileState;
 use crate::conntrack::Report;
 use crate::engine::Snapshot;
 use crate::http::{Connections, Limits, json, not_found, serve, text};
+use crate::xdp;
 
 use super::ready::ReadyView;
 use super::socket::{self, Own, SocketError};
@@ -36,6 +37,7 @@ struct Shared {
     files: Arc<ArcSwap<FileState>>,
     /// Of IPv4 and IPv6.
     flows: [Report; 2],
+    sockets: xdp::Report,
 }
 
 impl Server {
@@ -57,11 +59,18 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub async fn run(self, published: Arc<ArcSwap<Snapshot>>, files: Arc<ArcSwap<FileState>>, flows: [Report; 2]) {
+    pub async fn run(
+        self,
+        published: Arc<ArcSwap<Snapshot>>,
+        files: Arc<ArcSwap<FileState>>,
+        flows: [Report; 2],
+        sockets: xdp::Report,
+    ) {
         let shared = Arc::new(Shared {
             published,
             files,
             flows,
+            sockets,
         });
         self.serve(move |request| answer(&shared, request)).await;
     }
@@ -100,7 +109,12 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<String> {
 
 fn status(shared: &Shared, _query: &str) -> Response<String> {
     let flows = shared.flows.each_ref().map(Report::load);
-    let status = StatusView::new(&shared.published.load(), &shared.files.load(), &flows);
+    let status = StatusView::new(
+        &shared.published.load(),
+        &shared.files.load(),
+        &flows,
+        &shared.sockets.load(),
+    );
     printed(&status)
 }
 

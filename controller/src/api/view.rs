@@ -1,5 +1,6 @@
 //! The answers of the local API, in the form of their JSON and YAML.
 
+use super::planes::{FollowerView, SocketsView};
 use serde::{Deserialize, Serialize};
 
 /// A Service, as Tandem serves it.
@@ -111,6 +112,9 @@ pub struct StatusView {
     pub endpoint_slices: usize,
     /// For each kind of object, whether it can be read: `watching`, or why not.
     pub sources: Vec<(String, String)>,
+    /// Socket load balancing; none if nobody asks for it and nothing is left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<SocketsView>,
     /// IPv4, then IPv6.
     pub families: Vec<FamilyStatusView>,
     /// The problems of the node, of objects, and of the configuration.
@@ -170,6 +174,9 @@ pub struct FamilyStatusView {
     /// The flows that changes made wrong. None before the first change.
     #[serde(default)]
     pub udp_flows: Option<UdpFlowsView>,
+    /// What follows the table. None if nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follower: Option<FollowerView>,
 }
 
 /// What happened to wrong flows. Their endpoint, address or Service is gone, or their frontend came after they began.

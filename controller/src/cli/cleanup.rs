@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::{ReadyView, Server, remove_dead};
 use crate::routes;
 use crate::standing::Standing;
+use crate::xdp;
 
 use super::{CommandError, block_on};
 
@@ -22,20 +23,20 @@ pub(super) enum Afterwards {
     Stay,
 }
 
-/// Removes both tables, the routes and the socket of the local API. Says what was there. If one step fails, the others
+/// Removes what is pinned, both tables, the routes and the socket of the local API. Says what was there. If one step fails, the others
 /// are done nevertheless. A program that stays keeps the socket, as its own.
-pub(super) fn run(socket: &Path, afterwards: Afterwards) -> Result<(), CommandError> {
+pub(super) fn run(socket: &Path, pins: &Path, afterwards: Afterwards) -> Result<(), CommandError> {
     match afterwards {
         Afterwards::End => {
             let _lock = NodeLock::acquire()?;
-            clean(Some(socket))
+            clean(Some(socket), pins)
         }
-        Afterwards::Stay => block_on(clean_and_stay(socket))?,
+        Afterwards::Stay => block_on(clean_and_stay(socket, pins))?,
     }
 }
 
 /// Cleans as soon as no Tandem runs on the node, and answers `tandem ready` meanwhile. Ends when a signal comes.
-async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
+async fn clean_and_stay(socket: &Path, pins: &Path) -> Result<(), CommandError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut standing = Standing::take(true)?;
     let waits = ReadyView::no("the node is not clean: another tandem still serves it");
@@ -48,7 +49,7 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     };
     let work = async {
         standing.served().await?;
-        clean(None)?;
+        clean(None, pins)?;
         tracing::info!("the node is clean; waits to be told to end");
         says.store(Arc::new(ReadyView::yes(
             "the node is clean: nothing of tandem is left on it",
@@ -63,11 +64,14 @@ async fn clean_and_stay(socket: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// Removes both tables, the routes and, if it is given, the socket.
-fn clean(socket: Option<&Path>) -> Result<(), CommandError> {
+/// Removes the programs in the kernel, both tables, the routes and, if it is given, the socket. The programs go first: they
+/// must not answer by rows of tables that are gone.
+fn clean(socket: Option<&Path>, pins: &Path) -> Result<(), CommandError> {
+    let programs = (format!("the programs and maps in {}", pins.display()), xdp::clean(pins));
     let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
     let routes = routes::KernelRoutes::default().bring(&routes::Routes::new());
     let mut results = vec![
+        programs,
         ("table ip tandem".to_owned(), words(remove::<V4>())),
         ("table ip6 tandem".to_owned(), words(remove::<V6>())),
         (

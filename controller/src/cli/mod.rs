@@ -5,6 +5,7 @@ mod cleanup;
 mod config;
 mod flags;
 mod format;
+mod planes;
 mod ready;
 mod ruleset;
 mod run;

@@ -117,7 +117,7 @@ fn with_environment(flags: Flags) -> Result<Flags, CommandError> {
 
 /// Cleans the node, whatever the files say. They only say how to log, and where the socket is.
 fn clean_up(sources: &Sources, stay: bool) -> Result<(), CommandError> {
-    let (socket, loaded) = (sources.socket(), sources.load());
+    let (socket, pins, loaded) = (sources.socket(), sources.pins(), sources.load());
     let (filter, format) = match &loaded {
         Ok(Loaded { settings, .. }) => (settings.log_filter.as_str(), settings.log_format),
         Err(_) => ("info", LogFormat::Text),
@@ -131,7 +131,7 @@ fn clean_up(sources: &Sources, stay: bool) -> Result<(), CommandError> {
         );
     }
     let afterwards = if stay { Afterwards::Stay } else { Afterwards::End };
-    cleanup::run(&socket, afterwards)
+    cleanup::run(&socket, &pins, afterwards)
 }
 
 fn write(settings: &Settings, path: &Path) -> Result<(), CommandError> {

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::api::{FamilyStatusView, StatusView, UdpFlowsView, get};
 
 use super::format::{age, print, structured};
+use super::planes;
 use super::{Agent, CommandError, Output, block_on};
 
 /// Show the state of the running agent: what it reads, what is in the kernel, what went wrong.
@@ -90,6 +91,9 @@ fn text(status: &StatusView) -> String {
         (false, _) => "no: the kernel is left as it was found",
     };
     line("Lists complete:", complete);
+    if let Some(sockets) = &status.sockets {
+        planes::sockets(sockets, &mut line);
+    }
     for family in &status.families {
         line("", " ");
         line(&format!("{}:", family.family), &format!("table {}", family.table));
@@ -145,6 +149,9 @@ fn family_lines(family: &FamilyStatusView, line: &mut impl FnMut(&str, &str)) {
             "  Affinity:",
             &format!("{count} connections of clients that could not be remembered"),
         );
+    }
+    if let Some(follower) = &family.follower {
+        planes::follower(follower, line);
     }
     let error = family
         .last_error

@@ -109,6 +109,7 @@ impl Settings {
             node_port_addresses: self.node_port_addresses,
             drop_invalid: self.drop_invalid,
             service_routes: self.service_routes,
+            xdp: self.xdp,
             conntrack: self.conntrack,
             oom_score_adj: self.oom_score_adj,
             log_filter: self.log_filter,

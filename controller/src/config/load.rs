@@ -6,7 +6,7 @@ use super::document::Document;
 use super::flags::Flags;
 use super::schema::{kube_proxy, tandem};
 use super::settings::{Effective, Settings};
-use super::{ConfigError, effective, resolve, validate, ways};
+use super::{ConfigError, data_plane, effective, resolve, validate, ways};
 
 /// The places that the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -65,10 +65,20 @@ impl Sources {
     /// The path of the local API's socket, taken only from the flags and the `TandemConfiguration`, whatever else is
     /// wrong. If that file cannot be read, it is the default path.
     pub fn socket(&self) -> PathBuf {
+        let document = self.readable();
+        PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
+    }
+
+    /// The folder of programs and maps, in the same way.
+    pub fn pins(&self) -> PathBuf {
+        PathBuf::from(self.readable().text("bpfFolder"))
+    }
+
+    /// The `TandemConfiguration`; if it cannot be read, its defaults.
+    fn readable(&self) -> Document {
         let file = self.tandem_path().and_then(|path| Some((read(&path).ok()?, path)));
         let document = file.and_then(|(text, path)| Document::parse(&tandem::SCHEMA, &path, &text).ok());
-        let document = document.unwrap_or_else(|| Document::empty(&tandem::SCHEMA));
-        PathBuf::from(self.flags.text("socket").unwrap_or(document.text("socket")))
+        document.unwrap_or_else(|| Document::empty(&tandem::SCHEMA))
     }
 
     /// The same with paths and texts that were read already.
@@ -129,6 +139,7 @@ impl Sources {
             node_port_loopback,
             service_routes: tandem.on("serviceRoutes"),
             drop_invalid: tandem.on("dropInvalid"),
+            xdp: data_plane::resolve(tandem)?,
             remove_kube_proxy_rules: tandem.on("removeKubeProxyRules"),
             conntrack: resolve::conntrack(kube_proxy)?,
             oom_score_adj: resolve::oom_score_adj(kube_proxy)?,

@@ -1,6 +1,7 @@
 //! Makes [`Settings`] from a `KubeProxyConfiguration`, a `TandemConfiguration` and the flags. If something is asked for
 //! and not done, it is always reported: an unknown field is an error, a field without effect is a warning.
 
+mod data_plane;
 #[cfg(test)]
 mod docs;
 mod document;

@@ -9,6 +9,7 @@ use tandem_core::node::NodePortAddresses;
 
 use crate::node_settings::DetectLocal;
 use crate::ways::Ways;
+use crate::xdp::XdpSettings;
 
 /// The agent's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Settings {
     pub service_routes: bool,
     /// Whether forwarded packets that conntrack calls invalid are dropped.
     pub drop_invalid: bool,
+    /// The second data plane.
+    pub xdp: XdpSettings,
     /// Whether the nftables tables that kube-proxy left are removed once everything is programmed.
     pub remove_kube_proxy_rules: bool,
     /// Kernel settings of connection tracking.

@@ -96,20 +96,24 @@ impl<F: Family> Follow<F> {
     /// Takes the follower that was put in, or takes out the one that is in. Returns whether anything was asked.
     fn take_news(&mut self) -> bool {
         let Some(news) = self.seat.take() else { return false };
-        if let Some(mut before) = self.seated.take() {
+        let mut before = self.seated.take();
+        // The rows that an earlier run left are now this follower's. If nothing changed meanwhile, they still answer.
+        let stood_in = before.take_if(|before| !before.follower.ready() && matches!(news, News::Put(_)));
+        if let Some(mut before) = before {
             before.follower.switch_off();
         }
+        let untouched = stood_in.as_ref().is_some_and(|before| before.stage == Stage::Waiting);
         self.seated = match news {
             News::Clear => None,
             News::Put(follower) => Some(Seated {
                 follower,
-                stage: Stage::Waiting,
+                stage: stood_in.map_or(Stage::Waiting, |before| before.stage),
                 on: None,
                 retry: Retry::default(),
             }),
         };
         self.note();
-        if self.opened {
+        if self.opened && !untouched {
             self.pause();
         }
         true
@@ -192,6 +196,13 @@ impl<F: Family> Follow<F> {
         let (state, is_off) = match seated.stage {
             Stage::Waiting => (waiting(false), false),
             Stage::Paused => (waiting(true), true),
+            Stage::Current if !seated.follower.answers() => {
+                let since = match &self.status.state {
+                    FollowState::Beside { since } => *since,
+                    _ => now,
+                };
+                (FollowState::Beside { since }, true)
+            }
             Stage::Current => {
                 let since = seated.on.map_or(now, |on| on.wall);
                 (FollowState::On { since }, false)
@@ -262,7 +273,7 @@ impl<F: Family> Observer<F> for Follow<F> {
     fn loaded(&mut self, table: &Table<F>, rules: &RuleSettings) {
         let Some(seated) = &mut self.seated else { return };
         let due = match seated.stage {
-            Stage::Waiting | Stage::Paused => true,
+            Stage::Waiting | Stage::Paused => seated.follower.ready(),
             Stage::Behind => seated.retry.due(self.now.monotonic),
             Stage::Current => false,
         };
@@ -281,7 +292,7 @@ impl<F: Family> Observer<F> for Follow<F> {
     fn next_try(&self) -> Option<Instant> {
         let seated = self.seated.as_ref()?;
         match seated.stage {
-            Stage::Waiting | Stage::Paused => Some(self.now.monotonic),
+            Stage::Waiting | Stage::Paused => seated.follower.ready().then_some(self.now.monotonic),
             Stage::Behind => seated.retry.at(),
             Stage::Current => None,
         }

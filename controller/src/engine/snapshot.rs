@@ -156,6 +156,11 @@ pub enum FollowState {
         /// Since when it has been on without a pause.
         since: SystemTime,
     },
+    /// It holds what the tables hold, and is off: the rules of a kube-proxy come first.
+    Beside {
+        /// Since when.
+        since: SystemTime,
+    },
     /// It failed and is off. It is tried again.
     Behind {
         /// Since when.

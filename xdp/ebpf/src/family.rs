@@ -85,7 +85,7 @@ pub(crate) fn taken<A: Family>(result: Result<Endpoint<A>, Reason>) -> Option<En
 /// Counts a connection that is taken.
 #[inline(always)]
 pub(crate) fn count_taken<A: Family>(list: ListIndex) {
-    if let Some(count) = A::TAKEN.get_ptr_mut(list.get() / 2) {
+    if let Some(count) = A::TAKEN.get_ptr_mut(list.port()) {
         atomic::add_one(count);
     }
 }

@@ -67,6 +67,29 @@ impl Reason {
     pub fn number(self) -> u32 {
         self as u32
     }
+
+    /// It in words, for `tandem status`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoFrontend => "goes to no frontend",
+            Self::Off => "switched off",
+            Self::Changing => "maps changed meanwhile",
+            Self::NoList => "left to nftables",
+            Self::Refuse => "refused: no endpoint",
+            Self::Discard => "discarded: no endpoint on this node",
+            Self::Restricted => "source ranges",
+            Self::ConnectedUdp => "connected UDP",
+            Self::Protocol => "neither TCP nor UDP",
+            Self::MasqueradeAll => "masqueradeAll",
+            Self::KernelThread => "asked by the kernel",
+            Self::BoundToDevice => "bound to a device",
+            Self::Bound => "bound to an address or port",
+            Self::NoPod => "container that is no pod",
+            Self::Held => "served by nftables before",
+            Self::FifthFrontend => "fifth frontend of a socket",
+            Self::NoMemory => "no memory",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub enum CgroupError {
          only a part of it, so the node's folder must be mounted into the container"
     )]
     Part(PathBuf),
+    /// A folder is not in the hierarchy.
+    #[error("{0} is not a folder of the cgroup v2 hierarchy at {1}")]
+    Elsewhere(PathBuf, PathBuf),
     /// A folder cannot be read.
     #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
@@ -58,6 +61,23 @@ impl Folder {
         // Several mounts may show the hierarchy, or parts of it.
         let found = folders.into_iter().flatten().find(|folder| folder.id == ROOT);
         found.ok_or(CgroupError::Part(first))
+    }
+
+    /// The folder that counts as the topmost one, if it is not the one that the table of mounts says.
+    pub fn given(path: &Path, mountinfo: &str) -> Result<Self, CgroupError> {
+        let folder = Self::read(path.to_owned(), 0)?;
+        if folder.id == ROOT {
+            return Ok(folder);
+        }
+        // Programs are told how far a folder is below the topmost one of the hierarchy.
+        let topmost = Self::topmost(mountinfo)?;
+        match path.strip_prefix(&topmost.path) {
+            Ok(below) => Ok(Self {
+                level: u64::try_from(below.components().count()).unwrap_or_default(),
+                ..folder
+            }),
+            Err(_) => Err(CgroupError::Elsewhere(path.to_owned(), topmost.path)),
+        }
     }
 
     /// Kubelet's folder: the one that is given, or one of the names that kubelet uses. None if there is none yet.

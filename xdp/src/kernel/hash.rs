@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// A value that the kernel gets byte for byte. It has no padding.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Raw<T>(T);
+pub(crate) struct Raw<T>(T);
 
 #[expect(unsafe_code, reason = "says that a value is plain bytes")]
 // SAFETY: it is only used for keys of the layout, which are made of integers and have no padding: their sizes are asserted.

@@ -39,6 +39,7 @@ pub(crate) struct Names {
     addresses: &'static str,
     services: &'static str,
     lists: &'static str,
+    taken: &'static str,
     switch: &'static str,
 }
 
@@ -48,6 +49,7 @@ pub(crate) const V4: Names = Names {
     addresses: "ADDRESSES4",
     services: "SERVICES4",
     lists: "LISTS4",
+    taken: "TAKEN4",
     switch: "SWITCH4",
 };
 
@@ -57,6 +59,7 @@ pub(crate) const V6: Names = Names {
     addresses: "ADDRESSES6",
     services: "SERVICES6",
     lists: "LISTS6",
+    taken: "TAKEN6",
     switch: "SWITCH6",
 };
 
@@ -68,6 +71,8 @@ pub struct KernelMaps<A: Address + 'static> {
     addresses: Hash<A>,
     services: Words,
     lists: Words,
+    /// Shared with whoever shows the counts.
+    taken: Arc<Words>,
     switch: Words,
     grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
@@ -90,6 +95,7 @@ impl<A: Address + 'static> KernelMaps<A> {
             addresses: hash(names.addresses, map(names.addresses)?)?,
             services: words(names.services, map(names.services)?)?,
             lists: words(names.lists, map(names.lists)?)?,
+            taken: Arc::new(words(names.taken, map(names.taken)?)?),
             switch: words(names.switch, map(names.switch)?)?,
             names,
             grace: Arc::clone(grace),
@@ -102,6 +108,11 @@ impl<A: Address + 'static> KernelMaps<A> {
     /// How many writes there were to the maps since they were opened.
     pub fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// How many connections each Service port has taken.
+    pub(crate) fn taken(&self) -> Arc<Words> {
+        Arc::clone(&self.taken)
     }
 
     /// Enlarges a map. If some programs then have the new one and others the old one, the family is off before anything else
@@ -220,6 +231,17 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
     fn put_service(&mut self, index: ListIndex, word: ServiceWord) {
         self.writes += 1;
         self.services.publish(index.get(), word.0);
+    }
+
+    fn count(&self, port: ListIndex) -> u64 {
+        self.taken.get(port.port()).unwrap_or_default()
+    }
+
+    fn count_anew(&mut self, port: ListIndex) {
+        if self.count(port) > 0 {
+            self.writes += 1;
+            self.taken.publish(port.port(), 0);
+        }
     }
 
     fn set_switch(&mut self, switch: Switch) {

@@ -22,6 +22,13 @@ pub(crate) struct Words {
 // SAFETY: `base` stays valid until the value is dropped, whichever thread has it.
 unsafe impl Send for Words {}
 
+#[expect(
+    unsafe_code,
+    reason = "a mapping may be used by several threads, as it is accessed by atomic operations alone"
+)]
+// SAFETY: as above; the length never changes.
+unsafe impl Sync for Words {}
+
 impl Words {
     /// Maps an array of `len` words, by its map's file descriptor. The map must have been made with `BPF_F_MMAPABLE`.
     #[expect(unsafe_code, reason = "mmap")]

@@ -1,8 +1,9 @@
 //! Where maps and links outlive the agent: in a folder of a BPF file system, `<folder>/v<layout>/{maps,links}`.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::{fs, io};
 
 use tandem_xdp_layout::VERSION;
@@ -40,14 +41,21 @@ pub struct Pins {
 
 /// A lock on a folder, which goes with this value, and with the process.
 #[derive(Debug)]
-struct Lock(File);
+struct Lock {
+    file: File,
+    /// The numbers of the file system and of the folder.
+    folder: (u64, u64),
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // A child that is just being started may have the file too, so closing it here would not be enough.
-        let _: io::Result<()> = self.0.unlock();
+        let _: io::Result<()> = self.file.unlock();
     }
 }
+
+/// The locks of this process: one that opens its pins again is not another one.
+static LOCKS: Mutex<Vec<Weak<Lock>>> = Mutex::new(Vec::new());
 
 impl Pins {
     /// The pins below a folder of a BPF file system. The folder is made if it is missing; its parent must be there.
@@ -62,7 +70,7 @@ impl Pins {
         fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.to_owned(), error))?;
         let pins = Self {
             folder: folder.join(format!("v{VERSION}")),
-            _lock: Arc::new(lock(folder)?),
+            _lock: lock(folder)?,
         };
         for folder in [&pins.maps(), &pins.links()] {
             fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.clone(), error))?;
@@ -78,6 +86,15 @@ impl Pins {
     /// Where links are pinned.
     pub(crate) fn links(&self) -> PathBuf {
         self.folder.join("links")
+    }
+
+    /// Removes the pin of a link, if there is one.
+    pub(crate) fn remove_link(&self, name: &str) -> Result<(), PinError> {
+        let pin = self.links().join(name);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(pin, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes all pins of this layout, and the folders. Whatever they held goes once nobody uses it. These links go first:
@@ -107,14 +124,28 @@ impl Pins {
 }
 
 /// Locks a folder, so that two agents never write to the same maps.
-fn lock(folder: &Path) -> Result<Lock, PinError> {
+fn lock(folder: &Path) -> Result<Arc<Lock>, PinError> {
     let failed = |error| PinError::Folder(folder.to_owned(), error);
     let file = File::open(folder).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(PinError::Taken(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+    let numbers = file.metadata().map_err(failed)?;
+    let numbers = (numbers.dev(), numbers.ino());
+    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lock) = locks
+        .iter()
+        .filter_map(Weak::upgrade)
+        .find(|lock| lock.folder == numbers)
+    {
+        return Ok(lock);
     }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(PinError::Taken(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let lock = Arc::new(Lock { file, folder: numbers });
+    locks.retain(|lock| lock.strong_count() > 0);
+    locks.push(Arc::downgrade(&lock));
+    Ok(lock)
 }
 
 /// The folder of a newer layout, if there is one.

@@ -95,6 +95,29 @@ impl Programs {
         Ok(attached)
     }
 
+    /// Detaches what translates.
+    pub(crate) fn detach(&mut self, who: Who) -> Result<(), super::PinError> {
+        let own = match who {
+            Who::Node => &object::NODE,
+            Who::Pods => &object::PODS,
+        };
+        for name in own {
+            self.links.remove(name);
+            self.pins.remove_link(name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether each program is attached by a link that is pinned.
+    pub(crate) fn is_attached(&self, who: Who) -> bool {
+        let (own, both): (&[_], &[_]) = match who {
+            Who::Node => (&object::NODE, &object::REVERSE),
+            Who::Pods => (&object::PODS, &[]),
+        };
+        let mut names = own.iter().chain(both);
+        names.all(|name| self.links.contains_key(name) && self.pins.links().join(name).exists())
+    }
+
     /// Puts an array of more words in the place of one, with what this holds.
     pub(crate) fn enlarge_words(&mut self, name: &'static str, old: &Words, len: u32) -> Result<Words, NotEnlarged> {
         let make = |new: &Path| {

@@ -41,6 +41,17 @@ pub trait Follower<F: Family>: Send {
     /// How many Service ports it holds. This must be cheap.
     fn taken(&self) -> usize;
 
+    /// Whether it can be renewed. One that only knows the switch of what an earlier run left cannot: it is put in until
+    /// the follower itself is there, so that nothing that was left answers by old rows.
+    fn ready(&self) -> bool {
+        true
+    }
+
+    /// Whether it answers after it was renewed. It does not if its rules say that another program's rules come first.
+    fn answers(&self) -> bool {
+        true
+    }
+
     /// How long the last call of [`Self::renew`] or [`Self::follow`] took.
     fn took(&self) -> Duration {
         Duration::ZERO

@@ -19,6 +19,22 @@ pub(crate) static SCHEMA: Schema = Schema {
 fields! {
     "apiVersion", Text, Nothing, Honoured(Restart), "tandem.config/v1alpha1, and nothing else.";
     "kind", Text, Nothing, Honoured(Restart), "TandemConfiguration, and nothing else.";
+    "dataPlane", Text, Empty("nft"), Honoured(Live),
+        "nft: nftables answers everything. xdp: programs in the kernel (eBPF) answer what they can, sooner; nftables stays \
+         programmed, decides, and answers everything else. docs/xdp.md says what this needs. What is missing on a node is \
+         shown by tandem status, and nftables answers alone there.";
+    "socketLoadBalancing", Text, Empty("all"), Honoured(Live),
+        "Whose connections to Services are translated in their sockets, if dataPlane is xdp. all: those of the node and of \
+         its pods. node: those of the node alone, for a service mesh that must see ClusterIPs in pods. off: nobody's.";
+    "nodeCgroup", Text, Nothing, Honoured(Live),
+        "The topmost cgroup v2 folder of the node. If it is not set, it is found in the table of mounts. In a container, \
+         the node's own must be mounted.";
+    "podCgroup", Text, Nothing, Honoured(Live),
+        "The folder of all pods, below nodeCgroup. If it is not set, it is kubepods.slice or kubepods, as kubelet names it. \
+         With kubelet's cgroupRoot, it is below that one.";
+    "bpfFolder", Text, Empty("/sys/fs/bpf/tandem"), Honoured(Live),
+        "Where programs and maps outlive the agent: a folder of a BPF file system. If none is mounted there, Tandem mounts \
+         one at the folder above.";
     "nodePortLoopback", Boolean, Nothing, Honoured(Restart),
         "Whether nodePorts answer on the node's loopback addresses too.";
     "serviceRoutes", Boolean, Unset("true"), Honoured(Live),

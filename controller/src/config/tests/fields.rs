@@ -8,7 +8,7 @@ use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
 /// Fields with the fields that they need, and a value that is not their default.
-const HONOURED: [(&str, &str, &str); 40] = [
+const HONOURED: [(&str, &str, &str); 45] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
     (
         "clientConnection.acceptContentTypes",
@@ -83,6 +83,11 @@ const HONOURED: [(&str, &str, &str); 40] = [
     ("conntrack.udpStreamTimeout", "", "conntrack: {udpStreamTimeout: 300s}"),
     ("apiVersion", "", ""),
     ("kind", "", ""),
+    ("tandem dataPlane", "", "dataPlane: xdp"),
+    ("tandem socketLoadBalancing", "", "socketLoadBalancing: node"),
+    ("tandem nodeCgroup", "", "nodeCgroup: /sys/fs/cgroup/unified"),
+    ("tandem podCgroup", "", "podCgroup: /kubelet/kubepods"),
+    ("tandem bpfFolder", "", "bpfFolder: /run/tandem/bpf"),
     ("tandem nodePortLoopback", "", "nodePortLoopback: true"),
     ("tandem serviceRoutes", "", "serviceRoutes: false"),
     ("tandem dropInvalid", "", "dropInvalid: true"),

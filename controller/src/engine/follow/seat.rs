@@ -44,8 +44,11 @@ impl<F: Family> Seat<F> {
         let mut waiting = self.lock();
         // Two followers may share one switch. So the lock is held until the first is off, and the second can only be
         // switched on later.
-        if let Some(News::Put(mut before)) = waiting.replace(news) {
-            before.switch_off();
+        match waiting.replace(news) {
+            // Its rows are the next one's.
+            Some(News::Put(before)) if !before.ready() && matches!(*waiting, Some(News::Put(_))) => {}
+            Some(News::Put(mut before)) => before.switch_off(),
+            Some(News::Clear) | None => {}
         }
     }
 

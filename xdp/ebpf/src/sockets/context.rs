@@ -176,7 +176,8 @@ impl Call<'_> {
             return false;
         }
         let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
-        unsafe { (*socket).state } == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0
+        let state = unsafe { (*socket).state };
+        state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0
     }
 }
 

@@ -174,6 +174,29 @@ fn pins_that_another_tandem_uses_are_left_alone() {
     v4.renew(&RuleSettings::default(), &rows4()).unwrap();
     sockets.set_node(place.cookie());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
+    // The same process may open them again.
+    drop(Pins::open(&place.pins).unwrap());
+    let lock = || {
+        Command::new("flock")
+            .args(["--nonblock".as_ref(), place.pins.as_os_str(), "true".as_ref()])
+            .status()
+            .unwrap()
+    };
+    assert!(!lock().success());
+    drop((sockets, v4));
+    assert!(lock().success());
+    let mut other = Command::new("flock");
+    let other = other.args([
+        place.pins.as_os_str(),
+        "sh".as_ref(),
+        "-c".as_ref(),
+        "echo locked; read line".as_ref(),
+    ]);
+    let mut other = other.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut locked = String::new();
+    BufReader::new(other.stdout.take().unwrap())
+        .read_line(&mut locked)
+        .unwrap();
     let error = said(Pins::open(&place.pins));
     assert!(
         error.starts_with(&format!(
@@ -183,7 +206,8 @@ fn pins_that_another_tandem_uses_are_left_alone() {
         "{error}"
     );
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
-    drop((sockets, v4));
+    drop(other.stdin.take());
+    other.wait().unwrap();
     let (sockets, ..) = place.open();
     assert_eq!(sockets.attach(Who::Node, &place.cgroup).unwrap(), Attached::Adopted);
     sockets.remove().unwrap();

@@ -86,3 +86,94 @@ fn the_end_of_the_engine_leaves_it_on() {
     assert_eq!(mirror.take_seen(), []);
     assert!(mirror.is_on());
 }
+
+/// What knows only the switch of what an earlier run left.
+struct StandIn(Mirror<V4>);
+
+impl Follower<V4> for StandIn {
+    fn renew(&mut self, _: &RuleSettings, _: &[Row<V4>]) -> Result<(), Behind> {
+        panic!("it cannot be renewed")
+    }
+
+    fn follow(&mut self, _: &Delta<V4>) -> Result<(), Behind> {
+        panic!("it cannot follow")
+    }
+
+    fn switch_off(&mut self) {
+        self.0.switch_off();
+    }
+
+    fn fits(&self, rules: &RuleSettings) -> bool {
+        self.0.fits(rules)
+    }
+
+    fn left(&self) -> &BTreeMap<ServiceId, Left> {
+        self.0.left()
+    }
+
+    fn taken(&self) -> usize {
+        0
+    }
+
+    fn ready(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_an_earlier_run_left_answers_until_the_follower_is_there_if_nothing_changes() {
+    let (host, mirror) = (Host::default(), Mirror::new());
+    drop(current(&host, &mirror, web()));
+    let (mut engine, seat) = engine(&host, &mirror);
+    seat.put(StandIn(mirror.clone()));
+    assert_eq!(
+        mirror.take_seen(),
+        [Seen::Off],
+        "one that is ready is replaced by one that is not"
+    );
+    let mirror = Mirror::found(host.v4.rules().unwrap(), host.v4.rows());
+    seat.put(StandIn(mirror.clone()));
+    let wake = engine.step(lists(web()), at(Instant::now()));
+    assert_eq!(mirror.take_seen(), []);
+    assert!(mirror.is_on());
+    assert!(wake.at > Instant::now(), "the engine does not spin");
+    assert_eq!(
+        matches!(status(&engine).state, FollowState::Waiting { off: false, .. }),
+        true
+    );
+    put(&seat, &host, &mirror);
+    engine.step([], at(Instant::now()));
+    assert_eq!(mirror.take_seen(), [Seen::Renew(host.v4.rows().len())]);
+    assert!(is_on(&engine));
+}
+
+#[test]
+fn what_an_earlier_run_left_is_off_as_soon_as_something_changes() {
+    let (host, mirror) = (Host::default(), Mirror::new());
+    drop(current(&host, &mirror, web()));
+    let (mut engine, seat) = engine(&host, &Mirror::new());
+    let mirror = Mirror::found(host.v4.rules().unwrap(), host.v4.rows());
+    seat.put(StandIn(mirror.clone()));
+    engine.step(lists([service("web", 1), slice("web", &[2])]), at(Instant::now()));
+    assert_eq!(mirror.take_seen(), [Seen::Off]);
+    engine.step([slice("web", &[2, 3])], at(Instant::now()));
+    assert_eq!(mirror.take_seen(), []);
+    put(&seat, &host, &mirror);
+    engine.step([], at(Instant::now()));
+    assert_eq!(mirror.take_seen(), [Seen::Renew(host.v4.rows().len()), Seen::On]);
+}
+
+#[test]
+fn a_stand_in_that_is_replaced_before_the_engine_looks_is_not_switched_off() {
+    let (host, mirror) = (Host::default(), Mirror::new());
+    drop(current(&host, &mirror, web()));
+    let (mut engine, seat) = engine(&host, &Mirror::new());
+    let mirror = Mirror::found(host.v4.rules().unwrap(), host.v4.rows());
+    seat.put(StandIn(mirror.clone()));
+    put(&seat, &host, &mirror);
+    engine.step(lists(web()), at(Instant::now()));
+    assert_eq!(mirror.take_seen(), [Seen::Renew(host.v4.rows().len())]);
+    seat.put(StandIn(mirror.clone()));
+    seat.clear();
+    assert_eq!(mirror.take_seen(), [Seen::Off]);
+}

@@ -1,6 +1,7 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
 mod bad;
+mod counts;
 mod faults;
 mod hostile;
 

@@ -1,0 +1,257 @@
+//! Loads, attaches, watches and takes back the programs, on a thread of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tandem_core::family::{V4, V6};
+use tandem_xdp::kernel::Found;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::report::{Report, Stage, State, Where};
+use super::settings::XdpSettings;
+use super::sockets::{Loaded, Problem};
+use crate::config::Settings;
+use crate::engine::{Seat, Snapshot};
+
+/// How often it is looked whether the folders are there, whether they are the same, and whether lists are complete.
+const EVERY: Duration = Duration::from_secs(1);
+/// The same until the programs are loaded for the first time.
+const SOON: Duration = Duration::from_millis(20);
+/// The longest wait after a failure. The first is [`EVERY`].
+const LONGEST: Duration = Duration::from_mins(1);
+/// How long sockets that were translated are shown their frontends after the programs are switched off.
+const LINGER: Duration = Duration::from_hours(1);
+
+/// Keeps the programs as the configuration wants them.
+pub struct Keeper {
+    settings: watch::Receiver<Arc<Settings>>,
+    seats: (Seat<V4>, Seat<V6>),
+    published: Arc<ArcSwap<Snapshot>>,
+    report: Report,
+    stage: Stage,
+    loaded: Option<Loaded>,
+    /// The settings that the programs are loaded by.
+    used: Option<XdpSettings>,
+    /// When a failure is tried again, and how long that wait is.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Keeper {
+    /// Nothing happens before [`Self::begin`].
+    pub fn new(
+        settings: watch::Receiver<Arc<Settings>>,
+        seats: (Seat<V4>, Seat<V6>),
+        published: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        Self {
+            settings,
+            seats,
+            published,
+            report: Report::default(),
+            stage: Stage::Off,
+            loaded: None,
+            used: None,
+            retry: None,
+        }
+    }
+
+    /// Where its state can be read.
+    pub fn report(&self) -> Report {
+        self.report.clone()
+    }
+
+    /// This agent serves from now on. What an earlier run left must not answer by old rows: its switches are given to the
+    /// engine before the engine changes anything. This takes microseconds.
+    pub fn begin(&mut self) {
+        let settings = self.settings.borrow().clone();
+        match Found::look(&settings.xdp.pins) {
+            Ok(found) if found.is_nothing() => {}
+            Ok(found) if settings.xdp.wants_sockets() => {
+                let [v4, v6] = found.switches(settings.node_port_loopback);
+                self.seats.0.put(v4);
+                self.seats.1.put(v6);
+            }
+            Ok(found) => found.switch_off(),
+            Err(error) => tracing::warn!("what an earlier run pinned cannot be looked at: {error}"),
+        }
+        self.tell(&settings.xdp);
+    }
+
+    /// Keeps the programs on a thread until the agent ends. They stay as they are then.
+    pub fn run(mut self, end: CancellationToken) -> std::io::Result<()> {
+        thread::Builder::new().name("sockets".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            runtime.block_on(async {
+                loop {
+                    let wake = self.look();
+                    tokio::select! {
+                        () = tokio::time::sleep(wake) => {}
+                        // If nobody is left to change it, it stays as it is.
+                        Ok(()) = self.settings.changed() => self.retry = None,
+                        () = end.cancelled() => return,
+                    }
+                }
+            });
+            Ok::<_, std::io::Error>(())
+        })?;
+        Ok(())
+    }
+
+    /// Brings everything to what the settings say now. Returns when to look again.
+    fn look(&mut self) -> Duration {
+        let settings = self.settings.borrow_and_update().clone();
+        let (wanted, before) = (&settings.xdp, self.stage.clone());
+        let moved = self.used.as_ref().is_some_and(|used| used.pins != wanted.pins);
+        let mut changed = false;
+        if self.loaded.is_some() && (moved || !wanted.wants_sockets()) {
+            changed = true;
+            self.unload(moved);
+        }
+        let wake = if wanted.wants_sockets() {
+            changed |= self.keep_on(&settings);
+            if self.stage == Stage::Off || matches!(self.stage, Stage::Waiting { .. }) {
+                SOON
+            } else {
+                EVERY
+            }
+        } else {
+            self.keep_off(wanted);
+            EVERY
+        };
+        if changed || self.stage != before || self.report.load().wanted != (wanted.data_plane, wanted.sockets) {
+            self.tell(wanted);
+        }
+        wake
+    }
+
+    /// Loads what is not loaded, and attaches what is not attached. Returns whether anything is different.
+    fn keep_on(&mut self, settings: &Settings) -> bool {
+        let wanted = &settings.xdp;
+        if self.loaded.is_none() {
+            if self.retry.is_some_and(|(at, _)| Instant::now() < at) {
+                return false;
+            }
+            let snapshot = self.published.load();
+            if !snapshot.complete {
+                if !matches!(self.stage, Stage::Waiting { .. }) {
+                    self.stage = Stage::Waiting {
+                        since: SystemTime::now(),
+                    };
+                }
+                return false;
+            }
+            match Loaded::open(wanted, settings.node_port_loopback, &snapshot, &self.seats) {
+                Ok(loaded) => self.loaded = Some(loaded),
+                Err(why) => {
+                    self.fail(why);
+                    return true;
+                }
+            }
+        }
+        let Some(loaded) = &mut self.loaded else { return false };
+        let changed = loaded.attach(wanted);
+        self.used = Some(wanted.clone());
+        self.retry = None;
+        self.stage = match (&self.stage, loaded.node()) {
+            (Stage::Failed { since, .. }, Where::Not { why }) => Stage::Failed { since: *since, why },
+            (_, Where::Not { why }) => Stage::Failed {
+                since: SystemTime::now(),
+                why,
+            },
+            (Stage::On { since }, _) => Stage::On { since: *since },
+            _ => Stage::On {
+                since: SystemTime::now(),
+            },
+        };
+        changed
+    }
+
+    fn fail(&mut self, why: Problem) {
+        let wait = self.retry.map_or(EVERY, |(_, wait)| (wait * 2).min(LONGEST));
+        let same = matches!(&self.stage, Stage::Failed { why: known, .. } if **known == *why);
+        if !same {
+            tracing::error!("sockets: {why}: nftables serves alone; tried again");
+        }
+        self.retry = Some((Instant::now() + wait, wait));
+        // What an earlier run left is of no use, and must not answer.
+        self.seats.0.clear();
+        self.seats.1.clear();
+        let since = match &self.stage {
+            Stage::Failed { since, .. } => *since,
+            _ => SystemTime::now(),
+        };
+        self.stage = Stage::Failed { since, why: why.into() };
+    }
+
+    /// Switches everything off. Sockets that were translated are shown their frontends for a while.
+    fn unload(&mut self, moved: bool) {
+        self.seats.0.clear();
+        self.seats.1.clear();
+        if let Some(loaded) = self.loaded.take() {
+            match loaded.stop() {
+                Ok(()) => tracing::info!("sockets: switched off: nftables serves alone"),
+                Err(why) => tracing::warn!("sockets: {why}: the programs stay, and are switched off"),
+            }
+        }
+        self.stage = Stage::Off;
+        if let (true, Some(used)) = (moved, self.used.take())
+            && let Err(why) = clean(&used.pins)
+        {
+            tracing::warn!("sockets: {why}");
+        }
+    }
+
+    /// Nobody wants the programs.
+    fn keep_off(&mut self, wanted: &XdpSettings) {
+        let now = SystemTime::now();
+        self.used = None;
+        match self.stage {
+            Stage::Off => {}
+            Stage::Ending { until } if until > now => return,
+            Stage::Ending { .. } => {
+                match clean(&wanted.pins) {
+                    Ok(_) => self.stage = Stage::Off,
+                    Err(why) => tracing::warn!("sockets: {why}"),
+                }
+                return;
+            }
+            _ => self.stage = Stage::Off,
+        }
+        // An earlier run may have left something, too.
+        match Found::look(&wanted.pins) {
+            Ok(found) if found.is_nothing() => {}
+            Ok(found) => {
+                if let Err(error) = found.stop() {
+                    tracing::warn!("sockets: {error}: the programs stay, and are switched off");
+                }
+                self.stage = Stage::Ending { until: now + LINGER };
+            }
+            // Nothing can be pinned where nothing can be read.
+            Err(error) => tracing::debug!("sockets: {error}"),
+        }
+    }
+
+    fn tell(&self, wanted: &XdpSettings) {
+        let loaded = self.loaded.as_ref();
+        self.report.store(State {
+            wanted: (wanted.data_plane, wanted.sockets),
+            stage: self.stage.clone(),
+            node: loaded.map(Loaded::node).unwrap_or_default(),
+            pods: loaded.map(Loaded::pods).unwrap_or_default(),
+            pins: wanted.pins.clone(),
+            verified: loaded.map(Loaded::verified).unwrap_or_default(),
+            counts: loaded.map(Loaded::counts),
+        });
+    }
+}
+
+/// Removes everything that is pinned in this folder, and detaches the programs so. Returns whether anything was there.
+pub fn clean(pins: &Path) -> Result<bool, String> {
+    let found = Found::look(pins).map_err(|error| error.to_string())?;
+    found.remove().map_err(|error| error.to_string())?;
+    Ok(!found.is_nothing())
+}

@@ -1,0 +1,26 @@
+//! The second data plane in the agent: programs in the kernel that answer by the rows of nftables.
+//!
+//! A [`Keeper`] has a thread of its own. It loads the programs, attaches them, puts the followers into the engine's seats
+//! ([`crate::engine::Seat`]), and takes all of it back if the configuration says so. The engine waits for nothing of it.
+//!
+//! Without the cargo feature `xdp`, there are no programs: whoever asks for them is told so in the status.
+//!
+//! Invariant: an agent that stands by does nothing here. What is pinned belongs to the agent that serves.
+
+#[cfg(not(feature = "xdp"))]
+mod absent;
+#[cfg(feature = "xdp")]
+mod below;
+#[cfg(feature = "xdp")]
+mod keeper;
+mod report;
+mod settings;
+#[cfg(feature = "xdp")]
+mod sockets;
+
+#[cfg(not(feature = "xdp"))]
+pub use absent::{Keeper, clean};
+#[cfg(feature = "xdp")]
+pub use keeper::{Keeper, clean};
+pub use report::{Below, Counts, MapFill, Report, Stage, State, Where};
+pub use settings::{DataPlane, SocketsOf, XdpSettings};

@@ -1,0 +1,132 @@
+//! What readers of the status want to know of the second data plane.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tandem_core::family::IpFamily;
+use tandem_core::id::ServiceId;
+
+use super::settings::{DataPlane, SocketsOf};
+
+/// The newest state. A clone is a handle to the same.
+#[derive(Clone, Default)]
+pub struct Report(Arc<ArcSwap<State>>);
+
+impl Report {
+    /// The state now.
+    pub fn load(&self) -> Arc<State> {
+        self.0.load_full()
+    }
+
+    pub(super) fn store(&self, state: State) {
+        self.0.store(Arc::new(state));
+    }
+}
+
+/// The state of socket load balancing.
+#[derive(Clone, Default)]
+pub struct State {
+    /// What the configuration asks for.
+    pub wanted: (DataPlane, SocketsOf),
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// The folder of the node's programs.
+    pub node: Where,
+    /// The folder of the pods' programs.
+    pub pods: Where,
+    /// Where programs and maps are pinned.
+    pub pins: PathBuf,
+    /// How many instructions the kernel's verifier looked at.
+    pub verified: u64,
+    /// What the programs count; none if they are not loaded.
+    pub counts: Option<Arc<dyn Counts>>,
+}
+
+/// Where socket load balancing is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody asked for it, and nothing is left of it.
+    #[default]
+    Off,
+    /// Nobody asks for it any more. Sockets that it translated still see their frontends until this time.
+    Ending {
+        /// Until when.
+        until: SystemTime,
+    },
+    /// It waits until all lists are complete.
+    Waiting {
+        /// Since when.
+        since: SystemTime,
+    },
+    /// The programs are loaded and attached.
+    On {
+        /// Since when.
+        since: SystemTime,
+    },
+    /// It cannot be. nftables answers alone, and it is tried again.
+    Failed {
+        /// Since when.
+        since: SystemTime,
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+/// Where programs are attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Where {
+    /// They need not be anywhere.
+    #[default]
+    Nowhere,
+    /// At a folder.
+    At {
+        /// Which.
+        folder: PathBuf,
+        /// Since when.
+        since: SystemTime,
+    },
+    /// They should be at a folder, and are not.
+    Not {
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+/// What the programs in the kernel know. It is read when somebody asks.
+pub trait Counts: Send + Sync {
+    /// How many connections were left to nftables, by reason.
+    fn left(&self, family: IpFamily) -> Vec<(String, u64)>;
+
+    /// How many connections to a Service port were translated.
+    fn taken(&self, family: IpFamily, service: ServiceId) -> u64;
+
+    /// The maps.
+    fn maps(&self) -> Vec<MapFill>;
+
+    /// What is below the folders.
+    fn below(&self, folder: &std::path::Path) -> Below;
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Its name.
+    pub name: String,
+    /// How many elements it can have.
+    pub size: u64,
+    /// How many it has, if that is known.
+    pub used: Option<u64>,
+    /// Its memory in the kernel.
+    pub bytes: u64,
+}
+
+/// What is below a cgroup folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Below {
+    /// Processes.
+    pub processes: usize,
+    /// Folders of pods.
+    pub pods: usize,
+}

@@ -1,0 +1,243 @@
+//! Socket load balancing as it is loaded: where it is attached, and what it counts.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tandem_core::family::{IpFamily, V4, V6};
+use tandem_core::id::ServiceId;
+use tandem_xdp::Rows;
+use tandem_xdp::kernel::{self, Attached, Folder, Found, Pins, Sizes, Sockets, Who, able};
+
+use super::below::below;
+use super::report::{Below, Counts, MapFill, Where};
+use super::settings::{SocketsOf, XdpSettings};
+use crate::engine::{Seat, Snapshot};
+
+/// The loaded programs.
+pub(super) struct Loaded {
+    sockets: Arc<Sockets>,
+    /// The folders that they are attached to, and where that is.
+    node: Place,
+    pods: Place,
+}
+
+/// The folder of some programs.
+#[derive(Default)]
+struct Place {
+    /// The folder that they are attached to, and since when.
+    at: Option<(Folder, SystemTime)>,
+    /// Why they are not attached, if they should be.
+    why_not: Option<Arc<str>>,
+}
+
+/// Why the programs are not loaded, in one line.
+pub(super) type Problem = String;
+
+impl Loaded {
+    /// Loads the programs, and puts the followers into their seats. Programs of an earlier run go on until
+    /// [`Self::attach`] replaces them.
+    pub(super) fn open(
+        settings: &XdpSettings,
+        loopback: bool,
+        snapshot: &Snapshot,
+        seats: &(Seat<V4>, Seat<V6>),
+    ) -> Result<Self, Problem> {
+        able(&settings.pins).map_err(words)?;
+        let pins = Pins::open(&settings.pins).map_err(words)?;
+        let sizes = sizes(snapshot);
+        let (sockets, v4, v6) = Sockets::open(&sizes, pins).map_err(words)?;
+        sockets.set_node(kernel::network().map_err(|error| format!("read the cookie of the node's network: {error}"))?);
+        let found = Found::look(&settings.pins).map_err(words)?;
+        found.remove_older().map_err(words)?;
+        seats.0.put(Rows::<V4, _>::new(v4, loopback));
+        seats.1.put(Rows::<V6, _>::new(v6, loopback));
+        Ok(Self {
+            sockets: Arc::new(sockets),
+            node: Place::default(),
+            pods: Place::default(),
+        })
+    }
+
+    /// Attaches the programs to the folders that are there now, if they are not attached to them already. Returns whether
+    /// anything is different.
+    pub(super) fn attach(&mut self, settings: &XdpSettings) -> bool {
+        let topmost = topmost(settings.node_cgroup.as_deref());
+        let pods = topmost
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|topmost| match settings.sockets {
+                SocketsOf::All => kubelets(topmost, settings.pod_cgroup.as_deref()).map(Some),
+                SocketsOf::Node | SocketsOf::Off => Ok(None),
+            });
+        // The pods' programs come first, and so does what they know of their folder: a pod's call must not be taken for that of a
+        // container that is no pod.
+        let changed = self.pods.bring(&self.sockets, Who::Pods, pods);
+        self.node.bring(&self.sockets, Who::Node, topmost.map(Some)) | changed
+    }
+
+    /// Detaches what translates. What shows frontends stays.
+    pub(super) fn stop(&self) -> Result<(), Problem> {
+        self.sockets.detach(Who::Pods).map_err(words)?;
+        self.sockets.detach(Who::Node).map_err(words)
+    }
+
+    pub(super) fn node(&self) -> Where {
+        self.node.shown()
+    }
+
+    pub(super) fn pods(&self) -> Where {
+        self.pods.shown()
+    }
+
+    pub(super) fn verified(&self) -> u64 {
+        self.sockets.verified().iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    pub(super) fn counts(&self) -> Arc<dyn Counts> {
+        Arc::new(Kernels(Arc::clone(&self.sockets)))
+    }
+}
+
+impl Place {
+    /// Has programs be attached to this folder, and to no other; to none if it is none.
+    fn bring(&mut self, sockets: &Sockets, who: Who, wanted: Result<Option<Folder>, Arc<str>>) -> bool {
+        let wanted = match wanted {
+            Ok(Some(folder)) => folder,
+            Ok(None) => {
+                let was = self.at.take().is_some() | self.why_not.take().is_some();
+                if was && let Err(error) = sockets.detach(who) {
+                    tracing::warn!("{error}");
+                }
+                return was;
+            }
+            // The folder that they are attached to may be gone, and the links with it.
+            Err(why) => return self.fails(why),
+        };
+        let is_there = self.at.as_ref().is_some_and(|(folder, _)| *folder == wanted);
+        if is_there && sockets.is_attached(who) {
+            return false;
+        }
+        if who == Who::Pods {
+            sockets.set_pods(&wanted);
+        }
+        match sockets.attach(who, &wanted.path) {
+            Ok(how) => {
+                let how = match how {
+                    Attached::Anew => "attached to",
+                    Attached::Adopted => "taken over at",
+                };
+                let whose = if who == Who::Node { "node" } else { "pods" };
+                tracing::info!(
+                    "sockets: the programs of the {whose} are {how} {}",
+                    wanted.path.display()
+                );
+                (self.at, self.why_not) = (Some((wanted, SystemTime::now())), None);
+                true
+            }
+            Err(error) => self.fails(words(error).into()),
+        }
+    }
+
+    fn fails(&mut self, why: Arc<str>) -> bool {
+        if self.why_not.as_ref() == Some(&why) {
+            return false;
+        }
+        tracing::warn!("sockets: {why}: nftables serves what these programs would take");
+        (self.at, self.why_not) = (None, Some(why));
+        true
+    }
+
+    fn shown(&self) -> Where {
+        match (&self.at, &self.why_not) {
+            (_, Some(why)) => Where::Not { why: Arc::clone(why) },
+            (Some((folder, since)), None) => Where::At {
+                folder: folder.path.clone(),
+                since: *since,
+            },
+            (None, None) => Where::Nowhere,
+        }
+    }
+}
+
+/// The topmost folder: the one that is given, or the one in the table of mounts.
+fn topmost(given: Option<&Path>) -> Result<Folder, Arc<str>> {
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read /proc/self/mountinfo: {error}"))?;
+    let found = match given {
+        Some(path) => Folder::given(path, &mounts),
+        None => Folder::topmost(&mounts),
+    };
+    found.map_err(|error| words(error).into())
+}
+
+/// Kubelet's folder.
+fn kubelets(topmost: &Folder, given: Option<&Path>) -> Result<Folder, Arc<str>> {
+    match topmost.pods(given) {
+        Ok(Some(folder)) => Ok(folder),
+        Ok(None) => {
+            let names = given.map_or_else(
+                || "kubepods.slice or kubepods".to_owned(),
+                |path| path.display().to_string(),
+            );
+            Err(format!(
+                "{}: no folder {names} there, which is kubelet's",
+                topmost.path.display()
+            )
+            .into())
+        }
+        Err(error) => Err(words(error).into()),
+    }
+}
+
+/// Room for twice what stands in the tables.
+fn sizes(snapshot: &Snapshot) -> Sizes {
+    let Sizes { frontends, words } = Sizes::default();
+    let rows = |rows: usize| {
+        u32::try_from(rows.saturating_mul(2))
+            .unwrap_or(u32::MAX)
+            .next_multiple_of(4096)
+    };
+    let (v4, v6) = (rows(snapshot.v4.rows), rows(snapshot.v6.rows));
+    Sizes {
+        frontends: frontends.max(v4.max(v6) / 2),
+        words: [words[0].max(v4), words[1].max(v6.saturating_mul(3))],
+    }
+}
+
+/// An error with all its causes, in one line.
+fn words(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " | ")
+}
+
+/// The counts in the kernel.
+struct Kernels(Arc<Sockets>);
+
+impl Counts for Kernels {
+    fn left(&self, family: IpFamily) -> Vec<(String, u64)> {
+        let left = self.0.left(family).unwrap_or_default().into_iter();
+        left.map(|(reason, count)| (reason.words().to_owned(), count)).collect()
+    }
+
+    fn taken(&self, _family: IpFamily, _service: ServiceId) -> u64 {
+        0
+    }
+
+    fn maps(&self) -> Vec<MapFill> {
+        Vec::new()
+    }
+
+    fn below(&self, folder: &Path) -> Below {
+        below(folder)
+    }
+}

@@ -1,0 +1,223 @@
+//! What an earlier run left in the folder of the pins, before this run has loaded anything: the switches, the links, and
+//! the folders of other layouts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use aya::maps::MapData;
+use tandem_core::family::Family;
+use tandem_core::id::ServiceId;
+use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
+use tandem_core::row::Row;
+use tandem_xdp_layout::{Switch, VERSION};
+
+use super::memory::Words;
+use super::object::{NODE, PODS};
+use super::pin::PinError;
+use crate::convert::settings;
+
+/// The switches of both families that are pinned. In every layout they are the first words of these maps, and 0 is off.
+const SWITCHES: [&str; 2] = ["SWITCH4", "SWITCH6"];
+
+/// What is pinned in a folder.
+#[derive(Clone, Debug)]
+pub struct Found {
+    folder: PathBuf,
+    /// Their numbers.
+    layouts: Vec<u32>,
+}
+
+impl Found {
+    /// Looks into the folder. If it is not there, nothing was left.
+    pub fn look(folder: &Path) -> Result<Self, PinError> {
+        let failed = |error| PinError::Folder(folder.to_owned(), error);
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    folder: folder.to_owned(),
+                    layouts: Vec::new(),
+                });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut layouts = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            layouts.extend(
+                name.to_str()
+                    .and_then(|name| name.strip_prefix('v')?.parse::<u32>().ok()),
+            );
+        }
+        layouts.sort_unstable();
+        Ok(Self {
+            folder: folder.to_owned(),
+            layouts,
+        })
+    }
+
+    /// Whether nothing was left.
+    pub fn is_nothing(&self) -> bool {
+        self.layouts.is_empty()
+    }
+
+    /// Whether programs that translate are attached by a link that is pinned.
+    pub fn translates(&self) -> bool {
+        self.layouts.iter().any(|layout| {
+            let links = self.links(*layout);
+            NODE.iter().chain(&PODS).any(|name| links.join(name).exists())
+        })
+    }
+
+    /// The switches of IPv4 and IPv6 of this layout. Those of other layouts are switched off here: what their settings mean is
+    /// not known.
+    pub fn switches(&self, loopback: bool) -> [Switches; 2] {
+        for layout in self.layouts.iter().filter(|layout| **layout != VERSION) {
+            self.switch_off_layout(*layout);
+        }
+        SWITCHES.map(|name| Switches {
+            word: self.word(VERSION, name),
+            loopback,
+            left: BTreeMap::new(),
+        })
+    }
+
+    /// Has all programs leave everything to nftables.
+    pub fn switch_off(&self) {
+        for layout in &self.layouts {
+            self.switch_off_layout(*layout);
+        }
+    }
+
+    /// Detaches what translates, and leaves what shows frontends to sockets that were translated.
+    pub fn stop(&self) -> Result<(), PinError> {
+        self.switch_off();
+        for layout in &self.layouts {
+            let links = self.links(*layout);
+            for name in NODE.iter().chain(&PODS) {
+                remove(&links.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything, of all layouts.
+    pub fn remove(&self) -> Result<(), PinError> {
+        self.stop()?;
+        for layout in &self.layouts {
+            self.remove_layout(*layout)?;
+        }
+        match fs::remove_dir(&self.folder) {
+            // Somebody else pinned something there.
+            Err(error)
+                if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::DirectoryNotEmpty =>
+            {
+                Err(PinError::Folder(self.folder.clone(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the layouts that are older than this one. Sockets that their programs translated are shown their endpoints from then
+    /// on.
+    pub fn remove_older(&self) -> Result<(), PinError> {
+        for layout in self.layouts.iter().filter(|layout| **layout < VERSION) {
+            self.remove_layout(*layout)?;
+        }
+        Ok(())
+    }
+
+    fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
+        for folder in [self.links(layout), self.folder(layout).join("maps")] {
+            let failed = |error| PinError::Folder(folder.clone(), error);
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for entry in entries {
+                remove(&entry.map_err(failed)?.path())?;
+            }
+            fs::remove_dir(&folder).map_err(failed)?;
+        }
+        let folder = self.folder(layout);
+        fs::remove_dir(&folder).map_err(|error| PinError::Folder(folder, error))
+    }
+
+    fn switch_off_layout(&self, layout: u32) {
+        for word in SWITCHES.iter().filter_map(|name| self.word(layout, name)) {
+            word.publish(0, Switch::OFF.0);
+        }
+    }
+
+    fn word(&self, layout: u32, name: &str) -> Option<Words> {
+        let map = MapData::from_pin(self.folder(layout).join("maps").join(name)).ok()?;
+        Words::map(map.fd(), 1).ok()
+    }
+
+    fn folder(&self, layout: u32) -> PathBuf {
+        self.folder.join(format!("v{layout}"))
+    }
+
+    fn links(&self, layout: u32) -> PathBuf {
+        self.folder(layout).join("links")
+    }
+}
+
+fn remove(path: &Path) -> Result<(), PinError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(path.to_owned(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// One family's switch, as an earlier run left it. It stands in the follower's place until the programs are loaded, so that what
+/// was left does not answer by old rows.
+#[derive(Debug)]
+pub struct Switches {
+    word: Option<Words>,
+    loopback: bool,
+    left: BTreeMap<ServiceId, Left>,
+}
+
+impl Switches {
+    fn switch(&self) -> Switch {
+        Switch(self.word.as_ref().and_then(|word| word.get(0)).unwrap_or_default())
+    }
+}
+
+impl<F: Family> Follower<F> for Switches {
+    fn renew(&mut self, _: &RuleSettings, _: &[Row<F>]) -> Result<(), Behind> {
+        Follower::<F>::switch_off(self);
+        Err(Behind::new("its programs are not loaded"))
+    }
+
+    fn follow(&mut self, _: &Delta<F>) -> Result<(), Behind> {
+        Follower::<F>::switch_off(self);
+        Err(Behind::new("its programs are not loaded"))
+    }
+
+    fn switch_off(&mut self) {
+        if let Some(word) = &self.word {
+            word.publish(0, Switch::OFF.0);
+        }
+    }
+
+    fn fits(&self, rules: &RuleSettings) -> bool {
+        let found = self.switch();
+        !found.is_on() || found.with_node_ports(None) == settings(rules, self.loopback)
+    }
+
+    fn left(&self) -> &BTreeMap<ServiceId, Left> {
+        &self.left
+    }
+
+    fn taken(&self) -> usize {
+        0
+    }
+
+    fn ready(&self) -> bool {
+        false
+    }
+}
