@@ -322,7 +322,7 @@ fn spoil(maps: &Path, random: &mut fastrand::Rng, round: u64) {
             }
         }
         let mut switch: Array<_, u64> = open("SWITCH").try_into().unwrap();
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             switch.set(0, random.u64(..), 0).unwrap();
         }
     }

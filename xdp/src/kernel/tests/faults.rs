@@ -10,7 +10,7 @@ use super::*;
 
 /// Where the run that faults are put into finds its place.
 const PLACE: &str = "TANDEM_TEST_PLACE";
-/// `all` puts a fault into each call, one after the other. It takes long.
+/// A number puts faults into each so manieth call, one after the other: 1 into each call, which takes hours.
 const WHICH: &str = "TANDEM_TEST_FAULTS";
 /// How often a step is tried again.
 const TRIES: usize = 4;
@@ -254,9 +254,10 @@ fn under_strace(place: &Place, inject: Option<&str>) -> (Vec<String>, String) {
 fn faults(calls: &[String]) -> Vec<(String, &'static str, bool)> {
     const ERRORS: [&str; 3] = ["ENOMEM", "EPERM", "EINVAL"];
     let error = |at: usize| ERRORS[at % ERRORS.len()];
-    if env::var(WHICH).is_ok_and(|which| which == "all") {
-        let one = (1..=calls.len()).map(|at| (at.to_string(), error(at), false));
-        let some = (1..=calls.len()).map(|at| (format!("{at}..{}", at + 5), error(at), false));
+    if let Ok(every) = env::var(WHICH) {
+        let calls = (1..=calls.len()).step_by(every.parse().unwrap());
+        let one = calls.clone().map(|at| (at.to_string(), error(at), false));
+        let some = calls.map(|at| (format!("{at}..{}", at + 5), error(at + 1), false));
         return one.chain(some).collect();
     }
     let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
