@@ -127,7 +127,8 @@ impl<A: Address + 'static> KernelMaps<A> {
             NotEnlarged::NoRoom => StoreError::Full(name),
             NotEnlarged::Torn(cause) => {
                 self.switch.publish(0, Switch::OFF.0);
-                StoreError::Failed(cause)
+                let what = format!("some programs have the larger map {name}, and others the smaller one: {cause}");
+                StoreError::Failed(what.into())
             }
         })
     }

@@ -1,5 +1,7 @@
 //! The programs as they are embedded, and how they are loaded.
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::{CgroupSockAddr, ProgramError};
@@ -8,6 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use super::line::line;
 use super::pin::Pins;
 use super::pinned;
+use super::sys;
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
@@ -21,6 +24,11 @@ pub enum LoadError {
     /// The maps could not be made, or the object is no object.
     #[error("make the maps: {error}", error = line(.0))]
     Maps(EbpfError),
+    /// The kernel refused to take types, when it was asked first.
+    #[error(
+        "the kernel refuses types of maps (BTF), which socket storage needs; it is asked once in each run of Tandem"
+    )]
+    NoTypes,
     /// A map that is pinned is not one of this layout's.
     #[error(transparent)]
     Pinned(#[from] pinned::Strange),
@@ -125,9 +133,9 @@ impl Object {
     }
 
     /// The maps that a program uses, by their numbers.
-    pub(crate) fn maps_of(&self, name: &str) -> Result<Vec<u32>, ProgramError> {
-        let program = self.program(name).ok_or(ProgramError::NotLoaded)?;
-        let mut ids = program.info()?.map_ids()?.unwrap_or_default();
+    pub(crate) fn maps_of(&self, name: &str) -> io::Result<Vec<u32>> {
+        let program = self.program(name).ok_or(io::ErrorKind::NotFound)?;
+        let mut ids = sys::maps_of(program.fd().map_err(io::Error::other)?.as_fd())?;
         ids.sort_unstable();
         Ok(ids)
     }
@@ -145,6 +153,10 @@ impl Object {
 /// Takes the maps that are pinned, and makes and pins the others. `instead` stands in the place of one that is pinned: its name,
 /// and where it is pinned itself.
 fn maps(object: &[u8], sizes: &Sizes, pins: &Pins, instead: Option<(&'static str, &Path)>) -> Result<Ebpf, LoadError> {
+    // aya asks once, and would make socket storage without types from then on.
+    if aya::features().btf().is_none() {
+        return Err(LoadError::NoTypes);
+    }
     let mut loader = EbpfLoader::new();
     // The programs use no types of the kernel, so its BTF is neither read nor needed.
     loader.btf(None);

@@ -56,6 +56,21 @@ pub(crate) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     Ok((info[0] == CGROUP).then(|| u64::from_ne_bytes(words.try_into().unwrap_or_default())))
 }
 
+/// The numbers of the maps that a program uses. aya asks by the program's number, for which CAP_BPF is not enough.
+pub(crate) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    const MOST: usize = 64;
+    let mut ids = [0_u32; MOST];
+    // struct bpf_prog_info, up to the maps: after 13 words comes how many there are, and then where they are to be written.
+    let mut info = [0_u32; 16];
+    let [low, high] = halves(ids.as_mut_ptr().cast_const());
+    (info[13], info[14], info[15]) = (u32::try_from(MOST).map_err(io::Error::other)?, low, high);
+    let [low, high] = halves(info.as_mut_ptr().cast_const());
+    let len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    bpf(OBJ_GET_INFO_BY_FD, &mut [fd(program)?, len, low, high])?;
+    let count = usize::try_from(info[13]).map_err(io::Error::other)?;
+    Ok(ids.into_iter().take(count).collect())
+}
+
 /// Gives a link another program. Each call sees the old program or the new one.
 pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(LINK_UPDATE, &mut [fd(link)?, fd(program)?, 0, 0]).map(drop)

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::links::PinnedLink;
+use rustix::thread::CapabilitySet;
 use tandem_xdp_layout::{ListIndex, VERSION};
 
 use super::*;
@@ -91,21 +92,40 @@ fn a_program_that_the_verifier_refuses_is_named_with_what_the_verifier_said() {
     sockets.remove().unwrap();
 }
 
-#[test]
-fn without_the_right_to_load_programs_the_line_says_so() {
-    let place = Place::new();
-    let pins = Pins::open(&place.pins).unwrap();
-    let without = std::thread::spawn(move || {
+/// Opens and attaches with these rights alone.
+fn attach_with(place: &Place, rights: CapabilitySet) -> Result<(), String> {
+    let (pins, folder) = (Pins::open(&place.pins).unwrap(), place.cgroup.clone());
+    // Rights are a thread's own.
+    let attached = std::thread::spawn(move || {
         let mut own = rustix::thread::capabilities(None).unwrap();
-        own.effective -= rustix::thread::CapabilitySet::SYS_ADMIN | rustix::thread::CapabilitySet::NET_ADMIN;
+        own.effective = rights;
         rustix::thread::set_capabilities(None, own).unwrap();
-        said(Sockets::open(&Sizes::default(), pins))
+        let (sockets, v4, _) = Sockets::open(&Sizes::default(), pins).map_err(|error| error.to_string())?;
+        let mut v4: Rows<V4, _> = Rows::new(v4, false);
+        v4.renew(&RuleSettings::default(), &rows4())
+            .map_err(|error| error.to_string())?;
+        sockets.attach(Who::Node, &folder).map_err(|error| error.to_string())?;
+        v4.store_mut().grow(1 << 17).map_err(|error| error.to_string())?;
+        sockets.remove().map_err(|error| error.to_string())
     });
-    let said = without.join().unwrap();
-    assert_eq!(
-        said,
-        "the kernel does not load the program node_connect4: Operation not permitted (os error 1)"
-    );
+    attached.join().unwrap()
+}
+
+#[test]
+fn the_rights_that_are_asked_for_are_enough_and_the_line_says_what_is_refused_without_them() {
+    let place = Place::new();
+    let needed = [CapabilitySet::BPF, CapabilitySet::NET_ADMIN, CapabilitySet::PERFMON];
+    let all = needed
+        .iter()
+        .copied()
+        .fold(CapabilitySet::empty(), |all, one| all | one);
+    attach_with(&place, all).unwrap();
+    attach_with(&place, CapabilitySet::SYS_ADMIN).unwrap();
+    for one in needed {
+        let error = attach_with(&place, all - one).unwrap_err();
+        println!("without {one:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
 }
 
 #[test]
@@ -165,6 +185,61 @@ fn a_program_that_allows_no_other_is_named_with_its_folder() {
     }
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     sockets.remove().unwrap();
+}
+
+#[test]
+fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
+    let place = Place::new();
+    let pins = Pins::open(&place.pins).unwrap();
+    let strange = [
+        (
+            "FRONTENDS4",
+            "hash",
+            "key 8 value 64 entries 16",
+            "its keys and values have 8 and 64 bytes instead of 8 and 8",
+        ),
+        (
+            "SERVICES6",
+            "array",
+            "key 4 value 8 entries 16",
+            "it has 16 entries instead of 294910",
+        ),
+        (
+            "LISTS4",
+            "hash",
+            "key 4 value 8 entries 16",
+            "it is of the kind Hash instead of Array",
+        ),
+    ];
+    for (name, kind, sizes, what) in strange {
+        let pin = place.pins.join(format!("v{}/maps/{name}", VERSION));
+        let mut make = Command::new("bpftool");
+        make.args(["map", "create"])
+            .arg(&pin)
+            .args(["type", kind, "name", "strange"]);
+        run(make.args(sizes.split(' ')));
+        let error = Sockets::open(&Sizes::default(), pins.clone())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(what) && error.contains(name), "{error}");
+        fs::remove_file(&pin).unwrap();
+    }
+    assert!(Sockets::open(&Sizes::default(), pins).is_ok());
+}
+
+#[test]
+fn the_pins_of_a_newer_layout_are_left_alone() {
+    let place = Place::new();
+    let newer = place.pins.join("v999");
+    fs::create_dir_all(&newer).unwrap();
+    let error = Pins::open(&place.pins).unwrap_err();
+    let said =
+        "was made by a newer Tandem, whose maps this one cannot read: they are left alone, and nftables serves alone";
+    assert_eq!(error.to_string(), format!("{} {said}", newer.display()));
+    assert!(newer.is_dir());
+    fs::remove_dir(&newer).unwrap();
+    fs::remove_dir(&place.pins).unwrap();
 }
 
 #[test]

@@ -250,14 +250,14 @@ fn under_strace(place: &Place, inject: Option<&str>) -> (Vec<String>, String) {
     (threads.into_values().max_by_key(Vec::len).unwrap_or_default(), said)
 }
 
-/// Which calls get which errors: `when=` of strace, the error, and whether programs are torn apart by it.
-fn faults(calls: &[String]) -> Vec<(String, &'static str, bool)> {
+/// Which calls get which errors: `when=` of strace, and the error.
+fn faults(calls: &[String]) -> Vec<(String, &'static str)> {
     const ERRORS: [&str; 3] = ["ENOMEM", "EPERM", "EINVAL"];
     let error = |at: usize| ERRORS[at % ERRORS.len()];
     if let Ok(every) = env::var(WHICH) {
         let calls = (1..=calls.len()).step_by(every.parse().unwrap());
-        let one = calls.clone().map(|at| (at.to_string(), error(at), false));
-        let some = calls.map(|at| (format!("{at}..{}", at + 5), error(at + 1), false));
+        let one = calls.clone().map(|at| (at.to_string(), error(at)));
+        let some = calls.map(|at| (format!("{at}..{}", at + 5), error(at + 1)));
         return one.chain(some).collect();
     }
     let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -266,16 +266,28 @@ fn faults(calls: &[String]) -> Vec<(String, &'static str, bool)> {
     }
     // Of each kind one, late: when maps grow.
     let kinds = places.values().map(|places| places[places.len() * 3 / 4]);
-    let mut faults: Vec<_> = (0..)
+    (0..)
         .zip(kinds)
-        .map(|(kind, at)| (at.to_string(), error(kind), false))
+        .map(|(kind, at)| (at.to_string(), error(kind)))
+        .collect()
+}
+
+/// Faults that tear the programs apart: the second program of an enlargement does not come, and the first one does not go back.
+/// The second time, the next renewals fail too. How many calls come before differs by a few.
+fn tears(calls: &[String]) -> [impl Iterator<Item = (String, &'static str)>; 2] {
+    let updates: Vec<usize> = (1..)
+        .zip(calls)
+        .filter(|(_, call)| *call == "BPF_LINK_UPDATE")
+        .map(|(at, _)| at)
         .collect();
-    // The second program of an enlargement does not come, and the first one does not come back.
-    let updates = &places["BPF_LINK_UPDATE"];
-    faults.push((format!("{}..{}", updates[1], updates[1] + 1), "ENOMEM", true));
-    // The same again while the next renewals try to bring it back.
-    faults.push((format!("{}..{}", updates[4], updates[4] + 3), "EPERM", true));
-    faults
+    let second = updates[updates.len() - 2];
+    [(1, "ENOMEM"), (4, "EPERM")].map(|(more, error)| {
+        let near = [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5].into_iter();
+        near.map(move |by| {
+            let from = second.saturating_add_signed(by);
+            (format!("{from}..{}", from + more), error)
+        })
+    })
 }
 
 #[test]
@@ -285,26 +297,35 @@ fn whichever_call_fails_answers_are_right_or_none_and_the_next_run_is_whole() {
     let (calls, said) = under_strace(&place, None);
     assert!(!said.contains("failed: "), "{said}");
     println!("calls: {}", calls.len());
-    for (when, error, tears) in faults(&calls) {
-        Pins::open(&place.pins).unwrap().remove(&[]).unwrap();
-        let (_, said) = under_strace(&place, Some(&format!("error={error}:when={when}")));
-        let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("failed: ")).collect();
-        println!("{when} {error}: {failed:?}");
-        assert!(!tears || failed.iter().any(|line| line.contains("follow")), "{said}");
-        // A run without faults takes over whatever there is.
-        let (sockets, v4, _) = Sockets::open(&SMALL, Pins::open(&place.pins).unwrap()).unwrap();
-        let mut v4: Rows<V4, _> = Rows::new(v4, false);
-        let life = Life {
-            network: place.network.clone(),
-            cgroup: place.cgroup.clone(),
-            pins: place.pins.clone(),
-            cookie: place.cookie(),
-            table: (1..=12).map(|at| (at, 8081)).collect(),
-        };
-        sockets.set_node(life.cookie);
-        v4.renew(&RuleSettings::default(), &all_rows(&life.table)).unwrap();
-        sockets.attach(Who::Node, &place.cgroup).unwrap();
-        assert_eq!((life.ask(), v4.left().len()), (12, 0), "{when} {error}: {said}");
+    for (when, error) in faults(&calls) {
+        with_fault(&place, &when, error);
+    }
+    for mut near in tears(&calls) {
+        let torn = near.any(|(when, error)| with_fault(&place, &when, error).contains("others the smaller one"));
+        assert!(torn, "no enlargement failed half way");
     }
     Pins::open(&place.pins).unwrap().remove(&[]).unwrap();
+}
+
+/// Runs the life with this fault, and a run without faults after it. Returns what was printed.
+fn with_fault(place: &Place, when: &str, error: &str) -> String {
+    Pins::open(&place.pins).unwrap().remove(&[]).unwrap();
+    let (_, said) = under_strace(place, Some(&format!("error={error}:when={when}")));
+    let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("failed: ")).collect();
+    println!("{when} {error}: {failed:?}");
+    // A run without faults takes over whatever there is.
+    let (sockets, v4, _) = Sockets::open(&SMALL, Pins::open(&place.pins).unwrap()).unwrap();
+    let mut v4: Rows<V4, _> = Rows::new(v4, false);
+    let life = Life {
+        network: place.network.clone(),
+        cgroup: place.cgroup.clone(),
+        pins: place.pins.clone(),
+        cookie: place.cookie(),
+        table: (1..=12).map(|at| (at, 8081)).collect(),
+    };
+    sockets.set_node(life.cookie);
+    v4.renew(&RuleSettings::default(), &all_rows(&life.table)).unwrap();
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    assert_eq!((life.ask(), v4.left().len()), (12, 0), "{when} {error}: {said}");
+    said
 }

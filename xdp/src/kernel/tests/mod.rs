@@ -429,47 +429,6 @@ fn with(row: Row<V4>, to: ServiceId) -> Row<V4> {
 }
 
 #[test]
-fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
-    let place = Place::new();
-    let pins = Pins::open(&place.pins).unwrap();
-    let strange = [
-        (
-            "FRONTENDS4",
-            "hash",
-            "key 8 value 64 entries 16",
-            "its keys and values have 8 and 64 bytes instead of 8 and 8",
-        ),
-        (
-            "SERVICES6",
-            "array",
-            "key 4 value 8 entries 16",
-            "it has 16 entries instead of 294910",
-        ),
-        (
-            "LISTS4",
-            "hash",
-            "key 4 value 8 entries 16",
-            "it is of the kind Hash instead of Array",
-        ),
-    ];
-    for (name, kind, sizes, what) in strange {
-        let pin = place.pins.join(format!("v{}/maps/{name}", tandem_xdp_layout::VERSION));
-        let mut make = Command::new("bpftool");
-        make.args(["map", "create"])
-            .arg(&pin)
-            .args(["type", kind, "name", "strange"]);
-        run(make.args(sizes.split(' ')));
-        let error = Sockets::open(&Sizes::default(), pins.clone())
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains(what) && error.contains(name), "{error}");
-        fs::remove_file(&pin).unwrap();
-    }
-    assert!(Sockets::open(&Sizes::default(), pins).is_ok());
-}
-
-#[test]
 fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from_growing() {
     let place = Place::new();
     let sizes = Sizes {
@@ -501,16 +460,4 @@ fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from
     assert_eq!((v4.frontends(), v4.left().len()), (22, 0));
     assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.29")), "10.96.1.29:80");
     sockets.remove().unwrap();
-}
-
-#[test]
-fn the_pins_of_a_newer_layout_are_left_alone() {
-    let place = Place::new();
-    let newer = place.pins.join("v999");
-    fs::create_dir_all(&newer).unwrap();
-    let error = Pins::open(&place.pins).unwrap_err();
-    assert!(error.to_string().contains("v999"), "{error}");
-    assert!(newer.is_dir());
-    fs::remove_dir(&newer).unwrap();
-    fs::remove_dir(&place.pins).unwrap();
 }
