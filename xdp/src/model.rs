@@ -117,6 +117,8 @@ pub struct Model<F: Plane> {
     /// By the place of the Service port; ports that are not here have counted nothing.
     counts: HashMap<u32, u64>,
     switch: Switch,
+    /// Whether the sockets that nftables serves were held since the family is off.
+    held: bool,
     /// The sets of answers of which each is right. A reader that is given one answer of one of them is right. None if
     /// everything is right, because somebody wrote nonsense.
     right: Option<Vec<Answers<F>>>,
@@ -156,6 +158,7 @@ impl<F: Plane> Model<F> {
             words: vec![0; words as usize],
             counts: HashMap::new(),
             switch: Switch::OFF,
+            held: false,
             right: None,
             writes: 0,
             wrong: Vec::new(),
@@ -454,7 +457,19 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
         }
     }
 
+    fn hold_sockets(&mut self) -> Result<(), StoreError> {
+        self.may_write()?;
+        if self.switch.is_on() {
+            self.wrong.push("sockets are held while the family is on".to_owned());
+        }
+        self.held = true;
+        Ok(())
+    }
+
     fn set_switch(&mut self, switch: Switch) {
+        if switch.is_on() && !self.switch.is_on() && !std::mem::take(&mut self.held) {
+            self.wrong.push("it is switched on, and no socket is held".to_owned());
+        }
         if self.switch != switch {
             self.switch = switch;
             self.wrote();

@@ -49,7 +49,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.store.sound()?;
         self.on = self.settings.is_on();
         let switch = self.wanted_switch();
-        if self.store.switch() != switch {
+        let before = self.store.switch();
+        if before != switch {
+            if switch.is_on() && !before.is_on() {
+                self.store.hold_sockets()?;
+                self.store.sound()?;
+            }
             self.store.set_switch(switch);
         }
         Ok(())

@@ -56,6 +56,9 @@ pub trait Store<A: Address>: Maps<A> + Send {
     /// Has the Service port of a number begin to count from zero.
     fn count_anew(&mut self, port: ListIndex);
 
+    /// Has the UDP sockets that nftables serves at this moment stay with it. The family is off, and is switched on next.
+    fn hold_sockets(&mut self) -> Result<(), StoreError>;
+
     /// Switches the family, or gives it other settings.
     fn set_switch(&mut self, switch: Switch);
 

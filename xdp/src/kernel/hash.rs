@@ -74,8 +74,14 @@ impl<K: Copy + 'static> Hash<K> {
             .map_err(|error| failed(self.name, &error))
     }
 
-    pub(crate) fn enlarge(&mut self, programs: &mut Programs) -> Result<(), NotEnlarged> {
-        let room = self.room.saturating_mul(2);
+    /// How many entries there is room for.
+    pub(crate) fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// Makes room for at least so many entries.
+    pub(crate) fn enlarge(&mut self, programs: &mut Programs, least: u32) -> Result<(), NotEnlarged> {
+        let room = self.room.saturating_mul(2).max(least);
         self.map = programs.enlarge_hash(self.name, &self.map, room)?;
         self.room = room;
         Ok(())

@@ -6,6 +6,7 @@ mod foreign;
 mod found;
 mod grace;
 mod hash;
+mod held;
 mod line;
 mod link;
 mod maps;
@@ -31,6 +32,7 @@ use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
 pub use found::{Found, Switches};
+pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use mount::MountError;
@@ -170,6 +172,8 @@ impl Sockets {
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Sockets>();
+    shared::<Held<Address4>>();
+    shared::<Held<Address6>>();
 };
 
 /// Nobody panics while the programs are locked: the lock only keeps two enlargements apart.

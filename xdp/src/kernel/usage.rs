@@ -6,7 +6,9 @@ use std::{fs, io};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use tandem_core::family::IpFamily;
-use tandem_xdp_layout::{Address, Address4, Address6, AffinityKey, FrontendKey, List, ListIndex, Maps, ServiceWord};
+use tandem_xdp_layout::{
+    Address, Address4, Address6, AffinityKey, FrontendKey, HeldKey, List, ListIndex, Maps, ServiceWord,
+};
 
 use super::hash::Raw;
 use super::memory::Words;
@@ -60,6 +62,8 @@ fn one(pins: &Pins, name: &'static str) -> Result<MapUse, UsageError> {
         "FRONTENDS" => Some(keys::<FrontendKey<Address6>>(data, room).map_err(wrong)?),
         "ADDRESSES" if family == Some(IpFamily::V4) => Some(keys::<Address4>(data, room).map_err(wrong)?),
         "ADDRESSES" => Some(keys::<Address6>(data, room).map_err(wrong)?),
+        "HELD" if family == Some(IpFamily::V4) => Some(keys::<HeldKey<Address4>>(data, room).map_err(wrong)?),
+        "HELD" => Some(keys::<HeldKey<Address6>>(data, room).map_err(wrong)?),
         "AFFINITY" => Some(keys::<AffinityKey>(data, room).map_err(wrong)?),
         "SERVICES" => Some(lists(&open(pins, name)?).count()),
         "LISTS" if family == Some(IpFamily::V4) => Some(words::<Address4>(pins, "SERVICES4", name)?),

@@ -3,7 +3,9 @@
 mod bad;
 mod counts;
 mod faults;
+mod held;
 mod hostile;
+mod threads;
 
 use std::num::NonZeroU16;
 use std::os::unix::fs::MetadataExt as _;
@@ -99,23 +101,45 @@ impl Place {
 
 /// Has Python run a script in this network namespace and cgroup folder. Returns what it printed.
 fn python(network: &str, cgroup: &Path, script: &str) -> String {
-    let output = command(network, cgroup, script).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    inside(network, cgroup, Command::new("python3").args(["-c", script]))
+}
+
+/// Runs a program in this network namespace and cgroup folder. Returns what it printed.
+fn inside(network: &str, cgroup: &Path, program: &Command) -> String {
+    let output = enter(network, cgroup, program).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
 }
 
 /// Python with a script, in this network namespace and cgroup folder.
 fn command(network: &str, cgroup: &Path, script: &str) -> Command {
+    enter(network, cgroup, Command::new("python3").args(["-c", script]))
+}
+
+/// A program in this network namespace and cgroup folder.
+fn enter(network: &str, cgroup: &Path, program: &Command) -> Command {
     let procs = cgroup.join("cgroup.procs");
     // `ip netns exec` would hide the cgroup folders.
-    let mut python = Command::new("nsenter");
-    python.args([&format!("--net=/run/netns/{network}"), "--", "python3", "-c", script]);
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{network}"))
+        .arg("--")
+        .arg(program.get_program());
+    command.args(program.get_args());
+    for (name, value) in program.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
     #[expect(unsafe_code, reason = "the child enters the cgroup folder before it runs")]
     // SAFETY: it only opens and writes a file.
     unsafe {
-        python.pre_exec(move || fs::write(&procs, "0"))
+        command.pre_exec(move || fs::write(&procs, "0"))
     };
-    python
+    command
 }
 
 impl Drop for Place {
