@@ -180,7 +180,8 @@ impl Call<'_> {
         !socket.is_null() && (unsafe { (*socket).src_port } != 0 || self.has_source())
     }
 
-    /// Whether a UDP socket takes answers from one peer alone. If it lets go of its peer, Linux keeps an IPv6 address.
+    /// Whether a UDP socket has a peer, or had one in IPv6: after it was dissolved (`connect` to `AF_UNSPEC`), the kernel still
+    /// gives it the datagrams of that address alone.
     #[inline(always)]
     pub(crate) fn has_peer(&self) -> bool {
         let socket = self.socket();
@@ -188,7 +189,8 @@ impl Call<'_> {
             return false;
         }
         let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
-        unsafe { (*socket).state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0 }
+        let state = unsafe { (*socket).state };
+        state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0
     }
 }
 
