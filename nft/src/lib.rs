@@ -14,10 +14,12 @@ mod table;
 mod tests;
 mod wire;
 
+pub use elements::decode::ServiceCount;
 pub use elements::sets::REMEMBERED_MOST;
 pub use table::adopt::OpenError;
 pub use table::affinity::{CounterError, unremembered};
 pub use table::check::{LackError, check_kernel};
+pub use table::counts::service_counts;
 pub use table::error::TableError;
 pub use table::forward::{ForwardError, forward_drops};
 pub use table::kube_proxy::{KubeProxyError, has_legacy_nat, kube_proxy_table, kube_services};

@@ -20,6 +20,8 @@ const CREATE: u16 = 0x400 | 0x200;
 const NETFILTER: u16 = 12;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`
 const NEW: u16 = 1 << 8;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`
+const DELETE: u16 = 1 << 8 | 2;
 /// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`
 const STATUS: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 
@@ -95,10 +97,31 @@ pub fn make_here(entries: impl IntoIterator<Item = Entry>, seconds: u32) -> Resu
         );
         let tuple = write(tuple.end_nested().nested_tuple_reply(), entry.with, entry.from);
         tuple.end_nested().push_status(STATUS).push_timeout(seconds);
-        let made = socket.request(&New(bytes)).context("ask for a new entry")?.recv_ack();
+        let request = Raw {
+            kind: NEW,
+            flags: CREATE,
+            bytes,
+        };
+        let made = socket.request(&request).context("ask for a new entry")?.recv_ack();
         made.with_context(|| format!("make {entry:?}"))?;
     }
     Ok(())
+}
+
+/// Removes every entry of the namespace, of all transports and both families.
+pub fn forget(namespace: &Namespace) -> Result<()> {
+    namespace.run(|| {
+        let request = Raw {
+            kind: DELETE,
+            flags: 0,
+            bytes: header(0).as_slice().to_vec(), // without a family and a tuple, all are meant
+        };
+        let gone = NetlinkSocket::new()
+            .request(&request)
+            .context("empty connection tracking")?
+            .recv_ack();
+        gone.context("empty connection tracking")
+    })?
 }
 
 fn header(family: u8) -> Nfgenmsg {
@@ -170,25 +193,29 @@ fn write<P: Pusher>(tuple: PushTupleAttrs<P>, from: SocketAddr, to: SocketAddr) 
         .end_nested()
 }
 
-/// A request for a new entry.
-struct New(Vec<u8>);
+/// A request that the library has no name for.
+struct Raw {
+    kind: u16,
+    flags: u16,
+    bytes: Vec<u8>,
+}
 
-impl NetlinkRequest for New {
+impl NetlinkRequest for Raw {
     type ReplyType<'buf> = <OpGetDump<'static> as NetlinkRequest>::ReplyType<'buf>;
 
     fn protocol(&self) -> Protocol {
         Protocol::Raw {
             protonum: NETFILTER,
-            request_type: NEW,
+            request_type: self.kind,
         }
     }
 
     fn flags(&self) -> u16 {
-        CREATE
+        self.flags
     }
 
     fn payload(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     fn decode_reply(bytes: &[u8]) -> Self::ReplyType<'_> {

@@ -27,12 +27,16 @@
 //! | [`program`] | how programs begin and end |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
+//! | [`cgroup`], [`bpffs`] | cgroup folders of nodes and pods, which threads enter with their namespaces, and BPF file systems |
+//! | [`sockets`] | who answers a socket, what it is told, and which plane took it, for `make sockets` |
 //! | [`netns`], [`node`], [`scratch`] | the parts that these are made from |
 //!
 //! Everything here needs root, and touches nothing outside the namespaces that it makes.
 
 mod addresses;
 pub mod api_faults;
+pub mod bpffs;
+pub mod cgroup;
 pub mod chart;
 pub mod cluster;
 pub mod code;
@@ -57,6 +61,7 @@ pub mod program;
 pub mod race;
 pub mod rights;
 pub mod scratch;
+pub mod sockets;
 pub mod stage;
 pub mod tandem;
 pub mod tools;

@@ -7,6 +7,9 @@
 //! [`Namespace::run`] executes a closure on a new thread inside the namespace. Sockets that are made there belong to
 //! the namespace, and programs that are started there run in it. Nothing here touches the namespace in which the tests
 //! run.
+//!
+//! A namespace may have a cgroup folder ([`crate::cgroup`]). Then every thread that enters the namespace also enters
+//! that folder.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -24,10 +27,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::cgroup::Group;
+
 const FOLDER: &str = "/run/netns";
 
 /// Waits for end of file, then removes the namespaces `$1*`, the programs in them, the cgroups `$1*`, and the folders
-/// `$2*`. A cgroup can be removed once its processes have ended, a moment after they were killed.
+/// `$2*` with the file systems that are mounted in them. A cgroup can be removed once its processes have ended, a moment after they were killed.
 const REAP: &str = r#"cat >/dev/null
 for file in /run/netns/"$1"*; do
   [ -e "$file" ] || continue
@@ -43,6 +48,9 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
   [ "$again" ] || break
   sleep 0.5
 done
+while read -r device mount rest; do
+  case $mount in "$2"*) umount "$mount" || umount -l "$mount" ;; esac
+done </proc/self/mounts
 rm -rf "$2"*"#;
 
 /// A network namespace of a test. It is deleted when the last clone is dropped.
@@ -58,7 +66,11 @@ struct Inner {
 
 /// A handle with which threads can enter a namespace after a borrow of it has ended.
 #[derive(Clone, Debug)]
-pub struct Entrance(Arc<File>);
+pub struct Entrance {
+    network: Arc<File>,
+    /// The cgroup folder of the threads that enter, once it is known.
+    group: Arc<OnceLock<Group>>,
+}
 
 impl Namespace {
     /// Makes an empty namespace with `lo` up and both families switched on.
@@ -84,9 +96,28 @@ impl Namespace {
         let file = File::open(path).with_context(|| format!("open namespace {}", path.display()))?;
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),
-            entrance: Entrance(Arc::new(file)),
+            entrance: Entrance::new(file),
             keep: true,
         })))
+    }
+
+    /// Another way into the same network. Threads that enter by it are in this cgroup folder.
+    pub fn beside(&self, group: &Group) -> Self {
+        Self(Arc::new(Inner {
+            name: self.0.name.clone(),
+            entrance: Entrance {
+                network: Arc::clone(&self.0.entrance.network),
+                group: Arc::new(OnceLock::from(group.clone())),
+            },
+            keep: true,
+        }))
+    }
+
+    /// From now on, every thread that enters the namespace enters this cgroup folder too.
+    pub fn settle(&self, group: &Group) -> Result<()> {
+        let set = self.0.entrance.group.set(group.clone());
+        ensure!(set.is_ok(), "namespace {} has a cgroup already", self.name());
+        Ok(())
     }
 
     fn create(name: String, keep: bool) -> Result<Self> {
@@ -95,7 +126,7 @@ impl Namespace {
         let file = File::open(&path).with_context(|| format!("open namespace {}", path.display()))?;
         let namespace = Self(Arc::new(Inner {
             name,
-            entrance: Entrance(Arc::new(file)),
+            entrance: Entrance::new(file),
             keep,
         }));
         // Addresses are usable at once, because nothing else on these links could have them.
@@ -245,19 +276,29 @@ impl Drop for Inner {
 }
 
 impl Entrance {
-    /// Moves the calling thread to the namespace, for the rest of its life.
+    fn new(network: File) -> Self {
+        Self {
+            network: Arc::new(network),
+            group: Arc::default(),
+        }
+    }
+
+    /// Moves the calling thread to the namespace and its cgroup folder, for the rest of its life.
     fn enter(&self) -> Result<()> {
+        if let Some(group) = self.group.get() {
+            group.enter()?;
+        }
         if self.is_here()? {
             return Ok(()); // a program in a Pod may not even ask for it
         }
-        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+        move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))
             .context("enter the network namespace")
     }
 
     /// Whether the calling thread is in the namespace.
     fn is_here(&self) -> Result<bool> {
         let here = fs::metadata("/proc/thread-self/ns/net").context("look at this network namespace")?;
-        let there = self.0.metadata().context("look at the network namespace")?;
+        let there = self.network.metadata().context("look at the network namespace")?;
         Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
     }
 

@@ -49,9 +49,9 @@ pub struct Stage {
     pub tandem: Tandem,
     /// Where it takes its objects from.
     pub folder: Folder,
+    servers: Vec<(String, Server)>, // they end before the folders in which they run are removed
     /// The namespaces.
     pub world: World,
-    servers: Vec<(String, Server)>,
     changes: u16,
     _scratch: Scratch,
 }

@@ -14,6 +14,7 @@
 use anyhow::{Context as _, Result};
 
 pub use crate::addresses::{CLIENT, EXTERNAL_RANGES, POD_RANGES, SERVICE_RANGES};
+use crate::cgroup::{Cgroups, NodeGroups};
 use crate::fabric::Fabric;
 use crate::netns::Namespace;
 use crate::node::{Node, Pod, PodRanges};
@@ -31,6 +32,8 @@ pub struct World {
     /// `node1`, `node2`.
     pub nodes: Vec<Node>,
     fabric: Fabric,
+    /// It goes last, when no thread of this world runs any more.
+    cgroups: Option<(Vec<NodeGroups>, Cgroups)>,
 }
 
 impl World {
@@ -58,6 +61,7 @@ impl World {
             pods: Vec::new(),
             nodes: Vec::new(),
             fabric,
+            cgroups: None,
         };
         for number in 1..=count {
             let namespace = Namespace::new(&format!("node{number}"))?;
@@ -73,8 +77,37 @@ impl World {
     /// Adds a pod to node 1, 2, …; its addresses end in `number`.
     pub fn add_pod(&mut self, name: &str, node: u8, number: u8) -> Result<&Pod> {
         let pod = self.node(node)?.add_pod(name, number)?;
+        if self.cgroups.is_some() {
+            pod.namespace.settle(&self.groups(node)?.pod(name)?)?;
+        }
         self.pods.push(pod);
         self.pods.last().context("a pod was just added")
+    }
+
+    /// Gives each node and each pod a cgroup folder, now and when a pod is added. What enters a namespace of theirs enters
+    /// the folder too.
+    pub fn give_cgroups(&mut self) -> Result<()> {
+        let cgroups = Cgroups::new("world")?;
+        let mut all = Vec::new();
+        for node in &self.nodes {
+            let groups = cgroups.node(&node.name)?;
+            node.namespace.settle(&groups.system()?)?;
+            for pod in self.pods.iter().filter(|pod| pod.node == node.name) {
+                pod.namespace.settle(&groups.pod(&pod.name)?)?;
+            }
+            all.push(groups);
+        }
+        self.cgroups = Some((all, cgroups));
+        Ok(())
+    }
+
+    /// The cgroup folders of node 1, 2, ….
+    pub fn groups(&self, number: u8) -> Result<&NodeGroups> {
+        let (groups, _) = self.cgroups.as_ref().context("this world has no cgroups")?;
+        let index = usize::from(number).checked_sub(1);
+        index
+            .and_then(|index| groups.get(index))
+            .with_context(|| format!("there is no node {number}"))
     }
 
     /// Removes a pod as if it had crashed: its namespace is gone, and nothing answers for it.

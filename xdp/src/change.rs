@@ -36,7 +36,9 @@ pub(crate) struct Change<F: Plane> {
     pub(crate) lists: BTreeMap<ServiceId, Wanted<F::Mapped>>,
     /// The Service ports (by their list of all endpoints) that have a number which was another's before.
     pub(crate) handed: BTreeSet<ServiceId>,
-    /// Service ports of which a list goes and none comes.
+    /// Those whose number may have counted another's connections.
+    pub(crate) counted: BTreeSet<ServiceId>,
+    /// Service ports of which a list goes and none comes. What they have counted is nobody's any more.
     pub(crate) ended: BTreeSet<ServiceId>,
     /// Frontends that only some sources may reach from now on, and those that all may reach again.
     pub(crate) restricted: Vec<FrontendKey<F::Mapped>>,
@@ -55,6 +57,7 @@ impl<F: Plane> Default for Change<F> {
             again: Vec::new(),
             lists: BTreeMap::new(),
             handed: BTreeSet::new(),
+            counted: BTreeSet::new(),
             ended: BTreeSet::new(),
             restricted: Vec::new(),
             open: Vec::new(),
@@ -78,6 +81,7 @@ impl<F: Plane> Change<F> {
             change.take_added(row);
         }
         change.handed.extend(handed(delta));
+        change.counted.clone_from(&change.handed);
         change.ended.extend(delta.removed.iter().filter_map(port_of));
         for port in delta.added.iter().filter_map(port_of) {
             change.ended.remove(&port);

@@ -4,7 +4,7 @@ use tandem_core::family::{Family, V4, V6};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
-use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, ListIndex, Switch};
+use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, Switch};
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {
@@ -61,6 +61,18 @@ pub(crate) fn frontend<F: Plane>(frontend: &Frontend<F>) -> (FrontendKey<F::Mapp
             (key, Class::NodePort)
         }
     }
+}
+
+/// The key of a UDP flow that nftables serves: where it goes to as the socket names it, and the socket's own port.
+pub fn held_key<F: Plane>(addr: F::Addr, port: u16, own: u16) -> HeldKey<F::Mapped> {
+    let port = port.to_be();
+    HeldKey::new(
+        Endpoint {
+            addr: F::mapped(addr),
+            port,
+        },
+        own,
+    )
 }
 
 const _: () = assert!(ListIndex::COUNT == 2 * (ServiceId::PLAIN + ServiceId::STICKY));

@@ -23,6 +23,7 @@ pub mod model;
 #[cfg(any(test, feature = "samples"))]
 pub mod random;
 
-pub use convert::Plane;
+pub use convert::{Plane, held_key};
 pub use rows::Rows;
 pub use store::{Store, StoreError};
+pub use tandem_xdp_layout::{Address4, Address6, HeldKey};

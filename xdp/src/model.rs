@@ -114,7 +114,11 @@ pub struct Model<F: Plane> {
     addresses: BTreeSet<F::Mapped>,
     services: Vec<u64>,
     words: Vec<u64>,
+    /// By the place of the Service port; ports that are not here have counted nothing.
+    counts: HashMap<u32, u64>,
     switch: Switch,
+    /// Whether the sockets that nftables serves were held since the family is off.
+    held: bool,
     /// The sets of answers of which each is right. A reader that is given one answer of one of them is right. None if
     /// everything is right, because somebody wrote nonsense.
     right: Option<Vec<Answers<F>>>,
@@ -152,7 +156,9 @@ impl<F: Plane> Model<F> {
             addresses: BTreeSet::new(),
             services: vec![0; ListIndex::COUNT as usize],
             words: vec![0; words as usize],
+            counts: HashMap::new(),
             switch: Switch::OFF,
+            held: false,
             right: None,
             writes: 0,
             wrong: Vec::new(),
@@ -202,6 +208,7 @@ impl<F: Plane> Model<F> {
     pub fn damage(&mut self, random: &mut fastrand::Rng) {
         self.right = None;
         self.slow = None;
+        self.counts.clear();
         for _ in 0..random.usize(1..8) {
             let nonsense = match random.u8(0..4) {
                 0 => 0,
@@ -244,6 +251,21 @@ impl<F: Plane> Model<F> {
                 }
             }
         }
+    }
+
+    /// Has a list's Service port take connections.
+    pub(crate) fn take(&mut self, list: ServiceId, connections: u64) {
+        *self.counts.entry(convert::index(list).port()).or_default() += connections;
+    }
+
+    /// Has no Service port have taken any.
+    pub(crate) fn count_nothing(&mut self) {
+        self.counts.clear();
+    }
+
+    /// How many connections a list's Service port has taken.
+    pub(crate) fn taken(&self, list: ServiceId) -> u64 {
+        self.count(convert::index(list))
     }
 
     /// How many frontends there are.
@@ -425,7 +447,29 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
         self.wrote();
     }
 
+    fn count(&self, port: ListIndex) -> u64 {
+        self.counts.get(&port.port()).copied().unwrap_or_default()
+    }
+
+    fn count_anew(&mut self, port: ListIndex) {
+        if self.counts.remove(&port.port()).is_some() {
+            self.wrote();
+        }
+    }
+
+    fn hold_sockets(&mut self) -> Result<(), StoreError> {
+        self.may_write()?;
+        if self.switch.is_on() {
+            self.wrong.push("sockets are held while the family is on".to_owned());
+        }
+        self.held = true;
+        Ok(())
+    }
+
     fn set_switch(&mut self, switch: Switch) {
+        if switch.is_on() && !self.switch.is_on() && !std::mem::take(&mut self.held) {
+            self.wrong.push("it is switched on, and no socket is held".to_owned());
+        }
         if self.switch != switch {
             self.switch = switch;
             self.wrote();

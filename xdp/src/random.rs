@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
+use tandem_core::id::ServiceId;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
-use tandem_core::plane::{Delta, RuleSettings};
-use tandem_core::row::{Class, Endpoint, Frontend, Key, L4Address, Protocol, Row};
+use tandem_core::plane::{Delta, Left, RuleSettings};
+use tandem_core::row::{Class, Endpoint, Frontend, Key, L4Address, Label, Protocol, Row};
 use tandem_core::table::Table;
 
 use crate::convert::Plane;
@@ -43,6 +45,8 @@ pub struct Walk<F: Sampled> {
     renewals: usize,
     /// Whether there is too little room now, so that Service ports may be left.
     tight: bool,
+    /// Which Service port has each number and has counted a connection by it.
+    counted: BTreeMap<ServiceId, Label>,
 }
 
 impl<F: Sampled> Walk<F> {
@@ -57,6 +61,7 @@ impl<F: Sampled> Walk<F> {
             held: Rows::new(Model::new(words), false),
             renewals: 0,
             tight: false,
+            counted: BTreeMap::new(),
         }
     }
 
@@ -107,7 +112,11 @@ impl<F: Sampled> Walk<F> {
         match event {
             1 => self.begin_again(),
             2 => self.held.store_mut().damage(&mut self.random),
-            3 => self.make_tables_anew(),
+            3 => {
+                // Frontends tell whose a count is, and here they change hands together with the numbers.
+                self.held.store_mut().count_nothing();
+                self.make_tables_anew();
+            }
             4 => {
                 self.begin_again();
             }
@@ -230,10 +239,33 @@ impl<F: Sampled> Walk<F> {
         if may != ends {
             return Err(format!("nodePorts from and to {may:?} instead of {ends:?}"));
         }
+        self.count(&left)?;
         match self.wrong().first() {
             Some(wrong) => Err(wrong.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Each Service port that is taken counts a connection. None has those of another one.
+    fn count(&mut self, left: &BTreeMap<ServiceId, Left>) -> Result<(), String> {
+        let ports = self.rows.values().filter_map(|row| match row {
+            Row::Service { service, label, .. } => Some((service.all(), Arc::clone(label))),
+            _ => None,
+        });
+        let ports: BTreeMap<ServiceId, Label> = ports.collect();
+        let before = std::mem::take(&mut self.counted);
+        for (all, label) in &ports {
+            let store = self.held.store_mut();
+            let same = before.get(all) == Some(label);
+            if store.taken(*all) > 0 && !same {
+                return Err(format!("{label} has what another Service port counted as {all}"));
+            }
+            if !left.contains_key(all) {
+                store.take(*all, 1);
+            }
+        }
+        self.counted = ports;
+        Ok(())
     }
 
     /// Changes one to three Service ports, in one change.

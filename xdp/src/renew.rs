@@ -47,7 +47,11 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.write(change)?;
         self.on = self.settings.is_on();
         let switch = self.wanted_switch();
-        if self.store.switch() != switch {
+        let before = self.store.switch();
+        if before != switch {
+            if switch.is_on() && !before.is_on() {
+                self.store.hold_sockets()?;
+            }
             self.store.set_switch(switch);
         }
         Ok(())
@@ -133,6 +137,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             .collect();
         let mut rest: Vec<ListIndex> = numbers().filter(|index| self.word_at(*index).way().is_some()).collect();
         rest.retain(|index| !wishes.lists.contains_key(&convert::service(*index)));
+        // Only a frontend that stays shows that what was counted is the same Service port's.
+        let counting = numbers().filter(|index| *index == index.all() && self.store.count(*index) > 0);
+        let strange = counting.filter(|all| led.get(all) != Some(&true));
+        change.counted = strange.map(convert::service).collect();
         change.lists = wishes.lists;
         let handed = &change.handed;
         change

@@ -189,6 +189,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 Err(_) => self.leave(all, Left::Incomplete)?,
             }
         }
+        // Before their frontends come. If what follows fails, nobody may take these counts for the new ones.
+        for all in &change.counted {
+            self.store.count_anew(convert::index(*all));
+        }
         for addr in &change.addresses {
             self.store.put_address(*addr)?;
         }
@@ -212,6 +216,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             self.store.remove_address(*addr)?;
         }
         self.clear(&cleared);
+        // After their frontends are gone: a program that is not done yet is all that may still count.
+        for all in &change.ended {
+            self.store.count_anew(convert::index(*all));
+        }
         self.retire();
         Ok(())
     }

@@ -40,6 +40,15 @@ pub trait Store<A: Address>: Maps<A> + Send {
     /// Writes the word of a number. Whoever sees it sees all words that were written before.
     fn put_service(&mut self, index: ListIndex, word: ServiceWord);
 
+    /// How many connections the Service port of a number has taken.
+    fn count(&self, port: ListIndex) -> u64;
+
+    /// Has the Service port of a number begin to count from zero.
+    fn count_anew(&mut self, port: ListIndex);
+
+    /// Has the UDP sockets that nftables serves at this moment stay with it. The family is off, and is switched on next.
+    fn hold_sockets(&mut self) -> Result<(), StoreError>;
+
     /// Switches the family, or gives it other settings.
     fn set_switch(&mut self, switch: Switch);
 

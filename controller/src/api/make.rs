@@ -16,6 +16,7 @@ use crate::event::Reach;
 use crate::index::Entry;
 use crate::xdp::State;
 
+use super::inside::{Inside, Who};
 use super::planes::{self, FollowerView, SocketsView};
 use super::problems::{of_agent, of_service};
 use super::view::{
@@ -40,12 +41,12 @@ fn seconds_since(then: SystemTime) -> Duration {
 
 impl ServiceView {
     /// The Service with this name. None if only its slices are known.
-    pub(super) fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
+    pub(super) fn of(snapshot: &Snapshot, key: &ObjectKey, inside: &Inside<'_>) -> Option<Self> {
         let entry = snapshot.services.get(key)?;
         let service = entry.service.as_deref()?;
         let created = u64::try_from(service.created).ok().filter(|created| *created > 0);
         let age = created.map(|created| seconds_since(SystemTime::UNIX_EPOCH + Duration::from_secs(created)).as_secs());
-        let ports = ports(snapshot, service, entry);
+        let ports = ports(snapshot, service, entry, inside);
         Some(Self {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -64,7 +65,7 @@ impl ServiceView {
     }
 }
 
-fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView> {
+fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry, inside: &Inside<'_>) -> Vec<PortView> {
     let nobody = tandem_core::object::Node::default();
     let node = snapshot.node.as_deref().unwrap_or(&nobody);
     let slices = entry.slices.iter().map(|slice| &**slice);
@@ -76,8 +77,8 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     let view = |at: usize| {
         let port = &service.ports[at];
         let one = |family: &IpFamily| match family {
-            IpFamily::V4 => v4.get(at).map(|plan| family_port(plan, &snapshot.v4)),
-            IpFamily::V6 => v6.get(at).map(|plan| family_port(plan, &snapshot.v6)),
+            IpFamily::V4 => v4.get(at).map(|plan| family_port(plan, &snapshot.v4, inside)),
+            IpFamily::V6 => v6.get(at).map(|plan| family_port(plan, &snapshot.v6, inside)),
         };
         PortView {
             name: port.name.to_string(),
@@ -90,7 +91,11 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry) -> Vec<PortView>
     (0..service.ports.len()).map(view).collect()
 }
 
-fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPortView {
+fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus, inside: &Inside<'_>) -> FamilyPortView {
+    let (from_inside, why_nftables) = match inside.who(plan, status) {
+        Who::Sockets => ("sockets", None),
+        Who::Nftables(why) => ("nftables", why),
+    };
     let socket = |addr: std::net::IpAddr, port: u16| std::net::SocketAddr::new(addr, port).to_string();
     let frontend = |frontend: &Frontend<F>| match frontend {
         Frontend::Address {
@@ -129,6 +134,9 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus) -> FamilyPo
         frontends,
         taken,
         set_aside: status.kept.contains(&plan.key.service),
+        from_inside: from_inside.to_owned(),
+        why_nftables,
+        connections: inside.connections(F::FAMILY, &plan.key),
         all: plan.all.as_ref().map(list),
         local: plan.local.as_ref().map(list),
     }

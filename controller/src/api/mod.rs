@@ -3,6 +3,7 @@
 //! for the other.
 
 mod client;
+mod inside;
 mod make;
 mod planes;
 mod problems;
@@ -17,8 +18,8 @@ pub use ready::ReadyView;
 pub use server::Server;
 pub use socket::{SocketError, remove_dead};
 pub use view::{
-    ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView, ServiceView, StatusView,
-    TakenView, UdpFlowsView,
+    ConfigurationView, ConnectionsView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView,
+    ServiceView, StatusView, TakenView, UdpFlowsView,
 };
 
 /// The default path of the agent's socket.

@@ -58,10 +58,10 @@ pub struct FolderView {
 pub struct MapView {
     /// Its name.
     pub name: String,
-    /// How many elements it can have.
-    pub size: u64,
-    /// How many it has. None if the kernel does not say it.
-    pub used: Option<u64>,
+    /// How many elements it can have. None if it grows with the sockets.
+    pub size: Option<u32>,
+    /// How many it has. None if that cannot be told.
+    pub used: Option<u32>,
     /// Its memory in bytes.
     pub bytes: u64,
 }
@@ -173,7 +173,7 @@ impl SocketsView {
             maps: maps
                 .into_iter()
                 .map(|map| MapView {
-                    name: map.name,
+                    name: map.name.to_owned(),
                     size: map.size,
                     used: map.used,
                     bytes: map.bytes,

@@ -18,6 +18,7 @@ use crate::engine::Snapshot;
 use crate::http::{Connections, Limits, json, not_found, serve, text};
 use crate::xdp;
 
+use super::inside::{Counted, Inside};
 use super::ready::ReadyView;
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
@@ -129,9 +130,14 @@ fn services(shared: &Shared, query: &str) -> Response<String> {
     };
     let (namespace, name) = (asked("namespace"), asked("name"));
     let snapshot = shared.published.load_full();
+    let sockets = shared.sockets.load();
+    let inside = Inside {
+        sockets: &sockets,
+        connections: asked("connections").map(|_| Counted::read(&sockets)),
+    };
     if let (Some(namespace), Some(name)) = (&namespace, &name) {
         let key = ObjectKey::new(&**namespace, &**name);
-        return match ServiceView::of(&snapshot, &key) {
+        return match ServiceView::of(&snapshot, &key, &inside) {
             Some(view) => printed(&[view]),
             None => text(StatusCode::NOT_FOUND, &format!("service {key} is not known to tandem")),
         };
@@ -145,7 +151,7 @@ fn services(shared: &Shared, query: &str) -> Response<String> {
     keys.sort();
     let views: Vec<ServiceView> = keys
         .into_iter()
-        .filter_map(|key| ServiceView::of(&snapshot, key))
+        .filter_map(|key| ServiceView::of(&snapshot, key, &inside))
         .collect();
     printed(&views)
 }

@@ -54,11 +54,30 @@ pub struct FamilyPortView {
     /// The last change was refused. The kernel still has the rows from before it, not those that this view shows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_aside: bool,
+    /// Who answers programs on this node and in its pods: `sockets` or `nftables`.
+    #[serde(default)]
+    pub from_inside: String,
+    /// Why that is nftables, although sockets are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_nftables: Option<String>,
+    /// The connections to it since it was programmed; none if they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsView>,
     /// The endpoints for frontends with traffic policy Cluster, for pods and for the node itself. None if nothing uses
     /// them.
     pub all: Option<EndpointsView>,
     /// The endpoints for frontends with traffic policy Local. None if nothing uses them.
     pub local: Option<EndpointsView>,
+}
+
+/// How many connections went to a Service port. Each UDP flow is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionsView {
+    /// Those that nftables gave an endpoint.
+    pub nftables: u64,
+    /// Those that sockets were translated for.
+    pub sockets: u64,
 }
 
 /// A frontend that an older Service has.

@@ -7,7 +7,7 @@ use super::format::age;
 /// How many Service ports that are left are named. `-o json` has all of them.
 const NAMED: usize = 5;
 
-pub(super) fn sockets(view: &SocketsView, line: &mut impl FnMut(&str, &str)) {
+pub(super) fn sockets(view: &SocketsView, line: &mut dyn FnMut(&str, &str)) {
     let whose = match view.of.as_str() {
         "all" => "of the node and its pods",
         "node" => "of the node alone",
@@ -31,16 +31,17 @@ pub(super) fn sockets(view: &SocketsView, line: &mut impl FnMut(&str, &str)) {
     let bytes: u64 = view.maps.iter().map(|map| map.bytes).sum();
     line("  Maps:", &format!("{:.1} MB in {}", mega(bytes), view.pins));
     // Arrays whose size is their meaning are never fuller or emptier.
-    for map in view.maps.iter().filter(|map| map.used.is_some()) {
-        let used = map.used.unwrap_or_default();
-        line(
-            "",
-            &format!("{}: {used} of {} ({:.1} MB)", map.name, map.size, mega(map.bytes)),
-        );
+    for map in &view.maps {
+        if let (Some(used), Some(size)) = (map.used, map.size) {
+            line(
+                "",
+                &format!("{}: {used} of {size} ({:.1} MB)", map.name, mega(map.bytes)),
+            );
+        }
     }
 }
 
-pub(super) fn follower(view: &FollowerView, line: &mut impl FnMut(&str, &str)) {
+pub(super) fn follower(view: &FollowerView, line: &mut dyn FnMut(&str, &str)) {
     let left = match view.left.len() {
         0 => String::new(),
         count => format!(", {count} left to the table"),
@@ -118,4 +119,92 @@ fn whole(seconds: f64) -> u64 {
 #[expect(clippy::cast_precision_loss, reason = "megabytes for people")]
 fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(print: impl FnOnce(&mut dyn FnMut(&str, &str))) -> String {
+        let mut out = String::new();
+        print(&mut |name, value| {
+            out.push_str(format!("{name:<22} {value}").trim_end());
+            out.push('\n');
+        });
+        out
+    }
+
+    #[test]
+    fn sockets_that_are_on_are_shown_with_folders_and_maps() {
+        let view: SocketsView = serde_json::from_value(json!({
+            "of": "all", "state": "on", "sinceSecondsAgo": 61.7, "pins": "/sys/fs/bpf/tandem", "verifiedInstructions": 80_000,
+            "node": { "folder": "/sys/fs/cgroup", "sinceSecondsAgo": 61.7, "processes": 214, "pods": 12 },
+            "pods": { "folder": "/sys/fs/cgroup/kubepods.slice", "sinceSecondsAgo": 5.0, "processes": 40, "pods": 12 },
+            "maps": [
+                { "name": "NODE", "size": 4, "used": null, "bytes": 4096 },
+                { "name": "FRONTENDS4", "size": 16_384, "used": 12, "bytes": 1_310_720 },
+                { "name": "PEERS4", "size": null, "used": null, "bytes": 0 },
+            ],
+        }))
+        .unwrap();
+        insta::assert_snapshot!(text(|line| sockets(&view, line)), @r"
+
+        Sockets:               of the node and its pods: on for 61s
+          Node's programs:     /sys/fs/cgroup for 61s: 214 processes
+          Pods' programs:      /sys/fs/cgroup/kubepods.slice for 5s: 12 pods, 40 processes
+          Maps:                1.3 MB in /sys/fs/bpf/tandem
+                               FRONTENDS4: 12 of 16384 (1.3 MB)
+        ");
+        let view: SocketsView = serde_json::from_value(json!({
+            "of": "node", "state": "failed", "sinceSecondsAgo": 3.0, "reason": "kernel 5.10 is too old: 5.15 is needed",
+            "pins": "/sys/fs/bpf/tandem", "verifiedInstructions": 0,
+            "node": { "folder": null, "sinceSecondsAgo": null, "processes": 0, "pods": 0 }, "pods": null, "maps": [],
+        }))
+        .unwrap();
+        insta::assert_snapshot!(text(|line| sockets(&view, line)), @r"
+
+        Sockets:               of the node alone: failed for 3s (kernel 5.10 is too old: 5.15 is needed)
+          Node's programs:     not attached: not loaded
+        ");
+    }
+
+    #[test]
+    fn a_follower_is_shown_with_what_it_leaves() {
+        let left = |number| json!({ "servicePort": format!("shop/web-{number}:http"), "reason": "there is no room for its endpoints" });
+        let mut view = json!({
+            "state": "on", "sinceSecondsAgo": 7200.0, "taken": 10_000, "left": [left(1), left(2)],
+            "leftConnections": [
+                { "reason": "connected UDP", "count": 12 }, { "reason": "source ranges", "count": 0 }, { "reason": "no memory", "count": 1 },
+            ],
+            "changes": 7, "renewals": 1, "lastChangeSecondsAgo": 0.5, "lastChangeMicroseconds": 4, "failures": 0,
+        });
+        let print = |view: &serde_json::Value| {
+            let view: FollowerView = serde_json::from_value(view.clone()).unwrap();
+            text(|line| follower(&view, line))
+        };
+        insta::assert_snapshot!(print(&view), @r"
+        Sockets:             on for 2h: 10000 Service ports, 2 left to the table
+                             last change 0.5s ago: 4 µs (7 changes, 1 renewals)
+                             left shop/web-1:http: there is no room for its endpoints
+                             left shop/web-2:http: there is no room for its endpoints
+                             connections left to the table: 12 connected UDP, 1 no memory
+        ");
+        view["left"] = (1..=7).map(left).collect();
+        view["state"] = json!("behind");
+        view["reason"] = json!("the map LISTS4 is full");
+        view["failures"] = json!(3);
+        insta::assert_snapshot!(print(&view), @r"
+        Sockets:             behind for 2h (the map LISTS4 is full): 10000 Service ports, 7 left to the table
+                             last change 0.5s ago: 4 µs (7 changes, 1 renewals, 3 failures)
+                             left shop/web-1:http: there is no room for its endpoints
+                             left shop/web-2:http: there is no room for its endpoints
+                             left shop/web-3:http: there is no room for its endpoints
+                             left shop/web-4:http: there is no room for its endpoints
+                             left shop/web-5:http: there is no room for its endpoints
+                             and 2 more
+                             connections left to the table: 12 connected UDP, 1 no memory
+        ");
+    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use tandem_core::object::is_name;
 
-use crate::api::{EndpointsView, PortView, ServiceView, TakenView, get};
+use crate::api::{ConnectionsView, EndpointsView, PortView, ServiceView, TakenView, get};
 
 use super::format::{Table, age, print, structured};
 use super::{Agent, CommandError, Output, block_on};
@@ -17,7 +17,9 @@ use super::{Agent, CommandError, Output, block_on};
 /// ClusterIP of that family. "set aside" means that its last change was refused, and that what was programmed before
 /// stays. If an older Service has an address or nodePort, it is marked "(taken)", or "(taken:80/TCP)" if that is so for
 /// some ports only. If there are several addresses, the first is shown, and how many more there are ("+1"). `-o wide`
-/// shows all addresses, and adds the policies, affinity and problems. `-o json` has every endpoint.
+/// shows all addresses, and adds the policies, affinity, who answers programs on this node and in its pods (sockets or
+/// nftables, and why), how many connections there were since the Service was programmed, and problems. `-o json` has every
+/// endpoint.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
 pub(super) struct Services {
@@ -51,6 +53,12 @@ impl Services {
             (Some(name), false) => format!("/v1/services?namespace={namespace}&name={name}"),
             (None, true) => "/v1/services".to_owned(),
             (None, false) => format!("/v1/services?namespace={namespace}"),
+        };
+        // The short table does not show them, and the kernel would have to list every Service port.
+        let query = match self.output {
+            None => query,
+            Some(_) if query.contains('?') => format!("{query}&connections=yes"),
+            Some(_) => format!("{query}?connections=yes"),
         };
         let services: Vec<ServiceView> = block_on(get(&self.agent.socket, &query))??;
         if structured(&services, self.output)? {
@@ -88,7 +96,14 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
         headings.insert(0, "NAMESPACE");
     }
     if wide {
-        headings.extend(["INTERNAL", "EXTERNAL", "AFFINITY", "PROBLEMS"]);
+        headings.extend([
+            "INTERNAL",
+            "EXTERNAL",
+            "AFFINITY",
+            "FROM-INSIDE",
+            "CONNECTIONS",
+            "PROBLEMS",
+        ]);
     }
     let mut table = Table::new(&headings);
     for service in services {
@@ -118,11 +133,39 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
                     .map(|seconds| format!("{seconds}s"))
                     .unwrap_or_default(),
             );
+            row.push(from_inside(service));
+            row.push(connections(service));
             row.push(service.problems.join("; "));
         }
         table.row(row);
     }
     table.print()
+}
+
+/// Who answers programs on the node and in its pods. Each different answer is shown once.
+fn from_inside(service: &ServiceView) -> String {
+    let families = service.ports.iter().flat_map(|port| &port.families);
+    let mut cells: Vec<String> = families
+        .map(|port| match &port.why_nftables {
+            Some(why) => format!("{}: {why}", port.from_inside),
+            None => port.from_inside.clone(),
+        })
+        .collect();
+    cells.sort();
+    cells.dedup();
+    cells.join("; ")
+}
+
+/// The connections of all ports, and how many of them sockets were translated for.
+fn connections(service: &ServiceView) -> String {
+    let families = service.ports.iter().flat_map(|port| &port.families);
+    let counted: Vec<ConnectionsView> = families.filter_map(|port| port.connections).collect();
+    let sockets: u64 = counted.iter().map(|count| count.sockets).sum();
+    let all: u64 = sockets + counted.iter().map(|count| count.nftables).sum::<u64>();
+    match sockets {
+        0 => all.to_string(),
+        _ => format!("{all} ({sockets} by sockets)"),
+    }
 }
 
 /// Addresses as kubectl prints them: the first one, and how many more there are. The wide table has all of them.
@@ -254,20 +297,34 @@ mod tests {
 
     #[test]
     fn wide_adds_policies_and_affinity() {
-        let wide = table(&[service()], false, true);
+        let mut web = service();
+        let family = &mut web.ports[0].families[0];
+        (family.from_inside, family.connections) = (
+            "sockets".to_owned(),
+            Some(ConnectionsView {
+                nftables: 5,
+                sockets: 7,
+            }),
+        );
+        let mut other = web.ports[0].clone();
+        other.families[0].from_inside = "nftables".to_owned();
+        other.families[0].why_nftables = Some("SCTP".to_owned());
+        other.families[0].connections = None;
+        web.ports.push(other);
+        let wide = table(&[web], false, true);
         assert!(wide.contains(" 10.96.0.1,fd00:10:96::1 "), "{wide}");
         assert!(
             wide.lines()
                 .next()
                 .unwrap()
-                .ends_with("INTERNAL   EXTERNAL   AFFINITY   PROBLEMS"),
+                .ends_with("INTERNAL   EXTERNAL   AFFINITY   FROM-INSIDE               CONNECTIONS         PROBLEMS"),
             "{wide}"
         );
         assert!(
             wide.lines()
                 .nth(1)
                 .unwrap()
-                .ends_with("Cluster    Local      10800s     <none>"),
+                .ends_with("Cluster    Local      10800s     nftables: SCTP; sockets   12 (7 by sockets)   <none>"),
             "{wide}"
         );
     }

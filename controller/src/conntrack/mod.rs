@@ -19,7 +19,10 @@
 mod again;
 mod entries;
 mod observer;
+mod tracked;
 mod worker;
+
+pub use tracked::{Tracked, TrackedError, tracked};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -47,6 +47,8 @@ pub struct Follow<F: Family> {
     opened: bool,
     status: FollowStatus,
     named: Named,
+    /// How long the last call took.
+    took: Duration,
 }
 
 /// The lists that are left, as they are named in the status.
@@ -89,6 +91,7 @@ impl<F: Family> Follow<F> {
             opened: false,
             status: FollowStatus::default(),
             named: Named::default(),
+            took: Duration::ZERO,
         };
         (follow, seat)
     }
@@ -146,7 +149,7 @@ impl<F: Family> Follow<F> {
             let before = std::mem::replace(&mut seated.stage, Stage::Current);
             seated.on.get_or_insert(self.now);
             self.status.last_change = Some(self.now.wall);
-            self.status.last_change_took = seated.follower.took();
+            self.status.last_change_took = self.took;
             if before == Stage::Behind {
                 tracing::info!(family = %F::FAMILY, "the follower is on again");
             }
@@ -227,6 +230,14 @@ impl<F: Family> Follow<F> {
     }
 }
 
+/// Calls it, and notes how long it took.
+fn timed<T>(took: &mut Duration, call: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = call();
+    *took = began.elapsed();
+    result
+}
+
 impl<F: Family> Observer<F> for Follow<F> {
     fn begin(&mut self, now: Now) -> bool {
         self.now = now;
@@ -252,7 +263,7 @@ impl<F: Family> Observer<F> for Follow<F> {
             return;
         };
         match seated.stage {
-            Stage::Current => match seated.follower.follow(delta) {
+            Stage::Current => match timed(&mut self.took, || seated.follower.follow(delta)) {
                 Ok(()) => {
                     self.status.changes += 1;
                     self.succeed();
@@ -280,7 +291,7 @@ impl<F: Family> Observer<F> for Follow<F> {
         if !due {
             return;
         }
-        match seated.follower.renew(rules, &table.rows()) {
+        match timed(&mut self.took, || seated.follower.renew(rules, &table.rows())) {
             Ok(()) => {
                 self.status.renewals += 1;
                 self.succeed();

@@ -154,6 +154,7 @@ impl Keeper {
         }
         let Some(loaded) = &mut self.loaded else { return false };
         let changed = loaded.attach(wanted);
+        loaded.release();
         self.used = Some(wanted.clone());
         self.retry = None;
         self.stage = match (&self.stage, loaded.node()) {

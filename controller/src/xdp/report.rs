@@ -44,6 +44,14 @@ pub struct State {
     pub counts: Option<Arc<dyn Counts>>,
 }
 
+impl State {
+    /// Whether the configuration asks for sockets.
+    pub fn wants_sockets(&self) -> bool {
+        let (plane, of) = self.wanted;
+        plane == DataPlane::Xdp && of != SocketsOf::Off
+    }
+}
+
 /// Where socket load balancing is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
@@ -113,11 +121,11 @@ pub trait Counts: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapFill {
     /// Its name.
-    pub name: String,
-    /// How many elements it can have.
-    pub size: u64,
+    pub name: &'static str,
+    /// How many elements it can have; none if it grows with the sockets.
+    pub size: Option<u32>,
     /// How many it has, if that is known.
-    pub used: Option<u64>,
+    pub used: Option<u32>,
     /// Its memory in the kernel.
     pub bytes: u64,
 }

@@ -1,5 +1,6 @@
 //! Socket load balancing as it is loaded: where it is attached, and what it counts.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,17 +8,20 @@ use std::time::SystemTime;
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
-use tandem_xdp::Rows;
-use tandem_xdp::kernel::{self, Attached, Folder, Found, Pins, Sizes, Sockets, Who, able};
+use tandem_xdp::kernel::{self, Attached, Folder, Found, Held, Pins, Sizes, Sockets, Who, able};
+use tandem_xdp::{Address4, Address6, HeldKey, Plane, Rows, held_key};
 
 use super::below::below;
 use super::report::{Below, Counts, MapFill, Where};
 use super::settings::{SocketsOf, XdpSettings};
+use crate::conntrack::{TrackedError, tracked};
 use crate::engine::{Seat, Snapshot};
 
 /// The loaded programs.
 pub(super) struct Loaded {
     sockets: Arc<Sockets>,
+    /// UDP sockets that nftables served when sockets were switched on.
+    held: (Held<Address4>, Held<Address6>),
     /// The folders that they are attached to, and where that is.
     node: Place,
     pods: Place,
@@ -47,7 +51,10 @@ impl Loaded {
         able(&settings.pins).map_err(words)?;
         let pins = Pins::open(&settings.pins).map_err(words)?;
         let sizes = sizes(snapshot);
-        let (sockets, v4, v6) = Sockets::open(&sizes, pins).map_err(words)?;
+        let (sockets, mut v4, mut v6) = Sockets::open(&sizes, pins).map_err(words)?;
+        v4.hold_by(|| Ok(flows::<V4>()?.into_iter().collect()));
+        v6.hold_by(|| Ok(flows::<V6>()?.into_iter().collect()));
+        let held = (v4.held(), v6.held());
         sockets.set_node(kernel::network().map_err(|error| format!("read the cookie of the node's network: {error}"))?);
         let found = Found::look(&settings.pins).map_err(words)?;
         found.remove_older().map_err(words)?;
@@ -55,6 +62,7 @@ impl Loaded {
         seats.1.put(Rows::<V6, _>::new(v6, loopback));
         Ok(Self {
             sockets: Arc::new(sockets),
+            held,
             node: Place::default(),
             pods: Place::default(),
         })
@@ -75,6 +83,15 @@ impl Loaded {
         // container that is no pod.
         let changed = self.pods.bring(&self.sockets, Who::Pods, pods);
         self.node.bring(&self.sockets, Who::Node, topmost.map(Some)) | changed
+    }
+
+    /// Releases UDP sockets whose flows nftables has forgotten: from now on they are translated.
+    pub(super) fn release(&self) {
+        for released in [release::<V4>(&self.held.0), release::<V6>(&self.held.1)] {
+            if let Err(error) = released {
+                tracing::debug!("sockets: {error}: UDP sockets stay with nftables for longer");
+            }
+        }
     }
 
     /// Detaches what translates. What shows frontends stays.
@@ -161,6 +178,23 @@ impl Place {
     }
 }
 
+/// The UDP flows that nftables translates, as maps have them.
+fn flows<F: Plane>() -> Result<HashSet<HeldKey<F::Mapped>>, TrackedError> {
+    let key = |(addr, port, own)| held_key::<F>(addr, port, own);
+    Ok(tracked::<F>()?.into_iter().map(key).collect())
+}
+
+fn release<F: Plane>(held: &Held<F::Mapped>) -> Result<(), Problem> {
+    if held.count() == 0 {
+        return Ok(());
+    }
+    // What is held is read first: a flow that comes meanwhile is never taken for one that is gone.
+    let now = held.now();
+    let flows = flows::<F>().map_err(words)?;
+    held.release(&now, |key| !flows.contains(key)).map_err(words)?;
+    Ok(())
+}
+
 /// The topmost folder: the one that is given, or the one in the table of mounts.
 fn topmost(given: Option<&Path>) -> Result<Folder, Arc<str>> {
     let mounts =
@@ -229,12 +263,22 @@ impl Counts for Kernels {
         left.map(|(reason, count)| (reason.words().to_owned(), count)).collect()
     }
 
-    fn taken(&self, _family: IpFamily, _service: ServiceId) -> u64 {
-        0
+    fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
+        self.0.taken(family, service)
     }
 
     fn maps(&self) -> Vec<MapFill> {
-        Vec::new()
+        let maps = self.0.maps().unwrap_or_else(|error| {
+            tracing::warn!("sockets: {}", words(error));
+            Vec::new()
+        });
+        let fill = |map: kernel::MapUse| MapFill {
+            name: map.name,
+            size: map.room,
+            used: map.used,
+            bytes: map.bytes,
+        };
+        maps.into_iter().map(fill).collect()
     }
 
     fn below(&self, folder: &Path) -> Below {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use netlink_bindings::nftables::VerdictCode;
 use tandem_core::family::Family;
-use tandem_core::id::PICK_BITS;
-use tandem_core::row::{Class, Frontend, Row};
+use tandem_core::id::{PICK_BITS, ServiceId};
+use tandem_core::row::{Class, Frontend, Label, Row};
 
 use crate::elements::element::{ForeignElement, RANGE_END};
 use crate::elements::key::{Keys, keys_of};
@@ -18,7 +18,7 @@ use crate::elements::parts::Parts;
 use crate::elements::sets::Set;
 use crate::elements::udata;
 use crate::picks::chains::{PickNumber, PicksByNumber};
-use crate::wire::attr::element::{DATA, FLAGS, KEY, KEY_END, USERDATA};
+use crate::wire::attr::element::{DATA, EXPR, FLAGS, KEY, KEY_END, USERDATA};
 use crate::wire::attr::elements::ELEMENTS;
 use crate::wire::attr::{self, LIST_ELEM};
 use crate::wire::{attribute, attributes, message_attributes};
@@ -64,6 +64,8 @@ struct Element<'a> {
     jump: Option<&'a str>,
     range_end: bool,
     comment: &'a str,
+    /// How many packets came to it, if it counts them.
+    packets: Option<u64>,
 }
 
 impl<'w, F: Family> SetReader<'w, F> {
@@ -150,6 +152,33 @@ pub(crate) fn picks(found: &mut HashMap<PickNumber, String>, body: &[u8]) {
     }
 }
 
+/// How many connections went to a Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCount {
+    /// The port's id.
+    pub service: ServiceId,
+    /// Its name: `namespace/name:port`, cut to 127 bytes.
+    pub label: Label,
+    /// Connections since the port was programmed, over all its lists of endpoints.
+    pub connections: u64,
+}
+
+/// Takes one message of a listing of `services`: what was counted at each list. The lists of a port have one number but for a bit.
+pub(crate) fn service_counts(found: &mut HashMap<ServiceId, ServiceCount>, body: &[u8]) {
+    for element in listed(body) {
+        let Some(service) = Parts(element.key).service() else {
+            continue;
+        };
+        let service = service.all();
+        let count = found.entry(service).or_insert_with(|| ServiceCount {
+            service,
+            label: Arc::from(element.comment),
+            connections: 0,
+        });
+        count.connections += element.packets.unwrap_or_default();
+    }
+}
+
 /// The elements in one message of a listing.
 fn listed(body: &[u8]) -> impl Iterator<Item = Element<'_>> {
     let list = attribute(message_attributes(body), ELEMENTS).unwrap_or_default();
@@ -168,6 +197,7 @@ impl<'a> Element<'a> {
                 DATA => (element.value, element.jump) = (value(bytes), jump(bytes)),
                 FLAGS => element.range_end = bytes.try_into().map_or(0, u32::from_be_bytes) & RANGE_END != 0,
                 USERDATA => element.comment = udata::comment(bytes),
+                EXPR => element.packets = packets(bytes),
                 _ => {}
             }
         }
@@ -177,6 +207,13 @@ impl<'a> Element<'a> {
 
 fn value(data: &[u8]) -> &[u8] {
     attribute(data, attr::data::VALUE).unwrap_or_default()
+}
+
+/// The count of a counter.
+fn packets(expression: &[u8]) -> Option<u64> {
+    let counter = attribute(expression, attr::expr::DATA)?;
+    let bytes = attribute(counter, attr::counter::PACKETS)?;
+    bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
 fn jump(data: &[u8]) -> Option<&str> {

@@ -5,6 +5,7 @@ pub(crate) mod affinity;
 pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod compatible;
+pub(crate) mod counts;
 pub(crate) mod error;
 pub(crate) mod explain;
 pub(crate) mod foreign;

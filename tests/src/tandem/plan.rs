@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::log::Log;
 use super::{CONFIGURATION, Tandem, binary};
+use crate::bpffs::BpfFolder;
+use crate::cgroup::NodeGroups;
 use crate::manifests::{self, Folder};
 use crate::netns::Namespace;
 use crate::scratch::Scratch;
@@ -76,6 +78,14 @@ impl Plan {
         }
         self.own[field] = value.into();
         self
+    }
+
+    /// Has it follow in sockets (`dataPlane: xdp`), those of the programs in a node's cgroup folders.
+    #[must_use]
+    pub fn sockets(self, groups: &NodeGroups, pins: &BpfFolder) -> Self {
+        self.own_setting("dataPlane", "xdp")
+            .own_setting("nodeCgroup", groups.path().display().to_string())
+            .own_setting("bpfFolder", pins.path().display().to_string())
     }
 
     /// Configures it only by flags. There is no file, and settings for a file are ignored.

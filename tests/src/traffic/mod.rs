@@ -220,7 +220,7 @@ impl Outcome {
         }
     }
 
-    fn from_error(error: &io::Error, after: Duration) -> Self {
+    pub(crate) fn from_error(error: &io::Error, after: Duration) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
             Kind::BrokenPipe | Kind::ConnectionAborted | Kind::ConnectionReset | Kind::UnexpectedEof => {
@@ -236,7 +236,7 @@ impl Outcome {
 
 impl Answer {
     /// Reads what a server writes: `name address:port`.
-    fn parse(line: &str, elapsed: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn parse(line: &str, elapsed: Duration) -> anyhow::Result<Self> {
         let (by, source) = line
             .trim_end()
             .rsplit_once(' ')
@@ -341,7 +341,7 @@ impl fmt::Display for Tally {
 }
 
 /// Any address of the family, any port.
-fn any(like: SocketAddr) -> SocketAddr {
+pub(crate) fn any(like: SocketAddr) -> SocketAddr {
     let address = match like {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -37,11 +37,27 @@ enum Ear {
 impl Server {
     /// Starts it. It listens when this returns.
     pub fn start(namespace: &Namespace, name: &str, protocol: Protocol, address: SocketAddr) -> Result<Self> {
+        let open = move || Ear::open(protocol, address);
+        Self::start_with(namespace, name, address, open).with_context(|| format!("listen on {protocol} {address}"))
+    }
+
+    /// The same over MPTCP.
+    pub fn start_mptcp(namespace: &Namespace, name: &str, address: SocketAddr) -> Result<Self> {
+        let open = move || Ear::stream(socket2::Protocol::MPTCP, address);
+        Self::start_with(namespace, name, address, open).with_context(|| format!("listen on MPTCP {address}"))
+    }
+
+    fn start_with(
+        namespace: &Namespace,
+        name: &str,
+        address: SocketAddr,
+        open: impl FnOnce() -> io::Result<Ear> + Send + 'static,
+    ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (Arc::clone(&stop), name.to_owned());
         let (ready, is_ready) = mpsc::channel();
         let thread = namespace.entrance().thread(&format!("server {name}"), move || {
-            let ear = Ear::open(protocol, address);
+            let ear = open();
             let _ = ready.send(ear.as_ref().map(|_| ()).map_err(ToString::to_string));
             if let Ok(ear) = ear {
                 serve(&ear, &name, &stopped);
@@ -53,8 +69,8 @@ impl Server {
                 thread: Some(thread),
                 address,
             }),
-            Ok(Err(error)) => Err(anyhow!("listen on {protocol} {address}: {error}")),
-            Err(_) => Err(anyhow!("server on {protocol} {address} did not start")),
+            Ok(Err(error)) => Err(anyhow!("{error}")),
+            Err(_) => Err(anyhow!("the server did not start")),
         }
     }
 
@@ -103,6 +119,10 @@ impl Ear {
                 return Ok(Self::Datagram(socket.into()));
             }
         };
+        Self::stream(kind, address)
+    }
+
+    fn stream(kind: socket2::Protocol, address: SocketAddr) -> io::Result<Self> {
         let socket = one_family(address, Type::STREAM, kind)?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;

@@ -21,6 +21,10 @@ pub(crate) fn copy<T>(from: *const T, to: *mut T) {
     const { assert!(align_of::<T>() >= 4) };
     for at in 0..size_of::<T>() / 4 {
         // SAFETY: both pointers lead to a whole `T`, which consists of such words.
-        unsafe { to.cast::<u32>().add(at).write_volatile(from.cast::<u32>().add(at).read_volatile()) };
+        unsafe {
+            to.cast::<u32>()
+                .add(at)
+                .write_volatile(from.cast::<u32>().add(at).read_volatile())
+        };
     }
 }

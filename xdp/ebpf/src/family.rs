@@ -3,13 +3,14 @@
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use tandem_xdp_layout::{
-    Address, Address4, Address6, AffinityKey, Endpoint, FrontendKey, ListIndex, Maps, Pair, Pairs, Reason, Switch,
+    Address, Address4, Address6, AffinityKey, Endpoint, FrontendKey, HeldKey, ListIndex, Maps, Pair, Pairs, Reason,
+    Switch,
 };
 
 use crate::atomic;
 use crate::maps::{
-    ADDRESSES4, ADDRESSES6, AFFINITY4, AFFINITY6, FRONTENDS4, FRONTENDS6, LEFT, LISTS4, LISTS6, PAIRS4, PAIRS6, PEERS4,
-    PEERS6, REASONS, SERVICES4, SERVICES6, SWITCH4, SWITCH6, TAKEN4, TAKEN6,
+    ADDRESSES4, ADDRESSES6, AFFINITY4, AFFINITY6, FRONTENDS4, FRONTENDS6, HELD4, HELD6, LEFT, LISTS4, LISTS6, PAIRS4,
+    PAIRS6, PEERS4, PEERS6, REASONS, SERVICES4, SERVICES6, SWITCH4, SWITCH6, TAKEN4, TAKEN6,
 };
 
 /// An address family, by its addresses.
@@ -21,6 +22,7 @@ pub(crate) trait Family: Address + 'static {
     const ADDRESSES: &'static HashMap<Self, u64>;
     const AFFINITY: &'static LruHashMap<AffinityKey, u64>;
     const TAKEN: &'static Array<u64>;
+    const HELD: &'static HashMap<HeldKey<Self>, u64>;
     const PEERS: &'static SkStorage<Pair<Self>>;
     const PAIRS: &'static SkStorage<Pairs<Self>>;
     /// Where its counts begin.
@@ -32,7 +34,7 @@ pub(crate) trait Family: Address + 'static {
 
 macro_rules! family {
     ($address:ty, $counts:expr, $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident
-     $taken:ident $peers:ident $pairs:ident, $is_loopback:expr) => {
+     $taken:ident $held:ident $peers:ident $pairs:ident, $is_loopback:expr) => {
         impl Family for $address {
             const SWITCH: &'static Array<u64> = &$switch;
             const FRONTENDS: &'static HashMap<FrontendKey<Self>, u64> = &$frontends;
@@ -41,6 +43,7 @@ macro_rules! family {
             const ADDRESSES: &'static HashMap<Self, u64> = &$addresses;
             const AFFINITY: &'static LruHashMap<AffinityKey, u64> = &$affinity;
             const TAKEN: &'static Array<u64> = &$taken;
+            const HELD: &'static HashMap<HeldKey<Self>, u64> = &$held;
             const PEERS: &'static SkStorage<Pair<Self>> = &$peers;
             const PAIRS: &'static SkStorage<Pairs<Self>> = &$pairs;
             const COUNTS: u32 = $counts;
@@ -54,8 +57,8 @@ macro_rules! family {
     };
 }
 
-family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 PEERS4 PAIRS4, |addr| addr.0 == 0x7f00_0001_u32.to_be());
-family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 PEERS6 PAIRS6,
+family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4, |addr| addr.0 == 0x7f00_0001_u32.to_be());
+family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6,
     |addr| addr.first == 0 && addr.second == 1_u64.to_be());
 
 /// The switch of a family.
@@ -85,7 +88,7 @@ pub(crate) fn taken<A: Family>(result: Result<Endpoint<A>, Reason>) -> Option<En
 /// Counts a connection that is taken.
 #[inline(always)]
 pub(crate) fn count_taken<A: Family>(list: ListIndex) {
-    if let Some(count) = A::TAKEN.get_ptr_mut(list.get() / 2) {
+    if let Some(count) = A::TAKEN.get_ptr_mut(list.port()) {
         atomic::add_one(count);
     }
 }

@@ -4,7 +4,10 @@
 
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "atomic additions have no other name on this machine yet")]
+#![expect(
+    internal_features,
+    reason = "atomic additions have no other name on this machine yet"
+)]
 #![feature(core_intrinsics)]
 
 mod atomic;

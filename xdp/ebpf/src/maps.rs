@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, ListIndex, Pair, Pairs};
+use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
 
 /// How many reasons there may be.
 pub(crate) const REASONS: u32 = 32;
@@ -25,7 +25,7 @@ pub(crate) static GRACE: ArrayOfMaps<btf_maps::Array<u64, 1>, 1> = ArrayOfMaps::
 
 macro_rules! family {
     ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident $taken:ident
-     $peers:ident $pairs:ident) => {
+     $held:ident $peers:ident $pairs:ident) => {
         #[map]
         pub(crate) static $switch: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
         #[map]
@@ -41,6 +41,8 @@ macro_rules! family {
         pub(crate) static $affinity: LruHashMap<AffinityKey, u64> = LruHashMap::with_max_entries(16_384, 0);
         #[map]
         pub(crate) static $taken: Array<u64> = Array::with_max_entries(PORTS, BPF_F_MMAPABLE);
+        #[map]
+        pub(crate) static $held: HashMap<HeldKey<$address>, u64> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
         #[btf_map]
         pub(crate) static $peers: SkStorage<Pair<$address>> = SkStorage::new();
         #[btf_map]
@@ -48,5 +50,5 @@ macro_rules! family {
     };
 }
 
-family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 PEERS4 PAIRS4);
-family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 PEERS6 PAIRS6);
+family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
+family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);

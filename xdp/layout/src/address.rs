@@ -1,7 +1,7 @@
 //! Addresses and endpoints as they stand in maps.
 
 /// An address. Its bytes are in network order, as programs find them in a socket's context.
-pub trait Address: Copy + Eq + Ord + core::hash::Hash {
+pub trait Address: Copy + Eq + Ord + core::hash::Hash + Send + Sync {
     /// The number of words that an endpoint takes in a list.
     const ENDPOINT_WORDS: u32;
 

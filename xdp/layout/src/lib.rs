@@ -29,6 +29,7 @@
 mod address;
 mod affinity;
 mod frontend;
+mod held;
 mod list;
 mod maps;
 mod node;
@@ -42,6 +43,7 @@ mod way;
 pub use address::{Address, Address4, Address6, Endpoint};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use frontend::{Class, FrontendKey, FrontendWord};
+pub use held::HeldKey;
 pub use list::{Header, List, Writer};
 pub use maps::Maps;
 pub use node::Node;

@@ -23,6 +23,12 @@ impl ListIndex {
         self.0
     }
 
+    /// The place of its Service port in the array of counts: both lists of a Service port have one count.
+    #[inline(always)]
+    pub fn port(self) -> u32 {
+        self.0 / 2
+    }
+
     /// The list of all usable endpoints of the same Service port.
     #[inline(always)]
     #[must_use]

@@ -8,6 +8,7 @@
 /// | 1 | `masqueradeAll` |
 /// | 2 | whether nobody is told to be a pod (`detectLocal: none`) |
 /// | 3 | whether nodePorts are served on loopback addresses |
+/// | 4 | whether some UDP sockets are held: they stay with nftables |
 /// | 16–31 | the lowest nodePort in use |
 /// | 32–47 | the highest nodePort in use; 0 if there is none |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,7 @@ impl Switch {
     const MASQUERADE_ALL: u64 = 1 << 1;
     const DETECTS_NOBODY: u64 = 1 << 2;
     const LOOPBACK: u64 = 1 << 3;
+    const HELD: u64 = 1 << 4;
 
     /// The word of a family whose programs answer nothing.
     pub const OFF: Self = Self(0);
@@ -35,6 +37,19 @@ impl Switch {
     pub fn with_node_ports(self, range: Option<(u16, u16)>) -> Self {
         let (low, high) = range.unwrap_or_default();
         Self(self.0 & 0xffff | (low as u64) << 16 | (high as u64) << 32)
+    }
+
+    /// The same, and some sockets are held, or none is.
+    #[must_use]
+    pub fn with_held(self, held: bool) -> Self {
+        let rest = self.0 & !Self::HELD;
+        Self(if held { rest | Self::HELD } else { rest })
+    }
+
+    /// Whether some sockets are held.
+    #[inline(always)]
+    pub fn has_held(self) -> bool {
+        self.0 & Self::HELD != 0
     }
 
     /// The nodePorts in use, from the lowest to the highest.
@@ -87,6 +102,9 @@ mod tests {
         assert_eq!(may, [false, true, true, false]);
         assert!(switch.is_on() && switch.detects_nobody() && !switch.masquerade_all() && !switch.loopback());
         assert_eq!(switch.node_ports(), Some((30000, 30010)));
+        let held = switch.with_held(true);
+        assert!(held.has_held() && held.is_on() && held.node_ports() == switch.node_ports());
+        assert!(!switch.has_held() && held.with_held(false) == switch);
         assert!(!switch.with_node_ports(None).may_be_node_port(30000));
         assert!(!Switch::OFF.is_on());
     }

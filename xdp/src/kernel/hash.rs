@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// A value that the kernel gets byte for byte. It has no padding.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Raw<T>(T);
+pub(crate) struct Raw<T>(T);
 
 #[expect(unsafe_code, reason = "says that a value is plain bytes")]
 // SAFETY: it is only used for keys of the layout, which are made of integers and have no padding: their sizes are asserted.
@@ -69,8 +69,14 @@ impl<K: Copy + 'static> Hash<K> {
             .map_err(|error| StoreError::Failed(error.into()))
     }
 
-    pub(crate) fn enlarge(&mut self, programs: &mut Programs) -> Result<(), NotEnlarged> {
-        let room = self.room.saturating_mul(2);
+    /// How many entries there is room for.
+    pub(crate) fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// Makes room for at least so many entries.
+    pub(crate) fn enlarge(&mut self, programs: &mut Programs, least: u32) -> Result<(), NotEnlarged> {
+        let room = self.room.saturating_mul(2).max(least);
         self.map = programs.enlarge_hash(self.name, &self.map, room)?;
         self.room = room;
         Ok(())

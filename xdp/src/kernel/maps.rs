@@ -1,14 +1,18 @@
 //! One family's maps in the kernel.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
-use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
+use tandem_core::plane::Cause;
+use tandem_core::row::Protocol;
+use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, Switch};
 
 use super::grace::Waiter;
 use super::hash::{Hash, Refused};
+use super::held::{Flows, Gate, Held};
 use super::memory::Words;
 use super::programs::{NotEnlarged, Programs};
 use crate::store::{Store, StoreError};
@@ -28,6 +32,9 @@ pub enum MapsError {
     /// Its memory cannot be mapped.
     #[error("map the memory of {0}")]
     Memory(String, #[source] io::Error),
+    /// What it holds cannot be read.
+    #[error("read the map {0}")]
+    Read(String, #[source] StoreError),
 }
 
 /// The names of a family's maps.
@@ -37,6 +44,8 @@ pub(crate) struct Names {
     addresses: &'static str,
     services: &'static str,
     lists: &'static str,
+    taken: &'static str,
+    held: &'static str,
     switch: &'static str,
 }
 
@@ -46,6 +55,8 @@ pub(crate) const V4: Names = Names {
     addresses: "ADDRESSES4",
     services: "SERVICES4",
     lists: "LISTS4",
+    taken: "TAKEN4",
+    held: "HELD4",
     switch: "SWITCH4",
 };
 
@@ -55,6 +66,8 @@ pub(crate) const V6: Names = Names {
     addresses: "ADDRESSES6",
     services: "SERVICES6",
     lists: "LISTS6",
+    taken: "TAKEN6",
+    held: "HELD6",
     switch: "SWITCH6",
 };
 
@@ -66,7 +79,12 @@ pub struct KernelMaps<A: Address + 'static> {
     addresses: Hash<A>,
     services: Words,
     lists: Words,
-    switch: Words,
+    /// Shared with whoever shows the counts.
+    taken: Arc<Words>,
+    /// The switch, and the sockets that stay with nftables.
+    held: Held<A>,
+    /// Reads which these are.
+    flows: Option<Flows<A>>,
     grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
     writes: u64,
@@ -81,12 +99,18 @@ impl<A: Address + 'static> KernelMaps<A> {
         programs: &Arc<Mutex<Programs>>,
     ) -> Result<Self, MapsError> {
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| MapsError::Missing(name.to_owned()));
+        let gate = Gate::take(
+            words(names.switch, map(names.switch)?)?,
+            hash(names.held, map(names.held)?)?,
+        );
         Ok(Self {
             frontends: hash(names.frontends, map(names.frontends)?)?,
             addresses: hash(names.addresses, map(names.addresses)?)?,
             services: words(names.services, map(names.services)?)?,
             lists: words(names.lists, map(names.lists)?)?,
-            switch: words(names.switch, map(names.switch)?)?,
+            taken: Arc::new(words(names.taken, map(names.taken)?)?),
+            held: Held::new(gate.map_err(|error| MapsError::Read(names.held.to_owned(), error))?),
+            flows: None,
             names,
             grace: Arc::clone(grace),
             programs: Arc::clone(programs),
@@ -99,6 +123,29 @@ impl<A: Address + 'static> KernelMaps<A> {
         self.writes
     }
 
+    /// Has `flows` read the UDP flows that the kernel tracks (conntrack), whenever the family is about to be switched on. Flows to
+    /// other addresses than frontends may be among them. If it fails, the family stays off.
+    pub fn hold_by(&mut self, flows: impl FnMut() -> Result<Vec<HeldKey<A>>, Cause> + Send + 'static) {
+        self.flows = Some(Flows(Box::new(flows)));
+    }
+
+    /// The UDP sockets that stay with nftables, for the thread that releases them.
+    pub fn held(&self) -> Held<A> {
+        self.held.clone()
+    }
+
+    /// Whether a frontend is held that a datagram to this address and port asks for.
+    fn has_frontend(&self, key: &HeldKey<A>) -> bool {
+        let (to, udp) = (key.frontend(), Protocol::Udp.number());
+        self.frontends.get(FrontendKey::new(to.addr, to.port, udp)).is_some()
+            || self.frontends.get(FrontendKey::node_port(to.port, udp)).is_some()
+    }
+
+    /// How many connections each Service port has taken.
+    pub(crate) fn taken(&self) -> Arc<Words> {
+        Arc::clone(&self.taken)
+    }
+
     /// Enlarges a map. The family is off meanwhile: nobody must read the old one while the new one is filled. If some programs
     /// then have the new one and others the old one, it stays off.
     fn enlarge(
@@ -106,12 +153,14 @@ impl<A: Address + 'static> KernelMaps<A> {
         name: &'static str,
         enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
     ) -> Result<(), StoreError> {
-        let before = self.switch.get(0).unwrap_or_default();
-        self.switch.publish(0, Switch::OFF.0);
+        let before = self.switch();
+        self.held.gate().set_switch(Switch::OFF);
         let programs = Arc::clone(&self.programs);
         let enlarged = enlarge(self, &mut super::lock(&programs));
-        if !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
-            self.switch.publish(0, before);
+        if before.is_on() && !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
+            // Meanwhile nftables served all sockets.
+            self.hold_sockets()?;
+            self.held.gate().set_switch(before);
         }
         enlarged.map_err(|error| match error {
             NotEnlarged::NoRoom => StoreError::Full(name),
@@ -119,6 +168,11 @@ impl<A: Address + 'static> KernelMaps<A> {
         })
     }
 }
+
+/// The UDP flows that the kernel tracks cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read which UDP sockets nftables serves")]
+struct NotHeld(#[source] Cause);
 
 fn hash<K: Copy + 'static>(name: &'static str, map: Map) -> Result<Hash<K>, MapsError> {
     Hash::take(name, map).map_err(|error| MapsError::Other(name.to_owned(), error))
@@ -157,7 +211,7 @@ macro_rules! put {
         let name = $maps.$hash.name();
         let mut put = $maps.$hash.put($key, $word).map_err(Refused::from);
         if matches!(put, Err(Refused::Full)) {
-            $maps.enlarge(name, |maps, programs| maps.$hash.enlarge(programs))?;
+            $maps.enlarge(name, |maps, programs| maps.$hash.enlarge(programs, 0))?;
             put = $maps.$hash.put($key, $word).map_err(Refused::from);
         }
         put.map_err(|refused| match refused {
@@ -167,7 +221,7 @@ macro_rules! put {
     }};
 }
 
-impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
+impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
         put!(self.frontends, *key, word.0)
     }
@@ -205,13 +259,36 @@ impl<A: Address + Send + 'static> Store<A> for KernelMaps<A> {
         self.services.publish(index.get(), word.0);
     }
 
+    fn count(&self, port: ListIndex) -> u64 {
+        self.taken.get(port.port()).unwrap_or_default()
+    }
+
+    fn count_anew(&mut self, port: ListIndex) {
+        if self.count(port) > 0 {
+            self.writes += 1;
+            self.taken.publish(port.port(), 0);
+        }
+    }
+
+    fn hold_sockets(&mut self) -> Result<(), StoreError> {
+        let flows = self.flows.as_mut().map_or_else(|| Ok(Vec::new()), |flows| (flows.0)());
+        let flows = flows.map_err(|error| StoreError::Failed(Box::new(NotHeld(error))))?;
+        let flows: HashSet<_> = flows.into_iter().filter(|key| self.has_frontend(key)).collect();
+        let count = u32::try_from(flows.len()).unwrap_or(u32::MAX);
+        if count > self.held.gate().map().room() {
+            let name = self.names.held;
+            self.enlarge(name, |maps, programs| maps.held.gate().map().enlarge(programs, count))?;
+        }
+        self.held.gate().hold(&flows)
+    }
+
     fn set_switch(&mut self, switch: Switch) {
         self.writes += 1;
-        self.switch.publish(0, switch.0);
+        self.held.gate().set_switch(switch);
     }
 
     fn switch(&self) -> Switch {
-        Switch(self.switch.get(0).unwrap_or_default())
+        self.held.gate().switch()
     }
 
     fn words(&self) -> u32 {

@@ -22,8 +22,11 @@ pub(crate) struct Words {
 // SAFETY: `base` stays valid until the value is dropped, whichever thread has it.
 unsafe impl Send for Words {}
 
-#[expect(unsafe_code, reason = "every access is atomic")]
-// SAFETY: as above; nothing is read or written but by atomic operations.
+#[expect(
+    unsafe_code,
+    reason = "a mapping may be used by several threads, as it is accessed by atomic operations alone"
+)]
+// SAFETY: as above; the length never changes.
 unsafe impl Sync for Words {}
 
 impl Words {

@@ -5,6 +5,7 @@ mod cgroups;
 mod found;
 mod grace;
 mod hash;
+mod held;
 mod link;
 mod maps;
 mod memory;
@@ -14,6 +15,7 @@ mod object;
 mod pin;
 mod pinned;
 mod programs;
+mod usage;
 
 use std::io;
 use std::path::Path;
@@ -21,11 +23,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
+use tandem_core::id::ServiceId;
 use tandem_xdp_layout::{Address4, Address6, Node, Reason};
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
 pub use found::{Found, Switches};
+pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
 pub use mount::MountError;
@@ -34,7 +38,9 @@ pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;
 pub use programs::Who;
+pub use usage::{MapUse, UsageError};
 
+use crate::convert;
 use grace::Waiter;
 use memory::Words;
 use programs::Programs;
@@ -45,6 +51,9 @@ pub struct Sockets {
     /// Shared with the maps: one that is full is enlarged, and the programs with it.
     programs: Arc<Mutex<Programs>>,
     node: Words,
+    /// How many connections each Service port has taken, in IPv4 and IPv6.
+    taken: [Arc<Words>; 2],
+    pins: Pins,
 }
 
 /// Why socket load balancing is not to be had.
@@ -69,7 +78,7 @@ impl Sockets {
     /// run go on until [`Self::attach`] replaces them.
     pub fn open(sizes: &Sizes, pins: Pins) -> Result<(Self, KernelMaps<Address4>, KernelMaps<Address6>), OpenError> {
         let object = Object::load(sizes, &pins)?;
-        let programs = Arc::new(Mutex::new(Programs::new(object, pins)));
+        let programs = Arc::new(Mutex::new(Programs::new(object, pins.clone())));
         let mut loaded = lock(&programs);
         let ebpf = &mut loaded.object.ebpf;
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| MapsError::Missing(name.to_owned()));
@@ -80,7 +89,14 @@ impl Sockets {
         let v4 = KernelMaps::take(ebpf, maps::V4, &grace, &programs)?;
         let v6 = KernelMaps::take(ebpf, maps::V6, &grace, &programs)?;
         drop(loaded);
-        Ok((Self { programs, node }, v4, v6))
+        let taken = [v4.taken(), v6.taken()];
+        let sockets = Self {
+            programs,
+            node,
+            taken,
+            pins,
+        };
+        Ok((sockets, v4, v6))
     }
 
     /// Tells the programs which network namespace is the node's, by its cookie. Before that they take nothing.
@@ -114,6 +130,12 @@ impl Sockets {
         lock(&self.programs).remove()
     }
 
+    /// How many connections and UDP sockets a Service port has taken since it has its number. This reads one word of memory.
+    pub fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
+        let taken = &self.taken[usize::from(family == IpFamily::V6)];
+        taken.get(convert::index(service).port()).unwrap_or_default()
+    }
+
     /// How many connections were left to nftables, by reason.
     pub fn left(&self, family: IpFamily) -> Result<Vec<(Reason, u64)>, MapError> {
         let programs = lock(&self.programs);
@@ -132,11 +154,24 @@ impl Sockets {
         Ok(left)
     }
 
+    /// How large each map is, how full, and how much memory it takes. This counts the elements one by one.
+    pub fn maps(&self) -> Result<Vec<MapUse>, UsageError> {
+        usage::all(&self.pins)
+    }
+
     /// How many instructions the verifier looked at for each program.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
         lock(&self.programs).object.verified()
     }
 }
+
+/// Threads that control, and threads that answer questions, use the programs at the same time.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Sockets>();
+    shared::<Held<Address4>>();
+    shared::<Held<Address6>>();
+};
 
 /// Nobody panics while the programs are locked: the lock only keeps two enlargements apart.
 fn lock(programs: &Mutex<Programs>) -> MutexGuard<'_, Programs> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, MapType};
-use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, ListIndex, Pair, Pairs};
+use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
 
 /// A map that outlives the agent.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ const fn map(name: &'static str, kind: MapType, key: usize, value: usize, entrie
 }
 
 /// The maps that outlive the agent: all but the one by which grace periods are waited for.
-pub(crate) const MAPS: [Pinned; 20] = [
+pub(crate) const MAPS: [Pinned; 22] = [
     array("NODE", Some(4)),
     map("LEFT", MapType::PerCpuArray, PLACE, WORD, Some(64)),
     array("SWITCH4", Some(1)),
@@ -85,6 +85,8 @@ pub(crate) const MAPS: [Pinned; 20] = [
     map("AFFINITY6", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     array("TAKEN4", Some(ListIndex::COUNT / 2)),
     array("TAKEN6", Some(ListIndex::COUNT / 2)),
+    map("HELD4", MapType::Hash, size_of::<HeldKey<Address4>>(), WORD, None),
+    map("HELD6", MapType::Hash, size_of::<HeldKey<Address6>>(), WORD, None),
     storage("PEERS4", size_of::<Pair<Address4>>()),
     storage("PEERS6", size_of::<Pair<Address6>>()),
     storage("PAIRS4", size_of::<Pairs<Address4>>()),

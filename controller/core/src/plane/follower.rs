@@ -1,7 +1,6 @@
 //! The contract of followers: they hold some of a data plane's rows a second time, to answer sooner.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::family::Family;
 use crate::id::ServiceId;
@@ -50,11 +49,6 @@ pub trait Follower<F: Family>: Send {
     /// Whether it answers after it was renewed. It does not if its rules say that another program's rules come first.
     fn answers(&self) -> bool {
         true
-    }
-
-    /// How long the last call of [`Self::renew`] or [`Self::follow`] took.
-    fn took(&self) -> Duration {
-        Duration::ZERO
     }
 }
 

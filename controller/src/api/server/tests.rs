@@ -32,7 +32,7 @@ impl Running {
         let server = Server::bind(&folder.join("socket")).unwrap();
         let snapshot = Snapshot::empty(SystemTime::UNIX_EPOCH);
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
-        let task = tokio::spawn(server.run(published, Arc::default(), Default::default()));
+        let task = tokio::spawn(server.run(published, Arc::default(), Default::default(), xdp::Report::default()));
         Self { folder, task }
     }
 

@@ -301,6 +301,46 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
             r#"FOLDER/tandem.conf: apiServer.lists: "pages": not a way to list objects (Stream, Cache, Pages)"#,
         ),
         (
+            "dataPlane: ebpf",
+            r#"FOLDER/tandem.conf: dataPlane: "ebpf": not a data plane (nft, xdp)"#,
+        ),
+        (
+            "dataPlane: true",
+            r#"FOLDER/tandem.conf: dataPlane: "true": not a text (a number or true needs quotes)"#,
+        ),
+        (
+            "socketLoadBalancing: pods",
+            r#"FOLDER/tandem.conf: socketLoadBalancing: "pods": must be all, node or off"#,
+        ),
+        (
+            "nodeCgroup: sys/fs/cgroup",
+            r#"FOLDER/tandem.conf: nodeCgroup: "sys/fs/cgroup": not an absolute path of a folder"#,
+        ),
+        (
+            "podCgroup: /sys/fs/cgroup/kubepods",
+            r#"FOLDER/tandem.conf: podCgroup: "/sys/fs/cgroup/kubepods": must be below the topmost cgroup folder, as /kubepods"#,
+        ),
+        (
+            "podCgroup: ../kubepods",
+            r#"FOLDER/tandem.conf: podCgroup: "../kubepods": not a folder below the topmost cgroup folder, as /kubepods"#,
+        ),
+        (
+            "podCgroup: /",
+            r#"FOLDER/tandem.conf: podCgroup: "/": not a folder below the topmost cgroup folder, as /kubepods"#,
+        ),
+        (
+            "bpfFolder: bpf/tandem",
+            r#"FOLDER/tandem.conf: bpfFolder: "bpf/tandem": not an absolute path of a folder"#,
+        ),
+        (
+            "bpfFolder: /",
+            r#"FOLDER/tandem.conf: bpfFolder: "/": not an absolute path of a folder"#,
+        ),
+        (
+            "bpfFolder: /sys/fs/bpf/tandem.1",
+            r#"FOLDER/tandem.conf: bpfFolder: "/sys/fs/bpf/tandem.1": a BPF file system has no names with dots"#,
+        ),
+        (
             "mode: nftables",
             "FOLDER/tandem.conf: mode: no such field in tandem.config/v1alpha1",
         ),

@@ -2,7 +2,9 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie,
+};
 use aya_ebpf::programs::SockAddrContext;
 use tandem_xdp_layout::{Address4, Address6, Endpoint, Node};
 
@@ -146,6 +148,17 @@ impl Call<'_> {
     pub(crate) fn is_bound_to_device(&self) -> bool {
         let socket = self.socket();
         !socket.is_null() && unsafe { (*socket).bound_dev_if } != 0
+    }
+
+    /// The socket's own port. A UDP socket that sends has one already: the kernel gives it one before it asks.
+    #[inline(always)]
+    pub(crate) fn own_port(&self) -> u16 {
+        let socket = self.socket();
+        if socket.is_null() {
+            0
+        } else {
+            unsafe { (*socket).src_port as u16 }
+        }
     }
 
     /// Whether the socket is bound to an address.

@@ -1,6 +1,6 @@
 //! `sendto` and `sendmsg` of a UDP socket that is not connected.
 
-use tandem_xdp_layout::{Endpoint, List, PAIRS, Pair, Reason};
+use tandem_xdp_layout::{Endpoint, HeldKey, List, PAIRS, Pair, Reason, Switch};
 
 use crate::atomic;
 use crate::family::{Family, Kernel, count_taken, switch, taken};
@@ -48,8 +48,9 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     // SAFETY: the socket of the context lives as long as the program runs.
     let known = unsafe { A::PAIRS.get_ptr_mut(call.0) };
     if !known.is_null() {
-        return known_socket(call, to, &list, known.cast());
+        return known_socket(call, to, &list, known.cast(), switch);
     }
+    stays::<A>(call, to, switch)?;
     let endpoint = find::endpoint(call, &list)?;
     // SAFETY: as above. Without a value, the memory is all zeros, which are empty pairs.
     let stored = unsafe { A::PAIRS.get_or_insert_ptr_mut(call.0, None) };
@@ -61,6 +62,15 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     Ok(endpoint)
 }
 
+/// A socket that nftables served when sockets were switched on, and that it still serves, stays there.
+#[inline(always)]
+fn stays<A: Family>(call: &Call<'_>, to: Endpoint<A>, switch: Switch) -> Result<(), Reason> {
+    if switch.has_held() && A::HELD.get_ptr(&HeldKey::new(to, call.own_port())).is_some() {
+        return Err(Reason::Held);
+    }
+    Ok(())
+}
+
 /// The endpoint of a socket that has sent to frontends before.
 #[inline(always)]
 fn known_socket<A: Family>(
@@ -68,6 +78,7 @@ fn known_socket<A: Family>(
     to: Endpoint<A>,
     list: &List<A>,
     pairs: *mut Pair<A>,
+    switch: Switch,
 ) -> Result<Endpoint<A>, Reason> {
     let mut at = 0;
     let known = loop {
@@ -89,6 +100,9 @@ fn known_socket<A: Family>(
     if known && list.slot_of(&Kernel, before).is_some() {
         put_first(pairs, at, to, before);
         return Ok(before);
+    }
+    if !known {
+        stays::<A>(call, to, switch)?;
     }
     // The endpoint does not stand in the list any more: the next datagram goes elsewhere.
     let endpoint = find::endpoint(call, list)?;

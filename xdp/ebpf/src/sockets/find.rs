@@ -74,7 +74,11 @@ pub(crate) fn endpoint<A: Family>(call: &Call<'_>, list: &List<A>) -> Result<End
     // SAFETY: the helper has no arguments.
     let random = unsafe { bpf_get_prandom_u32() } as u64;
     let any = ((random * list.header.count as u64) >> 32) as u16;
-    let slot = if list.header.sticky { sticky(call, list, any) } else { Some(any) };
+    let slot = if list.header.sticky {
+        sticky(call, list, any)
+    } else {
+        Some(any)
+    };
     match slot.and_then(|slot| list.endpoint(&Kernel, slot)) {
         Some(endpoint) => Ok(endpoint),
         None => Err(Reason::Changing),
@@ -87,7 +91,9 @@ fn sticky<A: Family>(call: &Call<'_>, list: &List<A>, any: u16) -> Option<u16> {
     let key = AffinityKey::new(call.network(), list.header.index, list.header.generation);
     // SAFETY: the helper has no arguments.
     let now = (unsafe { bpf_ktime_get_boot_ns() } / NANOSECONDS) as u32;
-    let known = A::AFFINITY.get_ptr(&key).map(|word| AffinityWord(crate::atomic::read(word)));
+    let known = A::AFFINITY
+        .get_ptr(&key)
+        .map(|word| AffinityWord(crate::atomic::read(word)));
     let number = known.and_then(|word| word.number(&key, now, list.header.seconds));
     let before = number.and_then(|number| list.slot_of_number(&Kernel, number));
     let slot = before.filter(|slot| *slot < list.header.count).unwrap_or(any);

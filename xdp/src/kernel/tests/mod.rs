@@ -1,5 +1,9 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
+mod counts;
+mod held;
+mod threads;
+
 use std::num::NonZeroU16;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -88,17 +92,31 @@ impl Place {
 
 /// Has Python run a script in this network namespace and cgroup folder. Returns what it printed.
 fn python(network: &str, cgroup: &Path, script: &str) -> String {
+    inside(network, cgroup, Command::new("python3").args(["-c", script]))
+}
+
+/// Runs a program in this network namespace and cgroup folder. Returns what it printed.
+fn inside(network: &str, cgroup: &Path, program: &Command) -> String {
     let procs = cgroup.join("cgroup.procs");
-    let mut python = Command::new("ip");
-    python.args(["netns", "exec", network, "python3", "-c", script]);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", network]).arg(program.get_program());
+    command.args(program.get_args());
+    for (name, value) in program.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
     #[expect(unsafe_code, reason = "the child enters the cgroup folder before it runs")]
     // SAFETY: it only opens and writes a file.
     unsafe {
-        python.pre_exec(move || fs::write(&procs, "0"))
+        command.pre_exec(move || fs::write(&procs, "0"))
     };
-    let output = python.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
 }
 
 impl Drop for Place {
