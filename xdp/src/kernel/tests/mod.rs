@@ -2,6 +2,7 @@
 
 mod counts;
 mod held;
+mod left_behind;
 mod threads;
 
 use std::num::NonZeroU16;
