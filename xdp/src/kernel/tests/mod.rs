@@ -5,6 +5,7 @@ mod counts;
 mod faults;
 mod held;
 mod hostile;
+mod left_behind;
 mod threads;
 
 use std::num::NonZeroU16;
