@@ -193,9 +193,9 @@ fn usual() -> Vec<Table<'static>> {
             ways: &[Way::NonBlocking, Way::FastOpen, Way::Mptcp, Way::Sctp],
             ..ANY
         },
-        // Sockets that are bound.
+        // Sockets that are bound. The device is the way to the other node.
         Table {
-            services: &[s::HERE],
+            services: &[s::THERE],
             fronts: &[Front::ClusterIp, Front::NodePort],
             ways: &[Way::Tcp, Way::NonBlocking, Way::SendTo],
             bounds: &[BoundTo::Device, BoundTo::Address, BoundTo::Port],

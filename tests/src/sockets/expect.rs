@@ -12,7 +12,7 @@ use crate::traffic::Protocol;
 
 use super::ask::{Bound, Way};
 use super::services::{self, Spec};
-use super::site::{Asker, Site, node_address};
+use super::site::{Asker, HOST, Site, node_address};
 use super::variant::Variant;
 
 /// What is asked.
@@ -216,8 +216,6 @@ impl Case {
         Ok(match self.bound {
             BoundTo::Nothing => Bound::Nothing,
             BoundTo::Port => Bound::Port,
-            // A process of the node has its way to each endpoint by another device.
-            BoundTo::Device if self.asker.is_in_node_network() => Bound::Device("pod11"),
             BoundTo::Device => Bound::Device("eth0"),
             BoundTo::Address => {
                 let own = site.own_address(self.asker, self.form.family())?;
@@ -284,6 +282,8 @@ impl Case {
             Front::ClusterIp => variant == Variant::MasqueradeAll,
             _ => self.service.external == Policy::Cluster,
         };
+        // What stays on the node itself is not masqueraded.
+        let masqueraded = masqueraded && by != [HOST];
         let by_rules = if masqueraded {
             Source::Masqueraded(1)
         } else {
@@ -364,8 +364,14 @@ impl Case {
 
     /// Nobody translates it, and nobody listens there.
     fn refused_by_nobody(&self) -> Expected {
+        self.refused_elsewhere(self.front == Front::Loopback && !self.asker.is_in_node_network())
+    }
+
+    /// Refused by who is asked, inside the asker's own network or not.
+    fn refused_elsewhere(&self, inside: bool) -> Expected {
         let end = if self.way.connects() { End::Refused } else { End::Silent };
-        let took = if self.front == Front::Loopback && !self.asker.is_in_node_network() {
+        // Connection tracking forgets a TCP connection that is refused.
+        let took = if inside || self.way.protocol() == Protocol::Tcp {
             Took::Unseen
         } else {
             Took::Nobody
@@ -418,12 +424,7 @@ impl Case {
             self.service.all()
         };
         if by.is_empty() {
-            // The other node drops or refuses what has left this one.
-            let end = match (self.service.all().is_empty(), self.way.connects()) {
-                (true, true) => End::Refused,
-                _ => End::Silent,
-            };
-            return self.no_answer(end, Took::Nobody, None);
+            return self.refused_elsewhere(false);
         }
         let source = match self.service.external {
             Policy::Cluster => Source::Masqueraded(2),

@@ -135,7 +135,6 @@ fn reconnects(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
             &ask(first)?,
             &want("web-2", Took::Sockets, first),
         )];
-        // The kernel keeps the port, so the socket counts as bound.
         let steps = [
             (
                 "the same socket asks an endpoint itself",
@@ -143,7 +142,7 @@ fn reconnects(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
                 "web-2",
                 Took::Nobody,
             ),
-            ("the same socket asks another Service", second, "web-3", Took::Nftables),
+            ("the same socket asks another Service", second, "web-3", Took::Sockets),
             (
                 "the same socket asks the first Service again",
                 first,
