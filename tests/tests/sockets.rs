@@ -9,9 +9,9 @@ fn sockets_answer_as_the_rules_do_and_the_right_plane_takes_them() -> Result<()>
         every: Some(11),
         only: None,
     };
-    let mut wrong = String::new();
-    let report = sockets::run(&options, |line| wrong.push_str(&format!("{line}\n")))?;
-    ensure!(report.wrong() == 0, "{wrong}{report}");
+    let mut lines = Vec::new();
+    let report = sockets::run(&options, |line| lines.push(line.to_owned()))?;
+    ensure!(report.wrong() == 0, "{}\n{report}", lines.join("\n"));
     // Agreement must not be agreement about nothing.
     ensure!(
         report.taken(Took::Sockets) > 50 && report.taken(Took::Nftables) > 50,
