@@ -213,7 +213,7 @@ fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
         ),
     ];
     for (name, kind, sizes, what) in strange {
-        let pin = place.pins.join(format!("v{}/maps/{name}", VERSION));
+        let pin = place.pins.join(format!("v{VERSION}/maps/{name}"));
         let mut make = Command::new("bpftool");
         make.args(["map", "create"])
             .arg(&pin)
