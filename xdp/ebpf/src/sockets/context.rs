@@ -183,14 +183,13 @@ impl Call<'_> {
     /// Whether a UDP socket has a peer, or had one in IPv6: after it was dissolved (`connect` to `AF_UNSPEC`), the kernel still
     /// gives it the datagrams of that address alone.
     #[inline(always)]
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(crate) fn has_peer(&self) -> bool {
         let socket = self.socket();
         if socket.is_null() {
             return false;
         }
         let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
-        let state = unsafe { (*socket).state };
-        state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0
+        unsafe { (*socket).state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0 }
     }
 }
 

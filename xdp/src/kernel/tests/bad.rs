@@ -308,7 +308,7 @@ fn a_map_for_which_there_is_no_memory_is_named_and_nothing_is_left_behind() {
     v4.renew(&RuleSettings::default(), &rows4()).unwrap();
     assert!(matches!(
         v4.store_mut().grow(u32::MAX),
-        Err(crate::StoreError::Full("LISTS4"))
+        Err(crate::StoreError::Full(full)) if full.name == "LISTS4"
     ));
     sockets.set_node(place.cookie());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
