@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::cgroup::Group;
+use crate::group::Group;
 
 const FOLDER: &str = "/run/netns";
 

@@ -5,10 +5,10 @@ use std::io;
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, MapError};
 
-use tandem_core::plane::Full;
 use super::line::line;
 use super::programs::{NotEnlarged, Programs};
 use crate::store::StoreError;
+use tandem_core::plane::Full;
 
 /// A value that the kernel gets byte for byte. It has no padding.
 #[derive(Clone, Copy)]
