@@ -37,6 +37,7 @@ struct Shared {
     stop: AtomicBool,
     stop_servers: AtomicBool,
     open: Mutex<Vec<(String, Socket)>>,
+    opened: AtomicU64,
     rounds: AtomicU64,
     lost: AtomicU64,
     news: Mutex<Vec<String>>,
@@ -90,13 +91,14 @@ impl Connections {
                 .run(|| Request::tcp(to).timeout(PATIENCE).connect())?
                 .with_context(|| format!("connect from {place} to {to}"))?;
             lock(&self.shared.open).push((format!("from {place} to {to}"), socket));
+            self.shared.opened.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// How many are open.
-    pub(super) fn open_now(&self) -> usize {
-        lock(&self.shared.open).len()
+    /// How many were opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.shared.opened.load(Ordering::Relaxed)
     }
 
     /// Waits until each of them was used twice more, at least once wholly after this call.
@@ -116,7 +118,7 @@ impl Connections {
     }
 
     /// Ends all threads. Returns how many connections ended before.
-    pub(super) fn stop(self) -> Result<usize> {
+    pub(super) fn stop(self) -> Result<u64> {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread
@@ -127,7 +129,7 @@ impl Connections {
         for echo in self.echoes {
             echo.join().map_err(|_| anyhow!("a server panicked"))??;
         }
-        Ok(usize::try_from(self.shared.lost.load(Ordering::Relaxed))?)
+        Ok(self.lost())
     }
 }
 

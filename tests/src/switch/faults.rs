@@ -89,7 +89,7 @@ pub(super) fn most_calls(file: &Path) -> Result<usize> {
 }
 
 /// The folders of pins of all layouts.
-pub(super) fn layouts(site: &Site) -> Result<Vec<PathBuf>> {
+fn layouts(site: &Site) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(site.pins()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.context("read the folder of pins")?,

@@ -54,9 +54,9 @@ pub struct Report {
     /// Those that got no answer, or one from elsewhere.
     pub failed: u64,
     /// Connections that stayed open at first.
-    pub connections: usize,
+    pub connections: u64,
     /// Those that ended.
-    pub lost: usize,
+    pub lost: u64,
     /// Answers of an endpoint that was gone.
     pub stale: u64,
     /// Answers of the Service whose endpoint changes.
@@ -71,7 +71,7 @@ pub struct Report {
 pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let began = Instant::now();
     let mut report = Report::default();
-    let mut site = Site::new(options.short)?;
+    let mut site = Site::new()?;
     let count = CONNECTIONS[usize::from(options.short)];
     // Half of them are nftables' connections, and half of them the sockets'.
     let connections = Connections::start(&site.world)?;
@@ -79,10 +79,11 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let (load, probe) = (Load::start(&site)?, Probe::start(&site)?);
     site.turn("xdp")?;
     connections.open(&site, count - count / 2)?;
-    report.connections = connections.open_now();
+    report.connections = connections.opened();
     let walked = walk(options, &mut site, (&probe, &load, &connections), &mut report, &mut tell);
     // All threads leave their folders before these are removed, also after a failure.
     (report.requests, report.failed) = load.stop()?;
+    report.failed += probe.failed();
     (report.probed, report.stale) = probe.stop()?;
     report.lost = connections.stop()?;
     walked?;
@@ -104,15 +105,15 @@ fn walk(
             continue;
         }
         let (started, before) = (Instant::now(), load.counts());
-        let mut ran = step.run(site, probe, load, connections);
-        ran = ran.and_then(|()| connections.check());
+        let ran = step.run(site, probe, load, options.short);
+        let ran = ran.and_then(|()| connections.check());
         let now = load.counts();
         let words = format!(
             "# {}: {:.1} s, {} requests, {} failed, {} connections lost, {} stale",
             step.name(),
             started.elapsed().as_secs_f64(),
             now.0 - before.0,
-            now.1 - before.1,
+            now.1 - before.1 + probe.failed(),
             connections.lost(),
             probe.stale(),
         );

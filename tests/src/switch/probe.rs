@@ -1,7 +1,7 @@
 //! Who answers a Service whose only endpoint changes between two pods, both of which always serve. From the moment at
 //! which Tandem says that a change is programmed, only the new one may answer.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use rustix::process::setpriority_process;
 
-use super::site::Site;
+use super::site::{NODE, Site};
 use crate::stage::Ip;
 use crate::traffic::{Protocol, Request, any};
-use std::net::SocketAddr;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The time between two questions of a thread.
@@ -36,6 +35,7 @@ struct Shared {
     allowed: Mutex<Allowed>,
     asked: AtomicU64,
     stale: AtomicU64,
+    failed: AtomicU64,
     news: Mutex<Vec<String>>,
 }
 
@@ -128,6 +128,11 @@ impl Probe {
         let _ = crate::eventually(Duration::from_secs(20), || (now() >= goal).then_some(()));
     }
 
+    /// How many connections got no answer, although both endpoints always serve.
+    pub(super) fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
     pub(super) fn stale(&self) -> u64 {
         self.shared.stale.load(Ordering::Relaxed)
     }
@@ -145,7 +150,7 @@ impl Probe {
 }
 
 fn is_pod(place: &str) -> bool {
-    place != super::site::NODE
+    place != NODE
 }
 
 fn join(threads: Vec<(&'static str, JoinHandle<Result<()>>)>) -> Result<()> {
@@ -169,8 +174,14 @@ impl Shared {
                 Kind::Kept => kept.as_ref().ok().and_then(|socket| datagram(socket, to)),
             };
             let after = *lock(&self.allowed);
-            if let Some(by) = by {
-                self.judge(place, kind, to, &by, began, before, after);
+            match (by, kind) {
+                (Some(by), _) => self.judge(place, kind, to, &by, began, before, after),
+                (None, Kind::Tcp) => {
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                    lock(&self.news).push(format!("a connection from {place} to {to} was not answered"));
+                }
+                // Flows of nftables are cut when their endpoint goes, and answers that are under way with them.
+                (None, Kind::Fresh | Kind::Kept) => {}
             }
             thread::sleep(REST);
         }

@@ -48,7 +48,7 @@ pub(super) struct Site {
 
 impl Site {
     /// Builds it. The agent serves by nftables alone.
-    pub(super) fn new(_short: bool) -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let mut world = World::with_pods(&[
             (WEB[0], 1, 10),
             (WEB[1], 1, 11),

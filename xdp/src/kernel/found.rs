@@ -12,6 +12,7 @@ use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
 use tandem_core::row::Row;
 use tandem_xdp_layout::{Switch, VERSION};
 
+use super::link;
 use super::memory::Words;
 use super::object::{NODE, PODS};
 use super::pin::PinError;
@@ -71,11 +72,12 @@ impl Found {
     }
 
     /// The switches of IPv4 and IPv6 of this layout. Those of other layouts are switched off here: what their settings mean is
-    /// not known.
+    /// not known. Programs whose switch is lost are detached.
     pub fn switches(&self, loopback: bool) -> [Switches; 2] {
         for layout in self.layouts.iter().filter(|layout| **layout != VERSION) {
             self.switch_off_layout(*layout);
         }
+        self.detach_without_switch(VERSION);
         SWITCHES.map(|name| Switches {
             word: self.word(VERSION, name),
             loopback,
@@ -119,6 +121,22 @@ impl Found {
         }
     }
 
+    /// Removes of the layouts that are older than this one what translates, and the maps. What shows frontends stays, for the
+    /// sockets that were translated: answers to them may be under way. Returns whether anything stays.
+    pub fn retire_older(&self) -> Result<bool, PinError> {
+        let mut stays = false;
+        for layout in self.layouts.iter().filter(|layout| **layout < VERSION) {
+            self.switch_off_layout(*layout);
+            let links = self.links(*layout);
+            for name in NODE.iter().chain(&PODS) {
+                remove(&links.join(name))?;
+            }
+            remove_all(&self.folder(*layout).join("maps"))?;
+            stays = true;
+        }
+        Ok(stays)
+    }
+
     /// Removes the layouts that are older than this one. Sockets that their programs translated are shown their endpoints from then
     /// on.
     pub fn remove_older(&self) -> Result<(), PinError> {
@@ -130,22 +148,24 @@ impl Found {
 
     fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
         for folder in [self.links(layout), self.folder(layout).join("maps")] {
-            let failed = |error| PinError::Folder(folder.clone(), error);
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            for entry in entries {
-                remove(&entry.map_err(failed)?.path())?;
-            }
-            fs::remove_dir(&folder).map_err(failed)?;
+            remove_all(&folder)?;
         }
         let folder = self.folder(layout);
         fs::remove_dir(&folder).map_err(|error| PinError::Folder(folder, error))
     }
 
+    /// Detaches what translates, if it cannot be switched off: somebody deleted the pins of the switches.
+    fn detach_without_switch(&self, layout: u32) {
+        if SWITCHES.iter().any(|name| self.word(layout, name).is_none()) {
+            let links = self.links(layout);
+            for name in NODE.iter().chain(&PODS) {
+                link::detach(&links.join(name));
+            }
+        }
+    }
+
     fn switch_off_layout(&self, layout: u32) {
+        self.detach_without_switch(layout);
         for word in SWITCHES.iter().filter_map(|name| self.word(layout, name)) {
             word.publish(0, Switch::OFF.0);
         }
@@ -165,6 +185,20 @@ impl Found {
     }
 }
 
+/// Removes a folder and what is pinned in it, if it is there.
+fn remove_all(folder: &Path) -> Result<(), PinError> {
+    let failed = |error| PinError::Folder(folder.to_owned(), error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        remove(&entry.map_err(failed)?.path())?;
+    }
+    fs::remove_dir(folder).map_err(failed)
+}
+
 fn remove(path: &Path) -> Result<(), PinError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(path.to_owned(), error)),
@@ -182,8 +216,10 @@ pub struct Switches {
 }
 
 impl Switches {
+    /// The switch. Whether sockets are held is no setting.
     fn switch(&self) -> Switch {
-        Switch(self.word.as_ref().and_then(|word| word.get(0)).unwrap_or_default())
+        let word = self.word.as_ref().and_then(|word| word.get(0));
+        Switch(word.unwrap_or_default()).with_held(false)
     }
 }
 

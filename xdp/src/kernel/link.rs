@@ -70,6 +70,14 @@ pub(crate) fn replace(program: &CgroupSockAddr, pin: &Path) -> io::Result<()> {
     }
 }
 
+/// Detaches the program of a pinned link at once. The pin of a link alone may hold it for a moment longer.
+pub(crate) fn detach(pin: &Path) {
+    if let Some(link) = sys::open(pin) {
+        // It fails if the folder is gone, and nothing is attached then.
+        let _: io::Result<()> = sys::detach(link.as_fd());
+    }
+}
+
 /// Gives the pinned link this program, if it is a link of this folder.
 fn adopt(program: &CgroupSockAddr, folder: &File, pin: &Path) -> Result<Option<PinnedLink>, AttachError> {
     use std::os::unix::fs::MetadataExt as _;
@@ -94,6 +102,7 @@ mod sys {
     const OBJ_GET: i32 = 7;
     const OBJ_GET_INFO_BY_FD: i32 = 15;
     const LINK_UPDATE: i32 = 29;
+    const LINK_DETACH: i32 = 34;
     /// `BPF_LINK_TYPE_CGROUP`
     const CGROUP: u32 = 3;
 
@@ -141,6 +150,12 @@ mod sys {
         let bad = || io::Error::from(io::ErrorKind::InvalidInput);
         let (link, program) = (fd(link).ok_or_else(bad)?, fd(program).ok_or_else(bad)?);
         bpf(LINK_UPDATE, &mut [link, program, 0, 0]).map(drop)
+    }
+
+    /// Takes a link from its folder.
+    pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+        let link = fd(link).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        bpf(LINK_DETACH, &mut [link]).map(drop)
     }
 
     fn fd(of: BorrowedFd<'_>) -> Option<u32> {
