@@ -16,8 +16,8 @@ use crate::netns::Namespace;
 use crate::stage::Ip;
 use crate::traffic::{Protocol, Request, any};
 
-/// How long a request may take. A datagram that is lost is not sent again.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a request may take. A datagram that is lost is not sent again, and one on a busy machine may only be late.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many datagrams are sent on a socket before another one is made.
 const ON_ONE_SOCKET: usize = 50;
 /// The agent must get its share of the processors.

@@ -14,7 +14,10 @@ use super::site::{NODE, Site};
 use crate::stage::Ip;
 use crate::traffic::{Protocol, Request, any};
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a connection may take. The machine is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a datagram. It is lost if its flow is cut meanwhile.
+const PATIENCE_UDP: Duration = Duration::from_secs(3);
 /// The time between two questions of a thread.
 const REST: Duration = Duration::from_millis(1);
 const NICE: i32 = 10;
@@ -163,14 +166,14 @@ fn join(threads: Vec<(&'static str, JoinHandle<Result<()>>)>) -> Result<()> {
 impl Shared {
     fn ask(&self, place: &str, kind: Kind, to: SocketAddr) {
         let kept = UdpSocket::bind(any(to)).and_then(|socket| {
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(PATIENCE_UDP))?;
             Ok(socket)
         });
         while !self.stop.load(Ordering::Relaxed) && !(is_pod(place) && self.pause.load(Ordering::Relaxed)) {
             let (began, before) = (Instant::now(), *lock(&self.allowed));
             let by = match kind {
-                Kind::Tcp => answered(&Request::new(Protocol::Tcp, to)),
-                Kind::Fresh => answered(&Request::new(Protocol::Udp, to).unconnected()),
+                Kind::Tcp => answered(&Request::new(Protocol::Tcp, to).timeout(PATIENCE)),
+                Kind::Fresh => answered(&Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected()),
                 Kind::Kept => kept.as_ref().ok().and_then(|socket| datagram(socket, to)),
             };
             let after = *lock(&self.allowed);
@@ -211,7 +214,7 @@ impl Shared {
 }
 
 fn answered(request: &Request) -> Option<String> {
-    Some(request.clone().timeout(PATIENCE).send_here().answer()?.by.clone())
+    Some(request.send_here().answer()?.by.clone())
 }
 
 fn datagram(socket: &UdpSocket, to: SocketAddr) -> Option<String> {
