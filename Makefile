@@ -15,8 +15,8 @@ CONTAINERD := containerd containerd-shim-runc-v2 ctr
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
-	setup-rust setup-net setup-kubelets setup-go setup-lint setup-xdp setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
-	heap-profile xdp-model setup-image image image-again image-test push arm64
+	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
+	heap-profile sockets xdp-model setup-image image image-again image-test push arm64
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
@@ -25,19 +25,17 @@ help: ## list these commands
 setup: ## install what is missing: nftables and friends, Rust, also for eBPF, Go
 	@scripts/setup.sh rust net kubelets go lint xdp
 
+# Whatever builds the agent builds the programs in the kernel, too.
 setup-rust:
-	@scripts/setup.sh rust
+	@scripts/setup.sh rust xdp
 setup-net:
-	@scripts/setup.sh rust net
+	@scripts/setup.sh rust net xdp
 setup-kubelets: setup-net
 	@scripts/setup.sh kubelets
 setup-go:
 	@scripts/setup.sh go
 setup-lint:
-	@scripts/setup.sh rust lint
-
-setup-xdp: setup-net
-	@scripts/setup.sh xdp
+	@scripts/setup.sh rust xdp lint
 
 setup-strace:
 	@scripts/setup.sh strace
@@ -52,16 +50,16 @@ demo: setup-net ## a dual-stack Service proxy at work on real packets, in namesp
 	@$(BUILD) --bin demo
 	@$(WITH) $$RELEASE/demo
 
-test: setup-kubelets setup-xdp setup-strace controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
+test: setup-kubelets setup-strace controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
 
 parity: export DATA_PLANE := $(DATA_PLANE)
-parity: setup-xdp controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side; DATA_PLANE=xdp
+parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side; DATA_PLANE=xdp
 	@$(BUILD) --bin parity
 	@$(WITH) $$RELEASE/parity
 
 # The first build has maps of another layout. It is what an upgrade leads to, and back.
-xdp-switch: setup-xdp setup-strace ## the agent and both data planes are killed, exchanged and refused, under requests without a pause; 8 minutes
+xdp-switch: setup-net setup-strace ## the agent and both data planes are killed, exchanged and refused, under requests without a pause; 8 minutes
 	@$(BUILD) --features tandem/other-layout
 	@$(WITH) cp $$RELEASE/tandem $$RELEASE/tandem-other-layout
 	@$(BUILD) --bin xdp-switch
@@ -75,7 +73,7 @@ orders: setup-net controlplane ## Tandem and kube-proxy start and end on one nod
 	@$(BUILD) --bin orders
 	@$(WITH) $$RELEASE/orders
 
-deploy-test: setup-kubelets setup-xdp controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 20 minutes; DEPLOY_SHORT=yes, DEPLOY_BAD_INPUT=yes
+deploy-test: setup-kubelets controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 20 minutes; DEPLOY_SHORT=yes, DEPLOY_BAD_INPUT=yes
 	@$(MAKE) image ARCHS=amd64
 	@$(BUILD) --bin deploy-test --bin pause --bin whoami
 	@$(WITH) TANDEM_IMAGE=$$PWD/target/image/oci $$RELEASE/deploy-test
@@ -95,6 +93,10 @@ manifests: setup-net helm ## write what is made from the chart: deploy/manifests
 field: setup-net controlplane ## every case of docs/field.md, one after the other
 	@$(BUILD) --bin field
 	@$(WITH) $$RELEASE/field
+
+sockets: setup-net ## real sockets ask Services from nodes, pods and containers: who answers, what they are told, which plane took them
+	@$(BUILD) --bin sockets
+	@$(WITH) $$RELEASE/sockets
 
 xdp-model: setup-rust ## a million single writes to eBPF maps that are memory; after each, all readers must be right; MODEL_WRITES=1000000
 	@echo "building (a minute the first time)"

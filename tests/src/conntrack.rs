@@ -55,7 +55,9 @@ pub fn of(namespace: &Namespace, protocol: traffic::Protocol) -> Result<Vec<Entr
 
 fn here(protocol: traffic::Protocol) -> Result<Vec<Entry>> {
     let all = all_here()?.into_iter();
-    Ok(all.filter_map(|(of, entry)| (of == protocol).then_some(entry)).collect())
+    Ok(all
+        .filter_map(|(of, entry)| (of == protocol).then_some(entry))
+        .collect())
 }
 
 /// Every entry of the namespace, of the transports that requests have, both families, sorted.
@@ -172,11 +174,7 @@ fn ends(tuple: IterableTupleAttrs<'_>) -> Option<(traffic::Protocol, SocketAddr,
             TupleAttrs::TupleZone(_) => {}
         }
     }
-    let protocols = [
-        traffic::Protocol::Tcp,
-        traffic::Protocol::Udp,
-        traffic::Protocol::Sctp,
-    ];
+    let protocols = [traffic::Protocol::Tcp, traffic::Protocol::Udp, traffic::Protocol::Sctp];
     let protocol = protocols.into_iter().find(|known| number(*known) == protocol)?;
     Some((
         protocol,

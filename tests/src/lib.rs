@@ -50,6 +50,7 @@ mod fabric;
 pub mod field;
 pub mod fleet;
 pub mod generations;
+pub mod group;
 pub mod hostile;
 pub mod interrupt;
 pub mod kubelets;

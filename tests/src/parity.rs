@@ -28,6 +28,7 @@ mod objects;
 pub mod report;
 mod responder;
 pub mod scenario;
+mod sender;
 mod side;
 mod slices;
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The maps of one family, as they are written.
 
-use tandem_core::plane::Cause;
+use tandem_core::plane::{Cause, Full};
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
 
 /// Why a map was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The map is full, and there is no memory for a larger one.
-    #[error("the map {0} is full, and a larger one was not to be had")]
-    Full(&'static str),
+    /// The map takes no more, and a larger one was not to be had.
+    #[error("the map {0}")]
+    Full(Full),
     /// The kernel refused.
     #[error("{0}")]
     Failed(#[source] Cause),
@@ -16,6 +16,16 @@ pub enum StoreError {
 
 /// The maps of one family. Each call is one write that programs see whole or not at all.
 pub trait Store<A: Address>: Maps<A> + Send {
+    /// Has all programs read these maps, if some may have others. It comes before a renewal.
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether everything that was asked since the last time could be read. What could not be read was answered as missing.
+    fn sound(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Adds a frontend, or gives it another word.
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError>;
 

@@ -8,8 +8,6 @@ use tandem_core::family::IpFamily;
 use crate::engine::{FollowState, FollowStatus};
 use crate::xdp::{DataPlane, SocketsOf, Stage, State, Where};
 
-use super::view::ProblemView;
-
 /// Socket load balancing. It is there if the configuration asks for the second data plane, or if something is left of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -239,20 +237,4 @@ impl FollowerView {
             failures: status.failures,
         })
     }
-}
-
-/// What is wrong with the second data plane. Services work all the same.
-pub(super) fn problems(state: &State) -> Vec<ProblemView> {
-    let alone = |why: &str, who: &str| ProblemView {
-        object: "sockets".to_owned(),
-        problem: format!("{why}: nftables serves {who}"),
-        fatal: false,
-    };
-    let mut problems = Vec::new();
-    if let Stage::Failed { why, .. } = &state.stage {
-        problems.push(alone(why, "alone"));
-    } else if let Where::Not { why } = &state.pods {
-        problems.push(alone(why, "the pods"));
-    }
-    problems
 }

@@ -11,11 +11,12 @@ use serde_json::json;
 use super::answer::{Answer, Rule};
 use super::configuration::Configuration;
 use super::differences::{KEPT_SOURCE, REFUSED_SOONER};
-use super::flow::{Flow, Place, Sender, Sources, Target};
+use super::flow::{Flow, Place, Sources, Target};
 use super::measure::Question;
 use super::objects::Objects;
 use super::report::{Row, Verdict};
 use super::scenario::{Scenario, Step};
+use super::sender::Sender;
 use super::side::secondary;
 use super::took::{Took, Tracks, Trail, every_node};
 use super::twins::Twins;
@@ -245,14 +246,15 @@ impl<'a> Walk<'a> {
             self.stuck[side] = self.now_stuck(side, asked, answers);
         }
         let lines = asked.iter().zip(theirs).zip(ours).zip(took).zip(verdicts);
-        self.rows.extend(lines.map(|((((asked, theirs), ours), took), verdict)| Row {
-            scenario: self.label.clone(),
-            flow: asked.title.clone(),
-            theirs,
-            ours,
-            took,
-            verdict,
-        }));
+        self.rows
+            .extend(lines.map(|((((asked, theirs), ours), took), verdict)| Row {
+                scenario: self.label.clone(),
+                flow: asked.title.clone(),
+                theirs,
+                ours,
+                took,
+                verdict,
+            }));
         Ok(())
     }
 

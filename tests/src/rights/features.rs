@@ -9,11 +9,14 @@ use serde_json::Value;
 
 use crate::eventually;
 use crate::manifests::Policy;
-use crate::netns::{Namespace, feed_command};
+use crate::netns::feed_command;
 use crate::nft;
 use crate::stage::{Ip, Stage, bare_service, node_port_service, port_name, service, slices};
 use crate::tandem::Plan;
 use crate::traffic::{self, Protocol, Request};
+
+use super::ask::{answered, every_family};
+use super::inside::Inside;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const NODE_PORT: u16 = 30_080;
@@ -47,11 +50,13 @@ pub enum Feature {
     RouteWatch,
     /// The tables survive a restart, and are taken over.
     Restart,
+    /// Sockets of the node and of its pods are translated, also after a restart. Only with `dataPlane: xdp`.
+    Sockets,
 }
 
 impl Feature {
-    /// All of them. The last one restarts the agent.
-    pub const ALL: [Self; 12] = [
+    /// All of them. The last but one restarts the agent.
+    pub const ALL: [Self; 13] = [
         Self::OwnTables,
         Self::LargeChanges,
         Self::ClusterIps,
@@ -64,10 +69,11 @@ impl Feature {
         Self::KubeProxyTables,
         Self::RouteWatch,
         Self::Restart,
+        Self::Sockets,
     ];
 
     /// Whether it works.
-    pub(super) fn check(self, stage: &mut Stage) -> Result<()> {
+    pub(super) fn check(self, stage: &mut Stage, inside: Option<&Inside>) -> Result<()> {
         match self {
             Self::OwnTables => own_tables(stage),
             Self::LargeChanges => large_changes(stage),
@@ -100,6 +106,7 @@ impl Feature {
                 stage.tandem.wait_ready()?;
                 every_family(|family| answered(stage, stage.client(), (family.cluster_ip(10), 80).into()))
             }
+            Self::Sockets => inside.context("dataPlane is nft")?.check(stage),
         }
     }
 }
@@ -119,6 +126,7 @@ impl fmt::Display for Feature {
             Self::KubeProxyTables => "removing what kube-proxy left",
             Self::RouteWatch => "keeping routes",
             Self::Restart => "restart",
+            Self::Sockets => "socket load balancing",
         })
     }
 }
@@ -151,18 +159,6 @@ pub(super) fn objects() -> Vec<Value> {
 pub(super) fn settings(plan: Plan) -> Plan {
     plan.own_setting("nodePortLoopback", true)
         .own_setting("serviceRoutes", true)
-}
-
-fn every_family(check: impl Fn(Ip) -> Result<()>) -> Result<()> {
-    Ip::BOTH
-        .into_iter()
-        .try_for_each(|family| check(family).with_context(|| format!("{family:?}")))
-}
-
-fn answered(stage: &Stage, from: &Namespace, to: SocketAddr) -> Result<()> {
-    let answers = stage.ask(from, 3, Protocol::Tcp, (to.ip(), to.port()))?;
-    ensure!(answers.names() == ["web-1"], "{to}: {:?}", answers.names());
-    Ok(())
 }
 
 /// Whether the node answers this page with 200.

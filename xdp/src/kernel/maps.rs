@@ -1,18 +1,20 @@
 //! One family's maps in the kernel.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
-use tandem_core::plane::Cause;
+use tandem_core::plane::{Cause, Full};
 use tandem_core::row::Protocol;
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, Switch};
 
 use super::grace::Waiter;
-use super::hash::{Hash, Refused};
+use super::hash::{Hash, Refused, failed};
 use super::held::{Flows, Gate, Held};
+use super::line::line;
 use super::memory::Words;
 use super::programs::{NotEnlarged, Programs};
 use crate::store::{Store, StoreError};
@@ -24,16 +26,16 @@ pub enum MapsError {
     #[error("there is no map {0}")]
     Missing(String),
     /// It is of another kind, or its elements have another size.
-    #[error("use the map {0}")]
-    Other(String, #[source] MapError),
+    #[error("use the map {0}: {error}", error = line(.1))]
+    Other(String, MapError),
     /// It is no array.
     #[error("the map {0} is no array")]
     NoArray(String),
     /// Its memory cannot be mapped.
-    #[error("map the memory of {0}")]
+    #[error("map the memory of {0}: {1}")]
     Memory(String, #[source] io::Error),
     /// What it holds cannot be read.
-    #[error("read the map {0}")]
+    #[error("read the map {0}: {1}")]
     Read(String, #[source] StoreError),
 }
 
@@ -88,6 +90,8 @@ pub struct KernelMaps<A: Address + 'static> {
     grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
     writes: u64,
+    /// Why something could not be read, and was taken for missing.
+    unread: RefCell<Option<MapError>>,
 }
 
 impl<A: Address + 'static> KernelMaps<A> {
@@ -115,6 +119,7 @@ impl<A: Address + 'static> KernelMaps<A> {
             grace: Arc::clone(grace),
             programs: Arc::clone(programs),
             writes: 0,
+            unread: RefCell::default(),
         })
     }
 
@@ -137,8 +142,8 @@ impl<A: Address + 'static> KernelMaps<A> {
     /// Whether a frontend is held that a datagram to this address and port asks for.
     fn has_frontend(&self, key: &HeldKey<A>) -> bool {
         let (to, udp) = (key.frontend(), Protocol::Udp.number());
-        self.frontends.get(FrontendKey::new(to.addr, to.port, udp)).is_some()
-            || self.frontends.get(FrontendKey::node_port(to.port, udp)).is_some()
+        self.frontend(&FrontendKey::new(to.addr, to.port, udp)).is_some()
+            || self.frontend(&FrontendKey::node_port(to.port, udp)).is_some()
     }
 
     /// How many connections each Service port has taken.
@@ -146,25 +151,22 @@ impl<A: Address + 'static> KernelMaps<A> {
         Arc::clone(&self.taken)
     }
 
-    /// Enlarges a map. The family is off meanwhile: nobody must read the old one while the new one is filled. If some programs
-    /// then have the new one and others the old one, it stays off.
+    /// Enlarges a map. If some programs then have the new one and others the old one, the family is off before anything else
+    /// is written, and [`Store::prepare`] gives all programs the same.
     fn enlarge(
         &mut self,
         name: &'static str,
+        room: u32,
         enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
     ) -> Result<(), StoreError> {
-        let before = self.switch();
-        self.held.gate().set_switch(Switch::OFF);
         let programs = Arc::clone(&self.programs);
-        let enlarged = enlarge(self, &mut super::lock(&programs));
-        if before.is_on() && !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
-            // Meanwhile nftables served all sockets.
-            self.hold_sockets()?;
-            self.held.gate().set_switch(before);
-        }
-        enlarged.map_err(|error| match error {
-            NotEnlarged::NoRoom => StoreError::Full(name),
-            NotEnlarged::Torn(cause) => StoreError::Failed(cause),
+        enlarge(self, &mut super::lock(&programs)).map_err(|error| match error {
+            NotEnlarged::NoRoom(errno) => StoreError::Full(Full { name, room, errno }),
+            NotEnlarged::Torn(cause) => {
+                self.held.gate().set_switch(Switch::OFF);
+                let what = format!("some programs have the larger map {name}, and others the smaller one: {cause}");
+                StoreError::Failed(what.into())
+            }
         })
     }
 }
@@ -192,7 +194,18 @@ pub(crate) fn words(name: &str, map: Map) -> Result<Words, MapsError> {
 
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
-        self.frontends.get(*key)
+        self.frontends.get(*key).unwrap_or_else(|error| {
+            self.unread.replace(Some(error));
+            None
+        })
+    }
+
+    fn has_address(&self, addr: &A) -> bool {
+        let found = self.addresses.get(*addr).unwrap_or_else(|error| {
+            self.unread.replace(Some(error));
+            None
+        });
+        found.is_some()
     }
 
     fn service(&self, index: ListIndex) -> Option<u64> {
@@ -211,17 +224,27 @@ macro_rules! put {
         let name = $maps.$hash.name();
         let mut put = $maps.$hash.put($key, $word).map_err(Refused::from);
         if matches!(put, Err(Refused::Full)) {
-            $maps.enlarge(name, |maps, programs| maps.$hash.enlarge(programs, 0))?;
+            let room = $maps.$hash.room();
+            $maps.enlarge(name, room, |maps, programs| maps.$hash.enlarge(programs, 0))?;
             put = $maps.$hash.put($key, $word).map_err(Refused::from);
         }
-        put.map_err(|refused| match refused {
-            Refused::Full | Refused::NoMemory => StoreError::Full(name),
-            Refused::Other(error) => StoreError::Failed(error.into()),
-        })
+        put.map_err(|refused| $maps.$hash.refused(refused))
     }};
 }
 
 impl<A: Address + 'static> Store<A> for KernelMaps<A> {
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.unread.take();
+        super::lock(&self.programs).make_whole().map_err(StoreError::Failed)
+    }
+
+    fn sound(&mut self) -> Result<(), StoreError> {
+        match self.unread.take() {
+            Some(error) => Err(failed(self.names.frontends, &error)),
+            None => Ok(()),
+        }
+    }
+
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
         put!(self.frontends, *key, word.0)
     }
@@ -275,9 +298,12 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
         let flows = flows.map_err(|error| StoreError::Failed(Box::new(NotHeld(error))))?;
         let flows: HashSet<_> = flows.into_iter().filter(|key| self.has_frontend(key)).collect();
         let count = u32::try_from(flows.len()).unwrap_or(u32::MAX);
-        if count > self.held.gate().map().room() {
+        let room = self.held.gate().map().room();
+        if count > room {
             let name = self.names.held;
-            self.enlarge(name, |maps, programs| maps.held.gate().map().enlarge(programs, count))?;
+            self.enlarge(name, room, |maps, programs| {
+                maps.held.gate().map().enlarge(programs, count)
+            })?;
         }
         self.held.gate().hold(&flows)
     }
@@ -296,8 +322,8 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
-        let name = self.names.lists;
-        self.enlarge(name, |maps, programs| {
+        let (name, room) = (self.names.lists, self.words());
+        self.enlarge(name, room, |maps, programs| {
             maps.lists = programs.enlarge_words(name, &maps.lists, words)?;
             Ok(())
         })

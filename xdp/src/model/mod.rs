@@ -1,111 +1,34 @@
 //! Maps in memory, for tests. After every single write it has readers ask for everything, and compares their answers
 //! with those that are right at that moment. The readers are those that run in the kernel.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod answers;
+mod damage;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use tandem_core::id::ServiceId;
-use tandem_core::row::{Frontend, Pick, Row};
+use tandem_core::plane::Full;
 use tandem_xdp_layout::{
-    self as layout, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
+    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
     Which,
 };
 
-use crate::content::{Draft, list_of};
+pub use answers::{Answer, Answers};
+
 use crate::convert::{self, Plane};
 use crate::store::{Store, StoreError};
+use answers::{Asked, answer_of, fold};
 
-/// What a reader gets: the endpoints of a list by slot, or why it leaves the connection to nftables.
-pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
+/// The protocol of everything that is asked for.
+const TCP: u8 = 6;
 
-/// The answers that rows give, by the key and by which list is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers<F: Plane>(BTreeMap<(u64, bool), Asked<F>>);
-
-/// A key, and what a reader gets who asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked<F: Plane> {
-    key: FrontendKey<F::Mapped>,
-    answer: Answer<F::Mapped>,
-    /// Whose it is.
-    service: ServiceId,
-}
-
-impl<F: Plane> Default for Answers<F> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-fn fold<F: Plane>(key: &FrontendKey<F::Mapped>) -> u64 {
-    use layout::Address as _;
-    key.addr.fold() ^ (u64::from(key.port) << 8 | u64::from(key.protocol))
-}
-
-impl<F: Plane> Answers<F> {
-    /// The answers of these rows.
-    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row<F>> + Clone) -> Self {
-        let mut drafts: HashMap<ServiceId, Draft<F::Mapped>> = HashMap::new();
-        let mut picks: HashMap<ServiceId, Pick> = HashMap::new();
-        let mut restricted = BTreeSet::new();
-        for row in rows.clone() {
-            if let Some(list) = list_of(row) {
-                drafts.entry(list).or_default().put(row);
-            }
-            match row {
-                Row::Service { service, pick, .. } => drop(picks.insert(*service, *pick)),
-                Row::Restricted { at } => drop(restricted.insert(fold::<F>(&convert::address_key(at)))),
-                _ => {}
-            }
-        }
-        let mut answers = BTreeMap::new();
-        // A ClusterIP is asked for before an external address.
-        let mut held: Vec<_> = rows
-            .into_iter()
-            .filter_map(|row| match row {
-                Row::Frontend { frontend, service, .. } => Some((frontend, *service)),
-                _ => None,
-            })
-            .collect();
-        held.sort_by_key(|(frontend, _)| matches!(convert::frontend::<F>(frontend).1, Class::Cluster));
-        for (frontend, service) in held {
-            let (key, class) = convert::frontend(frontend);
-            let number = fold::<F>(&key);
-            for all in [false, true] {
-                let list = if all { service.all() } else { service };
-                let answer = if class == Class::External && restricted.contains(&number) {
-                    Err(Reason::Restricted)
-                } else {
-                    answer(drafts.get(&list), picks.get(&list))
-                };
-                answers.insert((number, all), Asked { key, answer, service });
-            }
-        }
-        Self(answers)
-    }
-
-    fn get(&self, at: (u64, bool)) -> Answer<F::Mapped> {
-        self.0
-            .get(&at)
-            .map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
-    }
-}
-
-fn answer<A: layout::Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
-    match pick {
-        None => Err(Reason::NoList),
-        Some(Pick::Refuse) => Err(Reason::Refuse),
-        Some(Pick::Discard) => Err(Reason::Discard),
-        Some(Pick::Any { .. } | Pick::Sticky { .. }) => {
-            let content = draft.and_then(|draft| draft.finish().ok().flatten());
-            Ok(content.map(|content| content.endpoints()).unwrap_or_default())
-        }
-    }
-}
-
-/// A frontend's key as people write it.
-pub fn key_of<F: Plane>(frontend: &Frontend<F>) -> FrontendKey<F::Mapped> {
-    convert::frontend(frontend).0
+fn full(name: &'static str, room: usize) -> StoreError {
+    StoreError::Full(Full {
+        name,
+        room: u32::try_from(room).unwrap_or(u32::MAX),
+        errno: None,
+    })
 }
 
 /// Maps of one family in memory.
@@ -130,6 +53,18 @@ pub struct Model<F: Plane> {
     limits: (usize, u32),
     tickets: u64,
     slow: Option<Slow<F>>,
+    /// Addresses that nodePorts are asked at, beside those of the node.
+    elsewhere: Vec<F::Mapped>,
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+struct Question<A: Address> {
+    to: Endpoint<A>,
+    /// Which list.
+    all: bool,
+    /// Whether nodePorts on loopback count.
+    loopback: bool,
 }
 
 /// A program that found a list, and is stopped before it reads the endpoints.
@@ -166,7 +101,13 @@ impl<F: Plane> Model<F> {
             limits: (usize::MAX, u32::MAX),
             tickets: 0,
             slow: None,
+            elsewhere: Vec::new(),
         }
+    }
+
+    /// Has nodePorts be asked at these addresses too.
+    pub fn ask_elsewhere(&mut self, addresses: Vec<F::Mapped>) {
+        self.elsewhere = addresses;
     }
 
     /// From now on, each of these sets of answers is right. None: everything is.
@@ -204,55 +145,6 @@ impl<F: Plane> Model<F> {
         (&self.addresses, self.switch.node_ports())
     }
 
-    /// Writes nonsense into the maps.
-    pub fn damage(&mut self, random: &mut fastrand::Rng) {
-        self.right = None;
-        self.slow = None;
-        self.counts.clear();
-        for _ in 0..random.usize(1..8) {
-            let nonsense = match random.u8(0..4) {
-                0 => 0,
-                1 => u64::MAX,
-                _ => random.u64(..),
-            };
-            match random.u8(0..7) {
-                0 => {
-                    let keys: Vec<_> = self.frontends.keys().copied().collect();
-                    if let Some(key) = random.choice(keys) {
-                        self.frontends.insert(key, nonsense);
-                    }
-                }
-                1 => {
-                    let keys: Vec<_> = self.frontends.keys().copied().collect();
-                    // The words of two frontends change places.
-                    if let (Some(one), Some(other)) = (random.choice(&keys), random.choice(&keys)) {
-                        let word = self.frontends[one];
-                        let word = self.frontends.insert(*other, word).unwrap_or_default();
-                        self.frontends.insert(*one, word);
-                    }
-                }
-                2 => {
-                    let used: Vec<usize> = (0..self.services.len()).filter(|at| self.services[*at] != 0).collect();
-                    if let (Some(one), Some(other)) = (random.choice(&used), random.choice(&used)) {
-                        self.services.swap(*one, *other);
-                    }
-                }
-                3 => {
-                    let at = random.usize(..200);
-                    self.services[at] = nonsense;
-                }
-                4 => drop(self.addresses.pop_first()),
-                5 => {
-                    self.frontends.clear();
-                }
-                _ => {
-                    let at = random.usize(..self.words.len());
-                    self.words[at] = nonsense;
-                }
-            }
-        }
-    }
-
     /// Has a list's Service port take connections.
     pub(crate) fn take(&mut self, list: ServiceId, connections: u64) {
         *self.counts.entry(convert::index(list).port()).or_default() += connections;
@@ -276,7 +168,18 @@ impl<F: Plane> Model<F> {
     /// What is not as it must be at rest: a frontend that is answered otherwise, one of a Service port that is left, or one
     /// that no row has.
     pub fn differs(&self, wanted: &Answers<F>, is_left: impl Fn(ServiceId) -> bool) -> Option<String> {
-        for (at, Asked { key, answer, service }) in &wanted.0 {
+        for question in self.questions([wanted]) {
+            let found = self.ask_at(question);
+            let asked = wanted.at(question.to, question.all, question.loopback);
+            let right = match asked.filter(|asked| !is_left(asked.service)) {
+                Some(asked) => found == asked.answer,
+                None => found == Err(Reason::NoFrontend),
+            };
+            if !right {
+                return Some(format!("{question:?} gives {found:?}, wanted {asked:?}"));
+            }
+        }
+        for (at, Asked { key, answer, service }) in &wanted.asked {
             let found = self.ask(key, at.1);
             let right = if is_left(*service) {
                 found == Err(Reason::NoFrontend)
@@ -287,7 +190,7 @@ impl<F: Plane> Model<F> {
                 return Some(format!("{key:?} of {service} gives {found:?}, wanted {answer:?}"));
             }
         }
-        let known = |key| wanted.0.contains_key(&(fold::<F>(key), false));
+        let known = |key| wanted.asked.contains_key(&(fold::<F>(key), false));
         let stray = self.frontends.keys().find(|key| !known(key));
         stray.map(|key| format!("{key:?} is there, and no row has it"))
     }
@@ -315,7 +218,10 @@ impl<F: Plane> Model<F> {
         if !self.switch.is_on() {
             return Err(Reason::Off);
         }
-        let word = layout::frontend(self, key)?;
+        self.list_of(layout::frontend(self, key)?, all)
+    }
+
+    fn list_of(&self, word: FrontendWord, all: bool) -> Result<List<F::Mapped>, Reason> {
         if word.restricted() {
             return Err(Reason::Restricted);
         }
@@ -326,9 +232,55 @@ impl<F: Plane> Model<F> {
         (0..list.header.count).map(|slot| list.endpoint(self, slot)).collect()
     }
 
+    /// What is asked at the addresses of the node, at others and on loopback.
+    fn questions<'a>(&self, sets: impl IntoIterator<Item = &'a Answers<F>>) -> Vec<Question<F::Mapped>> {
+        let (mut ports, mut addresses) = (BTreeSet::new(), self.addresses.clone());
+        for answers in sets {
+            ports.extend(answers.node_ports());
+            addresses.extend(&answers.node);
+        }
+        addresses.extend(&self.elsewhere);
+        let mut questions = Vec::new();
+        for (addr, port) in addresses
+            .iter()
+            .flat_map(|addr| ports.iter().map(move |port| (*addr, *port)))
+        {
+            let to = Endpoint { addr, port };
+            for all in [false, true] {
+                questions.push(Question {
+                    to,
+                    all,
+                    loopback: self.switch.loopback(),
+                });
+                // A pod asks, or UDP.
+                if self.switch.loopback() {
+                    let loopback = false;
+                    questions.push(Question { to, all, loopback });
+                }
+            }
+        }
+        questions
+    }
+
+    fn ask_at(&self, Question { to, all, loopback }: Question<F::Mapped>) -> Answer<F::Mapped> {
+        if !self.switch.is_on() {
+            return Err(Reason::Off);
+        }
+        let word = match layout::frontend(self, &FrontendKey::new(to.addr, to.port, TCP)) {
+            Err(Reason::NoFrontend) if layout::takes_node_port(self, &to, self.switch, loopback) => {
+                layout::frontend(self, &FrontendKey::node_port(to.port, TCP))
+            }
+            found => found,
+        };
+        self.read(&self.list_of(word?, all)?)
+    }
+
     fn ask(&self, key: &FrontendKey<F::Mapped>, all: bool) -> Answer<F::Mapped> {
-        let list = self.find(key, all)?;
-        let endpoints = self.endpoints(&list).ok_or(Reason::Changing)?;
+        self.read(&self.find(key, all)?)
+    }
+
+    fn read(&self, list: &List<F::Mapped>) -> Answer<F::Mapped> {
+        let endpoints = self.endpoints(list).ok_or(Reason::Changing)?;
         for (slot, endpoint) in (0..).zip(&endpoints) {
             let found = list.slot_of(self, *endpoint).map(|slot| endpoints[usize::from(slot)]);
             let number = list.number(self, slot);
@@ -353,7 +305,21 @@ impl<F: Plane> Model<F> {
             self.slow = None;
         }
         let Some(right) = &self.right else { return };
-        for (at, Asked { key, .. }) in right.iter().flat_map(|answers| &answers.0) {
+        for question in self.questions(right) {
+            let Ok(answer) = self.ask_at(question) else { continue };
+            let right = right
+                .iter()
+                .map(|answers| answer_of(answers.at(question.to, question.all, question.loopback)));
+            let right: Vec<_> = right.collect();
+            if !right.contains(&Ok(answer.clone())) {
+                self.wrong.push(format!(
+                    "write {}: {question:?} is answered by {answer:?}, right is one of {right:?}",
+                    self.writes
+                ));
+                return;
+            }
+        }
+        for (at, Asked { key, .. }) in right.iter().flat_map(|answers| &answers.asked) {
             let Ok(answer) = self.ask(key, at.1) else { continue };
             if !right.iter().any(|answers| answers.get(*at) == Ok(answer.clone())) {
                 let which = if at.1 { "all" } else { "own" };
@@ -384,6 +350,10 @@ impl<F: Plane> Maps<F::Mapped> for Model<F> {
         self.frontends.get(key).copied()
     }
 
+    fn has_address(&self, addr: &F::Mapped) -> bool {
+        self.addresses.contains(addr)
+    }
+
     fn service(&self, index: ListIndex) -> Option<u64> {
         self.services.get(index.get() as usize).copied()
     }
@@ -397,7 +367,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn put_frontend(&mut self, key: &FrontendKey<F::Mapped>, word: FrontendWord) -> Result<(), StoreError> {
         self.may_write()?;
         if !self.frontends.contains_key(key) && self.frontends.len() >= self.limits.0 {
-            return Err(StoreError::Full("frontends"));
+            return Err(full("frontends", self.frontends.len()));
         }
         self.frontends.insert(*key, word.0);
         self.wrote();
@@ -487,7 +457,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
         self.may_write()?;
         if words > self.limits.1 {
-            return Err(StoreError::Full("lists"));
+            return Err(full("lists", self.words.len()));
         }
         self.words.resize(words as usize, 0);
         Ok(())
