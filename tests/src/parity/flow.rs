@@ -14,7 +14,7 @@ use crate::stage::Ip;
 use crate::traffic::Protocol;
 
 /// The source ports of senders that are not connected are greater by this.
-pub(super) const UNCONNECTED_PORTS: u16 = 1000;
+pub(super) const UNCONNECTED_PORTS: u16 = 5000;
 
 /// Requests of one kind.
 #[derive(Clone, Debug, Deserialize)]
