@@ -43,6 +43,9 @@ pub use plan::Plan;
 /// How long it may take to be ready, or to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long its programs in the kernel may take. The verifier looks at each of them.
+const SOCKETS: Duration = Duration::from_mins(1);
+
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
 /// The name of its `TandemConfiguration`.
@@ -142,13 +145,13 @@ impl Tandem {
     /// Waits until programs of its node and its pods are followed in their sockets, in both families.
     pub fn wait_sockets(&self) -> Result<()> {
         let mut last = Value::Null;
-        let on = crate::eventually(PATIENCE, || {
+        let on = crate::eventually(SOCKETS, || {
             last = self.status().ok()?;
             follows(&last).then_some(())
         });
         on.with_context(|| {
             format!(
-                "sockets are not on after {PATIENCE:?}: {:#}; its log:\n{}",
+                "sockets are not on after {SOCKETS:?}: {:#}; its log:\n{}",
                 last["sockets"],
                 self.log.tail(20)
             )

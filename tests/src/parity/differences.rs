@@ -17,6 +17,10 @@ pub(super) const REFUSED_SOONER: &str = "refused-sooner";
 /// names it.
 pub(super) const KEPT_SOURCE: &str = "pods-keep-their-source";
 
+/// Another one: a node's own program that nobody masquerades has the source that leads to the endpoint, and not the one
+/// that leads to the frontend.
+pub(super) const ROUTED_SOURCE: &str = "nodes-source-leads-to-the-endpoint";
+
 /// The beginning of a line that says with which data plane an entry holds. Flows do not name such an entry, because
 /// they are sent with each data plane.
 const DATA_PLANE: &str = "Data plane:";
@@ -41,7 +45,7 @@ fn parse(text: &str) -> BTreeMap<String, String> {
 
 /// Fails if a flow names an entry that does not exist.
 pub fn check_keys(scenarios: &[Scenario], entries: &BTreeMap<String, String>) -> Result<()> {
-    for key in [REFUSED_SOONER, KEPT_SOURCE] {
+    for key in [REFUSED_SOONER, KEPT_SOURCE, ROUTED_SOURCE] {
         ensure!(entries.contains_key(key), "docs/differences.md has no entry `{key}`");
     }
     let is_bound = |key: &str| {
@@ -49,11 +53,18 @@ pub fn check_keys(scenarios: &[Scenario], entries: &BTreeMap<String, String>) ->
         reason.lines().any(|line| line.starts_with(DATA_PLANE))
     };
     ensure!(
-        is_bound(KEPT_SOURCE) && !is_bound(REFUSED_SOONER),
-        "docs/differences.md: a line of `{KEPT_SOURCE}`, and none of `{REFUSED_SOONER}`, begins with `{DATA_PLANE}`"
+        is_bound(KEPT_SOURCE) && is_bound(ROUTED_SOURCE) && !is_bound(REFUSED_SOONER),
+        "docs/differences.md: a line of `{KEPT_SOURCE}` and `{ROUTED_SOURCE}`, and none of `{REFUSED_SOONER}`, begins with `{DATA_PLANE}`"
     );
     for scenario in scenarios {
         for (_, flow) in scenario.flows() {
+            if let Some(followed) = &flow.followed {
+                let (name, key) = (&scenario.name, &followed.intended);
+                ensure!(
+                    is_bound(key),
+                    "{name}: flow `{flow}`: followed: docs/differences.md has no entry `{key}` of this data plane"
+                );
+            }
             if let Some(key) = &flow.intended {
                 let (name, known) = (&scenario.name, entries.contains_key(key));
                 ensure!(
@@ -79,8 +90,10 @@ pub fn check_entries(scenarios: &[Scenario], entries: &BTreeMap<String, String>)
             .flat_map(|scenario| scenario.flows().map(|(_, flow)| flow));
         let is_shown = flows.any(|flow| {
             flow.intended.as_ref() == Some(key)
+                || flow.followed.as_ref().is_some_and(|followed| followed.intended == *key)
                 || (key == REFUSED_SOONER && flow.expect == Expect::Refused)
                 || (key == KEPT_SOURCE && may_keep_its_source(flow))
+                || (key == ROUTED_SOURCE && may_have_another_source(flow))
         });
         let says_why_not = reason.lines().any(|line| line.starts_with(NO_FLOW));
         ensure!(
@@ -89,6 +102,10 @@ pub fn check_entries(scenarios: &[Scenario], entries: &BTreeMap<String, String>)
         );
     }
     Ok(())
+}
+
+fn may_have_another_source(flow: &Flow) -> bool {
+    matches!(flow.from, Place::Node(_)) && matches!(flow.to, Target::ClusterIp(_))
 }
 
 fn may_keep_its_source(flow: &Flow) -> bool {
@@ -113,7 +130,8 @@ mod tests {
         let without = one("{from: client, to: node 1, port: 1, expect: dropped}");
         let shown = parse("# Differences\n\n## why\n\nBecause.\n");
         let unshown = parse("# Differences\n\n## why\n\nBecause.\n\nNo flow: it cannot be seen.\n");
-        let bound = format!("\n## {KEPT_SOURCE}\n\n{DATA_PLANE} xdp\n");
+        let bound = [KEPT_SOURCE, ROUTED_SOURCE].map(|key| format!("\n## {key}\n\n{DATA_PLANE} xdp\n"));
+        let bound = bound.concat();
         let sooner = format!("\n## {REFUSED_SOONER}\n\nBecause.\n{bound}");
         let all_of = |others: &str| format!("{others}\n## why\n\nBecause.\n");
         let all = parse(&all_of(&sooner));

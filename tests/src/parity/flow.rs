@@ -56,6 +56,18 @@ pub struct Flow {
     pub intended: Option<String>,
     /// The result of Tandem, if it differs.
     pub tandem: Option<Expect>,
+    /// What Tandem does instead if the sender's socket translates.
+    pub followed: Option<Followed>,
+}
+
+/// How Tandem differs with the second data plane.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Followed {
+    /// Why: an entry of `docs/differences.md` that is bound to this data plane.
+    pub intended: String,
+    /// Its result.
+    pub tandem: Expect,
 }
 
 /// The sender.

@@ -1,7 +1,8 @@
 //! Sends the requests of a flow.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -49,7 +50,14 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(flow: &Flow, sender: Sender, to: IpAddr, from: Option<IpAddr>) -> Self {
+    /// Requests of an unconnected sender with a source port share this socket with those of earlier steps.
+    pub(super) fn new(
+        flow: &Flow,
+        sender: Sender,
+        to: IpAddr,
+        from: Option<IpAddr>,
+        kept: Arc<OnceLock<UdpSocket>>,
+    ) -> Self {
         let may_be_late = flow.protocol == Protocol::Tcp && to.is_ipv6() && flow.expect.names().is_none();
         let silence = if may_be_late { LATE } else { SILENCE };
         let mut request = Request::new(flow.protocol, SocketAddr::new(to, flow.port)).timeout(silence);
@@ -63,9 +71,11 @@ impl Question {
         } else if let Some(address) = from {
             request = request.from(address);
         }
-        if sender == Sender::Unconnected {
-            request = request.unconnected();
-        }
+        request = match (sender, flow.source_port) {
+            (Sender::Connected, _) => request,
+            (Sender::Unconnected, None) => request.unconnected(),
+            (Sender::Unconnected, Some(_)) => request.unconnected_on(kept),
+        };
         if let Some(size) = flow.size {
             request = request.size(size).timeout(BULKY);
         }

@@ -218,7 +218,8 @@ fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) 
     for name in [&flow.from.pod(), &flow.to.pod()].into_iter().flatten() {
         ensure!(pod_is_known(name), "there is no pod {name}");
     }
-    for expect in [Some(&flow.expect), flow.tandem.as_ref()].into_iter().flatten() {
+    let followed = flow.followed.as_ref().map(|followed| &followed.tandem);
+    for expect in [Some(&flow.expect), flow.tandem.as_ref(), followed].into_iter().flatten() {
         for name in expect.names().into_iter().flatten() {
             ensure!(servers.contains(name), "expect: there is no server {name}");
         }
@@ -226,6 +227,10 @@ fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) 
     ensure!(
         flow.intended.is_some() == flow.tandem.is_some(),
         "intended and tandem go together: the reason, and what Tandem does instead"
+    );
+    ensure!(
+        flow.intended.is_none() || flow.followed.is_none(),
+        "followed: not where Tandem differs with each data plane"
     );
     ensure!(flow.requests > 0, "requests: 0 would show nothing");
     let largest = match flow.protocol {

@@ -1,7 +1,8 @@
 //! Runs scenarios.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use super::answer::{Answer, Rule};
 use super::configuration::Configuration;
-use super::differences::{KEPT_SOURCE, REFUSED_SOONER};
+use super::differences::{KEPT_SOURCE, REFUSED_SOONER, ROUTED_SOURCE};
 use super::flow::{Flow, Place, Sources, Target};
 use super::measure::Question;
 use super::objects::Objects;
@@ -38,6 +39,8 @@ pub(super) struct Walk<'a> {
     objects: Objects,
     /// The servers that answered flows with a `sticky` word, in each world.
     stuck: [BTreeMap<(String, Ip), String>; 2],
+    /// The sockets of unconnected senders that keep their source port, in each world.
+    kept: Mutex<BTreeMap<(usize, String, u16, Ip), Arc<OnceLock<UdpSocket>>>>,
     /// Lines of the table.
     pub(super) rows: Vec<Row>,
     /// The number of measured steps, counted once for each node by which clients enter.
@@ -56,6 +59,8 @@ struct Asked<'a> {
     node: Option<u8>,
     title: String,
     sender: Vec<IpAddr>,
+    /// All addresses of the sender, if it is a node.
+    of_node: Vec<IpAddr>,
     questions: [(Namespace, Question); 2],
     /// Flows of the same lane are sent one after the other.
     lane: String,
@@ -73,6 +78,7 @@ impl<'a> Walk<'a> {
             label,
             objects: Objects::default(),
             stuck: Default::default(),
+            kept: Mutex::default(),
             rows: Vec::new(),
             steps: 0,
             asked_again: 0,
@@ -148,7 +154,8 @@ impl<'a> Walk<'a> {
         let question = |side: usize| -> Result<(Namespace, Vec<IpAddr>, Question)> {
             let (namespace, own) = self.twins.sides[side].sender(&flow.from, slot, family)?;
             let from = matches!(flow.from, Place::Client { number: 2, .. }).then(|| own[0]);
-            Ok((namespace, own, Question::new(flow, by, to, from)))
+            let kept = self.kept(side, flow, by, family);
+            Ok((namespace, own, Question::new(flow, by, to, from, kept)))
         };
         let (theirs, sender, first) = question(0)?;
         let (ours, _, second) = question(1)?;
@@ -191,9 +198,31 @@ impl<'a> Walk<'a> {
             },
             title: format!("{number}{shown}{unconnected}"),
             sender,
+            of_node: self.addresses_of_node(flow, family)?,
             questions: [(theirs, first), (ours, second)],
             lane,
         })
+    }
+
+    /// The socket of a sender that keeps its source port. It does not exist before its first request.
+    fn kept(&self, side: usize, flow: &Flow, by: Sender, family: Ip) -> Arc<OnceLock<UdpSocket>> {
+        let Some(port) = flow.port_of(by) else {
+            return Arc::default();
+        };
+        let key = (side, flow.from.to_string(), port, family);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(kept.entry(key).or_default())
+    }
+
+    /// Every address of the flow's family that a node has.
+    fn addresses_of_node(&self, flow: &Flow, family: Ip) -> Result<Vec<IpAddr>> {
+        let Place::Node(number) = flow.from else {
+            return Ok(Vec::new());
+        };
+        let node = self.twins.ours().node(number)?;
+        let ranges = node.pod_ranges();
+        let gateway = [ranges.v4(1).into(), ranges.v6(1).into()];
+        Ok([node.addresses(), gateway, secondary(number)].map(|pair| family.of(pair)).to_vec())
     }
 
     fn address(&self, to: &Target, family: Ip) -> Result<IpAddr> {
@@ -332,12 +361,38 @@ impl Asked<'_> {
         }
     }
 
+    /// The verdict on a flow that sockets took, and that differs.
+    fn followed(&self, theirs: &Answer, ours: &Answer, rule: Rule) -> Verdict {
+        if self.keeps_its_source(theirs, ours, &rule) {
+            return Verdict::Intended(KEPT_SOURCE.to_owned());
+        }
+        let is_cluster_ip = matches!(self.flow.to, Target::ClusterIp(_) | Target::OldClusterIp(_));
+        let from_node = Rule {
+            sender: &self.of_node,
+            ..rule
+        };
+        if is_cluster_ip && theirs.agrees_but_for_kept_sources(ours, &from_node) {
+            return Verdict::Intended(ROUTED_SOURCE.to_owned());
+        }
+        let Some(followed) = &self.flow.followed else {
+            return Verdict::Wrong(String::new());
+        };
+        let own = Rule {
+            expect: &followed.tandem,
+            sources: Sources::Any,
+            ..rule
+        };
+        if ours.fits(&own) {
+            Verdict::Intended(followed.intended.clone())
+        } else {
+            Verdict::Wrong(format!("tandem was to give {}", followed.tandem))
+        }
+    }
+
     /// Whether Tandem differs only in this: the pod's socket translated, so servers see the pod, where kube-proxy shows
     /// them the node. It does so for all but ClusterIPs, and for a pod that reaches itself.
-    fn keeps_its_source(&self, theirs: &Answer, ours: &Answer, took: Option<Took>, rule: &Rule) -> bool {
-        let Some(itself) = self.itself().filter(|_| took == Some(Took::Sockets)) else {
-            return false;
-        };
+    fn keeps_its_source(&self, theirs: &Answer, ours: &Answer, rule: &Rule) -> bool {
+        let Some(itself) = self.itself() else { return false };
         let is_cluster_ip = matches!(self.flow.to, Target::ClusterIp(_) | Target::OldClusterIp(_));
         (!is_cluster_ip || ours.by.contains_key(itself)) && theirs.agrees_but_for_kept_sources(ours, rule)
     }
@@ -361,8 +416,8 @@ impl Asked<'_> {
         if self.flow.intended.is_none() && theirs.is_refused_sooner_by(ours, &our_rule) {
             return Verdict::Intended(REFUSED_SOONER.to_owned());
         }
-        if self.flow.intended.is_none() && !same && self.keeps_its_source(theirs, ours, took, &our_rule) {
-            return Verdict::Intended(KEPT_SOURCE.to_owned());
+        if self.flow.intended.is_none() && took == Some(Took::Sockets) && !same {
+            return self.followed(theirs, ours, our_rule);
         }
         let Some((key, expect)) = self.flow.intended.as_ref().zip(self.flow.tandem.as_ref()) else {
             return if same {

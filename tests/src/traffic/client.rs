@@ -85,8 +85,26 @@ impl Request {
         Ok(socket)
     }
 
+    fn bind(&self) -> io::Result<UdpSocket> {
+        bind_fresh(self.from.unwrap_or_else(|| any(self.to)))
+    }
+
     fn datagram(&self, own: &mut Option<SocketAddr>) -> io::Result<String> {
-        let socket = bind_fresh(self.from.unwrap_or_else(|| any(self.to)))?;
+        let own_socket;
+        let socket = match self.kept.as_ref().map(|kept| (kept.get(), kept)) {
+            Some((Some(socket), _)) => {
+                drain(socket)?;
+                socket
+            }
+            Some((None, kept)) => {
+                let socket = self.bind()?;
+                kept.get_or_init(|| socket)
+            }
+            None => {
+                own_socket = self.bind()?;
+                &own_socket
+            }
+        };
         if !self.unconnected {
             socket.connect(self.to)?;
         }
@@ -107,6 +125,13 @@ impl Request {
         };
         whole(&answer[..length], size)
     }
+}
+
+/// Reads what came too late for earlier requests.
+fn drain(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    while socket.recv_from(&mut [0; 16]).is_ok() {}
+    socket.set_nonblocking(false)
 }
 
 /// What a client sends, filled with blanks to this size.

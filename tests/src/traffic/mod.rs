@@ -25,8 +25,9 @@ mod server;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -55,6 +56,7 @@ pub struct Request {
     interval: Duration,
     size: Option<usize>,
     unconnected: bool,
+    kept: Option<Arc<OnceLock<UdpSocket>>>,
 }
 
 /// How a request ended.
@@ -121,6 +123,7 @@ impl Request {
             interval: Duration::from_millis(1),
             size: None,
             unconnected: false,
+            kept: None,
         }
     }
 
@@ -172,6 +175,13 @@ impl Request {
     pub fn size(mut self, size: usize) -> Self {
         self.size = Some(size);
         self
+    }
+
+    /// Over UDP, the same on a socket that earlier requests were sent on, too. The first one makes it.
+    #[must_use]
+    pub fn unconnected_on(mut self, socket: Arc<OnceLock<UdpSocket>>) -> Self {
+        self.kept = Some(socket);
+        self.unconnected()
     }
 
     /// Over UDP, sends on a socket that is not connected, and takes an answer only from the address that was asked. Such a
