@@ -15,7 +15,7 @@ CONTAINERD := containerd containerd-shim-runc-v2 ctr
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack bench-sockets
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
-	setup-rust setup-net setup-kubelets setup-go setup-lint setup-xdp helm chart manifests parity race orders deploy-test rights field hostile cluster-ways api-faults \
+	setup-rust setup-net setup-kubelets setup-go setup-lint helm chart manifests parity race orders deploy-test rights field hostile cluster-ways api-faults \
 	heap-profile xdp-model setup-image image image-again image-test push arm64
 
 help: ## list these commands
@@ -25,19 +25,17 @@ help: ## list these commands
 setup: ## install what is missing: nftables and friends, Rust, also for eBPF, Go
 	@scripts/setup.sh rust net kubelets go lint xdp
 
+# Whatever builds the agent builds the programs in the kernel, too.
 setup-rust:
-	@scripts/setup.sh rust
+	@scripts/setup.sh rust xdp
 setup-net:
-	@scripts/setup.sh rust net
+	@scripts/setup.sh rust net xdp
 setup-kubelets: setup-net
 	@scripts/setup.sh kubelets
 setup-go:
 	@scripts/setup.sh go
 setup-lint:
-	@scripts/setup.sh rust lint
-
-setup-xdp: setup-net
-	@scripts/setup.sh xdp
+	@scripts/setup.sh rust xdp lint
 
 setup-image: setup-rust
 	@scripts/setup.sh $(addprefix image-,$(ARCHS))
@@ -49,7 +47,7 @@ demo: setup-net ## a dual-stack Service proxy at work on real packets, in namesp
 	@$(BUILD) --bin demo
 	@$(WITH) $$RELEASE/demo
 
-test: setup-kubelets setup-xdp controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
+test: setup-kubelets controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
 
 parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side
@@ -64,7 +62,7 @@ orders: setup-net controlplane ## Tandem and kube-proxy start and end on one nod
 	@$(BUILD) --bin orders
 	@$(WITH) $$RELEASE/orders
 
-deploy-test: setup-kubelets setup-xdp controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 20 minutes; DEPLOY_SHORT=yes, DEPLOY_BAD_INPUT=yes
+deploy-test: setup-kubelets controlplane tools ## the whole life of an installation on three real kubelets, under traffic; 20 minutes; DEPLOY_SHORT=yes, DEPLOY_BAD_INPUT=yes
 	@$(MAKE) image ARCHS=amd64
 	@$(BUILD) --bin deploy-test --bin pause --bin whoami
 	@$(WITH) TANDEM_IMAGE=$$PWD/target/image/oci $$RELEASE/deploy-test

@@ -18,6 +18,7 @@ describe() {
   (
     cd "$WORK/tree"
     /usr/bin/cargo metadata --format-version 1 --locked --offline --filter-platform "$name" >"$parts/metadata.json"
+    /usr/bin/cargo metadata --format-version 1 --locked --offline --manifest-path xdp/ebpf/Cargo.toml >"$parts/metadata-ebpf.json"
     SOURCE_DATE_EPOCH=$CREATED RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo cargo-cyclonedx cyclonedx --quiet \
       --manifest-path controller/Cargo.toml --format json --target "$name" --override-filename sbom
     mv controller/sbom.json "$parts/sbom.json"
@@ -29,6 +30,7 @@ describe() {
   debian "$parts" "$package" "/usr/share/doc/$package/copyright" "$package"
   debian "$parts" libc6-dev "$root/usr/share/doc/libc6-dev/copyright" libc6-dev
   debian "$parts" libstd-rust-web-dev "$root/usr/share/doc/libstd-rust-web-dev/copyright" rustc-web
+  debian "$parts" libstd-rust-web-dev-bpf /usr/share/doc/libstd-rust-web-dev-bpf/copyright libstd-rust-web-dev-bpf
   debian "$parts" ca-certificates /usr/share/doc/ca-certificates/copyright ca-certificates
 }
 

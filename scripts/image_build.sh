@@ -49,7 +49,7 @@ clean() {
   arm64+=" -C link-arg=-B$ARM64/usr/lib/aarch64-linux-gnu -C link-arg=-L$ARM64/usr/lib/aarch64-linux-gnu"
   # The same time for every commit, or all C code would be compiled anew after each one. No program has it in it.
   env -i PATH=/usr/bin:/bin HOME="$HOME" CARGO_HOME="$home" LC_ALL=C \
-    RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$WORK" CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0 \
+    RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$WORK" CARGO_INCREMENTAL=0 CARGO_NET_OFFLINE=true SOURCE_DATE_EPOCH=0 \
     CFLAGS="$maps" CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$flags $amd64" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$flags $arm64" \
@@ -65,6 +65,8 @@ build_programs() {
   done
   # With the network and its settings, which the build does not have.
   /usr/bin/cargo fetch --quiet --locked || fail "cargo could not fetch the dependencies"
+  /usr/bin/cargo fetch --quiet --locked --manifest-path xdp/ebpf/Cargo.toml ||
+    fail "cargo could not fetch the dependencies of the programs in the kernel"
   echo "building for $* (some minutes the first time)"
   clean TANDEM_VERSION="$VERSION ($REVISION)" \
     /usr/bin/cargo build --quiet --release --locked --offline --workspace --bin tandem "${arguments[@]}" ||

@@ -9,7 +9,7 @@ log=target/test.log
 
 {
   # With the programs in the kernel, which the agent does not have yet.
-  cargo test --workspace --features tandem-xdp/kernel --no-fail-fast -- --test-threads=1
+  cargo test --workspace --no-fail-fast -- --test-threads=1
 } 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 

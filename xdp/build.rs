@@ -1,95 +1,12 @@
-//! Builds the programs in the kernel, for the feature `kernel`. They need Debian's Rust with its library for eBPF, and
-//! bpf-linker: `make setup` installs both.
+//! Builds the programs in the kernel, for the feature `kernel`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
-
-/// Debian's compiler. It has a library for eBPF, and it is the one that builds the image.
-const CARGO: &str = "/usr/bin/cargo";
-const RUSTC: &str = "/usr/bin/rustc";
-const TARGET: &str = "bpfel-unknown-none";
+#[cfg(feature = "kernel")]
+#[path = "build/programs.rs"]
+mod programs;
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
-    if env::var_os("CARGO_FEATURE_KERNEL").is_none() {
-        return Ok(());
-    }
-    for folder in ["ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "layout/src"] {
-        println!("cargo::rerun-if-changed={folder}");
-    }
-    let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?);
-    let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
-    let linker = linker(&here)?;
-    let sysroot = run(Command::new(RUSTC).args(["--print", "sysroot"]))?;
-    if !Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
-        return Err(wanting("Rust's library for eBPF (libstd-rust-web-dev-bpf)"));
-    }
-    let target = out.join("ebpf");
-    // The paths are the same wherever this is built, so that the program is, too.
-    let flags = [
-        "-Cpanic=abort".to_owned(),
-        "-Ctarget-cpu=v3".to_owned(),
-        "-Clink-arg=--btf".to_owned(),
-        format!("--remap-path-prefix={}=/tandem/xdp", here.display()),
-        format!("--remap-path-prefix={}=/cargo", cargo_home()?.display()),
-    ];
-    let mut build = Command::new(CARGO);
-    build
-        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET])
-        .current_dir(here.join("ebpf"))
-        .env_clear()
-        .envs(
-            ["PATH", "HOME", "CARGO_HOME"]
-                .into_iter()
-                .filter_map(|name| Some((name, env::var_os(name)?))),
-        )
-        .env("RUSTC", RUSTC)
-        .env("RUSTC_BOOTSTRAP", "1") // for atomic additions, which have no stable name for this target
-        .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    if env::var_os("CARGO_NET_OFFLINE").is_some() {
-        build.arg("--offline");
-    }
-    run(&mut build)?;
-    let program = target.join(TARGET).join("release/tandem-xdp-ebpf");
-    let object = out.join("tandem-xdp.o");
-    fs::copy(&program, &object).map_err(|error| format!("copy {}: {error}", program.display()))?;
+    #[cfg(feature = "kernel")]
+    programs::build()?;
     Ok(())
-}
-
-fn cargo_home() -> Result<PathBuf, String> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    home.ok_or_else(|| "neither CARGO_HOME nor HOME is set".to_owned())
-}
-
-/// The linker: the one in `target/tools`, or one on PATH.
-fn linker(here: &Path) -> Result<PathBuf, String> {
-    let own = here.join("../target/tools/bin/bpf-linker");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let others = env::split_paths(&path).map(|folder| folder.join("bpf-linker"));
-    let found = std::iter::once(own).chain(others).find(|file| file.is_file());
-    found.ok_or_else(|| wanting("bpf-linker"))
-}
-
-fn wanting(what: &str) -> String {
-    format!(
-        "{what} is missing, which the programs in the kernel are built with: run `make setup`, or build without them \
-         (--no-default-features)"
-    )
-}
-
-fn run(command: &mut Command) -> Result<String, String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!(
-        "{program}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    ))
 }

@@ -97,6 +97,16 @@ pub(crate) fn service(index: ListIndex) -> ServiceId {
     if index == index.all() { all } else { all.local() }
 }
 
+/// The switch of a family that is on under these rules, without the range of nodePorts.
+pub(crate) fn settings(rules: &RuleSettings, loopback: bool) -> Switch {
+    let detects_nobody = rules.detect_local == DetectLocal::Nothing;
+    match rules.place {
+        Place::First => Switch::on(rules.masquerade_all, detects_nobody, loopback),
+        // Another service proxy decides, and its rules are in nftables.
+        Place::Second => Switch::OFF,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,15 +138,5 @@ mod tests {
         let addr = V6::mapped("fd00::1:2".parse().unwrap());
         assert_eq!(addr.first.to_ne_bytes(), [0xfd, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(addr.second.to_ne_bytes(), [0, 0, 0, 0, 0, 1, 0, 2]);
-    }
-}
-
-/// The switch of a family that is on under these rules, without the range of nodePorts.
-pub(crate) fn settings(rules: &RuleSettings, loopback: bool) -> Switch {
-    let detects_nobody = rules.detect_local == DetectLocal::Nothing;
-    match rules.place {
-        Place::First => Switch::on(rules.masquerade_all, detects_nobody, loopback),
-        // Another service proxy decides, and its rules are in nftables.
-        Place::Second => Switch::OFF,
     }
 }

@@ -5,22 +5,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use tandem_core::id::ServiceId;
+use tandem_core::plane::Full;
 use tandem_core::row::{Frontend, Pick, Row};
 use tandem_xdp_layout::{
-    self as layout, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
-    Which,
+    self as layout, Address, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord,
+    Switch, Which,
 };
 
 use crate::content::{Draft, list_of};
 use crate::convert::{self, Plane};
 use crate::store::{Store, StoreError};
 
+/// The protocol of everything that is asked for.
+const TCP: u8 = 6;
+
 /// What a reader gets: the endpoints of a list by slot, or why it leaves the connection to nftables.
 pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
 
-/// The answers that rows give, by the key and by which list is asked for.
+/// The answers that rows give.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers<F: Plane>(BTreeMap<(u64, bool), Asked<F>>);
+pub struct Answers<F: Plane> {
+    /// By the key and by which list is asked for.
+    asked: BTreeMap<(u64, bool), Asked<F>>,
+    /// The addresses of the node.
+    node: BTreeSet<F::Mapped>,
+}
 
 /// A key, and what a reader gets who asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +42,14 @@ struct Asked<F: Plane> {
 
 impl<F: Plane> Default for Answers<F> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self {
+            asked: BTreeMap::new(),
+            node: BTreeSet::new(),
+        }
     }
 }
 
 fn fold<F: Plane>(key: &FrontendKey<F::Mapped>) -> u64 {
-    use layout::Address as _;
     key.addr.fold() ^ (u64::from(key.port) << 8 | u64::from(key.protocol))
 }
 
@@ -47,18 +58,19 @@ impl<F: Plane> Answers<F> {
     pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row<F>> + Clone) -> Self {
         let mut drafts: HashMap<ServiceId, Draft<F::Mapped>> = HashMap::new();
         let mut picks: HashMap<ServiceId, Pick> = HashMap::new();
-        let mut restricted = BTreeSet::new();
+        let (mut restricted, mut node) = (BTreeSet::new(), BTreeSet::new());
         for row in rows.clone() {
             if let Some(list) = list_of(row) {
                 drafts.entry(list).or_default().put(row);
             }
             match row {
                 Row::Service { service, pick, .. } => drop(picks.insert(*service, *pick)),
+                Row::NodeAddress { addr } => drop(node.insert(F::mapped(*addr))),
                 Row::Restricted { at } => drop(restricted.insert(fold::<F>(&convert::address_key(at)))),
                 _ => {}
             }
         }
-        let mut answers = BTreeMap::new();
+        let mut asked = BTreeMap::new();
         // A ClusterIP is asked for before an external address.
         let mut held: Vec<_> = rows
             .into_iter()
@@ -78,20 +90,38 @@ impl<F: Plane> Answers<F> {
                 } else {
                     answer(drafts.get(&list), picks.get(&list))
                 };
-                answers.insert((number, all), Asked { key, answer, service });
+                asked.insert((number, all), Asked { key, answer, service });
             }
         }
-        Self(answers)
+        Self { asked, node }
     }
 
     fn get(&self, at: (u64, bool)) -> Answer<F::Mapped> {
-        self.0
-            .get(&at)
-            .map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
+        answer_of(self.asked.get(&at))
+    }
+
+    /// What who asks an address gets. If `loopback`, nodePorts are on loopback too.
+    fn at(&self, to: Endpoint<F::Mapped>, all: bool, loopback: bool) -> Option<&Asked<F>> {
+        let find = |key| self.asked.get(&(fold::<F>(&key), all));
+        let own = find(FrontendKey::new(to.addr, to.port, TCP));
+        let node = self.node.contains(&to.addr) || (loopback && to.addr.is_loopback());
+        own.or_else(|| find(FrontendKey::node_port(to.port, TCP)).filter(|_| node))
+    }
+
+    /// The ports in network order that are nodePorts.
+    fn node_ports(&self) -> BTreeSet<u16> {
+        let keys = self.asked.values().map(|asked| asked.key);
+        keys.filter(|key| *key == FrontendKey::node_port(key.port, TCP))
+            .map(|key| key.port)
+            .collect()
     }
 }
 
-fn answer<A: layout::Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
+fn answer_of<F: Plane>(asked: Option<&Asked<F>>) -> Answer<F::Mapped> {
+    asked.map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
+}
+
+fn answer<A: Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
     match pick {
         None => Err(Reason::NoList),
         Some(Pick::Refuse) => Err(Reason::Refuse),
@@ -101,6 +131,14 @@ fn answer<A: layout::Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> 
             Ok(content.map(|content| content.endpoints()).unwrap_or_default())
         }
     }
+}
+
+fn full(name: &'static str, room: usize) -> StoreError {
+    StoreError::Full(Full {
+        name,
+        room: u32::try_from(room).unwrap_or(u32::MAX),
+        errno: None,
+    })
 }
 
 /// A frontend's key as people write it.
@@ -130,6 +168,18 @@ pub struct Model<F: Plane> {
     limits: (usize, u32),
     tickets: u64,
     slow: Option<Slow<F>>,
+    /// Addresses that nodePorts are asked at, beside those of the node.
+    elsewhere: Vec<F::Mapped>,
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+struct Question<A: Address> {
+    to: Endpoint<A>,
+    /// Which list.
+    all: bool,
+    /// Whether nodePorts on loopback count.
+    loopback: bool,
 }
 
 /// A program that found a list, and is stopped before it reads the endpoints.
@@ -166,7 +216,13 @@ impl<F: Plane> Model<F> {
             limits: (usize::MAX, u32::MAX),
             tickets: 0,
             slow: None,
+            elsewhere: Vec::new(),
         }
+    }
+
+    /// Has nodePorts be asked at these addresses too.
+    pub fn ask_elsewhere(&mut self, addresses: Vec<F::Mapped>) {
+        self.elsewhere = addresses;
     }
 
     /// From now on, each of these sets of answers is right. None: everything is.
@@ -276,7 +332,18 @@ impl<F: Plane> Model<F> {
     /// What is not as it must be at rest: a frontend that is answered otherwise, one of a Service port that is left, or one
     /// that no row has.
     pub fn differs(&self, wanted: &Answers<F>, is_left: impl Fn(ServiceId) -> bool) -> Option<String> {
-        for (at, Asked { key, answer, service }) in &wanted.0 {
+        for question in self.questions([wanted]) {
+            let found = self.ask_at(question);
+            let asked = wanted.at(question.to, question.all, question.loopback);
+            let right = match asked.filter(|asked| !is_left(asked.service)) {
+                Some(asked) => found == asked.answer,
+                None => found == Err(Reason::NoFrontend),
+            };
+            if !right {
+                return Some(format!("{question:?} gives {found:?}, wanted {asked:?}"));
+            }
+        }
+        for (at, Asked { key, answer, service }) in &wanted.asked {
             let found = self.ask(key, at.1);
             let right = if is_left(*service) {
                 found == Err(Reason::NoFrontend)
@@ -287,7 +354,7 @@ impl<F: Plane> Model<F> {
                 return Some(format!("{key:?} of {service} gives {found:?}, wanted {answer:?}"));
             }
         }
-        let known = |key| wanted.0.contains_key(&(fold::<F>(key), false));
+        let known = |key| wanted.asked.contains_key(&(fold::<F>(key), false));
         let stray = self.frontends.keys().find(|key| !known(key));
         stray.map(|key| format!("{key:?} is there, and no row has it"))
     }
@@ -315,7 +382,10 @@ impl<F: Plane> Model<F> {
         if !self.switch.is_on() {
             return Err(Reason::Off);
         }
-        let word = layout::frontend(self, key)?;
+        self.list_of(layout::frontend(self, key)?, all)
+    }
+
+    fn list_of(&self, word: FrontendWord, all: bool) -> Result<List<F::Mapped>, Reason> {
         if word.restricted() {
             return Err(Reason::Restricted);
         }
@@ -326,9 +396,55 @@ impl<F: Plane> Model<F> {
         (0..list.header.count).map(|slot| list.endpoint(self, slot)).collect()
     }
 
+    /// What is asked at the addresses of the node, at others and on loopback.
+    fn questions<'a>(&self, sets: impl IntoIterator<Item = &'a Answers<F>>) -> Vec<Question<F::Mapped>> {
+        let (mut ports, mut addresses) = (BTreeSet::new(), self.addresses.clone());
+        for answers in sets {
+            ports.extend(answers.node_ports());
+            addresses.extend(&answers.node);
+        }
+        addresses.extend(&self.elsewhere);
+        let mut questions = Vec::new();
+        for (addr, port) in addresses
+            .iter()
+            .flat_map(|addr| ports.iter().map(move |port| (*addr, *port)))
+        {
+            let to = Endpoint { addr, port };
+            for all in [false, true] {
+                questions.push(Question {
+                    to,
+                    all,
+                    loopback: self.switch.loopback(),
+                });
+                // A pod asks, or UDP.
+                if self.switch.loopback() {
+                    let loopback = false;
+                    questions.push(Question { to, all, loopback });
+                }
+            }
+        }
+        questions
+    }
+
+    fn ask_at(&self, Question { to, all, loopback }: Question<F::Mapped>) -> Answer<F::Mapped> {
+        if !self.switch.is_on() {
+            return Err(Reason::Off);
+        }
+        let word = match layout::frontend(self, &FrontendKey::new(to.addr, to.port, TCP)) {
+            Err(Reason::NoFrontend) if layout::takes_node_port(self, &to, self.switch, loopback) => {
+                layout::frontend(self, &FrontendKey::node_port(to.port, TCP))
+            }
+            found => found,
+        };
+        self.read(&self.list_of(word?, all)?)
+    }
+
     fn ask(&self, key: &FrontendKey<F::Mapped>, all: bool) -> Answer<F::Mapped> {
-        let list = self.find(key, all)?;
-        let endpoints = self.endpoints(&list).ok_or(Reason::Changing)?;
+        self.read(&self.find(key, all)?)
+    }
+
+    fn read(&self, list: &List<F::Mapped>) -> Answer<F::Mapped> {
+        let endpoints = self.endpoints(list).ok_or(Reason::Changing)?;
         for (slot, endpoint) in (0..).zip(&endpoints) {
             let found = list.slot_of(self, *endpoint).map(|slot| endpoints[usize::from(slot)]);
             let number = list.number(self, slot);
@@ -353,7 +469,21 @@ impl<F: Plane> Model<F> {
             self.slow = None;
         }
         let Some(right) = &self.right else { return };
-        for (at, Asked { key, .. }) in right.iter().flat_map(|answers| &answers.0) {
+        for question in self.questions(right) {
+            let Ok(answer) = self.ask_at(question) else { continue };
+            let right = right
+                .iter()
+                .map(|answers| answer_of(answers.at(question.to, question.all, question.loopback)));
+            let right: Vec<_> = right.collect();
+            if !right.contains(&Ok(answer.clone())) {
+                self.wrong.push(format!(
+                    "write {}: {question:?} is answered by {answer:?}, right is one of {right:?}",
+                    self.writes
+                ));
+                return;
+            }
+        }
+        for (at, Asked { key, .. }) in right.iter().flat_map(|answers| &answers.asked) {
             let Ok(answer) = self.ask(key, at.1) else { continue };
             if !right.iter().any(|answers| answers.get(*at) == Ok(answer.clone())) {
                 let which = if at.1 { "all" } else { "own" };
@@ -384,6 +514,10 @@ impl<F: Plane> Maps<F::Mapped> for Model<F> {
         self.frontends.get(key).copied()
     }
 
+    fn has_address(&self, addr: &F::Mapped) -> bool {
+        self.addresses.contains(addr)
+    }
+
     fn service(&self, index: ListIndex) -> Option<u64> {
         self.services.get(index.get() as usize).copied()
     }
@@ -397,7 +531,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn put_frontend(&mut self, key: &FrontendKey<F::Mapped>, word: FrontendWord) -> Result<(), StoreError> {
         self.may_write()?;
         if !self.frontends.contains_key(key) && self.frontends.len() >= self.limits.0 {
-            return Err(StoreError::Full("frontends"));
+            return Err(full("frontends", self.frontends.len()));
         }
         self.frontends.insert(*key, word.0);
         self.wrote();
@@ -487,7 +621,7 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
         self.may_write()?;
         if words > self.limits.1 {
-            return Err(StoreError::Full("lists"));
+            return Err(full("lists", self.words.len()));
         }
         self.words.resize(words as usize, 0);
         Ok(())

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use tandem_core::id::ServiceId;
+use tandem_core::node::NodeRows;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
 use tandem_core::plane::{Delta, Left, RuleSettings};
@@ -19,17 +20,28 @@ use crate::rows::Rows;
 pub trait Sampled: Plane {
     /// An address.
     fn sample(number: u8) -> Self::Addr;
+
+    /// The address of loopback.
+    fn loopback() -> Self::Addr;
 }
 
 impl Sampled for tandem_core::family::V4 {
     fn sample(number: u8) -> Self::Addr {
         [10, 0, 0, number].into()
     }
+
+    fn loopback() -> Self::Addr {
+        Self::Addr::LOCALHOST
+    }
 }
 
 impl Sampled for tandem_core::family::V6 {
     fn sample(number: u8) -> Self::Addr {
         [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)].into()
+    }
+
+    fn loopback() -> Self::Addr {
+        Self::Addr::LOCALHOST
     }
 }
 
@@ -41,6 +53,8 @@ pub struct Walk<F: Sampled> {
     /// The rows that nftables holds.
     rows: BTreeMap<Key<F>, Row<F>>,
     held: Rows<F, Model<F>>,
+    /// Whether nodePorts are on loopback.
+    loopback: bool,
     /// How often the maps were renewed.
     renewals: usize,
     /// Whether there is too little room now, so that Service ports may be left.
@@ -54,11 +68,17 @@ impl<F: Sampled> Walk<F> {
     pub fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let words = random.u32(8..200);
+        let loopback = random.bool();
+        let mut model = Model::new(words);
+        // A stranger's address, one that the node has at times, and one that Services have.
+        let others = [F::loopback(), F::sample(251), F::sample(210), F::sample(200)];
+        model.ask_elsewhere(others.map(F::mapped).into());
         Self {
             random,
             table: Table::default(),
             rows: BTreeMap::new(),
-            held: Rows::new(Model::new(words), false),
+            held: Rows::new(model, loopback),
+            loopback,
             renewals: 0,
             tight: false,
             counted: BTreeMap::new(),
@@ -146,12 +166,13 @@ impl<F: Sampled> Walk<F> {
     fn begin_again(&mut self) {
         self.held.store_mut().end_slow();
         let store = std::mem::replace(self.held.store_mut(), Model::new(1));
-        self.held = Rows::new(store, false);
+        self.held = Rows::new(store, self.loopback);
     }
 
     /// Somebody deleted the tables: the numbers of Service ports are given anew.
     fn make_tables_anew(&mut self) {
         let old = std::mem::take(&mut self.table);
+        self.table.set_node(old.node().clone());
         let mut ports: Vec<PortKey> = old.rows().iter().filter_map(|row| old.owner_of(row)).cloned().collect();
         ports.sort_unstable();
         ports.dedup();
@@ -268,7 +289,7 @@ impl<F: Sampled> Walk<F> {
         Ok(())
     }
 
-    /// Changes one to three Service ports, in one change.
+    /// Changes one to three Service ports and perhaps the node's addresses, in one change.
     fn change(&mut self) -> Delta<F> {
         for _ in 0..self.random.u8(1..4) {
             let port = self.port();
@@ -278,6 +299,15 @@ impl<F: Sampled> Walk<F> {
                 let plan = self.plan(port);
                 self.table.set(plan);
             }
+        }
+        if self.random.u8(..4) == 0 {
+            let count = self.random.usize(..4);
+            let addresses = (0..count).map(|_| F::sample(self.random.u8(208..212)));
+            let node_addresses = addresses.collect();
+            self.table.set_node(NodeRows {
+                node_addresses,
+                ..NodeRows::default()
+            });
         }
         let delta = self.table.take();
         self.table.commit();

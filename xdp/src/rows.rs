@@ -1,12 +1,12 @@
 //! Holds rows in one family's maps.
 //!
-//! The order of writes of a change: frontends that go; lists; addresses of the node; frontends that come; addresses that
-//! go; numbers without a list. A frontend that is missing for a moment harms nobody: nftables serves it.
+//! The order of writes of a change: frontends and addresses of the node that go; lists; addresses and frontends that come; numbers
+//! without a list. A frontend that is missing for a moment harms nobody: nftables serves it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tandem_core::id::ServiceId;
-use tandem_core::plane::{Delta, Left, RuleSettings};
+use tandem_core::plane::{Delta, Full, Left, RuleSettings};
 use tandem_xdp_layout::{Class, FrontendKey, FrontendWord, Generation, ServiceWord, Switch};
 
 use crate::change::{Change, Held};
@@ -167,6 +167,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for held in &change.new {
             self.shadow(held)?;
         }
+        // Before lists change: who asks there must not find what nodePorts lead to afterwards.
+        for addr in &change.addresses_gone {
+            self.store.remove_address(*addr)?;
+        }
         for all in &change.ended {
             self.left.remove(all);
         }
@@ -180,8 +184,9 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 Ok(None) => cleared.push(list),
                 Ok(Some(content)) if !self.left.contains_key(&all) => {
                     let generation = handed.get(&all).copied().unwrap_or_else(|| self.generation(all));
-                    if !self.publish(list, &content, generation)? {
-                        self.leave(all, Left::Endpoints)?;
+                    match self.publish(list, &content, generation) {
+                        Err(StoreError::Full(full)) => self.leave(all, Left::Endpoints(full))?,
+                        published => published?,
                     }
                 }
                 Ok(Some(_)) => {}
@@ -212,9 +217,6 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for key in &change.open {
             self.restrict(key, false)?;
         }
-        for addr in &change.addresses_gone {
-            self.store.remove_address(*addr)?;
-        }
         self.clear(&cleared);
         // After their frontends are gone: a program that is not done yet is all that may still count.
         for all in &change.ended {
@@ -238,22 +240,16 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         ServiceWord(self.store.service(convert::index(list)).unwrap_or_default())
     }
 
-    /// Writes a list, and then its number's word. Returns whether there was room.
+    /// Writes a list, and then its number's word.
     fn publish(
         &mut self,
         list: ServiceId,
         content: &Content<F::Mapped>,
         generation: Generation,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         let index = convert::index(list);
         let words = content.words(index, generation).unwrap_or_default();
-        let mut place = 0;
-        if !words.is_empty() {
-            let Some(found) = self.room(words.len())? else {
-                return Ok(false);
-            };
-            place = found;
-        }
+        let place = if words.is_empty() { 0 } else { self.room(words.len())? };
         for (at, word) in (place..).zip(&words) {
             self.store.put_word(at, *word);
         }
@@ -262,25 +258,28 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.ports += usize::from(!self.has_list(list));
         self.store.put_service(index, word);
         self.retired.push(old);
-        Ok(true)
+        Ok(())
     }
 
     /// Free words for a list. If there are none, more are made.
-    fn room(&mut self, len: usize) -> Result<Option<u32>, StoreError> {
-        let Ok(len) = u32::try_from(len) else { return Ok(None) };
+    fn room(&mut self, len: usize) -> Result<u32, StoreError> {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         if let Some(place) = self.space.take(len) {
-            return Ok(Some(place));
+            return Ok(place);
         }
         let words = self.store.words();
         let wanted = words.saturating_mul(2).max(words.saturating_add(len));
-        match self.store.grow(wanted) {
-            Ok(()) => {}
-            Err(StoreError::Full(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        }
+        self.store.grow(wanted)?;
         let ticket = self.store.ticket();
         self.space.grow(self.store.words(), ticket);
-        Ok(self.space.take(len))
+        let full = || {
+            StoreError::Full(Full {
+                name: "the array of lists",
+                room: words,
+                errno: None,
+            })
+        };
+        self.space.take(len).ok_or_else(full)
     }
 
     fn add(&mut self, held: &Held<F::Mapped>) -> Result<(), StoreError> {
@@ -309,8 +308,8 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 self.held += usize::from(found.is_none());
                 Ok(())
             }
-            Err(StoreError::Full(_)) => {
-                self.leave(all, Left::Frontends)?;
+            Err(StoreError::Full(full)) => {
+                self.leave(all, Left::Frontends(full))?;
                 self.add(held) // notes that it is withheld
             }
             Err(error) => Err(error),

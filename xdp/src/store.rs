@@ -1,14 +1,14 @@
 //! The maps of one family, as they are written.
 
-use tandem_core::plane::Cause;
+use tandem_core::plane::{Cause, Full};
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
 
 /// Why a map was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The map is full, and there is no memory for a larger one.
-    #[error("the map {0} is full, and a larger one was not to be had")]
-    Full(&'static str),
+    /// The map takes no more, and a larger one was not to be had.
+    #[error("the map {0}")]
+    Full(Full),
     /// The kernel refused.
     #[error("{0}")]
     Failed(#[source] Cause),

@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::metadata::{Metadata, Package};
+use crate::metadata::Package;
 use crate::sbom::Debian;
 
 const APACHE: &str = include_str!("../../../LICENSE-APACHE");
@@ -14,13 +14,12 @@ const MIT: &str = include_str!("../../../LICENSE-MIT");
 const LINE: &str = "--------------------------------------------------------------------------------";
 
 /// Writes the text: Tandem, the packages of Rust, and Debian's packages.
-pub(crate) fn text(metadata: &Metadata, debian: &[Debian]) -> Result<String> {
-    let others = metadata.others()?;
+pub(crate) fn text(others: &[&Package], debian: &[Debian]) -> Result<String> {
     let mut text = format!(
         "This image holds Tandem {}, and what it is built from.\n\n{LINE}\nTandem: Apache-2.0 OR MIT\n\n{MIT}\n",
         env!("CARGO_PKG_VERSION")
     );
-    text += &packages(&others)?;
+    text += &packages(others)?;
     for package in debian {
         let (name, version) = (&package.name, &package.version);
         let _ = write!(

@@ -15,12 +15,12 @@ use tandem_image::layout::{self, WrittenImage};
 use tandem_image::product::{self, About, Documents};
 use tandem_image::{Architecture, Created, Image, Named};
 
-use crate::metadata::Metadata;
+use crate::metadata::{IN_KERNEL, Metadata, PROGRAM};
 
 /// Makes Tandem's image, as an OCI layout and as one tar of it.
 ///
 /// For each processor, `--parts` has a folder with its name (amd64, arm64) and these files: `tandem`, the program;
-/// `metadata.json`, from `cargo metadata`; `sbom.json`, from `cargo cyclonedx`; and a folder `debian` with a file for each
+/// `metadata.json`, from `cargo metadata`; `metadata-ebpf.json`, the same for the programs in the kernel; `sbom.json`, from `cargo cyclonedx`; and a folder `debian` with a file for each
 /// of Debian's packages that is in the program. The file's name is the package's name and version, with `=` between them,
 /// and it holds the package's copyright file.
 #[derive(Parser)]
@@ -106,11 +106,20 @@ fn part(
     created: Created,
 ) -> Result<(Image, BTreeSet<String>)> {
     let metadata = Metadata::read(&parts.join("metadata.json"))?;
+    let programs = Metadata::read(&parts.join("metadata-ebpf.json"))?;
+    let in_kernel = programs.others(IN_KERNEL)?;
+    let mut others = metadata.others(PROGRAM)?;
+    for package in &in_kernel {
+        if !others.iter().any(|one| one.is_same(package)) {
+            others.push(package);
+        }
+    }
+    others.sort_by_key(|package| (&package.name, &package.version));
     let debian = sbom::debian(&parts.join("debian"))?;
-    let (sbom, names) = sbom::complete(&parts.join("sbom.json"), &metadata, &debian, architecture)?;
+    let (sbom, names) = sbom::complete(&parts.join("sbom.json"), &metadata, &in_kernel, &debian, architecture)?;
     let documents = Documents {
         authorities: authorities.to_owned(),
-        licences: licences::text(&metadata, &debian)?.into_bytes(),
+        licences: licences::text(&others, &debian)?.into_bytes(),
         sbom,
     };
     // Beside the layout too, for whoever does not want to unpack it.

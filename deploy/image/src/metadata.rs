@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 /// The package whose program is in the image.
-const PROGRAM: &str = "tandem";
+pub(crate) const PROGRAM: &str = "tandem";
+/// The package of the programs in the kernel, which are in that program.
+pub(crate) const IN_KERNEL: &str = "tandem-xdp-ebpf";
 
 /// The answer of `cargo metadata`, as far as it is needed.
 #[derive(Debug, Deserialize)]
@@ -62,16 +64,13 @@ impl Metadata {
         serde_json::from_str(&text).with_context(reading)
     }
 
-    /// The packages of others that the program is built from, sorted by name and version. Macros are among them, because
+    /// The packages of others that a program is built from, sorted by name and version. Macros are among them, because
     /// what they write becomes part of the program. What only tests or build scripts need is not.
-    pub(crate) fn others(&self) -> Result<Vec<&Package>> {
+    pub(crate) fn others(&self, of: &str) -> Result<Vec<&Package>> {
         let packages: BTreeMap<&str, &Package> = self.packages.iter().map(|one| (one.id.as_str(), one)).collect();
         let nodes: BTreeMap<&str, &Node> = self.resolve.nodes.iter().map(|one| (one.id.as_str(), one)).collect();
-        let program = self
-            .packages
-            .iter()
-            .find(|one| one.name == PROGRAM && one.source.is_none());
-        let program = program.with_context(|| format!("cargo metadata has no package {PROGRAM}"))?;
+        let program = self.packages.iter().find(|one| one.name == of && one.source.is_none());
+        let program = program.with_context(|| format!("cargo metadata has no package {of}"))?;
         let mut found = BTreeSet::new();
         let mut next = vec![program.id.as_str()];
         while let Some(id) = next.pop() {
@@ -101,6 +100,11 @@ impl Metadata {
 }
 
 impl Package {
+    /// Whether this is the same package in the same version.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.version) == (&other.name, &other.version)
+    }
+
     /// The folder with its files.
     pub(crate) fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap_or(Path::new("/"))
@@ -150,7 +154,12 @@ mod tests {
         ]);
         let packages: Vec<Value> = others.into_iter().chain(ours).collect();
         let metadata = read(json!({"packages": packages, "resolve": {"nodes": nodes}, "workspace_root": "/x"}));
-        let names: Vec<&str> = metadata.others().unwrap().iter().map(|one| one.name.as_str()).collect();
+        let names: Vec<&str> = metadata
+            .others(PROGRAM)
+            .unwrap()
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
         assert_eq!(names, ["both", "zlib"]);
     }
 
@@ -158,7 +167,7 @@ mod tests {
     fn a_workspace_without_the_program_is_refused() {
         let metadata = read(json!({"packages": [], "resolve": {"nodes": []}, "workspace_root": "/x"}));
         assert_eq!(
-            metadata.others().unwrap_err().to_string(),
+            metadata.others(PROGRAM).unwrap_err().to_string(),
             "cargo metadata has no package tandem"
         );
     }

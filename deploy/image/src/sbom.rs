@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tandem_image::Architecture;
 
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Package};
 
 /// One of Debian's packages of which files are in the program.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -47,17 +47,19 @@ pub(crate) fn debian(folder: &Path) -> Result<Vec<Debian>> {
 pub(crate) fn complete(
     path: &Path,
     metadata: &Metadata,
+    in_kernel: &[&Package],
     debian: &[Debian],
     architecture: Architecture,
 ) -> Result<(Vec<u8>, BTreeSet<String>)> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let sbom = serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
-    with(sbom, &metadata.workspace_root, debian, architecture).with_context(|| path.display().to_string())
+    with(sbom, &metadata.workspace_root, in_kernel, debian, architecture).with_context(|| path.display().to_string())
 }
 
 fn with(
     mut sbom: Value,
     root: &str,
+    in_kernel: &[&Package],
     debian: &[Debian],
     architecture: Architecture,
 ) -> Result<(Vec<u8>, BTreeSet<String>)> {
@@ -66,6 +68,19 @@ fn with(
         .get_mut("components")
         .and_then(Value::as_array_mut)
         .context("it has no components")?;
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for package in in_kernel {
+        let (name, version) = (&package.name, &package.version);
+        let purl = format!("pkg:cargo/{name}@{version}");
+        // The program outside the kernel may be built from the same package.
+        if components.iter().any(|component| text(component, "purl") == purl) {
+            continue;
+        }
+        let licence = json!([{"expression": package.license.as_deref().unwrap_or_default().replace('/', " OR ")}]);
+        components.push(
+            json!({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "licenses": licence}),
+        );
+    }
     for package in debian {
         let (name, version) = (&package.name, &package.version);
         let purl = format!(
@@ -75,7 +90,6 @@ fn with(
         );
         components.push(json!({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}));
     }
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     components.sort_by_key(|component| text(component, "bom-ref"));
     let names = components
         .iter()
@@ -118,11 +132,12 @@ mod tests {
         let one = with(
             cargo("/a/b", ["x", "y"]),
             "/a/b",
+            &[],
             std::slice::from_ref(&libc),
             Architecture::Arm64,
         )
         .unwrap();
-        let other = with(cargo("/c", ["y", "x"]), "/c", &[libc], Architecture::Arm64).unwrap();
+        let other = with(cargo("/c", ["y", "x"]), "/c", &[], &[libc], Architecture::Arm64).unwrap();
         assert_eq!(one, other);
         assert_eq!(Vec::from_iter(one.1), ["libc6-dev 2.36-9+deb12u14", "x 1", "y 1"]);
         let sbom: Value = serde_json::from_slice(&one.0).unwrap();
@@ -134,8 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn the_packages_of_the_programs_in_the_kernel_are_listed_once() {
+        let both = Package::sample("both", "MIT", Path::new("/x"));
+        let own = Package::sample("own", "MIT/Apache-2.0", Path::new("/x"));
+        let sbom = json!({"components": [{"bom-ref": "b", "name": "both", "version": "1.0.0", "purl": "pkg:cargo/both@1.0.0"}]});
+        let (bytes, names) = with(sbom, "/a", &[&both, &own], &[], Architecture::Amd64).unwrap();
+        assert_eq!(Vec::from_iter(names), ["both 1.0.0", "own 1.0.0"]);
+        let sbom: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(sbom["components"].as_array().unwrap().len(), 2);
+        assert_eq!(sbom["components"][1]["licenses"][0]["expression"], "MIT OR Apache-2.0");
+    }
+
+    #[test]
     fn what_is_no_list_is_refused() {
-        let error = with(json!({"bomFormat": "CycloneDX"}), "/a", &[], Architecture::Amd64).unwrap_err();
+        let error = with(json!({"bomFormat": "CycloneDX"}), "/a", &[], &[], Architecture::Amd64).unwrap_err();
         assert_eq!(error.to_string(), "it has no components");
     }
 }

@@ -88,8 +88,13 @@ impl Way {
     }
 
     /// Whether its socket has a peer.
+    pub fn has_peer(self) -> bool {
+        !matches!(self, Self::SendTo | Self::SendMsg)
+    }
+
+    /// Whether `getpeername` tells the peer. Packets over SCTP are made on a socket that this test does not see.
     pub fn connects(self) -> bool {
-        !matches!(self, Self::SendTo | Self::SendMsg | Self::Sctp)
+        self.has_peer() && self != Self::Sctp
     }
 }
 

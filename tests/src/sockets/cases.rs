@@ -147,9 +147,16 @@ fn usual() -> Vec<Table<'static>> {
             services: &[s::ALLOWED, s::DENIED],
             ..ANY
         },
-        // Policies as the other node has them.
+        // Policies as the other node has them. If it sends a pod back to this node, the answer takes a shorter way that
+        // nobody translates, so pods only ask for endpoints there.
         Table {
-            services: &[s::EXTERNAL, s::HERE, s::EMPTY],
+            services: &[s::EXTERNAL_THERE, s::HERE, s::EMPTY],
+            fronts: &[Front::OtherNode],
+            ..ANY
+        },
+        Table {
+            services: &[s::EXTERNAL],
+            askers: &[Asker::Node],
             fronts: &[Front::OtherNode],
             ..ANY
         },

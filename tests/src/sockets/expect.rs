@@ -321,27 +321,27 @@ impl Case {
             return Some(None);
         }
         let reason = if self.asker == Asker::Container {
-            "no-pod"
+            "container that is no pod"
         } else if self.way == Way::ConnectedUdp {
-            "connected-udp"
+            "connected UDP"
         } else if self.way.protocol() == Protocol::Udp && self.bound == BoundTo::Address {
-            "bound"
+            "bound to an address or port"
         } else if is_pod && self.front == Front::ClusterIp && variant == Variant::MasqueradeAll {
-            "masquerade-all"
+            "masqueradeAll"
         } else if restricted {
-            "restricted"
+            "source ranges"
         } else if self.asker == Asker::Root {
-            "kernel-thread"
+            "asked by the kernel"
         } else if self.bound == BoundTo::Device {
-            "bound-to-device"
+            "bound to a device"
         } else if by.is_empty() {
             if self.service.all().is_empty() {
-                "refuse"
+                "refused: no endpoint"
             } else {
-                "discard"
+                "discarded: no endpoint on this node"
             }
         } else if self.way.protocol() == Protocol::Tcp && self.bound != BoundTo::Nothing {
-            "bound"
+            "bound to an address or port"
         } else {
             return None;
         };
@@ -350,13 +350,13 @@ impl Case {
 
     /// Refused, or dropped, by nftables.
     fn failed(&self, refused: bool, reason: Option<&'static str>) -> Expected {
-        let udp = self.way.protocol() == Protocol::Udp;
+        let udp = self.way.protocol() != Protocol::Tcp;
         let node = self.asker.is_in_node_network();
         let end = match (refused, udp) {
             (_, true) if node => End::Error,
             (true, false) => End::Refused,
-            // An ICMP error is told to a socket that has a peer.
-            (true, true) if self.way == Way::ConnectedUdp => End::Refused,
+            // An ICMP error is told only to a socket that has a peer.
+            (true, true) if self.way.has_peer() => End::Refused,
             _ => End::Silent,
         };
         self.no_answer(end, Took::Unseen, reason)
@@ -392,7 +392,7 @@ impl Case {
         let by = self.service.all();
         let taken = self.asker != Asker::Root && !by.is_empty();
         if by.is_empty() {
-            return self.no_answer(End::Reset, Took::Nobody, Some("refuse"));
+            return self.no_answer(End::Reset, Took::Nobody, Some("refused: no endpoint"));
         }
         Expected {
             end: End::Answered,

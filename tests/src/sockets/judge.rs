@@ -149,15 +149,13 @@ impl Site {
         }
         let entries = || format!("{} ({:?})", observed.took, observed.entries);
         check("taken by", observed.took == took, took.to_string(), entries());
-        if self.counts_reasons() {
-            let wanted: Vec<&str> = expected.reason.into_iter().collect();
-            check(
-                "reason",
-                observed.reasons == wanted,
-                format!("{wanted:?}"),
-                format!("{:?}", observed.reasons),
-            );
-        }
+        let wanted: Vec<&str> = expected.reason.into_iter().collect();
+        check(
+            "reason",
+            observed.reasons == wanted,
+            format!("{wanted:?}"),
+            format!("{:?}", observed.reasons),
+        );
         Ok(Finding {
             name: format!("{}: {case}", self.variant.title()),
             took: observed.took,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -163,7 +164,18 @@ impl Site {
 
     /// Waits until the sockets' programs answer, if they should.
     fn wait_sockets(&self) -> Result<()> {
-        Ok(())
+        let (node, pods) = (self.variant.takes_node(), self.variant.takes_pods());
+        let ready = || {
+            let status = self.tandem.as_ref()?.status().ok()?;
+            let families = status["families"].as_array()?;
+            let follow = families.iter().all(|family| family["follower"]["state"] == "on");
+            let sockets = &status["sockets"];
+            let at = |folder: &Value| folder["folder"].is_string();
+            let all = follow && sockets["state"] == "on" && at(&sockets["node"]) && (!pods || at(&sockets["pods"]));
+            (!node || all).then_some(())
+        };
+        let found = crate::eventually(Duration::from_secs(20), ready);
+        found.with_context(|| format!("sockets are not on: {:#?}", self.tandem.as_ref().map(Tandem::status)))
     }
 
     /// The namespace and folder of who asks.
@@ -251,17 +263,19 @@ impl Site {
             let services: Value = serde_json::from_str(&text).ok()?;
             (services[0]["ports"][0]["families"][0]["all"]["endpoints"] == wanted).then_some(())
         };
-        crate::eventually(std::time::Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
-    }
-
-    /// Whether the Tandem tells why a socket was left.
-    pub(super) fn counts_reasons(&self) -> bool {
-        false
+        crate::eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }
 
     /// How often each reason has left something to nftables, in this family.
-    pub(super) fn reasons(&self, _family: Ip) -> Result<BTreeMap<String, u64>> {
-        Ok(BTreeMap::new())
+    pub(super) fn reasons(&self, family: Ip) -> Result<BTreeMap<String, u64>> {
+        let status = self.tandem.as_ref().context("no Tandem runs")?.status()?;
+        let counts = &status["families"][usize::from(family == Ip::V6)]["follower"]["leftConnections"];
+        let counts = counts.as_array().map(Vec::as_slice).unwrap_or_default();
+        let count = |count: &Value| Some((count["reason"].as_str()?.to_owned(), count["count"].as_u64()?));
+        counts
+            .iter()
+            .map(|one| count(one).with_context(|| format!("not a count: {one}")))
+            .collect()
     }
 }
 

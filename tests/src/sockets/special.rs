@@ -109,7 +109,7 @@ fn together(name: String, took: Took, wrong: Vec<String>) -> Finding {
     Finding { name, took, wrong }
 }
 
-/// A TCP socket asks one Service, lets go of it, asks another one, and then an endpoint itself.
+/// A TCP socket asks one Service, lets go of it, and asks an endpoint itself and other Services.
 fn reconnects(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
     let title = |what: &str| site.title(asker, form, what);
     let place = site.place(asker)?;
@@ -135,29 +135,31 @@ fn reconnects(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
             &ask(first)?,
             &want("web-2", Took::Sockets, first),
         )];
-        connect_unspec(&socket)?;
-        findings.push(finding(
-            title("the same socket asks another Service"),
-            &ask(second)?,
-            &want("web-3", Took::Sockets, second),
-        ));
-        connect_unspec(&socket)?;
-        findings.push(finding(
-            title("the same socket asks an endpoint itself"),
-            &ask(endpoint)?,
-            &want("web-2", Took::Nobody, endpoint),
-        ));
-        connect_unspec(&socket)?;
-        findings.push(finding(
-            title("the same socket asks the first Service again"),
-            &ask(first)?,
-            &want("web-2", Took::Sockets, first),
-        ));
+        // The kernel keeps the port, so the socket counts as bound.
+        let steps = [
+            (
+                "the same socket asks an endpoint itself",
+                endpoint,
+                "web-2",
+                Took::Nobody,
+            ),
+            ("the same socket asks another Service", second, "web-3", Took::Nftables),
+            (
+                "the same socket asks the first Service again",
+                first,
+                "web-2",
+                Took::Nftables,
+            ),
+        ];
+        for (what, to, by, took) in steps {
+            connect_unspec(&socket)?;
+            findings.push(finding(title(what), &ask(to)?, &want(by, took, to)));
+        }
         Ok(findings)
     })?
 }
 
-/// A UDP socket sends, connects, sends to another address than its peer, lets go, and sends again.
+/// A UDP socket sends, connects, sends to another address than its peer, connects anew, lets go, and sends again.
 fn changes_its_mind_over_udp(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
     let title = |what: &str| site.title(asker, form, what);
     let place = site.place(asker)?;
@@ -201,11 +203,22 @@ fn changes_its_mind_over_udp(site: &Site, asker: Asker, form: Form) -> Result<Ve
                 .into_iter()
                 .collect(),
         ));
+        findings.push(finding(
+            title("the socket connects to the first Service"),
+            &ask(Way::ConnectedUdp, first, 1000)?,
+            &want("web-2", Took::Nftables, Some(first), Some(first)),
+        ));
         connect_unspec(&socket)?;
+        // Linux keeps the address of an IPv6 socket's last peer, and goes on to take answers from that address alone.
+        let took = if form == Form::V4 {
+            Took::Sockets
+        } else {
+            Took::Nftables
+        };
         findings.push(finding(
             title("the socket has no peer any more and sends to the first Service"),
             &ask(Way::SendTo, first, 1000)?,
-            &want("web-2", Took::Sockets, None, Some(first)),
+            &want("web-2", took, None, Some(first)),
         ));
         Ok(findings)
     })?

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::{Protocol, sctp};
@@ -127,7 +128,6 @@ impl Ear {
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(1024)?;
-        socket.set_read_timeout(Some(PATIENCE))?; // `accept` obeys it too
         Ok(Self::Stream(socket))
     }
 }
@@ -162,6 +162,11 @@ fn serve(ear: &Ear, name: &str, stop: &Arc<AtomicBool>) {
 }
 
 fn accept(listener: &Socket, speak: impl Fn(SocketAddr) -> String, stop: &Arc<AtomicBool>) -> io::Result<()> {
+    // A listener of MPTCP does not obey its timeout.
+    let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    if poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&patience))? == 0 {
+        return Err(ErrorKind::WouldBlock.into());
+    }
     let (mut connection, source) = listener.accept()?;
     let source = source.as_socket().ok_or(ErrorKind::AddrNotAvailable)?;
     let stop = Arc::clone(stop);

@@ -27,14 +27,11 @@ pub(crate) trait Family: Address + 'static {
     const PAIRS: &'static SkStorage<Pairs<Self>>;
     /// Where its counts begin.
     const COUNTS: u32;
-
-    /// Whether it is the address that loopback nodePorts answer at: 127.0.0.1 or ::1.
-    fn is_loopback(self) -> bool;
 }
 
 macro_rules! family {
     ($address:ty, $counts:expr, $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident
-     $taken:ident $held:ident $peers:ident $pairs:ident, $is_loopback:expr) => {
+     $taken:ident $held:ident $peers:ident $pairs:ident) => {
         impl Family for $address {
             const SWITCH: &'static Array<u64> = &$switch;
             const FRONTENDS: &'static HashMap<FrontendKey<Self>, u64> = &$frontends;
@@ -47,19 +44,12 @@ macro_rules! family {
             const PEERS: &'static SkStorage<Pair<Self>> = &$peers;
             const PAIRS: &'static SkStorage<Pairs<Self>> = &$pairs;
             const COUNTS: u32 = $counts;
-
-            #[inline(always)]
-            fn is_loopback(self) -> bool {
-                let is: fn(Self) -> bool = $is_loopback;
-                is(self)
-            }
         }
     };
 }
 
-family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4, |addr| addr.0 == 0x7f00_0001_u32.to_be());
-family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6,
-    |addr| addr.first == 0 && addr.second == 1_u64.to_be());
+family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
+family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);
 
 /// The switch of a family.
 #[inline(always)]
@@ -100,6 +90,11 @@ impl<A: Family> Maps<A> for Kernel {
     #[inline(always)]
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
         A::FRONTENDS.get_ptr(key).map(atomic::read)
+    }
+
+    #[inline(always)]
+    fn has_address(&self, addr: &A) -> bool {
+        A::ADDRESSES.get_ptr(addr).is_some()
     }
 
     #[inline(always)]

@@ -11,6 +11,9 @@ pub trait Address: Copy + Eq + Ord + core::hash::Hash + Send + Sync {
     /// The address that stands for all addresses of the node in the key of a nodePort.
     const NONE: Self;
 
+    /// Whether it is the address at which nodePorts on loopback answer: 127.0.0.1 or ::1.
+    fn is_loopback(self) -> bool;
+
     /// A number that depends on every bit of the address.
     fn fold(self) -> u64;
 
@@ -77,6 +80,11 @@ impl Address for Address4 {
     const NONE: Self = Self(0);
 
     #[inline(always)]
+    fn is_loopback(self) -> bool {
+        self.0 == 0x7f00_0001_u32.to_be()
+    }
+
+    #[inline(always)]
     fn fold(self) -> u64 {
         mix(0, self.0 as u64)
     }
@@ -103,6 +111,11 @@ impl Address for Address6 {
     const ENDPOINT_WORDS: u32 = 3;
     type Fill = u32;
     const NONE: Self = Self { first: 0, second: 0 };
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        self.first == 0 && self.second == 1_u64.to_be()
+    }
 
     #[inline(always)]
     fn fold(self) -> u64 {

@@ -47,7 +47,7 @@ pub use held::HeldKey;
 pub use list::{Header, List, Writer};
 pub use maps::Maps;
 pub use node::Node;
-pub use read::{Which, frontend, list};
+pub use read::{Which, frontend, list, takes_node_port};
 pub use reason::Reason;
 pub use service::{Generation, ListIndex, ServiceWord};
 pub use socket::{PAIRS, Pair, Pairs};

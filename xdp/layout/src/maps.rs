@@ -9,6 +9,9 @@ pub trait Maps<A: Address> {
     /// The word of a frontend.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64>;
 
+    /// Whether an address of the node takes nodePort traffic.
+    fn has_address(&self, addr: &A) -> bool;
+
     /// The word of a number.
     fn service(&self, index: ListIndex) -> Option<u64>;
 

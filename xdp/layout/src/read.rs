@@ -1,11 +1,12 @@
 //! From a frontend to its list.
 
-use crate::address::Address;
+use crate::address::{Address, Endpoint};
 use crate::frontend::{FrontendKey, FrontendWord};
 use crate::list::List;
 use crate::maps::Maps;
 use crate::reason::Reason;
 use crate::service::ServiceWord;
+use crate::switch::Switch;
 use crate::way::Way;
 
 /// Which of a Service port's lists is meant.
@@ -29,6 +30,15 @@ pub fn frontend<A: Address>(maps: &impl Maps<A>, key: &FrontendKey<A>) -> Result
     } else {
         Err(Reason::Changing)
     }
+}
+
+/// Whether nodePorts are asked for at an address and port that is no frontend's own. If `loopback`, they are on loopback too.
+#[inline(always)]
+pub fn takes_node_port<A: Address>(maps: &impl Maps<A>, to: &Endpoint<A>, switch: Switch, loopback: bool) -> bool {
+    if !switch.may_be_node_port(u16::from_be(to.port)) {
+        return false;
+    }
+    maps.has_address(&to.addr) || (loopback && to.addr.is_loopback())
 }
 
 /// The list of a frontend.

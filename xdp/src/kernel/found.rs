@@ -183,7 +183,8 @@ pub struct Switches {
 
 impl Switches {
     fn switch(&self) -> Switch {
-        Switch(self.word.as_ref().and_then(|word| word.get(0)).unwrap_or_default())
+        let word = self.word.as_ref().and_then(|word| word.get(0));
+        Switch(word.unwrap_or_default()).with_held(false) // what is held is no setting
     }
 }
 

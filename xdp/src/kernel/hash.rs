@@ -5,6 +5,8 @@ use std::io;
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, MapError};
 
+use tandem_core::plane::Full;
+
 use super::programs::{NotEnlarged, Programs};
 use crate::store::StoreError;
 
@@ -88,6 +90,22 @@ fn kind_of(error: &MapError) -> Option<io::ErrorKind> {
     match error {
         MapError::SyscallError(error) => Some(error.io_error.kind()),
         _ => None,
+    }
+}
+
+impl<K: Copy + 'static> Hash<K> {
+    /// What is said about an element that was refused.
+    pub(crate) fn refused(&self, refused: Refused) -> StoreError {
+        let errno = match refused {
+            Refused::Full => libc::E2BIG,
+            Refused::NoMemory => libc::ENOMEM,
+            Refused::Other(error) => return StoreError::Failed(error.into()),
+        };
+        StoreError::Full(Full {
+            name: self.name,
+            room: self.room,
+            errno: Some(errno),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tandem_core::plane::Cause;
 use tandem_xdp_layout::{Address, HeldKey, Switch};
 
-use super::hash::{Hash, Refused};
+use super::hash::Hash;
 use super::memory::Words;
 use crate::store::StoreError;
 
@@ -74,11 +74,9 @@ impl<A: Address + 'static> Gate<A> {
             if self.keys.contains(key) {
                 continue;
             }
-            let name = self.map.name();
-            self.map.put(*key, 1).map_err(|error| match Refused::from(error) {
-                Refused::Full | Refused::NoMemory => StoreError::Full(name),
-                Refused::Other(error) => StoreError::Failed(error.into()),
-            })?;
+            if let Err(error) = self.map.put(*key, 1) {
+                return Err(self.map.refused(error.into()));
+            }
             self.keys.insert(*key);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
-use tandem_core::plane::Cause;
+use tandem_core::plane::{Cause, Full};
 use tandem_core::row::Protocol;
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, Switch};
 
@@ -151,6 +151,7 @@ impl<A: Address + 'static> KernelMaps<A> {
     fn enlarge(
         &mut self,
         name: &'static str,
+        room: u32,
         enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
     ) -> Result<(), StoreError> {
         let before = self.switch();
@@ -163,7 +164,7 @@ impl<A: Address + 'static> KernelMaps<A> {
             self.held.gate().set_switch(before);
         }
         enlarged.map_err(|error| match error {
-            NotEnlarged::NoRoom => StoreError::Full(name),
+            NotEnlarged::NoRoom(errno) => StoreError::Full(Full { name, room, errno }),
             NotEnlarged::Torn(cause) => StoreError::Failed(cause),
         })
     }
@@ -195,6 +196,10 @@ impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
         self.frontends.get(*key)
     }
 
+    fn has_address(&self, addr: &A) -> bool {
+        self.addresses.get(*addr).is_some()
+    }
+
     fn service(&self, index: ListIndex) -> Option<u64> {
         self.services.get(index.get())
     }
@@ -211,13 +216,11 @@ macro_rules! put {
         let name = $maps.$hash.name();
         let mut put = $maps.$hash.put($key, $word).map_err(Refused::from);
         if matches!(put, Err(Refused::Full)) {
-            $maps.enlarge(name, |maps, programs| maps.$hash.enlarge(programs, 0))?;
+            let room = $maps.$hash.room();
+            $maps.enlarge(name, room, |maps, programs| maps.$hash.enlarge(programs, 0))?;
             put = $maps.$hash.put($key, $word).map_err(Refused::from);
         }
-        put.map_err(|refused| match refused {
-            Refused::Full | Refused::NoMemory => StoreError::Full(name),
-            Refused::Other(error) => StoreError::Failed(error.into()),
-        })
+        put.map_err(|refused| $maps.$hash.refused(refused))
     }};
 }
 
@@ -275,9 +278,12 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
         let flows = flows.map_err(|error| StoreError::Failed(Box::new(NotHeld(error))))?;
         let flows: HashSet<_> = flows.into_iter().filter(|key| self.has_frontend(key)).collect();
         let count = u32::try_from(flows.len()).unwrap_or(u32::MAX);
-        if count > self.held.gate().map().room() {
+        let room = self.held.gate().map().room();
+        if count > room {
             let name = self.names.held;
-            self.enlarge(name, |maps, programs| maps.held.gate().map().enlarge(programs, count))?;
+            self.enlarge(name, room, |maps, programs| {
+                maps.held.gate().map().enlarge(programs, count)
+            })?;
         }
         self.held.gate().hold(&flows)
     }
@@ -296,8 +302,8 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {
-        let name = self.names.lists;
-        self.enlarge(name, |maps, programs| {
+        let (name, room) = (self.names.lists, self.words());
+        self.enlarge(name, room, |maps, programs| {
             maps.lists = programs.enlarge_words(name, &maps.lists, words)?;
             Ok(())
         })

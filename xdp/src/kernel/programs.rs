@@ -1,13 +1,15 @@
 //! The loaded programs and where they are attached. They can be loaded once more with a larger map, while they run.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::error::Error;
 use std::path::Path;
+use std::{fs, io};
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::CgroupSockAddr;
 use aya::programs::links::PinnedLink;
+use aya::sys::SyscallError;
 use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
@@ -28,8 +30,8 @@ pub enum Who {
 /// Why a map was not enlarged.
 #[derive(Debug)]
 pub(crate) enum NotEnlarged {
-    /// A larger one was not to be had. Everything is as it was.
-    NoRoom,
+    /// A larger one was not to be had, for which the kernel may have given a number. Everything is as it was.
+    NoRoom(Option<i32>),
     /// Some programs may have the larger one, and others not.
     Torn(Cause),
 }
@@ -140,17 +142,17 @@ impl Programs {
     fn enlarge<M>(&mut self, name: &'static str, make: impl Fn(&Path) -> Result<M, Cause>) -> Result<M, NotEnlarged> {
         let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
         forget(&new);
-        let Ok((map, object)) = self.make(name, &new, make) else {
+        let (map, object) = self.make(name, &new, make).map_err(|error| {
             forget(&new);
-            return Err(NotEnlarged::NoRoom);
-        };
+            NotEnlarged::NoRoom(errno(&*error))
+        })?;
         let replaced = self
             .give_links(&object)
             .and_then(|()| Ok(fs::rename(&new, self.pins.maps().join(name))?));
         if let Err(error) = replaced {
             forget(&new);
             return match self.give_links(&self.object) {
-                Ok(()) => Err(NotEnlarged::NoRoom),
+                Ok(()) => Err(NotEnlarged::NoRoom(errno(&*error))),
                 Err(_) => Err(NotEnlarged::Torn(error)),
             };
         }
@@ -199,8 +201,24 @@ impl Programs {
     }
 }
 
+/// The kernel's number of an error, or of what caused it.
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let of = |error: &(dyn Error + 'static)| {
+        let call = error.downcast_ref::<SyscallError>().map(|error| &error.io_error);
+        call.or_else(|| error.downcast_ref::<io::Error>())?.raw_os_error()
+    };
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(errno) = of(error) {
+            return Some(errno);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Removes what an enlargement that did not end has left.
 fn forget(pin: &Path) {
     // Usually there is nothing. If something stays, the next pin fails and says so.
-    let _: std::io::Result<()> = fs::remove_file(pin);
+    let _: io::Result<()> = fs::remove_file(pin);
 }

@@ -133,6 +133,10 @@ impl<A: Address> Maps<A> for Read {
         None
     }
 
+    fn has_address(&self, _: &A) -> bool {
+        false
+    }
+
     fn service(&self, _: ListIndex) -> Option<u64> {
         None
     }

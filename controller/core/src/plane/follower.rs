@@ -1,6 +1,7 @@
 //! The contract of followers: they hold some of a data plane's rows a second time, to answer sooner.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::family::Family;
 use crate::id::ServiceId;
@@ -69,12 +70,59 @@ impl Behind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Left {
     /// The list has more endpoints than there is room for.
-    #[error("there is no room for its endpoints")]
-    Endpoints,
+    #[error("there is no room for its endpoints: {0}")]
+    Endpoints(Full),
     /// There are more frontends than there is room for.
-    #[error("there is no room for its frontends")]
-    Frontends,
+    #[error("there is no room for its frontends: {0}")]
+    Frontends(Full),
     /// A slot has no endpoint, or an endpoint no address.
     #[error("its rows do not make a list of endpoints")]
     Incomplete,
+}
+
+/// What takes no more, and why there is no larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Its name.
+    pub name: &'static str,
+    /// How much there is room for.
+    pub room: u32,
+    /// What the kernel says, by its number, if it was asked for more.
+    pub errno: Option<i32>,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, room, errno } = self;
+        write!(f, "{name} has room for {room} and takes no more")?;
+        match errno {
+            None => Ok(()),
+            Some(1) => f.write_str(" (the kernel does not permit it)"),
+            Some(12) => f.write_str(" (the kernel has no memory)"),
+            Some(errno) => write!(f, " (the kernel's error {errno})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Full, Left};
+
+    #[test]
+    fn what_is_left_names_what_is_full_and_why() {
+        let full = |errno| {
+            Left::Endpoints(Full {
+                name: "LISTS4",
+                room: 65_536,
+                errno,
+            })
+        };
+        let begin = "there is no room for its endpoints: LISTS4 has room for 65536 and takes no more";
+        assert_eq!(full(None).to_string(), begin);
+        assert_eq!(
+            full(Some(12)).to_string(),
+            format!("{begin} (the kernel has no memory)")
+        );
+        assert_eq!(full(Some(28)).to_string(), format!("{begin} (the kernel's error 28)"));
+    }
 }

@@ -8,7 +8,7 @@ use crate::family::Family;
 use crate::id::ServiceId;
 use crate::row::{Key, Row};
 
-use super::{Behind, Delta, Follower, Left, RuleSettings};
+use super::{Behind, Delta, Follower, Full, Left, RuleSettings};
 
 /// The rows of one family, held a second time. A clone is a handle to the same rows. The rows stay when their user is
 /// dropped, as those of a follower in the kernel do.
@@ -138,7 +138,12 @@ impl<F: Family> Mirror<F> {
             return BTreeMap::new();
         };
         let without = state.lists().into_iter().skip(room);
-        without.map(|list| (list, Left::Endpoints)).collect()
+        let full = Full {
+            name: "the mirror",
+            room: u32::try_from(room).unwrap_or(u32::MAX),
+            errno: None,
+        };
+        without.map(|list| (list, Left::Endpoints(full))).collect()
     }
 }
 

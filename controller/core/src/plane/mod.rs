@@ -15,7 +15,7 @@ mod settings;
 
 pub use delta::Delta;
 pub use error::{ApplyError, Cause, IdleError, OpenError, ReadError, Reason, Rejection};
-pub use follower::{Behind, Follower, Left};
+pub use follower::{Behind, Follower, Full, Left};
 #[cfg(any(test, feature = "samples"))]
 pub use memory::{Fault, Memory};
 #[cfg(any(test, feature = "samples"))]

@@ -180,11 +180,15 @@ impl Call<'_> {
         !socket.is_null() && (unsafe { (*socket).src_port } != 0 || self.has_source())
     }
 
-    /// Whether a UDP socket has a peer.
+    /// Whether a UDP socket takes answers from one peer alone. If it lets go of its peer, Linux keeps an IPv6 address.
     #[inline(always)]
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(crate) fn has_peer(&self) -> bool {
         let socket = self.socket();
-        !socket.is_null() && unsafe { (*socket).state } == ESTABLISHED
+        if socket.is_null() {
+            return false;
+        }
+        let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
+        unsafe { (*socket).state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0 }
     }
 }
 

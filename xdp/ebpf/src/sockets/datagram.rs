@@ -37,7 +37,7 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
         return Err(Reason::Protocol);
     }
     // It also takes an address with each datagram. Its answers must come from its peer.
-    if call.is_connected() {
+    if call.has_peer() {
         return Err(Reason::ConnectedUdp);
     }
     // nftables masquerades such a source where it must.

@@ -30,11 +30,7 @@ pub(crate) fn frontend<A: Family>(
         Err(Reason::NoFrontend) => {}
         found => return found,
     }
-    if !switch.may_be_node_port(u16::from_be(to.port)) {
-        return Err(Reason::NoFrontend);
-    }
-    let takes = A::ADDRESSES.get_ptr(&to.addr).is_some() || (loopback && to.addr.is_loopback());
-    if !takes {
+    if !layout::takes_node_port(&Kernel, &to, switch, loopback) {
         return Err(Reason::NoFrontend);
     }
     layout::frontend(&Kernel, &FrontendKey::<A>::node_port(to.port, protocol))

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use tandem_core::plane::Cause;
+use tandem_core::plane::{Cause, Follower};
 use tandem_xdp_layout::HeldKey;
 
 use super::*;
 use crate::convert::held_key;
-use crate::kernel::Held;
+use crate::kernel::{Found, Held};
 
 /// A UDP socket with the port 4000 sends to each frontend, once to each letter of the argument. Nobody but the endpoint answers.
 const SEND: &str = r#"
@@ -63,6 +63,8 @@ fn a_udp_socket_that_nftables_serves_stays_with_it_until_it_is_released_and_othe
     *flows.lock().unwrap() = Err("nobody asks".to_owned());
     v4.renew(&rules, &rows4()).unwrap();
     drop((sockets, v4));
+    let [switch, _] = Found::look(&place.pins).unwrap().switches(false);
+    assert!(Follower::<V4>::fits(&switch, &rules));
     let (sockets, mut v4, _) = place.open();
     let (flows, held) = tracked(&mut v4, &[(1, 4001)]);
     v4.renew(&rules, &rows4()).unwrap();

@@ -430,6 +430,33 @@ fn with(row: Row<V4>, to: ServiceId) -> Row<V4> {
 }
 
 #[test]
+fn a_map_that_cannot_grow_is_named_with_its_size_and_the_kernels_reason() {
+    let place = Place::new();
+    let sizes = Sizes {
+        frontends: 2,
+        words: [16, 16],
+    };
+    let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
+    let mut v4: Rows<V4, _> = Rows::new(v4, false);
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    // With a pin missing, no program can be loaded with the maps of those that run.
+    fs::remove_file(place.pins.join(format!("v{}/maps/LEFT", tandem_xdp_layout::VERSION))).unwrap();
+    let mut all = rows4();
+    let own = rows::<V4>([10, 96, 1, 1].into(), [127, 0, 0, 1].into());
+    let service = ServiceId::plain(7).unwrap();
+    all.extend(own.into_iter().take(3).map(|row| with(row, service)));
+    v4.renew(&RuleSettings::default(), &all).unwrap();
+    let left: Vec<_> = v4.left().iter().map(|(id, why)| (*id, why.to_string())).collect();
+    let why = "there is no room for its frontends: FRONTENDS4 has room for 2 and takes no more (the kernel's error 2)";
+    assert_eq!(left, [(service, why.to_owned())]);
+    // All others are served as before.
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    sockets.remove().unwrap();
+}
+
+#[test]
 fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
     let place = Place::new();
     let pins = Pins::open(&place.pins).unwrap();
