@@ -188,7 +188,7 @@ bench-api: setup-net controlplane ## bytes, requests, connections and start, bes
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
 bench-sockets: setup-net ## socket load balancing beside nftables and beside no proxy; 6 minutes, ONLY=maps, others or traffic
-$(BENCHES): setup-xdp
+$(BENCHES):
 	@$(BUILD) --bin $@
 	@$(WITH) $$RELEASE/$@
 

@@ -61,7 +61,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Room for twice what stands in a data plane with so many rows of IPv4 and IPv6.
+    /// Room for twice the endpoints of a data plane with so many rows of IPv4 and IPv6. A Service port with one frontend and one
+    /// endpoint has four rows, so there is room for twice their frontends, too.
     pub fn of_rows(rows: [usize; 2]) -> Self {
         let Self { frontends, words } = Self::default();
         let twice = |rows: usize| {
@@ -71,7 +72,7 @@ impl Sizes {
         };
         let [v4, v6] = rows.map(twice);
         Self {
-            frontends: frontends.max(v4.max(v6) / 2),
+            frontends: frontends.max(v4.max(v6) / 4),
             words: [words[0].max(v4), words[1].max(v6.saturating_mul(3))],
         }
     }

@@ -2,6 +2,7 @@
 
 mod counts;
 mod held;
+mod sparse;
 mod threads;
 
 use std::num::NonZeroU16;
