@@ -159,10 +159,12 @@ setup_xdp() {
   at_least "$(rust_version /usr/bin/cargo)" $RUST_MINIMUM || missing+=(cargo-web)
   at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || missing+=(rustc-web)
   [ -d /usr/lib/rustlib/bpfel-unknown-none ] || missing+=(libstd-rust-web-dev-bpf)
-  # The tests' clients, and what makes maps beside Tandem.
+  # The tests' clients, what makes maps beside Tandem, and what puts faults into its system calls.
   command -v python3 >/dev/null || missing+=(python3)
   command -v mount >/dev/null || missing+=(mount)
+  command -v nsenter >/dev/null || missing+=(util-linux)
   command -v bpftool >/dev/null || missing+=(bpftool)
+  command -v strace >/dev/null || missing+=(strace)
   [ ${#missing[@]} = 0 ] || install "Rust for eBPF, and what its tests use" "${missing[@]}"
   at_least "$(rust_version /usr/bin/rustc)" $RUST_MINIMUM || fail "Debian's Rust is older than $RUST_MINIMUM"
   llvm=$(/usr/bin/rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')

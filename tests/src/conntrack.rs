@@ -54,24 +54,32 @@ pub fn of(namespace: &Namespace, protocol: traffic::Protocol) -> Result<Vec<Entr
 }
 
 fn here(protocol: traffic::Protocol) -> Result<Vec<Entry>> {
-    let protocol = number(protocol);
+    let all = all_here()?.into_iter();
+    Ok(all
+        .filter_map(|(of, entry)| (of == protocol).then_some(entry))
+        .collect())
+}
+
+/// Every entry of the namespace, of the transports that requests have, both families, sorted.
+pub fn all(namespace: &Namespace) -> Result<Vec<(traffic::Protocol, Entry)>> {
+    namespace.run(all_here)?
+}
+
+fn all_here() -> Result<Vec<(traffic::Protocol, Entry)>> {
     let mut socket = NetlinkSocket::new();
     let mut entries = Vec::new();
     for family in FAMILIES {
         let request = Request::new().op_get_dump(&header(family));
         let mut reply = socket.request(&request).context("ask for connection tracking")?;
         while let Some((_, attributes)) = reply.recv().transpose().context("read connection tracking")? {
-            let (Some((from, to)), Some((with, _))) = (
-                attributes.get_tuple_orig().ok().and_then(|tuple| ends(tuple, protocol)),
-                attributes
-                    .get_tuple_reply()
-                    .ok()
-                    .and_then(|tuple| ends(tuple, protocol)),
+            let (Some((protocol, from, to)), Some((_, with, _))) = (
+                attributes.get_tuple_orig().ok().and_then(ends),
+                attributes.get_tuple_reply().ok().and_then(ends),
             ) else {
                 continue;
             };
             let id = attributes.get_id().context("an entry without a number")?;
-            entries.push(Entry { from, to, with, id });
+            entries.push((protocol, Entry { from, to, with, id }));
         }
     }
     entries.sort_unstable();
@@ -138,8 +146,8 @@ fn number(protocol: traffic::Protocol) -> u8 {
     }
 }
 
-/// Source and destination of a tuple, if it is of this protocol.
-fn ends(tuple: IterableTupleAttrs<'_>, wanted: u8) -> Option<(SocketAddr, SocketAddr)> {
+/// Transport, source and destination of a tuple, if requests have this transport.
+fn ends(tuple: IterableTupleAttrs<'_>) -> Option<(traffic::Protocol, SocketAddr, SocketAddr)> {
     let (mut source, mut destination, mut ports, mut protocol) = (None, None, (None, None), 0);
     for attribute in tuple.flatten() {
         match attribute {
@@ -166,11 +174,13 @@ fn ends(tuple: IterableTupleAttrs<'_>, wanted: u8) -> Option<(SocketAddr, Socket
             TupleAttrs::TupleZone(_) => {}
         }
     }
-    let ends = (
+    let protocols = [traffic::Protocol::Tcp, traffic::Protocol::Udp, traffic::Protocol::Sctp];
+    let protocol = protocols.into_iter().find(|known| number(*known) == protocol)?;
+    Some((
+        protocol,
         SocketAddr::new(source?, ports.0?),
         SocketAddr::new(destination?, ports.1?),
-    );
-    (protocol == wanted).then_some(ends)
+    ))
 }
 
 fn write<P: Pusher>(tuple: PushTupleAttrs<P>, from: SocketAddr, to: SocketAddr) -> PushTupleAttrs<P> {

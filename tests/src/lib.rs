@@ -27,6 +27,7 @@
 //! | [`program`] | how programs begin and end |
 //! | [`interrupt`] | Ctrl-C for programs that clean up after themselves |
 //! | [`conntrack`] | the UDP entries of a namespace's connection tracking |
+//! | [`data_plane`] | which data plane `DATA_PLANE` asks for |
 //! | [`cgroup`], [`bpffs`] | cgroup folders of nodes and pods, which threads enter with their namespaces, and BPF file systems |
 //! | [`sockets`] | who answers a socket, what it is told, and which plane took it, for `make sockets` |
 //! | [`netns`], [`node`], [`scratch`] | the parts that these are made from |
@@ -41,6 +42,7 @@ pub mod chart;
 pub mod cluster;
 pub mod code;
 pub mod conntrack;
+pub mod data_plane;
 pub mod deploy;
 pub mod empty_root;
 mod fabric;

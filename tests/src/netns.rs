@@ -102,6 +102,7 @@ impl Namespace {
     }
 
     /// Another way into the same network. Threads that enter by it are in this cgroup folder.
+    #[must_use]
     pub fn beside(&self, group: &Group) -> Self {
         Self(Arc::new(Inner {
             name: self.0.name.clone(),

@@ -13,6 +13,7 @@
 //! | `twins`, `side`, `forward`, `responder` | two worlds and the programs in them |
 //! | `objects`, `slices` | the objects that a scenario makes at the API server |
 //! | `walk`, `measure`, `answer` | sends the flows and compares the results |
+//! | `took` | who translated a flow, if Tandem has two data planes |
 //! | `untouched` | a Service that no scenario touches, and that must notice nothing |
 //! | `report` | the table |
 
@@ -31,6 +32,7 @@ mod side;
 mod slices;
 #[cfg(test)]
 mod tests;
+pub mod took;
 mod twins;
 mod untouched;
 mod walk;
@@ -48,19 +50,27 @@ use twins::Twins;
 use untouched::Untouched;
 use walk::Walk;
 
+use crate::data_plane::DataPlane;
+
 /// Which scenarios are run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only those whose name contains this.
-    pub scenario: Option<String>,
+    /// Only those whose name contains one of these; all if there are none.
+    pub scenarios: Vec<String>,
+    /// The data plane of Tandem's world.
+    pub data_plane: DataPlane,
 }
+
+/// How many of a thousand flows sockets must translate, if all scenarios are run.
+const BY_SOCKETS: usize = 300;
 
 /// The scenarios that these options select, sorted by name.
 pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
     let mut chosen = scenario::load(&scenario::folder())?;
     differences::check_keys(&chosen, &differences::load()?)?;
-    if let Some(part) = &options.scenario {
-        chosen.retain(|scenario| scenario.name.contains(part));
+    if !options.scenarios.is_empty() {
+        let is_chosen = |name: &str| options.scenarios.iter().any(|part| name.contains(part));
+        chosen.retain(|scenario| is_chosen(&scenario.name));
     }
     ensure!(
         !chosen.is_empty(),
@@ -75,9 +85,12 @@ pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
 pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
     let started = Instant::now();
     let scenarios = choose(options)?;
-    let mut twins = Twins::start()?;
+    let mut twins = Twins::start(options.data_plane)?;
     let mut untouched = Untouched::new(&twins)?;
-    let mut report = Report::default();
+    let mut report = Report {
+        data_plane: options.data_plane,
+        ..Report::default()
+    };
     show(&report::heading());
     let configurations: BTreeSet<Configuration> = scenarios
         .iter()
@@ -107,6 +120,11 @@ pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
         report.untouched_failed,
         report.untouched_slowest,
     ) = untouched.counts();
+    report.least_by_sockets = match options.data_plane {
+        DataPlane::Nft => 0,
+        DataPlane::Xdp if options.scenarios.is_empty() => report.rows.len() * BY_SOCKETS / 1000,
+        DataPlane::Xdp => 1,
+    };
     report.took = started.elapsed();
     Ok(report)
 }

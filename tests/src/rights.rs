@@ -1,26 +1,38 @@
 //! Every feature of the agent with exactly the capabilities that the chart gives, and with each of them taken away. A
-//! capability that no feature misses is one too many.
+//! capability that no feature misses is one too many. Once more with `dataPlane: xdp`, for which the chart gives more.
 
 mod features;
+mod inside;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
+use crate::code::root;
 use crate::stage::Stage;
+use crate::tandem::Plan;
 
 pub use features::Feature;
+use inside::Inside;
 
-/// The manifest that is rendered from the chart.
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/manifests/tandem.yaml");
+/// What the chart can install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Installation {
+    /// nftables alone.
+    Nft,
+    /// `dataPlane: xdp`.
+    Xdp,
+}
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// The capabilities that the chart gives.
     pub given: Vec<String>,
+    /// Those that it gives with `dataPlane: xdp`.
+    pub given_xdp: Vec<String>,
     /// How many features were tried with them.
     pub features: usize,
     /// Features that do not work with them, and why.
@@ -31,9 +43,78 @@ pub struct Figures {
     pub needed: Vec<(String, Vec<Feature>)>,
 }
 
+impl Installation {
+    const ALL: [Self; 2] = [Self::Nft, Self::Xdp];
+
+    /// The manifest that is rendered from the chart.
+    fn manifest(self) -> PathBuf {
+        let name = match self {
+            Self::Nft => "tandem.yaml",
+            Self::Xdp => "tandem-xdp.yaml",
+        };
+        root().join("deploy/manifests").join(name)
+    }
+
+    /// The capabilities of the agent's container.
+    fn given(self) -> Result<Vec<String>> {
+        given_in(&self.manifest())
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Nft => "",
+            Self::Xdp => "dataPlane xdp, ",
+        }
+    }
+
+    /// Tries everything with the chart's capabilities, and without each of them.
+    fn run(self, figures: &mut Figures, said: &impl Fn(&str)) -> Result<Vec<String>> {
+        let (given, title) = (self.given()?, self.title());
+        said(&format!("{title}with {}", given.join(", ")));
+        for (feature, verdict) in try_all(self, &given, &[]) {
+            said(&format!("  {feature}: {}", words(&verdict)));
+            if let Err(error) = verdict {
+                figures.missing.push(format!("{title}{feature}: {error:#}"));
+            }
+        }
+        for taken in &given {
+            said(&format!("{title}without {taken}"));
+            let rest: Vec<String> = given.iter().filter(|other| *other != taken).cloned().collect();
+            let named = format!("CAP_{taken}");
+            let mut needs = Vec::new();
+            for (feature, verdict) in try_all(self, &rest, &EXPECTED) {
+                said(&format!("  {feature}: {}", words(&verdict)));
+                if let Err(error) = verdict {
+                    let why = format!("{error:#}");
+                    ensure!(
+                        why.contains(&named),
+                        "without {taken}, {feature} fails and does not say why: {why}"
+                    );
+                    needs.push(feature);
+                }
+            }
+            // Where the programs cannot be loaded, nftables serves alone.
+            ensure!(
+                taken == FOR_NFTABLES || needs.iter().all(|feature| *feature == Feature::Sockets),
+                "{taken} is for the programs in the kernel, and without it more does not work: {needs:?}"
+            );
+            if needs.is_empty() {
+                figures.unused.push(format!("{title}{taken}"));
+            }
+            figures.needed.push((format!("{title}{taken}"), needs));
+        }
+        Ok(given)
+    }
+}
+
+/// The capability that nftables needs.
+const FOR_NFTABLES: &str = "NET_ADMIN";
+/// What the agent logs as an error where a capability is missing.
+const EXPECTED: [&str; 3] = ["not permitted", "Permission denied", "nftables serves alone"];
+
 /// The capabilities of the agent's container in the rendered manifest.
 pub fn given() -> Result<Vec<String>> {
-    given_in(Path::new(MANIFEST))
+    Installation::Nft.given()
 }
 
 fn given_in(manifest: &Path) -> Result<Vec<String>> {
@@ -60,40 +141,12 @@ fn given_in(manifest: &Path) -> Result<Vec<String>> {
 
 /// Tries every feature with the chart's capabilities, and without each of them. `said` hears of each trial.
 pub fn run(said: impl Fn(&str)) -> Result<Figures> {
-    let given = given()?;
     let mut figures = Figures {
         features: Feature::ALL.len(),
         ..Figures::default()
     };
-    said(&format!("with {}", given.join(", ")));
-    for (feature, verdict) in try_all(&given) {
-        said(&format!("  {feature}: {}", words(&verdict)));
-        if let Err(error) = verdict {
-            figures.missing.push(format!("{feature}: {error:#}"));
-        }
-    }
-    for taken in &given {
-        said(&format!("without {taken}"));
-        let rest: Vec<String> = given.iter().filter(|other| *other != taken).cloned().collect();
-        let named = format!("CAP_{taken} is missing");
-        let mut needs = Vec::new();
-        for (feature, verdict) in try_all(&rest) {
-            said(&format!("  {feature}: {}", words(&verdict)));
-            if let Err(error) = verdict {
-                let why = format!("{error:#}");
-                ensure!(
-                    why.contains(&named),
-                    "without {taken}, {feature} fails and does not say why: {why}"
-                );
-                needs.push(feature);
-            }
-        }
-        if needs.is_empty() {
-            figures.unused.push(taken.clone());
-        }
-        figures.needed.push((taken.clone(), needs));
-    }
-    figures.given = given;
+    let [given, given_xdp] = Installation::ALL.map(|installation| installation.run(&mut figures, &said));
+    (figures.given, figures.given_xdp) = (given?, given_xdp?);
     Ok(figures)
 }
 
@@ -105,22 +158,38 @@ fn words(verdict: &Result<()>) -> String {
 }
 
 /// Tries every feature on one node. If the agent does not even start, no feature works.
-fn try_all(capabilities: &[String]) -> Vec<(Feature, Result<()>)> {
-    let settings = |plan| {
+fn try_all(installation: Installation, capabilities: &[String], expected: &[&str]) -> Vec<(Feature, Result<()>)> {
+    let features: Vec<Feature> = Feature::ALL
+        .into_iter()
+        .filter(|feature| installation == Installation::Xdp || *feature != Feature::Sockets)
+        .collect();
+    let failed = |error: anyhow::Error| {
+        let error = format!("{error:#}");
+        let why = error.lines().last().unwrap_or_default();
+        let failed = |feature: &Feature| (*feature, Err(anyhow!("the agent does not run: {why}")));
+        features.iter().map(failed).collect()
+    };
+    // The folders outlast the agent, which is in the stage.
+    let inside = match installation {
+        Installation::Nft => Ok(None),
+        Installation::Xdp => Inside::new().map(Some),
+    };
+    let inside = match inside {
+        Ok(inside) => inside,
+        Err(error) => return failed(error),
+    };
+    let settings = |plan: Plan| {
         let plan = features::settings(plan).capabilities(capabilities);
-        plan.expect_error("not permitted").expect_error("Permission denied")
+        let plan = match &inside {
+            Some(inside) => inside.settings(plan),
+            None => plan,
+        };
+        expected.iter().fold(plan, |plan, text| plan.expect_error(text))
     };
     let mut stage = match Stage::with(&features::objects(), settings) {
         Ok(stage) => stage,
-        Err(error) => {
-            let error = format!("{error:#}");
-            let why = error.lines().last().unwrap_or_default();
-            let failed = |feature| (feature, Err(anyhow!("the agent does not run: {why}")));
-            return Feature::ALL.into_iter().map(failed).collect();
-        }
+        Err(error) => return failed(error),
     };
-    Feature::ALL
-        .into_iter()
-        .map(|feature| (feature, feature.check(&mut stage)))
-        .collect()
+    let check = |feature: &Feature| (*feature, feature.check(&mut stage, inside.as_ref()));
+    features.iter().map(check).collect()
 }

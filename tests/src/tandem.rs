@@ -130,6 +130,22 @@ impl Tandem {
         }
     }
 
+    /// Waits until programs of its node and its pods are followed in their sockets, in both families.
+    pub fn wait_sockets(&self) -> Result<()> {
+        let mut last = Value::Null;
+        let on = crate::eventually(PATIENCE, || {
+            last = self.status().ok()?;
+            follows(&last).then_some(())
+        });
+        on.with_context(|| {
+            format!(
+                "sockets are not on after {PATIENCE:?}: {:#}; its log:\n{}",
+                last["sockets"],
+                self.log.tail(20)
+            )
+        })
+    }
+
     /// The output of `tandem status -o json`, even if it ends with 1 because something waits.
     pub fn status(&self) -> Result<Value> {
         let output = self.output(&["status", "-o", "json"])?;
@@ -373,6 +389,17 @@ fn in_test() -> bool {
 /// The lines at level ERROR, and panics.
 pub(crate) fn errors(log: &[String]) -> Vec<String> {
     log.iter().filter(|line| log::is_error(line)).cloned().collect()
+}
+
+/// Whether sockets of nodes and pods follow the tables of both families.
+fn follows(status: &Value) -> bool {
+    let families = status["families"].as_array().map_or(&[][..], Vec::as_slice);
+    let sockets = &status["sockets"];
+    sockets["state"] == json!("on")
+        && sockets["node"]["folder"].is_string()
+        && sockets["pods"]["folder"].is_string()
+        && !families.is_empty()
+        && families.iter().all(|family| family["follower"]["state"] == json!("on"))
 }
 
 /// Whether every list was complete once and no family waits for anything.

@@ -8,6 +8,7 @@ fn every_feature_works_with_the_charts_capabilities_and_none_of_them_is_one_too_
     let figures = rights::run(|line| println!("{line}"))?;
     ensure!(figures.missing.is_empty(), "{:#?}", figures.missing);
     ensure!(figures.unused.is_empty(), "{:#?}", figures.unused);
-    ensure!(!figures.given.is_empty() && figures.features > 10, "{figures:?}");
+    ensure!(figures.given == ["NET_ADMIN"] && figures.features > 10, "{figures:?}");
+    ensure!(figures.given_xdp == ["BPF", "NET_ADMIN", "PERFMON"], "{figures:?}");
     Ok(())
 }

@@ -23,7 +23,8 @@ pub(super) fn build() -> Result<(), String> {
     if !Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
         return Err(wanting("Rust's library for eBPF (libstd-rust-web-dev-bpf)"));
     }
-    let target = out.join("ebpf");
+    // One folder for all profiles and features: the result is the same.
+    let target = here.join("../target/ebpf");
     // The paths are the same wherever this is built, so that the program is, too.
     let flags = [
         "-Cpanic=abort".to_owned(),

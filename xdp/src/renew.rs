@@ -23,6 +23,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     }
 
     fn hold(&mut self, rules: &RuleSettings, rows: &[Row<F>]) -> Result<(), StoreError> {
+        self.store.prepare()?;
         self.set_rules(rules);
         if !self.settings.is_on() {
             self.switch_off();
@@ -45,12 +46,14 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             .filter(|index| *index == index.all() && self.has_list(convert::service(*index)))
             .count();
         self.write(change)?;
+        self.store.sound()?;
         self.on = self.settings.is_on();
         let switch = self.wanted_switch();
         let before = self.store.switch();
         if before != switch {
             if switch.is_on() && !before.is_on() {
                 self.store.hold_sockets()?;
+                self.store.sound()?;
             }
             self.store.set_switch(switch);
         }

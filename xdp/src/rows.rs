@@ -102,7 +102,8 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     pub fn follow(&mut self, delta: &Delta<F>) -> Result<(), StoreError> {
         self.space.release(self.store.passed());
         let change = Change::of(delta, &self.store);
-        let result = self.write(change).map(|()| self.switch());
+        let result = self.write(change).and_then(|()| self.store.sound());
+        let result = result.map(|()| self.switch());
         self.or_off(result)
     }
 

@@ -16,6 +16,16 @@ pub enum StoreError {
 
 /// The maps of one family. Each call is one write that programs see whole or not at all.
 pub trait Store<A: Address>: Maps<A> + Send {
+    /// Has all programs read these maps, if some may have others. It comes before a renewal.
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether everything that was asked since the last time could be read. What could not be read was answered as missing.
+    fn sound(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Adds a frontend, or gives it another word.
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError>;
 

@@ -68,15 +68,20 @@ impl Keeper {
     /// engine before the engine changes anything. This takes microseconds.
     pub fn begin(&mut self) {
         let settings = self.settings.borrow().clone();
-        match Found::look(&settings.xdp.pins) {
-            Ok(found) if found.is_nothing() => {}
-            Ok(found) if settings.xdp.wants_sockets() => {
-                let [v4, v6] = found.switches(settings.node_port_loopback);
+        let found = Found::look(&settings.xdp.pins).and_then(|found| {
+            if found.is_nothing() {
+                return Ok(());
+            }
+            if settings.xdp.wants_sockets() {
+                let [v4, v6] = found.switches(settings.node_port_loopback)?;
                 self.seats.0.put(v4);
                 self.seats.1.put(v6);
+                return Ok(());
             }
-            Ok(found) => found.switch_off(),
-            Err(error) => tracing::warn!("what an earlier run pinned cannot be looked at: {error}"),
+            found.switch_off()
+        });
+        if let Err(error) = found {
+            tracing::warn!("what an earlier run pinned may go on to answer by its rows: {error}");
         }
         self.tell(&settings.xdp);
     }

@@ -34,6 +34,8 @@ struct Place {
     at: Option<(Folder, SystemTime)>,
     /// Why they are not attached, if they should be.
     why_not: Option<Arc<str>>,
+    /// Whether this run detached them and has not attached them again. An earlier run may have left them attached.
+    detached: bool,
 }
 
 /// Why the programs are not loaded, in one line.
@@ -124,13 +126,15 @@ impl Place {
             Ok(Some(folder)) => folder,
             Ok(None) => {
                 let was = self.at.take().is_some() | self.why_not.take().is_some();
-                if was && let Err(error) = sockets.detach(who) {
-                    tracing::warn!("{error}");
-                }
+                self.detach(sockets, who);
                 return was;
             }
-            // The folder that they are attached to may be gone, and the links with it.
-            Err(why) => return self.fails(why),
+            // The folder that they are attached to may be gone, and the links with it, or it is another one than the one
+            // that is looked for.
+            Err(why) => {
+                self.detach(sockets, who);
+                return self.fails(why);
+            }
         };
         let is_there = self.at.as_ref().is_some_and(|(folder, _)| *folder == wanted);
         if is_there && sockets.is_attached(who) {
@@ -151,9 +155,20 @@ impl Place {
                     wanted.path.display()
                 );
                 (self.at, self.why_not) = (Some((wanted, SystemTime::now())), None);
+                self.detached = false;
                 true
             }
             Err(error) => self.fails(words(error).into()),
+        }
+    }
+
+    /// Detaches them, also from where an earlier run attached them.
+    fn detach(&mut self, sockets: &Sockets, who: Who) {
+        if !self.detached {
+            match sockets.detach(who) {
+                Ok(()) => self.detached = true,
+                Err(error) => tracing::warn!("{error}"),
+            }
         }
     }
 

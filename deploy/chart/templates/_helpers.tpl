@@ -35,11 +35,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The data plane that the agents are told: nft, xdp, or empty if the values say nothing. In mode `cleanup` there are no agents. */ -}}
+{{- define "tandem.dataPlane" -}}
+{{- if eq .Values.mode "agent" -}}{{ .Values.tandemConfiguration.dataPlane | default "" }}{{- end -}}
+{{- end -}}
+
+{{- /*
+Whether the pods see the node's BPF file system. With xdp, programs are pinned there. With nft, agents remove what xdp left there: this takes no capability,
+because the owner may remove files. Cleaning always looks there, because the chart does not know what earlier releases did.
+*/ -}}
+{{- define "tandem.seesPins" -}}
+{{- if or (include "tandem.dataPlane" .) (eq .Values.mode "cleanup") -}}true{{- end -}}
+{{- end -}}
+
 {{- /* The capabilities of the agent's container, by the feature that needs them. Everything else is dropped. */ -}}
 {{- define "tandem.capabilities" -}}
 {{- $features := dict
   "Services: tables, routes, flows" (list "NET_ADMIN")
 -}}
+{{- if eq (include "tandem.dataPlane" .) "xdp" -}}
+{{- $_ := set $features "dataPlane xdp: programs in the kernel" (list "BPF" "NET_ADMIN" "PERFMON") -}}
+{{- end -}}
 {{- if and .Values.lowPorts (eq .Values.mode "agent") -}}
 {{- $_ := set $features "lowPorts: listening below port 1024" (list "NET_BIND_SERVICE") -}}
 {{- end -}}
@@ -58,6 +74,10 @@ capabilities:
   drop: [ALL]
   add:
   {{- include "tandem.capabilities" . | nindent 2 }}
+{{- if include "tandem.seesPins" . }}
+# Where containers are confined by SELinux, the usual type may not use the node's BPF file system. Elsewhere it has no effect.
+seLinuxOptions: {level: s0, type: spc_t}
+{{- end }}
 {{- end -}}
 
 {{- /* Where the API server is known from: host, configMap, secret or existing. */ -}}
@@ -103,7 +123,11 @@ capabilities:
 
 {{- /* The content of tandem.conf. */ -}}
 {{- define "tandem.tandemConfiguration" -}}
-{{- $file := deepCopy .Values.tandemConfiguration -}}
+{{- /* Cleaning needs one field only, and a wrong value of another one must not hold it up. */ -}}
+{{- $file := eq .Values.mode "cleanup" | ternary dict (deepCopy .Values.tandemConfiguration) -}}
+{{- if include "tandem.seesPins" . -}}
+{{- $_ := set $file "bpfFolder" "/host/sys/fs/bpf/tandem" -}}
+{{- end -}}
 {{- $_ := set $file "apiVersion" "tandem.config/v1alpha1" -}}
 {{- $_ = set $file "kind" "TandemConfiguration" -}}
 {{- toYaml $file -}}
@@ -111,7 +135,7 @@ capabilities:
 
 {{- /* Whether the chart makes a ConfigMap. A tandem.conf in the user's own ConfigMap counts if none is given here. */ -}}
 {{- define "tandem.hasConfigMap" -}}
-{{- if or (ne (include "tandem.source" .) "existing") .Values.tandemConfiguration -}}true{{- end -}}
+{{- if or (ne (include "tandem.source" .) "existing") .Values.tandemConfiguration (eq .Values.mode "cleanup") -}}true{{- end -}}
 {{- end -}}
 
 {{- /* The arguments that `tandem run` has in the agent and in the init container. */ -}}
@@ -172,6 +196,38 @@ capabilities:
     items:
     - key: {{ .Values.apiServer.kubeconfigSecret.key | quote }}
       path: kubeconfig
+{{- end }}
+{{- end -}}
+
+{{- /*
+The node's folders, of the agent's container alone. They are below /host: AppArmor's usual profile of containers refuses to write below /sys/fs, but for
+cgroups. /sys/fs/cgroup of the container is its own part of the hierarchy, and programs are attached to the node's. No mountPropagation is asked for: on nodes
+that share no mounts, containers would not start.
+*/ -}}
+{{- define "tandem.nodeMounts" -}}
+{{- if include "tandem.seesPins" . }}
+- name: bpf
+  mountPath: /host/sys/fs/bpf
+{{- end }}
+{{- if eq (include "tandem.dataPlane" .) "xdp" }}
+- name: cgroup
+  mountPath: /host/sys/fs/cgroup
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "tandem.nodeVolumes" -}}
+{{- if include "tandem.seesPins" . }}
+- name: bpf
+  hostPath:
+    path: /sys/fs/bpf
+    type: Directory
+{{- end }}
+{{- if eq (include "tandem.dataPlane" .) "xdp" }}
+- name: cgroup
+  hostPath:
+    path: /sys/fs/cgroup
+    type: Directory
 {{- end }}
 {{- end -}}
 

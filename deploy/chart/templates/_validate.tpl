@@ -5,6 +5,7 @@
 {{- end -}}
 {{- include "tandem.validate.apiServer" . -}}
 {{- include "tandem.validate.files" . -}}
+{{- include "tandem.validate.dataPlane" . -}}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
 {{- if hasKey $.Values.podLabels $label -}}
 {{- fail (printf "podLabels: %s: is set by the chart, because the DaemonSet finds its pods by it" $label) -}}
@@ -105,5 +106,20 @@
 {{- end -}}
 {{- if hasKey .Values.tandemConfiguration "socket" -}}
 {{- fail "tandemConfiguration.socket: is set by the chart: the readiness probe asks there" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.validate.dataPlane" -}}
+{{- if hasKey .Values.tandemConfiguration "bpfFolder" -}}
+{{- fail "tandemConfiguration.bpfFolder: is set by the chart: the node's /sys/fs/bpf is mounted there" -}}
+{{- end -}}
+{{- /* Pods that do not see the node's BPF file system could not remove programs that answer there. Finds nothing without a cluster. */ -}}
+{{- if and (eq .Values.mode "agent") (not .Values.tandemConfiguration.dataPlane) -}}
+{{- $installed := lookup "apps/v1" "DaemonSet" .Release.Namespace (include "tandem.name" .) -}}
+{{- range dig "spec" "template" "spec" "volumes" list $installed -}}
+{{- if and (eq .name "cgroup") .hostPath -}}
+{{- fail "tandemConfiguration.dataPlane: is xdp in the release that is installed: give nft, so that the agents remove the programs from the nodes. A later upgrade may leave it out" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,11 +1,13 @@
 //! `make parity`: the same flows through the real kube-proxy and through Tandem. It prints a line for each flow, and
-//! the sums. It fails if a flow differs and is not in `docs/differences.md`.
+//! the sums. It fails if a flow differs and is not in `docs/differences.md`. With `DATA_PLANE=xdp`, Tandem follows in
+//! sockets, and the sums say how many flows these translated.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tandem_tests::data_plane::DataPlane;
 use tandem_tests::parity::{self, Options, choose};
 use tandem_tests::{cluster, interrupt, program, tandem};
 
@@ -14,7 +16,7 @@ use tandem_tests::{cluster, interrupt, program, tandem};
 struct Arguments {
     /// Only the scenarios whose name contains this.
     #[arg(long, value_name = "PART-OF-NAME")]
-    scenario: Option<String>,
+    scenario: Vec<String>,
     /// Only list the scenarios.
     #[arg(long)]
     list: bool,
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<bool> {
     let options = Options {
-        scenario: arguments.scenario,
+        scenarios: arguments.scenario,
+        data_plane: DataPlane::asked()?,
     };
     if arguments.list {
         for scenario in choose(&options)? {

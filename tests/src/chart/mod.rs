@@ -3,6 +3,7 @@
 
 mod documents;
 mod helm;
+mod node;
 mod objects;
 mod read;
 mod renderings;
@@ -139,12 +140,7 @@ fn rules(made: &str) -> Result<()> {
             "a subPath follows no change: {container:#}"
         );
     }
-    for volume in objects::list(&pod["volumes"]) {
-        ensure!(
-            volume["hostPath"].is_null(),
-            "a folder of the node is mounted: {volume}"
-        );
-    }
+    node::check(&objects, made.contains("--cleanup"))?;
     let annotations = set["spec"]["template"]["metadata"]["annotations"].as_object();
     if annotations
         .into_iter()
@@ -227,6 +223,14 @@ fn notes(helm: &Helm) -> Result<()> {
                 "its node is clean",
                 "rollout status daemonset/tandem",
                 "uninstall tandem",
+            ],
+        ),
+        (
+            "xdp",
+            [
+                "what is missing if they are not",
+                "give tandemConfiguration.dataPlane=nft",
+                "mode=cleanup",
             ],
         ),
     ] {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::helm::{self, Helm, NAMESPACE, RELEASE};
 use super::objects;
 use super::renderings::Rendering;
-use super::{Cases, example};
+use super::{Cases, example, node};
 use crate::cluster::{self, Cluster};
 use crate::eventually;
 use crate::scratch::Scratch;
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const POD_SECURITY: &str = "pod-security.kubernetes.io";
 /// What the pods of the agent need that `restricted` forbids, and nothing else.
 const NEEDED: [&str; 3] = ["hostNetwork", "NET_ADMIN", "runAsNonRoot"];
+/// What it says more if the pods see a folder of the node.
+const FOR_FOLDERS: [&str; 2] = ["restricted volume types", "seLinuxOptions"];
 
 pub(super) fn judge(cases: &mut Cases, cluster: &Cluster) -> Result<Vec<String>> {
     let helm = Helm::with(&cluster.admin_kubeconfig())?;
@@ -36,13 +38,19 @@ pub(super) fn judge(cases: &mut Cases, cluster: &Cluster) -> Result<Vec<String>>
             .template(RELEASE, "warned", &rendering.values, &[])
             .and_then(|made| warnings(cluster, &made));
         let outcome = warned.and_then(|warned| {
-            let more: &[&str] = if privileged {
-                &["privileged", "allowPrivilegeEscalation != false"]
-            } else {
+            let mut wanted = NEEDED.to_vec();
+            if privileged {
+                wanted.extend(["privileged", "allowPrivilegeEscalation != false"]);
+            }
+            if made.contains("hostPath:") {
+                wanted.extend(FOR_FOLDERS);
+            }
+            if made.contains("dataPlane: xdp") {
+                wanted.extend(node::CAPABILITIES);
+            }
+            if wanted == NEEDED {
                 said.clone_from(&warned);
-                &[]
-            };
-            let wanted = [&NEEDED, more].concat();
+            }
             ensure!(
                 warned.len() == wanted.len() && wanted.iter().all(|word| warned.iter().any(|warned| warned == word)),
                 "restricted says {warned:?}, and not {wanted:?}"
@@ -55,6 +63,7 @@ pub(super) fn judge(cases: &mut Cases, cluster: &Cluster) -> Result<Vec<String>>
     cases.judge("what the notes name as missing", missing(cluster, &helm));
     cases.judge("a ClusterIP for a host", cluster_ip(cluster, &helm));
     cases.judge("two releases are installed and uninstalled", releases(cluster, &helm));
+    cases.judge("a release goes to dataPlane xdp and back", planes(cluster, &helm));
     Ok(said)
 }
 
@@ -308,6 +317,38 @@ fn releases(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let left = eventually(PATIENCE, || owned(cluster).ok().filter(Vec::is_empty));
     left.map(drop)
         .ok_or_else(|| anyhow!("something is left: {:?}", owned(cluster)))
+}
+
+/// Switches a release to `xdp`. Helm refuses to leave the field out as long as the pods of `xdp` are installed: those that
+/// come next could not remove what is on the nodes. By way of `nft` or `cleanup`, it works.
+fn planes(cluster: &Cluster, helm: &Helm) -> Result<()> {
+    let (plain, xdp, nft) = (values("host")?, values("xdp")?, values("xdp-off")?);
+    let to = |verb: &str, values: &str, more: &[&str]| {
+        let more = [&["--create-namespace", "--values", values][..], more].concat();
+        release(cluster, helm, verb, "planes", &more[usize::from(verb != "install")..])
+    };
+    helm::good(&to("install", &plain, &[])?)?;
+    helm::good(&to("upgrade", &plain, &[])?)?;
+    helm::good(&to("upgrade", &xdp, &[])?)?;
+    let says = "tandemConfiguration.dataPlane: is xdp in the release that is installed: give nft";
+    for more in [&[][..], &["--set", "tandemConfiguration.dataPlane=null"]] {
+        let refused = to("upgrade", if more.is_empty() { &plain } else { &xdp }, more)?;
+        let complaint = String::from_utf8_lossy(&refused.stderr);
+        ensure!(
+            !refused.status.success() && complaint.contains(says),
+            "helm leaves programs on the nodes: {complaint}"
+        );
+    }
+    helm::good(&to("upgrade", &nft, &[])?)?;
+    helm::good(&to("upgrade", &plain, &[])?)?;
+    helm::good(&to("upgrade", &xdp, &[])?)?;
+    helm::good(&to("upgrade", &xdp, &["--set", "mode=cleanup"])?)?;
+    helm::good(&to("upgrade", &plain, &[])?)?;
+    let output = run(
+        cluster,
+        &mut helm.command(&["uninstall", RELEASE, "--namespace", "planes"])?,
+    )?;
+    helm::good(&output).map(drop)
 }
 
 /// The objects with the chart's label.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::flow::{Expect, Sources};
@@ -20,6 +20,8 @@ pub struct Answer {
     pub sources: BTreeSet<IpAddr>,
     /// How often each other result occurred, by its kind.
     pub failed: BTreeMap<&'static str, usize>,
+    /// The own addresses and ports of the sockets that got an answer.
+    pub(super) own: BTreeSet<SocketAddr>,
     refusals: Vec<Duration>,
 }
 
@@ -31,16 +33,20 @@ pub(super) struct Rule<'a> {
     pub(super) sender: &'a [IpAddr],
     /// Whether the sender is a node. Its own datagrams are refused by the call that sends them.
     pub(super) from_node: bool,
+    /// Whether it sends datagrams on sockets that are not connected. They are not told of refusals.
+    pub(super) unconnected: bool,
     /// The server that answered earlier flows and must answer this one.
     pub(super) stuck: Option<&'a str>,
 }
 
 impl Answer {
-    pub(super) fn add(&mut self, outcome: &Outcome) {
+    /// Adds the result of a request that came from this address and port, if that is known.
+    pub(super) fn add(&mut self, outcome: &Outcome, own: Option<SocketAddr>) {
         match outcome {
             Outcome::Answered(answer) => {
                 *self.by.entry(answer.by.clone()).or_default() += 1;
                 self.sources.insert(answer.source.ip());
+                self.own.extend(own);
                 return;
             }
             Outcome::Refused { after } | Outcome::Unreachable { after } => self.refusals.push(*after),
@@ -92,7 +98,9 @@ impl Answer {
                         .is_some_and(|name| names.contains(name) && rule.stuck.is_none_or(|stuck| stuck == name))
             }
             Expect::Partly(names) => self.names() == *names && self.count("timed out") > 0 && self.failed.len() == 1,
-            Expect::Refused => all("refused") || rule.from_node && all("unreachable"),
+            Expect::Refused => {
+                all("refused") || rule.from_node && all("unreachable") || rule.unconnected && all("timed out")
+            }
             Expect::Dropped => all("timed out"),
             Expect::Unreachable => all("unreachable"),
             Expect::Any => true,
@@ -117,6 +125,16 @@ impl Answer {
     /// Whether `other` is the same refusal, but at once, while this one was late.
     pub(super) fn is_refused_sooner_by(&self, other: &Self, rule: &Rule) -> bool {
         self.says_the_same(other, rule) && self.is_at_once() == Some(false) && other.is_at_once() == Some(true)
+    }
+
+    /// Whether `other` is the same answer, but servers saw the sender's own address alone.
+    pub(super) fn agrees_but_for_kept_sources(&self, other: &Self, rule: &Rule) -> bool {
+        let any = Rule {
+            sources: Sources::Any,
+            ..*rule
+        };
+        let is_own = |source: &IpAddr| rule.sender.contains(source);
+        self.agrees(other, &any) && !other.sources.is_empty() && other.sources.iter().all(is_own)
     }
 
     fn says_the_same(&self, other: &Self, rule: &Rule) -> bool {
@@ -186,7 +204,7 @@ mod tests {
     fn of(outcomes: &[Outcome]) -> Answer {
         let mut answer = Answer::default();
         for outcome in outcomes {
-            answer.add(outcome);
+            answer.add(outcome, None);
         }
         answer
     }
@@ -201,6 +219,7 @@ mod tests {
             sources,
             sender,
             from_node: false,
+            unconnected: false,
             stuck: None,
         }
     }
@@ -248,6 +267,23 @@ mod tests {
         assert!(a.agrees(&b, &rule) && !a.agrees(&mixed, &rule) && !mixed.fits(&rule));
         rule.stuck = Some("a");
         assert!(a.fits(&rule) && !b.fits(&rule));
+    }
+
+    #[test]
+    fn only_the_senders_own_address_is_a_kept_source_and_only_of_the_same_servers() {
+        let (expect, own) = (Expect::Answers(list(&["a"])), ["10.0.0.1".parse().unwrap()]);
+        let rule = rule(&expect, Sources::Masqueraded, &own);
+        let theirs = of(&[answered("a", "10.0.0.9")]);
+        let kept = of(&[answered("a", "10.0.0.1")]);
+        assert!(!theirs.agrees(&kept, &rule) && theirs.agrees_but_for_kept_sources(&kept, &rule));
+        for other in [
+            of(&[answered("b", "10.0.0.1")]),
+            of(&[answered("a", "10.0.0.8")]),
+            of(&[answered("a", "10.0.0.1"), answered("a", "10.0.0.9")]),
+            of(&[answered("a", "10.0.0.1"), Outcome::TimedOut { after: Duration::ZERO }]),
+        ] {
+            assert!(!theirs.agrees_but_for_kept_sources(&other, &rule), "{other}");
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::words::{protocol, some_families};
+use super::words::{protocol, some_families, some_senders};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
+
+/// The source ports of senders that are not connected are greater by this.
+pub(super) const UNCONNECTED_PORTS: u16 = 1000;
 
 /// Requests of one kind.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +31,9 @@ pub struct Flow {
     /// The families; by default those of the scenario.
     #[serde(default, deserialize_with = "some_families")]
     pub families: Option<Vec<Ip>>,
+    /// How datagrams are sent; by default as the scenario says.
+    #[serde(default, deserialize_with = "some_senders")]
+    pub senders: Option<Vec<Sender>>,
     /// The least number of requests.
     #[serde(default = "many")]
     pub requests: usize,
@@ -66,6 +72,17 @@ pub enum Place {
     Node(u8),
     /// A pod.
     Pod(String),
+}
+
+/// How datagrams are sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// On a connected socket.
+    #[default]
+    Connected,
+    /// With `sendto`. The answer must come from the address that was asked.
+    Unconnected,
 }
 
 /// The destination.
@@ -119,6 +136,17 @@ pub enum Sources {
     Masqueraded,
     /// Nothing is compared.
     Any,
+}
+
+impl Flow {
+    /// The source port of all requests. Each kind of sender has one of its own, because connection tracking remembers by
+    /// the port who translated.
+    pub(super) fn port_of(&self, sender: Sender) -> Option<u16> {
+        self.source_port.map(|port| match sender {
+            Sender::Connected => port,
+            Sender::Unconnected => port + UNCONNECTED_PORTS,
+        })
+    }
 }
 
 impl Sources {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::flow::{Expect, Flow};
+use super::flow::{Expect, Flow, Sender};
 use crate::traffic::{Protocol, Request};
 
 /// How long a request waits if no answer is expected. Packets here take less than a millisecond.
@@ -48,7 +48,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(flow: &Flow, to: IpAddr, from: Option<IpAddr>) -> Self {
+    pub(super) fn new(flow: &Flow, sender: Sender, to: IpAddr, from: Option<IpAddr>) -> Self {
         let may_be_late = flow.protocol == Protocol::Tcp && to.is_ipv6() && flow.expect.names().is_none();
         let silence = if may_be_late { LATE } else { SILENCE };
         let mut request = Request::new(flow.protocol, SocketAddr::new(to, flow.port)).timeout(silence);
@@ -57,10 +57,13 @@ impl Question {
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        if let Some(port) = flow.source_port {
+        if let Some(port) = flow.port_of(sender) {
             request = request.from_port(SocketAddr::new(from.unwrap_or(any), port));
         } else if let Some(address) = from {
             request = request.from(address);
+        }
+        if sender == Sender::Unconnected {
+            request = request.unconnected();
         }
         if let Some(size) = flow.size {
             request = request.size(size).timeout(BULKY);
@@ -120,7 +123,7 @@ impl Question {
             if let Some(rest) = self.rest {
                 thread::sleep(rest);
             }
-            answer.add(&self.request.send_here());
+            self.once(answer);
             if answer.count("timed out") > 0 {
                 return number;
             }
@@ -130,7 +133,7 @@ impl Question {
 
     fn one_by_one(&self, count: usize, answer: &mut Answer) {
         for _ in 0..count {
-            answer.add(&self.request.send_here());
+            self.once(answer);
             if answer.count("timed out") >= SILENT {
                 break;
             }
@@ -144,11 +147,21 @@ impl Question {
             return self.one_by_one(count, answer);
         }
         let outcomes: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| self.request.send_here())).collect();
+            let send = || {
+                let mut own = None;
+                (self.request.send_here_from(&mut own), own)
+            };
+            let threads: Vec<_> = (0..count).map(|_| scope.spawn(send)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
-        for outcome in &outcomes {
-            answer.add(outcome);
+        for (outcome, own) in &outcomes {
+            answer.add(outcome, *own);
         }
+    }
+
+    fn once(&self, answer: &mut Answer) {
+        let mut own = None;
+        let outcome = self.request.send_here_from(&mut own);
+        answer.add(&outcome, own);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::took::Took;
+use crate::data_plane::DataPlane;
 
 /// A flow of one family, answered in both worlds.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Row {
     pub theirs: Answer,
     /// Tandem's result.
     pub ours: Answer,
+    /// Who translated it in Tandem's world, if that was asked and somebody did.
+    pub took: Option<Took>,
     /// The comparison of the two.
     pub verdict: Verdict,
 }
@@ -36,8 +40,12 @@ pub enum Verdict {
 /// Everything that was compared.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// The data plane of Tandem's world.
+    pub data_plane: DataPlane,
     /// All lines of the table.
     pub rows: Vec<Row>,
+    /// The least number of flows that sockets must have translated. Agreement must not be agreement about nothing.
+    pub least_by_sockets: usize,
     /// Scenarios that could not be run, and why; and flows of the untouched Service that were interrupted.
     pub failures: Vec<String>,
     /// The number of steps. If clients enter by different nodes, a step counts once for each.
@@ -62,6 +70,7 @@ impl Report {
             && self.rows.iter().all(good)
             && self.failures.is_empty()
             && !self.is_often_asked_again()
+            && self.taken_by(Took::Sockets) >= self.least_by_sockets
             && self.untouched_failed == 0
             && self.untouched_requests > 0
     }
@@ -88,7 +97,20 @@ impl Report {
                 self.asked_again, self.steps
             );
         }
+        let by_sockets = self.taken_by(Took::Sockets);
+        if by_sockets < self.least_by_sockets {
+            let _ = writeln!(
+                text,
+                "sockets translated only {by_sockets} flows, and not {}",
+                self.least_by_sockets
+            );
+        }
         text
+    }
+
+    /// The number of flows that these translated in Tandem's world.
+    pub fn taken_by(&self, who: Took) -> usize {
+        self.rows.iter().filter(|row| row.took == Some(who)).count()
     }
 
     fn count(&self, is_so: impl Fn(&Verdict) -> bool) -> usize {
@@ -104,7 +126,10 @@ pub fn table(rows: &[Row]) -> String {
             row.flow.clone(),
             row.theirs.to_string(),
             row.ours.to_string(),
-            row.verdict.to_string(),
+            match row.took {
+                Some(took) => format!("{} ({took})", row.verdict),
+                None => row.verdict.to_string(),
+            },
         ]
     });
     lines(&cells.collect::<Vec<_>>())
@@ -181,7 +206,13 @@ impl fmt::Display for Report {
             "parity_untouched_slowest_ms: {:.1}",
             self.untouched_slowest.as_secs_f64() * 1e3
         )?;
-        writeln!(formatter, "parity_seconds: {:.0}", self.took.as_secs_f64())
+        writeln!(formatter, "parity_seconds: {:.0}", self.took.as_secs_f64())?;
+        if self.data_plane == DataPlane::Xdp {
+            for who in [Took::Sockets, Took::Nftables] {
+                writeln!(formatter, "parity_taken_by_{who}: {}", self.taken_by(who))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +226,7 @@ mod tests {
             flow: "f".to_owned(),
             theirs: Answer::default(),
             ours: Answer::default(),
+            took: None,
             verdict,
         };
         Report {
@@ -215,6 +247,11 @@ mod tests {
         let mut unwalked = report(Verdict::Same);
         unwalked.failures.push("no".to_owned());
         assert!(!unwalked.is_good());
+        let mut untaken = report(Verdict::Same);
+        untaken.least_by_sockets = 1;
+        assert!(!untaken.is_good() && untaken.wrong().contains("only 0 flows"));
+        untaken.rows[0].took = Some(Took::Sockets);
+        assert!(untaken.is_good());
         let late = |steps, asked_again| Report {
             steps,
             asked_again,

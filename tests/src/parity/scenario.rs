@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::action::{Action, PodPlan, SlicePlan};
 use super::configuration::Configuration;
-use super::flow::{Expect, Flow, Place, Target};
+use super::flow::{Expect, Flow, Place, Sender, Target, UNCONNECTED_PORTS};
 use super::responder::{LARGEST_TCP, LARGEST_UDP};
-use super::words::families;
+use super::words::{families, senders};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
@@ -33,6 +33,9 @@ pub struct Scenario {
     /// The families of all its flows that do not say their own.
     #[serde(default = "both", deserialize_with = "families")]
     pub families: Vec<Ip>,
+    /// How the datagrams of all its flows are sent that do not say it themselves.
+    #[serde(default = "connected", deserialize_with = "senders")]
+    pub senders: Vec<Sender>,
     /// Pods that exist from the start.
     #[serde(default)]
     pub pods: Vec<PodPlan>,
@@ -131,9 +134,18 @@ impl Scenario {
         }
     }
 
+    /// The kinds of senders of a flow. Only those of datagrams differ.
+    pub fn senders_of<'a>(&'a self, flow: &'a Flow) -> &'a [Sender] {
+        match flow.protocol {
+            Protocol::Udp => flow.senders.as_deref().unwrap_or(&self.senders),
+            Protocol::Tcp | Protocol::Sctp => &[Sender::Connected],
+        }
+    }
+
     /// The number of answers that it compares in all its configurations.
     pub fn size(&self) -> usize {
-        let flows = self.flows().map(|(_, flow)| self.families_of(flow).len());
+        let flows = self.flows();
+        let flows = flows.map(|(_, flow)| self.families_of(flow).len() * self.senders_of(flow).len());
         flows.sum::<usize>() * self.configurations.len()
     }
 
@@ -228,6 +240,15 @@ fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) 
         );
     }
     ensure!(
+        flow.senders.is_none() || flow.protocol == Protocol::Udp,
+        "senders: only with UDP"
+    );
+    ensure!(
+        flow.source_port.is_none_or(|port| port <= u16::MAX - UNCONNECTED_PORTS),
+        "source port: at most {}",
+        u16::MAX - UNCONNECTED_PORTS
+    );
+    ensure!(
         flow.rest.is_none() || flow.source_port.is_none() && flow.expect.names().is_some(),
         "rest: only where somebody answers, and not with `source port`"
     );
@@ -248,4 +269,8 @@ fn base() -> Vec<Configuration> {
 
 fn both() -> Vec<Ip> {
     Ip::BOTH.to_vec()
+}
+
+fn connected() -> Vec<Sender> {
+    vec![Sender::Connected]
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::flow::Place;
 use super::responder::Responder;
+use crate::cgroup::{Cgroups, NodeGroups};
 use crate::fabric::Fabric;
 use crate::netns::{Namespace, feed_command};
 use crate::node::{Node, Pod};
@@ -33,6 +34,9 @@ pub(super) struct Side {
     pub(super) client: Namespace,
     pub(super) fabric: Fabric,
     slots: BTreeMap<SlotKey, Slot>,
+    /// Those of the nodes, if this world has any. They go last, when no thread is in them any more.
+    groups: Vec<NodeGroups>,
+    _cgroups: Option<Cgroups>,
 }
 
 /// A namespace for a pod, with its servers. Pods of later scenarios use it again.
@@ -43,14 +47,31 @@ struct Slot {
 }
 
 impl Side {
-    /// Adds what is the same in both worlds: second addresses, shells, servers on the nodes.
-    pub(super) fn new(program: &'static str, nodes: Vec<Node>, client: Namespace, fabric: Fabric) -> Result<Self> {
+    /// Adds what is the same in both worlds: second addresses, shells, servers on the nodes. With cgroups, what enters the
+    /// network of a node or a pod enters its folder too.
+    pub(super) fn new(
+        program: &'static str,
+        nodes: Vec<Node>,
+        client: Namespace,
+        fabric: Fabric,
+        cgroups: Option<Cgroups>,
+    ) -> Result<Self> {
+        let mut groups = Vec::new();
+        if let Some(cgroups) = &cgroups {
+            for node in &nodes {
+                let of_node = cgroups.node(&node.name)?;
+                node.namespace.settle(&of_node.system()?)?;
+                groups.push(of_node);
+            }
+        }
         let mut side = Self {
             program,
             nodes,
             client,
             fabric,
             slots: BTreeMap::new(),
+            groups,
+            _cgroups: cgroups,
         };
         side.fabric
             .namespace
@@ -88,10 +109,27 @@ impl Side {
     }
 
     pub(super) fn node(&self, number: u8) -> Result<&Node> {
-        let index = usize::from(number).checked_sub(1);
-        index
-            .and_then(|index| self.nodes.get(index))
-            .with_context(|| format!("there is no node {number}"))
+        of_node(&self.nodes, number).with_context(|| format!("there is no node {number}"))
+    }
+
+    /// The cgroup folders of a node, if this world has any.
+    pub(super) fn groups(&self, number: u8) -> Option<&NodeGroups> {
+        of_node(&self.groups, number)
+    }
+
+    /// The pods that were served, and the nodes' own networks are none of them.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Pod> {
+        let pods = self.slots.iter().filter(|((_, number), _)| *number != HOST);
+        pods.map(|(_, slot)| &slot.place)
+    }
+
+    /// Adds a pod that no scenario has.
+    pub(super) fn add_pod(&self, node: u8, name: &str, number: u8) -> Result<Pod> {
+        let pod = self.node(node)?.add_pod(name, number)?;
+        if let Some(groups) = self.groups(node) {
+            pod.namespace.settle(&groups.pod(name)?)?;
+        }
+        Ok(pod)
     }
 
     /// Gives a slot a name. Makes the slot if it does not exist yet.
@@ -108,7 +146,7 @@ impl Side {
                     v6: node.v6,
                 }
             } else {
-                node.add_pod(&format!("{}-pod{pod}", node.name), pod)?
+                self.add_pod(number, &format!("{}-pod{pod}", node.name), pod)?
             };
             let servers = Responder::start(&place.namespace, place.addresses())?;
             self.slots.insert(slot, Slot { place, servers });
@@ -154,6 +192,10 @@ impl Drop for Side {
         // All are asked to stop at once, not one after the other.
         self.slots.values().for_each(|slot| slot.servers.stop());
     }
+}
+
+fn of_node<T>(all: &[T], number: u8) -> Option<&T> {
+    usize::from(number).checked_sub(1).and_then(|index| all.get(index))
 }
 
 /// The slot of `shell-N`.

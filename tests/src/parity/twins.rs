@@ -12,7 +12,10 @@ use super::configuration::Configuration;
 use super::forward::Forwarder;
 use super::side::Side;
 use crate::addresses::SERVICE_RANGES;
+use crate::bpffs::BpfFolder;
+use crate::cgroup::Cgroups;
 use crate::cluster::{Api, Cluster, PORT, Program, path};
+use crate::data_plane::DataPlane;
 use crate::eventually;
 use crate::fabric::{Fabric, GATEWAYS};
 use crate::fleet::{OTHER, TARGET, cluster_ips};
@@ -24,7 +27,7 @@ use crate::tandem::Tandem;
 use crate::traffic::{Protocol, Request};
 
 /// How many nodes each world has.
-const NODES: u8 = 3;
+pub(super) const NODES: u8 = 3;
 /// The namespace of the runner's own objects.
 pub(super) const OWN: &str = "parity-own";
 /// A Service that the runner changes after every step. It has no other purpose.
@@ -45,18 +48,21 @@ pub(super) struct Twins {
     pub(super) cluster: Cluster,
     marks: u16,
     entry: u8,
+    /// Where the Tandems of node 1, 2, … pin what follows in sockets; none if nothing does.
+    pins: Vec<BpfFolder>,
     _forwarder: Forwarder,
 }
 
 impl Twins {
     /// Starts the control plane and makes both worlds. No program makes Services work yet.
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(data_plane: DataPlane) -> Result<Self> {
         let cluster = Cluster::start(NODES)?;
         let theirs = Side::new(
             "kube-proxy",
             cluster.nodes.clone(),
             cluster.client.clone(),
             cluster.fabric().clone(),
+            None,
         )?;
         let fabric = Fabric::new(Namespace::new("twin")?)?;
         let client = Namespace::new("twin-client")?;
@@ -69,7 +75,14 @@ impl Twins {
         fabric.enter_by(nodes.first().context("no nodes")?)?;
         let api_server = SocketAddr::new(GATEWAYS.0.into(), PORT);
         let forwarder = Forwarder::start(&fabric.namespace, cluster.inside(), api_server)?;
-        let ours = Side::new("Tandem", nodes, client, fabric)?;
+        let (cgroups, pins) = match data_plane {
+            DataPlane::Nft => (None, Vec::new()),
+            DataPlane::Xdp => {
+                let pins = (1..=NODES).map(|number| BpfFolder::new(&format!("node{number}-pins")));
+                (Some(Cgroups::new("parity")?), pins.collect::<Result<_>>()?)
+            }
+        };
+        let ours = Side::new("Tandem", nodes, client, fabric, cgroups)?;
         let twins = Self {
             tandems: Vec::new(),
             proxies: Vec::new(),
@@ -77,6 +90,7 @@ impl Twins {
             cluster,
             marks: 0,
             entry: 1,
+            pins,
             _forwarder: forwarder,
         };
         twins.plant()?;
@@ -92,6 +106,11 @@ impl Twins {
         &self.sides[1]
     }
 
+    /// Whether Tandem's sockets translate too.
+    pub(super) fn follows_in_sockets(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
     /// Starts both programs with this configuration; returns when they have seen all objects.
     pub(super) fn start_programs(&mut self, configuration: Configuration) -> Result<()> {
         let file = configuration.build();
@@ -101,10 +120,18 @@ impl Twins {
             for (field, value) in file.as_object().into_iter().flatten() {
                 plan = plan.setting(field, value.clone());
             }
+            let pins = self.pins.get(usize::from(number) - 1);
+            if let Some((groups, pins)) = self.ours().groups(number).zip(pins) {
+                plan = plan.sockets(groups, pins);
+            }
             self.tandems.push(plan.start()?);
         }
+        let follows = self.follows_in_sockets();
         for tandem in &mut self.tandems {
             tandem.wait_ready()?;
+            if follows {
+                tandem.wait_sockets()?;
+            }
         }
         self.settle()?;
         (1..=NODES).try_for_each(|number| self.teach_ranges(number, &file))

@@ -11,7 +11,7 @@ use rustix::process::setpriority_process;
 
 use super::responder::Responder;
 use super::side::FIRST;
-use super::twins::{Twins, make_fixed};
+use super::twins::{NODES, Twins, make_fixed};
 use crate::fleet::{TARGET, cluster_ips};
 use crate::node::Pod;
 use crate::traffic::{Protocol, Request, Server, Stream};
@@ -66,9 +66,9 @@ impl Untouched {
     /// Makes the Service with a pod on each node of Tandem's world.
     pub(super) fn new(twins: &Twins) -> Result<Self> {
         let (mut pods, mut servers, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, node) in (1..).zip(&twins.ours().nodes) {
+        for number in 1..=NODES {
             let name = format!("{NAME}-{number}");
-            let pod = node.add_pod(&name, FIRST - 1)?;
+            let pod = twins.ours().add_pod(number, &name, FIRST - 1)?;
             let addresses = pod.addresses().map(|address| SocketAddr::new(address, ECHO));
             echoes.extend(Server::start_all(&pod.namespace, &name, &[Protocol::Tcp], &addresses)?);
             let server = Responder::start_nice(&pod.namespace, pod.addresses(), NICE)?;
@@ -92,7 +92,7 @@ impl Untouched {
         )?;
         Ok(Self {
             addresses: cluster_ips(&service)?,
-            client: twins.ours().node(3)?.add_pod("calm-client", CLIENT)?,
+            client: twins.ours().add_pod(3, "calm-client", CLIENT)?,
             running: None,
             counts: Arc::default(),
             _servers: servers,

@@ -1,7 +1,7 @@
 //! Runs scenarios.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::answer::{Answer, Rule};
 use super::configuration::Configuration;
-use super::differences::REFUSED_SOONER;
-use super::flow::{Flow, Place, Sources, Target};
+use super::differences::{KEPT_SOURCE, REFUSED_SOONER};
+use super::flow::{Flow, Place, Sender, Sources, Target};
 use super::measure::Question;
 use super::objects::Objects;
 use super::report::{Row, Verdict};
 use super::scenario::{Scenario, Step};
 use super::side::secondary;
+use super::took::{Took, Tracks, Trail, every_node};
 use super::twins::Twins;
 use crate::netns::Namespace;
 use crate::stage::Ip;
@@ -48,6 +49,10 @@ pub(super) struct Walk<'a> {
 struct Asked<'a> {
     flow: &'a Flow,
     family: Ip,
+    by: Sender,
+    to: SocketAddr,
+    /// The node of the sender; none if it is outside.
+    node: Option<u8>,
     title: String,
     sender: Vec<IpAddr>,
     questions: [(Namespace, Question); 2],
@@ -117,14 +122,13 @@ impl<'a> Walk<'a> {
     fn measure(&mut self, number: usize, step: &'a Step) -> Result<()> {
         for entry in 1..=3 {
             let flows = step.flows.iter().filter(|flow| flow.from.entry() == entry);
-            let families = flows.flat_map(|flow| {
-                self.scenario
-                    .families_of(flow)
-                    .iter()
-                    .map(move |family| (flow, *family))
+            let kinds = flows.flat_map(|flow| {
+                let families = self.scenario.families_of(flow).iter();
+                let senders = self.scenario.senders_of(flow);
+                families.flat_map(move |family| senders.iter().map(move |by| (flow, *family, *by)))
             });
-            let asked = families
-                .map(|(flow, family)| self.prepare_flow(number, flow, family))
+            let asked = kinds
+                .map(|(flow, family, by)| self.prepare_flow(number, flow, family, by))
                 .collect::<Result<Vec<_>>>()?;
             if asked.is_empty() {
                 continue;
@@ -135,7 +139,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn prepare_flow(&self, step: usize, flow: &'a Flow, family: Ip) -> Result<Asked<'a>> {
+    fn prepare_flow(&self, step: usize, flow: &'a Flow, family: Ip, by: Sender) -> Result<Asked<'a>> {
         let to = self
             .address(&flow.to, family)
             .with_context(|| format!("flow `{flow}`"))?;
@@ -143,12 +147,12 @@ impl<'a> Walk<'a> {
         let question = |side: usize| -> Result<(Namespace, Vec<IpAddr>, Question)> {
             let (namespace, own) = self.twins.sides[side].sender(&flow.from, slot, family)?;
             let from = matches!(flow.from, Place::Client { number: 2, .. }).then(|| own[0]);
-            Ok((namespace, own, Question::new(flow, to, from)))
+            Ok((namespace, own, Question::new(flow, by, to, from)))
         };
         let (theirs, sender, first) = question(0)?;
         let (ours, _, second) = question(1)?;
         let table = family.table();
-        let lane = match (flow.source_port, &flow.sticky) {
+        let lane = match (flow.port_of(by), &flow.sticky) {
             // The lane is for both families, because an IPv6 socket at any address takes the port of IPv4, too.
             (Some(port), _) => format!("port {port}"),
             (None, Some(word)) => format!("word {word} {table}"),
@@ -170,10 +174,21 @@ impl<'a> Walk<'a> {
         } else {
             format!("{flow} {}", family.of(["IPv4", "IPv6"]))
         };
+        let unconnected = match by {
+            Sender::Connected => "",
+            Sender::Unconnected => ", unconnected",
+        };
         Ok(Asked {
             flow,
             family,
-            title: format!("{number}{shown}"),
+            by,
+            to: SocketAddr::new(to, flow.port),
+            node: match flow.from {
+                Place::Client { .. } => None,
+                Place::Node(number) => Some(number),
+                Place::Pod(_) => slot.map(|(node, _)| node),
+            },
+            title: format!("{number}{shown}{unconnected}"),
             sender,
             questions: [(theirs, first), (ours, second)],
             lane,
@@ -213,7 +228,8 @@ impl<'a> Walk<'a> {
             thread::sleep(REST);
             theirs = ask(asked, 0)?;
         }
-        let mut verdicts = self.verdicts(asked, &theirs, &ours);
+        let mut took = self.took(asked, &ours)?;
+        let mut verdicts = self.verdicts(asked, &theirs, &ours, &took);
         let deadline = Instant::now() + GRACE;
         self.steps += 1;
         if verdicts.iter().any(is_wrong) {
@@ -222,20 +238,34 @@ impl<'a> Walk<'a> {
         while verdicts.iter().any(is_wrong) && Instant::now() < deadline {
             thread::sleep(REST);
             ours = ask(asked, 1)?;
-            verdicts = self.verdicts(asked, &theirs, &ours);
+            took = self.took(asked, &ours)?;
+            verdicts = self.verdicts(asked, &theirs, &ours, &took);
         }
         for (side, answers) in [&theirs, &ours].into_iter().enumerate() {
             self.stuck[side] = self.now_stuck(side, asked, answers);
         }
-        let lines = asked.iter().zip(theirs).zip(ours).zip(verdicts);
-        self.rows.extend(lines.map(|(((asked, theirs), ours), verdict)| Row {
-            scenario: self.label.clone(),
-            flow: asked.title.clone(),
-            theirs,
-            ours,
-            verdict,
-        }));
+        let lines = asked.iter().zip(theirs).zip(ours).zip(took).zip(verdicts);
+        self.rows
+            .extend(lines.map(|((((asked, theirs), ours), took), verdict)| Row {
+                scenario: self.label.clone(),
+                flow: asked.title.clone(),
+                theirs,
+                ours,
+                took,
+                verdict,
+            }));
         Ok(())
+    }
+
+    /// Who translated each flow in Tandem's world. This is asked only if there is more than one who can.
+    fn took(&self, asked: &[Asked], ours: &[Answer]) -> Result<Vec<Option<Took>>> {
+        if !self.twins.follows_in_sockets() {
+            return Ok(vec![None; asked.len()]);
+        }
+        let trails: Vec<Trail> = asked.iter().map(Asked::trail).collect();
+        let tracks = Tracks::read(self.twins.ours(), trails.iter())?;
+        let pairs = trails.iter().zip(ours);
+        Ok(pairs.map(|(trail, answer)| tracks.took(trail, answer)).collect())
     }
 
     fn all_fit(&self, asked: &[Asked], theirs: &[Answer]) -> bool {
@@ -246,11 +276,10 @@ impl<'a> Walk<'a> {
             .all(|(asked, answer)| answer.fits(&asked.rule(&stuck)))
     }
 
-    fn verdicts(&self, asked: &[Asked], theirs: &[Answer], ours: &[Answer]) -> Vec<Verdict> {
+    fn verdicts(&self, asked: &[Asked], theirs: &[Answer], ours: &[Answer], took: &[Option<Took>]) -> Vec<Verdict> {
         let stuck = [self.now_stuck(0, asked, theirs), self.now_stuck(1, asked, ours)];
-        let pairs = asked.iter().zip(theirs).zip(ours);
-        pairs
-            .map(|((asked, theirs), ours)| asked.verdict(theirs, ours, &stuck))
+        let all = asked.iter().zip(theirs).zip(ours).zip(took);
+        all.map(|(((asked, theirs), ours), took)| asked.verdict(theirs, ours, *took, &stuck))
             .collect()
     }
 
@@ -276,11 +305,49 @@ impl Asked<'_> {
             sources: self.flow.sources,
             sender: &self.sender,
             from_node: matches!(self.flow.from, Place::Node(_)),
+            unconnected: self.by == Sender::Unconnected,
             stuck: word.and_then(|word| stuck.get(&(word, self.family)).map(String::as_str)),
         }
     }
 
-    fn verdict(&self, theirs: &Answer, ours: &Answer, stuck: &[BTreeMap<(String, Ip), String>; 2]) -> Verdict {
+    /// What connection tracking can show of it.
+    fn trail(&self) -> Trail<'_> {
+        let Flow { from, protocol, .. } = self.flow;
+        Trail {
+            nodes: self.node.map_or_else(every_node, |node| vec![node]),
+            protocol: *protocol,
+            to: self.to,
+            sender: &self.sender,
+            from_node: matches!(from, Place::Node(_)),
+            itself: self.itself(),
+        }
+    }
+
+    /// The sender's name, if it is a pod.
+    fn itself(&self) -> Option<&str> {
+        match &self.flow.from {
+            Place::Pod(name) => Some(name),
+            Place::Client { .. } | Place::Node(_) => None,
+        }
+    }
+
+    /// Whether Tandem differs only in this: the pod's socket translated, so servers see the pod, where kube-proxy shows
+    /// them the node. It does so for all but ClusterIPs, and for a pod that reaches itself.
+    fn keeps_its_source(&self, theirs: &Answer, ours: &Answer, took: Option<Took>, rule: &Rule) -> bool {
+        let Some(itself) = self.itself().filter(|_| took == Some(Took::Sockets)) else {
+            return false;
+        };
+        let is_cluster_ip = matches!(self.flow.to, Target::ClusterIp(_) | Target::OldClusterIp(_));
+        (!is_cluster_ip || ours.by.contains_key(itself)) && theirs.agrees_but_for_kept_sources(ours, rule)
+    }
+
+    fn verdict(
+        &self,
+        theirs: &Answer,
+        ours: &Answer,
+        took: Option<Took>,
+        stuck: &[BTreeMap<(String, Ip), String>; 2],
+    ) -> Verdict {
         let (rule, our_rule) = (self.rule(&stuck[0]), self.rule(&stuck[1]));
         if !theirs.fits(&rule) {
             return Verdict::Broken(format!(
@@ -292,6 +359,9 @@ impl Asked<'_> {
         let same = theirs.agrees(ours, &our_rule);
         if self.flow.intended.is_none() && theirs.is_refused_sooner_by(ours, &our_rule) {
             return Verdict::Intended(REFUSED_SOONER.to_owned());
+        }
+        if self.flow.intended.is_none() && !same && self.keeps_its_source(theirs, ours, took, &our_rule) {
+            return Verdict::Intended(KEPT_SOURCE.to_owned());
         }
         let Some((key, expect)) = self.flow.intended.as_ref().zip(self.flow.tandem.as_ref()) else {
             return if same {

@@ -2,6 +2,7 @@
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use super::flow::Sender;
 use crate::addresses::Ip;
 use crate::traffic::Protocol;
 
@@ -24,7 +25,21 @@ pub(super) fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     names.into_iter().map(family).collect()
 }
 
+/// A list of `connected` and `unconnected`.
+pub(super) fn senders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sender>, D::Error> {
+    let senders = Vec::<Sender>::deserialize(deserializer)?;
+    if senders.is_empty() {
+        return Err(de::Error::custom("nobody sends"));
+    }
+    Ok(senders)
+}
+
 /// The same; none if the field is not given.
+pub(super) fn some_senders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Sender>>, D::Error> {
+    senders(deserializer).map(Some)
+}
+
+/// A list of families; none if the field is not given.
 pub(super) fn some_families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Ip>>, D::Error> {
     families(deserializer).map(Some)
 }

@@ -15,6 +15,8 @@ use crate::stage::{Ip, Stage, bare_service, node_port_service, port_name, servic
 use crate::tandem::Plan;
 use crate::traffic::{self, Protocol, Request};
 
+use super::inside::Inside;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const NODE_PORT: u16 = 30_080;
 const UDP_PORT: u16 = 30_053;
@@ -47,11 +49,13 @@ pub enum Feature {
     RouteWatch,
     /// The tables survive a restart, and are taken over.
     Restart,
+    /// Sockets of the node and of its pods are translated, also after a restart. Only with `dataPlane: xdp`.
+    Sockets,
 }
 
 impl Feature {
-    /// All of them. The last one restarts the agent.
-    pub const ALL: [Self; 12] = [
+    /// All of them. The last but one restarts the agent.
+    pub const ALL: [Self; 13] = [
         Self::OwnTables,
         Self::LargeChanges,
         Self::ClusterIps,
@@ -64,10 +68,11 @@ impl Feature {
         Self::KubeProxyTables,
         Self::RouteWatch,
         Self::Restart,
+        Self::Sockets,
     ];
 
     /// Whether it works.
-    pub(super) fn check(self, stage: &mut Stage) -> Result<()> {
+    pub(super) fn check(self, stage: &mut Stage, inside: Option<&Inside>) -> Result<()> {
         match self {
             Self::OwnTables => own_tables(stage),
             Self::LargeChanges => large_changes(stage),
@@ -100,6 +105,7 @@ impl Feature {
                 stage.tandem.wait_ready()?;
                 every_family(|family| answered(stage, stage.client(), (family.cluster_ip(10), 80).into()))
             }
+            Self::Sockets => inside.context("dataPlane is nft")?.check(stage),
         }
     }
 }
@@ -119,6 +125,7 @@ impl fmt::Display for Feature {
             Self::KubeProxyTables => "removing what kube-proxy left",
             Self::RouteWatch => "keeping routes",
             Self::Restart => "restart",
+            Self::Sockets => "socket load balancing",
         })
     }
 }
@@ -153,13 +160,13 @@ pub(super) fn settings(plan: Plan) -> Plan {
         .own_setting("serviceRoutes", true)
 }
 
-fn every_family(check: impl Fn(Ip) -> Result<()>) -> Result<()> {
+pub(super) fn every_family(check: impl Fn(Ip) -> Result<()>) -> Result<()> {
     Ip::BOTH
         .into_iter()
         .try_for_each(|family| check(family).with_context(|| format!("{family:?}")))
 }
 
-fn answered(stage: &Stage, from: &Namespace, to: SocketAddr) -> Result<()> {
+pub(super) fn answered(stage: &Stage, from: &Namespace, to: SocketAddr) -> Result<()> {
     let answers = stage.ask(from, 3, Protocol::Tcp, (to.ip(), to.port()))?;
     ensure!(answers.names() == ["web-1"], "{to}: {:?}", answers.names());
     Ok(())

@@ -76,7 +76,7 @@ const ANY: Table<'static> = Table {
 /// Every table of these settings.
 pub(super) fn of(variant: Variant) -> Vec<Case> {
     let tables: &[Table<'_>] = match variant {
-        Variant::Usual => &usual(),
+        Variant::Usual => &policies().into_iter().chain(other_calls()).collect::<Vec<_>>(),
         Variant::MasqueradeAll => &[Table {
             services: &[s::BOTH, s::EXTERNAL, s::ITSELF],
             fronts: &[Front::ClusterIp, Front::LoadBalancer, Front::NodePort],
@@ -107,7 +107,8 @@ pub(super) fn of(variant: Variant) -> Vec<Case> {
     tables.iter().flat_map(Table::cases).collect()
 }
 
-fn usual() -> Vec<Table<'static>> {
+/// Who asks, and whom, under which policy.
+fn policies() -> Vec<Table<'static>> {
     vec![
         // Everybody asks everything.
         Table {
@@ -181,6 +182,12 @@ fn usual() -> Vec<Table<'static>> {
             fronts: &[Front::Direct(HOST)],
             ..ANY
         },
+    ]
+}
+
+/// Other calls, sockets that are bound, and addresses that are nobody's.
+fn other_calls() -> Vec<Table<'static>> {
+    vec![
         // Other calls.
         Table {
             fronts: &[Front::ClusterIp, Front::NodePort],
@@ -193,9 +200,9 @@ fn usual() -> Vec<Table<'static>> {
             ways: &[Way::NonBlocking, Way::FastOpen, Way::Mptcp, Way::Sctp],
             ..ANY
         },
-        // Sockets that are bound.
+        // Sockets that are bound. The device is the way to the other node.
         Table {
-            services: &[s::HERE],
+            services: &[s::THERE],
             fronts: &[Front::ClusterIp, Front::NodePort],
             ways: &[Way::Tcp, Way::NonBlocking, Way::SendTo],
             bounds: &[BoundTo::Device, BoundTo::Address, BoundTo::Port],

@@ -12,7 +12,7 @@ use crate::traffic::Protocol;
 
 use super::ask::{Bound, Way};
 use super::services::{self, Spec};
-use super::site::{Asker, Site, node_address};
+use super::site::{Asker, HOST, Site, node_address};
 use super::variant::Variant;
 
 /// What is asked.
@@ -53,6 +53,13 @@ pub enum Took {
     Nobody,
     /// No packet passed the node, or none was let through.
     Unseen,
+}
+
+/// Which plane has to take a case.
+enum Plane {
+    Socket,
+    /// The reason is the one that a program counts, if a program sees it.
+    Rules(Option<&'static str>),
 }
 
 /// How it ends.
@@ -216,8 +223,6 @@ impl Case {
         Ok(match self.bound {
             BoundTo::Nothing => Bound::Nothing,
             BoundTo::Port => Bound::Port,
-            // A process of the node has its way to each endpoint by another device.
-            BoundTo::Device if self.asker.is_in_node_network() => Bound::Device("pod11"),
             BoundTo::Device => Bound::Device("eth0"),
             BoundTo::Address => {
                 let own = site.own_address(self.asker, self.form.family())?;
@@ -271,19 +276,23 @@ impl Case {
     fn translated(&self, variant: Variant) -> Expected {
         let restricted = self.front == Front::LoadBalancer && !self.service.ranges.is_empty();
         let by = self.list(variant);
-        let reason = self.left(variant, restricted, &by);
+        let (taken, reason) = match self.plane(variant, restricted, &by) {
+            Plane::Socket => (true, None),
+            Plane::Rules(reason) => (false, reason),
+        };
         if by.is_empty() {
-            return self.failed(self.service.all().is_empty(), reason.unwrap_or(None));
+            return self.failed(self.service.all().is_empty(), reason);
         }
         if restricted && self.service.name == services::DENIED.name {
-            return self.failed(false, reason.unwrap_or(None));
+            return self.failed(false, reason);
         }
-        let taken = reason.is_none();
         let masqueraded = match self.front {
             _ if self.asker.is_in_node_network() => true,
             Front::ClusterIp => variant == Variant::MasqueradeAll,
             _ => self.service.external == Policy::Cluster,
         };
+        // What stays on the node itself is not masqueraded.
+        let masqueraded = masqueraded && by != [HOST];
         let by_rules = if masqueraded {
             Source::Masqueraded(1)
         } else {
@@ -300,12 +309,12 @@ impl Case {
                 [by_rules, Source::Masqueraded(1)]
             },
             bare_peer: taken && self.way == Way::Mptcp,
-            reason: reason.flatten(),
+            reason,
         }
     }
 
-    /// None if a socket is taken; else why not, if a program says why.
-    fn left(&self, variant: Variant, restricted: bool, by: &[&str]) -> Option<Option<&'static str>> {
+    /// Who takes it.
+    fn plane(&self, variant: Variant, restricted: bool, by: &[&str]) -> Plane {
         let is_pod = !self.asker.is_in_node_network();
         // No program sees it.
         let on = if is_pod {
@@ -318,7 +327,7 @@ impl Case {
             _ => on,
         };
         if !seen || self.way == Way::Sctp {
-            return Some(None);
+            return Plane::Rules(None);
         }
         let reason = if self.asker == Asker::Container {
             "container that is no pod"
@@ -343,9 +352,9 @@ impl Case {
         } else if self.way.protocol() == Protocol::Tcp && self.bound != BoundTo::Nothing {
             "bound to an address or port"
         } else {
-            return None;
+            return Plane::Socket;
         };
-        Some(Some(reason))
+        Plane::Rules(Some(reason))
     }
 
     /// Refused, or dropped, by nftables.
@@ -359,21 +368,27 @@ impl Case {
             (true, true) if self.way.has_peer() => End::Refused,
             _ => End::Silent,
         };
-        self.no_answer(end, Took::Unseen, reason)
+        Self::no_answer(end, Took::Unseen, reason)
     }
 
     /// Nobody translates it, and nobody listens there.
     fn refused_by_nobody(&self) -> Expected {
+        self.refused_elsewhere(self.front == Front::Loopback && !self.asker.is_in_node_network())
+    }
+
+    /// Refused by who is asked, inside the asker's own network or not.
+    fn refused_elsewhere(&self, inside: bool) -> Expected {
         let end = if self.way.connects() { End::Refused } else { End::Silent };
-        let took = if self.front == Front::Loopback && !self.asker.is_in_node_network() {
+        // Connection tracking forgets a TCP connection that is refused.
+        let took = if inside || self.way.protocol() == Protocol::Tcp {
             Took::Unseen
         } else {
             Took::Nobody
         };
-        self.no_answer(end, took, None)
+        Self::no_answer(end, took, None)
     }
 
-    fn no_answer(&self, end: End, took: Took, reason: Option<&'static str>) -> Expected {
+    fn no_answer(end: End, took: Took, reason: Option<&'static str>) -> Expected {
         Expected {
             end,
             by: Vec::new(),
@@ -392,7 +407,7 @@ impl Case {
         let by = self.service.all();
         let taken = self.asker != Asker::Root && !by.is_empty();
         if by.is_empty() {
-            return self.no_answer(End::Reset, Took::Nobody, Some("refused: no endpoint"));
+            return Self::no_answer(End::Reset, Took::Nobody, Some("refused: no endpoint"));
         }
         Expected {
             end: End::Answered,
@@ -418,12 +433,7 @@ impl Case {
             self.service.all()
         };
         if by.is_empty() {
-            // The other node drops or refuses what has left this one.
-            let end = match (self.service.all().is_empty(), self.way.connects()) {
-                (true, true) => End::Refused,
-                _ => End::Silent,
-            };
-            return self.no_answer(end, Took::Nobody, None);
+            return self.refused_elsewhere(false);
         }
         let source = match self.service.external {
             Policy::Cluster => Source::Masqueraded(2),

@@ -153,12 +153,12 @@ impl Spec {
     }
 
     /// The endpoints of these that answer: those that are ready, else those that still serve.
-    fn usable(endpoints: impl Iterator<Item = (&'static str, State)> + Clone) -> Vec<&'static str> {
+    fn usable(endpoints: &[(&'static str, State)]) -> Vec<&'static str> {
         let of = |wanted: State| {
             endpoints
-                .clone()
+                .iter()
                 .filter(move |(_, state)| *state == wanted)
-                .map(|(name, _)| name)
+                .map(|(name, _)| *name)
         };
         let ready: Vec<_> = of(Ready).collect();
         if ready.is_empty() {
@@ -172,12 +172,13 @@ impl Spec {
     pub(super) fn all(&self) -> Vec<&'static str> {
         // Both nodes are in zones of their own, which have an endpoint each.
         let near = |(name, _): &(&str, State)| !self.hints || node_of(name) == 1;
-        Self::usable(self.endpoints.iter().copied().filter(near))
+        Self::usable(&self.endpoints.iter().copied().filter(near).collect::<Vec<_>>())
     }
 
     /// Who answers on this node under the policy `Local`.
     pub(super) fn local(&self, node: u8) -> Vec<&'static str> {
-        Self::usable(self.endpoints.iter().copied().filter(|(name, _)| node_of(name) == node))
+        let here = |(name, _): &(&str, State)| node_of(name) == node;
+        Self::usable(&self.endpoints.iter().copied().filter(here).collect::<Vec<_>>())
     }
 
     /// Its objects: the Service and a slice of each family.

@@ -1,7 +1,11 @@
 //! The world of `make sockets`: two nodes, pods with servers, those who ask, and the Tandem that is judged.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -91,6 +95,8 @@ pub(super) struct Site {
     pins: BpfFolder,
     _scratch: Scratch,
     changes: u16,
+    /// What [`Site::new_reasons`] counted last.
+    counted: Mutex<[BTreeMap<String, u64>; 2]>,
 }
 
 /// The address of node 1, 2, ….
@@ -137,6 +143,7 @@ impl Site {
             world,
             _scratch: scratch,
             changes: 1,
+            counted: Mutex::default(),
         })
     }
 
@@ -151,7 +158,8 @@ impl Site {
         tandem.wait_ready()?;
         self.tandem = Some(tandem);
         self.variant = variant;
-        self.wait_sockets()
+        self.wait_sockets()?;
+        self.new_reasons(Ip::V4).map(drop)
     }
 
     /// Ends it, and checks what it logged.
@@ -266,17 +274,41 @@ impl Site {
         crate::eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }
 
-    /// How often each reason has left something to nftables, in this family.
-    pub(super) fn reasons(&self, family: Ip) -> Result<BTreeMap<String, u64>> {
-        let status = self.tandem.as_ref().context("no Tandem runs")?.status()?;
-        let counts = &status["families"][usize::from(family == Ip::V6)]["follower"]["leftConnections"];
-        let counts = counts.as_array().map(Vec::as_slice).unwrap_or_default();
-        let count = |count: &Value| Some((count["reason"].as_str()?.to_owned(), count["count"].as_u64()?));
-        counts
-            .iter()
-            .map(|one| count(one).with_context(|| format!("not a count: {one}")))
-            .collect()
+    /// The reasons for which something was left to nftables since the last time, in this family.
+    pub(super) fn new_reasons(&self, family: Ip) -> Result<Vec<String>> {
+        let after = self.reasons()?;
+        let before = std::mem::replace(
+            &mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner),
+            after.clone(),
+        );
+        let [before, after] = [before, after].map(|counts| family.of(counts));
+        let changed = |(name, count): (String, u64)| (before.get(&name) != Some(&count)).then_some(name);
+        Ok(after.into_iter().filter_map(changed).collect())
     }
+
+    /// How often each reason has left something to nftables, IPv4 first.
+    fn reasons(&self) -> Result<[BTreeMap<String, u64>; 2]> {
+        let status = status(&self.tandem.as_ref().context("no Tandem runs")?.socket())?;
+        let of_family = |number: usize| {
+            let counts = &status["families"][number]["follower"]["leftConnections"];
+            let counts = counts.as_array().map(Vec::as_slice).unwrap_or_default();
+            let count = |count: &Value| Some((count["reason"].as_str()?.to_owned(), count["count"].as_u64()?));
+            counts.iter().filter_map(count).collect()
+        };
+        Ok([0, 1].map(of_family))
+    }
+}
+
+/// What `tandem status -o json` prints, without a program for each time.
+fn status(socket: &Path) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket).context("connect to Tandem's own API")?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: tandem\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("read the status")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the status has no body")?;
+    ensure!(head.starts_with("HTTP/1.1 200"), "answered with {head:?}");
+    serde_json::from_str(body).with_context(|| format!("no status: {body}"))
 }
 
 const MARKER_FILE: &str = "zz-marker.yaml";

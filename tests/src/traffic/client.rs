@@ -19,11 +19,16 @@ impl Request {
 
     /// Sends it from the namespace that the calling thread is in.
     pub(crate) fn send_here(&self) -> Outcome {
+        self.send_here_from(&mut None)
+    }
+
+    /// The same. Notes the own address and port of the socket, if it got an answer or waited for one.
+    pub(crate) fn send_here_from(&self, own: &mut Option<SocketAddr>) -> Outcome {
         let start = Instant::now();
         let answer = match self.protocol {
-            Protocol::Udp => self.datagram(),
+            Protocol::Udp => self.datagram(own),
             Protocol::Sctp if !sctp::in_kernel() => sctp::ask(self.to, self.from, self.timeout),
-            Protocol::Tcp | Protocol::Sctp => self.connection(),
+            Protocol::Tcp | Protocol::Sctp => self.connection(own),
         };
         let elapsed = start.elapsed();
         match answer {
@@ -36,8 +41,9 @@ impl Request {
     }
 
     /// Connects and reads the line with which the server greets.
-    fn connection(&self) -> io::Result<String> {
+    fn connection(&self, own: &mut Option<SocketAddr>) -> io::Result<String> {
         let mut socket = self.connect()?;
+        *own = socket.local_addr()?.as_socket();
         if let Some(size) = self.size {
             socket.write_all(&question(size))?;
             socket.shutdown(Shutdown::Write)?;
@@ -79,14 +85,26 @@ impl Request {
         Ok(socket)
     }
 
-    fn datagram(&self) -> io::Result<String> {
+    fn datagram(&self, own: &mut Option<SocketAddr>) -> io::Result<String> {
         let socket = bind_fresh(self.from.unwrap_or_else(|| any(self.to)))?;
-        socket.connect(self.to)?;
+        if !self.unconnected {
+            socket.connect(self.to)?;
+        }
+        *own = socket.local_addr().ok();
         socket.set_read_timeout(Some(self.timeout))?;
         let size = self.size.unwrap_or_default();
-        socket.send(&question(size))?;
         let mut answer = vec![0; size.max(512)];
-        let length = socket.recv(&mut answer)?;
+        let length = if self.unconnected {
+            socket.send_to(&question(size), self.to)?;
+            let (length, by) = socket.recv_from(&mut answer)?;
+            if by != self.to {
+                return Err(io::Error::other(format!("an answer from {by} instead of {}", self.to)));
+            }
+            length
+        } else {
+            socket.send(&question(size))?;
+            socket.recv(&mut answer)?
+        };
         whole(&answer[..length], size)
     }
 }

@@ -54,6 +54,7 @@ pub struct Request {
     timeout: Duration,
     interval: Duration,
     size: Option<usize>,
+    unconnected: bool,
 }
 
 /// How a request ended.
@@ -119,6 +120,7 @@ impl Request {
             timeout: Duration::from_secs(2),
             interval: Duration::from_millis(1),
             size: None,
+            unconnected: false,
         }
     }
 
@@ -169,6 +171,14 @@ impl Request {
     #[must_use]
     pub fn size(mut self, size: usize) -> Self {
         self.size = Some(size);
+        self
+    }
+
+    /// Over UDP, sends on a socket that is not connected, and takes an answer only from the address that was asked. Such a
+    /// socket is not told of ICMP errors.
+    #[must_use]
+    pub fn unconnected(mut self) -> Self {
+        self.unconnected = true;
         self
     }
 }

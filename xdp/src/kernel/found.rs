@@ -71,35 +71,32 @@ impl Found {
     }
 
     /// The switches of IPv4 and IPv6 of this layout. Those of other layouts are switched off here: what their settings mean is
-    /// not known.
-    pub fn switches(&self, loopback: bool) -> [Switches; 2] {
-        for layout in self.layouts.iter().filter(|layout| **layout != VERSION) {
-            self.switch_off_layout(*layout);
+    /// not known. If those of this layout cannot be reached, what translates is detached.
+    pub fn switches(&self, loopback: bool) -> Result<[Switches; 2], PinError> {
+        let words = SWITCHES.map(|name| self.word(VERSION, name));
+        for layout in &self.layouts {
+            if *layout != VERSION || words.iter().any(Option::is_none) {
+                self.switch_off_layout(*layout)?;
+            }
         }
-        SWITCHES.map(|name| Switches {
-            word: self.word(VERSION, name),
+        Ok(words.map(|word| Switches {
+            word,
             loopback,
             left: BTreeMap::new(),
-        })
+        }))
     }
 
     /// Has all programs leave everything to nftables.
-    pub fn switch_off(&self) {
-        for layout in &self.layouts {
-            self.switch_off_layout(*layout);
-        }
+    pub fn switch_off(&self) -> Result<(), PinError> {
+        self.layouts
+            .iter()
+            .try_for_each(|layout| self.switch_off_layout(*layout))
     }
 
     /// Detaches what translates, and leaves what shows frontends to sockets that were translated.
     pub fn stop(&self) -> Result<(), PinError> {
-        self.switch_off();
-        for layout in &self.layouts {
-            let links = self.links(*layout);
-            for name in NODE.iter().chain(&PODS) {
-                remove(&links.join(name))?;
-            }
-        }
-        Ok(())
+        self.switch_off()?;
+        self.layouts.iter().try_for_each(|layout| self.detach(*layout))
     }
 
     /// Removes everything, of all layouts.
@@ -145,10 +142,24 @@ impl Found {
         fs::remove_dir(&folder).map_err(|error| PinError::Folder(folder, error))
     }
 
-    fn switch_off_layout(&self, layout: u32) {
-        for word in SWITCHES.iter().filter_map(|name| self.word(layout, name)) {
+    fn switch_off_layout(&self, layout: u32) -> Result<(), PinError> {
+        let words = SWITCHES.map(|name| self.word(layout, name));
+        for word in words.iter().flatten() {
             word.publish(0, Switch::OFF.0);
         }
+        // A switch may be gone, or the process may not open maps: CAP_BPF may have been taken from it. Who owns the files may always
+        // remove them, and with the last name of a link its program is detached.
+        if words.iter().any(Option::is_none) {
+            self.detach(layout)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches what translates.
+    fn detach(&self, layout: u32) -> Result<(), PinError> {
+        let links = self.links(layout);
+        let mut names = NODE.iter().chain(&PODS);
+        names.try_for_each(|name| remove(&links.join(name)))
     }
 
     fn word(&self, layout: u32, name: &str) -> Option<Words> {

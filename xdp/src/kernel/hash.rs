@@ -5,10 +5,10 @@ use std::io;
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, MapError};
 
-use tandem_core::plane::Full;
-
+use super::line::line;
 use super::programs::{NotEnlarged, Programs};
 use crate::store::StoreError;
+use tandem_core::plane::Full;
 
 /// A value that the kernel gets byte for byte. It has no padding.
 #[derive(Clone, Copy)]
@@ -48,8 +48,12 @@ impl<K: Copy + 'static> Hash<K> {
         self.name
     }
 
-    pub(crate) fn get(&self, key: K) -> Option<u64> {
-        self.map.get(&Raw(key), 0).ok()
+    pub(crate) fn get(&self, key: K) -> Result<Option<u64>, MapError> {
+        match self.map.get(&Raw(key), 0) {
+            Ok(word) => Ok(Some(word)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn put(&mut self, key: K, word: u64) -> Result<(), MapError> {
@@ -60,7 +64,7 @@ impl<K: Copy + 'static> Hash<K> {
         match self.map.remove(&Raw(key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) if kind_of(&error) == Some(io::ErrorKind::NotFound) => Ok(()),
-            Err(error) => Err(StoreError::Failed(error.into())),
+            Err(error) => Err(failed(self.name, &error)),
         }
     }
 
@@ -68,7 +72,7 @@ impl<K: Copy + 'static> Hash<K> {
         let entries = self.map.iter().map(|entry| entry.map(|(key, word)| (key.0, word)));
         entries
             .collect::<Result<_, _>>()
-            .map_err(|error| StoreError::Failed(error.into()))
+            .map_err(|error| failed(self.name, &error))
     }
 
     /// How many entries there is room for.
@@ -83,6 +87,11 @@ impl<K: Copy + 'static> Hash<K> {
         self.room = room;
         Ok(())
     }
+}
+
+/// What is said about a map of which a call failed.
+pub(crate) fn failed(name: &str, error: &MapError) -> StoreError {
+    StoreError::Failed(format!("use the map {name}: {}", line(error)).into())
 }
 
 /// What the kernel refused a call for.

@@ -1,28 +1,57 @@
 //! What ties a program to a cgroup folder.
 
+use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
+
+use super::foreign;
+use super::line::line;
+use super::sys;
+
+/// What the kernel calls the type of a cgroup v2 file system (`CGROUP2_SUPER_MAGIC`).
+const CGROUP2: u32 = 0x6367_7270;
 
 /// Why a program is not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The folder cannot be opened.
-    #[error("open the cgroup folder")]
-    Folder(#[source] io::Error),
+    /// The folder is not there, or cannot be opened.
+    #[error("open the cgroup folder {0}: {1}")]
+    Folder(PathBuf, #[source] io::Error),
+    /// The folder is on another file system.
+    #[error("{0} is no folder of a cgroup v2 hierarchy: no program can be attached to it")]
+    NotCgroup(PathBuf),
+    /// Somebody else's program wants to be alone.
+    #[error(
+        "a program that allows no other is attached to {folder} ({foreign}): {program} cannot be attached to {wanted}"
+    )]
+    Foreign {
+        /// The folder of that program.
+        folder: PathBuf,
+        /// The program: its number and name.
+        foreign: String,
+        /// The program that was to be attached.
+        program: &'static str,
+        /// The folder that it was to be attached to.
+        wanted: PathBuf,
+    },
     /// The kernel refused.
-    #[error("attach the program")]
-    Attach(#[source] ProgramError),
+    #[error("attach {program} to {folder}: {error}")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The folder.
+        folder: PathBuf,
+        /// What the kernel said.
+        error: String,
+    },
     /// The link could not be pinned, or a pin could not be removed.
-    #[error("pin the link")]
-    Pin(#[source] io::Error),
-    /// The kernel is too old for links.
-    #[error("the kernel has no links for cgroup programs")]
-    NoLink,
+    #[error("pin the link {0}: {1}")]
+    Pin(PathBuf, #[source] io::Error),
 }
 
 /// How a program came to its folder.
@@ -37,33 +66,56 @@ pub enum Attached {
 /// Attaches a program to a folder by the link that is pinned, or by a new one. There is no moment without a program if the link
 /// is the folder's. One of another folder, or whose folder is gone, is replaced.
 pub(crate) fn attach(
+    name: &'static str,
     program: &mut CgroupSockAddr,
-    folder: &Path,
+    path: &Path,
     pin: &Path,
 ) -> Result<(PinnedLink, Attached), AttachError> {
-    let folder = File::open(folder).map_err(AttachError::Folder)?;
+    let failed = |error| AttachError::Folder(path.to_owned(), error);
+    let folder = File::open(path).map_err(failed)?;
+    let kind = rustix::fs::fstatfs(&folder).map_err(|error| failed(error.into()))?;
+    if u32::try_from(kind.f_type) != Ok(CGROUP2) {
+        return Err(AttachError::NotCgroup(path.to_owned()));
+    }
+    let not_pinned = |error| AttachError::Pin(pin.to_owned(), error);
     if pin.exists() {
-        if let Some(link) = adopt(program, &folder, pin)? {
+        if let Some(link) = adopt(program, &folder, pin).map_err(failed)? {
             return Ok((link, Attached::Adopted));
         }
-        std::fs::remove_file(pin).map_err(AttachError::Pin)?;
+        std::fs::remove_file(pin).map_err(not_pinned)?;
     }
+    let not_attached = |error: &(dyn Error + 'static)| AttachError::Attach {
+        program: name,
+        folder: path.to_owned(),
+        error: line(error),
+    };
+    let refused = |error: ProgramError| match foreign::alone(name, path) {
+        Some((folder, foreign)) if foreign::may_be_the_reason(&error) => AttachError::Foreign {
+            folder,
+            foreign,
+            program: name,
+            wanted: path.to_owned(),
+        },
+        _ => not_attached(&error),
+    };
     // A link allows other programs beside it, whatever this mode says.
-    let id = program
-        .attach(folder, CgroupAttachMode::Single)
-        .map_err(AttachError::Attach)?;
-    let link = program.take_link(id).map_err(AttachError::Attach)?;
-    let link: FdLink = link.try_into().map_err(|_| AttachError::NoLink)?;
+    let id = program.attach(folder, CgroupAttachMode::Single).map_err(refused)?;
+    let link = program.take_link(id).map_err(refused)?;
+    let link: FdLink = link.try_into().map_err(|error: LinkError| not_attached(&error))?;
     let link = link
         .pin(pin)
-        .map_err(|error| AttachError::Pin(io::Error::other(error)))?;
+        .map_err(|error| not_pinned(io::Error::other(line(&error))))?;
     Ok((link, Attached::Anew))
 }
 
-/// Gives a pinned link another program, whichever folder it is of. If the folder is gone, there is nothing to do.
+/// Gives a pinned link another program, whichever folder it is of. If the folder is gone, or if it is no link of a cgroup
+/// folder, there is nothing to do.
 pub(crate) fn replace(program: &CgroupSockAddr, pin: &Path) -> io::Result<()> {
     let program = program.fd().map_err(io::Error::other)?;
-    let link = sys::open(pin).ok_or_else(io::Error::last_os_error)?;
+    let link = sys::open(pin)?;
+    if sys::cgroup_of(link.as_fd())?.is_none() {
+        return Ok(());
+    }
     match sys::update(link.as_fd(), program.as_fd()) {
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
         result => result,
@@ -71,79 +123,15 @@ pub(crate) fn replace(program: &CgroupSockAddr, pin: &Path) -> io::Result<()> {
 }
 
 /// Gives the pinned link this program, if it is a link of this folder.
-fn adopt(program: &CgroupSockAddr, folder: &File, pin: &Path) -> Result<Option<PinnedLink>, AttachError> {
+fn adopt(program: &CgroupSockAddr, folder: &File, pin: &Path) -> io::Result<Option<PinnedLink>> {
     use std::os::unix::fs::MetadataExt as _;
-    let fd = program.fd().map_err(AttachError::Attach)?.as_fd();
-    let Some(link) = sys::open(pin) else { return Ok(None) };
+    let program = program.fd().map_err(io::Error::other)?;
+    let Ok(link) = sys::open(pin) else { return Ok(None) };
     // The number of a cgroup folder is that of its inode.
-    let wanted = folder.metadata().map_err(AttachError::Folder)?.ino();
-    if sys::cgroup_of(link.as_fd()) != Some(wanted) || sys::update(link.as_fd(), fd).is_err() {
+    let wanted = folder.metadata()?.ino();
+    let is_its = sys::cgroup_of(link.as_fd()).ok().flatten() == Some(wanted);
+    if !is_its || sys::update(link.as_fd(), program.as_fd()).is_err() {
         return Ok(None);
     }
     Ok(PinnedLink::from_pin(pin).ok())
-}
-
-/// The calls that aya lacks.
-mod sys {
-    use std::ffi::CString;
-    use std::io;
-    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::path::Path;
-
-    const OBJ_GET: i32 = 7;
-    const OBJ_GET_INFO_BY_FD: i32 = 15;
-    const LINK_UPDATE: i32 = 29;
-    /// `BPF_LINK_TYPE_CGROUP`
-    const CGROUP: u32 = 3;
-
-    /// What `bpf` gets (`union bpf_attr`), as far as it is used here. The kernel takes a part of it for the whole.
-    fn bpf(command: i32, words: &mut [u32]) -> io::Result<i32> {
-        #[expect(unsafe_code, reason = "the system call has no other name")]
-        // SAFETY: the kernel reads and writes at most the given size, which is that of `words`.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, words.as_mut_ptr(), size_of_val(words)) };
-        match i32::try_from(result) {
-            Ok(result) if result >= 0 => Ok(result),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Two 32-bit halves of an address, as they lie in memory.
-    fn halves<T>(at: *const T) -> [u32; 2] {
-        let at = at as u64;
-        let bytes = at.to_ne_bytes();
-        [0, 4].map(|from| u32::from_ne_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]]))
-    }
-
-    /// Opens what is pinned.
-    pub(super) fn open(pin: &Path) -> Option<OwnedFd> {
-        let path = CString::new(pin.as_os_str().as_bytes()).ok()?;
-        let [low, high] = halves(path.as_ptr());
-        let fd = bpf(OBJ_GET, &mut [low, high, 0, 0]).ok()?;
-        #[expect(unsafe_code, reason = "owns a file descriptor")]
-        // SAFETY: the kernel has just given it, and nobody else has it.
-        Some(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    /// The number of the cgroup folder that a link is attached to. 0 if the folder is gone, none if it is no such link.
-    pub(super) fn cgroup_of(link: BorrowedFd<'_>) -> Option<u64> {
-        // struct bpf_link_info: type, id, prog_id, (unused), cgroup_id (64 bits), attach_type
-        let mut info = [0_u32; 8];
-        let [low, high] = halves(info.as_mut_ptr().cast_const());
-        let len = u32::try_from(size_of_val(&info)).ok()?;
-        bpf(OBJ_GET_INFO_BY_FD, &mut [fd(link)?, len, low, high]).ok()?;
-        let words = [info[4].to_ne_bytes(), info[5].to_ne_bytes()].concat();
-        (info[0] == CGROUP).then(|| u64::from_ne_bytes(words.try_into().unwrap_or_default()))
-    }
-
-    /// Gives a link another program. Each call sees the old program or the new one.
-    pub(super) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-        let bad = || io::Error::from(io::ErrorKind::InvalidInput);
-        let (link, program) = (fd(link).ok_or_else(bad)?, fd(program).ok_or_else(bad)?);
-        bpf(LINK_UPDATE, &mut [link, program, 0, 0]).map(drop)
-    }
-
-    fn fd(of: BorrowedFd<'_>) -> Option<u32> {
-        u32::try_from(of.as_raw_fd()).ok()
-    }
 }

@@ -1,5 +1,6 @@
 //! One family's maps in the kernel.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -12,8 +13,9 @@ use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, 
 
 use super::counts::Counts;
 use super::grace::Waiter;
-use super::hash::{Hash, Refused};
+use super::hash::{Hash, Refused, failed};
 use super::held::{Flows, Gate, Held};
+use super::line::line;
 use super::memory::Words;
 use super::programs::{NotEnlarged, Programs};
 use super::sparse::SparseWords;
@@ -26,16 +28,16 @@ pub enum MapsError {
     #[error("there is no map {0}")]
     Missing(String),
     /// It is of another kind, or its elements have another size.
-    #[error("use the map {0}")]
-    Other(String, #[source] MapError),
+    #[error("use the map {0}: {error}", error = line(.1))]
+    Other(String, MapError),
     /// It is no array.
     #[error("the map {0} is no array")]
     NoArray(String),
     /// Its memory cannot be mapped.
-    #[error("map the memory of {0}")]
+    #[error("map the memory of {0}: {1}")]
     Memory(String, #[source] io::Error),
     /// What it holds cannot be read.
-    #[error("read the map {0}")]
+    #[error("read the map {0}: {1}")]
     Read(String, #[source] StoreError),
 }
 
@@ -90,6 +92,8 @@ pub struct KernelMaps<A: Address + 'static> {
     grace: Arc<Waiter>,
     programs: Arc<Mutex<Programs>>,
     writes: u64,
+    /// Why something could not be read, and was taken for missing.
+    unread: RefCell<Option<MapError>>,
 }
 
 impl<A: Address + 'static> KernelMaps<A> {
@@ -118,6 +122,7 @@ impl<A: Address + 'static> KernelMaps<A> {
             grace: Arc::clone(grace),
             programs: Arc::clone(programs),
             writes: 0,
+            unread: RefCell::default(),
         })
     }
 
@@ -140,8 +145,8 @@ impl<A: Address + 'static> KernelMaps<A> {
     /// Whether a frontend is held that a datagram to this address and port asks for.
     fn has_frontend(&self, key: &HeldKey<A>) -> bool {
         let (to, udp) = (key.frontend(), Protocol::Udp.number());
-        self.frontends.get(FrontendKey::new(to.addr, to.port, udp)).is_some()
-            || self.frontends.get(FrontendKey::node_port(to.port, udp)).is_some()
+        self.frontend(&FrontendKey::new(to.addr, to.port, udp)).is_some()
+            || self.frontend(&FrontendKey::node_port(to.port, udp)).is_some()
     }
 
     /// How many connections each Service port has taken.
@@ -149,26 +154,22 @@ impl<A: Address + 'static> KernelMaps<A> {
         Arc::clone(&self.taken)
     }
 
-    /// Enlarges a map. The family is off meanwhile: nobody must read the old one while the new one is filled. If some programs
-    /// then have the new one and others the old one, it stays off.
+    /// Enlarges a map. If some programs then have the new one and others the old one, the family is off before anything else
+    /// is written, and [`Store::prepare`] gives all programs the same.
     fn enlarge(
         &mut self,
         name: &'static str,
         room: u32,
         enlarge: impl Fn(&mut Self, &mut Programs) -> Result<(), NotEnlarged>,
     ) -> Result<(), StoreError> {
-        let before = self.switch();
-        self.held.gate().set_switch(Switch::OFF);
         let programs = Arc::clone(&self.programs);
-        let enlarged = enlarge(self, &mut super::lock(&programs));
-        if before.is_on() && !matches!(enlarged, Err(NotEnlarged::Torn(_))) {
-            // Meanwhile nftables served all sockets.
-            self.hold_sockets()?;
-            self.held.gate().set_switch(before);
-        }
-        enlarged.map_err(|error| match error {
+        enlarge(self, &mut super::lock(&programs)).map_err(|error| match error {
             NotEnlarged::NoRoom(errno) => StoreError::Full(Full { name, room, errno }),
-            NotEnlarged::Torn(cause) => StoreError::Failed(cause),
+            NotEnlarged::Torn(cause) => {
+                self.held.gate().set_switch(Switch::OFF);
+                let what = format!("some programs have the larger map {name}, and others the smaller one: {cause}");
+                StoreError::Failed(what.into())
+            }
         })
     }
 }
@@ -211,11 +212,18 @@ fn unmapped(error: io::Error) -> StoreError {
 
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
-        self.frontends.get(*key)
+        self.frontends.get(*key).unwrap_or_else(|error| {
+            self.unread.replace(Some(error));
+            None
+        })
     }
 
     fn has_address(&self, addr: &A) -> bool {
-        self.addresses.get(*addr).is_some()
+        let found = self.addresses.get(*addr).unwrap_or_else(|error| {
+            self.unread.replace(Some(error));
+            None
+        });
+        found.is_some()
     }
 
     fn service(&self, index: ListIndex) -> Option<u64> {
@@ -243,6 +251,18 @@ macro_rules! put {
 }
 
 impl<A: Address + 'static> Store<A> for KernelMaps<A> {
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.unread.take();
+        super::lock(&self.programs).make_whole().map_err(StoreError::Failed)
+    }
+
+    fn sound(&mut self) -> Result<(), StoreError> {
+        match self.unread.take() {
+            Some(error) => Err(failed(self.names.frontends, &error)),
+            None => Ok(()),
+        }
+    }
+
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
         put!(self.frontends, *key, word.0)
     }

@@ -3,10 +3,12 @@
 mod able;
 mod cgroups;
 mod counts;
+mod foreign;
 mod found;
 mod grace;
 mod hash;
 mod held;
+mod line;
 mod link;
 mod maps;
 mod memory;
@@ -17,6 +19,7 @@ mod pin;
 mod pinned;
 mod programs;
 mod sparse;
+mod sys;
 mod usage;
 
 use std::io;
@@ -69,11 +72,11 @@ pub enum OpenError {
     #[error(transparent)]
     Maps(#[from] MapsError),
     /// The thread that waits for programs to end was not started.
-    #[error("start the thread that waits for programs to end")]
+    #[error("start the thread that waits for programs to end: {0}")]
     Thread(#[source] io::Error),
     /// The map of it was not made.
-    #[error("make the map by which grace periods are waited for")]
-    Grace(#[source] MapError),
+    #[error("make the map by which grace periods are waited for: {error}", error = line::line(.0))]
+    Grace(MapError),
 }
 
 impl Sockets {

@@ -1,12 +1,16 @@
 //! The programs as they are embedded, and how they are loaded.
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::{CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
+use super::line::line;
 use super::pin::Pins;
 use super::pinned;
+use super::sys;
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
@@ -18,8 +22,13 @@ const LOG_LINES: usize = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The maps could not be made, or the object is no object.
-    #[error("make the maps")]
-    Maps(#[source] EbpfError),
+    #[error("make the maps: {error}", error = line(.0))]
+    Maps(EbpfError),
+    /// The kernel refused to take types, when it was asked first.
+    #[error(
+        "the kernel refuses types of maps (BTF), which socket storage needs; it is asked once in each run of Tandem"
+    )]
+    NoTypes,
     /// A map that is pinned is not one of this layout's.
     #[error(transparent)]
     Pinned(#[from] pinned::Strange),
@@ -27,16 +36,39 @@ pub enum LoadError {
     #[error("there is no program {0}")]
     Missing(&'static str),
     /// The kernel's verifier refused a program.
-    #[error("the kernel refuses the program {program}; its verifier says last: {log}")]
+    #[error("the kernel refuses the program {program} ({error}); its verifier says last: {last}", last = last(.log))]
     Refused {
         /// The program.
         program: &'static str,
-        /// The last lines of the verifier's log.
+        /// The verifier's log.
         log: String,
-        /// What else went wrong.
-        #[source]
-        error: ProgramError,
+        /// What the system call said.
+        error: String,
     },
+    /// The kernel did not load a program, and its verifier said nothing.
+    #[error("the kernel does not load the program {program}: {error}")]
+    NotLoaded {
+        /// The program.
+        program: &'static str,
+        /// What the system call said.
+        error: String,
+    },
+}
+
+impl LoadError {
+    /// The last lines of the verifier's log, if it has refused a program.
+    pub fn details(&self) -> Option<String> {
+        let Self::Refused { log, .. } = self else { return None };
+        let lines: Vec<&str> = log.lines().collect();
+        Some(lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"))
+    }
+}
+
+/// The last line of a verifier's log that is no figure.
+fn last(log: &str) -> &str {
+    const FIGURES: [&str; 4] = ["processed ", "verification time ", "stack depth ", "mark_precise"];
+    let is_figure = |line: &&str| line.trim().is_empty() || FIGURES.iter().any(|start| line.starts_with(start));
+    log.lines().rev().find(|line| !is_figure(line)).unwrap_or_default()
 }
 
 /// The programs for the node's own calls.
@@ -97,39 +129,33 @@ pub struct Object {
 impl Object {
     /// Takes the maps that are pinned, makes and pins the others, and loads every program.
     pub fn load(sizes: &Sizes, pins: &Pins) -> Result<Self, LoadError> {
-        Self::load_with(sizes, pins, None)
+        let mut ebpf = maps(OBJECT, sizes, pins, None)?;
+        load(&mut ebpf, programs())?;
+        Ok(Self { ebpf })
     }
 
-    /// The same with another map in the place of one that is pinned: its name, and where it is pinned itself.
+    /// Takes the maps that are pinned, with another one in the place of one of them, which is pinned itself. Loads these programs.
     pub(crate) fn load_with(
-        sizes: &Sizes,
         pins: &Pins,
-        instead: Option<(&'static str, &Path)>,
+        instead: (&'static str, &Path),
+        programs: &[&'static str],
     ) -> Result<Self, LoadError> {
-        let mut loader = EbpfLoader::new();
-        // The programs use no types of the kernel, so its BTF is neither read nor needed.
-        loader.btf(None);
-        for map in &pinned::MAPS {
-            let other = instead.filter(|(name, _)| *name == map.name);
-            let pin = other.map_or_else(|| pins.maps().join(map.name), |(_, pin)| pin.to_owned());
-            map.check(&pin)?;
-            loader.map_pin_path(map.name, pin);
-        }
-        for (frontends, lists, words) in [
-            ("FRONTENDS4", "LISTS4", sizes.words[0]),
-            ("FRONTENDS6", "LISTS6", sizes.words[1]),
-        ] {
-            loader.map_max_entries(frontends, sizes.frontends);
-            loader.map_max_entries(lists, words);
-        }
-        loader.verifier_log_level(VerifierLogLevel::STATS);
-        let mut ebpf = loader.load(OBJECT).map_err(LoadError::Maps)?;
-        for name in programs() {
-            let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-            let program: &mut CgroupSockAddr = program.try_into().map_err(|_| LoadError::Missing(name))?;
-            program.load().map_err(|error| refused(name, error))?;
-        }
+        let mut ebpf = maps(OBJECT, &Sizes::default(), pins, Some(instead))?;
+        load(&mut ebpf, programs.iter().copied())?;
         Ok(Self { ebpf })
+    }
+
+    /// The loaded program of this name.
+    pub(crate) fn program(&self, name: &str) -> Option<&CgroupSockAddr> {
+        self.ebpf.program(name)?.try_into().ok()
+    }
+
+    /// The maps that a program uses, by their numbers.
+    pub(crate) fn maps_of(&self, name: &str) -> io::Result<Vec<u32>> {
+        let program = self.program(name).ok_or(io::ErrorKind::NotFound)?;
+        let mut ids = sys::maps_of(program.fd().map_err(io::Error::other)?.as_fd())?;
+        ids.sort_unstable();
+        Ok(ids)
     }
 
     /// How many instructions the verifier looked at for each program.
@@ -142,14 +168,79 @@ impl Object {
     }
 }
 
-fn refused(program: &'static str, error: ProgramError) -> LoadError {
-    let log = match &error {
-        ProgramError::LoadError { verifier_log, .. } => {
-            let text = verifier_log.to_string();
-            let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(LOG_LINES)..].join(" | ")
+/// Takes the maps that are pinned, and makes and pins the others. `instead` stands in the place of one that is pinned: its name,
+/// and where it is pinned itself.
+fn maps(object: &[u8], sizes: &Sizes, pins: &Pins, instead: Option<(&'static str, &Path)>) -> Result<Ebpf, LoadError> {
+    // aya asks once, and would make socket storage without types from then on.
+    if aya::features().btf().is_none() {
+        return Err(LoadError::NoTypes);
+    }
+    let mut loader = EbpfLoader::new();
+    // The programs use no types of the kernel, so its BTF is neither read nor needed.
+    loader.btf(None);
+    for map in &pinned::MAPS {
+        let other = instead.filter(|(name, _)| *name == map.name);
+        let pin = other.map_or_else(|| pins.maps().join(map.name), |(_, pin)| pin.to_owned());
+        map.check(&pin)?;
+        loader.map_pin_path(map.name, pin);
+    }
+    for (frontends, lists, words) in [
+        ("FRONTENDS4", "LISTS4", sizes.words[0]),
+        ("FRONTENDS6", "LISTS6", sizes.words[1]),
+    ] {
+        loader.map_max_entries(frontends, sizes.frontends);
+        loader.map_max_entries(lists, words);
+    }
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    loader.load(object).map_err(LoadError::Maps)
+}
+
+/// Has the kernel verify and load these programs.
+fn load(ebpf: &mut Ebpf, names: impl Iterator<Item = &'static str>) -> Result<(), LoadError> {
+    for name in names {
+        let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let program: &mut CgroupSockAddr = program.try_into().map_err(|_| LoadError::Missing(name))?;
+        program.load().map_err(|error| refused(name, &error))?;
+    }
+    Ok(())
+}
+
+fn refused(program: &'static str, error: &ProgramError) -> LoadError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let (log, error) = (verifier_log.to_string(), io_error.to_string());
+            // Whatever else refuses a program, its verifier has not begun.
+            if last(&log).is_empty() {
+                return LoadError::NotLoaded { program, error };
+            }
+            LoadError::Refused { program, log, error }
         }
-        other => other.to_string(),
-    };
-    LoadError::Refused { program, log, error }
+        other => LoadError::NotLoaded {
+            program,
+            error: line(other),
+        },
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod bad {
+    //! Programs that the verifier refuses.
+
+    use super::*;
+
+    /// Loads the programs as if each answered 7, which is no answer.
+    pub(crate) fn load(pins: &Pins) -> Result<(), LoadError> {
+        let mut object = OBJECT.to_vec();
+        // r0 = 1, or w0 = 1; then exit
+        for set in [0xb7, 0xb4] {
+            let answer = [set, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+            for at in (0..object.len() - answer.len()).step_by(8) {
+                if object[at..].starts_with(&answer) {
+                    object[at + 4] = 7;
+                }
+            }
+        }
+        let mut ebpf = maps(&object, &Sizes::default(), pins, None)?;
+        super::load(&mut ebpf, programs())
+    }
 }

@@ -1,6 +1,9 @@
 //! Where maps and links outlive the agent: in a folder of a BPF file system, `<folder>/v<layout>/{maps,links}`.
 
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::{fs, io};
 
 use tandem_xdp_layout::VERSION;
@@ -17,15 +20,42 @@ pub enum PinError {
     #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
     /// A Tandem with a newer layout of maps was here.
-    #[error("{0} was made by a newer Tandem, whose maps this one cannot read: they are left alone")]
+    #[error(
+        "{0} was made by a newer Tandem, whose maps this one cannot read: they are left alone, and nftables serves alone"
+    )]
     Newer(PathBuf),
+    /// Another process has the folder.
+    #[error(
+        "{0} is in use by another Tandem that runs: its programs and maps are left alone, and this one only has nftables"
+    )]
+    Taken(PathBuf),
 }
 
 /// The folders of this layout.
 #[derive(Clone, Debug)]
 pub struct Pins {
     folder: PathBuf,
+    /// Nobody else opens these pins meanwhile.
+    _lock: Arc<Lock>,
 }
+
+/// A lock on a folder, which goes with this value, and with the process.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    /// The numbers of the file system and of the folder.
+    folder: (u64, u64),
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that is just being started may have the file too, so closing it here would not be enough.
+        let _: io::Result<()> = self.file.unlock();
+    }
+}
+
+/// The locks of this process: one that opens its pins again is not another one.
+static LOCKS: Mutex<Vec<Weak<Lock>>> = Mutex::new(Vec::new());
 
 impl Pins {
     /// The pins below a folder of a BPF file system. The folder is made if it is missing; its parent must be there.
@@ -34,12 +64,14 @@ impl Pins {
         if !mount::is_bpf(parent).map_err(|error| PinError::Folder(parent.to_owned(), error))? {
             return Err(PinError::NotBpf(parent.to_owned()));
         }
-        let pins = Self {
-            folder: folder.join(format!("v{VERSION}")),
-        };
         if let Some(newer) = newest_above(folder)? {
             return Err(PinError::Newer(newer));
         }
+        fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.to_owned(), error))?;
+        let pins = Self {
+            folder: folder.join(format!("v{VERSION}")),
+            _lock: lock(folder)?,
+        };
         for folder in [&pins.maps(), &pins.links()] {
             fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.clone(), error))?;
         }
@@ -89,6 +121,31 @@ impl Pins {
         let _: io::Result<()> = self.folder.parent().map_or(Ok(()), fs::remove_dir);
         Ok(())
     }
+}
+
+/// Locks a folder, so that two agents never write to the same maps.
+fn lock(folder: &Path) -> Result<Arc<Lock>, PinError> {
+    let failed = |error| PinError::Folder(folder.to_owned(), error);
+    let file = File::open(folder).map_err(failed)?;
+    let numbers = file.metadata().map_err(failed)?;
+    let numbers = (numbers.dev(), numbers.ino());
+    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lock) = locks
+        .iter()
+        .filter_map(Weak::upgrade)
+        .find(|lock| lock.folder == numbers)
+    {
+        return Ok(lock);
+    }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(PinError::Taken(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let lock = Arc::new(Lock { file, folder: numbers });
+    locks.retain(|lock| lock.strong_count() > 0);
+    locks.push(Arc::downgrade(&lock));
+    Ok(lock)
 }
 
 /// The folder of a newer layout, if there is one.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::line::line;
 use aya::maps::{MapData, MapError, MapType};
 use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
 
@@ -20,7 +21,9 @@ pub(crate) struct Pinned {
 #[derive(Debug, thiserror::Error)]
 pub enum Strange {
     /// It is another map.
-    #[error("{path} is not the map that Tandem pins there ({what}): remove it, and Tandem makes it anew")]
+    #[error(
+        "{path} is not the map that Tandem pins there ({what}): nftables serves alone until it is removed, then Tandem makes it anew"
+    )]
     Other {
         /// Where it is pinned.
         path: PathBuf,
@@ -28,8 +31,8 @@ pub enum Strange {
         what: String,
     },
     /// It cannot be opened.
-    #[error("open the pinned map {0}")]
-    Open(PathBuf, #[source] MapError),
+    #[error("open {0}, where Tandem pins a map: {error}: nftables serves alone until it is removed", error = line(.1))]
+    Open(PathBuf, MapError),
 }
 
 /// The size of a word.
@@ -110,8 +113,8 @@ impl Pinned {
                 "its keys and values have {} and {} bytes instead of {} and {}",
                 sizes.0, sizes.1, self.key, self.value
             )
-        } else if self.entries.is_some_and(|entries| entries != info.max_entries()) {
-            format!("it has {} entries instead of {:?}", info.max_entries(), self.entries)
+        } else if let Some(entries) = self.entries.filter(|entries| *entries != info.max_entries()) {
+            format!("it has {} entries instead of {entries}", info.max_entries())
         } else {
             return Ok(());
         };

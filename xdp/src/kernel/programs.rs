@@ -13,7 +13,7 @@ use aya::sys::SyscallError;
 use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
-use super::object::{self, Object, Sizes};
+use super::object::{self, Object};
 use super::pin::Pins;
 use super::pinned;
 use super::sparse::SparseWords;
@@ -47,6 +47,9 @@ pub(crate) struct Programs {
     pins: Pins,
     /// The links, by the names of their programs. A link that is dropped and not pinned any more is gone.
     links: BTreeMap<&'static str, PinnedLink>,
+    /// Whether every link that is pinned is known to have its program of this object. An earlier run may have ended while it
+    /// enlarged a map, and an enlargement may have failed half way: then some programs read a copy that nobody writes any more.
+    whole: bool,
 }
 
 impl Programs {
@@ -55,7 +58,18 @@ impl Programs {
             object,
             pins,
             links: BTreeMap::new(),
+            whole: false,
         }
+    }
+
+    /// Gives every link that is pinned its program of this object, if it is not known to have it: what this run writes, all
+    /// programs read afterwards.
+    pub(crate) fn make_whole(&mut self) -> Result<(), Cause> {
+        if !self.whole {
+            self.give_links(&self.object, object::programs())?;
+            self.whole = true;
+        }
+        Ok(())
     }
 
     /// Attaches the programs to a folder, and to no other one any more.
@@ -74,7 +88,7 @@ impl Programs {
                 .and_then(|program| program.try_into().ok());
             // The object was loaded, so it has all programs.
             let Some(program) = program else { continue };
-            let (link, how) = link::attach(program, folder, &self.pins.links().join(name))?;
+            let (link, how) = link::attach(name, program, folder, &self.pins.links().join(name))?;
             if how == Attached::Anew {
                 attached = how;
             }
@@ -106,7 +120,7 @@ impl Programs {
         names.all(|name| self.links.contains_key(name) && self.pins.links().join(name).exists())
     }
 
-    /// Puts an array of more words in the place of one, with what this holds. Its family must be off meanwhile.
+    /// Puts an array of more words in the place of one, with what this holds.
     pub(crate) fn enlarge_words(
         &mut self,
         name: &'static str,
@@ -124,7 +138,7 @@ impl Programs {
         self.enlarge(name, make)
     }
 
-    /// Puts a hash with room for more in the place of one, with what this holds. Its family must be off meanwhile.
+    /// Puts a hash with room for more in the place of one, with what this holds.
     pub(crate) fn enlarge_hash<K: Pod>(
         &mut self,
         name: &'static str,
@@ -143,52 +157,77 @@ impl Programs {
         self.enlarge(name, make)
     }
 
-    /// Makes a map, loads the programs with it, puts them in the place of those that run, and pins the map in the old one's place.
+    /// Makes a map, loads the programs that use it once more with it, puts them in the place of those that run, and pins the map
+    /// in the old one's place. Both maps hold the same meanwhile, so it does not matter which one a program reads.
     fn enlarge<M>(&mut self, name: &'static str, make: impl Fn(&Path) -> Result<M, Cause>) -> Result<M, NotEnlarged> {
         let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
         forget(&new);
-        let (map, object) = self.make(name, &new, make).map_err(|error| {
+        let (map, mut object, users) = self.make(name, &new, make).map_err(|error| {
             forget(&new);
             NotEnlarged::NoRoom(errno(&*error))
         })?;
         let replaced = self
-            .give_links(&object)
+            .give_links(&object, users.iter().copied())
             .and_then(|()| Ok(fs::rename(&new, self.pins.maps().join(name))?));
         if let Err(error) = replaced {
             forget(&new);
-            return match self.give_links(&self.object) {
+            self.whole = false;
+            return match self.make_whole() {
                 Ok(()) => Err(NotEnlarged::NoRoom(errno(&*error))),
                 Err(_) => Err(NotEnlarged::Torn(error)),
             };
         }
-        self.object = object;
+        for user in users {
+            // Both objects have it: it was loaded from both.
+            if let (Some(old), Some(new)) = (self.object.ebpf.program_mut(user), object.ebpf.program_mut(user)) {
+                std::mem::swap(old, new);
+            }
+        }
         Ok(map)
     }
 
-    /// Makes the map, and loads the programs with it. Nothing is in another's place yet.
+    /// Makes the map, and loads the programs with it that use the old one. Nothing is in another's place yet.
     fn make<M>(
-        &self,
+        &mut self,
         name: &'static str,
         new: &Path,
         make: impl Fn(&Path) -> Result<M, Cause>,
-    ) -> Result<(M, Object), Cause> {
+    ) -> Result<(M, Object, Vec<&'static str>), Cause> {
+        self.make_whole()?;
         // Maps that are not there would be made anew and empty, while the agent writes to others.
         for map in &pinned::MAPS {
             fs::symlink_metadata(self.pins.maps().join(map.name))?;
         }
+        let old_id = MapData::from_pin(self.pins.maps().join(name))?.info()?.id();
+        let mut users = Vec::new();
+        for program in object::programs() {
+            if self.object.maps_of(program)?.contains(&old_id) {
+                users.push(program);
+            }
+        }
+        if users.is_empty() {
+            return Err("what is pinned is not what the programs use".into());
+        }
         let map = make(new)?;
-        Ok((
-            map,
-            Object::load_with(&Sizes::default(), &self.pins, Some((name, new)))?,
-        ))
+        let object = Object::load_with(&self.pins, (name, new), &users)?;
+        let new_id = MapData::from_pin(new)?.info()?.id();
+        for user in &users {
+            let mut wanted = self.object.maps_of(user)?;
+            wanted.retain(|id| *id != old_id);
+            let mut found = object.maps_of(user)?;
+            found.retain(|id| *id != new_id);
+            if found != wanted {
+                return Err("another map is pinned than the programs use".into());
+            }
+        }
+        Ok((map, object, users))
     }
 
-    /// Gives every link that is pinned its program of this object, also those that this run has not attached.
-    fn give_links(&self, object: &Object) -> Result<(), Cause> {
-        for name in object::programs() {
+    /// Gives every link of these programs that is pinned its program of this object, also those that this run has not attached.
+    fn give_links(&self, object: &Object, names: impl Iterator<Item = &'static str>) -> Result<(), Cause> {
+        for name in names {
             let pin = self.pins.links().join(name);
-            let program = object.ebpf.program(name).and_then(|program| program.try_into().ok());
-            if let Some(program) = program.filter(|_| pin.exists()) {
+            if let Some(program) = object.program(name).filter(|_| pin.exists()) {
                 link::replace(program, &pin)?;
             }
         }

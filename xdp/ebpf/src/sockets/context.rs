@@ -18,6 +18,8 @@ pub(crate) const UDP: u32 = 17;
 
 /// The state of a socket that has a peer: the kernel's `TCP_ESTABLISHED`, for UDP too.
 const ESTABLISHED: u32 = 1;
+/// The family of IPv4 sockets.
+const AF_INET: u32 = 2;
 /// The topmost folder of the cgroup hierarchy. Only the kernel's own threads are in it.
 const ROOT: u64 = 1;
 /// The third word of an IPv6 address that is an IPv4 address. The first two are 0.
@@ -168,9 +170,12 @@ impl Call<'_> {
         if socket.is_null() {
             return false;
         }
+        // An IPv4 socket that lets go of its peer keeps the mapped form of its address.
+        if unsafe { (*socket).family } == AF_INET {
+            return unsafe { (*socket).src_ip4 } != 0;
+        }
         let word = |at: usize| unsafe { (&raw const (*socket).src_ip6[at]).read_volatile() };
-        let v4 = unsafe { (*socket).src_ip4 };
-        v4 != 0 || word(0) | word(1) | word(2) | word(3) != 0
+        word(0) | word(1) | word(2) | word(3) != 0
     }
 
     /// Whether the socket is bound to a port or an address.
@@ -180,15 +185,20 @@ impl Call<'_> {
         !socket.is_null() && (unsafe { (*socket).src_port } != 0 || self.has_source())
     }
 
-    /// Whether a UDP socket takes answers from one peer alone. If it lets go of its peer, Linux keeps an IPv6 address.
+    /// Whether a UDP socket takes answers from one peer alone. If it lets go of its peer, Linux keeps the address of an IPv6
+    /// socket's.
     #[inline(always)]
     pub(crate) fn has_peer(&self) -> bool {
         let socket = self.socket();
         if socket.is_null() {
             return false;
         }
+        if unsafe { (*socket).state } == ESTABLISHED {
+            return true;
+        }
         let word = |at: usize| unsafe { (&raw const (*socket).dst_ip6[at]).read_volatile() };
-        unsafe { (*socket).state == ESTABLISHED || word(0) | word(1) | word(2) | word(3) != 0 }
+        let family = unsafe { (*socket).family };
+        family != AF_INET && word(0) | word(1) | word(2) | word(3) != 0
     }
 }
 

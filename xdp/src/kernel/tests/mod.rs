@@ -1,7 +1,11 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
+mod bad;
 mod counts;
+mod faults;
 mod held;
+mod hostile;
+mod left_behind;
 mod sparse;
 mod threads;
 
@@ -83,6 +87,12 @@ impl Place {
         python(&self.network, &self.cgroup, script)
     }
 
+    /// From now on, what is not translated has no way, which the kernel says at once.
+    fn refuse_untranslated(&self) {
+        let to = ["route", "replace", "unreachable", "10.96.0.0/12"];
+        run(Command::new("ip").args(["-n", &self.network]).args(to));
+    }
+
     /// A folder below the cgroup folder, which goes with this.
     fn below(&self, name: &str) -> PathBuf {
         let folder = self.cgroup.join(name);
@@ -98,9 +108,30 @@ fn python(network: &str, cgroup: &Path, script: &str) -> String {
 
 /// Runs a program in this network namespace and cgroup folder. Returns what it printed.
 fn inside(network: &str, cgroup: &Path, program: &Command) -> String {
+    let output = enter(network, cgroup, program).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}
+
+/// Python with a script, in this network namespace and cgroup folder.
+fn command(network: &str, cgroup: &Path, script: &str) -> Command {
+    enter(network, cgroup, Command::new("python3").args(["-c", script]))
+}
+
+/// A program in this network namespace and cgroup folder.
+fn enter(network: &str, cgroup: &Path, program: &Command) -> Command {
     let procs = cgroup.join("cgroup.procs");
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", network]).arg(program.get_program());
+    // `ip netns exec` would hide the cgroup folders.
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{network}"))
+        .arg("--")
+        .arg(program.get_program());
     command.args(program.get_args());
     for (name, value) in program.get_envs() {
         command.env(name, value.unwrap_or_default());
@@ -110,14 +141,7 @@ fn inside(network: &str, cgroup: &Path, program: &Command) -> String {
     unsafe {
         command.pre_exec(move || fs::write(&procs, "0"))
     };
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said
+    command
 }
 
 impl Drop for Place {
@@ -458,47 +482,6 @@ fn a_map_that_cannot_grow_is_named_with_its_size_and_the_kernels_reason() {
 }
 
 #[test]
-fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
-    let place = Place::new();
-    let pins = Pins::open(&place.pins).unwrap();
-    let strange = [
-        (
-            "FRONTENDS4",
-            "hash",
-            "key 8 value 64 entries 16",
-            "its keys and values have 8 and 64 bytes instead of 8 and 8",
-        ),
-        (
-            "SERVICES6",
-            "array",
-            "key 4 value 8 entries 16",
-            "it has 16 entries instead of Some(294910)",
-        ),
-        (
-            "LISTS4",
-            "hash",
-            "key 4 value 8 entries 16",
-            "it is of the kind Hash instead of Array",
-        ),
-    ];
-    for (name, kind, sizes, what) in strange {
-        let pin = place.pins.join(format!("v{}/maps/{name}", tandem_xdp_layout::VERSION));
-        let mut make = Command::new("bpftool");
-        make.args(["map", "create"])
-            .arg(&pin)
-            .args(["type", kind, "name", "strange"]);
-        run(make.args(sizes.split(' ')));
-        let error = Sockets::open(&Sizes::default(), pins.clone())
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains(what) && error.contains(name), "{error}");
-        fs::remove_file(&pin).unwrap();
-    }
-    assert!(Sockets::open(&Sizes::default(), pins).is_ok());
-}
-
-#[test]
 fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from_growing() {
     let place = Place::new();
     let sizes = Sizes {
@@ -530,16 +513,4 @@ fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from
     assert_eq!((v4.frontends(), v4.left().len()), (22, 0));
     assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.29")), "10.96.1.29:80");
     sockets.remove().unwrap();
-}
-
-#[test]
-fn the_pins_of_a_newer_layout_are_left_alone() {
-    let place = Place::new();
-    let newer = place.pins.join("v999");
-    fs::create_dir_all(&newer).unwrap();
-    let error = Pins::open(&place.pins).unwrap_err();
-    assert!(error.to_string().contains("v999"), "{error}");
-    assert!(newer.is_dir());
-    fs::remove_dir(&newer).unwrap();
-    fs::remove_dir(&place.pins).unwrap();
 }

@@ -1,137 +1,27 @@
 //! Maps in memory, for tests. After every single write it has readers ask for everything, and compares their answers
 //! with those that are right at that moment. The readers are those that run in the kernel.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod answers;
+mod damage;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use tandem_core::id::ServiceId;
 use tandem_core::plane::Full;
-use tandem_core::row::{Frontend, Pick, Row};
 use tandem_xdp_layout::{
-    self as layout, Address, Class, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord,
-    Switch, Which,
+    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
+    Which,
 };
 
-use crate::content::{Draft, list_of};
+pub use answers::{Answer, Answers};
+
 use crate::convert::{self, Plane};
 use crate::store::{Store, StoreError};
+use answers::{Asked, answer_of, fold};
 
 /// The protocol of everything that is asked for.
 const TCP: u8 = 6;
-
-/// What a reader gets: the endpoints of a list by slot, or why it leaves the connection to nftables.
-pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
-
-/// The answers that rows give.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers<F: Plane> {
-    /// By the key and by which list is asked for.
-    asked: BTreeMap<(u64, bool), Asked<F>>,
-    /// The addresses of the node.
-    node: BTreeSet<F::Mapped>,
-}
-
-/// A key, and what a reader gets who asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked<F: Plane> {
-    key: FrontendKey<F::Mapped>,
-    answer: Answer<F::Mapped>,
-    /// Whose it is.
-    service: ServiceId,
-}
-
-impl<F: Plane> Default for Answers<F> {
-    fn default() -> Self {
-        Self {
-            asked: BTreeMap::new(),
-            node: BTreeSet::new(),
-        }
-    }
-}
-
-fn fold<F: Plane>(key: &FrontendKey<F::Mapped>) -> u64 {
-    key.addr.fold() ^ (u64::from(key.port) << 8 | u64::from(key.protocol))
-}
-
-impl<F: Plane> Answers<F> {
-    /// The answers of these rows.
-    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row<F>> + Clone) -> Self {
-        let mut drafts: HashMap<ServiceId, Draft<F::Mapped>> = HashMap::new();
-        let mut picks: HashMap<ServiceId, Pick> = HashMap::new();
-        let (mut restricted, mut node) = (BTreeSet::new(), BTreeSet::new());
-        for row in rows.clone() {
-            if let Some(list) = list_of(row) {
-                drafts.entry(list).or_default().put(row);
-            }
-            match row {
-                Row::Service { service, pick, .. } => drop(picks.insert(*service, *pick)),
-                Row::NodeAddress { addr } => drop(node.insert(F::mapped(*addr))),
-                Row::Restricted { at } => drop(restricted.insert(fold::<F>(&convert::address_key(at)))),
-                _ => {}
-            }
-        }
-        let mut asked = BTreeMap::new();
-        // A ClusterIP is asked for before an external address.
-        let mut held: Vec<_> = rows
-            .into_iter()
-            .filter_map(|row| match row {
-                Row::Frontend { frontend, service, .. } => Some((frontend, *service)),
-                _ => None,
-            })
-            .collect();
-        held.sort_by_key(|(frontend, _)| matches!(convert::frontend::<F>(frontend).1, Class::Cluster));
-        for (frontend, service) in held {
-            let (key, class) = convert::frontend(frontend);
-            let number = fold::<F>(&key);
-            for all in [false, true] {
-                let list = if all { service.all() } else { service };
-                let answer = if class == Class::External && restricted.contains(&number) {
-                    Err(Reason::Restricted)
-                } else {
-                    answer(drafts.get(&list), picks.get(&list))
-                };
-                asked.insert((number, all), Asked { key, answer, service });
-            }
-        }
-        Self { asked, node }
-    }
-
-    fn get(&self, at: (u64, bool)) -> Answer<F::Mapped> {
-        answer_of(self.asked.get(&at))
-    }
-
-    /// What who asks an address gets. If `loopback`, nodePorts are on loopback too.
-    fn at(&self, to: Endpoint<F::Mapped>, all: bool, loopback: bool) -> Option<&Asked<F>> {
-        let find = |key| self.asked.get(&(fold::<F>(&key), all));
-        let own = find(FrontendKey::new(to.addr, to.port, TCP));
-        let node = self.node.contains(&to.addr) || (loopback && to.addr.is_loopback());
-        own.or_else(|| find(FrontendKey::node_port(to.port, TCP)).filter(|_| node))
-    }
-
-    /// The ports in network order that are nodePorts.
-    fn node_ports(&self) -> BTreeSet<u16> {
-        let keys = self.asked.values().map(|asked| asked.key);
-        keys.filter(|key| *key == FrontendKey::node_port(key.port, TCP))
-            .map(|key| key.port)
-            .collect()
-    }
-}
-
-fn answer_of<F: Plane>(asked: Option<&Asked<F>>) -> Answer<F::Mapped> {
-    asked.map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
-}
-
-fn answer<A: Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
-    match pick {
-        None => Err(Reason::NoList),
-        Some(Pick::Refuse) => Err(Reason::Refuse),
-        Some(Pick::Discard) => Err(Reason::Discard),
-        Some(Pick::Any { .. } | Pick::Sticky { .. }) => {
-            let content = draft.and_then(|draft| draft.finish().ok().flatten());
-            Ok(content.map(|content| content.endpoints()).unwrap_or_default())
-        }
-    }
-}
 
 fn full(name: &'static str, room: usize) -> StoreError {
     StoreError::Full(Full {
@@ -139,11 +29,6 @@ fn full(name: &'static str, room: usize) -> StoreError {
         room: u32::try_from(room).unwrap_or(u32::MAX),
         errno: None,
     })
-}
-
-/// A frontend's key as people write it.
-pub fn key_of<F: Plane>(frontend: &Frontend<F>) -> FrontendKey<F::Mapped> {
-    convert::frontend(frontend).0
 }
 
 /// Maps of one family in memory.
@@ -258,55 +143,6 @@ impl<F: Plane> Model<F> {
     /// The addresses of the node, and the nodePorts in use, from the lowest to the highest.
     pub fn node(&self) -> (&BTreeSet<F::Mapped>, Option<(u16, u16)>) {
         (&self.addresses, self.switch.node_ports())
-    }
-
-    /// Writes nonsense into the maps.
-    pub fn damage(&mut self, random: &mut fastrand::Rng) {
-        self.right = None;
-        self.slow = None;
-        self.counts.clear();
-        for _ in 0..random.usize(1..8) {
-            let nonsense = match random.u8(0..4) {
-                0 => 0,
-                1 => u64::MAX,
-                _ => random.u64(..),
-            };
-            match random.u8(0..7) {
-                0 => {
-                    let keys: Vec<_> = self.frontends.keys().copied().collect();
-                    if let Some(key) = random.choice(keys) {
-                        self.frontends.insert(key, nonsense);
-                    }
-                }
-                1 => {
-                    let keys: Vec<_> = self.frontends.keys().copied().collect();
-                    // The words of two frontends change places.
-                    if let (Some(one), Some(other)) = (random.choice(&keys), random.choice(&keys)) {
-                        let word = self.frontends[one];
-                        let word = self.frontends.insert(*other, word).unwrap_or_default();
-                        self.frontends.insert(*one, word);
-                    }
-                }
-                2 => {
-                    let used: Vec<usize> = (0..self.services.len()).filter(|at| self.services[*at] != 0).collect();
-                    if let (Some(one), Some(other)) = (random.choice(&used), random.choice(&used)) {
-                        self.services.swap(*one, *other);
-                    }
-                }
-                3 => {
-                    let at = random.usize(..200);
-                    self.services[at] = nonsense;
-                }
-                4 => drop(self.addresses.pop_first()),
-                5 => {
-                    self.frontends.clear();
-                }
-                _ => {
-                    let at = random.usize(..self.words.len());
-                    self.words[at] = nonsense;
-                }
-            }
-        }
     }
 
     /// Has a list's Service port take connections.
