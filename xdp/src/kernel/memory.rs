@@ -55,10 +55,6 @@ impl Words {
         Ok(Self { base, len })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     #[expect(unsafe_code, reason = "the mapping is raw memory")]
     fn word(&self, at: u32) -> Option<&AtomicU64> {
         let at = at as usize;
