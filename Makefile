@@ -15,7 +15,7 @@ CONTAINERD := containerd containerd-shim-runc-v2 ctr
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack bench-sockets
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
-	setup-rust setup-net setup-kubelets setup-go setup-lint helm chart manifests parity race orders deploy-test rights field hostile cluster-ways api-faults \
+	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
 	heap-profile sockets xdp-model setup-image image image-again image-test push arm64
 
 help: ## list these commands
@@ -37,6 +37,9 @@ setup-go:
 setup-lint:
 	@scripts/setup.sh rust xdp lint
 
+setup-strace:
+	@scripts/setup.sh strace
+
 setup-image: setup-rust
 	@scripts/setup.sh $(addprefix image-,$(ARCHS))
 
@@ -47,12 +50,20 @@ demo: setup-net ## a dual-stack Service proxy at work on real packets, in namesp
 	@$(BUILD) --bin demo
 	@$(WITH) $$RELEASE/demo
 
-test: setup-kubelets controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
+test: setup-kubelets setup-strace controlplane tools ## everything, also against a real kube-apiserver; ends with: N passed, N failed
 	@$(WITH) scripts/test.sh
 
-parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side
+parity: export DATA_PLANE := $(DATA_PLANE)
+parity: setup-net controlplane ## every flow of tests/data/parity through the real kube-proxy and through Tandem, side by side; DATA_PLANE=xdp
 	@$(BUILD) --bin parity
 	@$(WITH) $$RELEASE/parity
+
+# The first build has maps of another layout. It is what an upgrade leads to, and back.
+xdp-switch: setup-net setup-strace ## the agent and both data planes are killed, exchanged and refused, under requests without a pause; 8 minutes
+	@$(BUILD) --features tandem/other-layout
+	@$(WITH) cp $$RELEASE/tandem $$RELEASE/tandem-other-layout
+	@$(BUILD) --bin xdp-switch
+	@$(WITH) $$RELEASE/xdp-switch
 
 race: setup-net controlplane ## a million connections to shrinking lists, with Tandem and with kube-proxy; RACE_CONNECTIONS=1000000
 	@$(BUILD) --bin race

@@ -8,6 +8,7 @@
 #   fuzz   cargo-fuzz and a C++ compiler
 #   image-amd64, image-arm64   Debian's Rust and C compilers for the programs of the image, for that processor; cargo-cyclonedx
 #   xdp    Debian's Rust with its library for eBPF, and bpf-linker: for the programs in the kernel
+#   strace strace, which makes system calls fail for tests
 #   push   skopeo
 #   arm64  an emulator of aarch64, and a kernel for it
 set -euo pipefail
@@ -70,6 +71,10 @@ setup_kubelets() {
   command -v nsenter >/dev/null || missing+=(util-linux)
   [ ${#missing[@]} = 0 ] || install "what runs containers" "${missing[@]}"
   unshare --mount --pid --fork true 2>/dev/null || fail "mount and process namespaces cannot be made here"
+}
+
+setup_strace() {
+  command -v strace >/dev/null || install "what makes system calls fail" strace
 }
 
 setup_go() {
@@ -233,7 +238,7 @@ arm64_packages() {
 
 for part in "$@"; do
   case $part in
-    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | xdp | push | arm64) "setup_$part" ;;
+    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | xdp | strace | push | arm64) "setup_$part" ;;
     image-*) fail "ARCHS: ${part#image-} is not known: use amd64 or arm64" ;;
     *) fail "no such part: $part" ;;
   esac

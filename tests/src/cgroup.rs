@@ -23,12 +23,13 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::group::Group;
 use crate::{eventually, netns};
 
 /// How long threads and processes may take to leave a folder before it is removed.
@@ -45,10 +46,6 @@ pub struct Cgroups {
 pub struct NodeGroups {
     top: PathBuf,
 }
-
-/// A folder that threads can enter.
-#[derive(Clone, Debug)]
-pub struct Group(Arc<PathBuf>);
 
 impl Cgroups {
     /// Makes the topmost folder; the label is part of its name.
@@ -73,7 +70,7 @@ impl Cgroups {
 
     /// The hierarchy's root, in which a kernel's own threads are.
     pub fn root() -> Result<Group> {
-        Ok(Group(Arc::new(move_to_root()?)))
+        Ok(Group::at(move_to_root()?))
     }
 }
 
@@ -101,21 +98,7 @@ impl NodeGroups {
     fn group(&self, name: &str) -> Result<Group> {
         let folder = self.top.join(name);
         make_threaded(&folder)?;
-        Ok(Group(Arc::new(folder)))
-    }
-}
-
-impl Group {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Moves the calling thread to it.
-    pub(crate) fn enter(&self) -> Result<()> {
-        let file = self.0.join("cgroup.threads");
-        // 0 is the thread that writes.
-        fs::write(&file, "0").with_context(|| format!("enter cgroup {}", self.0.display()))
+        Ok(Group::at(folder))
     }
 }
 

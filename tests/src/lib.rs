@@ -30,6 +30,7 @@
 //! | [`data_plane`] | which data plane `DATA_PLANE` asks for |
 //! | [`cgroup`], [`bpffs`] | cgroup folders of nodes and pods, which threads enter with their namespaces, and BPF file systems |
 //! | [`sockets`] | who answers a socket, what it is told, and which plane took it, for `make sockets` |
+//! | [`switch`] | what programs notice when the agent or a data plane is exchanged or fails, for `make xdp-switch` |
 //! | [`netns`], [`node`], [`scratch`] | the parts that these are made from |
 //!
 //! Everything here needs root, and touches nothing outside the namespaces that it makes.
@@ -49,6 +50,7 @@ mod fabric;
 pub mod field;
 pub mod fleet;
 pub mod generations;
+pub mod group;
 pub mod hostile;
 pub mod interrupt;
 pub mod kubelets;
@@ -65,6 +67,7 @@ pub mod rights;
 pub mod scratch;
 pub mod sockets;
 pub mod stage;
+pub mod switch;
 pub mod tandem;
 pub mod tools;
 pub mod topology;

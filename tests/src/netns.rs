@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::cgroup::Group;
+use crate::group::Group;
 
 const FOLDER: &str = "/run/netns";
 
@@ -43,6 +43,8 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
   again=
   for group in /sys/fs/cgroup/"$1"* /sys/fs/cgroup/*/"$1"*; do
     [ -d "$group" ] || continue
+    # a program may have started while the namespaces were looked through
+    find "$group" -name cgroup.threads -exec cat {} + 2>/dev/null | while read -r thread; do kill -9 "$thread"; done
     find "$group" -depth -type d -exec rmdir {} + || again=yes
   done
   [ "$again" ] || break

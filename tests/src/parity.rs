@@ -28,6 +28,7 @@ mod objects;
 pub mod report;
 mod responder;
 pub mod scenario;
+mod sender;
 mod side;
 mod slices;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 
 pub use configuration::Configuration;
+pub(crate) use responder::Responder;
 use report::Report;
 use scenario::Scenario;
 use twins::Twins;

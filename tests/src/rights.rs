@@ -1,6 +1,7 @@
 //! Every feature of the agent with exactly the capabilities that the chart gives, and with each of them taken away. A
 //! capability that no feature misses is one too many. Once more with `dataPlane: xdp`, for which the chart gives more.
 
+mod ask;
 mod features;
 mod inside;
 

@@ -20,6 +20,7 @@
 mod log;
 mod plan;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -44,12 +45,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
+/// The name of its `TandemConfiguration`.
+const OWN_CONFIGURATION: &str = "tandem.conf";
 
 /// A Tandem on a node.
 #[derive(Debug)]
 pub struct Tandem {
     namespace: Namespace,
     arguments: Vec<String>,
+    /// Its `TandemConfiguration`.
+    own: Value,
+    /// The program, if it is not that of [`binary`].
+    program: Option<PathBuf>,
+    /// The program that runs it, with that program's arguments.
+    run_by: Vec<String>,
     way: Option<Way>,
     hosts: Option<PathBuf>,
     capabilities: Option<Vec<String>>,
@@ -227,10 +236,16 @@ impl Tandem {
     /// Starts it again after [`Self::kill`] or [`Self::terminate`], the same way. Does not wait until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "tandem still runs");
-        let mut command = match (&self.hosts, &self.capabilities) {
-            (Some(hosts), _) => with_hosts(hosts, &binary()?),
-            (None, Some(capabilities)) => with_capabilities(capabilities, &binary()?),
-            (None, None) => Command::new(binary()?),
+        let program = self.program.clone().map_or_else(binary, Ok)?;
+        let mut command = match (&self.hosts, &self.capabilities, self.run_by.split_first()) {
+            (Some(hosts), _, _) => with_hosts(hosts, &program),
+            (None, Some(capabilities), _) => with_capabilities(capabilities, &program),
+            (None, None, Some((runner, arguments))) => {
+                let mut command = Command::new(runner);
+                command.args(arguments).arg(&program);
+                command
+            }
+            (None, None, None) => Command::new(&program),
         };
         command.args(&self.arguments).env("NO_COLOR", "1");
         match self.way.map(|way| way.http) {
@@ -257,6 +272,33 @@ impl Tandem {
     /// The socket by which the other commands reach it.
     pub fn socket(&self) -> PathBuf {
         self.scratch.path().join("tandem.sock")
+    }
+
+    /// At the next start, takes this program, or again the usual one.
+    pub fn run_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
+    }
+
+    /// At the next start, has another program run it, with these words before the command; none to run it itself. It must
+    /// become the process that is started.
+    pub fn run_by(&mut self, words: Vec<String>) {
+        self.run_by = words;
+    }
+
+    /// Changes a field of its `TandemConfiguration`, which it watches.
+    pub fn change_own_setting(&mut self, field: &str, value: impl Into<Value>) -> Result<()> {
+        self.own[field] = value.into();
+        let (path, new) = (
+            self.scratch.path().join(OWN_CONFIGURATION),
+            self.scratch.path().join("new.conf"),
+        );
+        fs::write(&new, manifests::to_yaml(&self.own)?).with_context(|| format!("write {}", new.display()))?;
+        fs::rename(&new, &path).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// A folder for files that belong to it.
+    pub fn log_folder(&self) -> &Path {
+        self.scratch.path()
     }
 
     /// Its `KubeProxyConfiguration`, which it watches.

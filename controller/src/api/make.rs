@@ -17,8 +17,8 @@ use crate::index::Entry;
 use crate::xdp::State;
 
 use super::inside::{Inside, Who};
-use super::planes::{self, FollowerView, SocketsView};
-use super::problems::{of_agent, of_service};
+use super::planes::{FollowerView, SocketsView};
+use super::problems::{of_agent, of_service, of_sockets};
 use super::view::{
     ConfigurationView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ServiceView, StatusView, TakenView,
     UdpFlowsView,
@@ -181,7 +181,7 @@ impl StatusView {
             ],
             problems: of_agent(snapshot, files)
                 .into_iter()
-                .chain(planes::problems(sockets))
+                .chain(of_sockets(sockets))
                 .collect(),
             configuration: ConfigurationView {
                 rejected: files.rejected.clone(),

@@ -8,6 +8,7 @@ use tandem_core::object::ObjectKey;
 use crate::config::FileState;
 use crate::engine::{FamilyStatus, Place, Snapshot};
 use crate::event::{ObjectKind, Reach};
+use crate::xdp::{Stage, State, Where};
 
 use super::view::{PortView, ProblemView};
 
@@ -59,6 +60,22 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
                 .map(plain),
         )
         .collect()
+}
+
+/// What is wrong with the second data plane. Services work all the same.
+pub(super) fn of_sockets(state: &State) -> Vec<ProblemView> {
+    let alone = |why: &str, who: &str| ProblemView {
+        object: "sockets".to_owned(),
+        problem: format!("{why}: nftables serves {who}"),
+        fatal: false,
+    };
+    let mut problems = Vec::new();
+    if let Stage::Failed { why, .. } = &state.stage {
+        problems.push(alone(why, "alone"));
+    } else if let Where::Not { why } = &state.pods {
+        problems.push(alone(why, "the pods"));
+    }
+    problems
 }
 
 /// The kinds of objects that cannot be read, by the reason.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{Report, Stage, State, Where};
 use super::settings::XdpSettings;
-use super::sockets::{Loaded, Problem};
+use super::sockets::{LINGER, Loaded, Problem};
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
 
@@ -23,8 +23,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(20);
 /// The longest wait after a failure. The first is [`EVERY`].
 const LONGEST: Duration = Duration::from_mins(1);
-/// How long sockets that were translated are shown their frontends after the programs are switched off.
-const LINGER: Duration = Duration::from_hours(1);
 
 /// Keeps the programs as the configuration wants them.
 pub struct Keeper {
@@ -160,6 +158,7 @@ impl Keeper {
         let Some(loaded) = &mut self.loaded else { return false };
         let changed = loaded.attach(wanted);
         loaded.release();
+        loaded.forget_older(wanted);
         self.used = Some(wanted.clone());
         self.retry = None;
         self.stage = match (&self.stage, loaded.node()) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
@@ -17,6 +17,9 @@ use super::settings::{SocketsOf, XdpSettings};
 use crate::conntrack::{TrackedError, tracked};
 use crate::engine::{Seat, Snapshot};
 
+/// How long sockets that were translated are shown their frontends after their programs are switched off.
+pub(super) const LINGER: Duration = Duration::from_hours(1);
+
 /// The loaded programs.
 pub(super) struct Loaded {
     sockets: Arc<Sockets>,
@@ -25,6 +28,8 @@ pub(super) struct Loaded {
     /// The folders that they are attached to, and where that is.
     node: Place,
     pods: Place,
+    /// Until when sockets that programs of an older layout translated are shown their frontends; none if there are none.
+    older: Option<Instant>,
 }
 
 /// The folder of some programs.
@@ -59,7 +64,7 @@ impl Loaded {
         let held = (v4.held(), v6.held());
         sockets.set_node(kernel::network().map_err(|error| format!("read the cookie of the node's network: {error}"))?);
         let found = Found::look(&settings.pins).map_err(words)?;
-        found.remove_older().map_err(words)?;
+        let older = found.retire_older().map_err(words)?;
         seats.0.put(Rows::<V4, _>::new(v4, loopback));
         seats.1.put(Rows::<V6, _>::new(v6, loopback));
         Ok(Self {
@@ -67,12 +72,17 @@ impl Loaded {
             held,
             node: Place::default(),
             pods: Place::default(),
+            older: older.then(|| Instant::now() + LINGER),
         })
     }
 
     /// Attaches the programs to the folders that are there now, if they are not attached to them already. Returns whether
     /// anything is different.
     pub(super) fn attach(&mut self, settings: &XdpSettings) -> bool {
+        if let Err(error) = self.sockets.pin_again() {
+            // If links cannot be pinned either, that is told below.
+            tracing::debug!("sockets: {error}");
+        }
         let topmost = topmost(settings.node_cgroup.as_deref());
         let pods = topmost
             .as_ref()
@@ -93,6 +103,17 @@ impl Loaded {
             if let Err(error) = released {
                 tracing::debug!("sockets: {error}: UDP sockets stay with nftables for longer");
             }
+        }
+    }
+
+    /// Removes what an older layout left, once the time for it is over.
+    pub(super) fn forget_older(&mut self, settings: &XdpSettings) {
+        if self.older.is_none_or(|until| Instant::now() < until) {
+            return;
+        }
+        self.older = None;
+        if let Err(error) = Found::look(&settings.pins).and_then(|found| found.remove_older()) {
+            tracing::warn!("sockets: {error}");
         }
     }
 

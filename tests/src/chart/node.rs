@@ -42,11 +42,11 @@ pub(super) fn check(objects: &[Value], cleanup: bool) -> Result<()> {
         .filter(|mount| FOLDERS.iter().any(|(name, _)| mount["name"] == *name))
         .collect();
     let wanted = folders.iter().map(|(name, path)| {
-        let place = format!("{HOST}{path}");
+        let inside = format!("{HOST}{path}");
         match *name {
             // Pins are made and removed there; in the hierarchy nothing is written.
-            "bpf" => json!({ "name": name, "mountPath": place }),
-            _ => json!({ "name": name, "mountPath": place, "readOnly": true }),
+            "bpf" => json!({ "name": name, "mountPath": inside }),
+            _ => json!({ "name": name, "mountPath": inside, "readOnly": true }),
         }
     });
     ensure!(

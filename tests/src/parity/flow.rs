@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::sender::Sender;
 use super::words::{protocol, some_families, some_senders};
 use crate::stage::Ip;
 use crate::traffic::Protocol;
 
 /// The source ports of senders that are not connected are greater by this.
-pub(super) const UNCONNECTED_PORTS: u16 = 1000;
+pub(super) const UNCONNECTED_PORTS: u16 = 5000;
 
 /// Requests of one kind.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,17 +73,6 @@ pub enum Place {
     Node(u8),
     /// A pod.
     Pod(String),
-}
-
-/// How datagrams are sent.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sender {
-    /// On a connected socket.
-    #[default]
-    Connected,
-    /// With `sendto`. The answer must come from the address that was asked.
-    Unconnected,
 }
 
 /// The destination.

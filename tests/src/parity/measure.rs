@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::flow::{Expect, Flow, Sender};
+use super::flow::{Expect, Flow};
+use super::sender::Sender;
 use crate::traffic::{Protocol, Request};
 
 /// How long a request waits if no answer is expected. Packets here take less than a millisecond.

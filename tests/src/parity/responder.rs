@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Servers on these addresses: TCP, UDP and SCTP, ports [`TARGET`] and [`OTHER`]. Dropping this ends them.
 #[derive(Debug)]
-pub(super) struct Responder {
+pub(crate) struct Responder {
     name: Arc<Mutex<String>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -51,7 +51,7 @@ enum Ear {
 
 impl Responder {
     /// Starts them. They listen when this returns.
-    pub(super) fn start(namespace: &Namespace, addresses: [IpAddr; 2]) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, addresses: [IpAddr; 2]) -> Result<Self> {
         Self::start_nice(namespace, addresses, 0)
     }
 
@@ -82,7 +82,7 @@ impl Responder {
     }
 
     /// Sets the name with which they answer from now on.
-    pub(super) fn rename(&self, name: &str) {
+    pub(crate) fn rename(&self, name: &str) {
         name.clone_into(&mut self.name.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::action::{Action, PodPlan, SlicePlan};
 use super::configuration::Configuration;
-use super::flow::{Expect, Flow, Place, Sender, Target, UNCONNECTED_PORTS};
+use super::flow::{Expect, Flow, Place, Target, UNCONNECTED_PORTS};
 use super::responder::{LARGEST_TCP, LARGEST_UDP};
+use super::sender::Sender;
 use super::words::{families, senders};
 use crate::stage::Ip;
 use crate::traffic::Protocol;

@@ -2,7 +2,7 @@
 
 use serde::de::{self, Deserialize, Deserializer};
 
-use super::flow::Sender;
+use super::sender::Sender;
 use crate::addresses::Ip;
 use crate::traffic::Protocol;
 

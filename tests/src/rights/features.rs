@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use crate::eventually;
 use crate::manifests::Policy;
-use crate::netns::{Namespace, feed_command};
+use crate::netns::feed_command;
 use crate::nft;
 use crate::stage::{Ip, Stage, bare_service, node_port_service, port_name, service, slices};
 use crate::tandem::Plan;
 use crate::traffic::{self, Protocol, Request};
 
+use super::ask::{answered, every_family};
 use super::inside::Inside;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,18 +159,6 @@ pub(super) fn objects() -> Vec<Value> {
 pub(super) fn settings(plan: Plan) -> Plan {
     plan.own_setting("nodePortLoopback", true)
         .own_setting("serviceRoutes", true)
-}
-
-pub(super) fn every_family(check: impl Fn(Ip) -> Result<()>) -> Result<()> {
-    Ip::BOTH
-        .into_iter()
-        .try_for_each(|family| check(family).with_context(|| format!("{family:?}")))
-}
-
-pub(super) fn answered(stage: &Stage, from: &Namespace, to: SocketAddr) -> Result<()> {
-    let answers = stage.ask(from, 3, Protocol::Tcp, (to.ip(), to.port()))?;
-    ensure!(answers.names() == ["web-1"], "{to}: {:?}", answers.names());
-    Ok(())
 }
 
 /// Whether the node answers this page with 200.

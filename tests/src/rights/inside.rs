@@ -11,13 +11,11 @@ use crate::eventually;
 use crate::stage::{NAMESPACE, Stage};
 use crate::tandem::Plan;
 
-use super::features::{answered, every_family};
+use super::ask::{TIMES, answered, every_family};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A pod on the agent's node that asks.
 const POD: &str = "web-2";
-/// Each of them asks so often in each family.
-const ASKED: u64 = 3;
 
 /// The folders. The agent uses them, so it must be dropped first.
 pub(super) struct Inside {
@@ -45,13 +43,13 @@ impl Inside {
     /// Whether sockets of the node and of a pod are translated. If programs cannot be loaded, the agent's own words are the
     /// error.
     pub(super) fn check(&self, stage: &Stage) -> Result<()> {
-        let state = || {
+        let decided = || {
             let sockets = stage.tandem.status().ok()?["sockets"].clone();
             ["on", "failed"]
                 .contains(&sockets["state"].as_str()?)
                 .then_some(sockets)
         };
-        let sockets = eventually(PATIENCE, state).context("the status says neither on nor failed")?;
+        let sockets = eventually(PATIENCE, decided).context("the status says neither on nor failed")?;
         if sockets["state"] != "on" {
             bail!("{}", sockets["reason"].as_str().unwrap_or_default());
         }
@@ -69,12 +67,9 @@ impl Inside {
             answered(stage, &node, (family.cluster_ip(10), 80).into())?;
             answered(stage, &pod, (family.cluster_ip(10), 80).into())
         })?;
-        let more = taken(stage)? - before;
-        ensure!(
-            more == 2 * 2 * ASKED,
-            "sockets took {more} connections of {}",
-            2 * 2 * ASKED
-        );
+        // Two ask, in two families.
+        let (more, all) = (taken(stage)? - before, 2 * 2 * u64::from(TIMES));
+        ensure!(more == all, "sockets took {more} connections of {all}");
         Ok(())
     }
 }

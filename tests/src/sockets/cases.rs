@@ -4,8 +4,9 @@ use crate::traffic::Protocol;
 
 use super::ask::Way;
 use super::expect::{BoundTo, Case, Form, Front};
+use super::services::HOST;
 use super::services::{self as s, Spec};
-use super::site::{Asker, HOST};
+use super::site::Asker;
 use super::variant::Variant;
 
 const EVERYBODY: [Asker; 6] = [

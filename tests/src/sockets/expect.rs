@@ -12,7 +12,8 @@ use crate::traffic::Protocol;
 
 use super::ask::{Bound, Way};
 use super::services::{self, Spec};
-use super::site::{Asker, HOST, Site, node_address};
+use super::services::{HOST, node_address};
+use super::site::{Asker, Site};
 use super::variant::Variant;
 
 /// What is asked.

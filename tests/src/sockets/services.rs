@@ -1,6 +1,6 @@
 //! The Services of `make sockets`, as data, and the lists that follow from kube-proxy's rules.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,15 @@ use crate::node::PodRanges;
 use crate::stage::{NAMESPACE, PROTOCOLS, TARGET, port_name};
 use crate::traffic::Protocol;
 
-use super::site::{HOST, node_address};
+/// The endpoint in the node's own network.
+pub(super) const HOST: &str = "host";
+
+/// The address of node 1, 2, ….
+pub(super) fn node_address(number: u8, family: Ip) -> IpAddr {
+    let v4 = Ipv4Addr::new(192, 0, 2, 10 + number);
+    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10 + u16::from(number));
+    family.of([v4.into(), v6.into()])
+}
 
 /// How an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -23,11 +23,9 @@ use crate::tandem::Tandem;
 use crate::topology::World;
 use crate::traffic::{Protocol, Server};
 
-use super::services::{self, endpoint};
+use super::services::{self, HOST, endpoint, node_address};
 use super::variant::Variant;
 
-/// The endpoint in the node's own network.
-pub(super) const HOST: &str = "host";
 /// The port on which `web-2` speaks MPTCP.
 pub(super) const MPTCP_TARGET: u16 = 8090;
 /// The ports on which `web-2` answers datagrams, besides [`TARGET`].
@@ -97,13 +95,6 @@ pub(super) struct Site {
     changes: u16,
     /// What [`Site::new_reasons`] counted last.
     counted: Mutex<[BTreeMap<String, u64>; 2]>,
-}
-
-/// The address of node 1, 2, ….
-pub(super) fn node_address(number: u8, family: Ip) -> IpAddr {
-    let v4 = Ipv4Addr::new(192, 0, 2, 10 + number);
-    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10 + u16::from(number));
-    family.of([v4.into(), v6.into()])
 }
 
 impl Site {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::log::Log;
-use super::{CONFIGURATION, Tandem, binary};
+use super::{CONFIGURATION, OWN_CONFIGURATION, Tandem, binary};
 use crate::bpffs::BpfFolder;
 use crate::cgroup::NodeGroups;
 use crate::manifests::{self, Folder};
@@ -129,6 +129,9 @@ impl Plan {
         let scratch = Scratch::new(&self.node)?;
         let mut tandem = Tandem {
             arguments: self.write(scratch.path())?,
+            own: self.own,
+            program: None,
+            run_by: Vec::new(),
             way: self.way,
             hosts: self.hosts,
             capabilities: self.capabilities,
@@ -165,7 +168,7 @@ impl Plan {
                 .with_context(|| format!("write {}", file.display()))?;
         }
         if !self.own.is_null() {
-            let own = folder.join("tandem.conf");
+            let own = folder.join(OWN_CONFIGURATION);
             fs::write(&own, manifests::to_yaml(&self.own)?).with_context(|| format!("write {}", own.display()))?;
         }
         let (file, socket) = (

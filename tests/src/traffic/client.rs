@@ -65,7 +65,7 @@ impl Request {
 
     /// Connects in a way that leaves no TIME_WAIT, because thousands of connections a second from one address must not
     /// use up its ports.
-    pub(super) fn connect(&self) -> io::Result<Socket> {
+    pub(crate) fn connect(&self) -> io::Result<Socket> {
         let protocol = match self.protocol {
             Protocol::Sctp => sctp::PROTOCOL,
             _ => socket2::Protocol::TCP,

@@ -12,6 +12,7 @@ use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
 use tandem_core::row::Row;
 use tandem_xdp_layout::{Switch, VERSION};
 
+use super::link;
 use super::memory::Words;
 use super::object::{NODE, PODS};
 use super::pin::PinError;
@@ -116,6 +117,19 @@ impl Found {
         }
     }
 
+    /// Removes of the layouts that are older than this one what translates, and the maps. What shows frontends stays, for the
+    /// sockets that were translated: answers to them may be under way. Returns whether anything stays.
+    pub fn retire_older(&self) -> Result<bool, PinError> {
+        let mut stays = false;
+        for layout in self.layouts.iter().filter(|layout| **layout < VERSION) {
+            self.switch_off_layout(*layout)?;
+            self.detach(*layout)?;
+            remove_all(&self.folder(*layout).join("maps"))?;
+            stays = true;
+        }
+        Ok(stays)
+    }
+
     /// Removes the layouts that are older than this one. Sockets that their programs translated are shown their endpoints from then
     /// on.
     pub fn remove_older(&self) -> Result<(), PinError> {
@@ -127,16 +141,7 @@ impl Found {
 
     fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
         for folder in [self.links(layout), self.folder(layout).join("maps")] {
-            let failed = |error| PinError::Folder(folder.clone(), error);
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            for entry in entries {
-                remove(&entry.map_err(failed)?.path())?;
-            }
-            fs::remove_dir(&folder).map_err(failed)?;
+            remove_all(&folder)?;
         }
         let folder = self.folder(layout);
         fs::remove_dir(&folder).map_err(|error| PinError::Folder(folder, error))
@@ -159,7 +164,10 @@ impl Found {
     fn detach(&self, layout: u32) -> Result<(), PinError> {
         let links = self.links(layout);
         let mut names = NODE.iter().chain(&PODS);
-        names.try_for_each(|name| remove(&links.join(name)))
+        names.try_for_each(|name| {
+            link::detach(&links.join(name));
+            remove(&links.join(name))
+        })
     }
 
     fn word(&self, layout: u32, name: &str) -> Option<Words> {
@@ -174,6 +182,20 @@ impl Found {
     fn links(&self, layout: u32) -> PathBuf {
         self.folder(layout).join("links")
     }
+}
+
+/// Removes a folder and what is pinned in it, if it is there.
+fn remove_all(folder: &Path) -> Result<(), PinError> {
+    let failed = |error| PinError::Folder(folder.to_owned(), error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        remove(&entry.map_err(failed)?.path())?;
+    }
+    fs::remove_dir(folder).map_err(failed)
 }
 
 fn remove(path: &Path) -> Result<(), PinError> {

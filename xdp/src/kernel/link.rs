@@ -122,6 +122,15 @@ pub(crate) fn replace(program: &CgroupSockAddr, pin: &Path) -> io::Result<()> {
     }
 }
 
+/// Detaches the program of a pinned link at once, as far as this process may. The last name of a link alone may hold it for a
+/// moment after it was removed.
+pub(crate) fn detach(pin: &Path) {
+    if let Ok(link) = sys::open(pin) {
+        // It fails if the folder is gone, and nothing is attached then.
+        let _: io::Result<()> = sys::detach(link.as_fd());
+    }
+}
+
 /// Gives the pinned link this program, if it is a link of this folder.
 fn adopt(program: &CgroupSockAddr, folder: &File, pin: &Path) -> io::Result<Option<PinnedLink>> {
     use std::os::unix::fs::MetadataExt as _;

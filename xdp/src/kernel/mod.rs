@@ -121,6 +121,12 @@ impl Sockets {
         lock(&self.programs).attach(who, folder)
     }
 
+    /// Pins again what was pinned and is not any more, as far as this run can: the maps in which sockets are remembered.
+    /// [`Self::attach`] pins links.
+    pub fn pin_again(&self) -> Result<(), PinError> {
+        lock(&self.programs).pin_again()
+    }
+
     /// Detaches what translates the calls of these. What shows frontends stays.
     pub fn detach(&self, who: Who) -> Result<(), PinError> {
         lock(&self.programs).detach(who)

@@ -72,10 +72,16 @@ impl Pins {
             folder: folder.join(format!("v{VERSION}")),
             _lock: lock(folder)?,
         };
-        for folder in [&pins.maps(), &pins.links()] {
-            fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.clone(), error))?;
-        }
+        pins.make()?;
         Ok(pins)
+    }
+
+    /// Makes the folders, if they are not there.
+    pub(crate) fn make(&self) -> Result<(), PinError> {
+        for folder in [self.maps(), self.links()] {
+            fs::create_dir_all(&folder).map_err(|error| PinError::Folder(folder, error))?;
+        }
+        Ok(())
     }
 
     /// Where maps are pinned.

@@ -14,7 +14,7 @@ use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
 use super::object::{self, Object};
-use super::pin::Pins;
+use super::pin::{PinError, Pins};
 use super::pinned;
 use super::sparse::SparseWords;
 
@@ -35,6 +35,9 @@ pub(crate) enum NotEnlarged {
     /// Some programs may have the larger one, and others not.
     Torn(Cause),
 }
+
+/// The maps that programs alone write. What the other maps hold is written anew by a later run.
+const REMEMBERED: [&str; 6] = ["PEERS4", "PEERS6", "PAIRS4", "PAIRS6", "AFFINITY4", "AFFINITY6"];
 
 /// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`
 const MMAPABLE: u32 = 1 << 10;
@@ -97,8 +100,22 @@ impl Programs {
         Ok(attached)
     }
 
+    /// Pins again what sockets and clients are remembered in, if somebody deleted the pins. A later run then still knows the
+    /// sockets that this one translated.
+    pub(crate) fn pin_again(&self) -> Result<(), PinError> {
+        self.pins.make()?;
+        for name in REMEMBERED {
+            let pin = self.pins.maps().join(name);
+            if let Some(map) = self.object.ebpf.map(name).filter(|_| !pin.exists()) {
+                map.pin(&pin)
+                    .map_err(|error| PinError::Folder(pin, io::Error::other(error)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Detaches what translates.
-    pub(crate) fn detach(&mut self, who: Who) -> Result<(), super::PinError> {
+    pub(crate) fn detach(&mut self, who: Who) -> Result<(), PinError> {
         let own = match who {
             Who::Node => &object::NODE,
             Who::Pods => &object::PODS,
@@ -235,7 +252,7 @@ impl Programs {
     }
 
     /// Detaches all programs, and removes all pins.
-    pub(crate) fn remove(&mut self) -> Result<(), super::PinError> {
+    pub(crate) fn remove(&mut self) -> Result<(), PinError> {
         for name in object::NODE.iter().chain(&object::PODS) {
             self.links.remove(name);
         }

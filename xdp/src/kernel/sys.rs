@@ -10,6 +10,7 @@ const OBJ_GET: i32 = 7;
 const PROG_QUERY: i32 = 16;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_UPDATE: i32 = 29;
+const LINK_DETACH: i32 = 34;
 /// `BPF_LINK_TYPE_CGROUP`
 const CGROUP: u32 = 3;
 
@@ -74,6 +75,11 @@ pub(crate) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 /// Gives a link another program. Each call sees the old program or the new one.
 pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(LINK_UPDATE, &mut [fd(link)?, fd(program)?, 0, 0]).map(drop)
+}
+
+/// Takes a link from its folder, at once.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(LINK_DETACH, &mut [fd(link)?]).map(drop)
 }
 
 /// The programs that are attached to a cgroup folder itself: whether others may be attached beside them or below, and the number
