@@ -18,6 +18,7 @@ mod connections;
 mod faults;
 mod load;
 mod probe;
+mod shift;
 mod site;
 mod steps;
 
@@ -80,7 +81,13 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     site.turn("xdp")?;
     connections.open(&site, count - count / 2)?;
     report.connections = connections.opened();
-    let walked = walk(options, &mut site, (&probe, &load, &connections), &mut report, &mut tell);
+    let walked = walk(
+        options,
+        &mut site,
+        (&probe, &load, &connections),
+        &mut report,
+        &mut tell,
+    );
     // All threads leave their folders before these are removed, also after a failure.
     (report.requests, report.failed) = load.stop()?;
     report.failed += probe.failed();
@@ -120,7 +127,9 @@ fn walk(
         tell(&words);
         let news = load.news().into_iter().chain(probe.news()).chain(connections.news());
         let news: Vec<String> = news.map(|what| format!("{}: {what}", step.name())).collect();
-        news.iter().for_each(|what| tell(what));
+        for what in &news {
+            tell(what);
+        }
         report.wrong.extend(news);
         ran.with_context(|| step.name().to_owned())?;
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::probe::Probe;
 use crate::bpffs::BpfFolder;
 use crate::eventually;
 use crate::fleet::TARGET;
@@ -66,9 +65,7 @@ impl Site {
         folder.write("services.yaml", &services(&world)?)?;
         let pins = BpfFolder::new("switch-pins")?;
         let plan = Tandem::on(world.node(1)?).directory(&folder);
-        let plan = plan
-            .sockets(world.groups(1)?, &pins)
-            .own_setting("dataPlane", "nft");
+        let plan = plan.sockets(world.groups(1)?, &pins).own_setting("dataPlane", "nft");
         let mut site = Self {
             _servers: serve(&world)?,
             tandem: plan.start()?,
@@ -104,12 +101,12 @@ impl Site {
     }
 
     /// The address for a connection that stays open.
-    pub(super) fn long(&self, number: usize) -> SocketAddr {
+    pub(super) fn long(number: usize) -> SocketAddr {
         SocketAddr::new(Ip::BOTH[number % 2].cluster_ip(10), LONG_PORT)
     }
 
     /// The address of the Service that changes.
-    pub(super) fn shift_address(&self, family: Ip) -> SocketAddr {
+    pub(super) fn shift_address(family: Ip) -> SocketAddr {
         SocketAddr::new(family.cluster_ip(11), 80)
     }
 
@@ -145,22 +142,14 @@ impl Site {
         self.tandem.wait_sockets()
     }
 
-    /// Exchanges the endpoint, and waits until that is programmed. From then on, the one that went must not answer.
-    pub(super) fn shift(&mut self, probe: &Probe) -> Result<()> {
-        self.begin_shift(probe)?;
-        self.end_shift(probe)
+    /// The present endpoint of the Service that changes.
+    pub(super) fn shifted_to(&self) -> &'static str {
+        SHIFT[self.shifted]
     }
 
-    /// Exchanges the endpoint. Until [`Self::end_shift`], either may answer.
-    pub(super) fn begin_shift(&mut self, probe: &Probe) -> Result<()> {
-        probe.either();
+    /// Exchanges the endpoint, without waiting for anybody.
+    pub(super) fn exchange(&mut self) -> Result<()> {
         self.write_shift(1 - self.shifted)
-    }
-
-    pub(super) fn end_shift(&mut self, probe: &Probe) -> Result<()> {
-        self.wait_shifted()?;
-        probe.only(SHIFT[self.shifted]);
-        Ok(())
     }
 
     /// The endpoint that was there before the last change.
@@ -175,7 +164,12 @@ impl Site {
             service.port(name, *protocol, 80, TARGET)
         });
         let mut objects = vec![service.build()];
-        objects.extend(slices(&self.world, "shift", &[SHIFT[to]], &PORTS.map(|(name, of)| (name, of, TARGET)))?);
+        objects.extend(slices(
+            &self.world,
+            "shift",
+            &[SHIFT[to]],
+            &PORTS.map(|(name, of)| (name, of, TARGET)),
+        )?);
         self.folder.write(SHIFT_FILE, &objects)
     }
 
@@ -213,7 +207,9 @@ impl Site {
             .addresses()
             .map(|address| json!([SocketAddr::new(address, TARGET).to_string()]));
         let mut count = 0;
-        let all = families.inspect(|_| count += 1).all(|family| wanted.contains(&family["all"]["endpoints"]));
+        let all = families
+            .inspect(|_| count += 1)
+            .all(|family| wanted.contains(&family["all"]["endpoints"]));
         Ok(all && count == 2 * PORTS.len())
     }
 
@@ -248,9 +244,9 @@ fn slices(world: &World, service: &str, pods: &[&str], ports: &[(&str, Protocol,
     for family in Ip::BOTH {
         let name = format!("{service}-{}", family.table());
         let slice = Slice::new("default", &name, service);
-        let mut slice = ports
-            .iter()
-            .fold(slice, |slice, (name, protocol, port)| slice.port(name, *protocol, *port));
+        let mut slice = ports.iter().fold(slice, |slice, (name, protocol, port)| {
+            slice.port(name, *protocol, *port)
+        });
         for name in pods {
             let pod = world.pod(name)?;
             slice = slice.ready(family.of(pod.addresses()), &pod.node);
