@@ -6,7 +6,6 @@ mod faults;
 mod held;
 mod hostile;
 mod left_behind;
-mod sparse;
 mod threads;
 
 use std::num::NonZeroU16;
