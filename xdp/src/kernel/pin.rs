@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use tandem_xdp_layout::VERSION;
 
-use super::mount;
+use super::{link, mount};
 
 /// Why maps and links cannot be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,8 @@ impl Pins {
     /// Removes the pin of a link, if there is one.
     pub(crate) fn remove_link(&self, name: &str) -> Result<(), PinError> {
         let pin = self.links().join(name);
+        // The kernel frees a link that has no name any more in its own time. Until then, its program answers.
+        link::detach(&pin);
         match fs::remove_file(&pin) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::Folder(pin, error)),
             _ => Ok(()),
@@ -107,17 +109,15 @@ impl Pins {
     /// what the others show must not outlast what these do.
     pub(crate) fn remove(&self, first: &[&str]) -> Result<(), PinError> {
         for name in first {
-            match fs::remove_file(self.links().join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(PinError::Folder(self.links().join(name), error));
-                }
-                _ => {}
-            }
+            self.remove_link(name)?;
         }
         for folder in [self.links(), self.maps()] {
             let failed = |error| PinError::Folder(folder.clone(), error);
             for entry in fs::read_dir(&folder).map_err(failed)? {
                 let path = entry.map_err(failed)?.path();
+                if folder == self.links() {
+                    link::detach(&path);
+                }
                 fs::remove_file(&path).map_err(|error| PinError::Folder(path.clone(), error))?;
             }
             fs::remove_dir(&folder).map_err(failed)?;
