@@ -45,8 +45,8 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 
 pub use configuration::Configuration;
-pub(crate) use responder::Responder;
 use report::Report;
+pub(crate) use responder::Responder;
 use scenario::Scenario;
 use twins::Twins;
 use untouched::Untouched;

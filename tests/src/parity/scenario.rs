@@ -219,7 +219,10 @@ fn check_flow(flow: &Flow, pods: &BTreeSet<String>, servers: &BTreeSet<String>) 
         ensure!(pod_is_known(name), "there is no pod {name}");
     }
     let followed = flow.followed.as_ref().map(|followed| &followed.tandem);
-    for expect in [Some(&flow.expect), flow.tandem.as_ref(), followed].into_iter().flatten() {
+    for expect in [Some(&flow.expect), flow.tandem.as_ref(), followed]
+        .into_iter()
+        .flatten()
+    {
         for name in expect.names().into_iter().flatten() {
             ensure!(servers.contains(name), "expect: there is no server {name}");
         }

@@ -222,7 +222,9 @@ impl<'a> Walk<'a> {
         let node = self.twins.ours().node(number)?;
         let ranges = node.pod_ranges();
         let gateway = [ranges.v4(1).into(), ranges.v6(1).into()];
-        Ok([node.addresses(), gateway, secondary(number)].map(|pair| family.of(pair)).to_vec())
+        Ok([node.addresses(), gateway, secondary(number)]
+            .map(|pair| family.of(pair))
+            .to_vec())
     }
 
     fn address(&self, to: &Target, family: Ip) -> Result<IpAddr> {

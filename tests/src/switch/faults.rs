@@ -67,9 +67,19 @@ impl Drop for Faults {
 /// the calls in this file. The agent stays the process that was started.
 pub(super) fn wrapper(failing: Option<(usize, &str)>, file: &Path) -> Vec<String> {
     let file = file.display().to_string();
-    let mut words: Vec<String> = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", &file, "-e", "trace=bpf"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut words: Vec<String> = [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        &file,
+        "-e",
+        "trace=bpf",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     if let Some((number, error)) = failing {
         words.extend(["-e".to_owned(), format!("inject=bpf:error={error}:when={number}")]);
     }

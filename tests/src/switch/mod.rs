@@ -80,7 +80,13 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     site.turn("xdp")?;
     connections.open(&site, count - count / 2)?;
     report.connections = connections.opened();
-    let walked = walk(options, &mut site, (&probe, &load, &connections), &mut report, &mut tell);
+    let walked = walk(
+        options,
+        &mut site,
+        (&probe, &load, &connections),
+        &mut report,
+        &mut tell,
+    );
     // All threads leave their folders before these are removed, also after a failure.
     (report.requests, report.failed) = load.stop()?;
     report.failed += probe.failed();

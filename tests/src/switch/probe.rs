@@ -21,9 +21,9 @@ const PATIENCE_UDP: Duration = Duration::from_secs(3);
 /// The time between two questions of a thread.
 const REST: Duration = Duration::from_millis(1);
 const NICE: i32 = 10;
-/// How much later a socket that asked before may still be answered by its endpoint. nftables' own flows are cut a moment
-/// after a change.
-const CUT: Duration = Duration::from_secs(1);
+/// How much later a socket that asked before may still be answered by its endpoint, if nftables serves it. Its flow is cut a
+/// moment after a change, and later on a busy machine.
+const CUT: Duration = Duration::from_secs(5);
 
 /// All threads that ask.
 pub(super) struct Probe {
@@ -190,8 +190,20 @@ impl Shared {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything that a judgement needs, from one place")]
-    fn judge(&self, place: &str, kind: Kind, to: SocketAddr, by: &str, began: Instant, before: Allowed, after: Allowed) {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a judgement needs, from one place"
+    )]
+    fn judge(
+        &self,
+        place: &str,
+        kind: Kind,
+        to: SocketAddr,
+        by: &str,
+        began: Instant,
+        before: Allowed,
+        after: Allowed,
+    ) {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let Some((only, since)) = before.only.filter(|_| before.epoch == after.epoch) else {
             return;
@@ -208,7 +220,9 @@ impl Shared {
                 Kind::Kept => "a datagram of an old socket",
             };
             let late = began - since;
-            lock(&self.news).push(format!("{what} from {place} to {to}, {late:.1?} after {only} was alone: {by} answered"));
+            lock(&self.news).push(format!(
+                "{what} from {place} to {to}, {late:.1?} after {only} was alone: {by} answered"
+            ));
         }
     }
 }

@@ -66,9 +66,7 @@ impl Site {
         folder.write("services.yaml", &services(&world)?)?;
         let pins = BpfFolder::new("switch-pins")?;
         let plan = Tandem::on(world.node(1)?).directory(&folder);
-        let plan = plan
-            .sockets(world.groups(1)?, &pins)
-            .own_setting("dataPlane", "nft");
+        let plan = plan.sockets(world.groups(1)?, &pins).own_setting("dataPlane", "nft");
         let mut site = Self {
             _servers: serve(&world)?,
             tandem: plan.start()?,
@@ -175,7 +173,12 @@ impl Site {
             service.port(name, *protocol, 80, TARGET)
         });
         let mut objects = vec![service.build()];
-        objects.extend(slices(&self.world, "shift", &[SHIFT[to]], &PORTS.map(|(name, of)| (name, of, TARGET)))?);
+        objects.extend(slices(
+            &self.world,
+            "shift",
+            &[SHIFT[to]],
+            &PORTS.map(|(name, of)| (name, of, TARGET)),
+        )?);
         self.folder.write(SHIFT_FILE, &objects)
     }
 
@@ -213,7 +216,9 @@ impl Site {
             .addresses()
             .map(|address| json!([SocketAddr::new(address, TARGET).to_string()]));
         let mut count = 0;
-        let all = families.inspect(|_| count += 1).all(|family| wanted.contains(&family["all"]["endpoints"]));
+        let all = families
+            .inspect(|_| count += 1)
+            .all(|family| wanted.contains(&family["all"]["endpoints"]));
         Ok(all && count == 2 * PORTS.len())
     }
 
@@ -248,9 +253,9 @@ fn slices(world: &World, service: &str, pods: &[&str], ports: &[(&str, Protocol,
     for family in Ip::BOTH {
         let name = format!("{service}-{}", family.table());
         let slice = Slice::new("default", &name, service);
-        let mut slice = ports
-            .iter()
-            .fold(slice, |slice, (name, protocol, port)| slice.port(name, *protocol, *port));
+        let mut slice = ports.iter().fold(slice, |slice, (name, protocol, port)| {
+            slice.port(name, *protocol, *port)
+        });
         for name in pods {
             let pod = world.pod(name)?;
             slice = slice.ready(family.of(pod.addresses()), &pod.node);

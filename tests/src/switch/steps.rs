@@ -236,7 +236,10 @@ fn nftables_refused(site: &mut Site, probe: &Probe, load: &Load, short: bool) ->
         probe.only(site.shifted_from());
         sleep(Duration::from_secs(2));
         load.wait_for(SOME);
-        ensure!(!site.is_shifted()?, "a change was programmed while nftables was refused");
+        ensure!(
+            !site.is_shifted()?,
+            "a change was programmed while nftables was refused"
+        );
         probe.either();
         faults.end()?;
         site.end_shift(probe)?;
@@ -292,7 +295,8 @@ fn bpf_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
         let step = (calls / 24).max(1);
         for number in (1..=calls).step_by(step) {
             let error = ["ENOMEM", "EPERM"][number / step % 2];
-            prepare(site, Some((number, error))).with_context(|| format!("call {number} of {calls} fails with {error}"))?;
+            prepare(site, Some((number, error)))
+                .with_context(|| format!("call {number} of {calls} fails with {error}"))?;
             shifts(site, probe, load, 1).with_context(|| format!("call {number} of {calls} failed with {error}"))?;
         }
     }
