@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use kube::Client;
+use tandem_core::family::{V4, V6};
 use tandem_nft::NftTable;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Server, SocketError};
 use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
-use crate::conntrack::Reconciler;
-use crate::engine::{Engine, Follow, Now};
+use crate::conntrack::{Reconciler, Report};
+use crate::engine::{Engine, Follow, Now, Seat};
 use crate::event::{ApiServer, Event, NodeFact};
 use crate::health::HardFail;
 use crate::interfaces::Interfaces;
@@ -75,23 +76,12 @@ pub async fn run(
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let mut engine = Engine::new(
-        node_settings(&settings),
-        NftTable::opener(),
-        NftTable::opener(),
-        Now::read(),
-    );
-    // A follower is told of a change before the flows are judged by it.
-    let ((follow_v4, seat_v4), (follow_v6, seat_v6)) = (Follow::new(Now::read()), Follow::new(Now::read()));
-    engine.observe(follow_v4, follow_v6);
-    let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
-    let flows = [flows_v4.report(), flows_v6.report()];
-    engine.observe(flows_v4, flows_v6);
+    let (mut engine, flows, seats) = engine(&settings)?;
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
-    let mut keeper = xdp::Keeper::new(current.clone(), (seat_v4, seat_v6), engine.published());
+    let mut keeper = xdp::Keeper::new(current.clone(), seats, engine.published());
     let sockets = keeper.report();
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
     let stands_by = standing.is_by();
@@ -101,16 +91,7 @@ pub async fn run(
         keeper.begin();
     }
     tracing::info!(node = %settings.node_name, version = env!("CARGO_PKG_VERSION"), "tandem starts");
-    let owner = {
-        let stop = stop.clone();
-        // The engine waits for the kernel in system calls. It has a thread of its own, so that the other parts do not
-        // wait with it.
-        thread::Builder::new().name("engine".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-            runtime.block_on(engine.run(received, stop));
-            Ok::<_, std::io::Error>(())
-        })?
-    };
+    let owner = own(engine, received, stop.clone())?;
     let lock = standing.lock();
     follow_network(events.clone(), keeping_routes).await?;
     gather_facts(&events)?;
@@ -153,6 +134,35 @@ pub async fn run(
     // The last thing that it does is little. If it hangs, the tables stay where they stand.
     let _ = timeout(LAST, serving).await;
     after(result, stop, owner).await
+}
+
+/// The seats of IPv4's and IPv6's followers.
+type Seats = (Seat<V4>, Seat<V6>);
+
+/// The engine, with everybody who looks at what the kernel holds: what they report of flows, and the followers' seats.
+fn engine(settings: &Settings) -> Result<(Engine, [Report; 2], Seats), AgentError> {
+    let (v4, v6) = (NftTable::opener(), NftTable::opener());
+    let mut engine = Engine::new(node_settings(settings), v4, v6, Now::read());
+    // A follower is told of a change before the flows are judged by it.
+    let ((follow_v4, seat_v4), (follow_v6, seat_v6)) = (Follow::new(Now::read()), Follow::new(Now::read()));
+    engine.observe(follow_v4, follow_v6);
+    let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
+    let flows = [flows_v4.report(), flows_v6.report()];
+    engine.observe(flows_v4, flows_v6);
+    Ok((engine, flows, (seat_v4, seat_v6)))
+}
+
+/// Gives the engine a thread of its own. It waits for the kernel in system calls, and the other parts must not wait with it.
+fn own(
+    engine: Engine,
+    received: Receiver<Event>,
+    stop: CancellationToken,
+) -> std::io::Result<thread::JoinHandle<std::io::Result<()>>> {
+    thread::Builder::new().name("engine".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(engine.run(received, stop));
+        Ok(())
+    })
 }
 
 /// Waits until this agent serves the node, and then runs the parts that do so.

@@ -113,8 +113,8 @@ pub struct CountView {
     pub count: u64,
 }
 
-fn ago(then: SystemTime) -> Option<f64> {
-    Some(SystemTime::now().duration_since(then).unwrap_or_default().as_secs_f64())
+fn ago(then: SystemTime) -> f64 {
+    SystemTime::now().duration_since(then).unwrap_or_default().as_secs_f64()
 }
 
 impl SocketsView {
@@ -126,9 +126,13 @@ impl SocketsView {
         let (name, since, reason) = match &state.stage {
             Stage::Off => ("off", None, None),
             Stage::Ending { until } => ("ending", None, Some(ending(*until))),
-            Stage::Waiting { since } => ("waiting", ago(*since), Some("not every list is complete".to_owned())),
-            Stage::On { since } => ("on", ago(*since), None),
-            Stage::Failed { since, why } => ("failed", ago(*since), Some(why.to_string())),
+            Stage::Waiting { since } => (
+                "waiting",
+                Some(ago(*since)),
+                Some("not every list is complete".to_owned()),
+            ),
+            Stage::On { since } => ("on", Some(ago(*since)), None),
+            Stage::Failed { since, why } => ("failed", Some(ago(*since)), Some(why.to_string())),
         };
         let folder = |place: &Where| {
             let below = |folder| {
@@ -142,7 +146,7 @@ impl SocketsView {
                 Where::Nowhere => None,
                 Where::At { folder, since } => Some(FolderView {
                     folder: Some(folder.display().to_string()),
-                    since_seconds_ago: ago(*since),
+                    since_seconds_ago: Some(ago(*since)),
                     reason: None,
                     processes: below(folder).processes,
                     pods: below(folder).pods,
@@ -201,15 +205,15 @@ impl FollowerView {
                     "; it goes on with what an earlier run left"
                 };
                 let why = format!("the tables do not hold everything yet, or the programs are not loaded{goes_on}");
-                ("waiting", ago(*since), Some(why))
+                ("waiting", Some(ago(*since)), Some(why))
             }
-            FollowState::On { since } => ("on", ago(*since), None),
+            FollowState::On { since } => ("on", Some(ago(*since)), None),
             FollowState::Beside { since } => (
                 "beside",
-                ago(*since),
+                Some(ago(*since)),
                 Some("a kube-proxy's rules come first".to_owned()),
             ),
-            FollowState::Behind { since, why } => ("behind", ago(*since), Some(why.to_string())),
+            FollowState::Behind { since, why } => ("behind", Some(ago(*since)), Some(why.to_string())),
         };
         let left = status.left.iter().map(|(port, left)| LeftView {
             service_port: port.to_string(),
@@ -232,7 +236,7 @@ impl FollowerView {
                 .collect(),
             changes: status.changes,
             renewals: status.renewals,
-            last_change_seconds_ago: status.last_change.and_then(ago),
+            last_change_seconds_ago: status.last_change.map(ago),
             last_change_microseconds: u64::try_from(status.last_change_took.as_micros()).unwrap_or(u64::MAX),
             failures: status.failures,
         })

@@ -231,6 +231,13 @@ impl<F: Family> Follow<F> {
 }
 
 /// Calls it, and notes how long it took.
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "the time is only shown; nothing is decided by it"
+    )
+)]
 fn timed<T>(took: &mut Duration, call: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let result = call();

@@ -39,17 +39,20 @@ impl Keeper {
     /// There is nothing to stand in for.
     pub fn begin(&mut self) {}
 
-    /// Follows the configuration.
-    pub fn run(mut self, end: CancellationToken) -> std::io::Result<()> {
+    /// Follows the configuration until the agent ends.
+    pub fn run(self, end: CancellationToken) -> std::io::Result<()> {
+        tokio::spawn(async move { end.run_until_cancelled(self.follow()).await });
+        Ok(())
+    }
+
+    async fn follow(mut self) {
         loop {
             let wanted = self.settings.borrow_and_update().xdp.clone();
             let stage = if wanted.wants_sockets() {
-                let why =
-                    "this tandem was built without programs for the kernel (cargo feature xdp): nftables serves alone";
-                tracing::warn!("dataPlane: xdp: {why}");
+                tracing::warn!("dataPlane: xdp: {WHY}: nftables serves alone");
                 Stage::Failed {
                     since: SystemTime::now(),
-                    why: why.into(),
+                    why: WHY.into(),
                 }
             } else {
                 Stage::Off
@@ -59,13 +62,15 @@ impl Keeper {
                 stage,
                 ..State::default()
             });
-            tokio::select! {
-                changed = self.settings.changed() => if changed.is_err() { return },
-                () = end.cancelled() => return,
+            if self.settings.changed().await.is_err() {
+                return;
             }
         }
     }
 }
+
+/// What the status says.
+const WHY: &str = "this tandem was built without programs for the kernel (cargo feature xdp)";
 
 /// Nothing of it is left.
 pub fn clean(_pins: &Path) -> Result<bool, String> {

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::side::Side;
 use super::twins::NODES;
 use crate::conntrack::{self, Entry};
+use crate::node::Pod;
 use crate::traffic::Protocol;
 
 /// Who translated.
@@ -53,7 +54,7 @@ impl Tracks {
                 unread.insert(conntrack::all(&side.node(node)?.namespace)?);
             }
         }
-        let pods = side.pods().flat_map(|pod| pod.addresses()).collect();
+        let pods = side.pods().flat_map(Pod::addresses).collect();
         Ok(Self { of_nodes, pods })
     }
 

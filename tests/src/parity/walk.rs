@@ -31,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The time between two measurements.
 const REST: Duration = Duration::from_millis(30);
 
+/// A sender that keeps its socket: the world, where it is, its port and the family.
+type Kept = (usize, String, u16, Ip);
+
 /// A scenario under one configuration.
 pub(super) struct Walk<'a> {
     twins: &'a mut Twins,
@@ -40,7 +43,7 @@ pub(super) struct Walk<'a> {
     /// The servers that answered flows with a `sticky` word, in each world.
     stuck: [BTreeMap<(String, Ip), String>; 2],
     /// The sockets of unconnected senders that keep their source port, in each world.
-    kept: Mutex<BTreeMap<(usize, String, u16, Ip), Arc<OnceLock<UdpSocket>>>>,
+    kept: Mutex<BTreeMap<Kept, Arc<OnceLock<UdpSocket>>>>,
     /// Lines of the table.
     pub(super) rows: Vec<Row>,
     /// The number of measured steps, counted once for each node by which clients enter.
@@ -364,14 +367,14 @@ impl Asked<'_> {
     }
 
     /// The verdict on a flow that sockets took, and that differs.
-    fn followed(&self, theirs: &Answer, ours: &Answer, rule: Rule) -> Verdict {
-        if self.keeps_its_source(theirs, ours, &rule) {
+    fn followed(&self, theirs: &Answer, ours: &Answer, rule: &Rule) -> Verdict {
+        if self.keeps_its_source(theirs, ours, rule) {
             return Verdict::Intended(KEPT_SOURCE.to_owned());
         }
         let is_cluster_ip = matches!(self.flow.to, Target::ClusterIp(_) | Target::OldClusterIp(_));
         let from_node = Rule {
             sender: &self.of_node,
-            ..rule
+            ..*rule
         };
         if is_cluster_ip && theirs.agrees_but_for_kept_sources(ours, &from_node) {
             return Verdict::Intended(ROUTED_SOURCE.to_owned());
@@ -382,7 +385,7 @@ impl Asked<'_> {
         let own = Rule {
             expect: &followed.tandem,
             sources: Sources::Any,
-            ..rule
+            ..*rule
         };
         if ours.fits(&own) {
             Verdict::Intended(followed.intended.clone())
@@ -419,7 +422,7 @@ impl Asked<'_> {
             return Verdict::Intended(REFUSED_SOONER.to_owned());
         }
         if self.flow.intended.is_none() && took == Some(Took::Sockets) && !same {
-            return self.followed(theirs, ours, our_rule);
+            return self.followed(theirs, ours, &our_rule);
         }
         let Some((key, expect)) = self.flow.intended.as_ref().zip(self.flow.tandem.as_ref()) else {
             return if same {

@@ -86,7 +86,7 @@ impl Connections {
         let clients = site.clients()?;
         for number in 0..count {
             let (place, namespace) = &clients[number % clients.len()];
-            let to = site.long(number / clients.len());
+            let to = Site::long(number / clients.len());
             let socket = namespace
                 .run(|| Request::tcp(to).timeout(PATIENCE).connect())?
                 .with_context(|| format!("connect from {place} to {to}"))?;

@@ -18,6 +18,7 @@ mod connections;
 mod faults;
 mod load;
 mod probe;
+mod shift;
 mod site;
 mod steps;
 
@@ -126,7 +127,9 @@ fn walk(
         tell(&words);
         let news = load.news().into_iter().chain(probe.news()).chain(connections.news());
         let news: Vec<String> = news.map(|what| format!("{}: {what}", step.name())).collect();
-        news.iter().for_each(|what| tell(what));
+        for what in &news {
+            tell(what);
+        }
         report.wrong.extend(news);
         ran.with_context(|| step.name().to_owned())?;
     }

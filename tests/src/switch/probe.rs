@@ -25,10 +25,13 @@ const NICE: i32 = 10;
 /// moment after a change, and later on a busy machine.
 const CUT: Duration = Duration::from_secs(5);
 
+/// A thread that asks, and where it does.
+type Asking = (&'static str, JoinHandle<Result<()>>);
+
 /// All threads that ask.
 pub(super) struct Probe {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<(&'static str, JoinHandle<Result<()>>)>>,
+    threads: Mutex<Vec<Asking>>,
 }
 
 #[derive(Default)]
@@ -83,7 +86,7 @@ impl Probe {
             }
             for family in Ip::BOTH {
                 for kind in [Kind::Tcp, Kind::Fresh, Kind::Kept] {
-                    let (to, shared) = (site.shift_address(family), Arc::clone(&self.shared));
+                    let (to, shared) = (Site::shift_address(family), Arc::clone(&self.shared));
                     let thread = namespace.entrance().thread("probe", move || {
                         let _ = setpriority_process(None, NICE); // of this thread
                         shared.ask(place, kind, to);
@@ -169,7 +172,8 @@ impl Shared {
             socket.set_read_timeout(Some(PATIENCE_UDP))?;
             Ok(socket)
         });
-        while !self.stop.load(Ordering::Relaxed) && !(is_pod(place) && self.pause.load(Ordering::Relaxed)) {
+        let over = || self.stop.load(Ordering::Relaxed) || (is_pod(place) && self.pause.load(Ordering::Relaxed));
+        while !over() {
             let (began, before) = (Instant::now(), *lock(&self.allowed));
             let by = match kind {
                 Kind::Tcp => answered(&Request::new(Protocol::Tcp, to).timeout(PATIENCE)),

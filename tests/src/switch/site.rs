@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::probe::Probe;
 use crate::bpffs::BpfFolder;
 use crate::eventually;
 use crate::fleet::TARGET;
@@ -102,12 +101,12 @@ impl Site {
     }
 
     /// The address for a connection that stays open.
-    pub(super) fn long(&self, number: usize) -> SocketAddr {
+    pub(super) fn long(number: usize) -> SocketAddr {
         SocketAddr::new(Ip::BOTH[number % 2].cluster_ip(10), LONG_PORT)
     }
 
     /// The address of the Service that changes.
-    pub(super) fn shift_address(&self, family: Ip) -> SocketAddr {
+    pub(super) fn shift_address(family: Ip) -> SocketAddr {
         SocketAddr::new(family.cluster_ip(11), 80)
     }
 
@@ -143,22 +142,14 @@ impl Site {
         self.tandem.wait_sockets()
     }
 
-    /// Exchanges the endpoint, and waits until that is programmed. From then on, the one that went must not answer.
-    pub(super) fn shift(&mut self, probe: &Probe) -> Result<()> {
-        self.begin_shift(probe)?;
-        self.end_shift(probe)
+    /// The present endpoint of the Service that changes.
+    pub(super) fn shifted_to(&self) -> &'static str {
+        SHIFT[self.shifted]
     }
 
-    /// Exchanges the endpoint. Until [`Self::end_shift`], either may answer.
-    pub(super) fn begin_shift(&mut self, probe: &Probe) -> Result<()> {
-        probe.either();
+    /// Exchanges the endpoint, without waiting for anybody.
+    pub(super) fn exchange(&mut self) -> Result<()> {
         self.write_shift(1 - self.shifted)
-    }
-
-    pub(super) fn end_shift(&mut self, probe: &Probe) -> Result<()> {
-        self.wait_shifted()?;
-        probe.only(SHIFT[self.shifted]);
-        Ok(())
     }
 
     /// The endpoint that was there before the last change.

@@ -248,7 +248,10 @@ fn what_it_leaves_to_the_data_plane_is_named() {
         let left = status(engine).left;
         left.iter().map(|(port, left)| format!("{port}: {left}")).collect()
     };
-    assert_eq!(left(&engine), ["shop/xenon: there is no room for its endpoints"]);
+    assert_eq!(
+        left(&engine),
+        ["shop/xenon: there is no room for its endpoints: the mirror has room for 1 and takes no more"]
+    );
     assert!(is_on(&engine), "the others are taken");
     assert_eq!(status(&engine).taken, 1);
 
@@ -256,7 +259,10 @@ fn what_it_leaves_to_the_data_plane_is_named() {
     assert_eq!(left(&engine).len(), 2);
     mirror.limit(2);
     engine.step([slice("yak", &[4])], at(Instant::now()));
-    assert_eq!(left(&engine), ["shop/yak: there is no room for its endpoints"]);
+    assert_eq!(
+        left(&engine),
+        ["shop/yak: there is no room for its endpoints: the mirror has room for 2 and takes no more"]
+    );
     mirror.mend();
     engine.step([slice("yak", &[4, 5])], at(Instant::now()));
     assert_eq!(left(&engine), [""; 0]);

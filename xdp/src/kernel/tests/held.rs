@@ -63,7 +63,7 @@ fn a_udp_socket_that_nftables_serves_stays_with_it_until_it_is_released_and_othe
     *flows.lock().unwrap() = Err("nobody asks".to_owned());
     v4.renew(&rules, &rows4()).unwrap();
     drop((sockets, v4));
-    let [switch, _] = Found::look(&place.pins).unwrap().switches(false);
+    let [switch, _] = Found::look(&place.pins).unwrap().switches(false).unwrap();
     assert!(Follower::<V4>::fits(&switch, &rules));
     let (sockets, mut v4, _) = place.open();
     let (flows, held) = tracked(&mut v4, &[(1, 4001)]);

@@ -137,10 +137,7 @@ fn what_an_earlier_run_left_answers_until_the_follower_is_there_if_nothing_chang
     assert_eq!(mirror.take_seen(), []);
     assert!(mirror.is_on());
     assert!(wake.at > Instant::now(), "the engine does not spin");
-    assert_eq!(
-        matches!(status(&engine).state, FollowState::Waiting { off: false, .. }),
-        true
-    );
+    assert!(matches!(status(&engine).state, FollowState::Waiting { off: false, .. }));
     put(&seat, &host, &mirror);
     engine.step([], at(Instant::now()));
     assert_eq!(mirror.take_seen(), [Seen::Renew(host.v4.rows().len())]);
