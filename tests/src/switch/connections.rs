@@ -17,8 +17,8 @@ use crate::eventually;
 use crate::topology::World;
 use crate::traffic::Request;
 
-/// How long a number may take. A packet that is lost once comes again within this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a number may take. What nftables translates waits while there is no table, and is sent again later.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How soon a thread notices that it should stop.
 const SOON: Timespec = Timespec {
     tv_sec: 0,

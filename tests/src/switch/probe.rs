@@ -21,9 +21,9 @@ const PATIENCE_UDP: Duration = Duration::from_secs(3);
 /// The time between two questions of a thread.
 const REST: Duration = Duration::from_millis(1);
 const NICE: i32 = 10;
-/// How much later a socket that asked before may still be answered by its endpoint. nftables' own flows are cut a moment
-/// after a change.
-const CUT: Duration = Duration::from_secs(1);
+/// How much later a socket that asked before may still be answered by its endpoint, if nftables serves it. Its flow is cut a
+/// moment after a change, and later on a busy machine.
+const CUT: Duration = Duration::from_secs(5);
 
 /// A thread that asks, and where it does.
 type Asking = (&'static str, JoinHandle<Result<()>>);

@@ -1,7 +1,111 @@
 //! What an earlier run left, and whose switches cannot be reached.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+
+use tandem_xdp_layout::VERSION;
+
 use super::super::Found;
 use super::*;
+
+/// Asks by UDP, and is answered when a line comes. Prints who answered.
+const LATE: &str = r#"
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 8080))
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(2)
+client.sendto(b"x", ("10.96.0.1", 80))
+data, peer = server.recvfrom(10)
+print("asked", flush=True)
+input()
+server.sendto(b"y", peer)
+print("%s:%d" % client.recvfrom(10)[1])
+"#;
+
+/// A program that has asked and waits for its answer.
+struct Late {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Late {
+    fn ask(place: &Place) -> Self {
+        let mut command = command(&place.network, &place.cgroup, LATE);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut late = Self {
+            said: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        };
+        assert_eq!(late.line(), "asked");
+        late
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Lets the answer come. Returns from where, as the program sees it.
+    fn answered_by(mut self) -> String {
+        self.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let by = self.line();
+        assert!(self.child.wait().unwrap().success());
+        by
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_older_layout_translates_no_more_and_still_shows_the_frontend_in_an_answer_that_was_under_way() {
+    let place = Place::new();
+    let (sockets, mut v4, v6) = place.open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    drop((sockets, v4, v6));
+    let late = Late::ask(&place);
+    // Another name makes it another layout.
+    let older = place.pins.join("v0");
+    fs::rename(place.pins.join(format!("v{VERSION}")), &older).unwrap();
+    let found = Found::look(&place.pins).unwrap();
+    assert!(found.retire_older().unwrap());
+    place.refuse_untranslated();
+    assert_ne!(place.python(REFUSED), "connected");
+    let reverse = ["getpeername4", "getpeername6", "recvmsg4", "recvmsg6"];
+    assert_eq!(names(&older.join("links")), reverse);
+    assert_eq!(names(&older), ["links"]);
+    assert_eq!(late.answered_by(), "10.96.0.1:80");
+    found.remove_older().unwrap();
+    assert!(Found::look(&place.pins).unwrap().is_nothing());
+}
+
+#[test]
+fn what_sockets_remember_is_pinned_again_and_the_next_run_shows_their_frontends() {
+    let place = Place::new();
+    let (sockets, mut v4, v6) = place.open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let late = Late::ask(&place);
+    fs::remove_dir_all(&place.pins).unwrap();
+    sockets.pin_again().unwrap();
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    drop((sockets, v4, v6));
+    let (sockets, mut v4, _v6) = place.open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    assert_eq!(late.answered_by(), "10.96.0.1:80");
+    sockets.remove().unwrap();
+}
 
 #[test]
 fn programs_whose_switch_cannot_be_reached_are_detached() {
