@@ -45,11 +45,14 @@ fn set<F: Family>(table: &mut Table<F>, shape: Shape, n: u32, more: u32) -> Resu
     Ok(())
 }
 
+/// The rows of both families.
+type Both = (Vec<Row<V4>>, Vec<Row<V6>>);
+
 /// The rows of both families, and the sizes of maps for them.
-fn both(shape: Shape) -> Result<(Vec<Row<V4>>, Vec<Row<V6>>, Sizes)> {
+fn both(shape: Shape) -> Result<(Both, Sizes)> {
     let (v4, v6) = (table::<V4>(shape)?.rows(), table::<V6>(shape)?.rows());
     let sizes = Sizes::of_rows([v4.len(), v6.len()]);
-    Ok((v4, v6, sizes))
+    Ok(((v4, v6), sizes))
 }
 
 /// Holds these rows, and returns how long that took.
@@ -69,7 +72,7 @@ pub(crate) fn measure() -> Result<()> {
         ("10k_x3", Shape::dual_stack(10_000, 3)),
         ("44k_x2", Shape::dual_stack(44_000, 2)),
     ] {
-        let (wanted4, wanted6, sizes) = both(shape)?;
+        let ((wanted4, wanted6), sizes) = both(shape)?;
         let (mut v4, mut v6) = (Samples::default(), Samples::default());
         for _ in 0..setting("RENEWALS", 7)? {
             let pins = BpfFolder::new("renew")?;
@@ -95,7 +98,7 @@ pub(crate) fn measure() -> Result<()> {
 
 /// A restart among maps that nobody touched.
 fn adopt(shape: Shape) -> Result<()> {
-    let (wanted4, wanted6, sizes) = both(shape)?;
+    let ((wanted4, wanted6), sizes) = both(shape)?;
     let pins = BpfFolder::new("adopt")?;
     let (sockets, mut v4, mut v6) = second::open(pins.path(), &sizes)?;
     renew(&mut v4, &wanted4)?;
@@ -147,15 +150,19 @@ fn follow<F: Plane>(rows: &mut Rows<F, KernelMaps<F::Mapped>>, shape: Shape, cha
     Ok(samples)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "megabytes for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / MEGABYTE
+}
+
 /// The memory of all maps, filled for both families.
 fn memory(shape: Shape) -> Result<()> {
-    let (wanted4, wanted6, sizes) = both(shape)?;
+    let ((wanted4, wanted6), sizes) = both(shape)?;
     let pins = BpfFolder::new("memory")?;
     let (sockets, mut v4, mut v6) = second::open(pins.path(), &sizes)?;
     renew(&mut v4, &wanted4)?;
     renew(&mut v6, &wanted6)?;
     let maps = sockets.maps().context("look at the maps")?;
-    let megabytes = |bytes: u64| bytes as f64 / MEGABYTE;
     for map in &maps {
         note(format_args!(
             "{}: {:.2} MB, {:?} of {:?}",
