@@ -12,7 +12,7 @@ BUILD = echo "building (some minutes the first time)"; $(WITH) cargo build --rel
 CONTROLPLANE := tests/controlplane/bin/controlplane
 TOOLS_BIN := tests/tools/bin
 CONTAINERD := containerd containerd-shim-runc-v2 ctr
-BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack
+BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack bench-sockets
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
 	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
@@ -195,13 +195,14 @@ $(TOOLS_BIN)/%: $(TOOLS_FILES)
 
 bench: $(BENCHES) ## every figure, one after the other; SERVICES=10000 for the large cluster
 
-bench-change: setup-net ## event decoded -> kernel acknowledges, at 10,000 and 50,000 Services
-bench-load: setup-net ## first load of large clusters, beside nft
-bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints and at 50,000 x 3, also the kernel's
+bench-change: setup-net ## event decoded -> kernel acknowledges, at 10,000 and 50,000 Services; DATA_PLANE=xdp with both data planes
+bench-load: setup-net ## first load of large clusters, beside nft; DATA_PLANE=xdp
+bench-memory: setup-net controlplane ## memory at 10,000 Services x 10 endpoints and at 50,000 x 3, also the kernel's; DATA_PLANE=xdp
 bench-latency: setup-net controlplane ## API server -> kernel, beside the real kube-proxy; SERVICES=1000
 bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 80 minutes, IDLE_MINUTES=60
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
+bench-sockets: setup-net ## socket load balancing beside nftables and beside no proxy; 6 minutes, ONLY=maps, others or traffic
 $(BENCHES):
 	@$(BUILD) --bin $@
 	@$(WITH) $$RELEASE/$@

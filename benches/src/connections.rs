@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tandem_tests::netns::Namespace;
 
 /// How long a client waits for one connection before it gives up.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Starts a server with this number of threads. It resets everything that it accepts, as long as the process lives.
 pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<()> {
@@ -67,7 +67,7 @@ pub fn per_second(from: &Namespace, to: &[SocketAddr], threads: usize, lasting: 
 }
 
 /// Connects, and waits for the server's reset.
-fn connect(address: SocketAddr) -> Result<()> {
+pub(crate) fn connect(address: SocketAddr) -> Result<()> {
     let what = || format!("connect to {address}");
     let mut connection = match TcpStream::connect_timeout(&address, PATIENCE) {
         // The reset came before this thread ran.

@@ -9,7 +9,10 @@
 //! | [`raw`] | what Tandem's change is compared with: the same elements, encoded before |
 //! | [`kube_proxy`] | the ruleset that kube-proxy writes, as text |
 //! | [`api_server`] | a stand-in that lists and watches a synthetic cluster |
+//! | [`second`] | the second data plane in this process, and beside an engine |
 //! | [`connections`] | a client that connects as fast as it can, and its server |
+//! | [`questions`] | what clients ask a Service, over and over, and its servers |
+//! | [`turns`] | rates that are measured in turns |
 //! | [`memory`] | the memory of a process, and of the kernel |
 //! | [`population`] | fills a real API server with a synthetic cluster |
 //! | [`proxies`] | what kube-proxy has programmed |
@@ -27,7 +30,10 @@ pub mod memory;
 pub mod netlink;
 pub mod population;
 pub mod proxies;
+pub mod questions;
 pub mod raw;
 pub mod report;
+pub mod second;
 pub mod sockets;
 pub mod synthetic;
+pub mod turns;

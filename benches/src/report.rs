@@ -25,6 +25,11 @@ impl Samples {
         self.0.is_empty()
     }
 
+    /// All samples, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.0.iter().copied()
+    }
+
     /// The smallest sample that is not exceeded by `percent` of all (nearest rank); zero if there are none.
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
@@ -54,6 +59,14 @@ pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
         count if count % 2 == 1 => sorted[count / 2],
         count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
     }
+}
+
+/// The figures that a quarter and three quarters of all do not exceed; zero if there are none.
+pub fn quartiles(figures: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let mut sorted: Vec<f64> = figures.into_iter().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = |percent: usize| sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default();
+    (at(25), at(75))
 }
 
 /// Prints a figure.
@@ -99,6 +112,12 @@ mod tests {
         assert_eq!(hundred.percentile(100), Duration::from_millis(100));
         assert_eq!(samples([7]).percentile(99), Duration::from_millis(7));
         assert_eq!(samples([]).median(), Duration::ZERO);
+    }
+
+    #[test]
+    fn half_of_all_figures_lie_between_the_quartiles() {
+        assert_eq!(quartiles((0..100).map(f64::from)), (25.0, 75.0));
+        assert_eq!(quartiles([]), (0.0, 0.0));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         if !self.settings.is_on() {
             self.switch_off();
         }
-        self.survey();
+        self.survey()?;
         let wishes = Wishes::of(rows);
         let found: HashMap<_, _> = self.store.frontends()?.into_iter().collect();
         let change = self.difference(wishes, &found)?;
@@ -61,7 +61,8 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     }
 
     /// Finds out which words lists take. What makes no sense is cleared.
-    fn survey(&mut self) {
+    fn survey(&mut self) -> Result<(), StoreError> {
+        self.store.look()?;
         // A change that failed on its way has left lists that nothing leads to.
         self.retire();
         let (mut used, mut bad) = (Vec::new(), Vec::new());
@@ -88,9 +89,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for index in bad {
             let word = self.word_at(index);
             self.store
-                .put_service(index, ServiceWord::none(word.generation().next()));
+                .put_service(index, ServiceWord::none(word.generation().next()))?;
         }
         self.space = space.unwrap_or_default();
+        Ok(())
     }
 
     fn word_at(&self, index: ListIndex) -> ServiceWord {
@@ -141,7 +143,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         let mut rest: Vec<ListIndex> = numbers().filter(|index| self.word_at(*index).way().is_some()).collect();
         rest.retain(|index| !wishes.lists.contains_key(&convert::service(*index)));
         // Only a frontend that stays shows that what was counted is the same Service port's.
-        let counting = numbers().filter(|index| *index == index.all() && self.store.count(*index) > 0);
+        let counting = self.store.counted()?.into_iter();
         let strange = counting.filter(|all| led.get(all) != Some(&true));
         change.counted = strange.map(convert::service).collect();
         change.lists = wishes.lists;

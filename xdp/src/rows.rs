@@ -197,7 +197,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         }
         // Before their frontends come. If what follows fails, nobody may take these counts for the new ones.
         for all in &change.counted {
-            self.store.count_anew(convert::index(*all));
+            self.store.count_anew(convert::index(*all))?;
         }
         for addr in &change.addresses {
             self.store.put_address(*addr)?;
@@ -218,10 +218,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for key in &change.open {
             self.restrict(key, false)?;
         }
-        self.clear(&cleared);
+        self.clear(&cleared)?;
         // After their frontends are gone: a program that is not done yet is all that may still count.
         for all in &change.ended {
-            self.store.count_anew(convert::index(*all));
+            self.store.count_anew(convert::index(*all))?;
         }
         self.retire();
         Ok(())
@@ -252,12 +252,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         let words = content.words(index, generation).unwrap_or_default();
         let place = if words.is_empty() { 0 } else { self.room(words.len())? };
         for (at, word) in (place..).zip(&words) {
-            self.store.put_word(at, *word);
+            self.store.put_word(at, *word)?;
         }
         let word = ServiceWord::new(place, generation, content.way());
         let old = self.word_of(list).place();
         self.ports += usize::from(!self.has_list(list));
-        self.store.put_service(index, word);
+        self.store.put_service(index, word)?;
         self.retired.push(old);
         Ok(())
     }
@@ -396,13 +396,13 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             }
         }
         self.shadowed.retain(|_, held| held.service.all() != all);
-        self.clear(&[all, all.local()]);
+        self.clear(&[all, all.local()])?;
         self.left.insert(all, why);
         Ok(())
     }
 
     /// Takes lists away from their numbers. A number without any list gets a new generation.
-    fn clear(&mut self, lists: &[ServiceId]) {
+    fn clear(&mut self, lists: &[ServiceId]) -> Result<(), StoreError> {
         let mut ports = BTreeSet::new();
         for list in lists {
             let word = self.word_of(*list);
@@ -410,7 +410,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
                 continue;
             }
             self.store
-                .put_service(convert::index(*list), ServiceWord::none(word.generation()));
+                .put_service(convert::index(*list), ServiceWord::none(word.generation()))?;
             self.retired.push(word.place());
             ports.insert(list.all());
         }
@@ -422,9 +422,10 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             let next = ServiceWord::none(self.generation(all).next());
             // Both lists get it, because a frontend may lead to either.
             for list in [all, all.local()] {
-                self.store.put_service(convert::index(list), next);
+                self.store.put_service(convert::index(list), next)?;
             }
         }
+        Ok(())
     }
 
     /// Gives the words of old lists back, once nobody can be reading them.

@@ -32,6 +32,9 @@ pub trait Store<A: Address>: Maps<A> + Send {
     /// Removes a frontend, if it is there.
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError>;
 
+    /// Looks at everything in the kernel again. Others may have written there.
+    fn look(&mut self) -> Result<(), StoreError>;
+
     /// All frontends.
     fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError>;
 
@@ -45,16 +48,16 @@ pub trait Store<A: Address>: Maps<A> + Send {
     fn addresses(&self) -> Result<Vec<A>, StoreError>;
 
     /// Writes a word of the lists. Nothing may lead to it yet.
-    fn put_word(&mut self, place: u32, word: u64);
+    fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError>;
 
     /// Writes the word of a number. Whoever sees it sees all words that were written before.
-    fn put_service(&mut self, index: ListIndex, word: ServiceWord);
+    fn put_service(&mut self, index: ListIndex, word: ServiceWord) -> Result<(), StoreError>;
 
-    /// How many connections the Service port of a number has taken.
-    fn count(&self, port: ListIndex) -> u64;
+    /// The Service ports that have counted connections, by the number of their list of all endpoints.
+    fn counted(&self) -> Result<Vec<ListIndex>, StoreError>;
 
     /// Has the Service port of a number begin to count from zero.
-    fn count_anew(&mut self, port: ListIndex);
+    fn count_anew(&mut self, port: ListIndex) -> Result<(), StoreError>;
 
     /// Has the UDP sockets that nftables serves at this moment stay with it. The family is off, and is switched on next.
     fn hold_sockets(&mut self) -> Result<(), StoreError>;

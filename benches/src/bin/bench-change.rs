@@ -1,5 +1,5 @@
 //! One changed EndpointSlice, measured from the decoded event to the kernel's answer. In turns with it: the same change
-//! of the same elements through a bare netlink socket.
+//! of the same elements through a bare netlink socket. With `DATA_PLANE=xdp`, the second data plane follows each change.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tandem::event::{Event, Object};
 use tandem_benches::kernel::{self, NOW};
 use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
 use tandem_benches::report::{Samples, note, print, print_us, setting};
+use tandem_benches::second::{self, Second};
 use tandem_benches::synthetic::{DUAL_STACK, Shape};
 use tandem_core::family::IpFamily;
 use tandem_tests::netns::Namespace;
@@ -55,11 +56,13 @@ fn main() -> Result<()> {
 }
 
 fn measure(shape: Shape, changes: u32) -> Result<Figures> {
-    // The engine is set up as in the agent: it follows UDP flows, and has a follower of its changes.
+    // The engine is set up as in the agent: it follows UDP flows, and somebody follows its changes.
     let mut engine = kernel::engine();
+    let second = second::asked_beside(&mut engine, shape)?;
     engine.observe(Reconciler::start()?, Reconciler::start()?);
     let (_followed, _news) = (engine.follow(), engine.changes());
     kernel::bring(&mut engine, shape.events())?;
+    check(second.as_ref(), &mut engine)?;
 
     // The Services are far apart from each other, each in one of its families. An endpoint is added to all, and then
     // removed from all.
@@ -101,8 +104,14 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
         figures.families[family].push(took);
         figures.raw.push(writer.make(raw)?);
     }
-    kernel::bring(&mut engine, [])?;
+    check(second.as_ref(), &mut engine)?;
     Ok(figures)
+}
+
+/// Fails unless both data planes hold everything.
+fn check(second: Option<&Second>, engine: &mut Engine) -> Result<()> {
+    kernel::bring(engine, [])?;
+    second.map_or(Ok(()), |second| second.check(engine))
 }
 
 fn timed(engine: &mut Engine, event: Event) -> Result<Duration> {

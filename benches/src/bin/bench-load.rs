@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tandem_benches::report::{note, print_s};
 use tandem_benches::synthetic::Shape;
-use tandem_benches::{kernel, kube_proxy, synthetic};
+use tandem_benches::{kernel, kube_proxy, second, synthetic};
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::node::{NodePortAddresses, NodeRows};
 use tandem_core::plan::plan;
@@ -100,13 +100,17 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
     Ok(Load { apply, whole })
 }
 
-/// The same through the engine, for both families: from events in memory to the published snapshot.
+/// The same through the engine, for both families: from events in memory to the published snapshot. With `DATA_PLANE=xdp`, the
+/// second data plane holds everything by then, too.
 fn engine(shape: Shape) -> Result<Duration> {
     let events: Vec<_> = shape.events().collect();
     let mut engine = kernel::engine();
+    let second = second::asked_beside(&mut engine, shape)?;
     let started = Instant::now();
     kernel::bring(&mut engine, events)?;
-    Ok(started.elapsed())
+    let took = started.elapsed();
+    second.map_or(Ok(()), |second| second.check(&engine))?;
+    Ok(took)
 }
 
 fn nft(shape: Shape) -> Result<Duration> {

@@ -1,4 +1,5 @@
-//! How much memory the agent needs for a large cluster. The real program reads complete objects over HTTP.
+//! How much memory the agent needs for a large cluster. The real program reads complete objects over HTTP. With
+//! `DATA_PLANE=xdp`, it follows in sockets, too.
 
 use std::thread;
 use std::time::Duration;
@@ -7,7 +8,10 @@ use anyhow::{Context as _, Result};
 use tandem_benches::api_server::ApiServer;
 use tandem_benches::memory::{self, Memory};
 use tandem_benches::report::{note, print, setting};
+use tandem_benches::second;
 use tandem_benches::synthetic::{DUAL_STACK, IPV4, NODE, Shape};
+use tandem_tests::bpffs::BpfFolder;
+use tandem_tests::cgroup::Cgroups;
 use tandem_tests::eventually;
 use tandem_tests::netns::Namespace;
 use tandem_tests::scratch::Scratch;
@@ -57,8 +61,23 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory, f64)> {
     let folder = Scratch::new("memory")?;
     let kubeconfig = folder.path().join("kubeconfig");
     server.write_kubeconfig(&kubeconfig)?;
-    let mut tandem = Tandem::in_namespace(&namespace, NODE).kubeconfig(&kubeconfig).start()?;
+    let mut plan = Tandem::in_namespace(&namespace, NODE).kubeconfig(&kubeconfig);
+    let second = if second::wanted()? {
+        Some((Cgroups::new("memory")?, BpfFolder::new("memory")?))
+    } else {
+        None
+    };
+    if let Some((cgroups, pins)) = &second {
+        let groups = cgroups.node(NODE)?;
+        namespace.settle(&groups.system()?)?;
+        plan = plan.sockets(&groups, pins);
+    }
+    let mut tandem = plan.start()?;
     tandem.wait_ready()?;
+    if second.is_some() {
+        let on = eventually(PATIENCE, || follows(&tandem).ok().filter(|on| *on));
+        on.with_context(|| format!("sockets are not on after {PATIENCE:?}"))?;
+    }
     let pid = tandem.pid().context("tandem has ended")?;
     thread::sleep(REST);
     let before = Memory::of(pid)?;
@@ -84,6 +103,13 @@ fn measure(shape: Shape, changes: u32) -> Result<(Memory, Memory, f64)> {
     tandem.finish()?;
     drop(server);
     Ok((before, after, tables(&namespace)?))
+}
+
+/// Whether the second data plane answers in both families.
+fn follows(tandem: &Tandem) -> Result<bool> {
+    let status = tandem.status()?;
+    let families = status["families"].as_array().context("the status has no families")?;
+    Ok(families.iter().all(|family| family["follower"]["state"] == "on"))
 }
 
 /// How much memory the kernel has more after both tables were removed.

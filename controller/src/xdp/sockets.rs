@@ -57,7 +57,7 @@ impl Loaded {
     ) -> Result<Self, Problem> {
         able(&settings.pins).map_err(words)?;
         let pins = Pins::open(&settings.pins).map_err(words)?;
-        let sizes = sizes(snapshot);
+        let sizes = Sizes::of_rows([snapshot.v4.rows, snapshot.v6.rows]);
         let (sockets, mut v4, mut v6) = Sockets::open(&sizes, pins).map_err(words)?;
         v4.hold_by(|| Ok(flows::<V4>()?.into_iter().collect()));
         v6.hold_by(|| Ok(flows::<V6>()?.into_iter().collect()));
@@ -258,21 +258,6 @@ fn kubelets(topmost: &Folder, given: Option<&Path>) -> Result<Folder, Arc<str>> 
             .into())
         }
         Err(error) => Err(words(error).into()),
-    }
-}
-
-/// Room for twice what stands in the tables.
-fn sizes(snapshot: &Snapshot) -> Sizes {
-    let Sizes { frontends, words } = Sizes::default();
-    let rows = |rows: usize| {
-        u32::try_from(rows.saturating_mul(2))
-            .unwrap_or(u32::MAX)
-            .next_multiple_of(4096)
-    };
-    let (v4, v6) = (rows(snapshot.v4.rows), rows(snapshot.v6.rows));
-    Sizes {
-        frontends: frontends.max(v4.max(v6) / 2),
-        words: [words[0].max(v4), words[1].max(v6.saturating_mul(3))],
     }
 }
 

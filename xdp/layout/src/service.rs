@@ -29,6 +29,11 @@ impl ListIndex {
         self.0 / 2
     }
 
+    /// The list of all usable endpoints of the Service port with this place in the array of counts.
+    pub fn of_port(port: u32) -> Option<Self> {
+        Self::new(port.checked_mul(2)?)
+    }
+
     /// The list of all usable endpoints of the same Service port.
     #[inline(always)]
     #[must_use]

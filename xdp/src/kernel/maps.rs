@@ -6,17 +6,19 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
-use aya::maps::{Map, MapError};
+use aya::maps::{Map, MapData, MapError};
 use tandem_core::plane::{Cause, Full};
 use tandem_core::row::Protocol;
 use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, Switch};
 
+use super::counts::Counts;
 use super::grace::Waiter;
 use super::hash::{Hash, Refused, failed};
 use super::held::{Flows, Gate, Held};
 use super::line::line;
 use super::memory::Words;
 use super::programs::{NotEnlarged, Programs};
+use super::sparse::SparseWords;
 use crate::store::{Store, StoreError};
 
 /// Why a map cannot be used.
@@ -79,10 +81,10 @@ pub struct KernelMaps<A: Address + 'static> {
     names: Names,
     frontends: Hash<FrontendKey<A>>,
     addresses: Hash<A>,
-    services: Words,
-    lists: Words,
+    services: SparseWords,
+    lists: SparseWords,
     /// Shared with whoever shows the counts.
-    taken: Arc<Words>,
+    taken: Arc<Counts>,
     /// The switch, and the sockets that stay with nftables.
     held: Held<A>,
     /// Reads which these are.
@@ -107,12 +109,13 @@ impl<A: Address + 'static> KernelMaps<A> {
             words(names.switch, map(names.switch)?)?,
             hash(names.held, map(names.held)?)?,
         );
+        let taken = Counts::take(map(names.taken)?);
         Ok(Self {
             frontends: hash(names.frontends, map(names.frontends)?)?,
             addresses: hash(names.addresses, map(names.addresses)?)?,
-            services: words(names.services, map(names.services)?)?,
-            lists: words(names.lists, map(names.lists)?)?,
-            taken: Arc::new(words(names.taken, map(names.taken)?)?),
+            services: sparse(names.services, map(names.services)?)?,
+            lists: sparse(names.lists, map(names.lists)?)?,
+            taken: Arc::new(taken.map_err(|error| MapsError::Other(names.taken.to_owned(), error))?),
             held: Held::new(gate.map_err(|error| MapsError::Read(names.held.to_owned(), error))?),
             flows: None,
             names,
@@ -147,7 +150,7 @@ impl<A: Address + 'static> KernelMaps<A> {
     }
 
     /// How many connections each Service port has taken.
-    pub(crate) fn taken(&self) -> Arc<Words> {
+    pub(crate) fn taken(&self) -> Arc<Counts> {
         Arc::clone(&self.taken)
     }
 
@@ -182,14 +185,29 @@ fn hash<K: Copy + 'static>(name: &'static str, map: Map) -> Result<Hash<K>, Maps
 
 /// Maps the memory of an array of words.
 pub(crate) fn words(name: &str, map: Map) -> Result<Words, MapsError> {
+    let (data, len) = array(name, map)?;
+    Words::map(data.fd(), len).map_err(|error| MapsError::Memory(name.to_owned(), error))
+}
+
+/// The same with the parts alone that have something in them.
+fn sparse(name: &str, map: Map) -> Result<SparseWords, MapsError> {
+    let (data, len) = array(name, map)?;
+    SparseWords::open(data.fd(), len).map_err(|error| MapsError::Memory(name.to_owned(), error))
+}
+
+fn array(name: &str, map: Map) -> Result<(MapData, u32), MapsError> {
     let Map::Array(data) = map else {
         return Err(MapsError::NoArray(name.to_owned()));
     };
-    let len = match data.info() {
-        Ok(info) => info.max_entries(),
-        Err(error) => return Err(MapsError::Other(name.to_owned(), error)),
-    };
-    Words::map(data.fd(), len).map_err(|error| MapsError::Memory(name.to_owned(), error))
+    match data.info() {
+        Ok(info) => Ok((data, info.max_entries())),
+        Err(error) => Err(MapsError::Other(name.to_owned(), error)),
+    }
+}
+
+/// Memory of an array that cannot be mapped.
+fn unmapped(error: io::Error) -> StoreError {
+    StoreError::Failed(error.into())
 }
 
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
@@ -254,6 +272,10 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
         self.frontends.remove(*key)
     }
 
+    fn look(&mut self) -> Result<(), StoreError> {
+        self.services.look().and_then(|()| self.lists.look()).map_err(unmapped)
+    }
+
     fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError> {
         let words = self.frontends.all()?.into_iter();
         Ok(words.map(|(key, word)| (key, FrontendWord(word))).collect())
@@ -272,25 +294,24 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
         Ok(self.addresses.all()?.into_iter().map(|(addr, _)| addr).collect())
     }
 
-    fn put_word(&mut self, place: u32, word: u64) {
+    fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError> {
         self.writes += 1;
-        self.lists.set(place, word);
+        self.lists.set(place, word).map_err(unmapped)
     }
 
-    fn put_service(&mut self, index: ListIndex, word: ServiceWord) {
+    fn put_service(&mut self, index: ListIndex, word: ServiceWord) -> Result<(), StoreError> {
         self.writes += 1;
-        self.services.publish(index.get(), word.0);
+        self.services.publish(index.get(), word.0).map_err(unmapped)
     }
 
-    fn count(&self, port: ListIndex) -> u64 {
-        self.taken.get(port.port()).unwrap_or_default()
+    fn counted(&self) -> Result<Vec<ListIndex>, StoreError> {
+        self.taken.counted()
     }
 
-    fn count_anew(&mut self, port: ListIndex) {
-        if self.count(port) > 0 {
-            self.writes += 1;
-            self.taken.publish(port.port(), 0);
-        }
+    fn count_anew(&mut self, port: ListIndex) -> Result<(), StoreError> {
+        let anew = self.taken.begin_anew(port);
+        self.writes += u64::from(anew.map_err(|error| StoreError::Failed(error.into()))?);
+        Ok(())
     }
 
     fn hold_sockets(&mut self) -> Result<(), StoreError> {
@@ -318,7 +339,7 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn words(&self) -> u32 {
-        u32::try_from(self.lists.len()).unwrap_or(u32::MAX)
+        self.lists.len()
     }
 
     fn grow(&mut self, words: u32) -> Result<(), StoreError> {

@@ -31,18 +31,28 @@ unsafe impl Sync for Words {}
 
 impl Words {
     /// Maps an array of `len` words, by its map's file descriptor. The map must have been made with `BPF_F_MMAPABLE`.
-    #[expect(unsafe_code, reason = "mmap")]
     pub(crate) fn map(map: impl AsFd, len: u32) -> io::Result<Self> {
-        let len = len as usize;
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: the kernel chooses the address, so nothing that is mapped already is replaced.
-        let base = unsafe { mmap(std::ptr::null_mut(), len * size_of::<u64>(), protection, flags, map, 0)? };
-        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap answered no address"))?;
-        Ok(Self { base, len })
+        Self::map_part(map, 0, len)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    /// Maps `len` words from `first` on, which must be the first word of a page.
+    #[expect(unsafe_code, reason = "mmap")]
+    pub(crate) fn map_part(map: impl AsFd, first: u32, len: u32) -> io::Result<Self> {
+        let (len, offset) = (len as usize, u64::from(first) * size_of::<u64>() as u64);
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: the kernel chooses the address, so nothing that is mapped already is replaced.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len * size_of::<u64>(),
+                protection,
+                flags,
+                map,
+                offset,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap answered no address"))?;
+        Ok(Self { base, len })
     }
 
     #[expect(unsafe_code, reason = "the mapping is raw memory")]

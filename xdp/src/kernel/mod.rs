@@ -2,6 +2,7 @@
 
 mod able;
 mod cgroups;
+mod counts;
 mod foreign;
 mod found;
 mod grace;
@@ -17,6 +18,7 @@ mod object;
 mod pin;
 mod pinned;
 mod programs;
+mod sparse;
 mod sys;
 mod usage;
 
@@ -44,6 +46,7 @@ pub use programs::Who;
 pub use usage::{MapUse, UsageError};
 
 use crate::convert;
+use counts::Counts;
 use grace::Waiter;
 use memory::Words;
 use programs::Programs;
@@ -55,7 +58,7 @@ pub struct Sockets {
     programs: Arc<Mutex<Programs>>,
     node: Words,
     /// How many connections each Service port has taken, in IPv4 and IPv6.
-    taken: [Arc<Words>; 2],
+    taken: [Arc<Counts>; 2],
     pins: Pins,
 }
 
@@ -139,10 +142,10 @@ impl Sockets {
         lock(&self.programs).remove()
     }
 
-    /// How many connections and UDP sockets a Service port has taken since it has its number. This reads one word of memory.
+    /// How many connections and UDP sockets a Service port has taken since it has its number. This is one question to the kernel.
     pub fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
         let taken = &self.taken[usize::from(family == IpFamily::V6)];
-        taken.get(convert::index(service).port()).unwrap_or_default()
+        taken.get(convert::index(service)).unwrap_or_default()
     }
 
     /// How many connections were left to nftables, by reason.

@@ -92,6 +92,24 @@ pub struct Sizes {
     pub words: [u32; 2],
 }
 
+impl Sizes {
+    /// Room for twice the endpoints of a data plane with so many rows of IPv4 and IPv6. A Service port with one frontend and one
+    /// endpoint has four rows, so there is room for twice their frontends, too.
+    pub fn of_rows(rows: [usize; 2]) -> Self {
+        let Self { frontends, words } = Self::default();
+        let twice = |rows: usize| {
+            u32::try_from(rows.saturating_mul(2))
+                .unwrap_or(u32::MAX)
+                .next_multiple_of(4096)
+        };
+        let [v4, v6] = rows.map(twice);
+        Self {
+            frontends: frontends.max(v4.max(v6) / 4),
+            words: [words[0].max(v4), words[1].max(v6.saturating_mul(3))],
+        }
+    }
+}
+
 impl Default for Sizes {
     fn default() -> Self {
         Self {

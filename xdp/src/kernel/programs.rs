@@ -13,10 +13,10 @@ use aya::sys::SyscallError;
 use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
-use super::memory::Words;
 use super::object::{self, Object};
 use super::pin::{PinError, Pins};
 use super::pinned;
+use super::sparse::SparseWords;
 
 /// Whose calls programs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,12 +138,17 @@ impl Programs {
     }
 
     /// Puts an array of more words in the place of one, with what this holds.
-    pub(crate) fn enlarge_words(&mut self, name: &'static str, old: &Words, len: u32) -> Result<Words, NotEnlarged> {
+    pub(crate) fn enlarge_words(
+        &mut self,
+        name: &'static str,
+        old: &SparseWords,
+        len: u32,
+    ) -> Result<SparseWords, NotEnlarged> {
         let make = |new: &Path| {
             Array::<_, u64>::create(len, MMAPABLE)?.pin(new)?;
-            let words = Words::map(MapData::from_pin(new)?.fd(), len)?;
+            let words = SparseWords::open(MapData::from_pin(new)?.fd(), len)?;
             for (at, word) in old.all() {
-                words.set(at, word);
+                words.set(at, word)?;
             }
             Ok(words)
         };

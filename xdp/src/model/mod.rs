@@ -157,7 +157,10 @@ impl<F: Plane> Model<F> {
 
     /// How many connections a list's Service port has taken.
     pub(crate) fn taken(&self, list: ServiceId) -> u64 {
-        self.count(convert::index(list))
+        self.counts
+            .get(&convert::index(list).port())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// How many frontends there are.
@@ -381,6 +384,10 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
         Ok(())
     }
 
+    fn look(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn frontends(&self) -> Result<Vec<(FrontendKey<F::Mapped>, FrontendWord)>, StoreError> {
         Ok(self
             .frontends
@@ -407,24 +414,31 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
         Ok(self.addresses.iter().copied().collect())
     }
 
-    fn put_word(&mut self, place: u32, word: u64) {
+    fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError> {
+        self.may_write()?;
         self.words[place as usize] = word;
         self.wrote();
+        Ok(())
     }
 
-    fn put_service(&mut self, index: ListIndex, word: ServiceWord) {
+    fn put_service(&mut self, index: ListIndex, word: ServiceWord) -> Result<(), StoreError> {
+        self.may_write()?;
         self.services[index.get() as usize] = word.0;
         self.wrote();
+        Ok(())
     }
 
-    fn count(&self, port: ListIndex) -> u64 {
-        self.counts.get(&port.port()).copied().unwrap_or_default()
+    fn counted(&self) -> Result<Vec<ListIndex>, StoreError> {
+        let counted = self.counts.iter().filter(|(_, count)| **count > 0);
+        Ok(counted.filter_map(|(port, _)| ListIndex::of_port(*port)).collect())
     }
 
-    fn count_anew(&mut self, port: ListIndex) {
+    fn count_anew(&mut self, port: ListIndex) -> Result<(), StoreError> {
+        self.may_write()?;
         if self.counts.remove(&port.port()).is_some() {
             self.wrote();
         }
+        Ok(())
     }
 
     fn hold_sockets(&mut self) -> Result<(), StoreError> {

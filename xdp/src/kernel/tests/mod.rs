@@ -6,6 +6,7 @@ mod faults;
 mod held;
 mod hostile;
 mod left_behind;
+mod sparse;
 mod threads;
 
 use std::num::NonZeroU16;
