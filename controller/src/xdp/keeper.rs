@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
-use tandem_xdp::kernel::Found;
+use tandem_xdp::kernel::{Found, PinError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::report::{Report, Stage, State, Where};
+use super::report::{Report, Stage, State};
 use super::settings::XdpSettings;
 use super::sockets::{LINGER, Loaded, Problem};
 use crate::config::Settings;
@@ -36,6 +36,8 @@ pub struct Keeper {
     used: Option<XdpSettings>,
     /// When a failure is tried again, and how long that wait is.
     retry: Option<(Instant, Duration)>,
+    /// Why pins that nobody needs any more could not be removed.
+    stays: Option<String>,
 }
 
 impl Keeper {
@@ -54,6 +56,7 @@ impl Keeper {
             loaded: None,
             used: None,
             retry: None,
+            stays: None,
         }
     }
 
@@ -63,10 +66,11 @@ impl Keeper {
     }
 
     /// This agent serves from now on. What an earlier run left must not answer by old rows: its switches are given to the
-    /// engine before the engine changes anything. This takes microseconds.
+    /// engine before the engine changes anything. This takes microseconds, if no other agent
+    /// is just ending.
     pub fn begin(&mut self) {
         let settings = self.settings.borrow().clone();
-        let found = Found::look(&settings.xdp.pins).and_then(|found| {
+        let found = look_patiently(&settings.xdp.pins).and_then(|found| {
             if found.is_nothing() {
                 return Ok(());
             }
@@ -161,16 +165,12 @@ impl Keeper {
         loaded.forget_older(wanted);
         self.used = Some(wanted.clone());
         self.retry = None;
-        self.stage = match (&self.stage, loaded.node()) {
-            (Stage::Failed { since, .. }, Where::Not { why }) => Stage::Failed { since: *since, why },
-            (_, Where::Not { why }) => Stage::Failed {
-                since: SystemTime::now(),
-                why,
-            },
-            (Stage::On { since }, _) => Stage::On { since: *since },
-            _ => Stage::On {
-                since: SystemTime::now(),
-            },
+        let now = SystemTime::now();
+        self.stage = match (&self.stage, loaded.why_not()) {
+            (Stage::Failed { since, .. }, Some(why)) => Stage::Failed { since: *since, why },
+            (_, Some(why)) => Stage::Failed { since: now, why },
+            (Stage::On { since }, None) => Stage::On { since: *since },
+            (_, None) => Stage::On { since: now },
         };
         changed
     }
@@ -220,7 +220,11 @@ impl Keeper {
             Stage::Ending { .. } => {
                 match clean(&wanted.pins) {
                     Ok(_) => self.stage = Stage::Off,
-                    Err(why) => tracing::warn!("sockets: {why}"),
+                    Err(why) if self.stays.as_ref() != Some(&why) => {
+                        tracing::warn!("sockets: {why}: its pins stay; tried again");
+                        self.stays = Some(why);
+                    }
+                    Err(_) => {}
                 }
                 return;
             }
@@ -251,6 +255,17 @@ impl Keeper {
             verified: loaded.map(Loaded::verified).unwrap_or_default(),
             counts: loaded.map(Loaded::counts),
         });
+    }
+}
+
+/// Looks into the folder of pins. Another agent that has just ended may hold them for a moment longer.
+fn look_patiently(pins: &Path) -> Result<Found, PinError> {
+    let until = Instant::now() + EVERY;
+    loop {
+        match Found::look(pins) {
+            Err(PinError::Taken(_)) if Instant::now() < until => thread::sleep(SOON),
+            found => return found,
+        }
     }
 }
 

@@ -20,12 +20,19 @@ use crate::engine::{Seat, Snapshot};
 /// How long sockets that were translated are shown their frontends after their programs are switched off.
 pub(super) const LINGER: Duration = Duration::from_hours(1);
 
+/// The waits before something is tried again that did not work, or that had nothing to do.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// The loaded programs.
 pub(super) struct Loaded {
     sockets: Arc<Sockets>,
     /// UDP sockets that nftables served when sockets were switched on.
     held: (Held<Address4>, Held<Address6>),
-    /// The folders that they are attached to, and where that is.
+    /// When it is looked next whether some of them may be released.
+    release: Backed,
+    /// The folders that they are attached to. Without what shows frontends, nothing translates.
+    answers: Place,
     node: Place,
     pods: Place,
     /// Until when sockets that programs of an older layout translated are shown their frontends; none if there are none.
@@ -41,6 +48,25 @@ struct Place {
     why_not: Option<Arc<str>>,
     /// Whether this run detached them and has not attached them again. An earlier run may have left them attached.
     detached: bool,
+    /// Why they could not be detached.
+    stays: Option<Problem>,
+    /// When it is tried again to attach them to this folder.
+    retry: Option<(Folder, Backed)>,
+}
+
+/// The time of the next try, and how long the wait for it was. Waits double.
+#[derive(Clone, Copy, Default)]
+struct Backed(Option<(Instant, Duration)>);
+
+impl Backed {
+    fn is_due(self) -> bool {
+        self.0.is_none_or(|(at, _)| at <= Instant::now())
+    }
+
+    fn failed(self) -> Self {
+        let wait = self.0.map_or(SHORTEST, |(_, wait)| (wait * 2).min(LONGEST));
+        Self(Some((Instant::now() + wait, wait)))
+    }
 }
 
 /// Why the programs are not loaded, in one line.
@@ -70,6 +96,8 @@ impl Loaded {
         Ok(Self {
             sockets: Arc::new(sockets),
             held,
+            release: Backed::default(),
+            answers: Place::default(),
             node: Place::default(),
             pods: Place::default(),
             older: older.then(|| Instant::now() + LINGER),
@@ -84,26 +112,51 @@ impl Loaded {
             tracing::debug!("sockets: {error}");
         }
         let topmost = topmost(settings.node_cgroup.as_deref());
-        let pods = topmost
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|topmost| match settings.sockets {
-                SocketsOf::All => kubelets(topmost, settings.pod_cgroup.as_deref()).map(Some),
-                SocketsOf::Node | SocketsOf::Off => Ok(None),
-            });
+        let sockets = &self.sockets;
+        let mut changed = self
+            .answers
+            .bring(sockets, Who::Answers, topmost.clone().map(Some), || Ok(()));
+        let topmost = match &self.answers.why_not {
+            Some(why) => Err(Arc::clone(why)),
+            None => topmost,
+        };
+        let pods = match settings.sockets {
+            SocketsOf::All => topmost
+                .clone()
+                .and_then(|topmost| kubelets(&topmost, settings.pod_cgroup.as_deref()).map(Some)),
+            SocketsOf::Node | SocketsOf::Off => Ok(None),
+        };
+        // UDP sockets that nftables serves until now stay with it.
+        let hold = || {
+            let (v4, v6) = (flows::<V4>().map_err(words)?, flows::<V6>().map_err(words)?);
+            sockets.hold(&self.held.0, &v4).map_err(words)?;
+            sockets.hold(&self.held.1, &v6).map_err(words)
+        };
         // The pods' programs come first, and so does what they know of their folder: a pod's call must not be taken for that of a
         // container that is no pod.
-        let changed = self.pods.bring(&self.sockets, Who::Pods, pods);
-        self.node.bring(&self.sockets, Who::Node, topmost.map(Some)) | changed
+        changed |= self.pods.bring(sockets, Who::Pods, pods, hold);
+        changed |= self.node.bring(sockets, Who::Node, topmost.map(Some), hold);
+        changed
     }
 
     /// Releases UDP sockets whose flows nftables has forgotten: from now on they are translated.
-    pub(super) fn release(&self) {
+    pub(super) fn release(&mut self) {
+        let held = || self.held.0.count() + self.held.1.count();
+        let before = held();
+        if before == 0 || !self.release.is_due() {
+            return;
+        }
         for released in [release::<V4>(&self.held.0), release::<V6>(&self.held.1)] {
             if let Err(error) = released {
                 tracing::debug!("sockets: {error}: UDP sockets stay with nftables for longer");
             }
         }
+        // To read all flows takes time. Long ones are not waited for second by second.
+        self.release = if held() < before {
+            Backed::default()
+        } else {
+            self.release.failed()
+        };
     }
 
     /// Removes what an older layout left, once the time for it is over.
@@ -121,6 +174,12 @@ impl Loaded {
     pub(super) fn stop(&self) -> Result<(), Problem> {
         self.sockets.detach(Who::Pods).map_err(words)?;
         self.sockets.detach(Who::Node).map_err(words)
+    }
+
+    /// Why nothing translates; none if the node's programs do, or the pods'.
+    pub(super) fn why_not(&self) -> Option<Arc<str>> {
+        let translates = self.node.at.is_some() || self.pods.at.is_some();
+        self.node.why_not.clone().filter(|_| !translates)
     }
 
     pub(super) fn node(&self) -> Where {
@@ -141,8 +200,15 @@ impl Loaded {
 }
 
 impl Place {
-    /// Has programs be attached to this folder, and to no other; to none if it is none.
-    fn bring(&mut self, sockets: &Sockets, who: Who, wanted: Result<Option<Folder>, Arc<str>>) -> bool {
+    /// Has programs be attached to this folder, and to no other; to none if it is none. `hold` is called before programs come to a
+    /// folder where none were.
+    fn bring(
+        &mut self,
+        sockets: &Sockets,
+        who: Who,
+        wanted: Result<Option<Folder>, Arc<str>>,
+        hold: impl Fn() -> Result<(), Problem>,
+    ) -> bool {
         let wanted = match wanted {
             Ok(Some(folder)) => folder,
             Ok(None) => {
@@ -154,32 +220,48 @@ impl Place {
             // that is looked for.
             Err(why) => {
                 self.detach(sockets, who);
-                return self.fails(why);
+                return self.fails(who, why);
             }
         };
         let is_there = self.at.as_ref().is_some_and(|(folder, _)| *folder == wanted);
-        if is_there && sockets.is_attached(who) {
+        if is_there && sockets.is_attached(who, &wanted) {
+            return false;
+        }
+        let retry = self.retry.take().filter(|(folder, _)| *folder == wanted);
+        let retry = retry.map(|(_, retry)| retry).unwrap_or_default();
+        if !retry.is_due() {
+            self.retry = Some((wanted, retry));
             return false;
         }
         if who == Who::Pods {
             sockets.set_pods(&wanted);
         }
-        match sockets.attach(who, &wanted.path) {
+        let ready = if sockets.is_linked(who, &wanted) {
+            Ok(())
+        } else {
+            hold()
+        };
+        match ready.and_then(|()| sockets.attach(who, &wanted.path).map_err(words)) {
             Ok(how) => {
-                let how = match how {
-                    Attached::Anew => "attached to",
-                    Attached::Adopted => "taken over at",
-                };
-                let whose = if who == Who::Node { "node" } else { "pods" };
-                tracing::info!(
-                    "sockets: the programs of the {whose} are {how} {}",
-                    wanted.path.display()
-                );
+                if let Some(whose) = whose(who) {
+                    let how = match how {
+                        Attached::Anew => "attached to",
+                        Attached::Adopted => "taken over at",
+                    };
+                    let path = wanted.path.display();
+                    tracing::info!("sockets: the programs of the {whose} are {how} {path}");
+                }
                 (self.at, self.why_not) = (Some((wanted, SystemTime::now())), None);
                 self.detached = false;
                 true
             }
-            Err(error) => self.fails(words(error).into()),
+            Err(why) => {
+                self.retry = Some((wanted, retry.failed()));
+                // Some of them may be attached. What the status denies must not be so.
+                self.detached = false;
+                self.detach(sockets, who);
+                self.fails(who, why.into())
+            }
         }
     }
 
@@ -187,17 +269,25 @@ impl Place {
     fn detach(&mut self, sockets: &Sockets, who: Who) {
         if !self.detached {
             match sockets.detach(who) {
-                Ok(()) => self.detached = true,
-                Err(error) => tracing::warn!("{error}"),
+                Ok(()) => (self.detached, self.stays) = (true, None),
+                Err(error) => {
+                    let why = words(error);
+                    if self.stays.as_ref() != Some(&why) {
+                        tracing::warn!("sockets: {why}: the program stays attached; tried again");
+                        self.stays = Some(why);
+                    }
+                }
             }
         }
     }
 
-    fn fails(&mut self, why: Arc<str>) -> bool {
+    fn fails(&mut self, who: Who, why: Arc<str>) -> bool {
         if self.why_not.as_ref() == Some(&why) {
             return false;
         }
-        tracing::warn!("sockets: {why}: nftables serves what these programs would take");
+        if let Some(whose) = whose(who) {
+            tracing::warn!("sockets: {why}: nftables serves what the programs of the {whose} would take");
+        }
         (self.at, self.why_not) = (None, Some(why));
         true
     }
@@ -211,6 +301,15 @@ impl Place {
             },
             (None, None) => Where::Nowhere,
         }
+    }
+}
+
+/// Whose calls programs translate, in words; none for those that show frontends.
+fn whose(who: Who) -> Option<&'static str> {
+    match who {
+        Who::Answers => None,
+        Who::Node => Some("node"),
+        Who::Pods => Some("pods"),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::maps::{
     ADDRESSES4, ADDRESSES6, AFFINITY4, AFFINITY6, FRONTENDS4, FRONTENDS6, HELD4, HELD6, LEFT, LISTS4, LISTS6, PAIRS4,
     PAIRS6, PEERS4, PEERS6, REASONS, SERVICES4, SERVICES6, SWITCH4, SWITCH6, TAKEN4, TAKEN6,
 };
+use crate::sockets::context::Call;
 
 /// An address family, by its addresses.
 pub(crate) trait Family: Address + 'static {
@@ -27,11 +28,14 @@ pub(crate) trait Family: Address + 'static {
     const PAIRS: &'static SkStorage<Pairs<Self>>;
     /// Where its counts begin.
     const COUNTS: u32;
+
+    /// Whether a datagram is given a source of its own. Only programs for `sendmsg` may ask.
+    fn has_message_source(call: &Call<'_>) -> bool;
 }
 
 macro_rules! family {
     ($address:ty, $counts:expr, $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident
-     $taken:ident $held:ident $peers:ident $pairs:ident) => {
+     $taken:ident $held:ident $peers:ident $pairs:ident $source:ident) => {
         impl Family for $address {
             const SWITCH: &'static Array<u64> = &$switch;
             const FRONTENDS: &'static HashMap<FrontendKey<Self>, u64> = &$frontends;
@@ -44,12 +48,19 @@ macro_rules! family {
             const PEERS: &'static SkStorage<Pair<Self>> = &$peers;
             const PAIRS: &'static SkStorage<Pairs<Self>> = &$pairs;
             const COUNTS: u32 = $counts;
+
+            #[inline(always)]
+            fn has_message_source(call: &Call<'_>) -> bool {
+                call.$source()
+            }
         }
     };
 }
 
-family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
-family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);
+family!(Address4, 0, SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4
+        has_message_source4);
+family!(Address6, REASONS, SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6
+        has_message_source6);
 
 /// The switch of a family.
 #[inline(always)]

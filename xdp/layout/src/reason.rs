@@ -6,8 +6,8 @@
 pub enum Reason {
     /// It goes to no frontend. This is not counted: it is nobody's loss.
     NoFrontend = 0,
-    /// The family is switched off, or its maps are behind.
-    Off = 1,
+    /// The socket has sent to another frontend, and has the same endpoint there: it could not tell the answers apart.
+    SameEndpoint = 1,
     /// The maps changed while they were read.
     Changing = 2,
     /// The Service port has no such list.
@@ -24,7 +24,7 @@ pub enum Reason {
     Protocol = 8,
     /// A pod asks a ClusterIP, and `masqueradeAll` wants the node's address as the source.
     MasqueradeAll = 9,
-    /// The kernel itself asks, for example for NFS.
+    /// The process is in the topmost cgroup folder, as the kernel's own threads are, for example those of NFS.
     KernelThread = 10,
     /// The socket is bound to a device.
     BoundToDevice = 11,
@@ -44,7 +44,7 @@ impl Reason {
     /// All reasons, each at its number.
     pub const ALL: [Self; 17] = [
         Self::NoFrontend,
-        Self::Off,
+        Self::SameEndpoint,
         Self::Changing,
         Self::NoList,
         Self::Refuse,
@@ -72,16 +72,16 @@ impl Reason {
     pub fn words(self) -> &'static str {
         match self {
             Self::NoFrontend => "goes to no frontend",
-            Self::Off => "switched off",
+            Self::SameEndpoint => "second frontend of a socket's endpoint",
             Self::Changing => "maps changed meanwhile",
-            Self::NoList => "left to nftables",
+            Self::NoList => "no list of endpoints",
             Self::Refuse => "refused: no endpoint",
             Self::Discard => "discarded: no endpoint on this node",
             Self::Restricted => "source ranges",
             Self::ConnectedUdp => "connected UDP",
             Self::Protocol => "neither TCP nor UDP",
             Self::MasqueradeAll => "masqueradeAll",
-            Self::KernelThread => "asked by the kernel",
+            Self::KernelThread => "process in the topmost cgroup folder",
             Self::BoundToDevice => "bound to a device",
             Self::Bound => "bound to an address or port",
             Self::NoPod => "container that is no pod",

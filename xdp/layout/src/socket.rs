@@ -37,6 +37,25 @@ impl<A: Address> Pair<A> {
         }
     }
 
+    /// A frontend that is left to nftables for as long as the socket lives.
+    #[inline(always)]
+    pub fn left(frontend: Endpoint<A>) -> Self {
+        // No endpoint has this address. The port says that the pair stands for something.
+        Self::new(
+            frontend,
+            Endpoint {
+                addr: A::NONE,
+                port: u16::MAX,
+            },
+        )
+    }
+
+    /// Whether its frontend is left to nftables.
+    #[inline(always)]
+    pub fn is_left(&self) -> bool {
+        !self.is_empty() && self.endpoint == A::NONE
+    }
+
     /// Whether it stands for nothing.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

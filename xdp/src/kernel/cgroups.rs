@@ -86,15 +86,21 @@ impl Folder {
             Some(given) => vec![given],
             None => KUBELETS.iter().map(Path::new).collect(),
         };
+        let mut first = None;
         for name in names {
             let name = name.strip_prefix("/").unwrap_or(name);
             let path = self.path.join(name);
             if path.is_dir() {
                 let level = self.level + u64::try_from(name.components().count()).unwrap_or_default();
-                return Self::read(path, level).map(Some);
+                let folder = Self::read(path, level)?;
+                // Kubelet's cgroup driver was changed if there is another one: the old folder is empty.
+                if given.is_some() || folder.children()? > 0 {
+                    return Ok(Some(folder));
+                }
+                first.get_or_insert(folder);
             }
         }
-        Ok(None)
+        Ok(first)
     }
 
     /// How many folders are right below it: for kubelet's folder with the driver `cgroupfs`, pods and classes of pods.
@@ -170,7 +176,10 @@ mod tests {
         let given = folder.pods(Some(Path::new("/custom/deep/pods"))).unwrap().unwrap();
         assert_eq!((given.path, given.level), (top.join("custom/deep/pods"), 3));
         assert_eq!(folder.pods(Some(Path::new("nowhere"))).unwrap(), None);
+        // An empty one is of another cgroup driver, which kubelet had before.
         fs::create_dir(top.join("kubepods.slice")).unwrap();
+        assert_eq!(folder.pods(None).unwrap().unwrap().path, top.join("kubepods"));
+        fs::create_dir(top.join("kubepods.slice/kubepods-burstable.slice")).unwrap();
         assert_eq!(folder.pods(None).unwrap().unwrap().path, top.join("kubepods.slice"));
         fs::remove_dir_all(&top).unwrap();
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use aya::maps::MapData;
@@ -15,7 +16,7 @@ use tandem_xdp_layout::{Switch, VERSION};
 use super::link;
 use super::memory::Words;
 use super::object::{NODE, PODS};
-use super::pin::PinError;
+use super::pin::{self, Lock, PinError};
 use crate::convert::settings;
 
 /// The switches of both families that are pinned. In every layout they are the first words of these maps, and 0 is off.
@@ -27,10 +28,12 @@ pub struct Found {
     folder: PathBuf,
     /// Their numbers.
     layouts: Vec<u32>,
+    /// Nobody else uses what is there meanwhile; none if nothing is there.
+    lock: Option<Arc<Lock>>,
 }
 
 impl Found {
-    /// Looks into the folder. If it is not there, nothing was left.
+    /// Looks into the folder. If it is not there, nothing was left. What another process uses is left alone.
     pub fn look(folder: &Path) -> Result<Self, PinError> {
         let failed = |error| PinError::Folder(folder.to_owned(), error);
         let entries = match fs::read_dir(folder) {
@@ -39,6 +42,7 @@ impl Found {
                 return Ok(Self {
                     folder: folder.to_owned(),
                     layouts: Vec::new(),
+                    lock: None,
                 });
             }
             Err(error) => return Err(failed(error)),
@@ -55,6 +59,7 @@ impl Found {
         Ok(Self {
             folder: folder.to_owned(),
             layouts,
+            lock: Some(pin::lock(folder)?),
         })
     }
 
@@ -84,6 +89,7 @@ impl Found {
             word,
             loopback,
             left: BTreeMap::new(),
+            _lock: self.lock.clone(),
         }))
     }
 
@@ -212,6 +218,7 @@ pub struct Switches {
     word: Option<Words>,
     loopback: bool,
     left: BTreeMap<ServiceId, Left>,
+    _lock: Option<Arc<Lock>>,
 }
 
 impl Switches {

@@ -82,6 +82,23 @@ impl<A: Address + 'static> Gate<A> {
         Ok(())
     }
 
+    /// How many there are with these.
+    pub(crate) fn count_with(&self, more: &HashSet<HeldKey<A>>) -> usize {
+        self.keys.union(more).count()
+    }
+
+    /// Holds these too. The family may be on.
+    pub(crate) fn hold_more(&mut self, more: &HashSet<HeldKey<A>>) -> Result<(), StoreError> {
+        for key in more {
+            if !self.keys.contains(key) {
+                self.map.put(*key, 1).map_err(|error| self.map.refused(error.into()))?;
+                self.keys.insert(*key);
+            }
+        }
+        self.set_switch(self.switch());
+        Ok(())
+    }
+
     fn remove(&mut self, key: HeldKey<A>) -> Result<(), StoreError> {
         self.map.remove(key)?;
         self.keys.remove(&key);

@@ -82,6 +82,7 @@ pub(crate) fn attach(
         if let Some(link) = adopt(program, &folder, pin).map_err(failed)? {
             return Ok((link, Attached::Adopted));
         }
+        detach(pin);
         std::fs::remove_file(pin).map_err(not_pinned)?;
     }
     let not_attached = |error: &(dyn Error + 'static)| AttachError::Attach {
@@ -129,6 +130,12 @@ pub(crate) fn detach(pin: &Path) {
         // It fails if the folder is gone, and nothing is attached then.
         let _: io::Result<()> = sys::detach(link.as_fd());
     }
+}
+
+/// The number of the folder that a pinned link is attached to; none if it is attached to none.
+pub(crate) fn folder_of(pin: &Path) -> Option<u64> {
+    let link = sys::open(pin).ok()?;
+    sys::cgroup_of(link.as_fd()).ok().flatten()
 }
 
 /// Gives the pinned link this program, if it is a link of this folder.

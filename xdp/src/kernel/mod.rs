@@ -22,6 +22,7 @@ mod sparse;
 mod sys;
 mod usage;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::maps::{Array, MapError, PerCpuArray};
 use tandem_core::family::IpFamily;
 use tandem_core::id::ServiceId;
-use tandem_xdp_layout::{Address4, Address6, Node, Reason};
+use tandem_xdp_layout::{Address, Address4, Address6, HeldKey, Node, Reason, Switch};
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
@@ -46,10 +47,11 @@ pub use programs::Who;
 pub use usage::{MapUse, UsageError};
 
 use crate::convert;
+use crate::store::StoreError;
 use counts::Counts;
 use grace::Waiter;
 use memory::Words;
-use programs::Programs;
+use programs::{NotEnlarged, Programs};
 
 /// Socket load balancing: the loaded programs, and what they know of the node.
 #[derive(Debug)]
@@ -127,14 +129,35 @@ impl Sockets {
         lock(&self.programs).pin_again()
     }
 
+    /// Leaves UDP sockets of these flows to nftables too, as long as nobody releases them. What is attached afterwards does not
+    /// take them.
+    pub fn hold<A: Address>(&self, held: &Held<A>, flows: &HashSet<HeldKey<A>>) -> Result<(), StoreError> {
+        let mut programs = lock(&self.programs);
+        let mut gate = held.gate();
+        let count = u32::try_from(gate.count_with(flows)).unwrap_or(u32::MAX);
+        if count > gate.map().room()
+            && let Err(NotEnlarged::Torn(cause)) = gate.map().enlarge(&mut programs, count)
+        {
+            // The next renewal gives all programs the same map.
+            gate.set_switch(Switch::OFF);
+            return Err(StoreError::Failed(cause));
+        }
+        gate.hold_more(flows)
+    }
+
     /// Detaches what translates the calls of these. What shows frontends stays.
     pub fn detach(&self, who: Who) -> Result<(), PinError> {
         lock(&self.programs).detach(who)
     }
 
-    /// Whether the programs are attached by links that are pinned.
-    pub fn is_attached(&self, who: Who) -> bool {
-        lock(&self.programs).is_attached(who)
+    /// Whether this run attached the programs to this folder, and they still are, by links that are pinned.
+    pub fn is_attached(&self, who: Who, folder: &Folder) -> bool {
+        lock(&self.programs).is_attached(who, folder.id)
+    }
+
+    /// Whether programs of this run or of an earlier one are attached to this folder, by links that are pinned.
+    pub fn is_linked(&self, who: Who, folder: &Folder) -> bool {
+        lock(&self.programs).is_linked(who, folder.id)
     }
 
     /// Detaches all programs, and removes all pins.

@@ -36,15 +36,21 @@ pub enum PinError {
 pub struct Pins {
     folder: PathBuf,
     /// Nobody else opens these pins meanwhile.
-    _lock: Arc<Lock>,
+    lock: Arc<Mutex<Arc<Lock>>>,
 }
 
 /// A lock on a folder, which goes with this value, and with the process.
 #[derive(Debug)]
-struct Lock {
+pub(crate) struct Lock {
     file: File,
     /// The numbers of the file system and of the folder.
     folder: (u64, u64),
+}
+
+impl Lock {
+    fn is_of(&self, folder: &Path) -> bool {
+        fs::metadata(folder).is_ok_and(|now| (now.dev(), now.ino()) == self.folder)
+    }
 }
 
 impl Drop for Lock {
@@ -70,7 +76,7 @@ impl Pins {
         fs::create_dir_all(folder).map_err(|error| PinError::Folder(folder.to_owned(), error))?;
         let pins = Self {
             folder: folder.join(format!("v{VERSION}")),
-            _lock: lock(folder)?,
+            lock: Arc::new(Mutex::new(lock(folder)?)),
         };
         pins.make()?;
         Ok(pins)
@@ -80,6 +86,12 @@ impl Pins {
     pub(crate) fn make(&self) -> Result<(), PinError> {
         for folder in [self.maps(), self.links()] {
             fs::create_dir_all(&folder).map_err(|error| PinError::Folder(folder, error))?;
+        }
+        // Somebody may have deleted the folder that was locked. Nobody else may take this one.
+        let root = self.folder.parent().unwrap_or(&self.folder);
+        let mut locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !locked.is_of(root) {
+            *locked = lock(root)?;
         }
         Ok(())
     }
@@ -130,7 +142,7 @@ impl Pins {
 }
 
 /// Locks a folder, so that two agents never write to the same maps.
-fn lock(folder: &Path) -> Result<Arc<Lock>, PinError> {
+pub(crate) fn lock(folder: &Path) -> Result<Arc<Lock>, PinError> {
     let failed = |error| PinError::Folder(folder.to_owned(), error);
     let file = File::open(folder).map_err(failed)?;
     let numbers = file.metadata().map_err(failed)?;

@@ -6,6 +6,9 @@ use super::line::line;
 use aya::maps::{MapData, MapError, MapType};
 use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
 
+/// `BPF_F_MMAPABLE`: all arrays of words are made so.
+pub(crate) const MMAPABLE: u32 = 1 << 10;
+
 /// A map that outlives the agent.
 #[derive(Debug)]
 pub(crate) struct Pinned {
@@ -113,6 +116,8 @@ impl Pinned {
                 "its keys and values have {} and {} bytes instead of {} and {}",
                 sizes.0, sizes.1, self.key, self.value
             )
+        } else if kind == MapType::Array && info.map_flags() & MMAPABLE == 0 {
+            "its memory cannot be mapped".to_owned()
         } else if let Some(entries) = self.entries.filter(|entries| *entries != info.max_entries()) {
             format!("it has {} entries instead of {entries}", info.max_entries())
         } else {

@@ -15,16 +15,40 @@ use tandem_core::plane::Cause;
 use super::link::{self, AttachError, Attached};
 use super::object::{self, Object};
 use super::pin::{PinError, Pins};
-use super::pinned;
+use super::pinned::{self, MMAPABLE};
 use super::sparse::SparseWords;
 
 /// Whose calls programs take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
+    /// Everybody's: what shows frontends to sockets that were translated. The folder is the topmost one. Nothing may translate
+    /// without it.
+    Answers,
     /// The node's own: the folder is the topmost one.
     Node,
     /// The pods': the folder is kubelet's.
     Pods,
+}
+
+impl Who {
+    /// All of its programs. What shows frontends comes first: a socket must not be translated before its answers are.
+    fn programs(self) -> impl Iterator<Item = &'static &'static str> {
+        let answers: &[_] = match self {
+            Self::Answers | Self::Node => &object::REVERSE,
+            Self::Pods => &[],
+        };
+        answers.iter().chain(self.translators())
+    }
+
+    /// Those that translate.
+    fn translators(self) -> impl Iterator<Item = &'static &'static str> {
+        let own: &[_] = match self {
+            Self::Answers => &[],
+            Self::Node => &object::NODE,
+            Self::Pods => &object::PODS,
+        };
+        own.iter()
+    }
 }
 
 /// Why a map was not enlarged.
@@ -39,8 +63,7 @@ pub(crate) enum NotEnlarged {
 /// The maps that programs alone write. What the other maps hold is written anew by a later run.
 const REMEMBERED: [&str; 6] = ["PEERS4", "PEERS6", "PAIRS4", "PAIRS6", "AFFINITY4", "AFFINITY6"];
 
-/// `BPF_F_MMAPABLE` and `BPF_F_NO_PREALLOC`
-const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`
 const NO_PREALLOC: u32 = 1;
 
 /// The programs.
@@ -77,13 +100,8 @@ impl Programs {
 
     /// Attaches the programs to a folder, and to no other one any more.
     pub(crate) fn attach(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
-        let (own, both): (&[_], &[_]) = match who {
-            Who::Node => (&object::NODE, &object::REVERSE),
-            Who::Pods => (&object::PODS, &[]),
-        };
         let mut attached = Attached::Adopted;
-        // What shows frontends comes first: a socket must not be translated before its answers are.
-        for name in both.iter().chain(own) {
+        for name in who.programs() {
             let program: Option<&mut CgroupSockAddr> = self
                 .object
                 .ebpf
@@ -116,25 +134,22 @@ impl Programs {
 
     /// Detaches what translates.
     pub(crate) fn detach(&mut self, who: Who) -> Result<(), PinError> {
-        let own = match who {
-            Who::Node => &object::NODE,
-            Who::Pods => &object::PODS,
-        };
-        for name in own {
+        for name in who.translators() {
             self.links.remove(name);
             self.pins.remove_link(name)?;
         }
         Ok(())
     }
 
-    /// Whether each program is attached by a link that is pinned.
-    pub(crate) fn is_attached(&self, who: Who) -> bool {
-        let (own, both): (&[_], &[_]) = match who {
-            Who::Node => (&object::NODE, &object::REVERSE),
-            Who::Pods => (&object::PODS, &[]),
-        };
-        let mut names = own.iter().chain(both);
-        names.all(|name| self.links.contains_key(name) && self.pins.links().join(name).exists())
+    /// Whether this run attached each program to the folder of this number, by a link that is pinned.
+    pub(crate) fn is_attached(&self, who: Who, folder: u64) -> bool {
+        who.programs().all(|name| self.links.contains_key(name)) && self.is_linked(who, folder)
+    }
+
+    /// Whether each program is attached to the folder of this number, by a link that is pinned. Somebody may have detached one.
+    pub(crate) fn is_linked(&self, who: Who, folder: u64) -> bool {
+        let at = |name| link::folder_of(&self.pins.links().join(name));
+        who.programs().all(|name| at(name) == Some(folder))
     }
 
     /// Puts an array of more words in the place of one, with what this holds.

@@ -219,7 +219,7 @@ impl<F: Plane> Model<F> {
 
     fn find(&self, key: &FrontendKey<F::Mapped>, all: bool) -> Result<List<F::Mapped>, Reason> {
         if !self.switch.is_on() {
-            return Err(Reason::Off);
+            return Err(Reason::NoFrontend);
         }
         self.list_of(layout::frontend(self, key)?, all)
     }
@@ -267,7 +267,7 @@ impl<F: Plane> Model<F> {
 
     fn ask_at(&self, Question { to, all, loopback }: Question<F::Mapped>) -> Answer<F::Mapped> {
         if !self.switch.is_on() {
-            return Err(Reason::Off);
+            return Err(Reason::NoFrontend);
         }
         let word = match layout::frontend(self, &FrontendKey::new(to.addr, to.port, TCP)) {
             Err(Reason::NoFrontend) if layout::takes_node_port(self, &to, self.switch, loopback) => {

@@ -131,7 +131,8 @@ impl Call<'_> {
     #[inline(always)]
     pub(crate) fn is_no_pod(&self) -> bool {
         let (folder, level) = (node(Node::PodFolder), node(Node::PodLevel));
-        folder == 0 || unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } != folder
+        // Without a folder of pods, nobody knows.
+        folder != 0 && unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } != folder
     }
 
     /// Whether the kernel itself asks.
@@ -175,6 +176,19 @@ impl Call<'_> {
             return unsafe { (*socket).src_ip4 } != 0;
         }
         let word = |at: usize| unsafe { (&raw const (*socket).src_ip6[at]).read_volatile() };
+        word(0) | word(1) | word(2) | word(3) != 0
+    }
+
+    /// Whether an IPv4 datagram is given a source of its own (`IP_PKTINFO`), or its socket has one.
+    #[inline(always)]
+    pub(crate) fn has_message_source4(&self) -> bool {
+        unsafe { (&raw const (*self.raw()).msg_src_ip4).read_volatile() != 0 }
+    }
+
+    /// Whether an IPv6 datagram is given a source of its own (`IPV6_PKTINFO`), or its socket has one.
+    #[inline(always)]
+    pub(crate) fn has_message_source6(&self) -> bool {
+        let word = |at: usize| unsafe { (&raw const (*self.raw()).msg_src_ip6[at]).read_volatile() };
         word(0) | word(1) | word(2) | word(3) != 0
     }
 

@@ -1,6 +1,6 @@
 //! `sendto` and `sendmsg` of a UDP socket that is not connected.
 
-use tandem_xdp_layout::{Endpoint, HeldKey, List, PAIRS, Pair, Reason, Switch};
+use tandem_xdp_layout::{Endpoint, HeldKey, List, PAIRS, Pair, Reason};
 
 use crate::atomic;
 use crate::family::{Family, Kernel, count_taken, switch, taken};
@@ -41,34 +41,28 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
         return Err(Reason::ConnectedUdp);
     }
     // nftables masquerades such a source where it must.
-    if call.has_source() {
+    if call.has_source() || A::has_message_source(call) {
         return Err(Reason::Bound);
     }
     let list = find::list::<A>(call, frontend, switch, who)?;
+    // A socket that nftables served when sockets were switched on, and that it still serves, stays there.
+    if switch.has_held() && A::HELD.get_ptr(&HeldKey::new(to, call.own_port())).is_some() {
+        return Err(Reason::Held);
+    }
     // SAFETY: the socket of the context lives as long as the program runs.
     let known = unsafe { A::PAIRS.get_ptr_mut(call.0) };
     if !known.is_null() {
-        return known_socket(call, to, &list, known.cast(), switch);
+        return known_socket(call, to, &list, known.cast());
     }
-    stays::<A>(call, to, switch)?;
     let endpoint = find::endpoint(call, &list)?;
     // SAFETY: as above. Without a value, the memory is all zeros, which are empty pairs.
     let stored = unsafe { A::PAIRS.get_or_insert_ptr_mut(call.0, None) };
     if stored.is_null() {
         return Err(Reason::NoMemory);
     }
-    put_first(stored.cast(), 0, to, endpoint);
+    put_first(stored.cast(), 0, Pair::new(to, endpoint));
     count_taken::<A>(list.header.index);
     Ok(endpoint)
-}
-
-/// A socket that nftables served when sockets were switched on, and that it still serves, stays there.
-#[inline(always)]
-fn stays<A: Family>(call: &Call<'_>, to: Endpoint<A>, switch: Switch) -> Result<(), Reason> {
-    if switch.has_held() && A::HELD.get_ptr(&HeldKey::new(to, call.own_port())).is_some() {
-        return Err(Reason::Held);
-    }
-    Ok(())
 }
 
 /// The endpoint of a socket that has sent to frontends before.
@@ -78,7 +72,6 @@ fn known_socket<A: Family>(
     to: Endpoint<A>,
     list: &List<A>,
     pairs: *mut Pair<A>,
-    switch: Switch,
 ) -> Result<Endpoint<A>, Reason> {
     let mut at = 0;
     let known = loop {
@@ -96,29 +89,46 @@ fn known_socket<A: Family>(
     let found = call.unknown(at as u64 | u64::from(known) << 8);
     let (at, known) = (found as usize % PAIRS, found >> 8 & 1 == 1);
     // SAFETY: `at` is less than the number of pairs.
-    let before = unsafe { &*pairs.add(at) }.endpoint();
-    if known && list.slot_of(&Kernel, before).is_some() {
-        put_first(pairs, at, to, before);
-        return Ok(before);
+    let pair = unsafe { &*pairs.add(at) };
+    if known && pair.is_left() {
+        return Err(Reason::SameEndpoint);
     }
-    if !known {
-        stays::<A>(call, to, switch)?;
+    let before = pair.endpoint();
+    if known && list.slot_of(&Kernel, before).is_some() {
+        put_first(pairs, at, Pair::new(to, before));
+        return Ok(before);
     }
     // The endpoint does not stand in the list any more: the next datagram goes elsewhere.
     let endpoint = find::endpoint(call, list)?;
-    put_first(pairs, at, to, endpoint);
+    // nftables tells answers apart by the port that it gives to the socket there. It keeps the frontend from now on, so that the
+    // socket stays with one endpoint.
+    if has_endpoint(pairs, to, endpoint) {
+        put_first(pairs, at, Pair::left(to));
+        return Err(Reason::SameEndpoint);
+    }
+    put_first(pairs, at, Pair::new(to, endpoint));
     count_taken::<A>(list.header.index);
     Ok(endpoint)
 }
 
-/// Puts a pair in the first place, and the first one where this was. If two frontends share an endpoint, its answer comes
-/// from the one that was asked last.
+/// Whether a socket has an endpoint at another frontend than this one.
 #[inline(always)]
-fn put_first<A: Family>(pairs: *mut Pair<A>, at: usize, frontend: Endpoint<A>, endpoint: Endpoint<A>) {
+fn has_endpoint<A: Family>(pairs: *const Pair<A>, frontend: Endpoint<A>, endpoint: Endpoint<A>) -> bool {
+    let mut has = false;
+    for at in 0..PAIRS {
+        // SAFETY: the memory has `PAIRS` pairs, and `at` is less.
+        let pair = unsafe { &*pairs.add(at) };
+        has |= !pair.is_empty() && pair.endpoint() == endpoint && pair.frontend() != frontend;
+    }
+    has
+}
+
+/// Puts a pair in the first place, and the first one where this was.
+#[inline(always)]
+fn put_first<A: Family>(pairs: *mut Pair<A>, at: usize, pair: Pair<A>) {
     if at > 0 && at < PAIRS {
         // SAFETY: the memory has `PAIRS` pairs, and `at` is less.
         atomic::copy(pairs.cast_const(), unsafe { pairs.add(at) });
     }
-    let pair = Pair::new(frontend, endpoint);
     atomic::copy(&raw const pair, pairs);
 }

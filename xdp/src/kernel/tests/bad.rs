@@ -10,8 +10,8 @@ use tandem_core::plane::Full;
 use tandem_xdp_layout::{ListIndex, VERSION};
 
 use super::*;
-use crate::kernel::OpenError;
 use crate::kernel::object::{LoadError, bad};
+use crate::kernel::{Found, OpenError};
 use crate::store::Store as _;
 
 /// An error's line.
@@ -24,12 +24,18 @@ fn said<T>(result: Result<T, impl std::fmt::Display>) -> String {
 /// A program of somebody else on a folder, which goes with this.
 struct Foreign<'a> {
     folder: &'a Path,
+    hook: &'static str,
     pin: PathBuf,
 }
 
 impl<'a> Foreign<'a> {
     /// Takes the program of a pinned link, and attaches it without a link: by `flags` it allows others or not.
     fn attach(place: &Place, folder: &'a Path, flags: &[&str]) -> Self {
+        Self::attach_as(place, folder, ("node_connect4", "connect4"), flags)
+    }
+
+    /// The same with the program of this name, at this hook.
+    fn attach_as(place: &Place, folder: &'a Path, (program, hook): (&str, &'static str), flags: &[&str]) -> Self {
         let pin = place.mount.join("foreign");
         let owner = place.mount.join("owner");
         let pins = Pins::open(&owner).unwrap();
@@ -40,7 +46,7 @@ impl<'a> Foreign<'a> {
             .unwrap()
             .object
             .ebpf
-            .program_mut("node_connect4")
+            .program_mut(program)
             .unwrap()
             .pin(&pin)
             .unwrap();
@@ -49,11 +55,11 @@ impl<'a> Foreign<'a> {
         attach
             .args(["cgroup", "attach"])
             .arg(folder)
-            .args(["connect4", "pinned"])
+            .args([hook, "pinned"])
             .arg(&pin)
             .args(flags);
         run(&mut attach);
-        Self { folder, pin }
+        Self { folder, hook, pin }
     }
 }
 
@@ -63,7 +69,7 @@ impl Drop for Foreign<'_> {
         detach
             .args(["cgroup", "detach"])
             .arg(self.folder)
-            .args(["connect4", "pinned"])
+            .args([self.hook, "pinned"])
             .arg(&self.pin);
         run(&mut detach);
         fs::remove_file(&self.pin).unwrap();
@@ -160,6 +166,15 @@ fn a_program_that_allows_no_other_is_named_with_its_folder() {
     sockets.set_node(place.cookie());
     let at = place.cgroup.display();
     {
+        // What shows frontends is a part of its own, so that nothing translates without it.
+        let _foreign = Foreign::attach_as(&place, &place.cgroup, ("recvmsg4", "recvmsg4"), &["override"]);
+        let error = said(sockets.attach(Who::Answers, &place.cgroup));
+        assert!(
+            error.contains("allows no other") && error.contains("recvmsg4"),
+            "{error}"
+        );
+    }
+    {
         let _foreign = Foreign::attach(&place, &place.cgroup, &[]);
         for (who, folder, program) in [
             (Who::Node, &place.cgroup, "node_connect4"),
@@ -202,8 +217,14 @@ fn a_map_of_another_kind_or_size_that_is_pinned_is_named_and_not_used() {
         (
             "SERVICES6",
             "array",
-            "key 4 value 8 entries 16",
+            "key 4 value 8 entries 16 flags 1024",
             "it has 16 entries instead of 294910",
+        ),
+        (
+            "SWITCH4",
+            "array",
+            "key 4 value 8 entries 1",
+            "its memory cannot be mapped",
         ),
         (
             "LISTS4",
@@ -281,6 +302,9 @@ fn pins_that_another_tandem_uses_are_left_alone() {
         )),
         "{error}"
     );
+    // Who finds them may not switch them off, detach them or remove them either.
+    let error = said(Found::look(&place.pins));
+    assert!(error.contains("is in use by another Tandem that runs"), "{error}");
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     drop(other.stdin.take());
     other.wait().unwrap();

@@ -1,6 +1,8 @@
 //! UDP sockets that nftables serves stay with it.
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use tandem_core::plane::{Cause, Follower};
@@ -99,7 +101,7 @@ fn a_socket_that_sends_to_two_frontends_is_held_for_one_of_them_alone() {
     let place = Place::new();
     let (sockets, mut v4, _) = place.open();
     let mut all = rows4();
-    let other = rows::<V4>([10, 96, 0, 2].into(), [127, 0, 0, 1].into());
+    let other = rows::<V4>([10, 96, 0, 2].into(), [127, 0, 0, 2].into());
     all.extend(
         other
             .into_iter()
@@ -112,7 +114,7 @@ fn a_socket_that_sends_to_two_frontends_is_held_for_one_of_them_alone() {
     sockets.attach(Who::Node, &place.cgroup).unwrap();
     let script = r#"
 import socket
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 8080)); server.settimeout(0.3)
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("", 8080)); server.settimeout(0.3)
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.bind(("", 4000)); client.settimeout(2)
 for frontend in "10.96.0.2", "10.96.0.1", "10.96.0.2", "10.96.0.1":
     client.sendto(b"x", (frontend, 80))
@@ -122,6 +124,70 @@ for frontend in "10.96.0.2", "10.96.0.1", "10.96.0.2", "10.96.0.1":
     assert_eq!(place.python(script), "left taken left taken");
     held.release(&held.now(), |_| true).unwrap();
     assert_eq!(place.python(script), "taken taken taken taken");
+    sockets.remove().unwrap();
+}
+
+#[test]
+fn a_socket_that_has_its_endpoint_is_held_too_if_nftables_served_it_while_the_family_was_off() {
+    let place = Place::new();
+    let (sockets, mut v4, _) = place.open();
+    let (flows, held) = tracked(&mut v4, &[]);
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let script = r#"
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 8080)); server.settimeout(0.3)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.bind(("", 4000))
+for line in sys.stdin:
+    client.sendto(b"x", ("10.96.0.1", 80))
+    try: server.recvfrom(10); print("taken", flush=True)
+    except OSError: print("left", flush=True)
+"#;
+    let mut client = command(&place.network, &place.cgroup, script);
+    let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut ask, mut said) = (
+        client.stdin.take().unwrap(),
+        BufReader::new(client.stdout.take().unwrap()),
+    );
+    let mut send = || {
+        ask.write_all(b"\n").unwrap();
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    };
+    assert_eq!(send(), "taken");
+    v4.switch_off();
+    assert_eq!(send(), "left");
+    *flows.lock().unwrap() = Ok(keys(&[(1, 4000)]));
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    assert_eq!(send(), "left");
+    held.release(&held.now(), |_| true).unwrap();
+    assert_eq!(send(), "taken");
+    drop(ask);
+    client.wait().unwrap();
+    sockets.remove().unwrap();
+}
+
+#[test]
+fn sockets_that_nftables_serves_stay_with_it_if_programs_are_attached_while_the_family_is_on() {
+    let place = Place::new();
+    let (sockets, mut v4, _) = place.open();
+    let held = v4.store().held();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    let (folder, mounts) = (&place.cgroup, fs::read_to_string("/proc/self/mountinfo").unwrap());
+    let folder = Folder::given(folder, &mounts).unwrap();
+    assert!(!sockets.is_linked(Who::Node, &folder));
+    // More than there is room for.
+    let flow = |own| held_key::<V4>([10, 96, 0, 1].into(), 80, own);
+    let many: HashSet<_> = (4000..30_000).filter(|own| *own != 4001).map(flow).collect();
+    sockets.hold(&held, &many).unwrap();
+    sockets.hold(&held, &keys(&[(1, 4000)]).into_iter().collect()).unwrap();
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    assert_eq!(send(&place), "left taken taken");
+    assert_eq!(held.release(&held.now(), |_| true).unwrap(), 0);
+    assert_eq!(send(&place), "taken taken taken");
     sockets.remove().unwrap();
 }
 

@@ -97,6 +97,10 @@ fn what_sockets_remember_is_pinned_again_and_the_next_run_shows_their_frontends(
     let late = Late::ask(&place);
     fs::remove_dir_all(&place.pins).unwrap();
     sockets.pin_again().unwrap();
+    // Nobody else may have the new folder either.
+    let mut lock = Command::new("flock");
+    lock.args(["--nonblock".as_ref(), place.pins.as_os_str(), "true".as_ref()]);
+    assert!(!lock.status().unwrap().success());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
     drop((sockets, v4, v6));
     let (sockets, mut v4, _v6) = place.open();
@@ -128,4 +132,38 @@ fn programs_whose_switch_cannot_be_reached_are_detached() {
     assert!(!found.translates());
     assert!(layout.join("links/recvmsg4").exists());
     found.remove().unwrap();
+}
+
+#[test]
+fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from_growing() {
+    let place = Place::new();
+    let sizes = Sizes {
+        frontends: 4,
+        words: [16, 16],
+    };
+    let open = || {
+        let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
+        (sockets, Rows::<V4, _>::new(v4, false))
+    };
+    let (sockets, mut v4) = open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.set_node(place.cookie());
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let pods = place.below("kubepods");
+    sockets.attach(Who::Pods, &pods).unwrap();
+    fs::remove_dir(&pods).unwrap();
+    drop((sockets, v4));
+    // This run grows its maps before it attaches anything.
+    let (sockets, mut v4) = open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    let mut all = rows4();
+    for number in 10..30 {
+        let service = ServiceId::plain(number).unwrap();
+        let own = rows::<V4>([10, 96, 1, u8::try_from(number).unwrap()].into(), [127, 0, 0, 1].into());
+        all.extend(own.into_iter().take(3).map(|row| with(row, service)));
+    }
+    v4.renew(&RuleSettings::default(), &all).unwrap();
+    assert_eq!((v4.frontends(), v4.left().len()), (22, 0));
+    assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.29")), "10.96.1.29:80");
+    sockets.remove().unwrap();
 }

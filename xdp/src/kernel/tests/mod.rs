@@ -1,5 +1,6 @@
 //! The programs with real sockets, in a cgroup folder and a network namespace of the test. Needs root.
 
+mod answers;
 mod bad;
 mod counts;
 mod faults;
@@ -433,7 +434,7 @@ fn a_full_map_is_replaced_by_a_larger_one_while_programs_run() {
     sockets.remove().unwrap();
 }
 
-fn with(row: Row<V4>, to: ServiceId) -> Row<V4> {
+fn with<F: Plane>(row: Row<F>, to: ServiceId) -> Row<F> {
     match row {
         Row::Frontend { frontend, label, .. } => Row::Frontend {
             frontend,
@@ -478,39 +479,5 @@ fn a_map_that_cannot_grow_is_named_with_its_size_and_the_kernels_reason() {
     assert_eq!(left, [(service, why.to_owned())]);
     // All others are served as before.
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
-    sockets.remove().unwrap();
-}
-
-#[test]
-fn links_whose_folder_is_gone_and_links_of_an_earlier_run_do_not_keep_a_map_from_growing() {
-    let place = Place::new();
-    let sizes = Sizes {
-        frontends: 4,
-        words: [16, 16],
-    };
-    let open = || {
-        let (sockets, v4, _) = Sockets::open(&sizes, Pins::open(&place.pins).unwrap()).unwrap();
-        (sockets, Rows::<V4, _>::new(v4, false))
-    };
-    let (sockets, mut v4) = open();
-    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
-    sockets.set_node(place.cookie());
-    sockets.attach(Who::Node, &place.cgroup).unwrap();
-    let pods = place.below("kubepods");
-    sockets.attach(Who::Pods, &pods).unwrap();
-    fs::remove_dir(&pods).unwrap();
-    drop((sockets, v4));
-    // This run grows its maps before it attaches anything.
-    let (sockets, mut v4) = open();
-    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
-    let mut all = rows4();
-    for number in 10..30 {
-        let service = ServiceId::plain(number).unwrap();
-        let own = rows::<V4>([10, 96, 1, u8::try_from(number).unwrap()].into(), [127, 0, 0, 1].into());
-        all.extend(own.into_iter().take(3).map(|row| with(row, service)));
-    }
-    v4.renew(&RuleSettings::default(), &all).unwrap();
-    assert_eq!((v4.frontends(), v4.left().len()), (22, 0));
-    assert_eq!(place.python(&ASK4.replace("10.96.0.1", "10.96.1.29")), "10.96.1.29:80");
     sockets.remove().unwrap();
 }
