@@ -5,7 +5,6 @@ use anyhow::{Result, ensure};
 use tandem_tests::switch::{self, Options};
 
 #[test]
-#[ignore = "the step that deletes all pins does not end; the other steps of the short form pass"]
 fn nothing_is_lost_and_nothing_stale_is_served_while_the_agent_and_the_data_planes_change() -> Result<()> {
     let options = Options {
         short: true,

@@ -2,8 +2,8 @@
 //! ([`tandem_core::plane::Follower`]).
 //!
 //! A follower that is put in waits until the data plane holds everything that is known. Then it is renewed from the
-//! table, and follows each change. If it fails, it is renewed later, from the table again. If the data plane is opened
-//! again, the follower waits again.
+//! table, and follows each change. If it fails, it is renewed later, from the table again; and so it is if it had no
+//! room for something. If the data plane is opened again, the follower waits again.
 //!
 //! A follower that waits is told of no change. It goes on with what it holds until the data plane acknowledges a
 //! change. At that moment it is switched off.
@@ -66,6 +66,8 @@ struct Seated<F: Family> {
     /// Since when it has been on without a pause, if that is known.
     on: Option<Now>,
     retry: Retry,
+    /// When it is renewed because it left something for which there was no room; none if it did not.
+    room: Option<Retry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,7 @@ impl<F: Family> Follow<F> {
                 stage: stood_in.map_or(Stage::Waiting, |before| before.stage),
                 on: None,
                 retry: Retry::default(),
+                room: None,
             }),
         };
         self.note();
@@ -143,9 +146,16 @@ impl<F: Family> Follow<F> {
         }
     }
 
-    /// Notes that the follower holds what it was told to hold.
-    fn succeed(&mut self) {
+    /// Notes that the follower holds what it was told to hold, after it was renewed or told of a change.
+    fn succeed(&mut self, renewed: bool) {
         if let Some(seated) = &mut self.seated {
+            // A kernel that has no memory now may have some later.
+            let lacks_room = seated.follower.left().values().any(Left::is_for_room);
+            let room = seated.room.take().filter(|_| lacks_room);
+            seated.room = match room {
+                Some(room) if !renewed => Some(room),
+                room => lacks_room.then(|| room.unwrap_or_default().failed(self.now.monotonic)),
+            };
             let before = std::mem::replace(&mut seated.stage, Stage::Current);
             seated.on.get_or_insert(self.now);
             self.status.last_change = Some(self.now.wall);
@@ -273,7 +283,7 @@ impl<F: Family> Observer<F> for Follow<F> {
             Stage::Current => match timed(&mut self.took, || seated.follower.follow(delta)) {
                 Ok(()) => {
                     self.status.changes += 1;
-                    self.succeed();
+                    self.succeed(false);
                 }
                 Err(behind) => self.fail(&behind),
             },
@@ -293,7 +303,7 @@ impl<F: Family> Observer<F> for Follow<F> {
         let due = match seated.stage {
             Stage::Waiting | Stage::Paused => seated.follower.ready(),
             Stage::Behind => seated.retry.due(self.now.monotonic),
-            Stage::Current => false,
+            Stage::Current => seated.room.as_ref().is_some_and(|room| room.due(self.now.monotonic)),
         };
         if !due {
             return;
@@ -301,7 +311,7 @@ impl<F: Family> Observer<F> for Follow<F> {
         match timed(&mut self.took, || seated.follower.renew(rules, &table.rows())) {
             Ok(()) => {
                 self.status.renewals += 1;
-                self.succeed();
+                self.succeed(true);
             }
             Err(behind) => self.fail(&behind),
         }
@@ -312,7 +322,7 @@ impl<F: Family> Observer<F> for Follow<F> {
         match seated.stage {
             Stage::Waiting | Stage::Paused => seated.follower.ready().then_some(self.now.monotonic),
             Stage::Behind => seated.retry.at(),
-            Stage::Current => None,
+            Stage::Current => seated.room.as_ref().and_then(Retry::at),
         }
     }
 

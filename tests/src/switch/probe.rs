@@ -21,7 +21,7 @@ const PATIENCE_UDP: Duration = Duration::from_secs(3);
 /// The time between two questions of a thread.
 const REST: Duration = Duration::from_millis(1);
 const NICE: i32 = 10;
-/// How much later a socket that asked before may still be answered by its endpoint, if nftables serves it. Its flow is cut a
+/// How much later a socket that asked before may still be answered by its endpoint, if nftables may serve it. Its flow is cut a
 /// moment after a change, and later on a busy machine.
 const CUT: Duration = Duration::from_secs(5);
 
@@ -52,6 +52,10 @@ struct Allowed {
     epoch: u64,
     /// Both, if it is none. Else only this one, and since when.
     only: Option<(&'static str, Instant)>,
+    /// Rises whenever it becomes certain, or uncertain, that sockets take every new UDP socket.
+    turn: u64,
+    /// Whether it is certain.
+    taken: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -108,6 +112,13 @@ impl Probe {
     pub(super) fn only(&self, name: &'static str) {
         let mut allowed = lock(&self.shared.allowed);
         (allowed.epoch, allowed.only) = (allowed.epoch + 1, Some((name, Instant::now())));
+    }
+
+    /// Whether it is certain from now on that sockets take every new UDP socket. Then the very next datagram after a change goes to
+    /// the new endpoint.
+    pub(super) fn taken(&self, taken: bool) {
+        let mut allowed = lock(&self.shared.allowed);
+        (allowed.turn, allowed.taken) = (allowed.turn + 1, taken);
     }
 
     /// Ends the threads in pods.
@@ -168,17 +179,19 @@ fn join(threads: Vec<(&'static str, JoinHandle<Result<()>>)>) -> Result<()> {
 
 impl Shared {
     fn ask(&self, place: &str, kind: Kind, to: SocketAddr) {
-        let kept = UdpSocket::bind(any(to)).and_then(|socket| {
-            socket.set_read_timeout(Some(PATIENCE_UDP))?;
-            Ok(socket)
-        });
+        // One that nftables served once stays with it, so each turn has one of its own.
+        let mut kept = None;
         let over = || self.stop.load(Ordering::Relaxed) || (is_pod(place) && self.pause.load(Ordering::Relaxed));
         while !over() {
             let (began, before) = (Instant::now(), *lock(&self.allowed));
             let by = match kind {
                 Kind::Tcp => answered(&Request::new(Protocol::Tcp, to).timeout(PATIENCE)),
                 Kind::Fresh => answered(&Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected()),
-                Kind::Kept => kept.as_ref().ok().and_then(|socket| datagram(socket, to)),
+                Kind::Kept => {
+                    let of_turn = kept.take().filter(|(turn, _)| *turn == before.turn);
+                    kept = of_turn.or_else(|| Some((before.turn, socket(to).ok()?)));
+                    kept.as_ref().and_then(|(_, socket)| datagram(socket, to))
+                }
             };
             let after = *lock(&self.allowed);
             match (by, kind) {
@@ -213,8 +226,8 @@ impl Shared {
             return;
         };
         let grace = match kind {
-            Kind::Kept => CUT,
-            Kind::Tcp | Kind::Fresh => Duration::ZERO,
+            Kind::Kept if !(before.taken && before.turn == after.turn) => CUT,
+            Kind::Kept | Kind::Tcp | Kind::Fresh => Duration::ZERO,
         };
         if by != only && began > since + grace {
             self.stale.fetch_add(1, Ordering::Relaxed);
@@ -233,6 +246,12 @@ impl Shared {
 
 fn answered(request: &Request) -> Option<String> {
     Some(request.send_here().answer()?.by.clone())
+}
+
+fn socket(to: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(any(to))?;
+    socket.set_read_timeout(Some(PATIENCE_UDP))?;
+    Ok(socket)
 }
 
 fn datagram(socket: &UdpSocket, to: SocketAddr) -> Option<String> {

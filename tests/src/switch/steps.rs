@@ -105,7 +105,7 @@ impl Step {
     /// Does it.
     pub(super) fn run(self, site: &mut Site, probe: &Probe, load: &Load, short: bool) -> Result<()> {
         match self {
-            Self::Quiet => shifts(site, probe, load, if short { 5 } else { 30 }),
+            Self::Quiet => taken(site, probe, load, if short { 5 } else { 30 }),
             Self::Killed => {
                 for _ in 0..if short { 1 } else { 5 } {
                     site.tandem.kill()?;
@@ -134,7 +134,7 @@ impl Step {
                 Ok(())
             }
             Self::Whose => {
-                for whose in ["node", "off", "all"] {
+                for whose in ["node", "all", "node", "off", "all"] {
                     site.tandem.change_own_setting("socketLoadBalancing", whose)?;
                     match whose {
                         "off" => site.wait_state("ending")?,
@@ -176,8 +176,16 @@ fn again(site: &mut Site, probe: &Probe, load: &Load, pause: Duration) -> Result
     site.end_shift(probe)?;
     load.wait_for(SOME);
     site.tandem.wait_ready()?;
+    taken(site, probe, load, 2)
+}
+
+/// The same while sockets take every new socket: those that have an endpoint leave it with their next datagram.
+fn taken(site: &mut Site, probe: &Probe, load: &Load, times: usize) -> Result<()> {
     site.tandem.wait_sockets()?;
-    shifts(site, probe, load, 1)
+    probe.taken(true);
+    let shifted = shifts(site, probe, load, times);
+    probe.taken(false);
+    shifted
 }
 
 /// Waits until the pods' programs are attached, or not.

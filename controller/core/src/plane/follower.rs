@@ -80,6 +80,13 @@ pub enum Left {
     Incomplete,
 }
 
+impl Left {
+    /// Whether there was no room. There may be some later.
+    pub fn is_for_room(&self) -> bool {
+        matches!(self, Self::Endpoints(_) | Self::Frontends(_))
+    }
+}
+
 /// What takes no more, and why there is no larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {

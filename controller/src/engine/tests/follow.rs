@@ -268,3 +268,26 @@ fn what_it_leaves_to_the_data_plane_is_named() {
     assert_eq!(left(&engine), [""; 0]);
     assert_eq!(status(&engine).taken, 3);
 }
+
+#[test]
+fn what_had_no_room_is_tried_again_after_waits_that_double_and_changes_do_not_put_it_off() {
+    let (host, mirror) = (Host::default(), Mirror::new());
+    mirror.limit(1);
+    let began = Instant::now();
+    let later = |milliseconds| at(began + Duration::from_millis(milliseconds));
+    let (mut engine, _) = engine(&host, &mirror);
+    let objects = web().into_iter().chain([service("xenon", 2), slice("xenon", &[3])]);
+    engine.step(lists(objects), at(began));
+    assert_eq!((status(&engine).left.len(), status(&engine).renewals), (1, 1));
+    assert_eq!(engine.next_try(), Some(began + Duration::from_millis(100)));
+    engine.step([slice("web", &[1, 2, 3])], later(50));
+    assert_eq!((status(&engine).renewals, status(&engine).changes), (1, 1));
+    engine.step([], later(100));
+    assert_eq!((status(&engine).left.len(), status(&engine).renewals), (1, 2));
+    assert!(is_on(&engine), "the others are taken meanwhile");
+    assert_eq!(engine.next_try(), Some(began + Duration::from_millis(300)));
+    mirror.limit(2);
+    engine.step([], later(300));
+    assert_eq!((status(&engine).left.len(), status(&engine).renewals), (0, 3));
+    assert_eq!(engine.next_try(), None, "nothing is left");
+}
