@@ -210,3 +210,93 @@ pub(crate) fn list_of<F: Plane>(row: &Row<F>) -> Option<ServiceId> {
         row => row.service(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use tandem_xdp_layout::{Address4, Address6, FrontendKey};
+
+    use super::*;
+
+    /// An array of lists alone, which has one list at its beginning.
+    struct Lists(Vec<u64>);
+
+    impl<A: Address> Maps<A> for Lists {
+        fn frontend(&self, _: &FrontendKey<A>) -> Option<u64> {
+            None
+        }
+
+        fn has_address(&self, _: &A) -> bool {
+            false
+        }
+
+        fn service(&self, _: ListIndex) -> Option<u64> {
+            None
+        }
+
+        fn word(&self, place: u32) -> Option<u64> {
+            self.0.get(usize::try_from(place).ok()?).copied()
+        }
+    }
+
+    /// So many endpoints in no order, with ports that are not in order either.
+    fn endpoints<A>(count: u32, addr: impl Fn(u32) -> A) -> Vec<Endpoint<A>> {
+        let one = |number: u32| {
+            let mixed = number.wrapping_mul(2_654_435_761); // odd, so no two are the same
+            Endpoint {
+                addr: addr(mixed >> 3),
+                port: u16::try_from(mixed % 8).unwrap().to_be() | 1,
+            }
+        };
+        (1..=count).map(one).collect()
+    }
+
+    fn every_endpoint_is_found<A: Address + Debug>(count: u32, sticky: bool, addr: impl Fn(u32) -> A) {
+        let (all, absent) = (endpoints(count, &addr), endpoints(count + 50, &addr));
+        let content = if sticky {
+            // The numbers do not follow the slots.
+            let number = |slot: usize| u16::try_from((slot * 5 + 3) % 8191).unwrap();
+            let numbered = all.iter().enumerate().map(|(slot, endpoint)| (number(slot), *endpoint));
+            Content::Sticky(numbered.collect(), 60)
+        } else {
+            Content::Any(all.clone())
+        };
+        let index = ListIndex::new(7).unwrap();
+        let lists = Lists(content.words(index, Generation(3)).unwrap());
+        let list = List::<A>::at(&lists, 0).unwrap();
+        assert_eq!((list.header.index, u32::from(list.header.count)), (index, count));
+        assert_eq!(list.header.size::<A>() as usize, lists.0.len());
+        for (slot, endpoint) in (0..=u16::MAX).zip(&all) {
+            assert_eq!(list.endpoint(&lists, slot), Some(*endpoint), "slot {slot} of {count}");
+            assert_eq!(
+                list.slot_of(&lists, *endpoint).map(|at| all[usize::from(at)]),
+                Some(*endpoint)
+            );
+            let number = list.number(&lists, slot);
+            assert_eq!(
+                number.and_then(|number| list.slot_of_number(&lists, number)),
+                sticky.then_some(slot)
+            );
+        }
+        for endpoint in &absent[all.len()..] {
+            assert_eq!(
+                list.slot_of(&lists, *endpoint).is_some(),
+                all.contains(endpoint),
+                "of {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_endpoint_of_a_list_is_found_by_its_slot_and_by_its_address_and_no_other_one() {
+        for count in [1, 2, 3, 4, 5, 16, 17, 255, 4095, 32_768, 65_534, 65_535] {
+            every_endpoint_is_found(count, false, Address4);
+            every_endpoint_is_found(count, false, |number| Address6::of_words(0xfd, 0, 0, number));
+        }
+        for count in [1, 2, 5, 255, 4095] {
+            every_endpoint_is_found(count, true, Address4);
+            every_endpoint_is_found(count, true, |number| Address6::of_words(0xfd, number, 0, 0));
+        }
+    }
+}

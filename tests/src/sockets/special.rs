@@ -1,26 +1,23 @@
 //! The cases of more than one question: sockets that ask again, lists that change, who stays with whom.
 
+mod sticky;
+mod udp;
+
 use std::collections::BTreeSet;
-use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::net::connect_unspec;
-use serde_json::Value;
-use socket2::Socket;
 
-use crate::addresses::Ip;
 use crate::conntrack;
 use crate::netns::Namespace;
-use crate::stage::TARGET;
-use crate::traffic::Protocol;
 
 use super::ask::{Bound, Question, Way};
 use super::expect::{Form, Front, Took, endpoint_at};
 use super::judge::{Finding, Observed};
 use super::services::{self as s, Spec};
-use super::site::{Asker, MORE_TARGETS, MPTCP_TARGET, Site};
+use super::site::{Asker, MPTCP_TARGET, Site};
 
 const ASKERS: [Asker; 2] = [Asker::Node, Asker::Pod];
 /// How often a list of two is asked, so that each of them has surely answered.
@@ -32,20 +29,21 @@ pub(super) fn run(site: &mut Site, short: bool) -> Result<Vec<Finding>> {
     for asker in ASKERS {
         for form in Form::ALL {
             findings.extend(reconnects(site, asker, form)?);
-            findings.extend(changes_its_mind_over_udp(site, asker, form)?);
-            findings.push(five_frontends(site, asker, form)?);
+            findings.extend(udp::changes_its_mind_over_udp(site, asker, form)?);
+            findings.push(udp::five_frontends(site, asker, form)?);
+            findings.extend(udp::one_endpoint_of_three_frontends(site, asker, form)?);
             findings.extend(fast_open(site, asker, form)?);
             findings.extend(mptcp(site, asker, form)?);
         }
         findings.extend(spread(site, asker, short)?);
     }
-    findings.extend(sticky(site)?);
-    findings.extend(sticky_by_network(site)?);
+    findings.extend(sticky::sticky(site)?);
+    findings.extend(sticky::sticky_by_network(site)?);
     for asker in ASKERS {
         for form in Form::ALL {
             // Each change takes a while.
             if !short || (asker, form) == (Asker::Pod, Form::V4) || (asker, form) == (Asker::Node, Form::V6) {
-                findings.extend(endpoint_goes(site, asker, form)?);
+                findings.extend(udp::endpoint_goes(site, asker, form)?);
             }
         }
     }
@@ -159,124 +157,6 @@ fn reconnects(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
         }
         Ok(findings)
     })?
-}
-
-/// A UDP socket sends, connects, sends to another address than its peer, connects anew, lets go, and sends again.
-fn changes_its_mind_over_udp(site: &Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
-    let title = |what: &str| site.title(asker, form, what);
-    let place = site.place(asker)?;
-    place.run(|| -> Result<Vec<Finding>> {
-        let (first, second) = (
-            at(Front::ClusterIp, &s::HERE, form),
-            at(Front::NodePort, &s::THERE, form),
-        );
-        let socket = question(Way::SendTo, first).open()?;
-        let ask = |way: Way, to: SocketAddr, patience: u64| {
-            let question = Question {
-                patience: Duration::from_millis(patience),
-                ..question(way, to)
-            };
-            site.observe(&question, form, || question.ask_on(&socket))
-        };
-        let want = |by, took, peer, sender| Want { by, took, peer, sender };
-        let mut findings = vec![finding(
-            title("a UDP socket sends to a Service"),
-            &ask(Way::SendTo, first, 1000)?,
-            &want("web-2", Took::Sockets, None, Some(first)),
-        )];
-        findings.push(finding(
-            title("the same socket connects to another Service"),
-            &ask(Way::ConnectedUdp, second, 1000)?,
-            &want("web-3", Took::Nftables, Some(second), Some(second)),
-        ));
-        // An answer does not come from its peer, so the socket takes none.
-        let other = ask(Way::SendTo, first, 200)?;
-        let silent = other.seen.outcome.timed_out() && other.took == Took::Nftables;
-        findings.push(together(
-            title("the connected socket sends to the first Service"),
-            other.took,
-            (!silent)
-                .then(|| {
-                    format!(
-                        "expected no answer, by nftables; found {}, {}",
-                        other.seen.outcome, other.took
-                    )
-                })
-                .into_iter()
-                .collect(),
-        ));
-        findings.push(finding(
-            title("the socket connects to the first Service"),
-            &ask(Way::ConnectedUdp, first, 1000)?,
-            &want("web-2", Took::Nftables, Some(first), Some(first)),
-        ));
-        connect_unspec(&socket)?;
-        // Linux keeps the address of an IPv6 socket's last peer, and goes on to take answers from that address alone.
-        let took = if form == Form::V4 {
-            Took::Sockets
-        } else {
-            Took::Nftables
-        };
-        findings.push(finding(
-            title("the socket has no peer any more and sends to the first Service"),
-            &ask(Way::SendTo, first, 1000)?,
-            &want("web-2", took, None, Some(first)),
-        ));
-        Ok(findings)
-    })?
-}
-
-/// One UDP socket sends to six frontends: four are remembered, the others are nftables'. Every answer comes from what was
-/// asked.
-fn five_frontends(site: &Site, asker: Asker, form: Form) -> Result<Finding> {
-    let cluster_ip = form.family().cluster_ip(40);
-    let place = site.place(asker)?;
-    let mut wrong = Vec::new();
-    place.run(|| -> Result<()> {
-        let all: Vec<SocketAddr> = MORE_TARGETS
-            .iter()
-            .map(|target| form.write(SocketAddr::new(cluster_ip, target - 8000)))
-            .collect();
-        let socket = question(Way::SendTo, all[0]).open()?;
-        for round in 0..2 {
-            for (number, to) in all.iter().enumerate() {
-                let question = question(Way::SendTo, *to);
-                let observed = site.observe(&question, form, || question.ask_on(&socket))?;
-                let took = if number < 4 { Took::Sockets } else { Took::Nftables };
-                let name = format!("round {round}, frontend {number}");
-                let want = Want {
-                    by: "web-2",
-                    took,
-                    peer: None,
-                    sender: Some(*to),
-                };
-                wrong.extend(
-                    finding(String::new(), &observed, &want)
-                        .wrong
-                        .into_iter()
-                        .map(|fault| format!("{name}: {fault}")),
-                );
-            }
-        }
-        // All of them first, and then the answers.
-        conntrack::forget(site.node()?)?;
-        for to in &all {
-            socket.send_to(b"who are you?\n", &(*to).into())?;
-        }
-        let mut senders = BTreeSet::new();
-        for _ in &all {
-            let mut bytes = [std::mem::MaybeUninit::uninit(); 512];
-            let (_, from) = socket.recv_from(&mut bytes).context("an answer of six is missing")?;
-            senders.extend(from.as_socket());
-        }
-        let wanted: BTreeSet<SocketAddr> = all.into_iter().collect();
-        if senders != wanted {
-            wrong.push(format!("recvfrom: expected {wanted:?}, found {senders:?}"));
-        }
-        Ok(())
-    })??;
-    let name = site.title(asker, form, "one UDP socket sends to six frontends, again and again");
-    Ok(together(name, Took::Sockets, wrong))
 }
 
 /// A number of `/proc/net/netstat` in the calling thread's network.
@@ -394,158 +274,4 @@ fn names(place: &Namespace, way: Way, to: SocketAddr, times: usize) -> Result<BT
         };
         (0..times).map(ask).collect()
     })
-}
-
-/// A client stays with its endpoint, by whichever address and form it asks.
-fn sticky(site: &Site) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for asker in [Asker::Node, Asker::Pod, Asker::SecondPod] {
-        let place = site.place(asker)?;
-        for way in [Way::Tcp, Way::SendTo, Way::ConnectedUdp] {
-            for family in Ip::BOTH {
-                let forms: &[Form] = if family == Ip::V4 {
-                    &[Form::V4, Form::Mapped]
-                } else {
-                    &[Form::V6]
-                };
-                let mut all = BTreeSet::new();
-                for form in forms {
-                    for front in [Front::ClusterIp, Front::LoadBalancer, Front::NodePort] {
-                        all.extend(names(&place, way, at(front, &s::STICKY, *form), 6)?);
-                    }
-                }
-                let wrong = if all.len() == 1 {
-                    Vec::new()
-                } else {
-                    vec![format!("answered by: expected one, found {all:?}")]
-                };
-                let name = site.title(asker, forms[0], &format!("affinity over all addresses by {way}"));
-                let took = if way == Way::ConnectedUdp {
-                    Took::Nftables
-                } else {
-                    Took::Sockets
-                };
-                findings.push(together(name, took, wrong));
-            }
-        }
-    }
-    Ok(findings)
-}
-
-/// Sixteen Services: two pods have endpoints of their own each, and stay with them.
-fn sticky_by_network(site: &Site) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for family in Ip::BOTH {
-        let choices = |asker: Asker| -> Result<Vec<BTreeSet<String>>> {
-            let place = site.place(asker)?;
-            let ask = |port: u16| names(&place, Way::Tcp, SocketAddr::new(family.cluster_ip(41), port), 4);
-            (1..=16).map(ask).collect()
-        };
-        let both = [choices(Asker::Pod)?, choices(Asker::SecondPod)?];
-        let again = [choices(Asker::Pod)?, choices(Asker::SecondPod)?];
-        let mut wrong = Vec::new();
-        if both.iter().flatten().any(|names| names.len() != 1) || both != again {
-            wrong.push(format!(
-                "expected one endpoint each time, found {both:?}, then {again:?}"
-            ));
-        }
-        if both[0] == both[1] {
-            wrong.push(format!(
-                "both pods have the same endpoints sixteen times: {:?}",
-                both[0]
-            ));
-        }
-        let name = format!(
-            "{}: {family:?}: affinity of two pods to sixteen Services",
-            site.variant.title()
-        );
-        findings.push(together(name, Took::Sockets, wrong));
-    }
-    Ok(findings)
-}
-
-/// The Service whose endpoints change.
-fn moving(endpoints: &[&str]) -> Vec<Value> {
-    s::many_ports(("moving", 43), Protocol::Udp, &[(80, TARGET)], endpoints, false)
-}
-
-/// A UDP socket's endpoint goes away: the next datagram goes to another one; without any it is refused; and it comes back.
-fn endpoint_goes(site: &mut Site, asker: Asker, form: Form) -> Result<Vec<Finding>> {
-    let address: IpAddr = form.family().cluster_ip(43);
-    let to = form.write(SocketAddr::new(address, 80));
-    let place = site.place(asker)?;
-    let (plain, connected) = (question(Way::SendTo, to), question(Way::ConnectedUdp, to));
-    site.apply("moving.yaml", &moving(&["web-2"]))?;
-    let sockets: (Socket, Socket) = place.run(|| Ok::<_, std::io::Error>((plain.open()?, connected.open()?)))??;
-    let mut findings = Vec::new();
-    let mut ask = |site: &Site, by: &str, what: &str| -> Result<()> {
-        let observed = place.run(|| site.observe(&plain, form, || plain.ask_on(&sockets.0)))??;
-        let want = Want {
-            by,
-            took: Took::Sockets,
-            peer: None,
-            sender: Some(to),
-        };
-        findings.push(finding(site.title(asker, form, what), &observed, &want));
-        Ok(())
-    };
-    ask(site, "web-2", "a datagram to the only endpoint")?;
-    ask(site, "web-2", "the next one")?;
-    site.apply("moving.yaml", &moving(&["web-2", "web-3"]))?;
-    ask(site, "web-2", "a datagram after a second endpoint has come")?;
-    site.apply("moving.yaml", &moving(&["web-3"]))?;
-    ask(site, "web-3", "the very next datagram after its endpoint has gone")?;
-    site.apply("moving.yaml", &moving(&[]))?;
-    let none = place.run(|| {
-        let question = Question {
-            patience: Duration::from_millis(200),
-            ..plain
-        };
-        site.observe(&question, form, || question.ask_on(&sockets.0))
-    })??;
-    site.apply("moving.yaml", &moving(&["web-1"]))?;
-    ask(site, "web-1", "a datagram after an endpoint has come back")?;
-    let wrong = none
-        .seen
-        .outcome
-        .answer()
-        .map(|answer| format!("expected no answer, found one of {}", answer.by));
-    findings.push(together(
-        site.title(asker, form, "a datagram without any endpoint"),
-        none.took,
-        wrong.into_iter().collect(),
-    ));
-    // nftables serves a connected one: its entry is cut, and it goes on without noticing.
-    let first = place.run(|| connected.ask_on(&sockets.1))?;
-    site.apply("moving.yaml", &moving(&["web-3"]))?;
-    let moved = || {
-        let seen = place.run(|| connected_again(&connected, &sockets.1)).ok()?;
-        (seen.as_deref() == Some("web-3")).then_some(())
-    };
-    let mut wrong = Vec::new();
-    if first.outcome.answered_by() != Some("web-1") {
-        wrong.push(format!("answered by: expected web-1, found {}", first.outcome));
-    }
-    if crate::eventually(Duration::from_secs(5), moved).is_none() {
-        wrong.push("no datagram reached the new endpoint".to_owned());
-    }
-    findings.push(together(
-        site.title(asker, form, "a connected UDP socket whose endpoint goes"),
-        Took::Nftables,
-        wrong,
-    ));
-    Ok(findings)
-}
-
-/// Sends once more on a socket that has its peer already.
-fn connected_again(question: &Question, socket: &Socket) -> Option<String> {
-    let mut socket: &Socket = socket;
-    socket
-        .set_read_timeout(Some(question.patience.min(Duration::from_millis(200))))
-        .ok()?;
-    socket.send(b"who are you?\n").ok()?;
-    let mut bytes = [0; 512];
-    let length = socket.read(&mut bytes).ok()?;
-    let line = String::from_utf8_lossy(&bytes[..length]).into_owned();
-    line.split(' ').next().map(str::to_owned)
 }

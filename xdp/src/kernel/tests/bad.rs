@@ -362,7 +362,7 @@ print(wrong, right > 0)
 "#;
 
 #[test]
-fn garbage_in_pinned_maps_leads_nobody_astray_and_a_renewal_ends_right() {
+fn garbage_in_pinned_maps_harms_no_program_and_a_renewal_ends_right() {
     let place = Place::new();
     place.refuse_untranslated();
     let stop = std::env::temp_dir().join(format!("{}-stop", place.network));
