@@ -19,6 +19,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     /// Holds exactly these rows under these rules, and then switches the family on. If it fails, the family is off.
     pub fn renew(&mut self, rules: &RuleSettings, rows: &[Row<F>]) -> Result<(), StoreError> {
         let result = self.hold(rules, rows);
+        self.store.forget();
         self.or_off(result)
     }
 
@@ -30,6 +31,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         }
         self.survey()?;
         let wishes = Wishes::of(rows);
+        self.store.remember()?;
         let found: HashMap<_, _> = self.store.frontends()?.into_iter().collect();
         let change = self.difference(wishes, &found)?;
         if !change.handed.is_empty() {

@@ -35,6 +35,14 @@ pub trait Store<A: Address>: Maps<A> + Send {
     /// Looks at everything in the kernel again. Others may have written there.
     fn look(&mut self) -> Result<(), StoreError>;
 
+    /// Reads all frontends at once, so that they need not be asked one by one until [`Self::forget`].
+    fn remember(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Asks the kernel from now on.
+    fn forget(&mut self) {}
+
     /// All frontends.
     fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError>;
 

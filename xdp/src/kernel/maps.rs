@@ -1,7 +1,7 @@
 //! One family's maps in the kernel.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -80,6 +80,8 @@ pub(crate) const V6: Names = Names {
 pub struct KernelMaps<A: Address + 'static> {
     names: Names,
     frontends: Hash<FrontendKey<A>>,
+    /// The same during a renewal.
+    remembered: Option<HashMap<FrontendKey<A>, u64>>,
     addresses: Hash<A>,
     services: SparseWords,
     lists: SparseWords,
@@ -112,6 +114,7 @@ impl<A: Address + 'static> KernelMaps<A> {
         let taken = Counts::take(map(names.taken)?);
         Ok(Self {
             frontends: hash(names.frontends, map(names.frontends)?)?,
+            remembered: None,
             addresses: hash(names.addresses, map(names.addresses)?)?,
             services: sparse(names.services, map(names.services)?)?,
             lists: sparse(names.lists, map(names.lists)?)?,
@@ -212,6 +215,9 @@ fn unmapped(error: io::Error) -> StoreError {
 
 impl<A: Address + 'static> Maps<A> for KernelMaps<A> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<u64> {
+        if let Some(remembered) = &self.remembered {
+            return remembered.get(key).copied();
+        }
         self.frontends.get(*key).unwrap_or_else(|error| {
             self.unread.replace(Some(error));
             None
@@ -264,11 +270,18 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
-        put!(self.frontends, *key, word.0)
+        put!(self.frontends, *key, word.0)?;
+        if let Some(remembered) = &mut self.remembered {
+            remembered.insert(*key, word.0);
+        }
+        Ok(())
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), StoreError> {
         self.writes += 1;
+        if let Some(remembered) = &mut self.remembered {
+            remembered.remove(key);
+        }
         self.frontends.remove(*key)
     }
 
@@ -277,8 +290,21 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey<A>, FrontendWord)>, StoreError> {
-        let words = self.frontends.all()?.into_iter();
-        Ok(words.map(|(key, word)| (key, FrontendWord(word))).collect())
+        let words = match &self.remembered {
+            Some(remembered) => remembered.iter().map(|(key, word)| (*key, *word)).collect(),
+            None => self.frontends.all()?,
+        };
+        let word = |(key, word)| (key, FrontendWord(word));
+        Ok(words.into_iter().map(word).collect())
+    }
+
+    fn remember(&mut self) -> Result<(), StoreError> {
+        self.remembered = Some(self.frontends.all()?.into_iter().collect());
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.remembered = None;
     }
 
     fn put_address(&mut self, addr: A) -> Result<(), StoreError> {

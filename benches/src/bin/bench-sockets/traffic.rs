@@ -37,8 +37,9 @@ const NFT: usize = 2;
 
 /// Everything. The parts are dropped in this order.
 pub(crate) struct Site {
-    pub(crate) second: Second,
+    /// It has followers, which hold what is pinned.
     engine: Engine,
+    pub(crate) second: Second,
     /// The client pod, and the same network for threads that no program sees.
     pub(crate) client: Namespace,
     unseen: Namespace,
@@ -65,8 +66,8 @@ impl Site {
         second.set_node(&node)?;
         second.attach(world.groups(1)?)?;
         let mut site = Self {
-            second,
             engine,
+            second,
             unseen: client.beside(&Cgroups::root()?),
             client,
             world,

@@ -65,7 +65,10 @@ fn forget<A: Family>(call: &Call<'_>, protocol: u32) {
     unsafe {
         let socket: *mut bpf_sock = (*call.0.sock_addr).__bindgen_anon_1.sk;
         if protocol == UDP {
-            let _ = A::PAIRS.delete(socket);
+            // To delete takes a hold of the socket, also if there is nothing. To look costs nearly nothing.
+            if !A::PAIRS.get_ptr_mut(call.0).is_null() {
+                let _ = A::PAIRS.delete(socket);
+            }
             return;
         }
         let stored = A::PEERS.get_ptr_mut(call.0);
