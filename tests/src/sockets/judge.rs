@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::conntrack::{self, Entry};
+use crate::patience;
 use crate::traffic::Outcome;
 
 use super::ask::{Question, Seen};
@@ -68,15 +70,15 @@ impl Site {
     /// Asks a case on a socket of its own, and judges it.
     pub(super) fn judge(&self, case: &Case) -> Result<Finding> {
         let expected = case.expected(self.variant);
-        let patience = match expected.end {
-            End::Silent => std::time::Duration::from_millis(250),
-            _ => std::time::Duration::from_secs(2),
+        let usual = match expected.end {
+            End::Silent => Duration::from_millis(250),
+            _ => Duration::from_secs(2),
         };
         let question = Question {
             way: case.way,
             to: case.to(),
             bound: case.bound_to(self)?,
-            patience,
+            patience: patience(usual),
         };
         let place = self.place(case.asker)?;
         let observed = place.run(|| self.observe(&question, case.form, || question.ask()))??;

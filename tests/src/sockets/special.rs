@@ -13,6 +13,7 @@ use socket2::Socket;
 use crate::addresses::Ip;
 use crate::conntrack;
 use crate::netns::Namespace;
+use crate::patience;
 use crate::stage::TARGET;
 use crate::traffic::Protocol;
 
@@ -23,6 +24,8 @@ use super::services::{self as s, Spec};
 use super::site::{Asker, MORE_TARGETS, MPTCP_TARGET, Site};
 
 const ASKERS: [Asker; 2] = [Asker::Node, Asker::Pod];
+/// How many cases need MPTCP.
+pub(super) const OF_MPTCP: usize = ASKERS.len() * Form::ALL.len();
 /// How often a list of two is asked, so that each of them has surely answered.
 const MANY: usize = 24;
 
@@ -76,7 +79,7 @@ fn question(way: Way, to: SocketAddr) -> Question {
         way,
         to,
         bound: Bound::Nothing,
-        patience: Duration::from_secs(1),
+        patience: patience(Duration::from_secs(1)),
     }
 }
 
@@ -171,9 +174,9 @@ fn changes_its_mind_over_udp(site: &Site, asker: Asker, form: Form) -> Result<Ve
             at(Front::NodePort, &s::THERE, form),
         );
         let socket = question(Way::SendTo, first).open()?;
-        let ask = |way: Way, to: SocketAddr, patience: u64| {
+        let ask = |way: Way, to: SocketAddr, milliseconds: u64| {
             let question = Question {
-                patience: Duration::from_millis(patience),
+                patience: patience(Duration::from_millis(milliseconds)),
                 ..question(way, to)
             };
             site.observe(&question, form, || question.ask_on(&socket))
@@ -498,7 +501,7 @@ fn endpoint_goes(site: &mut Site, asker: Asker, form: Form) -> Result<Vec<Findin
     site.apply("moving.yaml", &moving(&[]))?;
     let none = place.run(|| {
         let question = Question {
-            patience: Duration::from_millis(200),
+            patience: patience(Duration::from_millis(200)),
             ..plain
         };
         site.observe(&question, form, || question.ask_on(&sockets.0))
@@ -541,7 +544,7 @@ fn endpoint_goes(site: &mut Site, asker: Asker, form: Form) -> Result<Vec<Findin
 fn connected_again(question: &Question, socket: &Socket) -> Option<String> {
     let mut socket: &Socket = socket;
     socket
-        .set_read_timeout(Some(question.patience.min(Duration::from_millis(200))))
+        .set_read_timeout(Some(question.patience.min(patience(Duration::from_millis(200)))))
         .ok()?;
     socket.send(b"who are you?\n").ok()?;
     let mut bytes = [0; 512];
