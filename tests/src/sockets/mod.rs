@@ -51,6 +51,9 @@ const VARIANTS: [Variant; 8] = [
     Variant::Nft,
 ];
 
+/// After so many questions it tells how far it is.
+const TELL: usize = 100;
+
 /// What to run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -95,7 +98,12 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
         if let Some(only) = &options.only {
             cases.retain(|case| format!("{}: {case}", variant.title()).contains(only));
         }
-        for case in cases.iter().step_by(options.every.unwrap_or(1)) {
+        let every = options.every.unwrap_or(1);
+        let of = cases.len().div_ceil(every);
+        for (number, case) in cases.iter().step_by(every).enumerate() {
+            if number > 0 && number.is_multiple_of(TELL) {
+                tell(&format!("# {}: {number} of {of} questions", variant.title()));
+            }
             if interrupt::came() {
                 return Ok(report);
             }
