@@ -78,6 +78,7 @@ impl Site {
             way: case.way,
             to: case.to(),
             bound: case.bound_to(self)?,
+            hears_refusals: matches!(expected.end, End::Refused | End::Error),
             patience: patience(usual),
         };
         let place = self.place(case.asker)?;

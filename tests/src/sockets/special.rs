@@ -79,6 +79,7 @@ fn question(way: Way, to: SocketAddr) -> Question {
         way,
         to,
         bound: Bound::Nothing,
+        hears_refusals: true,
         patience: patience(Duration::from_secs(1)),
     }
 }

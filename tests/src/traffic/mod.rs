@@ -58,6 +58,7 @@ pub struct Request {
     interval: Duration,
     size: Option<usize>,
     unconnected: bool,
+    own_packets: bool,
     kept: Option<Arc<OnceLock<UdpSocket>>>,
 }
 
@@ -130,6 +131,7 @@ impl Request {
             interval: Duration::from_millis(1),
             size: None,
             unconnected: false,
+            own_packets: false,
             kept: None,
         }
     }
@@ -189,6 +191,14 @@ impl Request {
     pub fn unconnected_on(mut self, socket: Arc<OnceLock<UdpSocket>>) -> Self {
         self.kept = Some(socket);
         self.unconnected()
+    }
+
+    /// Over SCTP, makes the packets itself, also if the kernel has SCTP. The kernel's sockets tell of no ICMP error before their
+    /// time is over.
+    #[must_use]
+    pub fn own_packets(mut self, own: bool) -> Self {
+        self.own_packets = own;
+        self
     }
 
     /// Over UDP, sends on a socket that is not connected, and takes an answer only from the address that was asked. Such a
