@@ -87,7 +87,7 @@ esac
 mkdir -p "$FOLDER"
 initramfs "$release"
 if [ "$EVERY" = 1 ]; then
-  echo "xdp-kernel: starting a machine with kernel $release for all cases (TIME_ALL; EVERY=8: TIME_EIGHT)"
+  echo "xdp-kernel: starting a machine with kernel $release for all cases (half an hour and more; EVERY=8: a third of it)"
 else
   echo "xdp-kernel: starting a machine with kernel $release for one of $EVERY cases, and all that ask several times"
 fi
