@@ -82,7 +82,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// A time to wait on this machine. `SLOW=5` says that it is so many times slower than a usual one, as an emulated machine is.
+/// A time to wait on this machine. `SLOW=8` says that it is so many times slower than a usual one, as an emulated machine is.
 pub fn patience(usual: Duration) -> Duration {
     static SLOW: OnceLock<u32> = OnceLock::new();
     // What is no number counts as 1: times are for a usual machine then.

@@ -45,7 +45,7 @@ pub use plan::Plan;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long its programs in the kernel may take. The verifier looks at each of them.
-const SOCKETS: Duration = Duration::from_mins(1);
+pub(crate) const SOCKETS: Duration = Duration::from_mins(1);
 
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";

@@ -20,7 +20,7 @@ use crate::node::Pod;
 use crate::patience;
 use crate::scratch::Scratch;
 use crate::stage::{PROTOCOLS, TARGET};
-use crate::tandem::Tandem;
+use crate::tandem::{SOCKETS, Tandem};
 use crate::topology::World;
 use crate::traffic::{Protocol, Server};
 
@@ -174,7 +174,7 @@ impl Site {
             let all = follow && sockets["state"] == "on" && at(&sockets["node"]) && (!pods || at(&sockets["pods"]));
             (!node || all).then_some(())
         };
-        let found = crate::eventually(Duration::from_secs(20), ready);
+        let found = crate::eventually(SOCKETS, ready);
         found.with_context(|| format!("sockets are not on: {:#?}", self.tandem.as_ref().map(Tandem::status)))
     }
 
