@@ -16,7 +16,7 @@ BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-fl
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
 	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
-	heap-profile sockets xdp-model setup-image image image-again image-test push arm64
+	heap-profile sockets xdp-kernel xdp-model setup-image image image-again image-test push arm64
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
@@ -97,6 +97,12 @@ field: setup-net controlplane ## every case of docs/field.md, one after the othe
 sockets: setup-net ## real sockets ask Services from nodes, pods and containers: who answers, what they are told, which plane took them
 	@$(BUILD) --bin sockets
 	@$(WITH) $$RELEASE/sockets
+
+xdp-kernel: export EVERY := $(EVERY)
+xdp-kernel: setup-net ## make sockets on Debian 12's 6.1 kernel, in an emulated machine; half an hour and more, EVERY=8
+	@scripts/setup.sh xdp-kernel
+	@$(BUILD) --bin sockets
+	@$(WITH) scripts/xdp_kernel.sh
 
 xdp-model: setup-rust ## a million single writes to eBPF maps that are memory; after each, all readers must be right; MODEL_WRITES=1000000
 	@echo "building (a minute the first time)"

@@ -11,6 +11,7 @@
 #   strace strace, which makes system calls fail for tests
 #   push   skopeo
 #   arm64  an emulator of aarch64, and a kernel for it
+#   xdp-kernel  an emulator of x86-64, and Debian's own kernel
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -231,6 +232,22 @@ setup_arm64() {
   touch "$folder/complete"
 }
 
+# What emulates x86-64 also where there is no KVM, and Debian's kernel and busybox.
+setup_xdp-kernel() {
+  local missing=() folder=$TOOLS/xdp-kernel-machine
+  command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+  command -v cpio >/dev/null || missing+=(cpio)
+  command -v depmod >/dev/null || missing+=(kmod)
+  command -v strip >/dev/null || missing+=(binutils)
+  [ ${#missing[@]} = 0 ] || install "what emulates x86-64" "${missing[@]}"
+  [ ! -f "$folder/complete" ] || return 0
+  echo "setup: unpacking Debian's kernel and busybox into target/tools"
+  rm -rf "$folder"
+  foreign amd64 "$folder" alone busybox-static || fail "apt-get could not download busybox-static"
+  foreign amd64 "$folder" needed-by linux-image-amd64 || fail "apt-get could not download the kernel"
+  touch "$folder/complete"
+}
+
 arm64_packages() {
   dpkg-query -W -f 'libstd-rust-web-dev=${Version} ' rustc-web
   dpkg-query -W -f 'libc6-dev=${Version}' libc6-dev
@@ -238,7 +255,7 @@ arm64_packages() {
 
 for part in "$@"; do
   case $part in
-    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | xdp | strace | push | arm64) "setup_$part" ;;
+    rust | net | kubelets | go | lint | fuzz | image-amd64 | image-arm64 | xdp | strace | push | arm64 | xdp-kernel) "setup_$part" ;;
     image-*) fail "ARCHS: ${part#image-} is not known: use amd64 or arm64" ;;
     *) fail "no such part: $part" ;;
   esac

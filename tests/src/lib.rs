@@ -75,15 +75,24 @@ pub mod traffic;
 pub mod way;
 
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Calls `ask` every few milliseconds until it returns a value; none if it does not in time.
+/// A time to wait on this machine. `SLOW=8` says that it is so many times slower than a usual one, as an emulated machine is.
+pub fn patience(usual: Duration) -> Duration {
+    static SLOW: OnceLock<u32> = OnceLock::new();
+    // What is no number counts as 1: times are for a usual machine then.
+    usual * *SLOW.get_or_init(|| setting("SLOW", 1).unwrap_or(1).max(1))
+}
+
+/// Calls `ask` every few milliseconds until it returns a value; none if it does not in time. The time is for a usual machine
+/// ([`patience`]).
 pub fn eventually<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + patience(timeout);
     loop {
         if let Some(answer) = ask() {
             return Some(answer);

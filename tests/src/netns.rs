@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::group::Group;
+use crate::patience;
 
 const FOLDER: &str = "/run/netns";
 
@@ -251,14 +252,15 @@ impl Namespace {
     /// makes the route of a new IPv6 address in a worker, even without a check for duplicates. Until then a program can
     /// bind to the address, and a packet to it is forwarded.
     pub fn wait_local(&self, addresses: &[&str]) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let limit = patience(Duration::from_secs(5));
+        let deadline = Instant::now() + limit;
         for address in addresses.iter().filter(|address| address.contains(':')) {
             let alone = address.split('/').next().unwrap_or(address);
             let arguments = ["ip", "-6", "route", "show", "table", "local", "exact", alone];
             while self.exec(&arguments)?.is_empty() {
                 ensure!(
                     Instant::now() < deadline,
-                    "{}: no route to {address} after 5 s",
+                    "{}: no route to {address} after {limit:?}",
                     self.name()
                 );
                 thread::sleep(Duration::from_millis(5));

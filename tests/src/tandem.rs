@@ -34,6 +34,7 @@ use crate::manifests;
 use crate::netns::{Namespace, run_command};
 use crate::nft;
 use crate::node::Node;
+use crate::patience;
 use crate::scratch::Scratch;
 use crate::way::{Http, Way};
 
@@ -44,7 +45,7 @@ pub use plan::Plan;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long its programs in the kernel may take. The verifier looks at each of them.
-const SOCKETS: Duration = Duration::from_mins(1);
+pub(crate) const SOCKETS: Duration = Duration::from_mins(1);
 
 /// The name of its `KubeProxyConfiguration`.
 const CONFIGURATION: &str = "config.yaml";
@@ -122,7 +123,7 @@ impl Tandem {
 
     /// Waits until it has programmed what it found at the start.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().transpose()) {
                 bail!("tandem ended with {}; its log:\n{}", status?, self.log.tail(20));
@@ -134,7 +135,8 @@ impl Tandem {
             if Instant::now() > deadline {
                 let status = status.map_or_else(|error| format!("{error:#}"), |status| format!("{status:#}"));
                 bail!(
-                    "tandem is not ready after {PATIENCE:?}: {status}; its log:\n{}",
+                    "tandem is not ready after {:?}: {status}; its log:\n{}",
+                    patience(PATIENCE),
                     self.log.tail(20)
                 );
             }
@@ -151,7 +153,8 @@ impl Tandem {
         });
         on.with_context(|| {
             format!(
-                "sockets are not on after {SOCKETS:?}: {:#}; its log:\n{}",
+                "sockets are not on after {:?}: {:#}; its log:\n{}",
+                patience(SOCKETS),
                 last["sockets"],
                 self.log.tail(20)
             )
@@ -221,7 +224,7 @@ impl Tandem {
             .and_then(Pid::from_raw)
             .context("no such process id")?;
         kill_process(pid, Signal::TERM).context("ask tandem to end")?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         while Instant::now() < deadline {
             if let Some(status) = process.try_wait().context("wait for tandem")? {
                 return Ok(status);
@@ -231,7 +234,8 @@ impl Tandem {
         process.kill().context("kill tandem")?;
         process.wait().context("wait for tandem")?;
         bail!(
-            "tandem had not ended {PATIENCE:?} after it was asked to; its log:\n{}",
+            "tandem had not ended {:?} after it was asked to; its log:\n{}",
+            patience(PATIENCE),
             self.log.tail(20)
         )
     }

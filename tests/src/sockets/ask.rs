@@ -34,7 +34,7 @@ pub enum Way {
     SendMsg,
     /// `connect`, `send` and `recvfrom`, UDP.
     ConnectedUdp,
-    /// One association, by packets of its own.
+    /// One association, by the kernel's sockets if it has them, else by packets of its own.
     Sctp,
 }
 
@@ -60,6 +60,8 @@ pub struct Question {
     pub to: SocketAddr,
     /// What its socket is bound to.
     pub bound: Bound,
+    /// Whether it should be told of a refusal. Over SCTP, it then makes its packets itself.
+    pub hears_refusals: bool,
     /// How long it waits.
     pub patience: Duration,
 }
@@ -128,7 +130,8 @@ impl Question {
     /// Asks on a new socket of the calling thread.
     pub fn ask(&self) -> Seen {
         if self.way == Way::Sctp {
-            let outcome = Request::sctp(self.to).timeout(self.patience).send_here();
+            let request = Request::sctp(self.to).timeout(self.patience);
+            let outcome = request.own_packets(self.hears_refusals).send_here();
             return Seen::nothing_but(outcome);
         }
         match self.open() {

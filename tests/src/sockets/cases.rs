@@ -219,7 +219,5 @@ fn other_calls() -> Vec<Table<'static>> {
 
 /// Packets over SCTP are made without the kernel's sockets, which have no mapped form.
 fn is_possible(case: &Case) -> bool {
-    let sctp = case.way.protocol() == Protocol::Sctp;
-    let mptcp = case.way == Way::Mptcp;
-    !(sctp && case.form == Form::Mapped) && (!mptcp || super::has_mptcp())
+    !(case.way.protocol() == Protocol::Sctp && case.form == Form::Mapped)
 }

@@ -36,6 +36,7 @@ use crate::interrupt;
 pub use expect::Took;
 pub use judge::Finding;
 
+use ask::Way;
 use site::Site;
 use variant::Variant;
 
@@ -49,6 +50,9 @@ const VARIANTS: [Variant; 8] = [
     Variant::Off,
     Variant::Nft,
 ];
+
+/// After so many questions it tells how far it is.
+const TELL: usize = 100;
 
 /// What to run.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,9 @@ pub struct Options {
 pub struct Report {
     cases: usize,
     wrong: usize,
+    /// Those that this kernel cannot do.
+    left_out: usize,
+    verified_instructions: u64,
     took: BTreeMap<Took, usize>,
 }
 
@@ -77,26 +84,41 @@ fn has_mptcp() -> bool {
 pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let mut report = Report::default();
     if !has_mptcp() {
-        tell("skipped: the cases of MPTCP, because this kernel has none");
+        tell("left out: the cases of MPTCP, because this kernel has none");
     }
     let mut site = Site::new()?;
     site.learn_sources()?;
     for variant in VARIANTS {
         site.start(variant)?;
+        if variant == Variant::Usual {
+            report.verified_instructions = site.verified_instructions()?;
+        }
         let before = report.cases;
         let mut cases = cases::of(variant);
         if let Some(only) = &options.only {
             cases.retain(|case| format!("{}: {case}", variant.title()).contains(only));
         }
-        for case in cases.iter().step_by(options.every.unwrap_or(1)) {
+        let every = options.every.unwrap_or(1);
+        let of = cases.len().div_ceil(every);
+        for (number, case) in cases.iter().step_by(every).enumerate() {
+            if number > 0 && number.is_multiple_of(TELL) {
+                tell(&format!("# {}: {number} of {of} questions", variant.title()));
+            }
             if interrupt::came() {
                 return Ok(report);
+            }
+            if case.way == Way::Mptcp && !has_mptcp() {
+                report.left_out += 1;
+                continue;
             }
             report.add(&site.judge(case)?, &mut tell);
         }
         if variant == Variant::Usual && options.only.is_none() {
             for finding in special::run(&mut site, options.every.is_some())? {
                 report.add(&finding, &mut tell);
+            }
+            if !has_mptcp() {
+                report.left_out += special::OF_MPTCP;
             }
         }
         tell(&format!("# {}: {} cases", variant.title(), report.cases - before));
@@ -140,6 +162,9 @@ impl fmt::Display for Report {
         for (took, count) in &self.took {
             writeln!(formatter, "# taken by {took}: {count}")?;
         }
-        writeln!(formatter, "socket_cases: {}\nsocket_wrong: {}", self.cases, self.wrong)
+        writeln!(formatter, "verified_instructions: {}", self.verified_instructions)?;
+        writeln!(formatter, "socket_cases: {}", self.cases)?;
+        writeln!(formatter, "socket_left_out: {}", self.left_out)?;
+        writeln!(formatter, "socket_wrong: {}", self.wrong)
     }
 }

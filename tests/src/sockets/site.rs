@@ -17,9 +17,10 @@ use crate::cgroup::Cgroups;
 use crate::manifests::{self, Folder};
 use crate::netns::Namespace;
 use crate::node::Pod;
+use crate::patience;
 use crate::scratch::Scratch;
 use crate::stage::{PROTOCOLS, TARGET};
-use crate::tandem::Tandem;
+use crate::tandem::{SOCKETS, Tandem};
 use crate::topology::World;
 use crate::traffic::{Protocol, Server};
 
@@ -173,7 +174,7 @@ impl Site {
             let all = follow && sockets["state"] == "on" && at(&sockets["node"]) && (!pods || at(&sockets["pods"]));
             (!node || all).then_some(())
         };
-        let found = crate::eventually(Duration::from_secs(20), ready);
+        let found = crate::eventually(SOCKETS, ready);
         found.with_context(|| format!("sockets are not on: {:#?}", self.tandem.as_ref().map(Tandem::status)))
     }
 
@@ -265,6 +266,13 @@ impl Site {
         crate::eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }
 
+    /// How many instructions the kernel's verifier has looked at, of all programs together.
+    pub(super) fn verified_instructions(&self) -> Result<u64> {
+        let status = status(&self.tandem.as_ref().context("no Tandem runs")?.socket())?;
+        let count = status["sockets"]["verifiedInstructions"].as_u64();
+        count.context("the status has no number of verified instructions")
+    }
+
     /// The reasons for which something was left to nftables since the last time, in this family.
     pub(super) fn new_reasons(&self, family: Ip) -> Result<Vec<String>> {
         let after = self.reasons()?;
@@ -293,7 +301,7 @@ impl Site {
 /// What `tandem status -o json` prints, without a program for each time.
 fn status(socket: &Path) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).context("connect to Tandem's own API")?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(5))))?;
     stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: tandem\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("read the status")?;

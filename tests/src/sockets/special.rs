@@ -12,6 +12,7 @@ use rustix::net::connect_unspec;
 
 use crate::conntrack;
 use crate::netns::Namespace;
+use crate::patience;
 
 use super::ask::{Bound, Question, Way};
 use super::expect::{Form, Front, Took, endpoint_at};
@@ -20,6 +21,8 @@ use super::services::{self as s, Spec};
 use super::site::{Asker, MPTCP_TARGET, Site};
 
 const ASKERS: [Asker; 2] = [Asker::Node, Asker::Pod];
+/// How many cases need MPTCP.
+pub(super) const OF_MPTCP: usize = ASKERS.len() * Form::ALL.len();
 /// How often a list of two is asked, so that each of them has surely answered.
 const MANY: usize = 24;
 
@@ -74,7 +77,8 @@ fn question(way: Way, to: SocketAddr) -> Question {
         way,
         to,
         bound: Bound::Nothing,
-        patience: Duration::from_secs(1),
+        hears_refusals: true,
+        patience: patience(Duration::from_secs(1)),
     }
 }
 

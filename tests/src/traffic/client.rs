@@ -27,7 +27,7 @@ impl Request {
         let start = Instant::now();
         let answer = match self.protocol {
             Protocol::Udp => self.datagram(own),
-            Protocol::Sctp if !sctp::in_kernel() => sctp::ask(self.to, self.from, self.timeout),
+            Protocol::Sctp if self.own_packets || !sctp::in_kernel() => sctp::ask(self.to, self.from, self.timeout),
             Protocol::Tcp | Protocol::Sctp => self.connection(own),
         };
         let elapsed = start.elapsed();

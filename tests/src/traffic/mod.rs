@@ -32,6 +32,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::patience;
+
 pub use background::{Repeat, Stream, StreamReport};
 pub use server::Server;
 
@@ -56,6 +58,7 @@ pub struct Request {
     interval: Duration,
     size: Option<usize>,
     unconnected: bool,
+    own_packets: bool,
     kept: Option<Arc<OnceLock<UdpSocket>>>,
 }
 
@@ -86,6 +89,11 @@ pub enum Outcome {
     },
     /// The request could not be sent.
     Failed(String),
+}
+
+/// Whether this is a tenth of the time after which a lost packet is sent again; half of it on a machine that is slow.
+fn is_at_once(after: Duration) -> bool {
+    after < patience(Duration::from_millis(100)).min(Duration::from_millis(500))
 }
 
 /// A server's answer.
@@ -119,10 +127,11 @@ impl Request {
             protocol,
             to,
             from: None,
-            timeout: Duration::from_secs(2),
+            timeout: patience(Duration::from_secs(2)),
             interval: Duration::from_millis(1),
             size: None,
             unconnected: false,
+            own_packets: false,
             kept: None,
         }
     }
@@ -184,6 +193,14 @@ impl Request {
         self.unconnected()
     }
 
+    /// Over SCTP, makes the packets itself, also if the kernel has SCTP. The kernel's sockets tell of no ICMP error before their
+    /// time is over.
+    #[must_use]
+    pub fn own_packets(mut self, own: bool) -> Self {
+        self.own_packets = own;
+        self
+    }
+
     /// Over UDP, sends on a socket that is not connected, and takes an answer only from the address that was asked. Such a
     /// socket is not told of ICMP errors.
     #[must_use]
@@ -212,15 +229,15 @@ impl Outcome {
         self.answer().map(|answer| answer.source.ip())
     }
 
-    /// Whether it was refused within a tenth of the time after which a lost packet is sent again.
+    /// Whether it was refused long before a lost packet is sent again.
     pub fn refused_at_once(&self) -> bool {
-        matches!(self, Self::Refused { after } if *after < Duration::from_millis(100))
+        matches!(self, Self::Refused { after } if is_at_once(*after))
     }
 
     /// Whether an error of any kind came at once. If a host's own datagram is rejected on its way out, the call that
     /// sends it already returns an error, before the ICMP error comes.
     pub fn failed_at_once(&self) -> bool {
-        matches!(self, Self::Refused { after } | Self::Unreachable { after } if *after < Duration::from_millis(100))
+        matches!(self, Self::Refused { after } | Self::Unreachable { after } if is_at_once(*after))
     }
 
     /// Whether nothing came back.

@@ -158,9 +158,12 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_the_topmost_one_is_told() {
-        let scratch = std::env::temp_dir();
+        // The topmost folder of a file system in memory has the number of a hierarchy's, so a folder below it is taken.
+        let scratch = std::env::temp_dir().join(format!("tandem-topmost-{}", std::process::id()));
+        fs::create_dir(&scratch).unwrap();
         let line = format!("35 25 0:32 / {} rw - cgroup2 cgroup2 rw", scratch.display());
         let error = Folder::topmost(&line).unwrap_err();
+        fs::remove_dir(&scratch).unwrap();
         assert!(error.to_string().contains("is not the topmost folder"), "{error}");
     }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use socket2::Socket;
 
 use crate::conntrack;
+use crate::patience;
 use crate::stage::TARGET;
 use crate::traffic::Protocol;
 
@@ -31,9 +32,9 @@ pub(super) fn changes_its_mind_over_udp(site: &Site, asker: Asker, form: Form) -
             at(Front::NodePort, &s::THERE, form),
         );
         let socket = question(Way::SendTo, first).open()?;
-        let ask = |way: Way, to: SocketAddr, patience: u64| {
+        let ask = |way: Way, to: SocketAddr, milliseconds: u64| {
             let question = Question {
-                patience: Duration::from_millis(patience),
+                patience: patience(Duration::from_millis(milliseconds)),
                 ..question(way, to)
             };
             site.observe(&question, form, || question.ask_on(&socket))
@@ -205,7 +206,7 @@ pub(super) fn endpoint_goes(site: &mut Site, asker: Asker, form: Form) -> Result
     site.apply("moving.yaml", &moving(&[]))?;
     let none = place.run(|| {
         let question = Question {
-            patience: Duration::from_millis(200),
+            patience: patience(Duration::from_millis(200)),
             ..plain
         };
         site.observe(&question, form, || question.ask_on(&sockets.0))
@@ -248,7 +249,7 @@ pub(super) fn endpoint_goes(site: &mut Site, asker: Asker, form: Form) -> Result
 fn connected_again(question: &Question, socket: &Socket) -> Option<String> {
     let mut socket: &Socket = socket;
     socket
-        .set_read_timeout(Some(question.patience.min(Duration::from_millis(200))))
+        .set_read_timeout(Some(question.patience.min(patience(Duration::from_millis(200)))))
         .ok()?;
     socket.send(b"who are you?\n").ok()?;
     let mut bytes = [0; 512];
