@@ -16,11 +16,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Server, SocketError};
+use crate::api::{Rules, Server, SocketError};
 use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
 use crate::conntrack::{Reconciler, Report};
-use crate::engine::{Engine, Follow, Now, Seat};
+use crate::engine::{Engine, Follow, Now, Seat, Snapshot};
 use crate::event::{ApiServer, Event, NodeFact};
 use crate::health::HardFail;
 use crate::interfaces::Interfaces;
@@ -81,6 +81,7 @@ pub async fn run(
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
+    let asked = current.clone();
     let mut keeper = xdp::Keeper::new(current.clone(), seats, engine.published());
     let sockets = keeper.report();
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
@@ -109,13 +110,15 @@ pub async fn run(
             subscribers.run(current, ending).await
         },
     ));
-    let socket = settings.socket.clone();
+    let (socket, rules) = (settings.socket.clone(), move |snapshot: &Snapshot| {
+        Rules::of(&asked.borrow(), snapshot)
+    });
     let answering = tokio::spawn(async move {
         let server = match server {
             Some(server) => server,
             None => Server::bind_when_free(&socket).await?,
         };
-        server.run(published, files, flows, sockets).await;
+        server.run(published, files, flows, sockets, rules).await;
         Ok::<_, SocketError>(())
     });
 

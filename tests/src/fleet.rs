@@ -194,7 +194,7 @@ impl Fleet {
                 let text = tandem.command(&["services", service, "-n", "default", "-o", "json"]);
                 serde_json::from_str::<Value>(&text.ok()?).ok()
             };
-            let is_so = eventually(PATIENCE, || (say::endpoints(&seen()?[0])? == wanted).then_some(()));
+            let is_so = eventually(PATIENCE, || (say::endpoints(&seen()?)? == wanted).then_some(()));
             is_so.with_context(|| {
                 format!(
                     "{}: {service} never had {wanted:?}: {:#}",

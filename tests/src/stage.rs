@@ -106,8 +106,8 @@ impl Stage {
             let text = self
                 .tandem
                 .command(&["services", "marker", "-n", objects::MARKER_NAMESPACE, "-o", "json"]);
-            let services: Value = serde_json::from_str(&text.ok()?).ok()?;
-            (services[0]["ports"][0]["families"][0]["all"]["endpoints"] == wanted).then_some(())
+            let service: Value = serde_json::from_str(&text.ok()?).ok()?;
+            (service["ports"][0]["families"][0]["all"]["endpoints"] == wanted).then_some(())
         };
         eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }

@@ -188,9 +188,10 @@ impl Tandem {
             .with_context(|| format!("run tandem {arguments:?}"))
     }
 
-    /// What `tandem services -A -o json` prints.
+    /// The Services that `tandem services -A -o json` prints.
     pub fn services(&self) -> Result<Value> {
-        self.ask(&["services", "-A", "-o", "json"])
+        let mut list = self.ask(&["services", "-A", "-o", "json"])?;
+        Ok(list["items"].take())
     }
 
     /// Runs `tandem ARGUMENTS --socket …` on the node and returns what it printed.

@@ -70,7 +70,7 @@ fn complaint(namespace: &Namespace, command: &mut Command) -> Result<String> {
     let output = run(namespace, command)?;
     let printed = String::from_utf8_lossy(&output.stdout);
     ensure!(
-        output.status.code() == Some(1) && printed.is_empty(),
+        output.status.code() == Some(3) && printed.is_empty(),
         "{}: {printed}",
         output.status
     );

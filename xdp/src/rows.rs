@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use tandem_core::family::IpFamily;
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{Delta, Full, Left, RuleSettings};
 use tandem_xdp_layout::{Class, FrontendKey, FrontendWord, Generation, ServiceWord, Switch};
@@ -41,6 +42,14 @@ pub struct Rows<F: Plane, S> {
     pub(crate) left: BTreeMap<ServiceId, Left>,
     /// Where lists begin that nothing leads to any more since the last ticket.
     retired: Vec<u32>,
+}
+
+/// The name of the map of lists, as the status and `bpftool map` show it.
+fn lists<F: Plane>() -> &'static str {
+    match F::FAMILY {
+        IpFamily::V4 => "LISTS4",
+        IpFamily::V6 => "LISTS6",
+    }
 }
 
 impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
@@ -275,7 +284,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         self.space.grow(self.store.words(), ticket);
         let full = || {
             StoreError::Full(Full {
-                name: "the array of lists",
+                name: lists::<F>(),
                 room: words,
                 errno: None,
             })
@@ -438,5 +447,17 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             self.space.retire(place, ticket);
         }
         self.space.release(self.store.passed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::family::{V4, V6};
+
+    use super::lists;
+
+    #[test]
+    fn what_is_full_is_named_as_the_status_names_the_map() {
+        assert_eq!((lists::<V4>(), lists::<V6>()), ("LISTS4", "LISTS6"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
-use tandem_core::plan::{FrontendPlan, NoEndpoints, PortPlan, Usable, plan};
+use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
 use crate::config::FileState;
@@ -16,7 +16,7 @@ use crate::event::Reach;
 use crate::index::Entry;
 use crate::xdp::State;
 
-use super::inside::{Inside, Who};
+use super::inside::{Asker, Inside};
 use super::planes::{FollowerView, SocketsView};
 use super::problems::{of_agent, of_service, of_sockets};
 use super::view::{
@@ -92,10 +92,6 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry, inside: &Inside<
 }
 
 fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus, inside: &Inside<'_>) -> FamilyPortView {
-    let (from_inside, why_nftables) = match inside.who(plan, status) {
-        Who::Sockets => ("sockets", None),
-        Who::Nftables(why) => ("nftables", why),
-    };
     let socket = |addr: std::net::IpAddr, port: u16| std::net::SocketAddr::new(addr, port).to_string();
     let frontend = |frontend: &Frontend<F>| match frontend {
         Frontend::Address {
@@ -118,24 +114,24 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus, inside: &In
         },
     };
     let holder = |frontend: &Frontend<F>| status.disputes.holder(&Place::from(*frontend), &plan.key);
-    let (mut frontends, mut taken) = (Vec::new(), Vec::new());
-    for FrontendPlan { frontend: wanted, .. } in &plan.frontends {
-        let frontend = frontend(wanted);
-        match holder(wanted) {
+    let (mut own, mut taken) = (Vec::new(), Vec::new());
+    for wanted in &plan.frontends {
+        match holder(&wanted.frontend) {
             Some(by) => taken.push(TakenView {
-                frontend,
+                frontend: frontend(&wanted.frontend),
                 by: by.to_string(),
             }),
-            None => frontends.push(frontend),
+            None => own.push(wanted),
         }
     }
+    let who = |asker| inside.who(asker, plan, &own, status);
     FamilyPortView {
         family: F::FAMILY.to_string(),
-        frontends,
+        frontends: own.iter().map(|own| frontend(&own.frontend)).collect(),
         taken,
         set_aside: status.kept.contains(&plan.key.service),
-        from_inside: from_inside.to_owned(),
-        why_nftables,
+        from_node: who(Asker::Node),
+        from_pods: who(Asker::Pod),
         connections: inside.connections(F::FAMILY, &plan.key),
         all: plan.all.as_ref().map(list),
         local: plan.local.as_ref().map(list),
@@ -181,7 +177,7 @@ impl StatusView {
             ],
             problems: of_agent(snapshot, files)
                 .into_iter()
-                .chain(of_sockets(sockets))
+                .chain(of_sockets(sockets, snapshot))
                 .collect(),
             configuration: ConfigurationView {
                 rejected: files.rejected.clone(),

@@ -1,8 +1,9 @@
 //! The local API: `tandem services`, `tandem status` and `tandem ready` ask the running agent over a unix socket. Only
 //! root may open the socket. The answers come from the last published snapshot. So neither the engine nor the API waits
-//! for the other.
+//! for the other. Each answer is a [`Document`] or a [`List`].
 
 mod client;
+mod document;
 mod inside;
 mod make;
 mod planes;
@@ -13,13 +14,15 @@ mod socket;
 mod view;
 
 pub use client::{ApiError, get};
+pub use document::{Document, Kind, List};
+pub use inside::Rules;
 pub use planes::{CountView, FolderView, FollowerView, LeftView, MapView, SocketsView};
 pub use ready::ReadyView;
 pub use server::Server;
 pub use socket::{SocketError, remove_dead};
 pub use view::{
-    ConfigurationView, ConnectionsView, EndpointsView, FamilyPortView, FamilyStatusView, PortView, ProblemView,
-    ServiceView, StatusView, TakenView, UdpFlowsView,
+    AnswersView, ConfigurationView, ConnectionsView, EndpointsView, FamilyPortView, FamilyStatusView, PortView,
+    ProblemView, ServiceView, StatusView, TakenView, UdpFlowsView,
 };
 
 /// The default path of the agent's socket.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tandem_core::family::IpFamily;
 
 use crate::engine::{FollowState, FollowStatus};
-use crate::xdp::{DataPlane, SocketsOf, Stage, State, Where};
+use crate::xdp::{Below, DataPlane, SocketsOf, Stage, State, Where};
 
 /// Socket load balancing. It is there if the configuration asks for the second data plane, or if something is left of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,26 +64,26 @@ pub struct MapView {
     pub bytes: u64,
 }
 
-/// One family's follower of the tables.
+/// One family's sockets: how they follow nftables.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FollowerView {
-    /// `on`, `waiting`, `beside`, `behind` or `off`
+    /// `on`, `waiting`, `behind` or `off`
     pub state: String,
-    /// Since when, in seconds. None if it is off.
+    /// Since when, in seconds. None if it is not known.
     pub since_seconds_ago: Option<f64>,
     /// Why it is not on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How many Service ports it answers for.
     pub taken: usize,
-    /// The Service ports that it leaves to the tables.
+    /// The Service ports that it leaves to nftables.
     pub left: Vec<LeftView>,
-    /// The connections that were left to the tables.
+    /// The connections that were left to nftables.
     pub left_connections: Vec<CountView>,
     /// How many changes it followed.
     pub changes: u64,
-    /// How often it was renewed from the table.
+    /// How often it was filled anew with nftables' rows.
     pub renewals: u64,
     /// Seconds since the last change or renewal.
     pub last_change_seconds_ago: Option<f64>,
@@ -93,7 +93,7 @@ pub struct FollowerView {
     pub failures: u64,
 }
 
-/// A Service port that is left to the tables.
+/// A Service port that is left to nftables.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftView {
@@ -135,22 +135,20 @@ impl SocketsView {
             Stage::Failed { since, why } => ("failed", Some(ago(*since)), Some(why.to_string())),
         };
         let folder = |place: &Where| {
-            let below = |folder| {
-                state
-                    .counts
-                    .as_ref()
-                    .map(|counts| counts.below(folder))
-                    .unwrap_or_default()
-            };
             match place {
                 Where::Nowhere => None,
-                Where::At { folder, since } => Some(FolderView {
-                    folder: Some(folder.display().to_string()),
-                    since_seconds_ago: Some(ago(*since)),
-                    reason: None,
-                    processes: below(folder).processes,
-                    pods: below(folder).pods,
-                }),
+                Where::At { folder, since } => {
+                    // All folders below it are read for this, so once.
+                    let below = state.counts.as_ref().map(|counts| counts.below(folder));
+                    let Below { processes, pods } = below.unwrap_or_default();
+                    Some(FolderView {
+                        folder: Some(folder.display().to_string()),
+                        since_seconds_ago: Some(ago(*since)),
+                        reason: None,
+                        processes,
+                        pods,
+                    })
+                }
                 Where::Not { why } => Some(FolderView {
                     reason: Some(why.to_string()),
                     ..FolderView::default()
@@ -185,11 +183,12 @@ impl SocketsView {
     }
 }
 
-/// How long sockets that were translated are still shown their frontends.
+/// How long the programs stay that show translated sockets the Service's address.
 fn ending(until: SystemTime) -> String {
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
     let minutes = left.as_secs().div_ceil(60);
-    format!("sockets that were translated see their frontends for {minutes} more minutes")
+    let plural = if minutes == 1 { "" } else { "s" };
+    format!("for {minutes} more minute{plural}, programs still see the Service's address")
 }
 
 impl FollowerView {
@@ -197,19 +196,19 @@ impl FollowerView {
     pub(super) fn of(status: &FollowStatus, family: IpFamily, state: &State) -> Option<Self> {
         let (name, since, reason) = match &status.state {
             FollowState::Off if state.wanted.0 == DataPlane::Nft => return None,
-            FollowState::Off => ("off", None, None),
+            FollowState::Off => ("off", None, Some("the programs are not loaded".to_owned())),
             FollowState::Waiting { since, off } => {
                 let goes_on = if *off {
                     ""
                 } else {
-                    "; it goes on with what an earlier run left"
+                    "; the programs of an earlier run go on meanwhile"
                 };
-                let why = format!("the tables do not hold everything yet, or the programs are not loaded{goes_on}");
+                let why = format!("nftables does not hold everything yet, or the programs are not loaded{goes_on}");
                 ("waiting", Some(ago(*since)), Some(why))
             }
             FollowState::On { since } => ("on", Some(ago(*since)), None),
             FollowState::Beside { since } => (
-                "beside",
+                "off",
                 Some(ago(*since)),
                 Some("a kube-proxy's rules come first".to_owned()),
             ),

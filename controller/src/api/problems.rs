@@ -6,7 +6,7 @@ use tandem_core::family::IpFamily;
 use tandem_core::object::ObjectKey;
 
 use crate::config::FileState;
-use crate::engine::{FamilyStatus, Place, Snapshot};
+use crate::engine::{FamilyStatus, FollowState, Place, Snapshot};
 use crate::event::{ObjectKind, Reach};
 use crate::xdp::{Stage, State, Where};
 
@@ -62,18 +62,42 @@ pub(super) fn of_agent(snapshot: &Snapshot, files: &FileState) -> Vec<ProblemVie
         .collect()
 }
 
+/// How many Service ports of a family that are left to nftables are named. The JSON of `tandem status` names all of them.
+const NAMED: usize = 5;
+
 /// What is wrong with the second data plane. Services work all the same.
-pub(super) fn of_sockets(state: &State) -> Vec<ProblemView> {
-    let alone = |why: &str, who: &str| ProblemView {
-        object: "sockets".to_owned(),
-        problem: format!("{why}: nftables serves {who}"),
+pub(super) fn of_sockets(state: &State, snapshot: &Snapshot) -> Vec<ProblemView> {
+    let problem = |object: String, problem: String| ProblemView {
+        object,
+        problem,
         fatal: false,
     };
+    let alone =
+        |object: &str, why: &str, who: &str| problem(object.to_owned(), format!("{why}: nftables serves {who}"));
     let mut problems = Vec::new();
     if let Stage::Failed { why, .. } = &state.stage {
-        problems.push(alone(why, "alone"));
+        problems.push(alone("sockets", why, "alone"));
     } else if let Where::Not { why } = &state.pods {
-        problems.push(alone(why, "the pods"));
+        problems.push(alone("sockets", why, "the pods"));
+    }
+    for (family, status) in [(IpFamily::V4, &snapshot.v4), (IpFamily::V6, &snapshot.v6)] {
+        let (family, followed) = (family.to_string(), &status.followed);
+        if let FollowState::Behind { why, .. } = &followed.state {
+            problems.push(alone(&format!("{family} sockets"), why, &family));
+        }
+        for (port, left) in followed.left.iter().take(NAMED) {
+            let which = match &*port.port {
+                "" => String::new(),
+                name => format!(" port {name}:"),
+            };
+            let text = format!("{family}:{which} left to nftables: {left}");
+            problems.push(problem(format!("Service {}", port.service), text));
+        }
+        let more = followed.left.len().saturating_sub(NAMED);
+        if more > 0 {
+            let text = format!("{more} more Service ports are left to nftables (`tandem status -o json` names them)");
+            problems.push(problem(format!("{family} sockets"), text));
+        }
     }
     problems
 }
@@ -145,3 +169,6 @@ fn disputes(status: &FamilyStatus, family: IpFamily) -> Vec<(String, String)> {
     };
     told.into_iter().map(words).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tandem_core::family::IpFamily;
 
+use super::document::VERSION;
 use crate::engine::{FamilyStatus, Snapshot};
 use crate::event::Reach;
 
@@ -33,7 +34,7 @@ impl ReadyView {
 
     fn new(ready: bool, reason: String) -> Self {
         Self {
-            api_version: "tandem/v1".into(),
+            api_version: VERSION.into(),
             kind: "Readiness".into(),
             ready,
             reason,

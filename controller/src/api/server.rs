@@ -15,10 +15,11 @@ use tokio::net::UnixListener;
 use crate::config::FileState;
 use crate::conntrack::Report;
 use crate::engine::Snapshot;
-use crate::http::{Connections, Limits, json, not_found, serve, text};
+use crate::http::{Connections, Limits, json, not_found, serve_later, text};
 use crate::xdp;
 
-use super::inside::{Counted, Inside};
+use super::document::{Document, List};
+use super::inside::{Counted, Inside, Rules};
 use super::ready::ReadyView;
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
@@ -39,7 +40,11 @@ struct Shared {
     /// Of IPv4 and IPv6.
     flows: [Report; 2],
     sockets: xdp::Report,
+    rules: Box<RulesOf>,
 }
+
+/// What the configuration says now about pods' connections.
+type RulesOf = dyn Fn(&Snapshot) -> Rules + Send + Sync;
 
 impl Server {
     /// Listens at `path`, for root alone (mode 0600). A socket that a dead agent left is replaced. Anything else at the
@@ -66,46 +71,73 @@ impl Server {
         files: Arc<ArcSwap<FileState>>,
         flows: [Report; 2],
         sockets: xdp::Report,
+        rules: impl Fn(&Snapshot) -> Rules + Send + Sync + 'static,
     ) {
         let shared = Arc::new(Shared {
             published,
             files,
             flows,
             sockets,
+            rules: Box::new(rules),
         });
         self.serve(move |request| answer(&shared, request)).await;
     }
 
     /// Answers `tandem ready` alone, with what is in `view`, until dropped. For a program that is no agent.
     pub async fn say_ready(self, view: Arc<ArcSwap<ReadyView>>) {
-        self.serve(move |request| match request.uri().path() {
-            "/v1/ready" => printed(&**view.load()),
-            _ => not_found(),
+        self.serve(move |request| {
+            let response = match request.uri().path() {
+                "/v1/ready" => printed(&**view.load()),
+                _ => not_found(),
+            };
+            std::future::ready(response)
         })
         .await;
     }
 
-    async fn serve(self, answer: impl Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static) {
+    async fn serve<R>(self, answer: impl Fn(&Request<Incoming>) -> R + Clone + Send + 'static)
+    where
+        R: Future<Output = Response<String>> + Send + 'static,
+    {
         let _file = self.file;
         let room = Connections::new(Limits::local()).room();
-        serve(self.listener, room, answer).await;
+        serve_later(self.listener, room, answer).await;
     }
 }
 
-fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<String> {
-    let page = match request.uri().path() {
-        "/v1/status" => status,
-        "/v1/services" => services,
-        "/v1/ready" => ready,
-        _ => return not_found(),
+/// A page, and whether it reads the kernel.
+type Page = (fn(&Shared, &str) -> Response<String>, bool);
+
+/// The pages that read the kernel are made on a thread of their own. The agent has few threads for all that must not wait.
+fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> impl Future<Output = Response<String>> + use<> {
+    let page: Result<Page, Response<String>> = match request.uri().path() {
+        _ if request.method() != Method::GET && request.method() != Method::HEAD => Err(only_get()),
+        "/v1/status" => Ok((status, true)),
+        "/v1/services" => Ok((services, true)),
+        "/v1/ready" => Ok((ready, false)),
+        _ => Err(not_found()),
     };
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        let allowed = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(header::ALLOW, allowed);
-        return response;
+    let shared = Arc::clone(shared);
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    async move {
+        match page {
+            Err(response) => response,
+            Ok((page, false)) => page(&shared, &query),
+            Ok((page, true)) => tokio::task::spawn_blocking(move || page(&shared, &query))
+                .await
+                .unwrap_or_else(|error| {
+                    let problem = format!("the answer cannot be made: {error}");
+                    text(StatusCode::INTERNAL_SERVER_ERROR, &problem)
+                }),
+        }
     }
-    page(shared, request.uri().query().unwrap_or_default())
+}
+
+fn only_get() -> Response<String> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    let allowed = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
 }
 
 fn status(shared: &Shared, _query: &str) -> Response<String> {
@@ -116,7 +148,7 @@ fn status(shared: &Shared, _query: &str) -> Response<String> {
         &flows,
         &shared.sockets.load(),
     );
-    printed(&status)
+    printed(&Document::new(status))
 }
 
 fn ready(shared: &Shared, _query: &str) -> Response<String> {
@@ -133,12 +165,13 @@ fn services(shared: &Shared, query: &str) -> Response<String> {
     let sockets = shared.sockets.load();
     let inside = Inside {
         sockets: &sockets,
+        rules: (shared.rules)(&snapshot),
         connections: asked("connections").map(|_| Counted::read(&sockets)),
     };
     if let (Some(namespace), Some(name)) = (&namespace, &name) {
         let key = ObjectKey::new(&**namespace, &**name);
         return match ServiceView::of(&snapshot, &key, &inside) {
-            Some(view) => printed(&[view]),
+            Some(view) => printed(&Document::new(view)),
             None => text(StatusCode::NOT_FOUND, &format!("service {key} is not known to tandem")),
         };
     }
@@ -153,10 +186,10 @@ fn services(shared: &Shared, query: &str) -> Response<String> {
         .into_iter()
         .filter_map(|key| ServiceView::of(&snapshot, key, &inside))
         .collect();
-    printed(&views)
+    printed(&List::new(views))
 }
 
-fn printed<V: Serialize + ?Sized>(view: &V) -> Response<String> {
+fn printed<V: Serialize>(view: &V) -> Response<String> {
     match serde_json::to_string(view) {
         Ok(body) => json(StatusCode::OK, body),
         Err(error) => text(

@@ -54,12 +54,12 @@ pub struct FamilyPortView {
     /// The last change was refused. The kernel still has the rows from before it, not those that this view shows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_aside: bool,
-    /// Who answers programs on this node and in its pods: `sockets` or `nftables`.
+    /// Who answers programs of this node.
     #[serde(default)]
-    pub from_inside: String,
-    /// Why that is nftables, although sockets are asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why_nftables: Option<String>,
+    pub from_node: AnswersView,
+    /// Who answers programs in its pods.
+    #[serde(default)]
+    pub from_pods: AnswersView,
     /// The connections to it since it was programmed; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsView>,
@@ -68,6 +68,33 @@ pub struct FamilyPortView {
     pub all: Option<EndpointsView>,
     /// The endpoints for frontends with traffic policy Local. None if nothing uses them.
     pub local: Option<EndpointsView>,
+}
+
+/// Who answers new connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswersView {
+    /// `sockets` or `nftables`
+    pub by: String,
+    /// What nftables answers beside sockets, or why it answers everything, although sockets are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_nftables: Option<String>,
+}
+
+impl AnswersView {
+    pub(super) fn sockets(except: Option<String>) -> Self {
+        Self {
+            by: "sockets".to_owned(),
+            why_nftables: except,
+        }
+    }
+
+    pub(super) fn nftables(why: Option<String>) -> Self {
+        Self {
+            by: "nftables".to_owned(),
+            why_nftables: why,
+        }
+    }
 }
 
 /// How many connections went to a Service port. Each UDP flow is one.

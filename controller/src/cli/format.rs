@@ -64,6 +64,12 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
     }
 }
 
+/// A number of things: `1 change`, `2 changes`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 /// An age in kubectl's form: `5s`, `3m`, `2h`, `7d`.
 pub(super) fn age(seconds: u64) -> String {
     match seconds {

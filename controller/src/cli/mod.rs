@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::api::SOCKET;
+use crate::api::{ApiError, SOCKET};
 
 /// The version, and the commit if the build was told of it, as the build of the image is.
 const VERSION: &str = match option_env!("TANDEM_VERSION") {
@@ -66,19 +66,20 @@ enum Output {
 /// Runs the command.
 pub fn main() -> ExitCode {
     let result = match parse(arguments::normal(std::env::args_os())).command {
-        Command::Run(command) => command.run(),
+        Command::Run(command) => command.run().map_err(|error| AskError::No(error.to_string())),
         Command::Services(command) => command.run(),
         Command::Status(command) => command.run(),
-        // It has exit codes of its own.
-        Command::Ready(command) => return command.run(),
-        Command::Ruleset(command) => command.run(),
-        Command::Config(command) => command.run(),
+        Command::Ready(command) => command.run(),
+        Command::Ruleset(command) => command.run().map_err(Into::into),
+        Command::Config(command) => command.run().map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            if let Some(words) = error.words() {
+                eprintln!("error: {words}");
+            }
+            ExitCode::from(error.code())
         }
     }
 }
@@ -103,8 +104,55 @@ fn parse(arguments: Vec<OsString>) -> Cli {
 /// The error of any command, as one line for people.
 type CommandError = Box<dyn std::error::Error>;
 
+/// Why a command that asks something does not end with 0. Each has an exit code of its own, so that a script can tell a node
+/// that is not well from one about which nothing is known.
+#[derive(Debug)]
+enum AskError {
+    /// The answer is no, and why.
+    No(String),
+    /// The answer is no, and was printed already.
+    Said,
+    /// The command line cannot be right. clap uses the same code.
+    Usage(String),
+    /// There is no answer: no agent, no right, or no such object.
+    Unknown(CommandError),
+}
+
+impl AskError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::No(_) | Self::Said => 1,
+            Self::Usage(_) => 2,
+            Self::Unknown(_) => 3,
+        }
+    }
+
+    fn words(&self) -> Option<String> {
+        match self {
+            Self::No(words) | Self::Usage(words) => Some(words.clone()),
+            Self::Unknown(error) => Some(error.to_string()),
+            Self::Said => None,
+        }
+    }
+}
+
+impl From<CommandError> for AskError {
+    fn from(error: CommandError) -> Self {
+        Self::Unknown(error)
+    }
+}
+
+impl From<ApiError> for AskError {
+    fn from(error: ApiError) -> Self {
+        Self::Unknown(error.into())
+    }
+}
+
 /// Runs the future of a short command.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
 }
+
+#[cfg(test)]
+mod tests;

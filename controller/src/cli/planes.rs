@@ -2,16 +2,13 @@
 
 use crate::api::{FolderView, FollowerView, SocketsView};
 
-use super::format::age;
-
-/// How many Service ports that are left are named. `-o json` has all of them.
-const NAMED: usize = 5;
+use super::format::{age, counted};
 
 pub(super) fn sockets(view: &SocketsView, line: &mut dyn FnMut(&str, &str)) {
     let whose = match view.of.as_str() {
         "all" => "of the node and its pods",
         "node" => "of the node alone",
-        _ => "of nobody",
+        _ => "switched off",
     };
     line("", " ");
     line(
@@ -44,39 +41,33 @@ pub(super) fn sockets(view: &SocketsView, line: &mut dyn FnMut(&str, &str)) {
 pub(super) fn follower(view: &FollowerView, line: &mut dyn FnMut(&str, &str)) {
     let left = match view.left.len() {
         0 => String::new(),
-        count => format!(", {count} left to the table"),
+        count => format!(", {count} left to nftables (see Problems)"),
     };
-    line(
-        "  Sockets:",
-        &format!(
-            "{}: {} Service ports{left}",
-            state(&view.state, view.since_seconds_ago, view.reason.as_deref()),
-            view.taken
-        ),
-    );
+    let serves = if view.state == "on" || view.taken > 0 {
+        format!("{}{left}", counted(view.taken as u64, "Service port"))
+    } else {
+        "nftables serves alone".to_owned()
+    };
+    let state = state(&view.state, view.since_seconds_ago, view.reason.as_deref());
+    line("  Sockets:", &format!("{state}: {serves}"));
     if let Some(seconds) = view.last_change_seconds_ago {
-        let failed = match view.failures {
-            0 => String::new(),
-            count => format!(", {count} failures"),
-        };
+        let mut counts = vec![counted(view.changes, "change"), counted(view.renewals, "renewal")];
+        if view.failures > 0 {
+            counts.push(counted(view.failures, "failure"));
+        }
         line(
             "",
             &format!(
-                "last change {seconds:.1}s ago: {} µs ({} changes, {} renewals{failed})",
-                view.last_change_microseconds, view.changes, view.renewals
+                "last change {seconds:.1}s ago: {} µs ({})",
+                view.last_change_microseconds,
+                counts.join(", ")
             ),
         );
-    }
-    for port in view.left.iter().take(NAMED) {
-        line("", &format!("left {}: {}", port.service_port, port.reason));
-    }
-    if view.left.len() > NAMED {
-        line("", &format!("and {} more", view.left.len() - NAMED));
     }
     let counts = view.left_connections.iter().filter(|left| left.count > 0);
     let counts: Vec<String> = counts.map(|left| format!("{} {}", left.count, left.reason)).collect();
     if !counts.is_empty() {
-        line("", &format!("connections left to the table: {}", counts.join(", ")));
+        line("", &format!("connections left to nftables: {}", counts.join(", ")));
     }
 }
 
@@ -100,10 +91,16 @@ fn folder(view: &FolderView, pods: bool) -> String {
     let below = match (pods, view.pods) {
         (false, _) => String::new(),
         (true, 0) => "no pods, ".to_owned(),
-        (true, 1) => "1 pod, ".to_owned(),
-        (true, count) => format!("{count} pods, "),
+        (true, count) => format!("{}, ", counted(count as u64, "pod")),
     };
-    format!("{folder} for {since}: {below}{} processes", view.processes)
+    format!("{folder} for {since}: {below}{}", processes(view.processes))
+}
+
+fn processes(count: usize) -> String {
+    match count {
+        1 => "1 process".to_owned(),
+        count => format!("{count} processes"),
+    }
 }
 
 /// Seconds are never negative, and an age has no fractions.
@@ -170,6 +167,11 @@ mod tests {
         ");
     }
 
+    fn follower_of(view: &serde_json::Value) -> String {
+        let view: FollowerView = serde_json::from_value(view.clone()).unwrap();
+        text(|line| follower(&view, line))
+    }
+
     #[test]
     fn a_follower_is_shown_with_what_it_leaves() {
         let left = |number| json!({ "servicePort": format!("shop/web-{number}:http"), "reason": "there is no room for its endpoints" });
@@ -178,33 +180,39 @@ mod tests {
             "leftConnections": [
                 { "reason": "connected UDP", "count": 12 }, { "reason": "source ranges", "count": 0 }, { "reason": "no memory", "count": 1 },
             ],
-            "changes": 7, "renewals": 1, "lastChangeSecondsAgo": 0.5, "lastChangeMicroseconds": 4, "failures": 0,
+            "changes": 7, "renewals": 2, "lastChangeSecondsAgo": 0.5, "lastChangeMicroseconds": 4, "failures": 0,
         });
-        let print = |view: &serde_json::Value| {
-            let view: FollowerView = serde_json::from_value(view.clone()).unwrap();
-            text(|line| follower(&view, line))
-        };
-        insta::assert_snapshot!(print(&view), @r"
-        Sockets:             on for 2h: 10000 Service ports, 2 left to the table
-                             last change 0.5s ago: 4 µs (7 changes, 1 renewals)
-                             left shop/web-1:http: there is no room for its endpoints
-                             left shop/web-2:http: there is no room for its endpoints
-                             connections left to the table: 12 connected UDP, 1 no memory
+        insta::assert_snapshot!(follower_of(&view), @r"
+        Sockets:             on for 2h: 10000 Service ports, 2 left to nftables (see Problems)
+                             last change 0.5s ago: 4 µs (7 changes, 2 renewals)
+                             connections left to nftables: 12 connected UDP, 1 no memory
         ");
-        view["left"] = (1..=7).map(left).collect();
-        view["state"] = json!("behind");
+        (view["state"], view["taken"]) = (json!("behind"), json!(0));
         view["reason"] = json!("the map LISTS4 is full");
         view["failures"] = json!(3);
-        insta::assert_snapshot!(print(&view), @r"
-        Sockets:             behind for 2h (the map LISTS4 is full): 10000 Service ports, 7 left to the table
-                             last change 0.5s ago: 4 µs (7 changes, 1 renewals, 3 failures)
-                             left shop/web-1:http: there is no room for its endpoints
-                             left shop/web-2:http: there is no room for its endpoints
-                             left shop/web-3:http: there is no room for its endpoints
-                             left shop/web-4:http: there is no room for its endpoints
-                             left shop/web-5:http: there is no room for its endpoints
-                             and 2 more
-                             connections left to the table: 12 connected UDP, 1 no memory
+        insta::assert_snapshot!(follower_of(&view), @r"
+        Sockets:             behind for 2h (the map LISTS4 is full): nftables serves alone
+                             last change 0.5s ago: 4 µs (7 changes, 2 renewals, 3 failures)
+                             connections left to nftables: 12 connected UDP, 1 no memory
         ");
+    }
+
+    #[test]
+    fn one_of_anything_is_said_in_the_singular() {
+        let view = json!({
+            "state": "on", "sinceSecondsAgo": 5.0, "taken": 1, "left": [], "leftConnections": [],
+            "changes": 1, "renewals": 1, "lastChangeSecondsAgo": 0.5, "lastChangeMicroseconds": 4, "failures": 1,
+        });
+        insta::assert_snapshot!(follower_of(&view), @r"
+        Sockets:             on for 5s: 1 Service port
+                             last change 0.5s ago: 4 µs (1 change, 1 renewal, 1 failure)
+        ");
+        let one = FolderView {
+            folder: Some("/c".to_owned()),
+            processes: 1,
+            pods: 1,
+            ..FolderView::default()
+        };
+        assert_eq!(folder(&one, true), "/c for 0s: 1 pod, 1 process");
     }
 }

@@ -1,13 +1,11 @@
 //! `tandem ready`
 
-use std::process::ExitCode;
-
 use clap::Args;
 
 use crate::api::{ReadyView, get};
 
 use super::format::{print, structured};
-use super::{Agent, CommandError, Output, block_on};
+use super::{Agent, AskError, Output, block_on};
 
 /// Say whether the agent of this pod, or of this node, can be relied on. For readiness probes.
 ///
@@ -24,27 +22,13 @@ pub(super) struct Ready {
     agent: Agent,
 }
 
-/// No agent answers.
-const CANNOT_SAY: u8 = 3;
-
 impl Ready {
-    pub(super) fn run(self) -> ExitCode {
-        match self.ask() {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(CANNOT_SAY)
-            }
-        }
-    }
-
-    fn ask(&self) -> Result<bool, CommandError> {
+    pub(super) fn run(self) -> Result<(), AskError> {
         let view: ReadyView = block_on(get(&self.agent.socket, "/v1/ready"))??;
         if !structured(&view, self.output)? {
             let word = if view.ready { "ready" } else { "not ready" };
             print(&format!("{word}: {}\n", view.reason))?;
         }
-        Ok(view.ready)
+        if view.ready { Ok(()) } else { Err(AskError::Said) }
     }
 }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use clap::Args;
 use tandem_core::object::is_name;
 
-use crate::api::{ConnectionsView, EndpointsView, PortView, ServiceView, TakenView, get};
+use crate::api::{AnswersView, ConnectionsView, Document, EndpointsView, List, PortView, ServiceView, TakenView, get};
 
 use super::format::{Table, age, print, structured};
-use super::{Agent, CommandError, Output, block_on};
+use super::{Agent, AskError, Output, block_on};
 
 /// List the Services that this node serves, and the endpoints that they have here.
 ///
@@ -18,8 +18,10 @@ use super::{Agent, CommandError, Output, block_on};
 /// stays. If an older Service has an address or nodePort, it is marked "(taken)", or "(taken:80/TCP)" if that is so for
 /// some ports only. If there are several addresses, the first is shown, and how many more there are ("+1"). `-o wide`
 /// shows all addresses, and adds the policies, affinity, who answers programs on this node and in its pods (sockets or
-/// nftables, and why), how many connections there were since the Service was programmed, and problems. `-o json` has every
-/// endpoint.
+/// nftables, and why; both are shown where they differ), how many connections there were since the Service was programmed,
+/// and problems. `-o json` has every endpoint: of one Service as a `Service`, of several as a `ServiceList` with `items`.
+///
+/// Exits with 3 if no agent answers, or if it does not know the Service.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem services -A\n  tandem services -n shop web -o yaml")]
 pub(super) struct Services {
@@ -39,17 +41,23 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub(super) fn run(self) -> Result<(), CommandError> {
+    pub(super) fn run(self) -> Result<(), AskError> {
         let namespace = self.namespace.as_deref().unwrap_or("default");
         if let Some(text) = [Some(namespace), self.name.as_deref()]
             .into_iter()
             .flatten()
             .find(|text| !is_name(text))
         {
-            return Err(format!("{text:?} is not a name: letters, digits, - and . only").into());
+            return Err(AskError::Usage(format!(
+                "{text:?} is not a name: letters, digits, - and . only"
+            )));
         }
         let query = match (&self.name, self.all_namespaces) {
-            (Some(_), true) => return Err("a Service by name needs its namespace (-n), not -A".into()),
+            (Some(_), true) => {
+                return Err(AskError::Usage(
+                    "a Service by name needs its namespace (-n), not -A".into(),
+                ));
+            }
             (Some(name), false) => format!("/v1/services?namespace={namespace}&name={name}"),
             (None, true) => "/v1/services".to_owned(),
             (None, false) => format!("/v1/services?namespace={namespace}"),
@@ -60,10 +68,19 @@ impl Services {
             Some(_) if query.contains('?') => format!("{query}&connections=yes"),
             Some(_) => format!("{query}?connections=yes"),
         };
-        let services: Vec<ServiceView> = block_on(get(&self.agent.socket, &query))??;
-        if structured(&services, self.output)? {
-            return Ok(());
-        }
+        let services = if self.name.is_some() {
+            let service: Document<ServiceView> = block_on(get(&self.agent.socket, &query))??;
+            if structured(&service, self.output)? {
+                return Ok(());
+            }
+            vec![service.body]
+        } else {
+            let list: List<ServiceView> = block_on(get(&self.agent.socket, &query))??;
+            if structured(&list, self.output)? {
+                return Ok(());
+            }
+            list.items
+        };
         if services.is_empty() {
             let place = if self.all_namespaces {
                 "any namespace".into()
@@ -77,7 +94,8 @@ impl Services {
             &services,
             self.all_namespaces,
             self.output == Some(Output::Wide),
-        ))
+        ))?;
+        Ok(())
     }
 }
 
@@ -146,14 +164,23 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
 fn from_inside(service: &ServiceView) -> String {
     let families = service.ports.iter().flat_map(|port| &port.families);
     let mut cells: Vec<String> = families
-        .map(|port| match &port.why_nftables {
-            Some(why) => format!("{}: {why}", port.from_inside),
-            None => port.from_inside.clone(),
+        .map(|port| match (answers(&port.from_node), answers(&port.from_pods)) {
+            (node, pods) if node == pods => node,
+            (node, pods) => format!("node: {node}, pods: {pods}"),
         })
         .collect();
     cells.sort();
     cells.dedup();
     cells.join("; ")
+}
+
+/// Who answers, and why nftables if the configuration asks for sockets.
+fn answers(view: &AnswersView) -> String {
+    match &view.why_nftables {
+        Some(except) if view.by == "sockets" => format!("sockets (except {except})"),
+        Some(why) => format!("{} ({why})", view.by),
+        None => view.by.clone(),
+    }
 }
 
 /// The connections of all ports, and how many of them sockets were translated for.
@@ -298,18 +325,20 @@ mod tests {
     #[test]
     fn wide_adds_policies_and_affinity() {
         let mut web = service();
+        let by = |by: &str, why: Option<&str>| AnswersView {
+            by: by.to_owned(),
+            why_nftables: why.map(str::to_owned),
+        };
         let family = &mut web.ports[0].families[0];
-        (family.from_inside, family.connections) = (
-            "sockets".to_owned(),
-            Some(ConnectionsView {
-                nftables: 5,
-                sockets: 7,
-            }),
-        );
+        (family.from_node, family.from_pods) = (by("sockets", None), by("sockets", None));
+        family.connections = Some(ConnectionsView {
+            nftables: 5,
+            sockets: 7,
+        });
         let mut other = web.ports[0].clone();
-        other.families[0].from_inside = "nftables".to_owned();
-        other.families[0].why_nftables = Some("SCTP".to_owned());
-        other.families[0].connections = None;
+        let family = &mut other.families[0];
+        (family.from_node, family.from_pods) = (by("nftables", Some("SCTP")), by("nftables", Some("SCTP")));
+        family.connections = None;
         web.ports.push(other);
         let wide = table(&[web], false, true);
         assert!(wide.contains(" 10.96.0.1,fd00:10:96::1 "), "{wide}");
@@ -317,15 +346,42 @@ mod tests {
             wide.lines()
                 .next()
                 .unwrap()
-                .ends_with("INTERNAL   EXTERNAL   AFFINITY   FROM-INSIDE               CONNECTIONS         PROBLEMS"),
+                .ends_with("INTERNAL   EXTERNAL   AFFINITY   FROM-INSIDE                CONNECTIONS         PROBLEMS"),
             "{wide}"
         );
         assert!(
             wide.lines()
                 .nth(1)
                 .unwrap()
-                .ends_with("Cluster    Local      10800s     nftables: SCTP; sockets   12 (7 by sockets)   <none>"),
+                .ends_with("Cluster    Local      10800s     nftables (SCTP); sockets   12 (7 by sockets)   <none>"),
             "{wide}"
         );
+    }
+
+    #[test]
+    fn who_answers_the_node_and_who_answers_pods_are_both_shown_where_they_differ() {
+        let cell = |node: (&str, Option<&str>), pods: (&str, Option<&str>)| {
+            let view = |(by, why): (&str, Option<&str>)| AnswersView {
+                by: by.to_owned(),
+                why_nftables: why.map(str::to_owned),
+            };
+            let mut web = service();
+            let family = &mut web.ports[0].families[0];
+            (family.from_node, family.from_pods) = (view(node), view(pods));
+            from_inside(&web) + "\n"
+        };
+        let (nft, sockets) = (("nftables", None), ("sockets", None));
+        let cells = [
+            cell(nft, nft),
+            cell(sockets, sockets),
+            cell(sockets, ("nftables", Some("socketLoadBalancing: node"))),
+            cell(sockets, ("sockets", Some("ClusterIP: masqueradeAll"))),
+        ];
+        insta::assert_snapshot!(cells.concat(), @r"
+        nftables
+        sockets
+        node: sockets, pods: nftables (socketLoadBalancing: node)
+        node: sockets, pods: sockets (except ClusterIP: masqueradeAll)
+        ");
     }
 }

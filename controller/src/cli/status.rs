@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::api::{FamilyStatusView, StatusView, UdpFlowsView, get};
+use crate::api::{Document, FamilyStatusView, StatusView, UdpFlowsView, get};
 
-use super::format::{age, print, structured};
+use super::format::{age, counted, print, structured};
 use super::planes;
-use super::{Agent, CommandError, Output, block_on};
+use super::{Agent, AskError, Output, block_on};
 
 /// Show the state of the running agent: what it reads, what is in the kernel, what went wrong.
 ///
 /// Exits with 0 if everything known is programmed, or if the agent stands by and reads everything. Exits with 1 if changes
-/// wait, if lists are not complete, if this node's object was not found, if a kube-proxy runs on this node too, or if no
-/// agent answers.
+/// wait, if lists are not complete, if this node's object was not found, or if a kube-proxy runs on this node too. Exits with
+/// 3 if no agent answers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tandem status\n  tandem status -o json")]
 pub(super) struct Status {
@@ -27,36 +27,39 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn run(self) -> Result<(), CommandError> {
-        let status: StatusView = block_on(get(&self.agent.socket, "/v1/status"))??;
-        if !structured(&status, self.output)? {
-            print(&text(&status))?;
+    pub(super) fn run(self) -> Result<(), AskError> {
+        let document: Document<StatusView> = block_on(get(&self.agent.socket, "/v1/status"))??;
+        if !structured(&document, self.output)? {
+            print(&text(&document.body))?;
         }
-        if status.stands_by {
-            return match status.sources.iter().find(|(_, state)| state != "watching") {
-                Some((kind, state)) => Err(format!("stands by, and {kind} cannot be read: {state}").into()),
-                None if !status.listed => Err("stands by, and not every list is complete yet".into()),
-                None => Ok(()),
-            };
-        }
-        if !status.complete {
-            return Err("not every list is complete yet: the kernel is left as it was found".into());
-        }
-        if let Some(family) = status.families.iter().find(|family| family.last_error.is_some()) {
-            return Err(format!("changes of {} wait", family.family).into());
-        }
-        if let Some(problem) = status.problems.iter().find(|problem| problem.fatal) {
-            return Err(format!("{}: {}", problem.object, problem.problem).into());
-        }
-        match status.families.iter().find(|family| family.set_aside > 0) {
-            Some(family) => Err(format!(
-                "{}: {} Service(s) set aside, see Problems",
-                family.family, family.set_aside
-            )
-            .into()),
+        match wrong(&document.body) {
+            Some(why) => Err(AskError::No(why)),
             None => Ok(()),
         }
     }
+}
+
+/// Why the answer is no.
+fn wrong(status: &StatusView) -> Option<String> {
+    if status.stands_by {
+        return match status.sources.iter().find(|(_, state)| state != "watching") {
+            Some((kind, state)) => Some(format!("stands by, and {kind} cannot be read: {state}")),
+            None if !status.listed => Some("stands by, and not every list is complete yet".into()),
+            None => None,
+        };
+    }
+    if !status.complete {
+        return Some("not every list is complete yet: the kernel is left as it was found".into());
+    }
+    if let Some(family) = status.families.iter().find(|family| family.last_error.is_some()) {
+        return Some(format!("changes of {} wait", family.family));
+    }
+    if let Some(problem) = status.problems.iter().find(|problem| problem.fatal) {
+        return Some(format!("{}: {}", problem.object, problem.problem));
+    }
+    let family = status.families.iter().find(|family| family.set_aside > 0)?;
+    let count = counted(family.set_aside as u64, "Service");
+    Some(format!("{}: {count} set aside, see Problems", family.family))
 }
 
 fn text(status: &StatusView) -> String {

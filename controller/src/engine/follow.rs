@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tandem_core::family::Family;
+use tandem_core::family::{Family, IpFamily};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
 use tandem_core::table::Table;
@@ -161,7 +161,7 @@ impl<F: Family> Follow<F> {
             self.status.last_change = Some(self.now.wall);
             self.status.last_change_took = self.took;
             if before == Stage::Behind {
-                tracing::info!(family = %F::FAMILY, "the follower is on again");
+                tracing::info!("{} sockets are on again", F::FAMILY);
             }
             self.note();
         }
@@ -184,7 +184,7 @@ impl<F: Family> Follow<F> {
             _ => None,
         };
         if before.is_none_or(|(_, known)| *known != why) {
-            tracing::error!(family = %F::FAMILY, reason = %why, ?retry_in, "the follower is behind and off; the tables serve alone");
+            tracing::error!("{}", off(F::FAMILY, &why, retry_in));
         }
         let since = before.map_or(now.wall, |(since, _)| since);
         self.status.failures += 1;
@@ -238,6 +238,12 @@ impl<F: Family> Follow<F> {
         self.named.some_unknown = left.keys().any(|id| table.owner(*id).is_none());
         self.named.left.clone_from(left);
     }
+}
+
+/// What the log says of a follower that failed. An operator knows it as sockets.
+fn off(family: IpFamily, why: &str, retry_in: Option<Duration>) -> String {
+    let again = retry_in.unwrap_or_default().as_secs_f64();
+    format!("{family} sockets are off: {why}; nftables serves {family}; tried again in {again} s")
 }
 
 /// Calls it, and notes how long it took.
@@ -329,5 +335,20 @@ impl<F: Family> Observer<F> for Follow<F> {
     fn report(&mut self, table: &Table<F>, status: &mut FamilyStatus) {
         self.name_left(table);
         status.followed.clone_from(&self.status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_in_an_operators_words_that_sockets_are_off() {
+        let said = |wait| off(IpFamily::V4, "the map LISTS4 is full", wait);
+        assert_eq!(
+            said(Some(Duration::from_millis(200))),
+            "IPv4 sockets are off: the map LISTS4 is full; nftables serves IPv4; tried again in 0.2 s"
+        );
+        assert!(said(Some(Duration::from_mins(1))).ends_with("tried again in 60 s"));
     }
 }

@@ -11,4 +11,4 @@ mod server;
 
 pub(crate) use answers::{json, not_found, text};
 pub(crate) use connections::{Connections, Limits};
-pub(crate) use server::serve;
+pub(crate) use server::{serve, serve_later};

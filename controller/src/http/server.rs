@@ -1,4 +1,4 @@
-//! Serves one listener. The answers are small and ready at once.
+//! Serves one listener.
 
 use std::convert::Infallible;
 
@@ -18,11 +18,24 @@ use crate::accept::{Listener, accept};
 /// heads of strangers take memory.
 const HEAD: usize = 16 << 10;
 
-/// Answers requests. When this is dropped, its connections end too.
+/// Answers requests at once. When this is dropped, its connections end too.
 pub(crate) async fn serve<L, A>(listener: L, room: Room, answer: A)
 where
     L: Listener,
     A: Fn(&Request<Incoming>) -> Response<String> + Clone + Send + 'static,
+{
+    serve_later(listener, room, move |request: &Request<Incoming>| {
+        std::future::ready(answer(request))
+    })
+    .await;
+}
+
+/// The same with answers that take a while.
+pub(crate) async fn serve_later<L, A, R>(listener: L, room: Room, answer: A)
+where
+    L: Listener,
+    A: Fn(&Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Response<String>> + Send + 'static,
 {
     let mut tasks = JoinSet::new();
     loop {
@@ -32,9 +45,14 @@ where
                 let (answer, progress) = (answer.clone(), visit.progress());
                 let answer = service_fn(move |request: Request<Incoming>| {
                     progress.asked();
-                    let response = refusal(request.method(), request.version(), request.headers());
-                    let response = response.unwrap_or_else(|| answer(&request));
-                    std::future::ready(Ok::<_, Infallible>(response))
+                    let refused = refusal(request.method(), request.version(), request.headers());
+                    let response = refused.map_or_else(|| Err(answer(&request)), Ok);
+                    async move {
+                        Ok::<_, Infallible>(match response {
+                            Ok(refused) => refused,
+                            Err(answer) => answer.await,
+                        })
+                    }
                 });
                 let mut http = http1::Builder::new();
                 // The limits of the visit replace this one.

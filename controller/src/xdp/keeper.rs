@@ -179,7 +179,10 @@ impl Keeper {
         let wait = self.retry.map_or(EVERY, |(_, wait)| (wait * 2).min(LONGEST));
         let same = matches!(&self.stage, Stage::Failed { why: known, .. } if **known == *why);
         if !same {
-            tracing::error!("sockets: {why}: nftables serves alone; tried again");
+            tracing::error!(
+                "sockets: {why}: nftables serves alone; tried again in {} s",
+                wait.as_secs()
+            );
         }
         self.retry = Some((Instant::now() + wait, wait));
         // What an earlier run left is of no use, and must not answer.

@@ -20,6 +20,12 @@ impl Report {
         self.0.load_full()
     }
 
+    /// One that stays as it is.
+    #[cfg(test)]
+    pub(crate) fn of(state: State) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(state)))
+    }
+
     pub(super) fn store(&self, state: State) {
         self.0.store(Arc::new(state));
     }

@@ -345,18 +345,24 @@ fn topmost(given: Option<&Path>) -> Result<Folder, Arc<str>> {
 fn kubelets(topmost: &Folder, given: Option<&Path>) -> Result<Folder, Arc<str>> {
     match topmost.pods(given) {
         Ok(Some(folder)) => Ok(folder),
-        Ok(None) => {
-            let names = given.map_or_else(
-                || "kubepods.slice or kubepods".to_owned(),
-                |path| path.display().to_string(),
-            );
-            Err(format!(
-                "{}: no folder {names} there, which is kubelet's",
-                topmost.path.display()
-            )
-            .into())
-        }
+        Ok(None) => Err(no_kubelets(&topmost.path, given).into()),
         Err(error) => Err(words(error).into()),
+    }
+}
+
+/// What is said if kubelet's folder is not there.
+fn no_kubelets(topmost: &Path, given: Option<&Path>) -> String {
+    let below = |name: &Path| topmost.join(name.strip_prefix("/").unwrap_or(name));
+    match given {
+        Some(given) => format!(
+            "kubelet's cgroup folder was not found: {} does not exist (podCgroup)",
+            below(given).display()
+        ),
+        None => format!(
+            "kubelet's cgroup folder was not found: neither {} nor {} exists (set podCgroup if kubelet's cgroupRoot is not /)",
+            below(Path::new("kubepods.slice")).display(),
+            below(Path::new("kubepods")).display()
+        ),
     }
 }
 
@@ -403,5 +409,26 @@ impl Counts for Kernels {
 
     fn below(&self, folder: &Path) -> Below {
         below(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_kubelet_that_is_missing_is_named_with_each_path_that_was_looked_at() {
+        let topmost = Path::new("/sys/fs/cgroup");
+        assert_eq!(
+            no_kubelets(topmost, None),
+            "kubelet's cgroup folder was not found: neither /sys/fs/cgroup/kubepods.slice nor /sys/fs/cgroup/kubepods exists \
+             (set podCgroup if kubelet's cgroupRoot is not /)"
+        );
+        for given in ["kubelet.slice", "/kubelet.slice"] {
+            assert_eq!(
+                no_kubelets(topmost, Some(Path::new(given))),
+                "kubelet's cgroup folder was not found: /sys/fs/cgroup/kubelet.slice does not exist (podCgroup)"
+            );
+        }
     }
 }

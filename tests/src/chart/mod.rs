@@ -230,7 +230,7 @@ fn notes(helm: &Helm) -> Result<()> {
             [
                 "what is missing if they are not",
                 "give tandemConfiguration.dataPlane=nft",
-                "mode=cleanup",
+                "NEVER UNINSTALL WITHOUT mode=cleanup",
             ],
         ),
     ] {

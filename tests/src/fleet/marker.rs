@@ -42,8 +42,8 @@ impl Fleet {
         for tandem in &self.tandems {
             let programmed = || {
                 let text = tandem.command(&["services", NAME, "-n", NAMESPACE, "-o", "json"]);
-                let services: Value = serde_json::from_str(&text.ok()?).ok()?;
-                let seen = &services[0]["ports"][0];
+                let service: Value = serde_json::from_str(&text.ok()?).ok()?;
+                let seen = &service["ports"][0];
                 (seen["port"] == port && seen["families"][0]["all"]["endpoints"] == endpoints).then_some(())
             };
             eventually(PATIENCE, programmed).with_context(|| format!("a change was not programmed in {PATIENCE:?}"))?;

@@ -79,8 +79,8 @@ fn taken(stage: &Stage) -> Result<u64> {
     let text = stage
         .tandem
         .command(&["services", "web", "-n", NAMESPACE, "-o", "json"])?;
-    let services: Value = serde_json::from_str(&text)?;
-    let ports = services[0]["ports"].as_array().context("no such Service")?;
+    let service: Value = serde_json::from_str(&text)?;
+    let ports = service["ports"].as_array().context("no such Service")?;
     let families = ports
         .iter()
         .flat_map(|port| port["families"].as_array().into_iter().flatten());

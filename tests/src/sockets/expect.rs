@@ -341,7 +341,7 @@ impl Case {
         } else if restricted {
             "source ranges"
         } else if self.asker == Asker::Root {
-            "asked by the kernel"
+            "process in the topmost cgroup folder (kernel threads)"
         } else if self.bound == BoundTo::Device {
             "bound to a device"
         } else if by.is_empty() {

@@ -260,8 +260,8 @@ impl Site {
         let tandem = self.tandem.as_ref().context("no Tandem runs")?;
         let programmed = || {
             let text = tandem.command(&["services", "marker", "-n", "zz", "-o", "json"]).ok()?;
-            let services: Value = serde_json::from_str(&text).ok()?;
-            (services[0]["ports"][0]["families"][0]["all"]["endpoints"] == wanted).then_some(())
+            let service: Value = serde_json::from_str(&text).ok()?;
+            (service["ports"][0]["families"][0]["all"]["endpoints"] == wanted).then_some(())
         };
         crate::eventually(Duration::from_secs(20), programmed).context("a change was not programmed in 20 s")
     }

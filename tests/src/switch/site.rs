@@ -197,9 +197,9 @@ impl Site {
         let text = self
             .tandem
             .command(&["services", "shift", "-n", "default", "-o", "json"])?;
-        let services: Value = serde_json::from_str(&text).context("read what services prints")?;
+        let service: Value = serde_json::from_str(&text).context("read what services prints")?;
         let pod = self.world.pod(SHIFT[self.shifted])?;
-        let ports = services[0]["ports"].as_array().context("no ports")?;
+        let ports = service["ports"].as_array().context("no ports")?;
         let families = ports
             .iter()
             .flat_map(|port| port["families"].as_array().into_iter().flatten());

@@ -260,7 +260,7 @@ fn nftables_refused(site: &mut Site, probe: &Probe, load: &Load, short: bool) ->
 /// A follower that cannot write is switched off, and goes on later.
 fn maps_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     for error in ["ENOMEM", "EPERM"] {
-        site.tandem.expect_error("the follower is behind and off");
+        site.tandem.expect_error("sockets are off: ");
         let faults = Faults::start(site, "bpf", error)?;
         // A frontend is an element of a hash, so a new Service needs a system call.
         let addresses = ["10.96.0.77", "fd00:10:96::77"];

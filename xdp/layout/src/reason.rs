@@ -81,7 +81,7 @@ impl Reason {
             Self::ConnectedUdp => "connected UDP",
             Self::Protocol => "neither TCP nor UDP",
             Self::MasqueradeAll => "masqueradeAll",
-            Self::KernelThread => "process in the topmost cgroup folder",
+            Self::KernelThread => "process in the topmost cgroup folder (kernel threads)",
             Self::BoundToDevice => "bound to a device",
             Self::Bound => "bound to an address or port",
             Self::NoPod => "container that is no pod",

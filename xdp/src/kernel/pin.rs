@@ -20,14 +20,10 @@ pub enum PinError {
     #[error("{0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
     /// A Tandem with a newer layout of maps was here.
-    #[error(
-        "{0} was made by a newer Tandem, whose maps this one cannot read: they are left alone, and nftables serves alone"
-    )]
+    #[error("{0} was made by a newer Tandem, whose maps this one cannot read")]
     Newer(PathBuf),
     /// Another process has the folder.
-    #[error(
-        "{0} is in use by another Tandem that runs: its programs and maps are left alone, and this one only has nftables"
-    )]
+    #[error("{0} is in use by another Tandem that runs")]
     Taken(PathBuf),
 }
 

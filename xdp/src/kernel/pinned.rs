@@ -24,9 +24,7 @@ pub(crate) struct Pinned {
 #[derive(Debug, thiserror::Error)]
 pub enum Strange {
     /// It is another map.
-    #[error(
-        "{path} is not the map that Tandem pins there ({what}): nftables serves alone until it is removed, then Tandem makes it anew"
-    )]
+    #[error("{path} is not the map that Tandem pins there ({what}): remove it, and Tandem makes it anew")]
     Other {
         /// Where it is pinned.
         path: PathBuf,
@@ -34,7 +32,7 @@ pub enum Strange {
         what: String,
     },
     /// It cannot be opened.
-    #[error("open {0}, where Tandem pins a map: {error}: nftables serves alone until it is removed", error = line(.1))]
+    #[error("open {0}, where Tandem pins a map: {error}: remove it, and Tandem makes the map anew", error = line(.1))]
     Open(PathBuf, MapError),
 }
 

@@ -1,7 +1,7 @@
 //! The contract of followers: they hold some of a data plane's rows a second time, to answer sooner.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, io};
 
 use crate::family::Family;
 use crate::id::ServiceId;
@@ -98,15 +98,18 @@ pub struct Full {
     pub errno: Option<i32>,
 }
 
+/// The number of "argument list too long", which the kernel says of a map that is full or would be too large.
+const E2BIG: i32 = 7;
+
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, room, errno } = self;
         write!(f, "{name} has room for {room} and takes no more")?;
         match errno {
-            None => Ok(()),
-            Some(1) => f.write_str(" (the kernel does not permit it)"),
-            Some(12) => f.write_str(" (the kernel has no memory)"),
-            Some(errno) => write!(f, " (the kernel's error {errno})"),
+            // The kernel's "argument list too long" says only that there is no room.
+            None | Some(E2BIG) => Ok(()),
+            // This asks nobody: the texts are the C library's.
+            Some(errno) => write!(f, ": {}", io::Error::from_raw_os_error(*errno)),
         }
     }
 }
@@ -126,10 +129,16 @@ mod tests {
         };
         let begin = "there is no room for its endpoints: LISTS4 has room for 65536 and takes no more";
         assert_eq!(full(None).to_string(), begin);
-        assert_eq!(
-            full(Some(12)).to_string(),
-            format!("{begin} (the kernel has no memory)")
-        );
-        assert_eq!(full(Some(28)).to_string(), format!("{begin} (the kernel's error 28)"));
+        assert_eq!(full(Some(super::E2BIG)).to_string(), begin);
+        for (errno, text) in [
+            (1, "Operation not permitted"),
+            (2, "No such file or directory"),
+            (12, "Cannot allocate memory"),
+        ] {
+            assert_eq!(
+                full(Some(errno)).to_string(),
+                format!("{begin}: {text} (os error {errno})")
+            );
+        }
     }
 }

@@ -475,7 +475,7 @@ fn a_map_that_cannot_grow_is_named_with_its_size_and_the_kernels_reason() {
     all.extend(own.into_iter().take(3).map(|row| with(row, service)));
     v4.renew(&RuleSettings::default(), &all).unwrap();
     let left: Vec<_> = v4.left().iter().map(|(id, why)| (*id, why.to_string())).collect();
-    let why = "there is no room for its frontends: FRONTENDS4 has room for 2 and takes no more (the kernel's error 2)";
+    let why = "there is no room for its frontends: FRONTENDS4 has room for 2 and takes no more: No such file or directory (os error 2)";
     assert_eq!(left, [(service, why.to_owned())]);
     // All others are served as before.
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
