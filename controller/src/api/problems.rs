@@ -77,8 +77,12 @@ pub(super) fn of_sockets(state: &State, snapshot: &Snapshot) -> Vec<ProblemView>
     let mut problems = Vec::new();
     if let Stage::Failed { why, .. } = &state.stage {
         problems.push(alone("sockets", why, "alone"));
-    } else if let Where::Not { why } = &state.pods {
-        problems.push(alone("sockets", why, "the pods"));
+    } else {
+        for (place, who) in [(&state.node, "the node"), (&state.pods, "the pods")] {
+            if let Where::Not { why } = place {
+                problems.push(alone("sockets", why, who));
+            }
+        }
     }
     for (family, status) in [(IpFamily::V4, &snapshot.v4), (IpFamily::V6, &snapshot.v6)] {
         let (family, followed) = (family.to_string(), &status.followed);
