@@ -15,6 +15,9 @@ use super::sys;
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
 
+/// How often it is tried to load a program, if signals come meanwhile.
+const TRIES: usize = 5;
+
 /// The last lines of the verifier's log that are shown.
 const LOG_LINES: usize = 12;
 
@@ -200,9 +203,21 @@ fn load(ebpf: &mut Ebpf, names: impl Iterator<Item = &'static str>) -> Result<()
     for name in names {
         let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
         let program: &mut CgroupSockAddr = program.try_into().map_err(|_| LoadError::Missing(name))?;
-        program.load().map_err(|error| refused(name, &error))?;
+        let mut loaded = program.load();
+        for _ in 1..TRIES {
+            if !matches!(&loaded, Err(error) if is_interrupted(error)) {
+                break;
+            }
+            loaded = program.load();
+        }
+        loaded.map_err(|error| refused(name, &error))?;
     }
     Ok(())
+}
+
+/// Whether the kernel stopped to look at a program because a signal came for this process.
+fn is_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn refused(program: &'static str, error: &ProgramError) -> LoadError {
