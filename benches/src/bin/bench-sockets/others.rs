@@ -33,7 +33,7 @@ pub(crate) fn measure(site: &Site) -> Result<()> {
     let node = &site.world.node(1)?.namespace;
     for from in [&site.client, node] {
         from.ip("route add unreachable 203.0.113.0/24")?;
-        from.ip("-6 route add unreachable 2001:db8:113::/64")?;
+        from.ip("route add unreachable 2001:db8:113::/64")?;
     }
     let [v4, v6] = NOWHERE;
     // Another pod's address.
