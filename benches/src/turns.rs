@@ -9,14 +9,14 @@ use crate::report::{median, quartiles};
 pub struct Turns<const N: usize>(Vec<[f64; N]>);
 
 impl<const N: usize> Turns<N> {
-    /// Measures each of them once a round. Who comes first changes with the rounds, because the first one meets the leftovers of
-    /// the last.
+    /// Measures each of them once a round. Who comes first changes with the rounds, and so does the direction, because each one
+    /// meets the leftovers of the one before.
     pub fn take(rounds: usize, mut measure: impl FnMut(usize) -> Result<f64>) -> Result<Self> {
         let mut all = Vec::with_capacity(rounds);
         for round in 0..rounds {
             let mut rates = [0.0; N];
             for turn in 0..N {
-                let which = (round + turn) % N;
+                let which = if round % 2 == 0 { round + turn } else { round + N - turn } % N;
                 rates[which] = measure(which)?;
             }
             all.push(rates);
@@ -56,7 +56,7 @@ mod tests {
             Ok(f64::from(u8::try_from(which + 1)?))
         })
         .unwrap();
-        assert_eq!(order, [0, 1, 2, 1, 2, 0, 2, 0, 1]);
+        assert_eq!(order, [0, 1, 2, 1, 0, 2, 2, 0, 1]);
         assert!((turns.ratio(2, 0) - 3.0).abs() < f64::EPSILON);
         assert!((turns.rate(1) - 2.0).abs() < f64::EPSILON);
     }
