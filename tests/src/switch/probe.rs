@@ -189,7 +189,7 @@ impl Shared {
                 Kind::Fresh => answered(&Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected()),
                 Kind::Kept => {
                     let of_turn = kept.take().filter(|(turn, _)| *turn == before.turn);
-                    kept = of_turn.or_else(|| Some((before.turn, socket(to).ok()?)));
+                    kept = of_turn.or_else(|| Some((before.turn, socket(to, before.turn).ok()?)));
                     kept.as_ref().and_then(|(_, socket)| datagram(socket, to))
                 }
             };
@@ -248,8 +248,13 @@ fn answered(request: &Request) -> Option<String> {
     Some(request.send_here().answer()?.by.clone())
 }
 
-fn socket(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(any(to))?;
+/// A socket with a port that no other one of the run has. A port that a closed socket had may still be nftables'.
+fn socket(to: SocketAddr, turn: u64) -> std::io::Result<UdpSocket> {
+    let mut own = any(to);
+    // None of these is given to sockets that ask for any.
+    let first = if to.is_ipv4() { 10_000 } else { 20_000 };
+    own.set_port(first + u16::try_from(turn % 10_000).unwrap_or_default());
+    let socket = UdpSocket::bind(own)?;
     socket.set_read_timeout(Some(PATIENCE_UDP))?;
     Ok(socket)
 }
