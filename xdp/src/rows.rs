@@ -110,8 +110,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
     /// Takes over a change that nftables acknowledged. If it fails, the family is off, and [`Self::renew`] is next.
     pub fn follow(&mut self, delta: &Delta<F>) -> Result<(), StoreError> {
         self.space.release(self.store.passed());
+        // Somebody may have enlarged a map of this family meanwhile, and failed half way.
+        let prepared = self.store.prepare();
         let change = Change::of(delta, &self.store);
-        let result = self.write(change).and_then(|()| self.store.sound());
+        let result = prepared
+            .and_then(|()| self.write(change))
+            .and_then(|()| self.store.sound());
         let result = result.map(|()| self.switch());
         self.or_off(result)
     }

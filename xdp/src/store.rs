@@ -14,9 +14,30 @@ pub enum StoreError {
     Failed(#[source] Cause),
 }
 
+/// The words of lists alone, by their places.
+pub(crate) struct Lists<W>(pub(crate) W);
+
+impl<A: Address, W: Fn(u32) -> Option<u64>> Maps<A> for Lists<W> {
+    fn frontend(&self, _: &FrontendKey<A>) -> Option<u64> {
+        None
+    }
+
+    fn has_address(&self, _: &A) -> bool {
+        false
+    }
+
+    fn service(&self, _: ListIndex) -> Option<u64> {
+        None
+    }
+
+    fn word(&self, place: u32) -> Option<u64> {
+        (self.0)(place)
+    }
+}
+
 /// The maps of one family. Each call is one write that programs see whole or not at all.
 pub trait Store<A: Address>: Maps<A> + Send {
-    /// Has all programs read these maps, if some may have others. It comes before a renewal.
+    /// Has all programs read these maps, if some may have others. It comes before every change.
     fn prepare(&mut self) -> Result<(), StoreError> {
         Ok(())
     }

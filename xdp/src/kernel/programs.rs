@@ -98,6 +98,12 @@ impl Programs {
         Ok(())
     }
 
+    /// Forgets that every link has its program, as an enlargement that failed half way does.
+    #[cfg(test)]
+    pub(crate) fn doubt(&mut self) {
+        self.whole = false;
+    }
+
     /// Attaches the programs to a folder, and to no other one any more.
     pub(crate) fn attach(&mut self, who: Who, folder: &Path) -> Result<Attached, AttachError> {
         let mut attached = Attached::Adopted;

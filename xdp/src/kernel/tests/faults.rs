@@ -7,6 +7,7 @@ use std::{env, process};
 use tandem_core::plane::Delta;
 
 use super::*;
+use crate::kernel::{link, lock};
 
 /// Where the run that faults are put into finds its place.
 const PLACE: &str = "TANDEM_TEST_PLACE";
@@ -336,4 +337,23 @@ fn with_fault(place: &Place, when: &str, error: &str) -> String {
     sockets.attach(Who::Node, &place.cgroup).unwrap();
     assert_eq!((life.ask(), v4.left().len()), (12, 0), "{when} {error}: {said}");
     said
+}
+
+#[test]
+fn programs_that_an_enlargement_tore_apart_are_whole_again_with_the_next_change() {
+    let place = Place::new();
+    let (sockets, mut v4, _v6) = place.serve(&rows4(), &[]);
+    place.refuse_untranslated();
+    // One link has the program of another object, whose maps are empty.
+    let (other, ..) = Sockets::open(&Sizes::default(), Pins::open(&place.mount.join("other")).unwrap()).unwrap();
+    let pin = place
+        .pins
+        .join(format!("v{}/links/node_connect4", tandem_xdp_layout::VERSION));
+    link::replace(lock(&other.programs).object.program("node_connect4").unwrap(), &pin).unwrap();
+    lock(&sockets.programs).doubt();
+    assert_ne!(place.python(REFUSED), "connected");
+    v4.follow(&delta(9, None, Some(8080))).unwrap();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    other.remove().unwrap();
+    sockets.remove().unwrap();
 }
