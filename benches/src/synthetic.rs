@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tandem::event::{Event, Object, ObjectKind, ServiceCidr};
-use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, SliceEndpoint, SlicePort};
+use tandem_core::family::{Family, IpFamily};
+use tandem_core::node::{NodePortAddresses, NodeRows};
+use tandem_core::object::{Conditions, EndpointSlice, Endpoints, Node, ObjectKey, Service, SliceEndpoint, SlicePort};
 use tandem_core::row::{Port, Protocol};
 use tandem_core::samples::{mk_port, mk_service};
 
@@ -174,6 +175,28 @@ pub fn pod_ranges() -> Vec<IpNet> {
         (Ipv4Addr::from_bits(PODS_V4).into(), 9),
         (Ipv6Addr::from_bits(PODS_V6).into(), 48),
     ])
+}
+
+/// What the tables hold of this node.
+pub fn node_rows<F: Family>() -> NodeRows<F> {
+    let node = node();
+    NodeRows::new(
+        &service_ranges(),
+        &pod_ranges(),
+        &NodePortAddresses::Primary,
+        &node,
+        &node.addresses,
+    )
+}
+
+/// Endpoints on this node that are ready.
+pub fn ready_here(addresses: &[IpAddr]) -> Endpoints {
+    let ready = |addr: &IpAddr| SliceEndpoint {
+        addr: *addr,
+        conditions: Conditions::READY,
+        local: true,
+    };
+    addresses.iter().map(ready).collect()
 }
 
 fn ranges(ranges: [(IpAddr, u8); 2]) -> Vec<IpNet> {

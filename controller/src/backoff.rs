@@ -1,6 +1,6 @@
 //! Waits between failed attempts. Each is twice as long as the one before, up to a longest wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The waits of one thing that is tried repeatedly.
 #[derive(Clone, Debug)]
@@ -37,6 +37,47 @@ impl Backoff {
     }
 }
 
+/// When to try something again. The wait doubles after each failure.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry {
+    waits: Backoff,
+    at: Option<Instant>,
+}
+
+impl Default for Retry {
+    /// For what takes milliseconds.
+    fn default() -> Self {
+        Self::new(Duration::from_millis(100), Duration::from_mins(1))
+    }
+}
+
+impl Retry {
+    /// It may be tried at once.
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            waits: Backoff::new(first, longest),
+            at: None,
+        }
+    }
+
+    /// The retry after one more failure.
+    #[must_use]
+    pub(crate) fn failed(mut self, now: Instant) -> Self {
+        self.at = Some(now + self.waits.next());
+        self
+    }
+
+    /// Whether the time has come.
+    pub(crate) fn due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+
+    /// When to try again; none if at once.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +93,20 @@ mod tests {
         }
         backoff.reset();
         assert_eq!(backoff.next(), Duration::from_millis(800));
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let now = Instant::now();
+        let mut retry = Retry::default();
+        assert!(retry.due(now));
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            retry = retry.failed(now);
+            waits.push((retry.at().unwrap() - now).as_millis());
+        }
+        assert_eq!(waits[..4], [100, 200, 400, 800]);
+        assert_eq!(waits[11], 60_000);
+        assert!(!retry.due(now));
     }
 }

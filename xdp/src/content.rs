@@ -215,30 +215,10 @@ pub(crate) fn list_of<F: Plane>(row: &Row<F>) -> Option<ServiceId> {
 mod tests {
     use std::fmt::Debug;
 
-    use tandem_xdp_layout::{Address4, Address6, FrontendKey};
+    use tandem_xdp_layout::{Address4, Address6};
 
     use super::*;
-
-    /// An array of lists alone, which has one list at its beginning.
-    struct Lists(Vec<u64>);
-
-    impl<A: Address> Maps<A> for Lists {
-        fn frontend(&self, _: &FrontendKey<A>) -> Option<u64> {
-            None
-        }
-
-        fn has_address(&self, _: &A) -> bool {
-            false
-        }
-
-        fn service(&self, _: ListIndex) -> Option<u64> {
-            None
-        }
-
-        fn word(&self, place: u32) -> Option<u64> {
-            self.0.get(usize::try_from(place).ok()?).copied()
-        }
-    }
+    use crate::store::Lists;
 
     /// So many endpoints in no order, with ports that are not in order either.
     fn endpoints<A>(count: u32, addr: impl Fn(u32) -> A) -> Vec<Endpoint<A>> {
@@ -263,10 +243,11 @@ mod tests {
             Content::Any(all.clone())
         };
         let index = ListIndex::new(7).unwrap();
-        let lists = Lists(content.words(index, Generation(3)).unwrap());
+        let words = content.words(index, Generation(3)).unwrap();
+        let lists = Lists(|place| words.get(usize::try_from(place).ok()?).copied());
         let list = List::<A>::at(&lists, 0).unwrap();
         assert_eq!((list.header.index, u32::from(list.header.count)), (index, count));
-        assert_eq!(list.header.size::<A>() as usize, lists.0.len());
+        assert_eq!(list.header.size::<A>() as usize, words.len());
         for (slot, endpoint) in (0..=u16::MAX).zip(&all) {
             assert_eq!(list.endpoint(&lists, slot), Some(*endpoint), "slot {slot} of {count}");
             assert_eq!(

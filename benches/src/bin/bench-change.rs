@@ -105,6 +105,7 @@ fn measure(shape: Shape, changes: u32) -> Result<Figures> {
         figures.raw.push(writer.make(raw)?);
     }
     check(second.as_ref(), &mut engine)?;
+    drop(engine); // it holds what is pinned
     Ok(figures)
 }
 

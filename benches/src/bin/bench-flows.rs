@@ -9,9 +9,8 @@ use tandem::event::{Event, Object};
 use tandem_benches::connections::{per_second, serve};
 use tandem_benches::kernel;
 use tandem_benches::report::{median, note, print, setting};
-use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET};
+use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET, ready_here};
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, SliceEndpoint};
 use tandem_tests::topology::World;
 
 const SHAPE: Shape = Shape::dual_stack(10_000, 3);
@@ -54,14 +53,7 @@ fn main() -> Result<()> {
         };
         serve(&server.namespace, SocketAddr::new(any, TARGET.get()), threads)?;
         let mut slice = SHAPE.slice(LAST, *family, 0);
-        slice.endpoints = endpoints
-            .iter()
-            .map(|addr| SliceEndpoint {
-                addr: *addr,
-                conditions: Conditions::READY,
-                local: true,
-            })
-            .collect();
+        slice.endpoints = ready_here(&endpoints);
         node.namespace
             .run(|| kernel::bring(&mut engine, [Event::Applied(Object::EndpointSlice(slice), Vec::new())]))??;
 

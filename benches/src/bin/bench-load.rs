@@ -9,7 +9,6 @@ use tandem_benches::report::{note, print_s};
 use tandem_benches::synthetic::Shape;
 use tandem_benches::{kernel, kube_proxy, second, synthetic};
 use tandem_core::family::{Family, V4, V6};
-use tandem_core::node::{NodePortAddresses, NodeRows};
 use tandem_core::plan::plan;
 use tandem_core::plane::DataPlane as _;
 use tandem_core::table::Table;
@@ -59,7 +58,6 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
         .map(|n| (shape.service(n), shape.slice(n, F::FAMILY, 0)))
         .collect();
     let node = synthetic::node();
-    let (services, pods) = (synthetic::service_ranges(), synthetic::pod_ranges());
     let mut kernel = NftTable::<F>::open(kernel::SETTINGS).context("open the table")?;
     let mut table = Table::<F>::default();
     let mut apply = Duration::ZERO;
@@ -73,13 +71,7 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
     };
 
     let started = Instant::now();
-    table.set_node(NodeRows::new(
-        &services,
-        &pods,
-        &NodePortAddresses::Primary,
-        &node,
-        &node.addresses,
-    ));
+    table.set_node(synthetic::node_rows());
     for (service, slice) in &objects {
         for plan in plan::<F>(service, &std::iter::once(slice), &node)? {
             table.set(plan);
@@ -109,7 +101,8 @@ fn engine(shape: Shape) -> Result<Duration> {
     let started = Instant::now();
     kernel::bring(&mut engine, events)?;
     let took = started.elapsed();
-    second.map_or(Ok(()), |second| second.check(&engine))?;
+    second.as_ref().map_or(Ok(()), |second| second.check(&engine))?;
+    drop(engine); // it holds what is pinned
     Ok(took)
 }
 

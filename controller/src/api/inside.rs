@@ -11,7 +11,6 @@ use tandem_nft::service_counts;
 
 use crate::config::Settings;
 use crate::engine::{FamilyStatus, FollowState, Snapshot};
-use crate::node_settings::DetectLocal;
 use crate::xdp::{SocketsOf, State, Where};
 
 use super::view::{AnswersView, ConnectionsView};
@@ -79,11 +78,7 @@ impl Rules {
         ];
         Self {
             masquerade_all: settings.masquerade_all,
-            detects_nobody: has_ranges.map(|has_ranges| match settings.detect_local {
-                DetectLocal::Nothing => true,
-                DetectLocal::Sources(_) => !has_ranges,
-                DetectLocal::Interface(_) | DetectLocal::InterfacePrefix(_) => false,
-            }),
+            detects_nobody: has_ranges.map(|has_ranges| settings.detect_local.is_nobody(has_ranges)),
         }
     }
 }

@@ -18,11 +18,12 @@ use asked::Lack;
 use error::{PortRefused, Refusal, SyncError};
 use observers::Observers;
 
+use crate::backoff::Retry;
+
 use super::Now;
 use super::disputes::Disputes;
 use super::inputs::Inputs;
 use super::observer::Observer;
-use super::retry::Retry;
 use super::snapshot::{FamilyStatus, SetAside};
 use crate::event::NodeFact;
 use crate::index::ChangedServices;

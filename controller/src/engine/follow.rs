@@ -26,9 +26,10 @@ use tandem_core::table::Table;
 
 pub use seat::Seat;
 
+use crate::backoff::Retry;
+
 use super::Now;
 use super::observer::Observer;
-use super::retry::Retry;
 use super::snapshot::{FamilyStatus, FollowState, FollowStatus};
 use seat::News;
 

@@ -53,12 +53,13 @@ impl Inputs<'_> {
 
     /// What the fixed rules of one family depend on.
     pub fn rules<F: Family>(&self, rows: &NodeRows<F>) -> RuleSettings {
-        let detect_local = match self.settings.detect_local {
+        let wanted = &self.settings.detect_local;
+        let detect_local = match *wanted {
+            _ if wanted.is_nobody(!rows.local_pods.is_empty()) => plane::DetectLocal::Nothing,
             DetectLocal::Interface(name) => plane::DetectLocal::Interface(name),
             DetectLocal::InterfacePrefix(name) => plane::DetectLocal::InterfacePrefix(name),
-            // If there is no range of this family, no source is a pod, and pods are not distinguished from others.
-            DetectLocal::Sources(_) if !rows.local_pods.is_empty() => plane::DetectLocal::Sources(()),
-            DetectLocal::Sources(_) | DetectLocal::Nothing => plane::DetectLocal::Nothing,
+            DetectLocal::Sources(_) => plane::DetectLocal::Sources(()),
+            DetectLocal::Nothing => plane::DetectLocal::Nothing,
         };
         RuleSettings {
             masquerade_bit: self.settings.masquerade_bit,

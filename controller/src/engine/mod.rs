@@ -18,7 +18,6 @@ mod follow;
 mod inputs;
 mod observer;
 mod problems;
-mod retry;
 mod run;
 mod snapshot;
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, Stage, State};
 use super::settings::XdpSettings;
 use super::sockets::{LINGER, Loaded, Problem};
+use crate::backoff::Retry;
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
 
@@ -34,8 +35,8 @@ pub struct Keeper {
     loaded: Option<Loaded>,
     /// The settings that the programs are loaded by.
     used: Option<XdpSettings>,
-    /// When a failure is tried again, and how long that wait is.
-    retry: Option<(Instant, Duration)>,
+    /// When a failure is tried again.
+    retry: Option<Retry>,
     /// Why pins that nobody needs any more could not be removed.
     stays: Option<String>,
 }
@@ -66,8 +67,7 @@ impl Keeper {
     }
 
     /// This agent serves from now on. What an earlier run left must not answer by old rows: its switches are given to the
-    /// engine before the engine changes anything. This takes microseconds, if no other agent
-    /// is just ending.
+    /// engine before the engine changes anything. This takes microseconds, or up to a second if another agent has the pins.
     pub fn begin(&mut self) {
         let settings = self.settings.borrow().clone();
         let found = look_patiently(&settings.xdp.pins).and_then(|found| {
@@ -139,7 +139,7 @@ impl Keeper {
     fn keep_on(&mut self, settings: &Settings) -> bool {
         let wanted = &settings.xdp;
         if self.loaded.is_none() {
-            if self.retry.is_some_and(|(at, _)| Instant::now() < at) {
+            if self.retry.as_ref().is_some_and(|retry| !retry.due(Instant::now())) {
                 return false;
             }
             let snapshot = self.published.load();
@@ -176,7 +176,10 @@ impl Keeper {
     }
 
     fn fail(&mut self, why: Problem) {
-        let wait = self.retry.map_or(EVERY, |(_, wait)| (wait * 2).min(LONGEST));
+        let now = Instant::now();
+        let retry = self.retry.take().unwrap_or_else(|| Retry::new(EVERY, LONGEST));
+        let retry = retry.failed(now);
+        let wait = retry.at().map_or(EVERY, |at| at.saturating_duration_since(now));
         let same = matches!(&self.stage, Stage::Failed { why: known, .. } if **known == *why);
         if !same {
             tracing::error!(
@@ -184,7 +187,7 @@ impl Keeper {
                 wait.as_secs()
             );
         }
-        self.retry = Some((Instant::now() + wait, wait));
+        self.retry = Some(retry);
         // What an earlier run left is of no use, and must not answer.
         self.seats.0.clear();
         self.seats.1.clear();
@@ -222,7 +225,7 @@ impl Keeper {
             Stage::Ending { until } if until > now => return,
             Stage::Ending { .. } => {
                 match clean(&wanted.pins) {
-                    Ok(_) => self.stage = Stage::Off,
+                    Ok(_) => (self.stage, self.stays) = (Stage::Off, None),
                     Err(why) if self.stays.as_ref() != Some(&why) => {
                         tracing::warn!("sockets: {why}: its pins stay; tried again");
                         self.stays = Some(why);

@@ -11,6 +11,8 @@ use tandem_core::id::ServiceId;
 use tandem_xdp::kernel::{self, Attached, Folder, Found, Held, Pins, Sizes, Sockets, Who, able};
 use tandem_xdp::{Address4, Address6, HeldKey, Plane, Rows, held_key};
 
+use crate::backoff::Retry;
+
 use super::below::below;
 use super::report::{Below, Counts, MapFill, Where};
 use super::settings::{SocketsOf, XdpSettings};
@@ -20,17 +22,13 @@ use crate::engine::{Seat, Snapshot};
 /// How long sockets that were translated are shown their frontends after their programs are switched off.
 pub(super) const LINGER: Duration = Duration::from_hours(1);
 
-/// The waits before something is tried again that did not work, or that had nothing to do.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
-
 /// The loaded programs.
 pub(super) struct Loaded {
     sockets: Arc<Sockets>,
     /// UDP sockets that nftables served when sockets were switched on.
     held: (Held<Address4>, Held<Address6>),
     /// When it is looked next whether some of them may be released.
-    release: Backed,
+    release: Retry,
     /// The folders that they are attached to. Without what shows frontends, nothing translates.
     answers: Place,
     node: Place,
@@ -51,22 +49,12 @@ struct Place {
     /// Why they could not be detached.
     stays: Option<Problem>,
     /// When it is tried again to attach them to this folder.
-    retry: Option<(Folder, Backed)>,
+    retry: Option<(Folder, Retry)>,
 }
 
-/// The time of the next try, and how long the wait for it was. Waits double.
-#[derive(Clone, Copy, Default)]
-struct Backed(Option<(Instant, Duration)>);
-
-impl Backed {
-    fn is_due(self) -> bool {
-        self.0.is_none_or(|(at, _)| at <= Instant::now())
-    }
-
-    fn failed(self) -> Self {
-        let wait = self.0.map_or(SHORTEST, |(_, wait)| (wait * 2).min(LONGEST));
-        Self(Some((Instant::now() + wait, wait)))
-    }
+/// Waits for something that did not work, or that had nothing to do.
+fn waits() -> Retry {
+    Retry::new(Duration::from_secs(1), Duration::from_secs(30))
 }
 
 /// Why the programs are not loaded, in one line.
@@ -96,7 +84,7 @@ impl Loaded {
         Ok(Self {
             sockets: Arc::new(sockets),
             held,
-            release: Backed::default(),
+            release: waits(),
             answers: Place::default(),
             node: Place::default(),
             pods: Place::default(),
@@ -143,7 +131,7 @@ impl Loaded {
     pub(super) fn release(&mut self) {
         let held = || self.held.0.count() + self.held.1.count();
         let before = held();
-        if before == 0 || !self.release.is_due() {
+        if before == 0 || !self.release.due(Instant::now()) {
             return;
         }
         for released in [release::<V4>(&self.held.0), release::<V6>(&self.held.1)] {
@@ -152,11 +140,10 @@ impl Loaded {
             }
         }
         // To read all flows takes time. Long ones are not waited for second by second.
-        self.release = if held() < before {
-            Backed::default()
-        } else {
-            self.release.failed()
-        };
+        let release = std::mem::replace(&mut self.release, waits());
+        if held() == before {
+            self.release = release.failed(Instant::now());
+        }
     }
 
     /// Removes what an older layout left, once the time for it is over.
@@ -228,8 +215,8 @@ impl Place {
             return false;
         }
         let retry = self.retry.take().filter(|(folder, _)| *folder == wanted);
-        let retry = retry.map(|(_, retry)| retry).unwrap_or_default();
-        if !retry.is_due() {
+        let retry = retry.map_or_else(waits, |(_, retry)| retry);
+        if !retry.due(Instant::now()) {
             self.retry = Some((wanted, retry));
             return false;
         }
@@ -256,7 +243,7 @@ impl Place {
                 true
             }
             Err(why) => {
-                self.retry = Some((wanted, retry.failed()));
+                self.retry = Some((wanted, retry.failed(Instant::now())));
                 // Some of them may be attached. What the status denies must not be so.
                 self.detached = false;
                 self.detach(sockets, who);

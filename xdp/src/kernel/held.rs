@@ -12,6 +12,7 @@ use tandem_xdp_layout::{Address, HeldKey, Switch};
 
 use super::hash::Hash;
 use super::memory::Words;
+use super::programs::{NotEnlarged, Programs};
 use crate::store::StoreError;
 
 /// How many entries are released before somebody else may write the switch.
@@ -58,9 +59,18 @@ impl<A: Address + 'static> Gate<A> {
         self.switch.publish(0, switch.with_held(!self.keys.is_empty()).0);
     }
 
-    /// The map, to enlarge it.
-    pub(crate) fn map(&mut self) -> &mut Hash<HeldKey<A>> {
-        &mut self.map
+    /// How many there is room for.
+    pub(crate) fn room(&self) -> u32 {
+        self.map.room()
+    }
+
+    /// Makes room for so many.
+    pub(crate) fn make_room(&mut self, programs: &mut Programs, count: usize) -> Result<(), NotEnlarged> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > self.room() {
+            self.map.enlarge(programs, count)?;
+        }
+        Ok(())
     }
 
     /// Holds exactly these from now on. The family is off.

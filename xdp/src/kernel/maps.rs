@@ -344,14 +344,10 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
         let flows = self.flows.as_mut().map_or_else(|| Ok(Vec::new()), |flows| (flows.0)());
         let flows = flows.map_err(|error| StoreError::Failed(Box::new(NotHeld(error))))?;
         let flows: HashSet<_> = flows.into_iter().filter(|key| self.has_frontend(key)).collect();
-        let count = u32::try_from(flows.len()).unwrap_or(u32::MAX);
-        let room = self.held.gate().map().room();
-        if count > room {
-            let name = self.names.held;
-            self.enlarge(name, room, |maps, programs| {
-                maps.held.gate().map().enlarge(programs, count)
-            })?;
-        }
+        let (name, room) = (self.names.held, self.held.gate().room());
+        self.enlarge(name, room, |maps, programs| {
+            maps.held.gate().make_room(programs, flows.len())
+        })?;
         self.held.gate().hold(&flows)
     }
 

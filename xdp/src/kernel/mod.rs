@@ -134,14 +134,13 @@ impl Sockets {
     pub fn hold<A: Address>(&self, held: &Held<A>, flows: &HashSet<HeldKey<A>>) -> Result<(), StoreError> {
         let mut programs = lock(&self.programs);
         let mut gate = held.gate();
-        let count = u32::try_from(gate.count_with(flows)).unwrap_or(u32::MAX);
-        if count > gate.map().room()
-            && let Err(NotEnlarged::Torn(cause)) = gate.map().enlarge(&mut programs, count)
-        {
-            // The next renewal gives all programs the same map.
+        let count = gate.count_with(flows);
+        if let Err(NotEnlarged::Torn(cause)) = gate.make_room(&mut programs, count) {
+            // The next change gives all programs the same map.
             gate.set_switch(Switch::OFF);
             return Err(StoreError::Failed(cause));
         }
+        // Without a larger map, it says itself how much there is room for.
         gate.hold_more(flows)
     }
 

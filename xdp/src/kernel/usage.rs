@@ -6,14 +6,13 @@ use std::{fs, io};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use tandem_core::family::IpFamily;
-use tandem_xdp_layout::{
-    Address, Address4, Address6, AffinityKey, FrontendKey, HeldKey, List, ListIndex, Maps, ServiceWord,
-};
+use tandem_xdp_layout::{Address, Address4, Address6, AffinityKey, FrontendKey, HeldKey, List, ListIndex, ServiceWord};
 
 use super::hash::Raw;
 use super::memory::Words;
 use super::pin::Pins;
 use super::pinned;
+use crate::store::Lists;
 
 /// A map as it is at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +113,8 @@ fn lists(services: &Words) -> impl Iterator<Item = (u32, ServiceWord)> + '_ {
 /// How many words lists take to which numbers lead.
 fn words<A: Address>(pins: &Pins, services: &str, lists_of: &str) -> Result<usize, UsageError> {
     let services = open(pins, services)?;
-    let read = Read(open(pins, lists_of)?);
+    let of_lists = open(pins, lists_of)?;
+    let read = Lists(|place| of_lists.get(place));
     let mut used = 0;
     for (at, word) in lists(&services) {
         let list: Option<List<A>> = List::at(&read, word.place()).filter(|_| word.place() > 0);
@@ -123,27 +123,6 @@ fn words<A: Address>(pins: &Pins, services: &str, lists_of: &str) -> Result<usiz
         used += own.map_or(0, |list| list.header.size::<A>() as usize);
     }
     Ok(used)
-}
-
-/// Lists alone.
-struct Read(Words);
-
-impl<A: Address> Maps<A> for Read {
-    fn frontend(&self, _: &FrontendKey<A>) -> Option<u64> {
-        None
-    }
-
-    fn has_address(&self, _: &A) -> bool {
-        false
-    }
-
-    fn service(&self, _: ListIndex) -> Option<u64> {
-        None
-    }
-
-    fn word(&self, place: u32) -> Option<u64> {
-        self.0.get(place)
-    }
 }
 
 /// The bytes that the kernel counts for a map. Before 6.4 it counts hashes as if they were full.

@@ -7,7 +7,6 @@ use tandem_benches::report::{Samples, note, print, print_s, print_us, setting};
 use tandem_benches::synthetic::{self, Shape};
 use tandem_benches::{kernel, second};
 use tandem_core::family::{Family, V4, V6};
-use tandem_core::node::{NodePortAddresses, NodeRows};
 use tandem_core::plan::plan;
 use tandem_core::row::Row;
 use tandem_core::table::Table;
@@ -20,14 +19,7 @@ const MEGABYTE: f64 = 1024.0 * 1024.0;
 /// The rows of one family, as the engine's table has them.
 fn table<F: Family>(shape: Shape) -> Result<Table<F>> {
     let mut table = Table::<F>::default();
-    let (node, services, pods) = (synthetic::node(), synthetic::service_ranges(), synthetic::pod_ranges());
-    table.set_node(NodeRows::new(
-        &services,
-        &pods,
-        &NodePortAddresses::Primary,
-        &node,
-        &node.addresses,
-    ));
+    table.set_node(synthetic::node_rows());
     for n in 0..shape.services {
         set(&mut table, shape, n, 0)?;
     }

@@ -13,10 +13,10 @@ use tandem_benches::kernel;
 use tandem_benches::questions::Question;
 use tandem_benches::report::{note, print, setting};
 use tandem_benches::second::Second;
-use tandem_benches::synthetic::{DUAL_STACK, Shape};
+use tandem_benches::synthetic::{DUAL_STACK, Shape, ready_here};
 use tandem_benches::turns::Turns;
 use tandem_core::family::IpFamily;
-use tandem_core::object::{Conditions, EndpointSlice, Service, ServicePort, SliceEndpoint, SlicePort};
+use tandem_core::object::{EndpointSlice, Service, ServicePort, SlicePort};
 use tandem_core::plan::PortKey;
 use tandem_core::row::Port;
 use tandem_core::samples::mk_port;
@@ -201,14 +201,7 @@ fn slice(family: IpFamily, endpoints: &[IpAddr]) -> EndpointSlice {
             port: target(question),
         })
         .into();
-    slice.endpoints = endpoints
-        .iter()
-        .map(|addr| SliceEndpoint {
-            addr: *addr,
-            conditions: Conditions::READY,
-            local: true,
-        })
-        .collect();
+    slice.endpoints = ready_here(endpoints);
     slice
 }
 

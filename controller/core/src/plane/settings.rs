@@ -46,6 +46,17 @@ pub enum DetectLocal<R = ()> {
     InterfacePrefix(InterfaceName),
 }
 
+impl<R> DetectLocal<R> {
+    /// Whether no source counts as a pod. If there is no range of a family, nobody's address is in one.
+    pub fn is_nobody(&self, has_ranges: bool) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Sources(_) => !has_ranges,
+            Self::Interface(_) | Self::InterfacePrefix(_) => false,
+        }
+    }
+}
+
 impl Default for RuleSettings {
     fn default() -> Self {
         Self {

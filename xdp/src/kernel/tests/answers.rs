@@ -21,17 +21,13 @@ print(send(first), send(second), send(second), send(first), sender(), sender(), 
 #[test]
 fn a_second_frontend_of_the_same_endpoint_is_left_so_that_no_answer_comes_from_the_other_one() {
     let place = Place::new();
-    let (sockets, mut v4, mut v6) = place.open();
     let (mut all4, mut all6) = (rows4(), rows6());
     let service = ServiceId::plain(3).unwrap();
     let other = rows::<V4>([10, 96, 0, 2].into(), [127, 0, 0, 1].into());
     all4.extend(other.into_iter().skip(3).map(|row| with(row, service)));
     let other = rows::<V6>("fd96::2".parse().unwrap(), net::Ipv6Addr::LOCALHOST);
     all6.extend(other.into_iter().skip(3).map(|row| with(row, service)));
-    v4.renew(&RuleSettings::default(), &all4).unwrap();
-    v6.renew(&RuleSettings::default(), &all6).unwrap();
-    sockets.set_node(place.cookie());
-    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let (sockets, ..) = place.serve(&all4, &all6);
     run(Command::new("ip").args(["-n", &place.network, "route", "add", "fd96::/64", "dev", "lo"]));
     for (family, own, first, second) in [
         ("AF_INET", "127.0.0.1", "10.96.0.1", "10.96.0.2"),
@@ -66,11 +62,7 @@ for family, host, frontend in ((socket.AF_INET, "127.0.0.1", "10.96.0.1"), (sock
 #[test]
 fn a_datagram_with_a_source_of_its_own_is_left() {
     let place = Place::new();
-    let (sockets, mut v4, mut v6) = place.open();
-    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
-    v6.renew(&RuleSettings::default(), &rows6()).unwrap();
-    sockets.set_node(place.cookie());
-    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let (sockets, ..) = place.serve(&rows4(), &rows6());
     run(Command::new("ip").args(["-n", &place.network, "route", "add", "fd96::/64", "dev", "lo"]));
     assert_eq!(place.python(SOURCES), "taken left taken taken left taken");
     for family in [IpFamily::V4, IpFamily::V6] {
@@ -82,10 +74,7 @@ fn a_datagram_with_a_source_of_its_own_is_left() {
 #[test]
 fn a_link_that_somebody_detached_is_noticed_and_made_again() {
     let place = Place::new();
-    let (sockets, mut v4, _) = place.open();
-    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
-    sockets.set_node(place.cookie());
-    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    let (sockets, ..) = place.serve(&rows4(), &[]);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let folder = Folder::given(&place.cgroup, &mounts).unwrap();
     place.refuse_untranslated();

@@ -76,6 +76,16 @@ impl Place {
         (sockets, Rows::new(v4, false), Rows::new(v6, false))
     }
 
+    /// Everything at work for the node, with these rows.
+    fn serve(&self, rows4: &[Row<V4>], rows6: &[Row<V6>]) -> Opened {
+        let (sockets, mut v4, mut v6) = self.open();
+        v4.renew(&RuleSettings::default(), rows4).unwrap();
+        v6.renew(&RuleSettings::default(), rows6).unwrap();
+        sockets.set_node(self.cookie());
+        sockets.attach(Who::Node, &self.cgroup).unwrap();
+        (sockets, v4, v6)
+    }
+
     /// The cookie of the network namespace.
     fn cookie(&self) -> u64 {
         let script =
