@@ -131,6 +131,15 @@ impl<A: Address> List<A> {
         self.endpoint_unchecked(maps, slot)
     }
 
+    /// The slot of an endpoint that was in the slot `before`.
+    #[inline(always)]
+    pub fn slot_again(&self, maps: &impl Maps<A>, endpoint: Endpoint<A>, before: u16) -> Option<u16> {
+        if self.endpoint(maps, before) == Some(endpoint) {
+            return Some(before);
+        }
+        self.slot_of(maps, endpoint)
+    }
+
     /// The slot of an endpoint.
     #[inline(always)]
     pub fn slot_of(&self, maps: &impl Maps<A>, endpoint: Endpoint<A>) -> Option<u16> {

@@ -11,10 +11,13 @@ pub struct Pair<A: Address> {
     frontend_port: u16,
     /// 0 if the pair is empty.
     endpoint_port: u16,
-    fill: A::Fill,
+    /// Where the endpoint was in its list when it was last looked for. It is most often there still.
+    slot: u16,
+    /// Always 0: the pair has no byte without a meaning.
+    zero: u16,
 }
 
-const _: () = assert!(size_of::<Pair<crate::Address4>>() == 12);
+const _: () = assert!(size_of::<Pair<crate::Address4>>() == 16);
 const _: () = assert!(size_of::<Pair<crate::Address6>>() == 40);
 
 impl<A: Address> Pair<A> {
@@ -22,18 +25,19 @@ impl<A: Address> Pair<A> {
     #[inline(always)]
     pub fn empty() -> Self {
         let none = Endpoint { addr: A::NONE, port: 0 };
-        Self::new(none, none)
+        Self::new(none, none, 0)
     }
 
-    /// The pair of a frontend and its endpoint.
+    /// The pair of a frontend and its endpoint, which is in this slot of the frontend's list.
     #[inline(always)]
-    pub fn new(frontend: Endpoint<A>, endpoint: Endpoint<A>) -> Self {
+    pub fn new(frontend: Endpoint<A>, endpoint: Endpoint<A>, slot: u16) -> Self {
         Self {
             frontend: frontend.addr,
             endpoint: endpoint.addr,
             frontend_port: frontend.port,
             endpoint_port: endpoint.port,
-            fill: A::Fill::default(),
+            slot,
+            zero: 0,
         }
     }
 
@@ -47,6 +51,7 @@ impl<A: Address> Pair<A> {
                 addr: A::NONE,
                 port: u16::MAX,
             },
+            0,
         )
     }
 
@@ -69,6 +74,12 @@ impl<A: Address> Pair<A> {
             addr: self.frontend,
             port: self.frontend_port,
         }
+    }
+
+    /// Where the endpoint was in its list.
+    #[inline(always)]
+    pub fn slot(&self) -> u16 {
+        self.slot
     }
 
     /// What it was given.

@@ -45,8 +45,8 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     if call.is_bound() {
         return Err(Reason::Bound);
     }
-    let endpoint = find::endpoint(call, &list)?;
-    let mut pair = Pair::new(to, endpoint);
+    let (endpoint, slot) = find::endpoint(call, &list)?;
+    let mut pair = Pair::new(to, endpoint, slot);
     // SAFETY: the socket of the context lives as long as the program runs.
     let stored = unsafe { A::PEERS.get_or_insert_ptr_mut(call.0, Some(&mut pair)) };
     if stored.is_null() {

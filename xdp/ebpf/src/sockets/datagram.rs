@@ -54,13 +54,13 @@ fn choose<A: Family>(call: &Call<'_>, to: Endpoint<A>, who: Who) -> Result<Endpo
     if !known.is_null() {
         return known_socket(call, to, &list, known.cast());
     }
-    let endpoint = find::endpoint(call, &list)?;
+    let (endpoint, slot) = find::endpoint(call, &list)?;
     // SAFETY: as above. Without a value, the memory is all zeros, which are empty pairs.
     let stored = unsafe { A::PAIRS.get_or_insert_ptr_mut(call.0, None) };
     if stored.is_null() {
         return Err(Reason::NoMemory);
     }
-    put_first(stored.cast(), 0, Pair::new(to, endpoint));
+    put_first(stored.cast(), 0, Pair::new(to, endpoint, slot));
     count_taken::<A>(list.header.index);
     Ok(endpoint)
 }
@@ -94,19 +94,22 @@ fn known_socket<A: Family>(
         return Err(Reason::SameEndpoint);
     }
     let before = pair.endpoint();
-    if known && list.slot_of(&Kernel, before).is_some() {
-        put_first(pairs, at, Pair::new(to, before));
+    if known && let Some(slot) = list.slot_again(&Kernel, before, pair.slot()) {
+        // Most often it is the newest frontend, and nothing has moved.
+        if at > 0 || slot != pair.slot() {
+            put_first(pairs, at, Pair::new(to, before, slot));
+        }
         return Ok(before);
     }
     // The endpoint does not stand in the list any more: the next datagram goes elsewhere.
-    let endpoint = find::endpoint(call, list)?;
+    let (endpoint, slot) = find::endpoint(call, list)?;
     // nftables tells answers apart by the port that it gives to the socket there. It keeps the frontend from now on, so that the
     // socket stays with one endpoint.
     if has_endpoint(pairs, to, endpoint) {
         put_first(pairs, at, Pair::left(to));
         return Err(Reason::SameEndpoint);
     }
-    put_first(pairs, at, Pair::new(to, endpoint));
+    put_first(pairs, at, Pair::new(to, endpoint, slot));
     count_taken::<A>(list.header.index);
     Ok(endpoint)
 }

@@ -64,9 +64,9 @@ pub(crate) fn list<A: Family>(
     layout::list(&Kernel, frontend, which)
 }
 
-/// An endpoint of a list: the one that this client had before, or any.
+/// An endpoint of a list and its slot: the one that this client had before, or any.
 #[inline(always)]
-pub(crate) fn endpoint<A: Family>(call: &Call<'_>, list: &List<A>) -> Result<Endpoint<A>, Reason> {
+pub(crate) fn endpoint<A: Family>(call: &Call<'_>, list: &List<A>) -> Result<(Endpoint<A>, u16), Reason> {
     // SAFETY: the helper has no arguments.
     let random = unsafe { bpf_get_prandom_u32() } as u64;
     let any = ((random * list.header.count as u64) >> 32) as u16;
@@ -75,8 +75,11 @@ pub(crate) fn endpoint<A: Family>(call: &Call<'_>, list: &List<A>) -> Result<End
     } else {
         Some(any)
     };
-    match slot.and_then(|slot| list.endpoint(&Kernel, slot)) {
-        Some(endpoint) => Ok(endpoint),
+    let Some(slot) = slot else {
+        return Err(Reason::Changing);
+    };
+    match list.endpoint(&Kernel, slot) {
+        Some(endpoint) => Ok((endpoint, slot)),
         None => Err(Reason::Changing),
     }
 }
