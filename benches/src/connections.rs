@@ -29,12 +29,20 @@ pub fn serve(inside: &Namespace, address: SocketAddr, threads: usize) -> Result<
     })??;
     for _ in 0..threads {
         let socket = socket.try_clone().context("share a socket")?;
-        inside.entrance().thread("server", move || {
+        start(move || {
             while let Ok((connection, _)) = socket.accept() {
                 let _ = connection.set_linger(Some(Duration::ZERO)); // a reset is as good as any other end
             }
         })?;
     }
+    Ok(())
+}
+
+/// Starts a server's thread. It needs neither the namespace nor the cgroup folder, to which its socket belongs; a thread in a
+/// folder would keep that from being removed.
+pub(crate) fn start(serve: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name("server".to_owned());
+    thread.spawn(serve).context("start a server")?;
     Ok(())
 }
 

@@ -22,9 +22,12 @@ pub enum Question {
     Request,
     /// A TCP connection that is made and reset. Nothing is sent.
     Connection,
-    /// A datagram and its answer. A client sends all of them with one socket that is not connected.
+    /// A datagram and its answer. A client sends some hundred of them with one socket that is not connected.
     Datagram,
 }
+
+/// How many datagrams a client sends with one socket.
+const DATAGRAMS: u32 = 200;
 
 const REQUEST: &[u8] = b"GET /ready HTTP/1.0\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -62,20 +65,24 @@ impl Question {
         Ok(())
     }
 
-    /// How many answers a second so many clients get from these addresses. Each client is a thread, and asks them in turns.
+    /// How many answers a second so many clients get from these addresses. Each client is a thread, and chooses one of them by
+    /// chance each time, as a proxy chooses an endpoint: two clients that meet at one server take longer than two that do not.
     pub fn per_second(self, from: &Namespace, to: &[SocketAddr], clients: usize, lasting: Duration) -> Result<f64> {
         let answers = AtomicU32::new(0);
-        let client = |started: Instant, number: usize| -> Result<()> {
+        let choose = || fastrand::choice(to).context("nobody to ask");
+        let client = |started: Instant| -> Result<()> {
             let count = || answers.fetch_add(1, Ordering::Relaxed);
             let ends = || started.elapsed() >= lasting;
             match self {
-                // A socket that sends to a Service stays with one endpoint, so this one stays with one, too.
+                // A socket that sends to a Service stays with one endpoint.
                 Self::Datagram => {
-                    let to = to.iter().cycle().nth(number).context("nobody to ask")?;
-                    let socket = datagrams(*to)?;
                     while !ends() {
-                        ask(&socket, *to)?;
-                        count();
+                        let to = choose()?;
+                        let socket = datagrams(*to)?;
+                        for _ in 0..DATAGRAMS {
+                            ask(&socket, *to)?;
+                            count();
+                        }
                     }
                 }
                 Self::Request | Self::Connection => {
@@ -84,11 +91,8 @@ impl Question {
                     } else {
                         connections::connect
                     };
-                    for address in to.iter().cycle() {
-                        if ends() {
-                            break;
-                        }
-                        one(*address)?;
+                    while !ends() {
+                        one(*choose()?)?;
                         count();
                     }
                 }
@@ -101,7 +105,7 @@ impl Question {
             std::thread::scope(|scope| {
                 let client = &client;
                 let clients: Vec<_> = (0..clients)
-                    .map(|number| scope.spawn(move || client(started, number)))
+                    .map(|_| scope.spawn(move || client(started)))
                     .collect();
                 clients
                     .into_iter()
@@ -122,7 +126,7 @@ fn serve_requests(inside: &Namespace, address: SocketAddr, clients: usize) -> Re
     // While one client's connection ends, that client may make its next one.
     for _ in 0..2 * clients {
         let listener = listener.try_clone().with_context(what)?;
-        inside.entrance().thread("server", move || {
+        connections::start(move || {
             while let Ok((mut connection, _)) = listener.accept() {
                 let mut request = [0; 256];
                 while connection.read(&mut request).is_ok_and(|bytes| bytes > 0) {
@@ -142,7 +146,7 @@ fn serve_datagrams(inside: &Namespace, address: SocketAddr, clients: usize) -> R
     let socket = inside.run(|| UdpSocket::bind(address))?.with_context(what)?;
     for _ in 0..clients {
         let socket = socket.try_clone().with_context(what)?;
-        inside.entrance().thread("server", move || {
+        connections::start(move || {
             let mut datagram = [0; 256];
             loop {
                 // An error tells of an earlier answer that did not arrive.
