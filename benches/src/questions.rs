@@ -104,9 +104,7 @@ impl Question {
             let started = Instant::now();
             std::thread::scope(|scope| {
                 let client = &client;
-                let clients: Vec<_> = (0..clients)
-                    .map(|_| scope.spawn(move || client(started)))
-                    .collect();
+                let clients: Vec<_> = (0..clients).map(|_| scope.spawn(move || client(started))).collect();
                 clients
                     .into_iter()
                     .try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)

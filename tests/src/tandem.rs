@@ -161,6 +161,11 @@ impl Tandem {
         })
     }
 
+    /// Whether programs of its node and its pods are followed in their sockets now, in both families.
+    pub fn follows(&self) -> bool {
+        self.status().is_ok_and(|status| follows(&status))
+    }
+
     /// The output of `tandem status -o json`, even if it ends with 1 because something waits.
     pub fn status(&self) -> Result<Value> {
         let output = self.output(&["status", "-o", "json"])?;

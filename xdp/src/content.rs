@@ -254,6 +254,11 @@ mod tests {
                 list.slot_of(&lists, *endpoint).map(|at| all[usize::from(at)]),
                 Some(*endpoint)
             );
+            // Wherever it was before, it is found where it is.
+            for before in [slot, slot.wrapping_add(1), slot.wrapping_sub(1), u16::MAX] {
+                let again = list.slot_again(&lists, *endpoint, before);
+                assert_eq!(again.map(|at| all[usize::from(at)]), Some(*endpoint));
+            }
             let number = list.number(&lists, slot);
             assert_eq!(
                 number.and_then(|number| list.slot_of_number(&lists, number)),
@@ -266,6 +271,7 @@ mod tests {
                 all.contains(endpoint),
                 "of {count}"
             );
+            assert_eq!(list.slot_again(&lists, *endpoint, 0), list.slot_of(&lists, *endpoint));
         }
     }
 

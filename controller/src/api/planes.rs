@@ -131,6 +131,11 @@ impl SocketsView {
                 Some(ago(*since)),
                 Some("not every list is complete".to_owned()),
             ),
+            Stage::Loading { since } => (
+                "waiting",
+                Some(ago(*since)),
+                Some("the programs are being loaded".to_owned()),
+            ),
             Stage::On { since } => ("on", Some(ago(*since)), None),
             Stage::Failed { since, why } => ("failed", Some(ago(*since)), Some(why.to_string())),
         };

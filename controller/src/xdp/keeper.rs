@@ -151,6 +151,12 @@ impl Keeper {
                 }
                 return false;
             }
+            if !matches!(self.stage, Stage::Failed { .. }) {
+                // The verifier takes its time.
+                let since = SystemTime::now();
+                self.stage = Stage::Loading { since };
+                self.tell(wanted);
+            }
             match Loaded::open(wanted, settings.node_port_loopback, &snapshot, &self.seats) {
                 Ok(loaded) => self.loaded = Some(loaded),
                 Err(why) => {

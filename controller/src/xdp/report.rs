@@ -74,6 +74,11 @@ pub enum Stage {
         /// Since when.
         since: SystemTime,
     },
+    /// All lists are complete, and the programs are being loaded.
+    Loading {
+        /// Since when.
+        since: SystemTime,
+    },
     /// The programs are loaded and attached.
     On {
         /// Since when.

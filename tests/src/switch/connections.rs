@@ -32,11 +32,21 @@ pub(super) struct Connections {
     echoes: Vec<JoinHandle<Result<()>>>,
 }
 
+/// One of them.
+struct Open {
+    name: String,
+    socket: Socket,
+    /// Whether the program in the kernel translated it, or else nftables.
+    by_sockets: bool,
+}
+
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
     stop_servers: AtomicBool,
-    open: Mutex<Vec<(String, Socket)>>,
+    open: Mutex<Vec<Open>>,
+    /// Only those that sockets took are used.
+    only_sockets: AtomicBool,
     opened: AtomicU64,
     rounds: AtomicU64,
     lost: AtomicU64,
@@ -81,8 +91,8 @@ impl Connections {
         })
     }
 
-    /// Opens so many, from the node and from the pod, over both families.
-    pub(super) fn open(&self, site: &Site, count: usize) -> Result<()> {
+    /// Opens so many, from the node and from the pod, over both families. `by_sockets`: sockets take them, and not nftables.
+    pub(super) fn open(&self, site: &Site, count: usize, by_sockets: bool) -> Result<()> {
         let clients = site.clients()?;
         for number in 0..count {
             let (place, namespace) = &clients[number % clients.len()];
@@ -90,7 +100,11 @@ impl Connections {
             let socket = namespace
                 .run(|| Request::tcp(to).timeout(PATIENCE).connect())?
                 .with_context(|| format!("connect from {place} to {to}"))?;
-            lock(&self.shared.open).push((format!("from {place} to {to}"), socket));
+            lock(&self.shared.open).push(Open {
+                name: format!("from {place} to {to}"),
+                socket,
+                by_sockets,
+            });
             self.shared.opened.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -106,6 +120,12 @@ impl Connections {
         let goal = self.shared.rounds.load(Ordering::Relaxed) + 2;
         let done = || (self.shared.rounds.load(Ordering::Relaxed) >= goal).then_some(());
         eventually(Duration::from_mins(2), done).context("the connections are not used any more")
+    }
+
+    /// From now on, all are used, or only those that sockets took. Returns once that is so.
+    pub(super) fn use_only_sockets(&self, only: bool) -> Result<()> {
+        self.shared.only_sockets.store(only, Ordering::Relaxed);
+        self.check()
     }
 
     /// How many ended so far.
@@ -139,17 +159,26 @@ fn use_all(shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         // Those that are opened meanwhile come to the others at the end of the round.
         let mut open = std::mem::take(&mut *lock(&shared.open));
-        open.retain_mut(|(name, socket)| {
-            number += 1;
-            match exchange(socket, number) {
-                Ok(()) => true,
-                Err(error) => {
-                    shared.lost.fetch_add(1, Ordering::Relaxed);
-                    lock(&shared.news).push(format!("a connection {name}: {error:#}"));
-                    false
+        open.retain_mut(
+            |Open {
+                 name,
+                 socket,
+                 by_sockets,
+             }| {
+                if !*by_sockets && shared.only_sockets.load(Ordering::Relaxed) {
+                    return true;
                 }
-            }
-        });
+                number += 1;
+                match exchange(socket, number) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        shared.lost.fetch_add(1, Ordering::Relaxed);
+                        lock(&shared.news).push(format!("a connection {name}: {error:#}"));
+                        false
+                    }
+                }
+            },
+        );
         let mut now = lock(&shared.open);
         open.append(&mut now);
         *now = open;

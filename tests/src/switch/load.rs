@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ struct Shared {
     sent: AtomicU64,
     failed: AtomicU64,
     news: Mutex<Vec<String>>,
+    /// Read while a datagram and its answer are under way.
+    flight: RwLock<()>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,6 +106,11 @@ impl Load {
         (of(&self.shared.sent), of(&self.shared.failed))
     }
 
+    /// Waits until no datagram and no answer is under way. None is sent until the guard is dropped.
+    pub(super) fn rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.flight.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until so many more were sent.
     pub(super) fn wait_for(&self, more: u64) {
         let goal = self.counts().0 + more;
@@ -163,8 +170,10 @@ fn datagrams(place: &str, targets: &[SocketAddr], shared: &Shared) {
                 let socket = UdpSocket::bind(any(*to))?;
                 socket.set_read_timeout(Some(PATIENCE))?;
                 for number in 0..ON_ONE_SOCKET {
+                    let flight = shared.flight.read();
                     let began = Instant::now();
                     let failure = exchange(&socket, *to).err();
+                    drop(flight);
                     let ended = failure.is_some() || shared.is_over(place);
                     shared.count(failure.map(|error| {
                         let took = began.elapsed();

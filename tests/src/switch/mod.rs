@@ -76,10 +76,10 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let count = CONNECTIONS[usize::from(options.short)];
     // Half of them are nftables' connections, and half of them the sockets'.
     let connections = Connections::start(&site.world)?;
-    connections.open(&site, count / 2)?;
+    connections.open(&site, count / 2, false)?;
     let (load, probe) = (Load::start(&site)?, Probe::start(&site)?);
     site.turn("xdp")?;
-    connections.open(&site, count - count / 2)?;
+    connections.open(&site, count - count / 2, true)?;
     report.connections = connections.opened();
     let walked = walk(
         options,
@@ -112,7 +112,7 @@ fn walk(
             continue;
         }
         let (started, before) = (Instant::now(), load.counts());
-        let ran = step.run(site, probe, load, options.short);
+        let ran = step.run(site, probe, load, connections, options.short);
         let ran = ran.and_then(|()| connections.check());
         let now = load.counts();
         let words = format!(

@@ -251,9 +251,9 @@ fn answered(request: &Request) -> Option<String> {
 /// A socket with a port that no other one of the run has. A port that a closed socket had may still be nftables'.
 fn socket(to: SocketAddr, turn: u64) -> std::io::Result<UdpSocket> {
     let mut own = any(to);
-    // None of these is given to sockets that ask for any.
-    let first = if to.is_ipv4() { 10_000 } else { 20_000 };
-    own.set_port(first + u16::try_from(turn % 10_000).unwrap_or_default());
+    // None of these is given to sockets that ask for any, and none to a request: those begin at 10,000.
+    let first = if to.is_ipv4() { 3000 } else { 6000 };
+    own.set_port(first + u16::try_from(turn % 3000).unwrap_or_default());
     let socket = UdpSocket::bind(own)?;
     socket.set_read_timeout(Some(PATIENCE_UDP))?;
     Ok(socket)

@@ -64,6 +64,11 @@ impl Site {
         folder.write("cluster.yaml", &objects)?;
         folder.write("services.yaml", &services(&world)?)?;
         let pins = BpfFolder::new("switch-pins")?;
+        // UDP sockets that nftables serves stay with it for as long as the kernel remembers their flows.
+        world.node(1)?.namespace.sysctls(&[
+            ("net/netfilter/nf_conntrack_udp_timeout", "2"),
+            ("net/netfilter/nf_conntrack_udp_timeout_stream", "2"),
+        ])?;
         let plan = Tandem::on(world.node(1)?).directory(&folder);
         let plan = plan.sockets(world.groups(1)?, &pins).own_setting("dataPlane", "nft");
         let mut site = Self {
@@ -127,6 +132,14 @@ impl Site {
             return self.tandem.wait_sockets();
         }
         self.wait_state("ending")
+    }
+
+    /// Whether the status gives a reason with these words why sockets do not answer.
+    pub(super) fn says(&self, words: &str) -> bool {
+        let status = self.tandem.status().unwrap_or_default();
+        status["sockets"]["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(words))
     }
 
     /// Waits until sockets are in this state.

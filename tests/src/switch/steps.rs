@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use super::connections::Connections;
 use super::faults::{self, Faults};
 use super::load::Load;
 use super::probe::Probe;
@@ -18,6 +19,8 @@ use crate::traffic::Protocol;
 
 /// A build of Tandem whose maps have another layout.
 const OTHER_LAYOUT: &str = "tandem-other-layout";
+/// What the status says if the kernel refuses a call that is made once in each run.
+const NOT_IN_THIS_RUN: &str = "it is asked once in each run of Tandem";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// So many requests pass before what was changed is changed again.
 const SOME: u64 = 300;
@@ -103,7 +106,14 @@ impl Step {
     }
 
     /// Does it.
-    pub(super) fn run(self, site: &mut Site, probe: &Probe, load: &Load, short: bool) -> Result<()> {
+    pub(super) fn run(
+        self,
+        site: &mut Site,
+        probe: &Probe,
+        load: &Load,
+        connections: &Connections,
+        short: bool,
+    ) -> Result<()> {
         match self {
             Self::Quiet => taken(site, probe, load, if short { 5 } else { 30 }),
             Self::Killed => {
@@ -146,7 +156,7 @@ impl Step {
                 Ok(())
             }
             Self::OtherLayout => other_layout(site, probe, load),
-            Self::TablesDeleted => tables_deleted(site, probe, load, short),
+            Self::TablesDeleted => tables_deleted(site, probe, load, connections, short),
             Self::NftablesRefused => nftables_refused(site, probe, load, short),
             Self::MapsRefused => maps_refused(site, probe, load),
             Self::BpfRefused => bpf_refused(site, probe, load),
@@ -221,9 +231,12 @@ fn other_layout(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     shifts(site, probe, load, 2)
 }
 
-/// What sockets take needs no table. So nothing is lost until they are there again.
-fn tables_deleted(site: &mut Site, probe: &Probe, load: &Load, short: bool) -> Result<()> {
+/// What sockets take needs no table. So nothing of it is lost until they are there again. Nobody translates what nftables took:
+/// the kernel does so only while there are tables.
+fn tables_deleted(site: &mut Site, probe: &Probe, load: &Load, connections: &Connections, short: bool) -> Result<()> {
     for _ in 0..if short { 1 } else { 3 } {
+        wait_released(site, probe)?;
+        connections.use_only_sockets(true)?;
         // The kernel protects them while the agent runs.
         site.tandem.kill()?;
         for family in FAMILIES {
@@ -231,8 +244,25 @@ fn tables_deleted(site: &mut Site, probe: &Probe, load: &Load, short: bool) -> R
         }
         load.wait_for(SOME);
         again(site, probe, load, Duration::from_secs(1))?;
+        connections.use_only_sockets(false)?;
     }
     Ok(())
+}
+
+/// Waits until no UDP socket is left to nftables any more because nftables served it when sockets were switched on.
+fn wait_released(site: &Site, probe: &Probe) -> Result<()> {
+    site.tandem.wait_sockets()?;
+    // Those that ask all the time would be held all the time. These are new ones.
+    probe.taken(true);
+    let released = || {
+        let status = site.tandem.status().ok()?;
+        let mut maps = status["sockets"]["maps"].as_array()?.iter();
+        maps.all(|map| !map["name"].as_str().is_some_and(|name| name.starts_with("HELD")) || map["used"] == json!(0))
+            .then_some(())
+    };
+    let released = eventually(PATIENCE, released).context("UDP sockets are held");
+    probe.taken(false);
+    released
 }
 
 /// While the tables do not change, nothing does: the endpoint that they still have goes on answering.
@@ -289,14 +319,24 @@ fn maps_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
 /// With pins and without, so that every call is refused once that makes, adopts, attaches or pins anything.
 fn bpf_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     let file = site.tandem.log_folder().join("bpf.txt");
+    for text in ["sockets: ", "sockets are off: "] {
+        site.tandem.expect_error(text);
+    }
     for with_pins in [false, true] {
         let prepare = |site: &mut Site, failing| -> Result<()> {
             site.tandem.terminate()?;
             if !with_pins {
+                // No program stays attached, so an answer that is under way would come from the endpoint.
+                let _rest = load.rest();
                 faults::delete_everything_pinned(site)?;
             }
             site.tandem.run_by(faults::wrapper(failing, &file));
-            site.restart()
+            site.tandem.restart()?;
+            site.tandem.wait_ready()?;
+            eventually(PATIENCE, || {
+                (site.tandem.follows() || site.says(NOT_IN_THIS_RUN)).then_some(())
+            })
+            .context("sockets are not on")
         };
         prepare(site, None)?;
         let calls = faults::most_calls(&file)?;
