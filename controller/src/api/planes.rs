@@ -208,7 +208,12 @@ impl FollowerView {
                 } else {
                     "; the programs of an earlier run go on meanwhile"
                 };
-                let why = format!("nftables does not hold everything yet, or the programs are not loaded{goes_on}");
+                let waits_for = match state.stage {
+                    Stage::Waiting { .. } => "not every list is complete",
+                    Stage::Loading { .. } => "the programs are being loaded",
+                    _ => "nftables does not hold everything yet",
+                };
+                let why = format!("{waits_for}{goes_on}");
                 ("waiting", Some(ago(*since)), Some(why))
             }
             FollowState::On { since } => ("on", Some(ago(*since)), None),
@@ -244,5 +249,43 @@ impl FollowerView {
             last_change_microseconds: u64::try_from(status.last_change_took.as_micros()).unwrap_or(u64::MAX),
             failures: status.failures,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sockets_wait_for_is_named() {
+        let (wanted, since) = ((DataPlane::Xdp, SocketsOf::All), SystemTime::now());
+        let status = FollowStatus {
+            state: FollowState::Waiting { since, off: false },
+            ..FollowStatus::default()
+        };
+        for (stage, of_all, of_family) in [
+            (
+                Stage::Waiting { since },
+                Some("not every list is complete"),
+                "not every list is complete",
+            ),
+            (
+                Stage::Loading { since },
+                Some("the programs are being loaded"),
+                "the programs are being loaded",
+            ),
+            (Stage::On { since }, None, "nftables does not hold everything yet"),
+        ] {
+            let state = State {
+                wanted,
+                stage,
+                ..State::default()
+            };
+            let sockets = SocketsView::of(&state).unwrap();
+            assert_eq!(sockets.reason.as_deref(), of_all);
+            let follower = FollowerView::of(&status, IpFamily::V4, &state).unwrap();
+            let wanted = format!("{of_family}; the programs of an earlier run go on meanwhile");
+            assert_eq!(follower.reason, Some(wanted));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Loads, attaches, watches and takes back the programs, on a thread of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,6 +37,8 @@ pub struct Keeper {
     used: Option<XdpSettings>,
     /// When a failure is tried again.
     retry: Option<Retry>,
+    /// The folder of the pins that nobody needs any more, while they linger.
+    ends: Option<PathBuf>,
     /// Why pins that nobody needs any more could not be removed.
     stays: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Keeper {
             loaded: None,
             used: None,
             retry: None,
+            ends: None,
             stays: None,
         }
     }
@@ -113,6 +116,12 @@ impl Keeper {
         let settings = self.settings.borrow_and_update().clone();
         let (wanted, before) = (&settings.xdp, self.stage.clone());
         let moved = self.used.as_ref().is_some_and(|used| used.pins != wanted.pins);
+        // Programs that end in another folder would show sockets what is none of theirs any more.
+        if let Some(ends) = self.ends.take_if(|ends| wanted.wants_sockets() && *ends != wanted.pins)
+            && let Err(why) = clean(&ends)
+        {
+            tracing::warn!("sockets: {why}");
+        }
         let mut changed = false;
         if self.loaded.is_some() && (moved || !wanted.wants_sockets()) {
             changed = true;
@@ -230,8 +239,8 @@ impl Keeper {
             Stage::Off => {}
             Stage::Ending { until } if until > now => return,
             Stage::Ending { .. } => {
-                match clean(&wanted.pins) {
-                    Ok(_) => (self.stage, self.stays) = (Stage::Off, None),
+                match clean(self.ends.as_ref().unwrap_or(&wanted.pins)) {
+                    Ok(_) => (self.stage, self.stays, self.ends) = (Stage::Off, None, None),
                     Err(why) if self.stays.as_ref() != Some(&why) => {
                         tracing::warn!("sockets: {why}: its pins stay; tried again");
                         self.stays = Some(why);
@@ -250,6 +259,7 @@ impl Keeper {
                     tracing::warn!("sockets: {error}: the programs stay, and are switched off");
                 }
                 self.stage = Stage::Ending { until: now + LINGER };
+                self.ends = Some(wanted.pins.clone());
             }
             // Nothing can be pinned where nothing can be read.
             Err(error) => tracing::debug!("sockets: {error}"),

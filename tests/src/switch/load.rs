@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::process::setpriority_process;
 
 use super::site::{NODE, Site};
@@ -112,9 +112,10 @@ impl Load {
     }
 
     /// Waits until so many more were sent.
-    pub(super) fn wait_for(&self, more: u64) {
+    pub(super) fn wait_for(&self, more: u64) -> Result<()> {
         let goal = self.counts().0 + more;
-        let _ = crate::eventually(Duration::from_secs(20), || (self.counts().0 >= goal).then_some(()));
+        let sent = crate::eventually(Duration::from_mins(1), || (self.counts().0 >= goal).then_some(()));
+        sent.with_context(|| format!("{more} more requests were not sent"))
     }
 
     pub(super) fn news(&self) -> Vec<String> {

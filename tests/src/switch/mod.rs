@@ -25,7 +25,7 @@ mod steps;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::interrupt;
 
@@ -62,6 +62,8 @@ pub struct Report {
     pub stale: u64,
     /// Answers of the Service whose endpoint changes.
     pub probed: u64,
+    /// Connections that sockets had taken when the run ended, since the maps were made last.
+    pub taken: u64,
     /// What went wrong, in words.
     pub wrong: Vec<String>,
     /// How long it took.
@@ -79,7 +81,15 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     connections.open(&site, count / 2, false)?;
     let (load, probe) = (Load::start(&site)?, Probe::start(&site)?);
     site.turn("xdp")?;
+    let before = site.taken_by_sockets()?;
     connections.open(&site, count - count / 2, true)?;
+    // The load is on, too. What is certain is that those were not taken by nftables.
+    let taken = site.taken_by_sockets()? - before;
+    ensure!(
+        taken >= u64::try_from(count - count / 2)?,
+        "sockets took only {taken} of {} connections",
+        count - count / 2
+    );
     report.connections = connections.opened();
     let walked = walk(
         options,
@@ -94,6 +104,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     (report.probed, report.stale) = probe.stop()?;
     report.lost = connections.stop()?;
     walked?;
+    report.taken = site.taken_by_sockets()?;
     let ended = site.finish();
     report.took = began.elapsed();
     ended.map(|()| report)
@@ -145,6 +156,7 @@ impl Report {
             && self.requests > 0
             && self.probed > 0
             && self.connections > 0
+            && self.taken > 0
     }
 }
 
@@ -153,6 +165,7 @@ impl fmt::Display for Report {
         writeln!(formatter, "switch_seconds: {:.0}", self.took.as_secs_f64())?;
         writeln!(formatter, "switch_connections: {}", self.connections)?;
         writeln!(formatter, "switch_probes: {}", self.probed)?;
+        writeln!(formatter, "switch_taken_by_sockets: {}", self.taken)?;
         writeln!(formatter, "switch_requests: {}", self.requests)?;
         writeln!(formatter, "failed_requests: {}", self.failed)?;
         writeln!(formatter, "lost_connections: {}", self.lost)?;

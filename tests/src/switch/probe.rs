@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::process::setpriority_process;
 
 use super::site::{NODE, Site};
@@ -139,10 +139,11 @@ impl Probe {
     }
 
     /// Waits until so many more questions were answered.
-    pub(super) fn wait_for(&self, more: u64) {
+    pub(super) fn wait_for(&self, more: u64) -> Result<()> {
         let now = || self.shared.asked.load(Ordering::Relaxed);
         let goal = now() + more;
-        let _ = crate::eventually(Duration::from_secs(20), || (now() >= goal).then_some(()));
+        let asked = crate::eventually(Duration::from_mins(1), || (now() >= goal).then_some(()));
+        asked.with_context(|| format!("{more} more questions were not answered"))
     }
 
     /// How many connections got no answer, although both endpoints always serve.
@@ -189,7 +190,14 @@ impl Shared {
                 Kind::Fresh => answered(&Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected()),
                 Kind::Kept => {
                     let of_turn = kept.take().filter(|(turn, _)| *turn == before.turn);
-                    kept = of_turn.or_else(|| Some((before.turn, socket(to, before.turn).ok()?)));
+                    kept = of_turn.or_else(|| match socket(to, before.turn) {
+                        Ok(socket) => Some((before.turn, socket)),
+                        Err(error) => {
+                            self.failed.fetch_add(1, Ordering::Relaxed);
+                            lock(&self.news).push(format!("a socket for {to} from {place}: {error}"));
+                            None
+                        }
+                    });
                     kept.as_ref().and_then(|(_, socket)| datagram(socket, to))
                 }
             };
@@ -201,6 +209,15 @@ impl Shared {
                     lock(&self.news).push(format!("a connection from {place} to {to} was not answered"));
                 }
                 // Flows of nftables are cut when their endpoint goes, and answers that are under way with them.
+                // Sockets lose none.
+                (None, Kind::Kept)
+                    if before.taken && (before.turn, before.epoch) == (after.turn, after.epoch) && !over() =>
+                {
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                    lock(&self.news).push(format!(
+                        "a datagram of an old socket from {place} to {to} was not answered"
+                    ));
+                }
                 (None, Kind::Fresh | Kind::Kept) => {}
             }
             thread::sleep(REST);

@@ -134,6 +134,20 @@ impl Site {
         self.wait_state("ending")
     }
 
+    /// How many connections to the Services of the run sockets took so far. It begins anew if the maps do.
+    pub(super) fn taken_by_sockets(&self) -> Result<u64> {
+        let text = self.tandem.command(&["services", "-n", "default", "-o", "json"])?;
+        let list: Value = serde_json::from_str(&text).context("read what services prints")?;
+        let each = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+        let ports = each(&list, "items")
+            .into_iter()
+            .flat_map(|service| each(&service, "ports"));
+        let families = ports.flat_map(|port| each(&port, "families"));
+        Ok(families
+            .filter_map(|family| family["connections"]["sockets"].as_u64())
+            .sum())
+    }
+
     /// Whether the status gives a reason with these words why sockets do not answer.
     pub(super) fn says(&self, words: &str) -> bool {
         let status = self.tandem.status().unwrap_or_default();

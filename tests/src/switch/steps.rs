@@ -172,8 +172,8 @@ impl Step {
 fn shifts(site: &mut Site, probe: &Probe, load: &Load, times: usize) -> Result<()> {
     for _ in 0..times {
         site.shift(probe)?;
-        probe.wait_for(SOME / 4);
-        load.wait_for(SOME);
+        probe.wait_for(SOME / 4)?;
+        load.wait_for(SOME)?;
     }
     Ok(())
 }
@@ -184,7 +184,7 @@ fn again(site: &mut Site, probe: &Probe, load: &Load, pause: Duration) -> Result
     sleep(pause);
     site.tandem.restart()?;
     site.end_shift(probe)?;
-    load.wait_for(SOME);
+    load.wait_for(SOME)?;
     site.tandem.wait_ready()?;
     taken(site, probe, load, 2)
 }
@@ -242,7 +242,7 @@ fn tables_deleted(site: &mut Site, probe: &Probe, load: &Load, connections: &Con
         for family in FAMILIES {
             site.node()?.exec(&["nft", "delete", "table", family, "tandem"])?;
         }
-        load.wait_for(SOME);
+        load.wait_for(SOME)?;
         again(site, probe, load, Duration::from_secs(1))?;
         connections.use_only_sockets(false)?;
     }
@@ -256,9 +256,12 @@ fn wait_released(site: &Site, probe: &Probe) -> Result<()> {
     probe.taken(true);
     let released = || {
         let status = site.tandem.status().ok()?;
-        let mut maps = status["sockets"]["maps"].as_array()?.iter();
-        maps.all(|map| !map["name"].as_str().is_some_and(|name| name.starts_with("HELD")) || map["used"] == json!(0))
-            .then_some(())
+        let maps = status["sockets"]["maps"].as_array()?;
+        let empty = |name: &str| {
+            maps.iter()
+                .any(|map| map["name"] == json!(name) && map["used"] == json!(0))
+        };
+        (empty("HELD4") && empty("HELD6")).then_some(())
     };
     let released = eventually(PATIENCE, released).context("UDP sockets are held");
     probe.taken(false);
@@ -273,7 +276,7 @@ fn nftables_refused(site: &mut Site, probe: &Probe, load: &Load, short: bool) ->
         site.begin_shift(probe)?;
         probe.only(site.shifted_from());
         sleep(Duration::from_secs(2));
-        load.wait_for(SOME);
+        load.wait_for(SOME)?;
         ensure!(
             !site.is_shifted()?,
             "a change was programmed while nftables was refused"
@@ -316,7 +319,8 @@ fn maps_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// With pins and without, so that every call is refused once that makes, adopts, attaches or pins anything.
+/// With pins and without, so that calls are refused that make, adopt, attach and pin things: about 24 of them each time, spread
+/// over the start. (The tests of `tandem-xdp` refuse each one.)
 fn bpf_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     let file = site.tandem.log_folder().join("bpf.txt");
     for text in ["sockets: ", "sockets are off: "] {
@@ -329,6 +333,7 @@ fn bpf_refused(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
                 // No program stays attached, so an answer that is under way would come from the endpoint.
                 let _rest = load.rest();
                 faults::delete_everything_pinned(site)?;
+                faults::wait_detached(site)?;
             }
             site.tandem.run_by(faults::wrapper(failing, &file));
             site.tandem.restart()?;

@@ -29,7 +29,7 @@ pub enum LoadError {
     Maps(EbpfError),
     /// The kernel refused to take types, when it was asked first.
     #[error(
-        "the kernel refuses types of maps (BTF), which socket storage needs; it is asked once in each run of Tandem"
+        "the kernel refuses types of maps (BTF), which socket storage needs; it is asked once in each run of Tandem: restart Tandem to ask again"
     )]
     NoTypes,
     /// A map that is pinned is not one of this layout's.

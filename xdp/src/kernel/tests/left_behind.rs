@@ -125,7 +125,7 @@ fn programs_whose_switch_cannot_be_reached_are_detached() {
     drop(found.switches(false).unwrap());
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     // A process without the right to open maps gets no switch either, on kernels and under filters that ask for it.
-    let layout = place.pins.join(format!("v{}", VERSION));
+    let layout = place.pins.join(format!("v{VERSION}"));
     fs::remove_file(layout.join("maps/SWITCH6")).unwrap();
     let _switches = found.switches(false).unwrap();
     assert_eq!(place.python(REFUSED), "timed out");
