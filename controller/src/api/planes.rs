@@ -125,7 +125,7 @@ impl SocketsView {
         }
         let (name, since, reason) = match &state.stage {
             Stage::Off => ("off", None, None),
-            Stage::Ending { until } => ("ending", None, Some(ending(*until))),
+            Stage::Ending { until, .. } => ("ending", None, Some(ending(*until))),
             Stage::Waiting { since } => (
                 "waiting",
                 Some(ago(*since)),

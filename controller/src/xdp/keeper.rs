@@ -1,6 +1,6 @@
 //! Loads, attaches, watches and takes back the programs, on a thread of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,8 +37,6 @@ pub struct Keeper {
     used: Option<XdpSettings>,
     /// When a failure is tried again.
     retry: Option<Retry>,
-    /// The folder of the pins that nobody needs any more, while they linger.
-    ends: Option<PathBuf>,
     /// Why pins that nobody needs any more could not be removed.
     stays: Option<String>,
 }
@@ -59,7 +57,6 @@ impl Keeper {
             loaded: None,
             used: None,
             retry: None,
-            ends: None,
             stays: None,
         }
     }
@@ -116,11 +113,13 @@ impl Keeper {
         let settings = self.settings.borrow_and_update().clone();
         let (wanted, before) = (&settings.xdp, self.stage.clone());
         let moved = self.used.as_ref().is_some_and(|used| used.pins != wanted.pins);
-        // Programs that end in another folder would show sockets what is none of theirs any more.
-        if let Some(ends) = self.ends.take_if(|ends| wanted.wants_sockets() && *ends != wanted.pins)
-            && let Err(why) = clean(&ends)
+        // What ends in another folder is not taken over, and nobody would remove it later.
+        if let Stage::Ending { pins, .. } = &self.stage
+            && wanted.wants_sockets()
+            && *pins != wanted.pins
         {
-            tracing::warn!("sockets: {why}");
+            leave(pins);
+            self.stage = Stage::Off;
         }
         let mut changed = false;
         if self.loaded.is_some() && (moved || !wanted.wants_sockets()) {
@@ -224,10 +223,8 @@ impl Keeper {
             }
         }
         self.stage = Stage::Off;
-        if let (true, Some(used)) = (moved, self.used.take())
-            && let Err(why) = clean(&used.pins)
-        {
-            tracing::warn!("sockets: {why}");
+        if let (true, Some(used)) = (moved, self.used.take()) {
+            leave(&used.pins);
         }
     }
 
@@ -235,12 +232,12 @@ impl Keeper {
     fn keep_off(&mut self, wanted: &XdpSettings) {
         let now = SystemTime::now();
         self.used = None;
-        match self.stage {
+        match &self.stage {
             Stage::Off => {}
-            Stage::Ending { until } if until > now => return,
-            Stage::Ending { .. } => {
-                match clean(self.ends.as_ref().unwrap_or(&wanted.pins)) {
-                    Ok(_) => (self.stage, self.stays, self.ends) = (Stage::Off, None, None),
+            Stage::Ending { until, .. } if *until > now => return,
+            Stage::Ending { pins, .. } => {
+                match clean(pins) {
+                    Ok(_) => (self.stage, self.stays) = (Stage::Off, None),
                     Err(why) if self.stays.as_ref() != Some(&why) => {
                         tracing::warn!("sockets: {why}: its pins stay; tried again");
                         self.stays = Some(why);
@@ -258,8 +255,10 @@ impl Keeper {
                 if let Err(error) = found.stop() {
                     tracing::warn!("sockets: {error}: the programs stay, and are switched off");
                 }
-                self.stage = Stage::Ending { until: now + LINGER };
-                self.ends = Some(wanted.pins.clone());
+                self.stage = Stage::Ending {
+                    until: now + LINGER,
+                    pins: wanted.pins.clone(),
+                };
             }
             // Nothing can be pinned where nothing can be read.
             Err(error) => tracing::debug!("sockets: {error}"),
@@ -273,7 +272,10 @@ impl Keeper {
             stage: self.stage.clone(),
             node: loaded.map(Loaded::node).unwrap_or_default(),
             pods: loaded.map(Loaded::pods).unwrap_or_default(),
-            pins: wanted.pins.clone(),
+            pins: match &self.stage {
+                Stage::Ending { pins, .. } => pins.clone(),
+                _ => wanted.pins.clone(),
+            },
             verified: loaded.map(Loaded::verified).unwrap_or_default(),
             counts: loaded.map(Loaded::counts),
         });
@@ -288,6 +290,16 @@ fn look_patiently(pins: &Path) -> Result<Found, PinError> {
             Err(PinError::Taken(_)) if Instant::now() < until => thread::sleep(SOON),
             found => return found,
         }
+    }
+}
+
+/// Removes everything that is pinned in a folder that is used no more.
+fn leave(pins: &Path) {
+    if let Err(why) = clean(pins) {
+        tracing::warn!(
+            "sockets: {why}: what is pinned in {} stays; `tandem run --cleanup` removes it",
+            pins.display()
+        );
     }
 }
 

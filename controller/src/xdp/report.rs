@@ -68,6 +68,8 @@ pub enum Stage {
     Ending {
         /// Until when.
         until: SystemTime,
+        /// The folder of their pins, also if the configuration names another one meanwhile.
+        pins: PathBuf,
     },
     /// It waits until all lists are complete.
     Waiting {

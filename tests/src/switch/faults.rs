@@ -129,17 +129,18 @@ pub(super) fn delete_everything_pinned(site: &Site) -> Result<()> {
     }
 }
 
-/// Waits until no program is attached to the node's folder. The kernel detaches a program a moment after the last name of its
-/// link is deleted.
+/// Waits until no program is attached to the node's folder, nor below it. The kernel detaches a program a moment after the last
+/// name of its link is deleted.
 pub(super) fn wait_detached(site: &Site) -> Result<()> {
     let folder = site.world.groups(1)?.path();
     let detached = || {
         let shown = Command::new("bpftool")
-            .args(["cgroup", "show"])
+            .args(["cgroup", "tree"])
             .arg(folder)
             .output()
             .ok()?;
-        (!String::from_utf8_lossy(&shown.stdout).contains("msg4")).then_some(())
+        let none = !String::from_utf8_lossy(&shown.stdout).contains("cgroup_");
+        (shown.status.success() && none).then_some(())
     };
     eventually(PATIENCE, detached).with_context(|| format!("programs are attached to {}", folder.display()))
 }

@@ -81,14 +81,12 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     connections.open(&site, count / 2, false)?;
     let (load, probe) = (Load::start(&site)?, Probe::start(&site)?);
     site.turn("xdp")?;
-    let before = site.taken_by_sockets()?;
-    connections.open(&site, count - count / 2, true)?;
-    // The load is on, too. What is certain is that those were not taken by nftables.
-    let taken = site.taken_by_sockets()? - before;
+    let rest = count - count / 2;
+    connections.open(&site, rest, true)?;
+    let taken = site.long_by_sockets()?;
     ensure!(
-        taken >= u64::try_from(count - count / 2)?,
-        "sockets took only {taken} of {} connections",
-        count - count / 2
+        taken == u64::try_from(rest)?,
+        "sockets took {taken} of {rest} connections"
     );
     report.connections = connections.opened();
     let walked = walk(

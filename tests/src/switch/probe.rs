@@ -208,7 +208,6 @@ impl Shared {
                     self.failed.fetch_add(1, Ordering::Relaxed);
                     lock(&self.news).push(format!("a connection from {place} to {to} was not answered"));
                 }
-                // Flows of nftables are cut when their endpoint goes, and answers that are under way with them.
                 // Sockets lose none.
                 (None, Kind::Kept)
                     if before.taken && (before.turn, before.epoch) == (after.turn, after.epoch) && !over() =>
@@ -218,6 +217,7 @@ impl Shared {
                         "a datagram of an old socket from {place} to {to} was not answered"
                     ));
                 }
+                // Flows of nftables are cut when their endpoint goes, and answers that are under way with them.
                 (None, Kind::Fresh | Kind::Kept) => {}
             }
             thread::sleep(REST);

@@ -134,14 +134,24 @@ impl Site {
         self.wait_state("ending")
     }
 
-    /// How many connections to the Services of the run sockets took so far. It begins anew if the maps do.
+    /// How many connections that stay open sockets took so far. It begins anew if the maps do.
+    pub(super) fn long_by_sockets(&self) -> Result<u64> {
+        self.by_sockets(|port| port == u64::from(LONG_PORT))
+    }
+
+    /// The same for all connections.
     pub(super) fn taken_by_sockets(&self) -> Result<u64> {
+        self.by_sockets(|_| true)
+    }
+
+    fn by_sockets(&self, is_meant: impl Fn(u64) -> bool) -> Result<u64> {
         let text = self.tandem.command(&["services", "-n", "default", "-o", "json"])?;
         let list: Value = serde_json::from_str(&text).context("read what services prints")?;
         let each = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
         let ports = each(&list, "items")
             .into_iter()
-            .flat_map(|service| each(&service, "ports"));
+            .flat_map(|service| each(&service, "ports"))
+            .filter(|port| port["port"].as_u64().is_some_and(&is_meant));
         let families = ports.flat_map(|port| each(&port, "families"));
         Ok(families
             .filter_map(|family| family["connections"]["sockets"].as_u64())
