@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
-use tandem_xdp::kernel::{self, Attached, Folder, Found, Held, Pins, Sizes, Sockets, Who, able};
+use tandem_xdp::kernel::{self, Attached, Folder, Found, Held, Older, Pins, Sizes, Sockets, Who, able};
 use tandem_xdp::{Address4, Address6, HeldKey, Plane, Rows, held_key};
 
 use crate::backoff::Retry;
@@ -33,8 +33,18 @@ pub(super) struct Loaded {
     answers: Place,
     node: Place,
     pods: Place,
-    /// Until when sockets that programs of an older layout translated are shown their frontends; none if there are none.
-    older: Option<Instant>,
+    older: Passing,
+}
+
+/// Programs of an older layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    /// They may answer, until the engine has renewed the followers.
+    Unknown,
+    /// Until then, sockets that they translated are shown their frontends.
+    Until(Instant),
+    /// There are none.
+    Gone,
 }
 
 /// The folder of some programs.
@@ -78,9 +88,9 @@ impl Loaded {
         let held = (v4.held(), v6.held());
         sockets.set_node(kernel::network().map_err(|error| format!("read the cookie of the node's network: {error}"))?);
         let found = Found::look(&settings.pins).map_err(words)?;
-        let older = found.retire_older().map_err(words)?;
-        seats.0.put(Rows::<V4, _>::new(v4, loopback));
-        seats.1.put(Rows::<V6, _>::new(v6, loopback));
+        let [older4, older6] = found.older(loopback).map_err(words)?;
+        seats.0.put(older4.before(Rows::<V4, _>::new(v4, loopback)));
+        seats.1.put(older6.before(Rows::<V6, _>::new(v6, loopback)));
         Ok(Self {
             sockets: Arc::new(sockets),
             held,
@@ -88,7 +98,7 @@ impl Loaded {
             answers: Place::default(),
             node: Place::default(),
             pods: Place::default(),
-            older: older.then(|| Instant::now() + LINGER),
+            older: Passing::Unknown,
         })
     }
 
@@ -146,15 +156,27 @@ impl Loaded {
         }
     }
 
-    /// Removes what an older layout left, once the time for it is over.
+    /// Removes what an older layout left: what translates, once it is off; the rest, once the time for it is over.
     pub(super) fn forget_older(&mut self, settings: &XdpSettings) {
-        if self.older.is_none_or(|until| Instant::now() < until) {
-            return;
-        }
-        self.older = None;
-        if let Err(error) = Found::look(&settings.pins).and_then(|found| found.remove_older()) {
-            tracing::warn!("sockets: {error}");
-        }
+        let found = match self.older {
+            Passing::Unknown => Found::look(&settings.pins).and_then(|found| found.retire_older()),
+            Passing::Until(until) if Instant::now() >= until => Found::look(&settings.pins)
+                .and_then(|found| found.remove_older())
+                .map(|()| Older::None),
+            Passing::Until(_) | Passing::Gone => return,
+        };
+        self.older = match found {
+            Ok(Older::On) => return,
+            Ok(Older::Shows) => {
+                tracing::info!("sockets: the programs of an older layout are detached, and this one's answer");
+                Passing::Until(Instant::now() + LINGER)
+            }
+            Ok(Older::None) => Passing::Gone,
+            Err(error) => {
+                tracing::warn!("sockets: {error}: what an older layout left stays");
+                Passing::Gone
+            }
+        };
     }
 
     /// Detaches what translates. What shows frontends stays.

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::process::setpriority_process;
 
 use super::site::{NODE, Site};
+use crate::conntrack;
+use crate::netns::Namespace;
 use crate::stage::Ip;
 use crate::traffic::{Protocol, Request, any};
 
@@ -34,8 +36,8 @@ pub(super) struct Probe {
     threads: Mutex<Vec<Asking>>,
 }
 
-#[derive(Default)]
 struct Shared {
+    node: Namespace,
     stop: AtomicBool,
     pause: AtomicBool,
     allowed: Mutex<Allowed>,
@@ -76,7 +78,16 @@ impl Probe {
     /// Starts to ask. Either of the endpoints may answer.
     pub(super) fn start(site: &Site) -> Result<Self> {
         let probe = Self {
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                node: site.node()?.clone(),
+                stop: AtomicBool::default(),
+                pause: AtomicBool::default(),
+                allowed: Mutex::default(),
+                asked: AtomicU64::default(),
+                stale: AtomicU64::default(),
+                failed: AtomicU64::default(),
+                news: Mutex::default(),
+            }),
             threads: Mutex::default(),
         };
         probe.start_from(site, |_| true)?;
@@ -185,9 +196,13 @@ impl Shared {
         let over = || self.stop.load(Ordering::Relaxed) || (is_pod(place) && self.pause.load(Ordering::Relaxed));
         while !over() {
             let (began, before) = (Instant::now(), *lock(&self.allowed));
+            let mut own = None;
             let by = match kind {
-                Kind::Tcp => answered(&Request::new(Protocol::Tcp, to).timeout(PATIENCE)),
-                Kind::Fresh => answered(&Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected()),
+                Kind::Tcp => answered(&Request::new(Protocol::Tcp, to).timeout(PATIENCE), &mut own),
+                Kind::Fresh => answered(
+                    &Request::new(Protocol::Udp, to).timeout(PATIENCE_UDP).unconnected(),
+                    &mut own,
+                ),
                 Kind::Kept => {
                     let of_turn = kept.take().filter(|(turn, _)| *turn == before.turn);
                     kept = of_turn.or_else(|| match socket(to, before.turn) {
@@ -198,12 +213,13 @@ impl Shared {
                             None
                         }
                     });
+                    own = kept.as_ref().and_then(|(_, socket)| socket.local_addr().ok());
                     kept.as_ref().and_then(|(_, socket)| datagram(socket, to))
                 }
             };
             let after = *lock(&self.allowed);
             match (by, kind) {
-                (Some(by), _) => self.judge(place, kind, to, &by, began, before, after),
+                (Some(by), _) => self.judge(place, kind, to, (&by, own), began, before, after),
                 (None, Kind::Tcp) => {
                     self.failed.fetch_add(1, Ordering::Relaxed);
                     lock(&self.news).push(format!("a connection from {place} to {to} was not answered"));
@@ -233,7 +249,7 @@ impl Shared {
         place: &str,
         kind: Kind,
         to: SocketAddr,
-        by: &str,
+        (by, own): (&str, Option<SocketAddr>),
         began: Instant,
         before: Allowed,
         after: Allowed,
@@ -255,14 +271,40 @@ impl Shared {
             };
             let late = began - since;
             lock(&self.news).push(format!(
-                "{what} from {place} to {to}, {late:.1?} after {only} was alone: {by} answered"
+                "{what} from {place} to {to}, {late:.1?} after {only} was alone: {by} answered; {}",
+                self.taken_by(kind, to, own)
             ));
+        }
+    }
+
+    /// Who translated it: nftables, if the kernel remembers a flow that nftables translated.
+    fn taken_by(&self, kind: Kind, to: SocketAddr, own: Option<SocketAddr>) -> String {
+        let protocol = match kind {
+            Kind::Tcp => Protocol::Tcp,
+            Kind::Fresh | Kind::Kept => Protocol::Udp,
+        };
+        let Some(port) = own.map(|own| own.port()) else {
+            return "its own port is not known".to_owned();
+        };
+        match conntrack::of(&self.node, protocol) {
+            Err(error) => format!("port {port}, flows were not read: {error:#}"),
+            Ok(flows) => {
+                let mut flows = flows.iter().filter(|flow| flow.from.port() == port && flow.to == to);
+                match flows.next() {
+                    Some(flow) => format!(
+                        "port {port}, nftables took it: its flow {} ends at {}",
+                        flow.id, flow.with
+                    ),
+                    None => format!("port {port}, sockets took it: there is no flow of nftables"),
+                }
+            }
         }
     }
 }
 
-fn answered(request: &Request) -> Option<String> {
-    Some(request.send_here().answer()?.by.clone())
+/// Who answered. Notes the own address and port of the socket.
+fn answered(request: &Request, own: &mut Option<SocketAddr>) -> Option<String> {
+    Some(request.send_here_from(own).answer()?.by.clone())
 }
 
 /// A socket with a port that no other one of the run has. A port that a closed socket had may still be nftables'.

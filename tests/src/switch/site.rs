@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::bpffs::BpfFolder;
+use crate::conntrack;
 use crate::eventually;
 use crate::fleet::TARGET;
 use crate::manifests::{self, Folder, Service, Slice};
@@ -156,6 +157,18 @@ impl Site {
         Ok(families
             .filter_map(|family| family["connections"]["sockets"].as_u64())
             .sum())
+    }
+
+    /// How many TCP connections to frontends, without those that stay open, the kernel remembers as nftables translated them. It
+    /// forgets one ten seconds after its end.
+    pub(super) fn translated_by_nftables(&self) -> Result<usize> {
+        let mut frontends = Vec::new();
+        for family in Ip::BOTH {
+            frontends.extend(self.web(family)?);
+            frontends.push(Self::shift_address(family));
+        }
+        let flows = conntrack::of(self.node()?, Protocol::Tcp)?;
+        Ok(flows.iter().filter(|flow| frontends.contains(&flow.to)).count())
     }
 
     /// Whether the status gives a reason with these words why sockets do not answer.

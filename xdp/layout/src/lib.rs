@@ -58,5 +58,8 @@ pub use way::Way;
 /// key, a value or their meaning.
 pub const VERSION: u32 = if cfg!(feature = "other-layout") { OTHER } else { 2 };
 
+/// The oldest version whose [`Switch`] has the same meaning.
+pub const SWITCH_SINCE: u32 = 1;
+
 /// The version of a build that tests take for another one's.
 const OTHER: u32 = 1000;

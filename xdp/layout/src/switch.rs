@@ -20,7 +20,8 @@ impl Switch {
     const MASQUERADE_ALL: u64 = 1 << 1;
     const DETECTS_NOBODY: u64 = 1 << 2;
     const LOOPBACK: u64 = 1 << 3;
-    const HELD: u64 = 1 << 4;
+    /// The bit that says whether some sockets are held.
+    pub const HELD: u64 = 1 << 4;
 
     /// The word of a family whose programs answer nothing.
     pub const OFF: Self = Self(0);

@@ -1,23 +1,18 @@
 //! What an earlier run left in the folder of the pins, before this run has loaded anything: the switches, the links, and
 //! the folders of other layouts.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
 use aya::maps::MapData;
-use tandem_core::family::Family;
-use tandem_core::id::ServiceId;
-use tandem_core::plane::{Behind, Delta, Follower, Left, RuleSettings};
-use tandem_core::row::Row;
-use tandem_xdp_layout::{Switch, VERSION};
+use tandem_xdp_layout::{SWITCH_SINCE, Switch, VERSION};
 
 use super::link;
 use super::memory::Words;
 use super::object::{NODE, PODS};
 use super::pin::{self, Lock, PinError};
-use crate::convert::settings;
+use super::switches::{Switches, is_on};
 
 /// The switches of both families that are pinned. In every layout they are the first words of these maps, and 0 is off.
 const SWITCHES: [&str; 2] = ["SWITCH4", "SWITCH6"];
@@ -76,21 +71,34 @@ impl Found {
         })
     }
 
-    /// The switches of IPv4 and IPv6 of this layout. Those of other layouts are switched off here: what their settings mean is
-    /// not known. If those of this layout cannot be reached, what translates is detached.
+    /// The switches of IPv4 and IPv6, of this layout and of older ones. If what the settings of a switch mean is not known, or if it
+    /// cannot be reached, the layout is switched off here.
     pub fn switches(&self, loopback: bool) -> Result<[Switches; 2], PinError> {
-        let words = SWITCHES.map(|name| self.word(VERSION, name));
+        let mut switches = [(); 2].map(|()| Switches::new(loopback, self.lock.clone()));
         for layout in &self.layouts {
-            if *layout != VERSION || words.iter().any(Option::is_none) {
-                self.switch_off_layout(*layout)?;
+            let words = SWITCHES.map(|name| self.word(*layout, name));
+            match words {
+                [Some(v4), Some(v6)] if (SWITCH_SINCE..=VERSION).contains(layout) => {
+                    switches[0].add(v4);
+                    switches[1].add(v6);
+                }
+                _ => self.switch_off_layout(*layout)?,
             }
         }
-        Ok(words.map(|word| Switches {
-            word,
-            loopback,
-            left: BTreeMap::new(),
-            _lock: self.lock.clone(),
-        }))
+        Ok(switches)
+    }
+
+    /// The same of older layouts alone. Their programs go on until the rows of this layout are on ([`Switches::before`]).
+    pub fn older(&self, loopback: bool) -> Result<[Switches; 2], PinError> {
+        let older = Self {
+            layouts: self.older_layouts().collect(),
+            ..self.clone()
+        };
+        older.switches(loopback)
+    }
+
+    fn older_layouts(&self) -> impl Iterator<Item = u32> {
+        self.layouts.iter().copied().filter(|layout| *layout < VERSION)
     }
 
     /// Has all programs leave everything to nftables.
@@ -123,26 +131,29 @@ impl Found {
         }
     }
 
-    /// Removes of the layouts that are older than this one what translates, and the maps. What shows frontends stays, for the
-    /// sockets that were translated: answers to them may be under way. Returns whether anything stays.
-    pub fn retire_older(&self) -> Result<bool, PinError> {
-        let mut stays = false;
-        for layout in self.layouts.iter().filter(|layout| **layout < VERSION) {
-            self.switch_off_layout(*layout)?;
-            self.detach(*layout)?;
-            remove_all(&self.folder(*layout).join("maps"))?;
-            stays = true;
+    /// What becomes of the layouts that are older than this one. As long as the programs of one are on in a family, all stay. Then
+    /// what translates is removed, and the maps are. What shows frontends stays, for the sockets that were translated: answers to
+    /// them may be under way.
+    pub fn retire_older(&self) -> Result<Older, PinError> {
+        let mut older = Older::None;
+        for layout in self.older_layouts() {
+            let words = SWITCHES.map(|name| self.word(layout, name));
+            if words.iter().flatten().any(is_on) {
+                return Ok(Older::On);
+            }
         }
-        Ok(stays)
+        for layout in self.older_layouts() {
+            self.detach(layout)?;
+            remove_all(&self.folder(layout).join("maps"))?;
+            older = Older::Shows;
+        }
+        Ok(older)
     }
 
     /// Removes the layouts that are older than this one. Sockets that their programs translated are shown their endpoints from then
     /// on.
     pub fn remove_older(&self) -> Result<(), PinError> {
-        for layout in self.layouts.iter().filter(|layout| **layout < VERSION) {
-            self.remove_layout(*layout)?;
-        }
-        Ok(())
+        self.older_layouts().try_for_each(|layout| self.remove_layout(layout))
     }
 
     fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
@@ -211,54 +222,13 @@ fn remove(path: &Path) -> Result<(), PinError> {
     }
 }
 
-/// One family's switch, as an earlier run left it. It stands in the follower's place until the programs are loaded, so that what
-/// was left does not answer by old rows.
-#[derive(Debug)]
-pub struct Switches {
-    word: Option<Words>,
-    loopback: bool,
-    left: BTreeMap<ServiceId, Left>,
-    _lock: Option<Arc<Lock>>,
-}
-
-impl Switches {
-    fn switch(&self) -> Switch {
-        let word = self.word.as_ref().and_then(|word| word.get(0));
-        Switch(word.unwrap_or_default()).with_held(false) // what is held is no setting
-    }
-}
-
-impl<F: Family> Follower<F> for Switches {
-    fn renew(&mut self, _: &RuleSettings, _: &[Row<F>]) -> Result<(), Behind> {
-        Follower::<F>::switch_off(self);
-        Err(Behind::new("its programs are not loaded"))
-    }
-
-    fn follow(&mut self, _: &Delta<F>) -> Result<(), Behind> {
-        Follower::<F>::switch_off(self);
-        Err(Behind::new("its programs are not loaded"))
-    }
-
-    fn switch_off(&mut self) {
-        if let Some(word) = &self.word {
-            word.publish(0, Switch::OFF.0);
-        }
-    }
-
-    fn fits(&self, rules: &RuleSettings) -> bool {
-        let found = self.switch();
-        !found.is_on() || found.with_node_ports(None) == settings(rules, self.loopback)
-    }
-
-    fn left(&self) -> &BTreeMap<ServiceId, Left> {
-        &self.left
-    }
-
-    fn taken(&self) -> usize {
-        0
-    }
-
-    fn ready(&self) -> bool {
-        false
-    }
+/// What there is of layouts that are older than this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Older {
+    /// Nothing.
+    None,
+    /// Programs that answer.
+    On,
+    /// Programs that only show frontends.
+    Shows,
 }

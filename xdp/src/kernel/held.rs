@@ -59,6 +59,12 @@ impl<A: Address + 'static> Gate<A> {
         self.switch.publish(0, switch.with_held(!self.keys.is_empty()).0);
     }
 
+    /// Writes the bit alone. Until this run's rows are followed, what an earlier run left may be switched off by somebody who does not
+    /// know this gate, and it must stay off then.
+    fn tell(&self) {
+        self.switch.turn(0, Switch::HELD, !self.keys.is_empty());
+    }
+
     /// How many there is room for.
     pub(crate) fn room(&self) -> u32 {
         self.map.room()
@@ -105,7 +111,7 @@ impl<A: Address + 'static> Gate<A> {
                 self.keys.insert(*key);
             }
         }
-        self.set_switch(self.switch());
+        self.tell();
         Ok(())
     }
 
@@ -171,8 +177,7 @@ impl<A: Address + 'static> Held<A> {
                 gate.remove(**key)?;
             }
             if gate.keys.is_empty() {
-                let switch = gate.switch();
-                gate.set_switch(switch);
+                gate.tell();
             }
         }
         Ok(self.count())

@@ -89,6 +89,17 @@ impl Words {
             word.store(value, Ordering::Release);
         }
     }
+
+    /// Sets these bits, or clears them, whatever the others are. Somebody else may write the word at the same time.
+    pub(crate) fn turn(&self, at: u32, bits: u64, on: bool) {
+        if let Some(word) = self.word(at) {
+            if on {
+                word.fetch_or(bits, Ordering::AcqRel);
+            } else {
+                word.fetch_and(!bits, Ordering::AcqRel);
+            }
+        }
+    }
 }
 
 impl Drop for Words {

@@ -19,6 +19,7 @@ mod pin;
 mod pinned;
 mod programs;
 mod sparse;
+mod switches;
 mod sys;
 mod usage;
 
@@ -34,7 +35,7 @@ use tandem_xdp_layout::{Address, Address4, Address6, HeldKey, Node, Reason, Swit
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
-pub use found::{Found, Switches};
+pub use found::{Found, Older};
 pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};
@@ -44,6 +45,7 @@ pub use object::{LoadError, Object, Sizes};
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;
 pub use programs::Who;
+pub use switches::{Succession, Switches};
 pub use usage::{MapUse, UsageError};
 
 use crate::convert;

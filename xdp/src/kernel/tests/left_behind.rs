@@ -3,9 +3,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
 
-use tandem_xdp_layout::VERSION;
+use tandem_core::plane::Follower;
+use tandem_xdp_layout::{SWITCH_SINCE, VERSION};
 
-use super::super::Found;
+use super::super::{Found, Older};
 use super::*;
 
 /// Asks by UDP, and is answered when a line comes. Prints who answered.
@@ -63,28 +64,89 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Has the programs of a run that ended be those of an older layout, whose switch is known or is not. Returns its folder.
+fn grow_old(place: &Place, known: bool) -> PathBuf {
+    let older = place.pins.join(format!("v{}", SWITCH_SINCE - u32::from(!known)));
+    fs::rename(place.pins.join(format!("v{VERSION}")), &older).unwrap();
+    older
+}
+
+const REVERSE: [&str; 4] = ["getpeername4", "getpeername6", "recvmsg4", "recvmsg6"];
+
 #[test]
-fn an_older_layout_translates_no_more_and_still_shows_the_frontend_in_an_answer_that_was_under_way() {
+fn an_older_layout_translates_until_the_rows_of_this_one_are_on_and_shows_its_answers_after_that() {
     let place = Place::new();
-    let (sockets, mut v4, v6) = place.open();
-    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    drop(place.serve(&rows4(), &rows6()));
+    let late = Late::ask(&place);
+    let older = grow_old(&place, true);
+    let rules = RuleSettings::default();
+    let found = Found::look(&place.pins).unwrap();
+    let [stand_in, _] = found.switches(false).unwrap();
+    assert!(Follower::<V4>::fits(&stand_in, &rules));
+    let (sockets, v4, v6) = place.open();
+    let [older4, older6] = found.older(false).unwrap();
+    let (mut v4, mut v6) = (older4.before(v4), older6.before(v6));
     sockets.set_node(place.cookie());
     sockets.attach(Who::Node, &place.cgroup).unwrap();
-    drop((sockets, v4, v6));
-    let late = Late::ask(&place);
-    // Another name makes it another layout.
-    let older = place.pins.join("v0");
-    fs::rename(place.pins.join(format!("v{VERSION}")), &older).unwrap();
-    let found = Found::look(&place.pins).unwrap();
-    assert!(found.retire_older().unwrap());
+    let service = rows4()[0].service().unwrap();
     place.refuse_untranslated();
-    assert_ne!(place.python(REFUSED), "connected");
-    let reverse = ["getpeername4", "getpeername6", "recvmsg4", "recvmsg6"];
-    assert_eq!(names(&older.join("links")), reverse);
-    assert_eq!(names(&older), ["links"]);
+    // Both are attached. The older ones alone are on.
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    assert_eq!(sockets.taken(IpFamily::V4, service), 0);
+    assert_eq!(found.retire_older().unwrap(), Older::On);
+    v4.renew(&rules, &rows4()).unwrap();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    assert_eq!(sockets.taken(IpFamily::V4, service), 1);
+    // IPv6 is still the older ones'.
+    assert_eq!(found.retire_older().unwrap(), Older::On);
+    v6.renew(&rules, &rows6()).unwrap();
+    assert_eq!(found.retire_older().unwrap(), Older::Shows);
+    assert_eq!(
+        (names(&older.join("links")), names(&older)),
+        (REVERSE.map(str::to_owned).to_vec(), vec!["links".to_owned()])
+    );
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
     assert_eq!(late.answered_by(), "10.96.0.1:80");
     found.remove_older().unwrap();
-    assert!(Found::look(&place.pins).unwrap().is_nothing());
+    assert_eq!(Found::look(&place.pins).unwrap().retire_older().unwrap(), Older::None);
+    sockets.remove().unwrap();
+}
+
+#[test]
+fn an_older_layout_is_off_as_soon_as_its_rows_are_old_and_if_its_switch_is_not_known() {
+    let place = Place::new();
+    drop(place.serve(&rows4(), &rows6()));
+    let older = grow_old(&place, true);
+    let found = Found::look(&place.pins).unwrap();
+    let (sockets, v4, _) = place.open();
+    let [older4, _] = found.older(false).unwrap();
+    let mut v4 = older4.before(v4);
+    // Its settings are others than those of the data plane.
+    let others = RuleSettings {
+        masquerade_all: true,
+        ..RuleSettings::default()
+    };
+    assert!(Follower::<V4>::fits(&v4, &RuleSettings::default()) && !Follower::<V4>::fits(&v4, &others));
+    place.refuse_untranslated();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    // The engine does this as soon as nftables has acknowledged a change.
+    Follower::<V4>::switch_off(&mut v4);
+    assert_ne!(place.python(REFUSED), "connected");
+    drop((sockets, v4));
+    // The switch of a layout that is older than any that is known.
+    fs::remove_dir_all(place.pins.join(format!("v{VERSION}"))).unwrap();
+    fs::rename(&older, place.pins.join(format!("v{VERSION}"))).unwrap();
+    let (sockets, mut v4, v6) = place.open();
+    v4.renew(&RuleSettings::default(), &rows4()).unwrap();
+    sockets.attach(Who::Node, &place.cgroup).unwrap();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    drop((sockets, v4, v6));
+    grow_old(&place, false);
+    let found = Found::look(&place.pins).unwrap();
+    let [stand_in, _] = found.switches(false).unwrap();
+    assert!(Follower::<V4>::fits(&stand_in, &others));
+    assert_ne!(place.python(REFUSED), "connected");
+    found.remove().unwrap();
 }
 
 #[test]
