@@ -1,5 +1,7 @@
 //! A short form of `make sockets`. Needs root.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,22 +31,110 @@ fn sockets_answer_as_the_rules_do_and_the_right_plane_takes_them() -> Result<()>
     Ok(())
 }
 
-#[test]
-fn a_folder_of_pins_that_is_another_one_while_its_programs_end_is_emptied() -> Result<()> {
+/// How long a state may take to come. The longest wait of the agent before it tries something again is half a minute.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Two nodes and a pod.
+fn world() -> Result<World> {
     let mut world = World::with_pods(&[("web", 1, 10)])?;
     world.give_cgroups()?;
-    let scratch = Scratch::new("moved-pins")?;
+    Ok(world)
+}
+
+/// The cluster without Services.
+fn cluster(world: &World, scratch: &Scratch) -> Result<Folder> {
     let folder = Folder::new(scratch.path().join("manifests"))?;
     let mut objects: Vec<_> = world.nodes.iter().map(manifests::node).collect();
     objects.push(manifests::service_cidr());
     folder.write("cluster.yaml", &objects)?;
+    Ok(folder)
+}
+
+/// Waits until the status says why sockets are off, with these words, and that it is a problem.
+fn wait_reason(tandem: &Tandem, words: &str) -> Result<()> {
+    let mut last = json!(null);
+    let said = eventually(PATIENCE, || {
+        last = tandem.status().ok()?;
+        let reason = last["sockets"]["reason"].as_str()?;
+        (reason.contains(words) && last["problems"].to_string().contains(words)).then_some(())
+    });
+    said.with_context(|| format!("the status does not say {words:?}:\n{last:#}"))
+}
+
+fn bpftool(words: &[&str], folder: &Path) -> Result<String> {
+    let output = Command::new("bpftool").args(words).arg(folder).output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bpftool {words:?}: {complaint}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A program that allows no other beside it. It is one of another node, whose number the kernel knows.
+fn attach_alone(folder: &Path, from: &Path) -> Result<String> {
+    let shown = bpftool(&["-j", "cgroup", "show"], from)?;
+    let shown: serde_json::Value = serde_json::from_str(&shown).context("read what bpftool shows")?;
+    let mut programs = shown.as_array().into_iter().flatten();
+    let program = programs
+        .find(|program| program["name"] == json!("recvmsg4"))
+        .context("nothing is attached to the other node's folder")?;
+    let id = program["id"].to_string();
+    let words = [
+        "cgroup",
+        "attach",
+        &folder.display().to_string(),
+        "recvmsg4",
+        "id",
+        &id,
+        "override",
+    ];
+    let attached = Command::new("bpftool").args(words).status()?;
+    ensure!(attached.success(), "bpftool {words:?}");
+    Ok(id)
+}
+
+#[test]
+fn what_belongs_to_somebody_else_keeps_sockets_off_and_the_status_says_whose_it_is() -> Result<()> {
+    let world = world()?;
+    let scratch = Scratch::new("others")?;
+    let folder = cluster(&world, &scratch)?;
+    let (others, own) = (BpfFolder::new("pins-others")?, BpfFolder::new("pins-own")?);
+    let plan = Tandem::on(world.node(2)?).directory(&folder);
+    let other = plan.sockets(world.groups(2)?, &others).start()?;
+    other.wait_sockets()?;
+    // The pins of another Tandem that runs.
+    let plan = Tandem::on(world.node(1)?).directory(&folder);
+    let plan = plan.expect_error("is in use by another Tandem that runs");
+    let mut tandem = plan.sockets(world.groups(1)?, &others).start()?;
+    tandem.wait_ready()?;
+    wait_reason(&tandem, "is in use by another Tandem that runs")?;
+    ensure!(other.follows(), "the other one's sockets are off");
+    // A program that allows no other.
+    let (node, from) = (world.groups(1)?.path(), world.groups(2)?.path());
+    let id = attach_alone(node, from)?;
+    tandem.change_own_setting("bpfFolder", own.path().display().to_string())?;
+    wait_reason(&tandem, "a program that allows no other is attached to")?;
+    let node_folder = node.display().to_string();
+    let detached = Command::new("bpftool")
+        .args(["cgroup", "detach", &node_folder, "recvmsg4", "id", &id])
+        .status()?;
+    ensure!(detached.success(), "the program was not attached");
+    tandem.wait_sockets()?;
+    ensure!(other.follows(), "the other one's sockets are off");
+    tandem.finish()?;
+    other.finish()
+}
+
+#[test]
+fn a_folder_of_pins_that_is_another_one_while_its_programs_end_is_emptied() -> Result<()> {
+    let world = world()?;
+    let scratch = Scratch::new("moved-pins")?;
+    let folder = cluster(&world, &scratch)?;
     let (first, second) = (BpfFolder::new("pins-first")?, BpfFolder::new("pins-second")?);
     let plan = Tandem::on(world.node(1)?).directory(&folder);
     let mut tandem = plan.sockets(world.groups(1)?, &first).start()?;
     tandem.wait_sockets()?;
     tandem.change_own_setting("dataPlane", "nft")?;
     let ends = || (tandem.status().ok()?["sockets"]["state"] == json!("ending")).then_some(());
-    eventually(Duration::from_secs(20), ends).context("sockets do not end")?;
+    eventually(PATIENCE, ends).context("sockets do not end")?;
     ensure!(first.path().exists(), "nothing lingers");
     tandem.change_own_setting("bpfFolder", second.path().display().to_string())?;
     tandem.change_own_setting("dataPlane", "xdp")?;
