@@ -1,6 +1,6 @@
 //! Loads, attaches, watches and takes back the programs, on a thread of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -35,6 +35,8 @@ pub struct Keeper {
     loaded: Option<Loaded>,
     /// The settings that the programs are loaded by.
     used: Option<XdpSettings>,
+    /// Where an earlier run's switches are pinned that are in the seats, until the programs are loaded.
+    stands_in: Option<PathBuf>,
     /// When a failure is tried again.
     retry: Option<Retry>,
     /// Why pins that nobody needs any more could not be removed.
@@ -56,6 +58,7 @@ impl Keeper {
             stage: Stage::Off,
             loaded: None,
             used: None,
+            stands_in: None,
             retry: None,
             stays: None,
         }
@@ -78,6 +81,7 @@ impl Keeper {
                 let [v4, v6] = found.switches(settings.node_port_loopback)?;
                 self.seats.0.put(v4);
                 self.seats.1.put(v6);
+                self.stands_in = Some(settings.xdp.pins.clone());
                 return Ok(());
             }
             found.switch_off()
@@ -120,6 +124,12 @@ impl Keeper {
         {
             leave(pins);
             self.stage = Stage::Off;
+        }
+        // What stands in for programs that are loaded elsewhere would never be told of a change.
+        if let Some(pins) = self.stands_in.take_if(|pins| *pins != wanted.pins) {
+            self.seats.0.clear();
+            self.seats.1.clear();
+            leave(&pins);
         }
         let mut changed = false;
         if self.loaded.is_some() && (moved || !wanted.wants_sockets()) {
@@ -165,8 +175,8 @@ impl Keeper {
                 self.stage = Stage::Loading { since };
                 self.tell(wanted);
             }
-            match Loaded::open(wanted, settings.node_port_loopback, &snapshot, &self.seats) {
-                Ok(loaded) => self.loaded = Some(loaded),
+            match Loaded::open(wanted, settings.node_port_loopback, &snapshot) {
+                Ok(loaded) => (self.loaded, self.stands_in) = (Some(loaded), None),
                 Err(why) => {
                     self.fail(why);
                     return true;
@@ -175,6 +185,7 @@ impl Keeper {
         }
         let Some(loaded) = &mut self.loaded else { return false };
         let changed = loaded.attach(wanted);
+        loaded.sit(&self.seats);
         loaded.release();
         loaded.forget_older(wanted);
         self.used = Some(wanted.clone());

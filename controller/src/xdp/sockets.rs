@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::id::ServiceId;
-use tandem_xdp::kernel::{self, Attached, Folder, Found, Held, Older, Pins, Sizes, Sockets, Who, able};
+use tandem_xdp::kernel::{
+    self, Attached, Folder, Found, Held, KernelMaps, Older, Pins, Sizes, Sockets, Succession, Who, able,
+};
 use tandem_xdp::{Address4, Address6, HeldKey, Plane, Rows, held_key};
 
 use crate::backoff::Retry;
@@ -27,6 +29,8 @@ pub(super) struct Loaded {
     sockets: Arc<Sockets>,
     /// UDP sockets that nftables served when sockets were switched on.
     held: (Held<Address4>, Held<Address6>),
+    /// What follows nftables' rows, until it is in its seat.
+    followers: Option<(Following<V4>, Following<V6>)>,
     /// When it is looked next whether some of them may be released.
     release: Retry,
     /// The folders that they are attached to. Without what shows frontends, nothing translates.
@@ -34,7 +38,12 @@ pub(super) struct Loaded {
     node: Place,
     pods: Place,
     older: Passing,
+    /// When it is tried again to remove what an older layout left, and why it could not be removed.
+    older_stays: Option<(Retry, Problem)>,
 }
+
+/// One family's rows, which come after what an earlier run left.
+type Following<F> = Succession<Rows<F, KernelMaps<<F as Plane>::Mapped>>>;
 
 /// Programs of an older layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +80,9 @@ fn waits() -> Retry {
 pub(super) type Problem = String;
 
 impl Loaded {
-    /// Loads the programs, and puts the followers into their seats. Programs of an earlier run go on until
-    /// [`Self::attach`] replaces them.
-    pub(super) fn open(
-        settings: &XdpSettings,
-        loopback: bool,
-        snapshot: &Snapshot,
-        seats: &(Seat<V4>, Seat<V6>),
-    ) -> Result<Self, Problem> {
+    /// Loads the programs. Those of an earlier run go on until [`Self::attach`] replaces them, and those of an older layout until
+    /// the followers are in their seats and hold every row.
+    pub(super) fn open(settings: &XdpSettings, loopback: bool, snapshot: &Snapshot) -> Result<Self, Problem> {
         able(&settings.pins).map_err(words)?;
         let pins = Pins::open(&settings.pins).map_err(words)?;
         let sizes = Sizes::of_rows([snapshot.v4.rows, snapshot.v6.rows]);
@@ -89,17 +93,33 @@ impl Loaded {
         sockets.set_node(kernel::network().map_err(|error| format!("read the cookie of the node's network: {error}"))?);
         let found = Found::look(&settings.pins).map_err(words)?;
         let [older4, older6] = found.older(loopback).map_err(words)?;
-        seats.0.put(older4.before(Rows::<V4, _>::new(v4, loopback)));
-        seats.1.put(older6.before(Rows::<V6, _>::new(v6, loopback)));
+        if settings.sockets != SocketsOf::All {
+            found.detach_older_pods().map_err(words)?;
+        }
+        let followers = (
+            older4.before(Rows::new(v4, loopback)),
+            older6.before(Rows::new(v6, loopback)),
+        );
         Ok(Self {
             sockets: Arc::new(sockets),
             held,
+            followers: Some(followers),
             release: waits(),
             answers: Place::default(),
             node: Place::default(),
             pods: Place::default(),
             older: Passing::Unknown,
+            older_stays: None,
         })
+    }
+
+    /// Puts the followers into their seats, if they are not there yet. This comes after the programs are attached: as soon as the
+    /// followers hold every row, those of an older layout are off.
+    pub(super) fn sit(&mut self, seats: &(Seat<V4>, Seat<V6>)) {
+        if let Some((v4, v6)) = self.followers.take() {
+            seats.0.put(v4);
+            seats.1.put(v6);
+        }
     }
 
     /// Attaches the programs to the folders that are there now, if they are not attached to them already. Returns whether
@@ -158,25 +178,33 @@ impl Loaded {
 
     /// Removes what an older layout left: what translates, once it is off; the rest, once the time for it is over.
     pub(super) fn forget_older(&mut self, settings: &XdpSettings) {
-        let found = match self.older {
+        let not_due = |(retry, _): &(Retry, Problem)| !retry.due(Instant::now());
+        if self.older_stays.as_ref().is_some_and(not_due) {
+            return;
+        }
+        let left = match self.older {
             Passing::Unknown => Found::look(&settings.pins).and_then(|found| found.retire_older()),
             Passing::Until(until) if Instant::now() >= until => Found::look(&settings.pins)
                 .and_then(|found| found.remove_older())
                 .map(|()| Older::None),
             Passing::Until(_) | Passing::Gone => return,
         };
-        self.older = match found {
-            Ok(Older::On) => return,
+        match left {
+            Ok(Older::On) => {}
             Ok(Older::Shows) => {
-                tracing::info!("sockets: the programs of an older layout are detached, and this one's answer");
-                Passing::Until(Instant::now() + LINGER)
+                tracing::info!("sockets: the programs of an older layout are detached");
+                (self.older, self.older_stays) = (Passing::Until(Instant::now() + LINGER), None);
             }
-            Ok(Older::None) => Passing::Gone,
+            Ok(Older::None) => (self.older, self.older_stays) = (Passing::Gone, None),
             Err(error) => {
-                tracing::warn!("sockets: {error}: what an older layout left stays");
-                Passing::Gone
+                let (why, before) = (words(error), self.older_stays.take());
+                if before.as_ref().is_none_or(|(_, known)| *known != why) {
+                    tracing::warn!("sockets: {why}: what an older layout left stays; tried again");
+                }
+                let retry = before.map_or_else(waits, |(retry, _)| retry);
+                self.older_stays = Some((retry.failed(Instant::now()), why));
             }
-        };
+        }
     }
 
     /// Detaches what translates. What shows frontends stays.

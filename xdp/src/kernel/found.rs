@@ -97,21 +97,24 @@ impl Found {
         older.switches(loopback)
     }
 
+    /// Detaches the pods' programs of older layouts, because nobody wants them any more.
+    pub fn detach_older_pods(&self) -> Result<(), PinError> {
+        all(self.older_layouts(), |layout| self.detach_these(layout, &PODS))
+    }
+
     fn older_layouts(&self) -> impl Iterator<Item = u32> {
         self.layouts.iter().copied().filter(|layout| *layout < VERSION)
     }
 
     /// Has all programs leave everything to nftables.
     pub fn switch_off(&self) -> Result<(), PinError> {
-        self.layouts
-            .iter()
-            .try_for_each(|layout| self.switch_off_layout(*layout))
+        all(self.layouts.iter(), |layout| self.switch_off_layout(*layout))
     }
 
     /// Detaches what translates, and leaves what shows frontends to sockets that were translated.
     pub fn stop(&self) -> Result<(), PinError> {
         self.switch_off()?;
-        self.layouts.iter().try_for_each(|layout| self.detach(*layout))
+        all(self.layouts.iter(), |layout| self.detach(*layout))
     }
 
     /// Removes everything, of all layouts.
@@ -142,18 +145,18 @@ impl Found {
                 return Ok(Older::On);
             }
         }
-        for layout in self.older_layouts() {
-            self.detach(layout)?;
-            remove_all(&self.folder(layout).join("maps"))?;
+        all(self.older_layouts(), |layout| {
             older = Older::Shows;
-        }
+            self.detach(layout)?;
+            remove_all(&self.folder(layout).join("maps"))
+        })?;
         Ok(older)
     }
 
     /// Removes the layouts that are older than this one. Sockets that their programs translated are shown their endpoints from then
     /// on.
     pub fn remove_older(&self) -> Result<(), PinError> {
-        self.older_layouts().try_for_each(|layout| self.remove_layout(layout))
+        all(self.older_layouts(), |layout| self.remove_layout(layout))
     }
 
     fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
@@ -179,9 +182,12 @@ impl Found {
 
     /// Detaches what translates.
     fn detach(&self, layout: u32) -> Result<(), PinError> {
+        self.detach_these(layout, &[NODE, PODS].concat())
+    }
+
+    fn detach_these(&self, layout: u32, names: &[&str]) -> Result<(), PinError> {
         let links = self.links(layout);
-        let mut names = NODE.iter().chain(&PODS);
-        names.try_for_each(|name| {
+        all(names.iter(), |name| {
             link::detach(&links.join(name));
             remove(&links.join(name))
         })
@@ -199,6 +205,11 @@ impl Found {
     fn links(&self, layout: u32) -> PathBuf {
         self.folder(layout).join("links")
     }
+}
+
+/// Does it with each one, also after a failure. Returns the first failure.
+fn all<T>(each: impl Iterator<Item = T>, does: impl FnMut(T) -> Result<(), PinError>) -> Result<(), PinError> {
+    each.map(does).fold(Ok(()), Result::and)
 }
 
 /// Removes a folder and what is pinned in it, if it is there.

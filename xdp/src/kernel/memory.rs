@@ -110,3 +110,49 @@ impl Drop for Words {
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len * size_of::<u64>()) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_bit_that_is_turned_never_undoes_what_somebody_else_writes_to_the_word() {
+        const OTHERS: u64 = 1;
+        const OWN: u64 = 1 << 4;
+        let path = std::env::temp_dir().join(format!("tandem-words-{}", std::process::id()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(8).unwrap();
+        let words = Words::map(&file, 1).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let mut undone = false;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    words.turn(0, OWN, true);
+                    words.turn(0, OWN, false);
+                }
+            });
+            for _ in 0..1_000_000 {
+                words.publish(0, OTHERS);
+                words.publish(0, 0);
+                undone |= (0..4).any(|_| words.get(0).unwrap() & OTHERS != 0);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(!undone);
+        words.publish(0, OTHERS);
+        words.turn(0, OWN, true);
+        assert_eq!(words.get(0), Some(OTHERS | OWN));
+        words.turn(0, OWN, false);
+        assert_eq!(words.get(0), Some(OTHERS));
+    }
+}

@@ -278,16 +278,22 @@ fn no_error_says_what_happens_instead_of_what_failed() {
 }
 
 #[test]
-fn the_pins_of_a_newer_layout_are_left_alone() {
+fn the_pins_of_a_newer_layout_stay_and_its_programs_are_switched_off() {
     let place = Place::new();
+    drop(place.serve(&rows4(), &rows6()));
     let newer = place.pins.join("v999");
-    fs::create_dir_all(&newer).unwrap();
+    fs::rename(place.pins.join(format!("v{VERSION}")), &newer).unwrap();
+    place.refuse_untranslated();
+    assert_eq!(place.python(ASK4), "10.96.0.1:80");
+    let found = Found::look(&place.pins).unwrap();
+    drop(found.switches(false).unwrap());
+    assert_eq!(place.python(REFUSED), UNTRANSLATED);
     let error = Pins::open(&place.pins).unwrap_err();
     let said = "was made by a newer Tandem, whose maps this one cannot read";
     assert_eq!(error.to_string(), format!("{} {said}", newer.display()));
-    assert!(newer.is_dir());
-    fs::remove_dir(&newer).unwrap();
-    fs::remove_dir(&place.pins).unwrap();
+    assert!(newer.join("maps/FRONTENDS4").exists() && newer.join("links/node_connect4").exists());
+    found.remove().unwrap();
+    assert!(!newer.exists());
 }
 
 #[test]

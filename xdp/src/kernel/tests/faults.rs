@@ -351,7 +351,7 @@ fn programs_that_an_enlargement_tore_apart_are_whole_again_with_the_next_change(
         .join(format!("v{}/links/node_connect4", tandem_xdp_layout::VERSION));
     link::replace(lock(&other.programs).object.program("node_connect4").unwrap(), &pin).unwrap();
     lock(&sockets.programs).doubt();
-    assert_ne!(place.python(REFUSED), "connected");
+    assert_eq!(place.python(REFUSED), UNTRANSLATED);
     v4.follow(&delta(9, None, Some(8080))).unwrap();
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     other.remove().unwrap();

@@ -273,6 +273,10 @@ except OSError as error: print(error)
 else: print("connected")
 "#;
 
+/// What it prints if the call was not translated and has no way ([`Place::refuse_untranslated`]). If it was translated, nobody listens at
+/// the endpoint, and the kernel says so.
+const UNTRANSLATED: &str = "[Errno 113] No route to host";
+
 const ANSWERS: &str = "10.96.0.1:80 10.96.0.1:80 fd96::1:80 fd96::1:80 ::ffff:10.96.0.1:80 ::ffff:10.96.0.1:80";
 
 /// Says whether a UDP socket that is connected, also if it names an address, a bound TCP socket, a UDP socket with a source, and one that asks for nothing of a Service's are left alone.
