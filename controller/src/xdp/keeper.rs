@@ -11,9 +11,10 @@ use tandem_xdp::kernel::{Found, PinError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::place::Problem;
 use super::report::{Report, Stage, State};
 use super::settings::XdpSettings;
-use super::sockets::{LINGER, Loaded, Problem};
+use super::sockets::{LINGER, Loaded};
 use crate::backoff::Retry;
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};

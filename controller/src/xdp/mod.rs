@@ -13,6 +13,8 @@ mod absent;
 mod below;
 #[cfg(feature = "xdp")]
 mod keeper;
+#[cfg(feature = "xdp")]
+mod place;
 mod report;
 mod settings;
 #[cfg(feature = "xdp")]
