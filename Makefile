@@ -99,7 +99,7 @@ sockets: setup-net ## real sockets ask Services from nodes, pods and containers:
 	@$(WITH) $$RELEASE/sockets
 
 xdp-kernel: export EVERY := $(EVERY)
-xdp-kernel: setup-net ## make sockets on Debian 12's 6.1 kernel, in an emulated machine; an hour and more, EVERY=8
+xdp-kernel: setup-net ## make sockets on Debian 12's 6.1 kernel, in an emulated machine; half an hour to an hour, EVERY=8
 	@scripts/setup.sh xdp-kernel
 	@$(BUILD) --bin sockets
 	@$(WITH) scripts/xdp_kernel.sh

@@ -88,7 +88,7 @@ esac
 mkdir -p "$FOLDER"
 initramfs "$release"
 if [ "$EVERY" = 1 ]; then
-  echo "xdp-kernel: starting a machine with kernel $release for all cases (an hour and more; EVERY=8: a third of it)"
+  echo "xdp-kernel: starting a machine with kernel $release for all cases (half an hour to an hour; EVERY=8: a third of it)"
 else
   echo "xdp-kernel: starting a machine with kernel $release for one of $EVERY cases, and all that ask several times"
 fi

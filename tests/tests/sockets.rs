@@ -1,6 +1,5 @@
 //! A short form of `make sockets`. Needs root.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,33 +60,24 @@ fn wait_reason(tandem: &Tandem, words: &str) -> Result<()> {
     said.with_context(|| format!("the status does not say {words:?}:\n{last:#}"))
 }
 
-fn bpftool(words: &[&str], folder: &Path) -> Result<String> {
-    let output = Command::new("bpftool").args(words).arg(folder).output()?;
+/// Runs bpftool with these words. Returns what it printed.
+fn bpftool(words: &[&str]) -> Result<String> {
+    let output = Command::new("bpftool").args(words).output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "bpftool {words:?}: {complaint}");
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// A program that allows no other beside it. It is one of another node, whose number the kernel knows.
-fn attach_alone(folder: &Path, from: &Path) -> Result<String> {
-    let shown = bpftool(&["-j", "cgroup", "show"], from)?;
+/// Attaches a program that allows no other beside it. It is one of another node, whose number the kernel knows. Returns the number.
+fn attach_alone(folder: &str, from: &str) -> Result<String> {
+    let shown = bpftool(&["-j", "cgroup", "show", from])?;
     let shown: serde_json::Value = serde_json::from_str(&shown).context("read what bpftool shows")?;
     let mut programs = shown.as_array().into_iter().flatten();
     let program = programs
         .find(|program| program["name"] == json!("recvmsg4"))
         .context("nothing is attached to the other node's folder")?;
     let id = program["id"].to_string();
-    let words = [
-        "cgroup",
-        "attach",
-        &folder.display().to_string(),
-        "recvmsg4",
-        "id",
-        &id,
-        "override",
-    ];
-    let attached = Command::new("bpftool").args(words).status()?;
-    ensure!(attached.success(), "bpftool {words:?}");
+    bpftool(&["cgroup", "attach", folder, "recvmsg4", "id", &id, "override"])?;
     Ok(id)
 }
 
@@ -108,15 +98,11 @@ fn what_belongs_to_somebody_else_keeps_sockets_off_and_the_status_says_whose_it_
     wait_reason(&tandem, "is in use by another Tandem that runs")?;
     ensure!(other.follows(), "the other one's sockets are off");
     // A program that allows no other.
-    let (node, from) = (world.groups(1)?.path(), world.groups(2)?.path());
-    let id = attach_alone(node, from)?;
+    let node = world.groups(1)?.path().display().to_string();
+    let id = attach_alone(&node, &world.groups(2)?.path().display().to_string())?;
     tandem.change_own_setting("bpfFolder", own.path().display().to_string())?;
     wait_reason(&tandem, "a program that allows no other is attached to")?;
-    let node_folder = node.display().to_string();
-    let detached = Command::new("bpftool")
-        .args(["cgroup", "detach", &node_folder, "recvmsg4", "id", &id])
-        .status()?;
-    ensure!(detached.success(), "the program was not attached");
+    bpftool(&["cgroup", "detach", &node, "recvmsg4", "id", &id])?;
     tandem.wait_sockets()?;
     ensure!(other.follows(), "the other one's sockets are off");
     tandem.finish()?;
@@ -140,6 +126,42 @@ fn a_folder_of_pins_that_is_another_one_while_its_programs_end_is_emptied() -> R
     tandem.change_own_setting("dataPlane", "xdp")?;
     tandem.wait_sockets()?;
     ensure!(!first.path().exists(), "pins stay in the folder of before");
+    ensure!(second.path().exists(), "nothing is pinned");
+    tandem.finish()
+}
+
+#[test]
+fn what_an_earlier_run_pinned_is_removed_if_another_folder_is_set_before_the_programs_are_loaded() -> Result<()> {
+    let world = world()?;
+    let scratch = Scratch::new("moved-early")?;
+    let folder = cluster(&world, &scratch)?;
+    let (first, second) = (BpfFolder::new("pins-earlier")?, BpfFolder::new("pins-later")?);
+    let plan = Tandem::on(world.node(1)?).directory(&folder);
+    let mut tandem = plan.sockets(world.groups(1)?, &first).start()?;
+    tandem.wait_sockets()?;
+    tandem.kill()?;
+    // A map of another size keeps the programs from being loaded.
+    let maps = std::fs::read_dir(first.path())?
+        .next()
+        .context("no pins")??
+        .path()
+        .join("maps");
+    let strange = maps.join("FRONTENDS4");
+    std::fs::remove_file(&strange)?;
+    let (pin, kind) = (
+        strange.display().to_string(),
+        "type hash key 8 value 64 entries 16 name strange",
+    );
+    let words: Vec<&str> = ["map", "create", &pin].into_iter().chain(kind.split(' ')).collect();
+    bpftool(&words)?;
+    let why = "its keys and values have 8 and 64 bytes instead of 8 and 8";
+    tandem.expect_error(why);
+    tandem.restart()?;
+    wait_reason(&tandem, why)?;
+    tandem.change_own_setting("bpfFolder", second.path().display().to_string())?;
+    let emptied = || (!first.path().exists()).then_some(());
+    eventually(PATIENCE, emptied).context("pins stay in the folder of before")?;
+    tandem.wait_sockets()?;
     ensure!(second.path().exists(), "nothing is pinned");
     tandem.finish()
 }

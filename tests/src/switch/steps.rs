@@ -1,5 +1,6 @@
 //! What happens to the agent, one step after the other. After each step everything is as it was before.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -211,21 +212,11 @@ fn other_layout(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
         "{} is not there: `make xdp-switch` builds it",
         other.display()
     );
-    for upgrade in 0..2 {
-        if upgrade == 0 {
-            wait_untracked(site)?;
-        }
+    upgrade_without_a_change(site, &other, load)?;
+    shifts(site, probe, load, 2)?;
+    for _ in 0..2 {
         site.tandem.terminate()?;
         site.tandem.run_program(Some(other.clone()));
-        if upgrade == 0 {
-            // If no Service changes meanwhile, one layout's programs answer until the other's do.
-            site.restart()?;
-            load.wait_for(SOME)?;
-            let tracked = site.translated_by_nftables()?;
-            ensure!(tracked == 0, "nftables took {tracked} connections during the upgrade");
-            shifts(site, probe, load, 2)?;
-            site.tandem.terminate()?;
-        }
         again(site, probe, load, Duration::ZERO)?;
         // This one cannot read the other's maps. It leaves them alone, switches them off, and says so.
         site.tandem.expect_error("was made by a newer Tandem");
@@ -243,11 +234,18 @@ fn other_layout(site: &mut Site, probe: &Probe, load: &Load) -> Result<()> {
     shifts(site, probe, load, 2)
 }
 
-/// Waits until the kernel remembers no short connection that nftables translated.
-fn wait_untracked(site: &Site) -> Result<()> {
+/// If no Service changes meanwhile, one layout's programs answer until the other's do. So nothing comes to nftables.
+fn upgrade_without_a_change(site: &mut Site, other: &Path, load: &Load) -> Result<()> {
     site.tandem.wait_sockets()?;
-    let none = || (site.translated_by_nftables().ok()? == 0).then_some(());
-    eventually(PATIENCE, none).context("nftables still takes connections")
+    let forgotten = || (site.translated_by_nftables().ok()? == 0).then_some(());
+    eventually(PATIENCE, forgotten).context("nftables still takes connections")?;
+    site.tandem.terminate()?;
+    site.tandem.run_program(Some(other.to_owned()));
+    site.restart()?;
+    load.wait_for(SOME)?;
+    let tracked = site.translated_by_nftables()?;
+    ensure!(tracked == 0, "nftables took {tracked} connections during the upgrade");
+    Ok(())
 }
 
 /// What sockets take needs no table. So nothing of it is lost until they are there again. Nobody translates what nftables took:
