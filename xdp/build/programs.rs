@@ -13,7 +13,7 @@ const RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
 
 pub(super) fn build() -> Result<(), String> {
-    for folder in ["build", "ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "layout/src"] {
+    for folder in ["build", "ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "layout/src", "packet/src"] {
         println!("cargo::rerun-if-changed={folder}");
     }
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?);
@@ -26,13 +26,18 @@ pub(super) fn build() -> Result<(), String> {
     // One folder for all profiles and features: the result is the same.
     let target = here.join("../target/ebpf");
     // The paths are the same wherever this is built, so that the program is, too.
-    let flags = [
+    let mut flags = vec![
         "-Cpanic=abort".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
+        // Numbers in packets are where they are. Every machine with a compiler for these programs reads them in one go.
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("--remap-path-prefix={}=/tandem/xdp", here.display()),
         format!("--remap-path-prefix={}=/cargo", cargo_home()?.display()),
     ];
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch != "x86_64") {
+        flags.push("--cfg=weak_order".to_owned()); // other processors may read what was written in another order
+    }
     let mut build = Command::new(CARGO);
     build
         .args(["build", "--quiet", "--release", "--locked", "--target", TARGET])
@@ -52,11 +57,20 @@ pub(super) fn build() -> Result<(), String> {
         build.arg("--offline");
     }
     run(&mut build)?;
-    let program = target.join(TARGET).join("release/tandem-xdp-ebpf");
-    let object = out.join("tandem-xdp.o");
-    let program = fs::read(&program).map_err(|error| format!("read {}: {error}", program.display()))?;
-    let program = without_debug(&program).map_err(|error| format!("the programs in the kernel: {error}"))?;
-    fs::write(&object, program).map_err(|error| format!("write {}: {error}", object.display()))
+    for (program, object) in [
+        ("tandem-xdp-ebpf", "tandem-xdp.o"),
+        ("tandem-xdp-packets", "tandem-xdp-packets.o"),
+    ] {
+        embed(&target.join(TARGET).join("release").join(program), &out.join(object))?;
+    }
+    Ok(())
+}
+
+/// Puts a program where the agent's compiler finds it.
+fn embed(program: &Path, object: &Path) -> Result<(), String> {
+    let bytes = fs::read(program).map_err(|error| format!("read {}: {error}", program.display()))?;
+    let bytes = without_debug(&bytes).map_err(|error| format!("the programs in the kernel: {error}"))?;
+    fs::write(object, bytes).map_err(|error| format!("write {}: {error}", object.display()))
 }
 
 /// The object without what only debuggers read. The kernel reads BTF, which was made of it.

@@ -1,4 +1,4 @@
-//! Tandem's programs in the kernel: socket load balancing.
+//! Tandem's programs in the kernel: socket load balancing. `packets.rs` has those for packets from outside.
 //!
 //! A program leaves what it sees as it is, or translates it whole. It never refuses: what it leaves, nftables serves.
 
@@ -13,6 +13,7 @@
 mod atomic;
 mod family;
 mod maps;
+mod rows;
 mod sockets;
 
 use aya_ebpf::macros::cgroup_sock_addr;

@@ -1,13 +1,13 @@
-//! The maps. Their sizes here are only the smallest: the agent makes them as large as they must be.
+//! What only the programs for sockets have.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
+use tandem_xdp_layout::{Address4, Address6, AffinityKey, HeldKey, ListIndex, Pair, Pairs, Reason};
 
 /// How many reasons there may be.
-pub(crate) const REASONS: u32 = 32;
+pub(crate) const REASONS: u32 = Reason::PLACES;
 /// How many Service ports there may be.
 const PORTS: u32 = ListIndex::COUNT / 2;
 
@@ -24,19 +24,7 @@ pub(crate) static LEFT: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * REA
 pub(crate) static GRACE: ArrayOfMaps<btf_maps::Array<u64, 1>, 1> = ArrayOfMaps::new();
 
 macro_rules! family {
-    ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $affinity:ident $taken:ident
-     $held:ident $peers:ident $pairs:ident) => {
-        #[map]
-        pub(crate) static $switch: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-        #[map]
-        pub(crate) static $frontends: HashMap<FrontendKey<$address>, u64> =
-            HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
-        #[map]
-        pub(crate) static $services: Array<u64> = Array::with_max_entries(ListIndex::COUNT, BPF_F_MMAPABLE);
-        #[map]
-        pub(crate) static $lists: Array<u64> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
-        #[map]
-        pub(crate) static $addresses: HashMap<$address, u64> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+    ($address:ty: $affinity:ident $taken:ident $held:ident $peers:ident $pairs:ident) => {
         #[map]
         pub(crate) static $affinity: LruHashMap<AffinityKey, u64> = LruHashMap::with_max_entries(16_384, 0);
         #[map]
@@ -50,5 +38,5 @@ macro_rules! family {
     };
 }
 
-family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
-family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);
+family!(Address4: AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
+family!(Address6: AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);

@@ -31,6 +31,15 @@ impl AffinityKey {
         }
     }
 
+}
+
+/// What an [`AffinityWord`] may stand about.
+pub trait Remembered {
+    /// A number that depends on every bit of the key.
+    fn check(&self) -> u16;
+}
+
+impl Remembered for AffinityKey {
     #[inline(always)]
     fn check(&self) -> u16 {
         mix(mix(0, self.client), (self.list as u64) << 16 | self.generation as u64) as u16
@@ -46,13 +55,13 @@ pub struct AffinityWord(pub u64);
 impl AffinityWord {
     /// The word of a client that is seen now.
     #[inline(always)]
-    pub fn new(key: &AffinityKey, number: u16, now: u32) -> Self {
+    pub fn new(key: &impl Remembered, number: u16, now: u32) -> Self {
         Self(number as u64 | (now as u64) << 16 | (key.check() as u64) << 48)
     }
 
     /// The number of the endpoint, if the word stands about this client and is not too old.
     #[inline(always)]
-    pub fn number(self, key: &AffinityKey, now: u32, seconds: u32) -> Option<u16> {
+    pub fn number(self, key: &impl Remembered, now: u32, seconds: u32) -> Option<u16> {
         let seen = (self.0 >> 16) as u32;
         if (self.0 >> 48) as u16 != key.check() || now.wrapping_sub(seen) >= seconds {
             return None;

@@ -28,31 +28,49 @@
 
 mod address;
 mod affinity;
+mod flow;
 mod frontend;
 mod held;
+mod hop;
 mod list;
 mod maps;
 mod node;
+mod packets;
 mod read;
 mod reason;
 mod service;
 mod socket;
 mod switch;
+mod visitor;
 mod way;
 
 pub use address::{Address, Address4, Address6, Endpoint};
-pub use affinity::{AffinityKey, AffinityWord};
+pub use affinity::{AffinityKey, AffinityWord, Remembered};
+pub use flow::{
+    BUCKET, Claimable, Direction, FIRST_PORT, Flow, FlowAddress, FlowKey, IndexWord, Record, RecordNumber, SLOTS, State, StateWord,
+    TcpFlags, Times, claimable, is_over,
+};
 pub use frontend::{Class, FrontendKey, FrontendWord};
 pub use held::HeldKey;
+pub use hop::{
+    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, Hop, IngressWord, Mac, RouteGeneration,
+};
 pub use list::{Header, List, Writer};
 pub use maps::Maps;
 pub use node::Node;
+pub use packets::{PacketCount, PacketSettings, PacketWords, seconds};
 pub use read::{Which, frontend, list, takes_node_port};
 pub use reason::Reason;
 pub use service::{Generation, ListIndex, ServiceWord};
 pub use socket::{PAIRS, Pair, Pairs};
 pub use switch::Switch;
+pub use visitor::{FragmentKey, FragmentWord, HeldWord, SourceKey, VisitorKey};
 pub use way::Way;
+
+/// The words of records: [`flow`]'s functions that read and write them.
+pub mod record {
+    pub use crate::flow::{change, claim, read, since, state, touch, used};
+}
 
 /// The version of everything in this crate. Maps of another version are never read. It rises with every change of a
 /// key, a value or their meaning.

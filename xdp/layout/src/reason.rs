@@ -38,11 +38,47 @@ pub enum Reason {
     FifthFrontend = 15,
     /// The kernel had no memory to remember the frontend in the socket.
     NoMemory = 16,
+    /// A packet of TCP that belongs to no flow of XDP's, and begins none.
+    NoFlow = 17,
+    /// It goes to a ClusterIP.
+    ClusterIp = 18,
+    /// The frontend's traffic policy is Local.
+    LocalPolicy = 19,
+    /// The frontend's source ranges do not name the source: nftables drops it.
+    Denied = 20,
+    /// A fragment of a packet that belongs to no flow of XDP's.
+    Fragment = 21,
+    /// The header has options, or another header follows it.
+    Options = 22,
+    /// The packet is shorter than it says.
+    Malformed = 23,
+    /// The endpoint is on this node, or no device of XDP's leads to it.
+    NoWayOut = 24,
+    /// No device of XDP's leads to the client, or the client is this node.
+    NoWayBack = 25,
+    /// The MAC address of the next hop is not known.
+    NoNeighbour = 26,
+    /// The way out takes smaller packets only.
+    SmallWay = 27,
+    /// All ports towards this endpoint that were tried are in use.
+    PageFull = 28,
+    /// The index has no room for the client.
+    IndexFull = 29,
+    /// The packet has come as far as its hop limit (TTL) lets it.
+    HopLimit = 30,
+    /// XDP takes no new flows.
+    Off = 31,
+    /// The packet is larger than its way out takes, and is not answered. It is dropped.
+    TooBig = 32,
+    /// The device of a flow's way out is gone. The packet is dropped.
+    NoDevice = 33,
+    /// The driver left no room for a VLAN tag. The packet is dropped.
+    NoRoom = 34,
 }
 
 impl Reason {
     /// All reasons, each at its number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 35] = [
         Self::NoFrontend,
         Self::SameEndpoint,
         Self::Changing,
@@ -60,7 +96,29 @@ impl Reason {
         Self::Held,
         Self::FifthFrontend,
         Self::NoMemory,
+        Self::NoFlow,
+        Self::ClusterIp,
+        Self::LocalPolicy,
+        Self::Denied,
+        Self::Fragment,
+        Self::Options,
+        Self::Malformed,
+        Self::NoWayOut,
+        Self::NoWayBack,
+        Self::NoNeighbour,
+        Self::SmallWay,
+        Self::PageFull,
+        Self::IndexFull,
+        Self::HopLimit,
+        Self::Off,
+        Self::TooBig,
+        Self::NoDevice,
+        Self::NoRoom,
     ];
+
+    /// How many places an array of counts has.
+    pub const PLACES: u32 = 64;
+
 
     /// Its place in the array of counts.
     #[inline(always)]
@@ -88,6 +146,24 @@ impl Reason {
             Self::Held => "served by nftables before",
             Self::FifthFrontend => "fifth frontend of a socket",
             Self::NoMemory => "no memory",
+            Self::NoFlow => "TCP of no flow of XDP's",
+            Self::ClusterIp => "ClusterIP",
+            Self::LocalPolicy => "traffic policy Local",
+            Self::Denied => "source not in the source ranges",
+            Self::Fragment => "fragment of no flow of XDP's",
+            Self::Options => "IP options or extension headers",
+            Self::Malformed => "shorter than it says",
+            Self::NoWayOut => "endpoint on this node, or behind no XDP device",
+            Self::NoWayBack => "client on this node, or behind no XDP device",
+            Self::NoNeighbour => "next hop's MAC address unknown",
+            Self::SmallWay => "way out has a smaller MTU",
+            Self::PageFull => "no free port towards the endpoint",
+            Self::IndexFull => "no room in the index of clients",
+            Self::HopLimit => "hop limit (TTL) reached",
+            Self::Off => "XDP takes no new flows",
+            Self::TooBig => "dropped: larger than the way out takes",
+            Self::NoDevice => "dropped: device of the way out is gone",
+            Self::NoRoom => "dropped: no room for a VLAN tag",
         }
     }
 }

@@ -34,6 +34,12 @@ impl ListIndex {
         Self::new(port.checked_mul(2)?)
     }
 
+    /// Whether it is the list of the endpoints on this node.
+    #[inline(always)]
+    pub fn is_local(self) -> bool {
+        self.0 & 1 != 0
+    }
+
     /// The list of all usable endpoints of the same Service port.
     #[inline(always)]
     #[must_use]

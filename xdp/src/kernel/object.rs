@@ -16,7 +16,7 @@ use super::sys;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
 
 /// How often it is tried to load a program, if signals come meanwhile.
-const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// The last lines of the verifier's log that are shown.
 const LOG_LINES: usize = 12;
@@ -216,11 +216,11 @@ fn load(ebpf: &mut Ebpf, names: impl Iterator<Item = &'static str>) -> Result<()
 }
 
 /// Whether the kernel stopped to look at a program because a signal came for this process.
-fn is_interrupted(error: &ProgramError) -> bool {
+pub(crate) fn is_interrupted(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock)
 }
 
-fn refused(program: &'static str, error: &ProgramError) -> LoadError {
+pub(crate) fn refused(program: &'static str, error: &ProgramError) -> LoadError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let (log, error) = (verifier_log.to_string(), io_error.to_string());

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::line::line;
 use aya::maps::{MapData, MapError, MapType};
-use tandem_xdp_layout::{Address4, Address6, AffinityKey, FrontendKey, HeldKey, ListIndex, Pair, Pairs};
+use tandem_xdp_layout::{
+    Address4, Address6, AffinityKey, BUCKET, DEVICE_WORDS, DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey,
+    HeldKey, IngressWord, ListIndex, PacketCount, PacketWords, Pair, Pairs, Reason, SourceKey, VisitorKey,
+};
 
 /// `BPF_F_MMAPABLE`: all arrays of words are made so.
 pub(crate) const MMAPABLE: u32 = 1 << 10;
@@ -59,10 +62,51 @@ const fn map(name: &'static str, kind: MapType, key: usize, value: usize, entrie
     }
 }
 
+const fn lru(name: &'static str, key: usize) -> Pinned {
+    map(name, MapType::LruHash, key, WORD, None)
+}
+
+/// The maps with rows, which programs for packets read, too.
+pub(crate) const ROWS: [&str; 10] = [
+    "SWITCH4",
+    "SWITCH6",
+    "FRONTENDS4",
+    "FRONTENDS6",
+    "SERVICES4",
+    "SERVICES6",
+    "LISTS4",
+    "LISTS6",
+    "ADDRESSES4",
+    "ADDRESSES6",
+];
+
+/// The maps of the programs for packets that outlive the agent.
+pub(crate) const PACKETS: [Pinned; 19] = [
+    map("PACKETS", MapType::Array, PLACE, size_of::<PacketWords>(), Some(1)),
+    map("PACKET_COUNTS", MapType::PerCpuArray, PLACE, WORD, Some(PacketCount::PLACES)),
+    array("DEVICES", Some(DEVICE_WORDS * DeviceNumber::COUNT as u32)),
+    map("DEVICE_NUMBERS", MapType::Hash, size_of::<DeviceKey>(), WORD, None),
+    array("INGRESS", Some(IngressWord::COUNT)),
+    array("PORTS4", Some(2048)),
+    array("PORTS6", Some(2048)),
+    map("FLOWS4", MapType::Array, PLACE, WORD * Address4::WORDS as usize, None),
+    map("FLOWS6", MapType::Array, PLACE, WORD * Address6::WORDS as usize, None),
+    map("INDEX4", MapType::Array, PLACE, WORD * BUCKET as usize, None),
+    map("INDEX6", MapType::Array, PLACE, WORD * BUCKET as usize, None),
+    map("SOURCES4", MapType::LpmTrie, 4 + size_of::<SourceKey<Address4>>(), WORD, None),
+    map("SOURCES6", MapType::LpmTrie, 4 + size_of::<SourceKey<Address6>>(), WORD, None),
+    lru("HELD_FLOWS4", size_of::<FlowKey<Address4>>()),
+    lru("HELD_FLOWS6", size_of::<FlowKey<Address6>>()),
+    lru("VISITORS4", size_of::<VisitorKey<Address4>>()),
+    lru("VISITORS6", size_of::<VisitorKey<Address6>>()),
+    lru("FRAGMENTS4", size_of::<FragmentKey<Address4>>()),
+    lru("FRAGMENTS6", size_of::<FragmentKey<Address6>>()),
+];
+
 /// The maps that outlive the agent: all but the one by which grace periods are waited for.
 pub(crate) const MAPS: [Pinned; 22] = [
     array("NODE", Some(4)),
-    map("LEFT", MapType::PerCpuArray, PLACE, WORD, Some(64)),
+    map("LEFT", MapType::PerCpuArray, PLACE, WORD, Some(2 * Reason::PLACES)),
     array("SWITCH4", Some(1)),
     array("SWITCH6", Some(1)),
     map(

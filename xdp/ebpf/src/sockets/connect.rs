@@ -4,7 +4,8 @@ use aya_ebpf::bindings::bpf_sock;
 use tandem_xdp_layout::{Endpoint, Pair, Reason};
 
 use crate::atomic;
-use crate::family::{Family, count_taken, switch, taken};
+use crate::family::{Family, count_taken, taken};
+use crate::rows::switch;
 use crate::sockets::context::{Call, TCP, UDP};
 use crate::sockets::rewrite::Rewrite;
 use crate::sockets::{Who, find};

@@ -3,7 +3,8 @@
 use tandem_xdp_layout::{Endpoint, HeldKey, List, PAIRS, Pair, Reason};
 
 use crate::atomic;
-use crate::family::{Family, Kernel, count_taken, switch, taken};
+use crate::family::{Family, count_taken, taken};
+use crate::rows::{Kernel, switch};
 use crate::sockets::context::{Call, UDP};
 use crate::sockets::rewrite::Rewrite;
 use crate::sockets::{Who, find};

@@ -5,7 +5,8 @@ use tandem_xdp_layout::{
     self as layout, AffinityKey, AffinityWord, Class, Endpoint, FrontendKey, FrontendWord, List, Reason, Switch, Which,
 };
 
-use crate::family::{Family, Kernel};
+use crate::family::Family;
+use crate::rows::Kernel;
 use crate::sockets::Who;
 use crate::sockets::context::{Call, TCP};
 

@@ -7,6 +7,7 @@ mod faults;
 mod held;
 mod hostile;
 mod left_behind;
+mod packets;
 mod sparse;
 mod threads;
 

@@ -1,0 +1,155 @@
+//! What the packet program asks first.
+
+use crate::flow::Times;
+use crate::hop::RouteGeneration;
+use crate::reason::Reason;
+
+/// Whether packets are taken, and how, in eight words:
+///
+/// | word | what |
+/// |---|---|
+/// | 0 | whether new flows of IPv4 (bit 0) and IPv6 (bit 1) are taken; the generation of routes (bits 16–31) |
+/// | 1 | the seed of the index (bits 0–31), and that of the choice of endpoints (bits 32–63) |
+/// | 2 | how many pages of records IPv4 and IPv6 have: each a power of two, or 0 |
+/// | 3 | UDP's times, in seconds |
+/// | 4 | TCP's times, in seconds |
+/// | 5 | how many packets may be answered in a second because they are too big |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketSettings {
+    /// Whether new flows are taken, of IPv4 and IPv6.
+    pub on: [bool; 2],
+    /// The generation of routes.
+    pub generation: RouteGeneration,
+    /// The seed of the index.
+    pub index_seed: u32,
+    /// The seed of the choice of endpoints.
+    pub pick_seed: u32,
+    /// How many pages each family has.
+    pub pages: [u32; 2],
+    /// How long flows live without a packet.
+    pub times: Times,
+    /// How many packets may be answered in a second because they are too big.
+    pub answers: u32,
+}
+
+/// The words.
+pub type PacketWords = [u64; 8];
+
+fn halves(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+impl PacketSettings {
+    /// Where the word with the switches is.
+    pub const SWITCHES: usize = 0;
+
+    /// The words.
+    pub fn words(&self) -> PacketWords {
+        let on = self.on[0] as u64 | (self.on[1] as u64) << 1;
+        [
+            on | (self.generation.get() as u64) << 16,
+            halves(self.index_seed, self.pick_seed),
+            halves(self.pages[0], self.pages[1]),
+            halves(self.times.udp, self.times.udp_stream),
+            halves(self.times.established, self.times.ending),
+            self.answers as u64,
+            0,
+            0,
+        ]
+    }
+
+    /// Whether new flows of a family are taken: the first (0) or the second.
+    #[inline(always)]
+    pub fn is_on(word: u64, family: usize) -> bool {
+        word >> family & 1 != 0
+    }
+
+    /// The generation of routes.
+    #[inline(always)]
+    pub fn generation(word: u64) -> RouteGeneration {
+        RouteGeneration::new((word >> 16) as u16)
+    }
+
+    /// The times of the third and the fourth word.
+    #[inline(always)]
+    pub fn times(udp: u64, tcp: u64) -> Times {
+        Times {
+            udp: udp as u32,
+            udp_stream: (udp >> 32) as u32,
+            established: tcp as u32,
+            ending: (tcp >> 32) as u32,
+        }
+    }
+}
+
+/// The seconds since the start of a clock of nanoseconds, as the packet program counts them. They are 0.00001 % too short: a
+/// division would cost more than all other arithmetic of a packet.
+#[inline(always)]
+pub fn seconds(nanoseconds: u64) -> u32 {
+    // 2^52 / 10^9, for units of 2^20 ns.
+    const FACTOR: u64 = 4_503_599;
+    ((nanoseconds >> 20).wrapping_mul(FACTOR) >> 32) as u32
+}
+
+/// Where the packet program counts: the packets that it passed or dropped, by family and reason, and what it did with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketCount(u32);
+
+impl PacketCount {
+    /// How many places there are.
+    pub const PLACES: u32 = 2 * Reason::PLACES + 4;
+
+    /// Packets of a family that were passed or dropped for the reason of this number.
+    #[inline(always)]
+    pub fn left(family: usize, reason: u32) -> Self {
+        Self(family as u32 * Reason::PLACES + reason)
+    }
+
+    /// Packets of a family that were translated and sent.
+    #[inline(always)]
+    pub fn sent(family: usize) -> Self {
+        Self(2 * Reason::PLACES + family as u32)
+    }
+
+    /// Packets of a family that were answered, because they were too big.
+    #[inline(always)]
+    pub fn answered(family: usize) -> Self {
+        Self(2 * Reason::PLACES + 2 + family as u32)
+    }
+
+    /// The place.
+    #[inline(always)]
+    pub fn place(self) -> u32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_seconds_for_ten_years() {
+        for second in [1_u64, 59, 86_400, 31_536_000, 315_360_000] {
+            let counted = u64::from(seconds(second * 1_000_000_000 + 500_000_000));
+            assert!(second - second / 1_000_000 - 1 <= counted && counted <= second, "{second}: {counted}");
+        }
+    }
+
+    #[test]
+    fn settings_are_read_as_they_were_written() {
+        let settings = PacketSettings {
+            on: [false, true],
+            generation: RouteGeneration::new(1023),
+            index_seed: 1,
+            pick_seed: 2,
+            pages: [16, 8],
+            times: Times::default(),
+            answers: 1000,
+        };
+        let words = settings.words();
+        assert!(!PacketSettings::is_on(words[0], 0) && PacketSettings::is_on(words[0], 1));
+        assert_eq!(PacketSettings::generation(words[0]), settings.generation);
+        assert_eq!(PacketSettings::times(words[3], words[4]), settings.times);
+    }
+}

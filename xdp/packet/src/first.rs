@@ -1,0 +1,215 @@
+//! The first packet of a flow: all that is decided once.
+
+use tandem_xdp_layout::{
+    DEVICE_SOURCES, DeviceNumber, Direction, Endpoint, FlowKey, HeldWord, Hop, List, PacketSettings, Reason, TcpFlags,
+    Times, is_over as is_flow_over, record,
+};
+
+use crate::frame::{Frame, Part};
+use crate::hop;
+use crate::index::{self, Found};
+use crate::ip::{Header, Ip, TCP};
+use crate::mark::mark;
+use crate::pick;
+use crate::send::{self, Sending};
+use crate::slot::{self, New};
+use crate::transport::{self, TCP_LEN, UDP_LEN, is_on};
+use crate::verdict::Verdict;
+use crate::world::{FamilyWorld, Route, Way, World};
+
+/// How long nftables may need for a connection that a client asked for: conntrack's time (`nf_conntrack_tcp_timeout_syn_sent`).
+const ASKED: u32 = 120;
+
+/// How long the settings say that flows live.
+#[inline(always)]
+fn times(world: &impl World) -> Times {
+    PacketSettings::times(world.setting(3), world.setting(4))
+}
+
+/// Whether a packet of a client begins another flow than the one that the client's record has.
+#[inline(always)]
+pub(crate) fn begins<A: Ip, W: FamilyWorld<A>>(
+    world: &W,
+    frame: W::Frame,
+    l4: usize,
+    protocol: u8,
+    found: &Found<A, W::Words>,
+) -> bool {
+    if protocol != TCP {
+        return is_over(world, found);
+    }
+    let Some(tcp) = frame.part(l4, TCP_LEN) else { return false };
+    TcpFlags(tcp.u8(13)).is_first() && found.state.is_closed()
+}
+
+/// Whether a flow of datagrams is over.
+#[inline(always)]
+pub(crate) fn is_over<A: Ip, W: FamilyWorld<A>>(world: &W, found: &Found<A, W::Words>) -> bool {
+    // A connection is over when another one begins.
+    if found.state.protocol() == TCP {
+        return false;
+    }
+    let idle = world.now().wrapping_sub(record::used::<A>(found.words));
+    is_flow_over(found.state, idle, &times(world))
+}
+
+/// A packet that belongs to no flow, or to one that is over: which endpoint answers it.
+#[inline(always)]
+pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
+    world: &W,
+    frame: W::Frame,
+    header: &Header<A>,
+) -> Verdict {
+    match choose::<A, W, L3>(world, frame, header) {
+        Ok(verdict) => verdict,
+        Err(reason) => Verdict::pass(reason),
+    }
+}
+
+#[inline(always)]
+fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
+    world: &W,
+    frame: W::Frame,
+    header: &Header<A>,
+) -> Result<Verdict, Reason> {
+    let ports = frame.part(L3 + A::LEN, UDP_LEN).ok_or(Reason::Malformed)?;
+    if header.protocol == TCP {
+        let tcp = frame.part(L3 + A::LEN, TCP_LEN).ok_or(Reason::Malformed)?;
+        if !TcpFlags(tcp.u8(13)).is_first() {
+            return Err(Reason::NoFlow);
+        }
+    }
+    let switch = world.switch();
+    if !switch.is_on() || !is_on::<A>(world) {
+        return Err(Reason::Off);
+    }
+    let key = transport::key(header, ports.u16(0), ports.u16(2));
+    let list = pick::list(world, &key, switch)?;
+    let slot = pick::slot(world, &list, &key)?;
+    Ok(Verdict::take(slot, list.place))
+}
+
+/// The same with the slot of an endpoint, and where its list is.
+#[inline(always)]
+pub(crate) fn take<A: Ip, W: FamilyWorld<A>, const L3: usize>(
+    world: &W,
+    frame: W::Frame,
+    header: &Header<A>,
+    slot: u16,
+    list: u32,
+) -> Verdict {
+    let Some(ports) = frame.part(L3 + A::LEN, UDP_LEN) else {
+        return Verdict::pass(Reason::Malformed);
+    };
+    let key = transport::key(header, ports.u16(0), ports.u16(2));
+    // A list never changes, and nothing takes its place while a program runs.
+    let endpoint = List::at(world, list).and_then(|list| list.endpoint(world, slot));
+    let Some(endpoint) = endpoint else {
+        return Verdict::pass(Reason::Changing);
+    };
+    let hash = key.hash(world.setting(1) as u32);
+    match begin(world, header, &key, hash, endpoint) {
+        Ok(sending) => send::send::<A, W, L3>(world, frame, header, &sending),
+        Err(reason) => {
+            // nftables has the flow from now on, and its later packets must not be taken here.
+            if reason != Reason::Held {
+                world.hold(&key, HeldWord::new(hash, world.now()).0);
+            }
+            mark(frame, slot);
+            Verdict::pass(reason)
+        }
+    }
+}
+
+/// A record for a flow to an endpoint.
+#[inline(always)]
+fn begin<A: Ip, W: FamilyWorld<A>>(
+    world: &W,
+    header: &Header<A>,
+    key: &FlowKey<A>,
+    hash: u64,
+    endpoint: Endpoint<A>,
+) -> Result<Sending<A, W::Words>, Reason> {
+    let times = times(world);
+    let now = world.now();
+    if let Some(word) = world.held(key).map(HeldWord)
+        && let Some(idle) = word.idle(hash, now)
+    {
+        let most = if header.protocol == TCP { ASKED } else { times.udp_stream };
+        if idle <= most {
+            if header.protocol != TCP && idle > 0 {
+                world.hold(key, HeldWord::new(hash, now).0);
+            }
+            return Err(Reason::Held);
+        }
+    }
+    if header.hops <= 1 {
+        return Err(Reason::HopLimit);
+    }
+    let (source, hops) = ways(world, header, key, endpoint)?;
+    let new = New {
+        endpoint,
+        source,
+        hops,
+    };
+    let number = slot::take(world, key, hash, &new, &times).ok_or(Reason::PageFull)?;
+    let words = world.record(number).ok_or(Reason::PageFull)?;
+    let (state, flow) = record::read(words);
+    // Only somebody who reads the maps can take it back so soon.
+    let flow = flow.ok_or(Reason::Changing)?;
+    if !index::insert::<A>(world, hash, number, state.claim()) {
+        record::change(words, state, state.freed());
+        return Err(Reason::IndexFull);
+    }
+    let found = Found {
+        number,
+        words,
+        state,
+        flow,
+    };
+    Ok(Sending::new(found, Direction::Forward, A::LEN))
+}
+
+/// The node's address that the endpoint will see, and the next hops to the endpoint and to the client.
+#[inline(always)]
+fn ways<A: Ip, W: FamilyWorld<A>>(
+    world: &W,
+    header: &Header<A>,
+    key: &FlowKey<A>,
+    endpoint: Endpoint<A>,
+) -> Result<(A, [Hop; 2]), Reason> {
+    let way = |source, to, length| Way {
+        source,
+        to,
+        protocol: header.protocol,
+        length,
+    };
+    let back = hop::look_up(world, &way(endpoint.addr, key.client, 0), Reason::NoWayBack)?;
+    let wanted = hop::mtu(world, back.device());
+    let out = match world.route(&way(key.client, endpoint.addr, wanted)) {
+        Route::Small(mtu) => {
+            // A datagram that is too big for the way out could only be lost, if its sender lets routers divide it.
+            if header.protocol != TCP || !header.whole {
+                return Err(Reason::SmallWay);
+            }
+            let out = hop::look_up(world, &way(key.client, endpoint.addr, 0), Reason::NoWayOut)?;
+            // The device's size is what later packets are held against. A route may take less.
+            if mtu < hop::mtu(world, out.device()) {
+                return Err(Reason::SmallWay);
+            }
+            out
+        }
+        route => hop::of_route(world, route, Reason::NoWayOut)?,
+    };
+    let source = source::<A>(world, out.device()).ok_or(Reason::NoWayOut)?;
+    Ok((source, [out, back]))
+}
+
+/// The address that packets which leave by a device have; none if it has none of this family.
+#[inline(always)]
+fn source<A: Ip>(world: &impl World, device: DeviceNumber) -> Option<A> {
+    let at = DEVICE_SOURCES[A::FAMILY];
+    let word = |more| world.device_word(device, at + more);
+    let addr = A::of_source(word(0), word(1));
+    if addr == A::NONE { None } else { Some(addr) }
+}
