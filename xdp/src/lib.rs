@@ -20,6 +20,8 @@ mod store;
 
 #[cfg(any(test, feature = "samples"))]
 pub mod model;
+#[cfg(all(feature = "kernel", feature = "samples"))]
+pub mod packets;
 #[cfg(any(test, feature = "samples"))]
 pub mod random;
 

@@ -3,6 +3,7 @@
 use tandem_xdp_layout::Reason;
 
 use crate::checksum::Total;
+use crate::ether::TAGGED;
 use crate::frame::{Frame, Part};
 use crate::ip::{Header, Ip};
 use crate::verdict::Verdict;
@@ -36,12 +37,9 @@ pub(crate) fn answer<A: Ip, W: World, const L3: usize>(
 #[inline(always)]
 fn turn<A: Ip, W: World, const L3: usize>(world: &W, frame: W::Frame, header: &Header<A>, mtu: u16) -> Option<()> {
     let ether = frame.part(0, L3)?;
-    // What follows the addresses stays: a VLAN tag, and the kind of what follows.
-    let (to, from, kind) = (
-        (ether.u32(0), ether.u16(4)),
-        (ether.u32(6), ether.u16(10)),
-        (ether.u16(ADDRESSES), ether.u32(L3 - 4)),
-    );
+    let (to, from) = ((ether.u32(0), ether.u16(4)), (ether.u32(6), ether.u16(10)));
+    // A VLAN tag stays, and so does what stands about what follows.
+    let (kind, tag) = (ether.u16(L3 - 2), ether.u32(L3 - 6));
     let more = A::LEN + ICMP;
     frame.part(L3, A::LEN + TRANSPORT)?;
     world.cut((L3 + A::LEN + TRANSPORT) as u32)?;
@@ -51,8 +49,10 @@ fn turn<A: Ip, W: World, const L3: usize>(world: &W, frame: W::Frame, header: &H
     ether.put_u16(4, from.1);
     ether.put_u32(6, to.0);
     ether.put_u16(10, to.1);
-    ether.put_u16(ADDRESSES, kind.0);
-    ether.put_u32(L3 - 4, kind.1);
+    if L3 == TAGGED {
+        ether.put_u32(ADDRESSES, tag);
+    }
+    ether.put_u16(L3 - 2, kind);
     let behind = (ICMP + A::LEN + TRANSPORT) as u16;
     A::write_header(frame.part(L3, A::LEN)?, header.destination, header.source, behind);
     let icmp = frame.part(L3 + A::LEN, ICMP + A::LEN + TRANSPORT)?;

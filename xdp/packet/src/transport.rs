@@ -30,6 +30,8 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(world: &W, frame
     match header.protocol {
         TCP | UDP => whole::<A, W, L3>(world, frame, &header),
         FRAGMENT => Verdict::more(Verdict::FRAGMENT),
+        // IPv6's headers for routers, routes, authentication and receivers: what is behind them is not looked at.
+        0 | 43 | 51 | 60 if A::FAMILY == 1 => Verdict::pass(Reason::Options),
         protocol if protocol == A::ICMP => Verdict::more(Verdict::ERROR),
         _ => Verdict::pass(Reason::NoFrontend),
     }

@@ -13,7 +13,7 @@ use tandem_core::plane::Full;
 /// A value that the kernel gets byte for byte. It has no padding.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct Raw<T>(T);
+pub(crate) struct Raw<T>(pub(crate) T);
 
 #[expect(unsafe_code, reason = "says that a value is plain bytes")]
 // SAFETY: it is only used for keys of the layout, which are made of integers and have no padding: their sizes are asserted.

@@ -90,6 +90,12 @@ impl Words {
         }
     }
 
+    /// Writes a word if it is still the one that was read.
+    pub(crate) fn change(&self, at: u32, from: u64, to: u64) -> bool {
+        let change = |word: &AtomicU64| word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+        self.word(at).is_some_and(|word| change(word).is_ok())
+    }
+
     /// Sets these bits, or clears them, whatever the others are. Somebody else may write the word at the same time.
     pub(crate) fn turn(&self, at: u32, bits: u64, on: bool) {
         if let Some(word) = self.word(at) {

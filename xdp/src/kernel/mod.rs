@@ -43,7 +43,9 @@ pub use maps::{KernelMaps, MapsError};
 pub use mount::MountError;
 pub use network::network;
 pub use object::{LoadError, Object, Sizes};
-pub use packets::{PacketSizes, Packets, PacketsError};
+#[cfg(feature = "samples")]
+pub use packets::Answer;
+pub use packets::{Mapped, PacketSizes, Packets, PacketsError, Records};
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;
 pub use programs::Who;

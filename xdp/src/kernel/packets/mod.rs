@@ -1,21 +1,27 @@
 //! The programs for packets from outside, and their maps.
 
 mod object;
+mod records;
+#[cfg(feature = "samples")]
+mod trial;
 
 use std::io;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use tandem_xdp_layout::{
-    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, IngressWord, Mac, PacketSettings,
+    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, IngressWord, Mac, PacketSettings,
 };
 
+use super::hash::Raw;
 use super::line::line;
 use super::memory::Words;
 use super::object::LoadError;
 use super::pin::Pins;
-use super::usage::UsageError;
 pub use object::PacketSizes;
 use object::PacketsObject;
+pub use records::{Mapped, Records};
+#[cfg(feature = "samples")]
+pub use trial::Answer;
 
 /// Why packets are not taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +38,6 @@ pub enum PacketsError {
     /// Its memory cannot be mapped.
     #[error("map the memory of {0}: {1}")]
     Memory(&'static str, #[source] io::Error),
-    /// What is pinned cannot be looked at.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
 }
 
 /// The loaded programs for packets, and what they know of devices.
@@ -46,15 +49,6 @@ pub struct Packets {
     ingress: Words,
     numbers: HashMap<MapData, Raw<DeviceKey>, u64>,
 }
-
-/// A key as bytes.
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-struct Raw<K>(K);
-
-#[expect(unsafe_code, reason = "the key is given to the kernel as bytes")]
-// SAFETY: the key is of two numbers, and has no byte without a meaning.
-unsafe impl aya::Pod for Raw<DeviceKey> {}
 
 impl Packets {
     /// Loads the programs, with the maps that are pinned. The maps with rows must be. Those of packets that are not there are made
@@ -123,6 +117,18 @@ impl Packets {
     pub fn set_ingress(&self, index: u32, mac: Option<Mac>) {
         let word = mac.map_or(IngressWord::default(), |mac| IngressWord::new(index, mac));
         self.ingress.publish(IngressWord::place(index), word.0);
+    }
+
+    /// The records of one family's flows.
+    pub fn records<A: FlowAddress>(&self, six: bool) -> Result<Records<A>, PacketsError> {
+        let name = if six { "FLOWS6" } else { "FLOWS4" };
+        let Some(Map::Array(data)) = self.object.map(name) else {
+            return Err(PacketsError::Missing(name));
+        };
+        let info = data.info().map_err(|error| PacketsError::Map(name, error))?;
+        let words = Words::map(data.fd(), info.max_entries() * A::WORDS);
+        let words = words.map_err(|error| PacketsError::Memory(name, error))?;
+        Ok(Records::new(words, info.max_entries()))
     }
 
     /// How many instructions the verifier looked at for each program.

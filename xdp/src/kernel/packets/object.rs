@@ -94,6 +94,17 @@ impl PacketsObject {
         self.ebpf.take_map(name).ok_or(PacketsError::Missing(name))
     }
 
+    /// A map of the object that was not taken.
+    pub(crate) fn map(&self, name: &str) -> Option<&Map> {
+        self.ebpf.map(name)
+    }
+
+    /// The same, to write to.
+    #[cfg(feature = "samples")]
+    pub(crate) fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
+        self.ebpf.map_mut(name)
+    }
+
     /// The loaded program of this name.
     pub(crate) fn program(&self, name: &str) -> Option<&Xdp> {
         self.ebpf.program(name)?.try_into().ok()

@@ -1,0 +1,143 @@
+//! Single packets given to the programs (`BPF_PROG_TEST_RUN`), for tests and measurements.
+
+use std::io;
+use std::time::Duration;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
+use aya::programs::{TestRun as _, TestRunOptions};
+use tandem_xdp_layout::{Address4, Address6, BUCKET, FlowKey, FragmentKey, SourceKey, VisitorKey};
+
+use super::{Packets, PacketsError};
+use crate::kernel::hash::Raw;
+use crate::kernel::memory::Words;
+
+/// What a program did with a packet.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The verdict's number (`enum xdp_action`).
+    pub action: u32,
+    /// The packet afterwards.
+    pub packet: Vec<u8>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The size of the largest packet that comes back.
+const LARGEST: usize = 4096;
+
+impl Packets {
+    /// Gives a packet to a program: the one for packets in one piece, or the one for packets in parts.
+    pub fn try_packet(&self, parts: bool, packet: &[u8]) -> io::Result<Answer> {
+        let name = super::object::PROGRAMS[usize::from(parts)];
+        let program = self.object.program(name).ok_or(io::ErrorKind::NotFound)?;
+        let mut after = vec![0; LARGEST];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut after),
+                ..TestRunOptions::default()
+            })
+            .map_err(io::Error::other)?;
+        after.truncate(result.data_size_out as usize);
+        Ok(Answer {
+            action: result.return_value,
+            packet: after,
+            took: result.duration,
+        })
+    }
+
+    /// The counts of the programs, all processors' together.
+    pub fn counts(&self) -> Result<Vec<u64>, MapError> {
+        let map = self.object.map("PACKET_COUNTS").ok_or(MapError::InvalidName {
+            name: "PACKET_COUNTS".to_owned(),
+        })?;
+        let counts: PerCpuArray<_, u64> = map.try_into()?;
+        let count = |at| Ok(counts.get(&at, 0)?.iter().sum());
+        (0..counts.len()).map(count).collect()
+    }
+
+    /// Says that some frontend has this port.
+    pub fn set_port(&mut self, six: bool, port: u16, tcp: bool) -> Result<(), PacketsError> {
+        let name = if six { "PORTS6" } else { "PORTS4" };
+        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
+        let wrong = |error| PacketsError::Map(name, error);
+        let mut ports: Array<_, u64> = map.try_into().map_err(wrong)?;
+        let at = u32::from(port) + if tcp { 0 } else { 65_536 };
+        let word = ports.get(&(at >> 6), 0).map_err(wrong)? | 1 << (at & 63);
+        ports.set(at >> 6, word, 0).map_err(wrong)
+    }
+
+    /// Lets a range of sources of so many bits reach a frontend.
+    pub fn allow4(&mut self, key: SourceKey<Address4>, bits: u32) -> Result<(), PacketsError> {
+        self.allow("SOURCES4", SourceKey::<Address4>::prefix(bits), key)
+    }
+
+    /// The same for IPv6.
+    pub fn allow6(&mut self, key: SourceKey<Address6>, bits: u32) -> Result<(), PacketsError> {
+        self.allow("SOURCES6", SourceKey::<Address6>::prefix(bits), key)
+    }
+
+    fn allow<K: Copy + 'static>(&mut self, name: &'static str, prefix: u32, key: K) -> Result<(), PacketsError> {
+        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
+        let wrong = |error| PacketsError::Map(name, error);
+        let mut sources: LpmTrie<_, Raw<K>, u64> = map.try_into().map_err(wrong)?;
+        sources.insert(&Key::new(prefix, Raw(key)), 1, 0).map_err(wrong)
+    }
+
+    /// Forgets all flows, clients and fragments of a family.
+    pub fn forget_all(&mut self, six: bool) -> Result<(), PacketsError> {
+        let name = if six { "INDEX6" } else { "INDEX4" };
+        let Some(Map::Array(data)) = self.object.map(name) else {
+            return Err(PacketsError::Missing(name));
+        };
+        let buckets = data.info().map_err(|error| PacketsError::Map(name, error))?.max_entries();
+        let index = Words::map(data.fd(), buckets * BUCKET).map_err(|error| PacketsError::Memory(name, error))?;
+        forget(&index);
+        if six {
+            forget(self.records::<Address6>(six)?.words());
+            self.empty::<FlowKey<Address6>>("HELD_FLOWS6")?;
+            self.empty::<VisitorKey<Address6>>("VISITORS6")?;
+            return self.empty::<FragmentKey<Address6>>("FRAGMENTS6");
+        }
+        forget(self.records::<Address4>(six)?.words());
+        self.empty::<FlowKey<Address4>>("HELD_FLOWS4")?;
+        self.empty::<VisitorKey<Address4>>("VISITORS4")?;
+        self.empty::<FragmentKey<Address4>>("FRAGMENTS4")
+    }
+
+    fn empty<K: Copy + 'static>(&mut self, name: &'static str) -> Result<(), PacketsError> {
+        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
+        let wrong = |error| PacketsError::Map(name, error);
+        let mut hash: HashMap<_, Raw<K>, u64> = map.try_into().map_err(wrong)?;
+        let keys: Vec<_> = hash.keys().collect::<Result<_, _>>().map_err(wrong)?;
+        for key in keys {
+            hash.remove(&key).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    /// How many flows of nftables are remembered, of IPv4 or IPv6.
+    pub fn held(&self, six: bool) -> Result<usize, PacketsError> {
+        if six {
+            self.count::<FlowKey<Address6>>("HELD_FLOWS6")
+        } else {
+            self.count::<FlowKey<Address4>>("HELD_FLOWS4")
+        }
+    }
+
+    fn count<K: Copy + 'static>(&self, name: &'static str) -> Result<usize, PacketsError> {
+        let map = self.object.map(name).ok_or(PacketsError::Missing(name))?;
+        let hash: HashMap<_, Raw<K>, u64> = map.try_into().map_err(|error| PacketsError::Map(name, error))?;
+        Ok(hash.keys().count())
+    }
+}
+
+/// Writes zeros.
+fn forget(words: &Words) {
+    for (at, word) in words.all() {
+        if word != 0 {
+            words.set(at, 0);
+        }
+    }
+}
