@@ -29,6 +29,13 @@ fn packets_in_parts(ctx: XdpContext) -> u32 {
     packet::run::<true>(&ctx)
 }
 
+/// Passes every packet. It is loaded by tests alone: what all others cost more than this, they cost themselves. And some drivers take
+/// redirected packets only if the other end has a program.
+#[xdp]
+fn pass(_ctx: XdpContext) -> u32 {
+    aya_ebpf::bindings::xdp_action::XDP_PASS
+}
+
 /// The kernel wants a licence that its helpers may be used with. The code is under Apache-2.0 or MIT.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -4,6 +4,7 @@
 mod cases;
 mod place;
 mod shape;
+pub mod speed;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,7 +41,7 @@ const REDIRECT: u32 = 4;
 ///
 /// If the network or the programs are not to be had.
 pub fn run(only: &str) -> Result<Report, Failed> {
-    let mut place = Place::new()?;
+    let mut place = Place::new(2)?;
     let mut report = Report {
         verified: place.packets.verified(),
         ..Report::default()

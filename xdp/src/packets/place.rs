@@ -28,8 +28,8 @@ pub(crate) const DEVICES: [&str; 6] = ["in", "out", "small", "vlan", "empty", "t
 /// The VLAN's number of the device `vlan`, and the number by which tagged packets come in.
 pub(crate) const VLAN: u16 = 7;
 pub(crate) const TAG: u16 = 100;
-/// The pages of records.
-pub(crate) const PAGES: u32 = 2;
+/// How many endpoints the Service with many has.
+const MANY: u8 = 64;
 
 /// The MAC address of a device, and of the neighbour behind it.
 pub(crate) fn mac(device: usize) -> [u8; 6] {
@@ -102,6 +102,7 @@ pub(crate) mod port {
     pub(crate) const SMALL: u16 = 89;
     pub(crate) const VLAN: u16 = 90;
     pub(crate) const CLUSTER: u16 = 91;
+    pub(crate) const MANY: u16 = 92;
     pub(crate) const HIGH: u16 = 50_000;
     pub(crate) const NODE: u16 = 30_080;
 }
@@ -240,6 +241,8 @@ fn rows<F: Plane>(of: impl Fn(IpAddr) -> F::Addr, net: Net) -> Result<Vec<Row<F>
         service(vip(port::SMALL)?, &[net.pod(2, 1)], false, false)?;
         service(vip(port::VLAN)?, &[net.pod(3, 1)], false, false)?;
         service(vip(port::HIGH)?, &out, false, false)?;
+        let many: Vec<SocketAddr> = (1..=MANY).map(|number| net.pod(1, number)).collect();
+        service(vip(port::MANY)?, &many, false, false)?;
         service(at(Class::Cluster, net.cluster_ip(), port::CLUSTER)?, &out, false, false)?;
         let node_port = Frontend::NodePort { protocol, port: number(port::NODE)? };
         service(node_port, &out, false, false)?;
@@ -255,7 +258,7 @@ fn rows<F: Plane>(of: impl Fn(IpAddr) -> F::Addr, net: Net) -> Result<Vec<Row<F>
 
 impl Place {
     /// Makes a node, and enters it with this thread.
-    pub(crate) fn new() -> Result<Self, Failed> {
+    pub(crate) fn new(pages: u32) -> Result<Self, Failed> {
         let name = format!("tandem-packets-{}", std::process::id());
         let mount = std::env::temp_dir().join(&name);
         network(&name)?;
@@ -270,7 +273,7 @@ impl Place {
         rows4.renew(&rules, &rows::<V4>(four, Net { six: false })?).map_err(|behind| format!("{behind:?}"))?;
         rows6.renew(&rules, &rows::<V6>(six, Net { six: true })?).map_err(|behind| format!("{behind:?}"))?;
         let sizes = PacketSizes {
-            pages: [PAGES; 2],
+            pages: [pages; 2],
             ..PacketSizes::default()
         };
         let mut packets = Packets::open(&sizes, &pins)?;
@@ -280,7 +283,7 @@ impl Place {
             generation: RouteGeneration::new(1),
             index_seed: 0x1234_5678,
             pick_seed: 0x9abc_def0,
-            pages: [PAGES; 2],
+            pages: [pages; 2],
             times: Times::default(),
             answers: 1_000_000,
         };
@@ -330,8 +333,8 @@ fn devices(packets: &mut Packets) -> Result<(), Failed> {
     packets.set_device(number, 9999, tagged, [0; 3])?;
     for six in [false, true] {
         for tcp in [false, true] {
-            use port::{ALLOWED, DENIED, HERE, HIGH, LOCAL, NODE, NONE, OUT, SMALL, STICKY, TUNNEL, UNKNOWN, VLAN};
-            for port in [OUT, NONE, STICKY, DENIED, ALLOWED, LOCAL, HERE, TUNNEL, UNKNOWN, SMALL, VLAN, HIGH, NODE, port::CLUSTER] {
+            use port::{ALLOWED, DENIED, HERE, HIGH, LOCAL, MANY, NODE, NONE, OUT, SMALL, STICKY, TUNNEL, UNKNOWN, VLAN};
+            for port in [OUT, NONE, STICKY, DENIED, ALLOWED, LOCAL, HERE, TUNNEL, UNKNOWN, SMALL, VLAN, MANY, HIGH, NODE, port::CLUSTER] {
                 packets.set_port(six, port, tcp)?;
             }
         }

@@ -130,7 +130,9 @@ impl<A: Address> FlowKey<A> {
     #[inline(always)]
     pub fn hash(&self, seed: u32) -> u64 {
         let ports = (self.client_port as u64) << 32 | (self.frontend_port as u64) << 16 | self.protocol as u64;
-        mix(mix(mix(seed as u64, self.client.fold()), self.frontend.fold()), ports)
+        let hash = mix(mix(mix(seed as u64, self.client.fold()), self.frontend.fold()), ports);
+        // What is high in the ports has reached only the high bits, and buckets are chosen by the low ones.
+        mix(hash ^ hash >> 32, 0)
     }
 }
 
@@ -184,6 +186,8 @@ impl IndexWord {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use crate::Address4;
 
@@ -209,6 +213,25 @@ mod tests {
             pages[RecordNumber::new(endpoint(0x0a01_0000 + number, 80), 6, 16, 0).page() as usize] += 1;
         }
         assert!(pages.iter().all(|count| (50..150).contains(count)), "{pages:?}");
+    }
+
+    #[test]
+    fn clients_spread_over_the_buckets_whatever_part_of_them_differs() {
+        // Neighbouring addresses, neighbouring ports, and both: 65,536 clients in as many buckets.
+        for (addresses, ports) in [(65_536_u32, 1_u32), (4, 16_384), (256, 256)] {
+            let mut buckets = std::vec![0_u8; 65_536];
+            for addr in 0..addresses {
+                for port in 0..ports {
+                    let client = endpoint(0xc633_6400 + addr, 1024 + port as u16);
+                    let hash = FlowKey::new(client, endpoint(2, 80), 6).hash(7);
+                    buckets[IndexWord::buckets(hash, 65_536)[0] as usize] += 1;
+                }
+            }
+            // Thrown at random, one bucket in 100,000 gets nine or more.
+            assert!(buckets.iter().all(|count| *count < 11), "{addresses} {ports}");
+            let empty = buckets.iter().filter(|count| **count == 0).count();
+            assert!((20_000..28_000).contains(&empty), "{addresses} {ports}: {empty}");
+        }
     }
 
     #[test]

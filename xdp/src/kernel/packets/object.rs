@@ -16,6 +16,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ta
 /// The programs' names: for packets in one piece, and for packets that may come in parts.
 pub(crate) const PROGRAMS: [&str; 2] = ["packets", "packets_in_parts"];
 
+/// A program that passes every packet.
+#[cfg(feature = "samples")]
+pub(crate) const PASS: &str = "pass";
+
 /// How large the maps are made.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketSizes {
@@ -75,17 +79,10 @@ impl PacketsObject {
         loader.verifier_log_level(VerifierLogLevel::STATS);
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Maps)?;
         for name in PROGRAMS {
-            let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-            let program: &mut Xdp = program.try_into().map_err(|_| LoadError::Missing(name))?;
-            let mut loaded = program.load();
-            for _ in 1..TRIES {
-                if !matches!(&loaded, Err(error) if is_interrupted(error)) {
-                    break;
-                }
-                loaded = program.load();
-            }
-            loaded.map_err(|error| refused(name, &error))?;
+            load(&mut ebpf, name)?;
         }
+        #[cfg(feature = "samples")]
+        load(&mut ebpf, PASS)?;
         Ok(Self { ebpf })
     }
 
@@ -115,4 +112,18 @@ impl PacketsObject {
         let count = |name| Some((name, self.program(name)?.info().ok()?.verified_instruction_count()?));
         PROGRAMS.into_iter().filter_map(count).collect()
     }
+}
+
+/// Has the kernel verify and load a program.
+fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let program: &mut Xdp = program.try_into().map_err(|_| LoadError::Missing(name))?;
+    let mut loaded = program.load();
+    for _ in 1..TRIES {
+        if !matches!(&loaded, Err(error) if is_interrupted(error)) {
+            break;
+        }
+        loaded = program.load();
+    }
+    loaded.map_err(|error| refused(name, &error))
 }

@@ -29,7 +29,15 @@ const LARGEST: usize = 4096;
 impl Packets {
     /// Gives a packet to a program: the one for packets in one piece, or the one for packets in parts.
     pub fn try_packet(&self, parts: bool, packet: &[u8]) -> io::Result<Answer> {
-        let name = super::object::PROGRAMS[usize::from(parts)];
+        self.try_program(super::object::PROGRAMS[usize::from(parts)], packet)
+    }
+
+    /// Gives a packet to a program that passes every packet.
+    pub fn pass_packet(&self, packet: &[u8]) -> io::Result<Answer> {
+        self.try_program(super::object::PASS, packet)
+    }
+
+    fn try_program(&self, name: &str, packet: &[u8]) -> io::Result<Answer> {
         let program = self.object.program(name).ok_or(io::ErrorKind::NotFound)?;
         let mut after = vec![0; LARGEST];
         let result = program
