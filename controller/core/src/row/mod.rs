@@ -145,8 +145,8 @@ pub enum Row<F: Family> {
         service: ServiceId,
         label: Label,
     },
-    /// A list whose endpoints are picked by Maglev for packets from outside ([`crate::maglev`]). The cells are no rows: who
-    /// picks by them computes them from the list. Only followers hold this row, see [`RowKind::is_stored`].
+    /// A list with endpoints that are picked by Maglev for packets from outside ([`crate::maglev`]). The cells are no rows:
+    /// who picks by them computes them from the list. Only followers hold this row, see [`RowKind::is_stored`].
     Spread { service: ServiceId },
     /// list : how to pick
     Service {

@@ -114,8 +114,11 @@ impl<F: Family> Programmed<F> {
         })
     }
 
+    /// Whether Maglev picks from its list of all endpoints. It does not while the list is empty, so that who holds no empty
+    /// lists has nothing to remember.
     fn is_spread(&self) -> bool {
-        self.all.is_some() && self.whose.owner().is_some_and(|owner| owner.maglev)
+        let is_wanted = self.whose.owner().is_some_and(|owner| owner.maglev);
+        is_wanted && self.all.as_ref().is_some_and(|list| list.slots.len() > 0)
     }
 
     /// Writes the differences between two states of a Service port's lists.

@@ -34,6 +34,16 @@ fn a_list_stays_spread_while_its_endpoints_change_and_until_it_goes() {
 }
 
 #[test]
+fn an_empty_list_is_not_spread_until_it_has_endpoints() {
+    let mut table = table_of([web(&[], true)]);
+    assert!(!rows_text(&table.rows()).contains("spread"));
+    let filled = change(&mut table, web(&[remote(A[0])], true));
+    assert!(filled.contains(&"+ spread f000:0200".to_owned()), "{filled:?}");
+    let emptied = change(&mut table, web(&[], true));
+    assert!(emptied.contains(&"- spread f000:0200".to_owned()), "{emptied:?}");
+}
+
+#[test]
 fn after_a_start_only_rows_come_that_the_data_plane_does_not_store() {
     let mut kernel = Memory::strict();
     let mut table = Table::default();
