@@ -71,10 +71,10 @@ impl Order {
     fn of<F: Family>(addr: &F::Addr, port: u16, seed: u64, size: u16, slot: u16) -> Self {
         let hash = hash(seed, F::octets(addr).as_ref(), port);
         // 2^32 is so much more than a size that what is left over does not count.
-        let part = |hash: u64, of: u16| (hash >> 32) % u64::from(of);
+        let below = |end: u16, number: u64| (number >> 32) % u64::from(end);
         Self {
-            next: narrow(part(mixed(hash), size)),
-            ahead: narrow(part(mixed(!hash), size - 1) + 1),
+            next: narrow(below(size, mixed(hash))),
+            ahead: narrow(below(size - 1, mixed(!hash)) + 1),
             slot,
         }
     }

@@ -30,12 +30,12 @@ impl<A> Picks<A> {
     };
 }
 
-/// Hashes of clients, among them the first and the last.
+/// Hashes of clients, from the first to the last.
 pub(super) const HASHES: [u32; 18] = {
-    let mut hashes = [u32::MAX; 18];
-    let mut at = 0;
-    while at < 17 {
-        hashes[at] = at as u32 * 0x0f0f_0f0f;
+    let mut hashes = [0; 18];
+    let mut at = 1;
+    while at < hashes.len() {
+        hashes[at] = hashes[at - 1] + u32::MAX / 17;
         at += 1;
     }
     hashes
