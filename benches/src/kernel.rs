@@ -7,6 +7,7 @@ use tandem::engine::{Engine, FamilyStatus, Now};
 use tandem::event::Event;
 use tandem::node_settings::{self, NodeSettings, PodRanges};
 use tandem_core::node::NodePortAddresses;
+use tandem_core::object::Choice;
 use tandem_core::plane::{DetectLocal, Memory, Place, RuleSettings};
 use tandem_nft::NftTable;
 
@@ -44,6 +45,7 @@ pub fn settings() -> NodeSettings {
         masquerade_all: SETTINGS.masquerade_all,
         masquerade_bit: SETTINGS.masquerade_bit,
         drop_invalid: SETTINGS.drop_invalid,
+        usual_choice: Choice::Random,
     }
 }
 

@@ -351,5 +351,6 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         masquerade_all: settings.masquerade_all,
         masquerade_bit: settings.masquerade_bit,
         drop_invalid: settings.drop_invalid,
+        usual_choice: settings.xdp.pick,
     }
 }

@@ -1,10 +1,11 @@
-//! The part of the configuration that concerns the node's own rows and the fixed rules. It reaches the engine as an
+//! The part of the configuration that concerns rows and the fixed rules. It reaches the engine as an
 //! event.
 
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use tandem_core::node::NodePortAddresses;
+use tandem_core::object::Choice;
 use tandem_core::plane;
 
 /// How to tell pods from other sources, as configured.
@@ -19,7 +20,7 @@ pub enum PodRanges {
     OfNode,
 }
 
-/// The part of the configuration that concerns the node's own rows.
+/// The part of the configuration that concerns rows and the fixed rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     /// The name of this node's object.
@@ -34,4 +35,6 @@ pub struct NodeSettings {
     pub masquerade_bit: u8,
     /// Whether forwarded packets are dropped if connection tracking calls them invalid.
     pub drop_invalid: bool,
+    /// How packets from outside pick an endpoint of a Service that does not say it.
+    pub usual_choice: Choice,
 }

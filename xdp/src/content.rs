@@ -6,9 +6,17 @@ use tandem_xdp_layout::{Address, Endpoint, Generation, Header, List, ListIndex, 
 
 use crate::convert::{self, Plane};
 
+/// What a list holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Content<A> {
+    pub(crate) answer: Answer<A>,
+    /// Whether packets from outside pick from it by Maglev.
+    pub(crate) spread: bool,
+}
+
 /// How a list answers, and its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Content<A> {
+pub(crate) enum Answer<A> {
     /// The connection is refused.
     Refuse,
     /// The packet is dropped.
@@ -22,30 +30,30 @@ pub(crate) enum Content<A> {
 impl<A: Address> Content<A> {
     /// How it answers.
     pub(crate) fn way(&self) -> Way {
-        match self {
-            Self::Refuse => Way::Refuse,
-            Self::Discard => Way::Discard,
-            Self::Any(_) => Way::Any,
-            Self::Sticky(..) => Way::Sticky,
+        match self.answer {
+            Answer::Refuse => Way::Refuse,
+            Answer::Discard => Way::Discard,
+            Answer::Any(_) => Way::Any,
+            Answer::Sticky(..) => Way::Sticky,
         }
     }
 
     /// The endpoints by slot.
     #[cfg(any(test, feature = "samples"))]
     pub(crate) fn endpoints(&self) -> Vec<Endpoint<A>> {
-        match self {
-            Self::Refuse | Self::Discard => Vec::new(),
-            Self::Any(endpoints) => endpoints.clone(),
-            Self::Sticky(entries, _) => entries.iter().map(|(_, endpoint)| *endpoint).collect(),
+        match &self.answer {
+            Answer::Refuse | Answer::Discard => Vec::new(),
+            Answer::Any(endpoints) => endpoints.clone(),
+            Answer::Sticky(entries, _) => entries.iter().map(|(_, endpoint)| *endpoint).collect(),
         }
     }
 
     /// The words of the list; none if it has none.
-    pub(crate) fn words(&self, index: ListIndex, generation: Generation) -> Option<Vec<u64>> {
-        let (numbers, endpoints, seconds): (Vec<u16>, Vec<Endpoint<A>>, u32) = match self {
-            Self::Refuse | Self::Discard => return None,
-            Self::Any(endpoints) => (Vec::new(), endpoints.clone(), 0),
-            Self::Sticky(entries, seconds) => {
+    pub(crate) fn words<F: Plane<Mapped = A>>(&self, index: ListIndex, generation: Generation) -> Option<Vec<u64>> {
+        let (numbers, endpoints, seconds): (Vec<u16>, Vec<Endpoint<A>>, u32) = match &self.answer {
+            Answer::Refuse | Answer::Discard => return None,
+            Answer::Any(endpoints) => (Vec::new(), endpoints.clone(), 0),
+            Answer::Sticky(entries, seconds) => {
                 let (numbers, endpoints) = entries.iter().copied().unzip();
                 (numbers, endpoints, *seconds)
             }
@@ -58,13 +66,19 @@ impl<A: Address> Content<A> {
         for (slot, number) in (1..).zip(&numbers) {
             slots[usize::from(*number)] = slot;
         }
+        let cells = if self.spread {
+            convert::cells::<F>(&endpoints)
+        } else {
+            Box::default()
+        };
         let header = Header {
             index,
             generation,
-            sticky: matches!(self, Self::Sticky(..)),
+            sticky: self.way() == Way::Sticky,
             count,
             seconds,
             numbers: u16::try_from(slots.len()).unwrap_or(u16::MAX),
+            cells: u16::try_from(cells.len()).unwrap_or(u16::MAX),
         };
         let mut words = Vec::with_capacity(header.size::<A>() as usize);
         let writer = Writer {
@@ -73,6 +87,7 @@ impl<A: Address> Content<A> {
             order: &order,
             numbers: &numbers,
             slots: &slots,
+            cells: &cells,
         };
         writer.write(|word| words.push(word));
         Some(words)
@@ -83,6 +98,7 @@ impl<A: Address> Content<A> {
 #[derive(Debug)]
 pub(crate) struct Draft<A> {
     pick: Option<Pick>,
+    spread: bool,
     /// Without affinity: the endpoints by slot.
     endpoints: Sparse<Endpoint<A>>,
     /// With affinity: which number is in each slot, and which endpoint has each number.
@@ -112,6 +128,7 @@ impl<A: Address> Default for Draft<A> {
     fn default() -> Self {
         Self {
             pick: None,
+            spread: false,
             endpoints: Sparse(Vec::new()),
             numbers: Sparse(Vec::new()),
             by_number: Sparse(Vec::new()),
@@ -146,6 +163,7 @@ impl<A: Address> Draft<A> {
         let count = list.header.count.try_into().ok()?;
         let seconds = list.header.seconds;
         let sticky = list.header.sticky;
+        self.spread = list.header.cells > 0;
         self.pick = Some(if sticky {
             Pick::Sticky { count, seconds }
         } else {
@@ -158,6 +176,7 @@ impl<A: Address> Draft<A> {
     pub(crate) fn remove<F: Plane<Mapped = A>>(&mut self, row: &Row<F>) {
         match row {
             Row::Service { .. } => self.pick = None,
+            Row::Spread { .. } => self.spread = false,
             Row::Endpoint { slot, .. } => self.endpoints.set(*slot, None),
             Row::StickyEndpoint { slot, .. } => self.numbers.set(*slot, None),
             Row::EndpointId { id, .. } => self.by_number.set(id.number(), None),
@@ -169,6 +188,7 @@ impl<A: Address> Draft<A> {
     pub(crate) fn put<F: Plane<Mapped = A>>(&mut self, row: &Row<F>) {
         match row {
             Row::Service { pick, .. } => self.pick = Some(*pick),
+            Row::Spread { .. } => self.spread = true,
             Row::Endpoint { slot, endpoint, .. } => self.endpoints.set(*slot, Some(convert::endpoint(*endpoint))),
             Row::StickyEndpoint { slot, id, .. } => self.numbers.set(*slot, Some(id.number())),
             Row::EndpointId { id, endpoint } => self.by_number.set(id.number(), Some(convert::endpoint(*endpoint))),
@@ -179,12 +199,12 @@ impl<A: Address> Draft<A> {
     /// What the list holds now: `Ok(None)` if it is gone, and an error if its rows do not make a list.
     pub(crate) fn finish(&self) -> Result<Option<Content<A>>, Incomplete> {
         let Some(pick) = self.pick else { return Ok(None) };
-        let content = match pick {
-            Pick::Refuse => Content::Refuse,
-            Pick::Discard => Content::Discard,
+        let answer = match pick {
+            Pick::Refuse => Answer::Refuse,
+            Pick::Discard => Answer::Discard,
             Pick::Any { count } => {
                 let endpoint = |slot| self.endpoints.get(slot).ok_or(Incomplete);
-                Content::Any((0..count.get()).map(endpoint).collect::<Result<_, _>>()?)
+                Answer::Any((0..count.get()).map(endpoint).collect::<Result<_, _>>()?)
             }
             Pick::Sticky { count, seconds } => {
                 let entry = |slot| {
@@ -192,10 +212,13 @@ impl<A: Address> Draft<A> {
                     Some((number, self.by_number.get(number)?))
                 };
                 let entries = (0..count.get()).map(|slot| entry(slot).ok_or(Incomplete));
-                Content::Sticky(entries.collect::<Result<_, _>>()?, seconds)
+                Answer::Sticky(entries.collect::<Result<_, _>>()?, seconds)
             }
         };
-        Ok(Some(content))
+        Ok(Some(Content {
+            answer,
+            spread: self.spread,
+        }))
     }
 }
 
@@ -213,8 +236,7 @@ pub(crate) fn list_of<F: Plane>(row: &Row<F>) -> Option<ServiceId> {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Debug;
-
+    use tandem_core::family::{V4, V6};
     use tandem_xdp_layout::{Address4, Address6};
 
     use super::*;
@@ -232,22 +254,24 @@ mod tests {
         (1..=count).map(one).collect()
     }
 
-    fn every_endpoint_is_found<A: Address + Debug>(count: u32, sticky: bool, addr: impl Fn(u32) -> A) {
+    fn every_endpoint_is_found<F: Plane>(count: u32, sticky: bool, addr: impl Fn(u32) -> F::Mapped) {
         let (all, absent) = (endpoints(count, &addr), endpoints(count + 50, &addr));
-        let content = if sticky {
+        let answer = if sticky {
             // The numbers do not follow the slots.
             let number = |slot: usize| u16::try_from((slot * 5 + 3) % 8191).unwrap();
             let numbered = all.iter().enumerate().map(|(slot, endpoint)| (number(slot), *endpoint));
-            Content::Sticky(numbered.collect(), 60)
+            Answer::Sticky(numbered.collect(), 60)
         } else {
-            Content::Any(all.clone())
+            Answer::Any(all.clone())
         };
+        let content = Content { answer, spread: false };
         let index = ListIndex::new(7).unwrap();
-        let words = content.words(index, Generation(3)).unwrap();
+        let words = content.words::<F>(index, Generation(3)).unwrap();
         let lists = Lists(|place| words.get(usize::try_from(place).ok()?).copied());
-        let list = List::<A>::at(&lists, 0).unwrap();
+        let list = List::<F::Mapped>::at(&lists, 0).unwrap();
         assert_eq!((list.header.index, u32::from(list.header.count)), (index, count));
-        assert_eq!(list.header.size::<A>() as usize, words.len());
+        assert_eq!(list.header.size::<F::Mapped>() as usize, words.len());
+        assert_eq!([0, 7, u32::MAX].map(|hash| list.cell(&lists, hash)), [None; 3]);
         for (slot, endpoint) in (0..=u16::MAX).zip(&all) {
             assert_eq!(list.endpoint(&lists, slot), Some(*endpoint), "slot {slot} of {count}");
             assert_eq!(
@@ -275,15 +299,43 @@ mod tests {
         }
     }
 
+    fn every_hash_finds_its_cell<F: Plane>(answer: Answer<F::Mapped>) {
+        let content = Content { answer, spread: true };
+        let cells = convert::cells::<F>(&content.endpoints());
+        let words = content.words::<F>(ListIndex::new(7).unwrap(), Generation(3)).unwrap();
+        let lists = Lists(|place| words.get(usize::try_from(place).ok()?).copied());
+        let list = List::<F::Mapped>::at(&lists, 0).unwrap();
+        assert_eq!(list.header.size::<F::Mapped>() as usize, words.len());
+        assert_eq!(usize::from(list.header.cells), cells.len());
+        assert_eq!(list.header.index.get(), 7);
+        let first = |cell: usize| (u64::try_from(cell).unwrap() << 32).div_ceil(cells.len() as u64);
+        for (cell, slot) in cells.iter().enumerate() {
+            for hash in [first(cell), first(cell + 1) - 1] {
+                assert_eq!(list.cell(&lists, u32::try_from(hash).unwrap()), Some(*slot));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_hash_of_each_cell_lead_to_its_slot() {
+        for count in [1, 3, 255, 700, 65_535] {
+            every_hash_finds_its_cell::<V4>(Answer::Any(endpoints(count, Address4)));
+        }
+        let numbered = |count| (1..).zip(endpoints(count, |number| Address6::of_words(0xfd, number, 0, 0)));
+        for count in [2, 4095] {
+            every_hash_finds_its_cell::<V6>(Answer::Sticky(numbered(count).collect(), 60));
+        }
+    }
+
     #[test]
     fn every_endpoint_of_a_list_is_found_by_its_slot_and_by_its_address_and_no_other_one() {
         for count in [1, 2, 3, 4, 5, 16, 17, 255, 4095, 32_768, 65_534, 65_535] {
-            every_endpoint_is_found(count, false, Address4);
-            every_endpoint_is_found(count, false, |number| Address6::of_words(0xfd, 0, 0, number));
+            every_endpoint_is_found::<V4>(count, false, Address4);
+            every_endpoint_is_found::<V6>(count, false, |number| Address6::of_words(0xfd, 0, 0, number));
         }
         for count in [1, 2, 5, 255, 4095] {
-            every_endpoint_is_found(count, true, Address4);
-            every_endpoint_is_found(count, true, |number| Address6::of_words(0xfd, number, 0, 0));
+            every_endpoint_is_found::<V4>(count, true, Address4);
+            every_endpoint_is_found::<V6>(count, true, |number| Address6::of_words(0xfd, number, 0, 0));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tandem_core::family::{Family, V4, V6};
 use tandem_core::id::ServiceId;
+use tandem_core::maglev;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
 use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, Switch};
@@ -13,6 +14,9 @@ pub trait Plane: Family {
 
     /// The address as it stands in maps.
     fn mapped(addr: Self::Addr) -> Self::Mapped;
+
+    /// The address that stands in a map.
+    fn unmapped(addr: Self::Mapped) -> Self::Addr;
 }
 
 impl Plane for V4 {
@@ -20,6 +24,10 @@ impl Plane for V4 {
 
     fn mapped(addr: Self::Addr) -> Address4 {
         Address4(u32::from_ne_bytes(addr.octets()))
+    }
+
+    fn unmapped(addr: Address4) -> Self::Addr {
+        addr.0.to_ne_bytes().into()
     }
 }
 
@@ -31,6 +39,16 @@ impl Plane for V6 {
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Address6::of_words(word(0), word(4), word(8), word(12))
     }
+
+    fn unmapped(addr: Address6) -> Self::Addr {
+        // A half is two words, of which the first is the lower one, on every machine.
+        let words = [addr.first, addr.first >> 32, addr.second, addr.second >> 32];
+        let mut bytes = [0; 16];
+        for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&u32::try_from(word & 0xffff_ffff).unwrap_or_default().to_ne_bytes());
+        }
+        bytes.into()
+    }
 }
 
 /// An endpoint as it stands in maps.
@@ -39,6 +57,14 @@ pub(crate) fn endpoint<F: Plane>(endpoint: row::Endpoint<F>) -> Endpoint<F::Mapp
         addr: F::mapped(endpoint.addr),
         port: endpoint.port.get().to_be(),
     }
+}
+
+/// Maglev's cells of a list with these endpoints by slot. Every node computes them alike, so nothing in them depends on
+/// how numbers stand in this one's memory.
+pub(crate) fn cells<F: Plane>(endpoints: &[Endpoint<F::Mapped>]) -> Box<[u16]> {
+    let plain = |endpoint: &Endpoint<F::Mapped>| (F::unmapped(endpoint.addr), u16::from_be(endpoint.port));
+    let endpoints: Vec<_> = endpoints.iter().map(plain).collect();
+    maglev::cells::<F>(&endpoints, maglev::SEED)
 }
 
 /// The key of a frontend's address.
@@ -138,5 +164,13 @@ mod tests {
         let addr = V6::mapped("fd00::1:2".parse().unwrap());
         assert_eq!(addr.first.to_ne_bytes(), [0xfd, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(addr.second.to_ne_bytes(), [0, 0, 0, 0, 0, 1, 0, 2]);
+        for text in ["10.0.0.1", "1.2.3.254"] {
+            let addr = text.parse().unwrap();
+            assert_eq!(V4::unmapped(V4::mapped(addr)), addr);
+        }
+        for text in ["fd00::1:2", "102:304:506:708:90a:b0c:d0e:f10"] {
+            let addr = text.parse().unwrap();
+            assert_eq!(V6::unmapped(V6::mapped(addr)), addr);
+        }
     }
 }

@@ -347,6 +347,17 @@ impl<F: Sampled> Walk<F> {
                 sources: restricted.then(|| [F::host(F::sample(250))].into()),
             });
         }
+        let from_outside = |plan: &FrontendPlan<F>| {
+            let cluster = matches!(
+                plan.frontend,
+                Frontend::Address {
+                    class: Class::Cluster,
+                    ..
+                }
+            );
+            !cluster && !plan.local
+        };
+        let maglev = self.random.u8(..4) == 0 && frontends.iter().any(from_outside);
         let affinity = (self.random.u8(..3) == 0).then(|| self.random.u32(1..9));
         PortPlan {
             key,
@@ -356,6 +367,7 @@ impl<F: Sampled> Walk<F> {
             local: Some(self.usable()),
             hairpin: Vec::new(),
             affinity,
+            maglev,
             answering: Vec::new(),
         }
     }

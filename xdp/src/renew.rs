@@ -171,7 +171,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         if word.generation() != self.word_of(list.all()).generation() || word.way() != Some(content.way()) {
             return false;
         }
-        match content.words(convert::index(list), word.generation()) {
+        match content.words::<F>(convert::index(list), word.generation()) {
             Some(words) => (word.place()..)
                 .zip(&words)
                 .all(|(at, word)| at != 0 && self.store.word(at) == Some(*word)),

@@ -262,7 +262,7 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         generation: Generation,
     ) -> Result<(), StoreError> {
         let index = convert::index(list);
-        let words = content.words(index, generation).unwrap_or_default();
+        let words = content.words::<F>(index, generation).unwrap_or_default();
         let place = if words.is_empty() { 0 } else { self.room(words.len())? };
         for (at, word) in (place..).zip(&words) {
             self.store.put_word(at, *word)?;

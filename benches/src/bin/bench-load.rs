@@ -9,6 +9,7 @@ use tandem_benches::report::{note, print_s};
 use tandem_benches::synthetic::Shape;
 use tandem_benches::{kernel, kube_proxy, second, synthetic};
 use tandem_core::family::{Family, V4, V6};
+use tandem_core::object::Choice;
 use tandem_core::plan::plan;
 use tandem_core::plane::DataPlane as _;
 use tandem_core::table::Table;
@@ -73,7 +74,7 @@ fn load<F: Family>(shape: Shape) -> Result<Load> {
     let started = Instant::now();
     table.set_node(synthetic::node_rows());
     for (service, slice) in &objects {
-        for plan in plan::<F>(service, &std::iter::once(slice), &node)? {
+        for plan in plan::<F>(service, &std::iter::once(slice), &node, Choice::Random)? {
             table.set(plan);
         }
         if table.waiting() >= CHUNK {

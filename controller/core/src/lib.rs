@@ -10,6 +10,7 @@ pub mod addr;
 pub mod family;
 pub mod flows;
 pub mod id;
+pub mod maglev;
 pub mod node;
 pub mod object;
 pub mod plan;

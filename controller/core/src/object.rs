@@ -76,6 +76,35 @@ pub enum TrafficPolicy {
     Local,
 }
 
+/// How packets from outside pick an endpoint: annotation `tandem.config/pick`, and `xdp.pick` for Services without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// Any endpoint.
+    #[default]
+    Random,
+    /// The one that every node picks for this client ([`crate::maglev`]).
+    Maglev,
+}
+
+impl Choice {
+    /// The choice with this name: `random` or `maglev`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "random" => Some(Self::Random),
+            "maglev" => Some(Self::Maglev),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 /// A Service with a ClusterIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -105,6 +134,8 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// Seconds a client is remembered (`sessionAffinity: ClientIP`)
     pub affinity: Option<u32>,
+    /// Annotation `tandem.config/pick`; none means the node's usual choice.
+    pub choice: Option<Choice>,
     /// `spec.healthCheckNodePort`
     pub health_check_node_port: Option<Port>,
     /// `spec.ports`

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::family::Family;
-use crate::object::{Conditions, EndpointSlice, Hints, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
+use crate::object::{Choice, Conditions, EndpointSlice, Hints, Node, ObjectKey, Service, ServicePort, TrafficPolicy};
 use crate::row::{Class, Endpoint, Frontend, L4Address, Label, Protocol};
 
 use served::Served;
@@ -78,6 +78,8 @@ pub struct PortPlan<F: Family> {
     pub hairpin: Vec<F::Addr>,
     /// How many seconds a client is remembered.
     pub affinity: Option<u32>,
+    /// Whether packets from outside pick from `all` by Maglev. It is false if no frontend from outside uses that list.
+    pub maglev: bool,
     /// For UDP, the endpoints that answer, sorted, whatever the traffic policies and hints say. Flows with these
     /// endpoints may go on. It is empty for other protocols, because their connections end by themselves.
     pub answering: Vec<Endpoint<F>>,
@@ -92,6 +94,19 @@ pub struct FrontendPlan<F: Family> {
     pub local: bool,
     /// The sources that may reach it; none means everyone.
     pub sources: Option<Arc<[F::Net]>>,
+}
+
+impl<F: Family> FrontendPlan<F> {
+    /// Whether packets from outside the cluster may come to it: it is no ClusterIP.
+    fn is_from_outside(&self) -> bool {
+        !matches!(
+            self.frontend,
+            Frontend::Address {
+                class: Class::Cluster,
+                ..
+            }
+        )
+    }
 }
 
 /// The endpoints that a list holds, or why there are none.
@@ -121,12 +136,14 @@ struct Candidate<'a, F: Family> {
     hints: Option<&'a Hints>,
 }
 
-/// Plans every port of a Service in family `F`. The result is empty if the Service has no ClusterIP of this family. If
-/// the Service is too large, this returns an error before it makes any rows.
+/// Plans every port of a Service in family `F`. `usual` is how packets from outside pick an endpoint if the Service does not
+/// say it. The result is empty if the Service has no ClusterIP of this family. If the Service is too large, this returns an
+/// error before it makes any rows.
 pub fn plan<'a, F: Family>(
     service: &Service,
     slices: &(impl Iterator<Item = &'a EndpointSlice> + Clone),
     node: &Node,
+    usual: Choice,
 ) -> Result<Vec<PortPlan<F>>, TooLarge> {
     let Some(cluster_ip) = first::<F>(&service.cluster_ips) else {
         return Ok(Vec::new());
@@ -135,10 +152,12 @@ pub fn plan<'a, F: Family>(
     let addresses = outside::<F>(service, sources.as_ref());
     let served = Served::new::<F>(slices.clone());
     limits::check::<F>(service, &addresses, &served)?;
+    let maglev = service.choice.unwrap_or(usual) == Choice::Maglev;
     let plan_port = |port: &ServicePort| {
         let frontends = frontends(service, port, cluster_ip, &addresses);
         let candidates = candidates(port, &served);
         let lists = Lists::choose(service, &frontends, &candidates, node.zone.as_deref());
+        let maglev = maglev && frontends.iter().any(|plan| plan.is_from_outside() && !plan.local);
         PortPlan {
             key: PortKey {
                 service: service.key.clone(),
@@ -151,6 +170,7 @@ pub fn plan<'a, F: Family>(
             local: lists.local,
             hairpin: lists.hairpin,
             affinity: service.affinity,
+            maglev,
             answering: answering(port.protocol, &candidates),
         }
     };
@@ -318,17 +338,9 @@ impl<F: Family> Lists<F> {
         candidates: &[Candidate<'_, F>],
         zone: Option<&str>,
     ) -> Self {
-        let from_outside = |plan: &FrontendPlan<F>| {
-            !matches!(
-                plan.frontend,
-                Frontend::Address {
-                    class: Class::Cluster,
-                    ..
-                }
-            )
-        };
         // If an external frontend leads here, pods and the node itself use all endpoints, whatever the policy.
-        let uses_all = service.internal_policy == TrafficPolicy::Cluster || frontends.iter().any(from_outside);
+        let uses_all =
+            service.internal_policy == TrafficPolicy::Cluster || frontends.iter().any(FrontendPlan::is_from_outside);
         let uses_local = frontends.iter().any(|plan| plan.local);
         let topology = if uses_all {
             Topology::of(candidates, zone)

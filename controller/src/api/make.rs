@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::node::NodeRows;
-use tandem_core::object::{ObjectKey, Service, TrafficPolicy};
+use tandem_core::object::{Choice, ObjectKey, Service, TrafficPolicy};
 use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
@@ -70,7 +70,11 @@ fn ports(snapshot: &Snapshot, service: &Service, entry: &Entry, inside: &Inside<
     let node = snapshot.node.as_deref().unwrap_or(&nobody);
     let slices = entry.slices.iter().map(|slice| &**slice);
     // If a Service is too large, only its problem is shown.
-    let (v4, v6) = (plan::<V4>(service, &slices, node), plan::<V6>(service, &slices, node));
+    let usual = snapshot.usual_choice;
+    let (v4, v6) = (
+        plan::<V4>(service, &slices, node, usual),
+        plan::<V6>(service, &slices, node, usual),
+    );
     let (v4, v6) = (v4.unwrap_or_default(), v6.unwrap_or_default());
     let families = service.cluster_ips.iter().map(|addr| IpFamily::of(*addr));
     let families: Vec<IpFamily> = families.collect();
@@ -133,6 +137,7 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus, inside: &In
         from_node: who(Asker::Node),
         from_pods: who(Asker::Pod),
         connections: inside.connections(F::FAMILY, &plan.key),
+        pick: plan.maglev.then(|| Choice::Maglev.name().to_owned()),
         all: plan.all.as_ref().map(list),
         local: plan.local.as_ref().map(list),
     }

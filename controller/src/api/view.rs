@@ -63,6 +63,9 @@ pub struct FamilyPortView {
     /// The connections to it since it was programmed; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsView>,
+    /// How programs in the kernel pick one of `all` for packets from outside, if not at random: `maglev`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pick: Option<String>,
     /// The endpoints for frontends with traffic policy Cluster, for pods and for the node itself. None if nothing uses
     /// them.
     pub all: Option<EndpointsView>,

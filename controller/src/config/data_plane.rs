@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use tandem_core::object::Choice;
+
 use super::ConfigError;
 use super::document::Document;
 use crate::xdp::{DataPlane, SocketsOf, XdpSettings};
@@ -24,6 +26,8 @@ pub(super) fn resolve(tandem: &Document) -> Result<XdpSettings, ConfigError> {
         node_cgroup: absolute(tandem, "nodeCgroup")?,
         pod_cgroup: below(tandem, "podCgroup")?,
         pins: pins(tandem)?,
+        pick: Choice::named(tandem.text("xdp.pick"))
+            .ok_or_else(|| tandem.wrong("xdp.pick", "must be random or maglev"))?,
     })
 }
 

@@ -83,6 +83,7 @@ fn plan(protocol: Protocol, endpoints: &[u8]) -> PortPlan<V4> {
         local: None,
         hairpin: Vec::new(),
         affinity: None,
+        maglev: false,
         answering: endpoints.iter().map(|last| endpoint(*last)).collect(),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use tandem_core::family::Family;
 use tandem_core::node::NodeRows;
-use tandem_core::object::{Node, ObjectKey};
+use tandem_core::object::{Choice, Node, ObjectKey, Service};
 use tandem_core::plane::{ApplyError, DataPlane, Delta, DetectLocal, Open, Rejection, RuleSettings};
 use tandem_core::table::Table;
 
@@ -40,6 +40,8 @@ pub struct FamilyEngine<F: Family> {
     rules: RuleSettings,
     /// The node's zone with which Services were last planned.
     zone: Option<Arc<str>>,
+    /// The usual choice of endpoints with which Services were last planned.
+    usual: Choice,
     /// The node's own rows that the first opening found.
     found: NodeRows<F>,
     /// The node, with the values that count in this family.
@@ -82,6 +84,7 @@ impl<F: Family> FamilyEngine<F> {
             plane: None,
             rules: RuleSettings::default(),
             zone: None,
+            usual: Choice::default(),
             found: NodeRows::default(),
             node: Node::default(),
             node_rows: Arc::default(),
@@ -132,6 +135,14 @@ impl<F: Family> FamilyEngine<F> {
                     .iter()
                     .filter(|(_, entry)| entry.slices.iter().any(|slice| !slice.hints.is_empty()));
                 self.pending.extend(hinted.map(|(key, _)| key.clone()));
+            }
+            if std::mem::replace(&mut self.usual, inputs.settings.usual_choice) != inputs.settings.usual_choice {
+                let says_nothing = |service: &Service| service.choice.is_none();
+                let silent = inputs
+                    .services
+                    .iter()
+                    .filter(|(_, entry)| entry.service.as_deref().is_some_and(says_nothing));
+                self.pending.extend(silent.map(|(key, _)| key.clone()));
             }
             // A Service's rows depend on whether the node itself is inside a source range.
             let restricted = inputs
@@ -382,10 +393,14 @@ impl<F: Family> FamilyEngine<F> {
         let delta = self.table.take();
         if !delta.is_empty() {
             self.observers.tell(|observer| observer.applying(&delta));
-            if let Err(error) = self.apply(&delta) {
-                return Err(self.roll_back(error));
+            // Rows that only followers hold are no reason for a transaction.
+            let stored = delta.stored();
+            if !stored.is_empty() {
+                if let Err(error) = self.apply(&stored) {
+                    return Err(self.roll_back(error));
+                }
+                self.note_change(&stored, inputs.time);
             }
-            self.note_change(&delta, inputs.time);
         }
         self.table.commit();
         self.observers.tell(|observer| observer.committed(&delta, orphans));

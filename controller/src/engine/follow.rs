@@ -294,6 +294,8 @@ impl<F: Family> Observer<F> for Follow<F> {
                 }
                 Err(behind) => self.fail(&behind),
             },
+            // Other rows do not make what it holds wrong.
+            Stage::Waiting if delta.stored().is_empty() => {}
             Stage::Waiting => self.pause(),
             Stage::Paused | Stage::Behind => {}
         }

@@ -354,6 +354,7 @@ impl Engine {
             node: self.node.clone(),
             problems: self.problems.clone(),
             node_name: Arc::clone(&self.settings.node_name),
+            usual_choice: self.settings.usual_choice,
             interfaces: self.index.interfaces().clone(),
             node_v4: self.v4.node_rows().clone(),
             node_v6: self.v6.node_rows().clone(),

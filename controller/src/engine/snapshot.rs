@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
-use tandem_core::object::{Node, ObjectKey};
+use tandem_core::object::{Choice, Node, ObjectKey};
 use tandem_core::plan::PortKey;
 use tandem_core::plane::{Left, Ownership};
 
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub slices: usize,
     /// The name of this node's Node object.
     pub node_name: Arc<str>,
+    /// How packets from outside pick an endpoint of a Service that does not say it.
+    pub usual_choice: Choice,
     /// This node's object, once known, with the addresses that count although it does not list them any more.
     pub node: Option<Arc<Node>>,
     /// What is wrong with the node itself.
@@ -70,6 +72,7 @@ impl Snapshot {
             services: no_services(),
             slices: 0,
             node_name: Arc::default(),
+            usual_choice: Choice::default(),
             node: None,
             problems: Arc::default(),
             interfaces: Arc::default(),

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tandem_core::family::{Family, IpFamily, V4, V6};
 use tandem_core::node::NodePortAddresses;
-use tandem_core::object::{Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, SliceEndpoint, SlicePort};
+use tandem_core::object::{
+    Choice, Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, SliceEndpoint, SlicePort,
+};
 use tandem_core::plane::Memory;
 use tandem_core::row::{Pick, Port, Protocol, Row};
 use tandem_core::samples::{mk_port, mk_service};
@@ -45,6 +47,7 @@ impl Host {
             masquerade_all: false,
             masquerade_bit: 14,
             drop_invalid: false,
+            usual_choice: Choice::Random,
         }
     }
 

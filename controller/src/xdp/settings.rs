@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tandem_core::object::Choice;
+
 /// Which data plane answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataPlane {
@@ -37,6 +39,8 @@ pub struct XdpSettings {
     pub pod_cgroup: Option<PathBuf>,
     /// `bpfFolder`
     pub pins: PathBuf,
+    /// `xdp.pick`
+    pub pick: Choice,
 }
 
 impl XdpSettings {

@@ -6,6 +6,7 @@ use tandem::engine::{Engine, Now};
 use tandem::node_settings::{DetectLocal, NodeSettings, PodRanges};
 use tandem_core::family::{V4, V6};
 use tandem_core::node::NodePortAddresses;
+use tandem_core::object::Choice;
 use tandem_core::plane::Memory;
 
 /// A node's two data planes. Like the kernel's tables, they outlive the engine.
@@ -32,6 +33,7 @@ impl Host {
             masquerade_all: false,
             masquerade_bit: 14,
             drop_invalid: false,
+            usual_choice: Choice::Random,
         };
         Engine::new(settings, self.v4.opener(), self.v6.opener(), at(Instant::now()))
     }

@@ -98,6 +98,10 @@ pub(crate) enum Keys {
 }
 
 /// The set that holds a row.
+///
+/// # Panics
+///
+/// If no set holds rows of this kind. Changes have no such rows ([`tandem_core::plane::DataPlane`]).
 pub(crate) fn set_of<F: Family>(row: &Row<F>) -> Set {
     match row {
         Row::Frontend {
@@ -116,6 +120,7 @@ pub(crate) fn set_of<F: Family>(row: &Row<F>) -> Set {
             frontend: Frontend::NodePort { .. },
             ..
         } => Set::NodePorts,
+        Row::Spread { .. } => unreachable!("a change has a row that only followers hold"),
         Row::Service { .. } => Set::Services,
         Row::Endpoint { .. } => Set::Endpoints,
         Row::StickyEndpoint { .. } => Set::StickyEndpoints,
@@ -143,7 +148,7 @@ pub(crate) fn keys_of<F: Family>(row: &Row<F>) -> Keys {
             frontend: Frontend::NodePort { protocol, port },
             ..
         } => key.protocol(*protocol).port(*port),
-        Row::Service { service, .. } => key.service(*service),
+        Row::Spread { service } | Row::Service { service, .. } => key.service(*service),
         Row::Endpoint { service, slot, .. } | Row::StickyEndpoint { service, slot, .. } => {
             key.service(*service).slot(*slot)
         }

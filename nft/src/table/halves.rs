@@ -64,7 +64,8 @@ impl<'a, F: Family> Change<'a, F> {
             (RowKind::EndpointId | RowKind::StickyEndpoint | RowKind::Endpoint, Self::Add(_)) => Turn::Comes(kind),
             (RowKind::EndpointId | RowKind::StickyEndpoint | RowKind::Endpoint, Self::Replace(_)) => Turn::SlotChanges,
             (RowKind::LocalEndpoint | RowKind::NodeAddress, _) => Turn::Alone(kind),
-            (RowKind::Service, _) => Turn::Counts,
+            // Changes have no rows of the first kind.
+            (RowKind::Spread | RowKind::Service, _) => Turn::Counts,
             (RowKind::ClusterIp | RowKind::AllowedSource | RowKind::Restricted, _) => Turn::Front(kind),
         }
     }

@@ -115,6 +115,7 @@ fn plan(service: u8, dice: &mut Dice) -> PortPlan<V4> {
         local: uses_local.then_some(here),
         hairpin: Vec::new(),
         affinity: dice.once_in(3).then_some(10),
+        maglev: false,
         answering: Vec::new(),
     }
 }

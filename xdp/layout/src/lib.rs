@@ -74,7 +74,7 @@ pub mod record {
 
 /// The version of everything in this crate. Maps of another version are never read. It rises with every change of a
 /// key, a value or their meaning.
-pub const VERSION: u32 = if cfg!(feature = "other-layout") { OTHER } else { 2 };
+pub const VERSION: u32 = if cfg!(feature = "other-layout") { OTHER } else { 3 };
 
 /// The oldest version whose [`Switch`] has the same meaning.
 pub const SWITCH_SINCE: u32 = 1;

@@ -9,6 +9,20 @@
 //! | 1 for four endpoints | the slots, ordered by their endpoints: an endpoint is found in at most 16 steps |
 //! | 1 for four endpoints, with affinity only | the number of the endpoint in each slot |
 //! | 1 for four numbers, with affinity only | one more than the slot that has each number; 0 for none |
+//! | 1 for four cells, with Maglev only | the slot that each cell holds |
+//!
+//! The header's words:
+//!
+//! | word | bits | what |
+//! |---|---|---|
+//! | 0 | 0–15 | the generation |
+//! | 0 | 16–23 | the way |
+//! | 0 | 24–31 | the lower half of the number of cells |
+//! | 0 | 32–47 | the number of endpoints |
+//! | 0 | 48–63 | one more than the largest number of an endpoint |
+//! | 1 | 0–31 | the seconds |
+//! | 1 | 32–55 | the number of the list |
+//! | 1 | 56–63 | the upper half of the number of cells |
 
 use core::marker::PhantomData;
 
@@ -32,6 +46,8 @@ pub struct Header {
     pub seconds: u32,
     /// One more than the largest number of an endpoint; 0 without affinity.
     pub numbers: u16,
+    /// How many cells it has; 0 without Maglev.
+    pub cells: u16,
 }
 
 /// The words of a header.
@@ -47,31 +63,34 @@ impl Header {
     /// How many words the list takes.
     #[inline(always)]
     pub fn size<A: Address>(&self) -> u32 {
-        self.index_at::<A>() + (self.numbers as u32).div_ceil(PACKED)
+        self.cells_at::<A>() + (self.cells as u32).div_ceil(PACKED)
     }
 
     #[inline(always)]
     fn words(&self) -> [u64; 2] {
         let way = if self.sticky { Way::Sticky } else { Way::Any }.number();
-        let first =
-            self.generation.0 as u64 | (way as u64) << 16 | (self.count as u64) << 32 | (self.numbers as u64) << 48;
-        [first, self.seconds as u64 | (self.index.get() as u64) << 32]
+        let cells = self.cells as u64;
+        let first = self.generation.0 as u64 | (way as u64) << 16 | (cells & 0xff) << 24;
+        let first = first | (self.count as u64) << 32 | (self.numbers as u64) << 48;
+        let second = self.seconds as u64 | (self.index.get() as u64) << 32 | (cells >> 8) << 56;
+        [first, second]
     }
 
     #[inline(always)]
     fn read(first: u64, second: u64) -> Option<Self> {
-        let sticky = match Way::from_number((first >> 16) as u16)? {
+        let sticky = match Way::from_number((first >> 16) as u16 & 0xff)? {
             Way::Any => false,
             Way::Sticky => true,
             Way::Refuse | Way::Discard => return None,
         };
         Some(Self {
-            index: ListIndex::new((second >> 32) as u32)?,
+            index: ListIndex::new((second >> 32) as u32 & 0x00ff_ffff)?,
             generation: Generation(first as u16),
             sticky,
             count: (first >> 32) as u16,
             seconds: second as u32,
             numbers: (first >> 48) as u16,
+            cells: (first >> 24) as u16 & 0xff | ((second >> 56) as u16) << 8,
         })
     }
 
@@ -96,6 +115,12 @@ impl Header {
             0
         };
         self.numbers_at::<A>() + numbers
+    }
+
+    /// Where the cells begin.
+    #[inline(always)]
+    fn cells_at<A: Address>(&self) -> u32 {
+        self.index_at::<A>() + (self.numbers as u32).div_ceil(PACKED)
     }
 }
 
@@ -188,6 +213,19 @@ impl<A: Address> List<A> {
         one_more.checked_sub(1)
     }
 
+    /// The slot that Maglev picks for a client with this hash; none in a list without cells. All nodes must compute the
+    /// hash alike. Each cell has the same share of the hashes, give or take one, without a division (the kernel's
+    /// `reciprocal_scale`).
+    #[inline(always)]
+    pub fn cell(&self, maps: &impl Maps<A>, hash: u32) -> Option<u16> {
+        let cells = self.header.cells;
+        if cells == 0 {
+            return None;
+        }
+        let cell = (hash as u64 * cells as u64) >> 32;
+        self.packed(maps, self.header.cells_at::<A>(), cell as u32)
+    }
+
     #[inline(always)]
     fn packed(&self, maps: &impl Maps<A>, from: u32, number: u32) -> Option<u16> {
         let word = maps.word(self.place.wrapping_add(from + number / PACKED))?;
@@ -208,6 +246,8 @@ pub struct Writer<'a, A> {
     pub numbers: &'a [u16],
     /// One more than the slot that has each number; empty without affinity.
     pub slots: &'a [u16],
+    /// The slot that each cell holds; empty without Maglev.
+    pub cells: &'a [u16],
 }
 
 impl<A: Address> Writer<'_, A> {
@@ -221,7 +261,7 @@ impl<A: Address> Writer<'_, A> {
                 put(A::word(*endpoint, number));
             }
         }
-        for values in [self.order, self.numbers, self.slots] {
+        for values in [self.order, self.numbers, self.slots, self.cells] {
             for four in values.chunks(PACKED as usize) {
                 let parts = four.iter().zip([0, 16, 32, 48]);
                 put(parts.fold(0, |word, (value, shift)| word | u64::from(*value) << shift));

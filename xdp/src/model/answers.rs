@@ -10,8 +10,36 @@ use super::TCP;
 use crate::content::{Draft, list_of};
 use crate::convert::{self, Plane};
 
-/// What a reader gets: the endpoints of a list by slot, or why it leaves the connection to nftables.
-pub type Answer<A> = Result<Vec<Endpoint<A>>, Reason>;
+/// What a reader gets: a list, or why it leaves the connection to nftables.
+pub type Answer<A> = Result<Picks<A>, Reason>;
+
+/// What a reader finds in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picks<A> {
+    /// The endpoints by slot.
+    pub endpoints: Vec<Endpoint<A>>,
+    /// The endpoint that Maglev picks for each of [`HASHES`]; empty without Maglev.
+    pub by_hash: Vec<Endpoint<A>>,
+}
+
+impl<A> Picks<A> {
+    /// What no rows give.
+    pub(super) const NEVER_RIGHT: Self = Self {
+        endpoints: Vec::new(),
+        by_hash: Vec::new(),
+    };
+}
+
+/// Hashes of clients, from the first to the last.
+pub(super) const HASHES: [u32; 18] = {
+    let mut hashes = [0; 18];
+    let mut at = 1;
+    while at < hashes.len() {
+        hashes[at] = hashes[at - 1] + u32::MAX / 17;
+        at += 1;
+    }
+    hashes
+};
 
 /// The answers that rows give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +107,7 @@ impl<F: Plane> Answers<F> {
                 let answer = if class == Class::External && restricted.contains(&number) {
                     Err(Reason::Restricted)
                 } else {
-                    answer(drafts.get(&list), picks.get(&list))
+                    answer::<F>(drafts.get(&list), picks.get(&list))
                 };
                 asked.insert((number, all), Asked { key, answer, service });
             }
@@ -112,14 +140,24 @@ pub(super) fn answer_of<F: Plane>(asked: Option<&Asked<F>>) -> Answer<F::Mapped>
     asked.map_or(Err(Reason::NoFrontend), |asked| asked.answer.clone())
 }
 
-fn answer<A: Address>(draft: Option<&Draft<A>>, pick: Option<&Pick>) -> Answer<A> {
+fn answer<F: Plane>(draft: Option<&Draft<F::Mapped>>, pick: Option<&Pick>) -> Answer<F::Mapped> {
     match pick {
         None => Err(Reason::NoList),
         Some(Pick::Refuse) => Err(Reason::Refuse),
         Some(Pick::Discard) => Err(Reason::Discard),
         Some(Pick::Any { .. } | Pick::Sticky { .. }) => {
             let content = draft.and_then(|draft| draft.finish().ok().flatten());
-            Ok(content.map(|content| content.endpoints()).unwrap_or_default())
+            let spread = content.as_ref().is_some_and(|content| content.spread);
+            let endpoints = content.map(|content| content.endpoints()).unwrap_or_default();
+            let by_hash = if spread {
+                let cells = convert::cells::<F>(&endpoints);
+                let cell = |hash: u32| (u64::from(hash) * cells.len() as u64) >> 32;
+                let slot = |hash| usize::from(cells[usize::try_from(cell(hash)).unwrap_or_default()]);
+                HASHES.into_iter().map(|hash| endpoints[slot(hash)]).collect()
+            } else {
+                Vec::new()
+            };
+            Ok(Picks { endpoints, by_hash })
         }
     }
 }

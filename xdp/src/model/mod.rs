@@ -14,11 +14,11 @@ use tandem_xdp_layout::{
     Which,
 };
 
-pub use answers::{Answer, Answers};
+pub use answers::{Answer, Answers, Picks};
 
 use crate::convert::{self, Plane};
 use crate::store::{Store, StoreError};
-use answers::{Asked, answer_of, fold};
+use answers::{Asked, HASHES, answer_of, fold};
 
 /// The protocol of everything that is asked for.
 const TCP: u8 = 6;
@@ -289,10 +289,15 @@ impl<F: Plane> Model<F> {
             let number = list.number(self, slot);
             let back = number.and_then(|number| list.slot_of_number(self, number));
             if found != Some(*endpoint) || (list.header.sticky && back != Some(slot)) {
-                return Ok(Vec::new()); // never right
+                return Ok(Picks::NEVER_RIGHT);
             }
         }
-        Ok(endpoints)
+        let by_hash = |hash| endpoints.get(usize::from(list.cell(self, hash)?)).copied();
+        let by_hash: Option<Vec<_>> = match list.header.cells {
+            0 => Some(Vec::new()),
+            _ => HASHES.into_iter().map(by_hash).collect(),
+        };
+        Ok(by_hash.map_or(Picks::NEVER_RIGHT, |by_hash| Picks { endpoints, by_hash }))
     }
 
     /// A write was done: everybody reads.

@@ -7,6 +7,7 @@ use tandem_benches::report::{Samples, note, print, print_s, print_us, setting};
 use tandem_benches::synthetic::{self, Shape};
 use tandem_benches::{kernel, second};
 use tandem_core::family::{Family, V4, V6};
+use tandem_core::object::Choice;
 use tandem_core::plan::plan;
 use tandem_core::row::Row;
 use tandem_core::table::Table;
@@ -31,7 +32,7 @@ fn table<F: Family>(shape: Shape) -> Result<Table<F>> {
 /// Plans a Service again, with so many endpoints more than usual.
 fn set<F: Family>(table: &mut Table<F>, shape: Shape, n: u32, more: u32) -> Result<()> {
     let (service, slice) = (shape.service(n), shape.slice(n, F::FAMILY, more));
-    for plan in plan::<F>(&service, &std::iter::once(&slice), &synthetic::node())? {
+    for plan in plan::<F>(&service, &std::iter::once(&slice), &synthetic::node(), Choice::Random)? {
         table.set(plan);
     }
     Ok(())

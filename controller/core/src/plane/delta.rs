@@ -1,5 +1,6 @@
 //! A change as a value.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::family::Family;
@@ -35,6 +36,20 @@ impl<F: Family> Delta<F> {
     /// Whether the change touches no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The part of the change that a data plane stores ([`crate::row::RowKind::is_stored`]). It is nearly always all of it, and then
+    /// nothing is copied.
+    pub fn stored(&self) -> Cow<'_, Self> {
+        let is_stored = |row: &Row<F>| row.kind().is_stored();
+        if self.new_rows().chain(&self.removed).all(is_stored) {
+            return Cow::Borrowed(self);
+        }
+        let mut stored = self.clone();
+        stored.added.retain(is_stored);
+        stored.removed.retain(is_stored);
+        stored.changed.retain(|(_, new)| is_stored(new));
+        Cow::Owned(stored)
     }
 
     /// The rows that exist after the change and did not exist before, with their new values.

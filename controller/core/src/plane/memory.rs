@@ -244,6 +244,11 @@ impl<F: Family> State<F> {
 
     /// Applies a change completely or not at all.
     fn change(&mut self, delta: &Delta<F>) -> Result<(), ApplyError<F>> {
+        let stored = delta.stored();
+        assert!(
+            stored.len() == delta.len(),
+            "a data plane does not store this:\n{delta}"
+        );
         self.transactions.push(delta.len());
         if self.forgetful {
             return Ok(());

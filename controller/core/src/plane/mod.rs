@@ -30,8 +30,12 @@ use crate::family::Family;
 use crate::row::{Pick, Row};
 
 /// The holder of one family's rows: the kernel's tables, or memory in tests.
+///
+/// Rows of some kinds are for followers alone ([`crate::row::RowKind::is_stored`]). A data plane never meets them: they are
+/// taken out of each change ([`Delta::stored`]), and if nothing else is in a change, the data plane is not asked. It counts
+/// as acknowledged then. When rows are read back, those are not missing, and come again as Services are planned.
 pub trait DataPlane<F: Family>: Send {
-    /// Reads back all rows, at the start or after [`ApplyError::Unknown`].
+    /// Reads back all rows that it stores, at the start or after [`ApplyError::Unknown`].
     fn read(&mut self) -> Result<Vec<Row<F>>, ReadError>;
 
     /// Applies a change completely or not at all.

@@ -12,6 +12,7 @@ use super::{Frontend, L4Address, Row, RowKind};
 #[expect(missing_docs, reason = "each variant is the key of the row of that name")]
 pub enum Key<F: Family> {
     Frontend(Frontend<F>),
+    Spread(ServiceId),
     Service(ServiceId),
     Slot(RowKind, ServiceId, u16),
     EndpointId(EndpointId),
@@ -26,6 +27,7 @@ impl<F: Family> Row<F> {
     pub fn key(&self) -> Key<F> {
         match self {
             Self::Frontend { frontend, .. } => Key::Frontend(*frontend),
+            Self::Spread { service } => Key::Spread(*service),
             Self::Service { service, .. } => Key::Service(*service),
             Self::Endpoint { service, slot, .. } | Self::StickyEndpoint { service, slot, .. } => {
                 Key::Slot(self.kind(), *service, *slot)

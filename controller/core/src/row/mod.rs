@@ -145,6 +145,9 @@ pub enum Row<F: Family> {
         service: ServiceId,
         label: Label,
     },
+    /// A list with endpoints that are picked by Maglev for packets from outside ([`crate::maglev`]). The cells are no rows:
+    /// who picks by them computes them from the list. Only followers hold this row, see [`RowKind::is_stored`].
+    Spread { service: ServiceId },
     /// list : how to pick
     Service {
         service: ServiceId,
@@ -190,6 +193,8 @@ pub enum RowKind {
     StickyEndpoint,
     /// [`Row::Endpoint`]
     Endpoint,
+    /// [`Row::Spread`]
+    Spread,
     /// [`Row::Service`]
     Service,
     /// [`Row::ClusterIp`]
@@ -210,11 +215,20 @@ pub enum RowKind {
     Frontend,
 }
 
+impl RowKind {
+    /// Whether a data plane stores rows of this kind. It is given no others, and hands back no others. They stand in the
+    /// table all the same, so that followers get them.
+    pub fn is_stored(self) -> bool {
+        self != Self::Spread
+    }
+}
+
 impl<F: Family> Row<F> {
     /// The row's kind.
     pub fn kind(&self) -> RowKind {
         match self {
             Self::Frontend { .. } => RowKind::Frontend,
+            Self::Spread { .. } => RowKind::Spread,
             Self::Service { .. } => RowKind::Service,
             Self::Endpoint { .. } => RowKind::Endpoint,
             Self::StickyEndpoint { .. } => RowKind::StickyEndpoint,
@@ -233,6 +247,7 @@ impl<F: Family> Row<F> {
     pub fn service(&self) -> Option<ServiceId> {
         match self {
             Self::Frontend { service, .. }
+            | Self::Spread { service }
             | Self::Service { service, .. }
             | Self::Endpoint { service, .. }
             | Self::StickyEndpoint { service, .. } => Some(*service),

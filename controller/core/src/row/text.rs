@@ -44,6 +44,7 @@ impl<F: Family> fmt::Display for Row<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frontend { frontend, .. } => write!(f, "frontend {frontend}"),
+            Self::Spread { service } => write!(f, "spread {service}"),
             Self::Service { service, .. } => write!(f, "service {service}"),
             Self::Endpoint { service, slot, .. } => write!(f, "endpoint {service} . {slot}"),
             Self::StickyEndpoint { service, slot, .. } => write!(f, "sticky-endpoint {service} . {slot}"),
@@ -72,7 +73,8 @@ impl<F: Family> Row<F> {
             | Self::Endpoint { .. }
             | Self::StickyEndpoint { .. }
             | Self::EndpointId { .. } => Some(Value(self)),
-            Self::ClusterIp { .. }
+            Self::Spread { .. }
+            | Self::ClusterIp { .. }
             | Self::ServiceCidr { .. }
             | Self::LocalPods { .. }
             | Self::NodeAddress { .. }

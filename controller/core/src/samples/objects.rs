@@ -22,6 +22,7 @@ pub fn mk_service(name: &str) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        choice: None,
         health_check_node_port: None,
         ports: vec![mk_port("http", Protocol::Tcp, 80)],
     }

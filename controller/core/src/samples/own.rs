@@ -9,7 +9,7 @@ use super::objects::{mk_port, mk_service};
 pub(crate) use crate::family::Families;
 use crate::family::{Family, IpFamily};
 use crate::object::{
-    Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    Choice, Conditions, EndpointSlice, Node, ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
 };
 use crate::plan::{PortKey, PortPlan, Usable, plan};
 use crate::plane::Delta;
@@ -111,7 +111,7 @@ pub(crate) fn mk_node() -> Node {
 }
 
 pub(crate) fn plans<F: Family>(service: &Service, slices: &[EndpointSlice]) -> Vec<PortPlan<F>> {
-    plan::<F>(service, &slices.iter(), &mk_node()).unwrap()
+    plan::<F>(service, &slices.iter(), &mk_node(), Choice::Random).unwrap()
 }
 
 /// The plan of a Service with one port.

@@ -87,8 +87,8 @@ impl<F: Family> From<Vec<Row<F>>> for Sorted<F> {
                 Row::EndpointId { id, endpoint } => {
                     lists.entry(id.service()).or_default().ids.insert(id.number(), endpoint);
                 }
-                // The table computes by itself which addresses are ClusterIPs.
-                Row::StickyEndpoint { .. } | Row::ClusterIp { .. } => {}
+                // The table computes by itself which addresses are ClusterIPs. No data plane stores the last kind.
+                Row::StickyEndpoint { .. } | Row::ClusterIp { .. } | Row::Spread { .. } => {}
                 Row::LocalEndpoint { addr } => drop(hairpin.insert(addr)),
                 Row::ServiceCidr { net } => drop(node.service_cidrs.insert(net)),
                 Row::LocalPods { net } => drop(node.local_pods.insert(net)),

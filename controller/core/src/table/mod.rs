@@ -4,7 +4,8 @@
 //! returns the net change. Then follows [`Table::commit`], or [`Table::rollback`] if the data plane did not apply the
 //! change.
 //!
-//! Invariant: the rows of a committed table are exactly those that the data plane holds.
+//! Invariant: the rows of a committed table are exactly those that the data plane holds, and those that only followers
+//! hold.
 //!
 //! Invariant: if a change frees an id, no other Service port gets it in that change or in the next one.
 
@@ -171,7 +172,7 @@ impl<F: Family> Table<F> {
             Some(list)
         };
         let new = Programmed {
-            whose: Whose::planned(plan.key, plan.created, old.map(|old| &old.whose)),
+            whose: Whose::planned(plan.key, plan.created, plan.maglev, old.map(|old| &old.whose)),
             all: list(plan.all, old.and_then(|old| old.all.as_ref())),
             local: list(plan.local, old.and_then(|old| old.local.as_deref())).map(Box::new),
             frontends: plan.frontends.into(),
@@ -243,7 +244,8 @@ impl<F: Family> Table<F> {
     /// The net change since the last [`Self::commit`] or [`Self::rollback`].
     pub fn take(&mut self) -> Delta<F> {
         let delta = self.journal.take();
-        self.taken |= !delta.is_empty();
+        // An id rests until the data plane has applied another change, and that must be one.
+        self.taken |= !delta.stored().is_empty();
         delta
     }
 

@@ -162,7 +162,7 @@ mod tests {
                 let key = key(port);
                 if let Some(id) = id.and_then(ServiceId::plain) {
                     let label = key.label();
-                    names.insert(Arc::new(Owner { key: key.clone(), created: 0, label }), id);
+                    names.insert(Arc::new(Owner { key: key.clone(), created: 0, label, maglev: false }), id);
                     model.insert(key, id);
                 } else {
                     names.remove(&key);

@@ -31,21 +31,29 @@ pub(super) struct Owner {
     pub(super) created: i64,
     /// The name that its rows carry.
     pub(super) label: Label,
+    /// Whether packets from outside pick from its list of all endpoints by Maglev. It stands here because here it takes no
+    /// memory.
+    pub(super) maglev: bool,
 }
 
 impl Whose {
     /// The owner that a plan names. If it is the one of before, it is shared.
-    pub(super) fn planned(key: PortKey, created: i64, before: Option<&Self>) -> Self {
+    pub(super) fn planned(key: PortKey, created: i64, maglev: bool, before: Option<&Self>) -> Self {
         let label = match before {
             Some(Self::Port(owner)) if owner.key == key => {
-                if owner.created == created {
+                if owner.created == created && owner.maglev == maglev {
                     return Self::Port(Arc::clone(owner));
                 }
                 owner.label.clone()
             }
             _ => key.label(),
         };
-        Self::Port(Arc::new(Owner { key, created, label }))
+        Self::Port(Arc::new(Owner {
+            key,
+            created,
+            label,
+            maglev,
+        }))
     }
 
     pub(super) fn owner(&self) -> Option<&Arc<Owner>> {
@@ -106,6 +114,13 @@ impl<F: Family> Programmed<F> {
         })
     }
 
+    /// Whether Maglev picks from its list of all endpoints. It does not while the list is empty, so that who holds no empty
+    /// lists has nothing to remember.
+    fn is_spread(&self) -> bool {
+        let is_wanted = self.whose.owner().is_some_and(|owner| owner.maglev);
+        is_wanted && self.all.as_ref().is_some_and(|list| list.slots.len() > 0)
+    }
+
     /// Writes the differences between two states of a Service port's lists.
     pub(super) fn write<'a>(id: ServiceId, old: Option<&'a Self>, new: Option<&'a Self>, journal: &mut Journal<F>) {
         let list = |port: &'a Self, local| {
@@ -115,6 +130,11 @@ impl<F: Family> Programmed<F> {
                 port.all.as_ref()
             }
         };
+        let (before, after) = (old.is_some_and(Self::is_spread), new.is_some_and(Self::is_spread));
+        if before != after {
+            let row = |is: bool| is.then_some(Row::Spread { service: id });
+            journal.write(row(before), row(after));
+        }
         for local in [false, true] {
             let id = if local { id.local() } else { id };
             let of = |port: Option<&'a Self>| port.and_then(|port| list(port, local));
@@ -177,5 +197,18 @@ impl<F: Family> List<F> {
         let none = Slots::empty(id.is_sticky());
         let [old, new] = [old, new].map(|list| list.map_or(&none, |list| &list.slots));
         old.write(id, new, journal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::V4;
+
+    /// The usual allocators give 88 bytes for the one and 104 for the other, which is counted by two words.
+    #[test]
+    fn a_service_port_is_small() {
+        assert!(size_of::<Programmed<V4>>() <= 88);
+        assert!(size_of::<Owner>() + 2 * size_of::<usize>() <= 104);
     }
 }

@@ -71,6 +71,7 @@ fn plan(protocol: Protocol) -> PortPlan<V4> {
         local: Some(Usable::None(NoEndpoints::OnThisNode)),
         hairpin: Vec::new(),
         affinity: None,
+        maglev: false,
         answering: Vec::new(),
     }
 }

@@ -35,6 +35,12 @@ fields! {
     "bpfFolder", Text, Empty("/sys/fs/bpf/tandem"), Honoured(Live),
         "Where programs and maps outlive the agent: a folder of a BPF file system. If none is mounted there, Tandem mounts \
          one at the folder above.";
+    "xdp", OBJECT, Nothing, Section, "How packets from outside are answered, if dataPlane is xdp.";
+    "xdp.pick", Text, Empty("random"), Honoured(Live),
+        "How packets from outside to a nodePort, a LoadBalancer address or an externalIP pick an endpoint, if the Service has \
+         no annotation tandem.config/pick. random: any one. maglev: every node picks the same one for the same client, so that \
+         a client whose packets come to another node stays with its endpoint. It has no effect if dataPlane is nft, and on \
+         traffic policy Local.";
     "nodePortLoopback", Boolean, Nothing, Honoured(Restart),
         "Whether nodePorts answer on the node's loopback addresses too.";
     "serviceRoutes", Boolean, Unset("true"), Honoured(Live),

@@ -313,6 +313,10 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
             r#"FOLDER/tandem.conf: socketLoadBalancing: "pods": must be all, node or off"#,
         ),
         (
+            "xdp: {pick: Maglev}",
+            r#"FOLDER/tandem.conf: xdp.pick: "Maglev": must be random or maglev"#,
+        ),
+        (
             "nodeCgroup: sys/fs/cgroup",
             r#"FOLDER/tandem.conf: nodeCgroup: "sys/fs/cgroup": not an absolute path of a folder"#,
         ),

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
 /// Fields with the fields that they need, and a value that is not their default.
-const HONOURED: [(&str, &str, &str); 45] = [
+const HONOURED: [(&str, &str, &str); 46] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
     (
         "clientConnection.acceptContentTypes",
@@ -88,6 +88,7 @@ const HONOURED: [(&str, &str, &str); 45] = [
     ("tandem nodeCgroup", "", "nodeCgroup: /sys/fs/cgroup/unified"),
     ("tandem podCgroup", "", "podCgroup: /kubelet/kubepods"),
     ("tandem bpfFolder", "", "bpfFolder: /run/tandem/bpf"),
+    ("tandem xdp.pick", "", "xdp: {pick: maglev}"),
     ("tandem nodePortLoopback", "", "nodePortLoopback: true"),
     ("tandem serviceRoutes", "", "serviceRoutes: false"),
     ("tandem dropInvalid", "", "dropInvalid: true"),

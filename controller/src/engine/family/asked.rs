@@ -220,7 +220,7 @@ fn plans<'w, F: Family>(
         return Ok(Vec::new());
     };
     let slices = entry.slices.iter().map(|slice| &**slice);
-    plan::<F>(service, &slices, node).map_err(|too_large| (service, too_large))
+    plan::<F>(service, &slices, node, inputs.settings.usual_choice).map_err(|too_large| (service, too_large))
 }
 
 /// A higher rank says more about what a Service lacks.

@@ -1,5 +1,6 @@
 use tandem_core::family::{V4, V6};
 use tandem_core::node::LastListed;
+use tandem_core::object::Choice;
 
 use super::*;
 
@@ -11,6 +12,7 @@ fn settings(detect_local: DetectLocal, node_port_addresses: NodePortAddresses) -
         masquerade_all: false,
         masquerade_bit: 14,
         drop_invalid: false,
+        usual_choice: Choice::Random,
     }
 }
 

@@ -140,6 +140,7 @@ pub(super) struct Meta<'a> {
     pub(super) creation_timestamp: Option<Text<'a>>,
     pub(super) deletion_timestamp: Option<IgnoredAny>,
     pub(super) labels: Option<Labels<'a>>,
+    pub(super) annotations: Option<Annotations<'a>>,
 }
 
 impl Meta<'_> {
@@ -178,6 +179,13 @@ pub(super) struct Labels<'a> {
     pub(super) service_name: Option<Text<'a>>,
     #[serde(rename = "topology.kubernetes.io/zone")]
     pub(super) zone: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub(super) struct Annotations<'a> {
+    #[serde(rename = "tandem.config/pick")]
+    pub(super) pick: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]

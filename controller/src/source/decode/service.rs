@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tandem_core::addr::{ParseError, Parsed, parse_endpoint, parse_net};
 use tandem_core::family::{Families, IpFamily};
-use tandem_core::object::{ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy, is_name};
+use tandem_core::object::{Choice, ObjectKey, Service, ServicePort, ServiceType, TrafficPolicy, is_name};
 
 use super::notes::Notes;
 use super::raw::{self, Meta, Text};
@@ -73,6 +73,10 @@ impl<'a> Raw<'a> for raw::Service<'a> {
                 notes,
                 spec.session_affinity.as_ref(),
                 spec.session_affinity_config.as_ref(),
+            ),
+            choice: choice(
+                notes,
+                meta.annotations.and_then(|annotations| annotations.pick).as_ref(),
             ),
             health_check_node_port: node_port(
                 notes,
@@ -170,6 +174,20 @@ fn affinity(notes: &mut Notes, text: Option<&Text<'_>>, config: Option<&raw::Aff
         );
     }
     Some(u32::try_from(kept).unwrap_or(DEFAULT_AFFINITY))
+}
+
+/// What the Service says of how packets from outside pick an endpoint.
+fn choice(notes: &mut Notes, text: Option<&Text<'_>>) -> Option<Choice> {
+    let text = text.map(Text::as_str).filter(|text| !text.is_empty())?;
+    let choice = Choice::named(text);
+    if choice.is_none() {
+        notes.add(
+            "metadata.annotations.tandem.config/pick",
+            text,
+            "not a way to pick an endpoint (random, maglev); xdp.pick of the node's configuration counts",
+        );
+    }
+    choice
 }
 
 /// A port on the node. 0 means none.

@@ -1,5 +1,5 @@
 use tandem_core::family::Families;
-use tandem_core::object::{Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
+use tandem_core::object::{Choice, Conditions, EndpointSlice, Node, Service, SliceEndpoint, TrafficPolicy};
 
 mod topology;
 mod types;
@@ -86,6 +86,30 @@ fn a_whole_service_is_read() {
     assert_eq!(service.health_check_node_port.unwrap().get(), 31_000);
     assert_eq!(service.ports[0].node_port.unwrap().get(), 30_080);
     assert_eq!((&*service.ports[1].name, service.ports[1].node_port), ("dns", None));
+}
+
+#[test]
+fn the_annotation_says_how_packets_from_outside_pick_an_endpoint_and_another_word_is_told() {
+    let choice = |annotations: &str| {
+        let meta = format!(r#"{{"metadata":{{"annotations":{annotations},"#);
+        let (service, notices) = service(&with_spec(r#""ports":[]"#).replacen(r#"{"metadata":{"#, &meta, 1));
+        (service.choice, notices)
+    };
+    for (value, wanted) in [
+        ("maglev", Some(Choice::Maglev)),
+        ("random", Some(Choice::Random)),
+        ("", None),
+    ] {
+        let annotations = format!(r#"{{"other":"text","tandem.config/pick":"{value}"}}"#);
+        assert_eq!(choice(&annotations), (wanted, Vec::new()));
+    }
+    assert_eq!(choice(r#"{"other":"text"}"#), (None, Vec::new()));
+    let said = "metadata.annotations.tandem.config/pick: \"Maglev\": not a way to pick an endpoint (random, maglev); xdp.pick \
+                of the node's configuration counts";
+    assert_eq!(
+        choice(r#"{"tandem.config/pick":"Maglev"}"#),
+        (None, vec![said.to_owned()])
+    );
 }
 
 #[test]

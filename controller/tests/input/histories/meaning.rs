@@ -125,6 +125,7 @@ pub(crate) fn meaning<F: Family>(rows: &[Row<F>]) -> Meaning {
                 assert!(sockets.contains(&socket(at)), "nobody may reach {}", socket(at));
                 format!("{} from {source}", socket(at))
             }
+            Row::Spread { .. } => panic!("a data plane does not store {row}"),
             Row::Service { .. } | Row::Endpoint { .. } | Row::StickyEndpoint { .. } | Row::EndpointId { .. } => {
                 continue;
             }

@@ -2,7 +2,7 @@
 //! once. Every test here takes minutes if any code compares all with all.
 
 use crate::family::V4;
-use crate::object::{EndpointSlice, Service, ServicePort};
+use crate::object::{Choice, EndpointSlice, Service, ServicePort};
 use crate::plan::{MOST_ENDPOINTS, MOST_FRONTENDS, MOST_SOURCES, OwnFrontends, TooLarge, plan};
 use crate::row::Protocol;
 use crate::samples::*;
@@ -128,7 +128,7 @@ fn a_service_with_as_many_slices_and_ports_as_can_be_is_programmed_in_a_moment()
 #[test]
 fn what_is_too_large_is_told_before_anything_is_made_of_it() {
     let plan = |service: &Service, slices: &[EndpointSlice]| {
-        plan::<V4>(service, &slices.iter(), &mk_node()).map(|plans| plans.len())
+        plan::<V4>(service, &slices.iter(), &mk_node(), Choice::Random).map(|plans| plans.len())
     };
     let addresses_and_ports = Service {
         external_ips: addresses(4096),
@@ -163,7 +163,10 @@ fn a_service_without_an_address_of_a_family_is_never_too_large_in_it() {
         ports: ports(1000),
         ..mk_service("web")
     };
-    assert_eq!(plan::<V4>(&service, &[].iter(), &mk_node()), Ok(Vec::new()));
+    assert_eq!(
+        plan::<V4>(&service, &[].iter(), &mk_node(), Choice::Random),
+        Ok(Vec::new())
+    );
 }
 
 #[test]

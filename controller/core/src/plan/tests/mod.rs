@@ -1,5 +1,6 @@
 //! Tests of planning, by topic.
 
+mod choice;
 mod endpoints;
 mod frontends;
 mod limits;

@@ -1,7 +1,7 @@
 //! `loadBalancerSourceRanges`: which sources may reach which frontends.
 
 use crate::family::{Family, V4, V6};
-use crate::object::{Node, Service};
+use crate::object::{Choice, Node, Service};
 use crate::plan::plan;
 use crate::samples::*;
 
@@ -25,7 +25,7 @@ fn restricted_to(ranges: &[&str]) -> Service {
 
 /// The frontends that only some sources may reach, each with its sources.
 fn restrictions_on<F: Family>(service: &Service, node: &Node) -> Vec<String> {
-    let plans = plan::<F>(service, &[].iter(), node).unwrap();
+    let plans = plan::<F>(service, &[].iter(), node, Choice::Random).unwrap();
     let frontends = plans.iter().flat_map(|plan| &plan.frontends);
     let restricted = frontends.filter_map(|plan| Some((frontend_text(&plan.frontend), plan.sources.as_ref()?)));
     restricted

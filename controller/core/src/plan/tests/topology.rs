@@ -1,7 +1,7 @@
 //! Hints in slices, and every case in which they do not count.
 
 use crate::family::V4;
-use crate::object::{EndpointSlice, Hints, Node, NodeHint, Service, SliceEndpoint, TrafficPolicy};
+use crate::object::{Choice, EndpointSlice, Hints, Node, NodeHint, Service, SliceEndpoint, TrafficPolicy};
 use crate::plan::plan;
 use crate::samples::*;
 
@@ -31,7 +31,7 @@ fn lists(service: &Service, zone: Option<&str>, slices: &[EndpointSlice]) -> [St
         zone: zone.map(Into::into),
         ..mk_node()
     };
-    let plans = plan::<V4>(service, &slices.iter(), &node).unwrap();
+    let plans = plan::<V4>(service, &slices.iter(), &node, Choice::Random).unwrap();
     [&plans[0].all, &plans[0].local].map(|list| list_text(list.as_ref()))
 }
 
@@ -150,6 +150,6 @@ fn a_hairpin_is_open_for_local_endpoints_of_both_lists() {
         zone: Some("a".into()),
         ..mk_node()
     };
-    let plans = plan::<V4>(&service, &[slice(&endpoints)].iter(), &node).unwrap();
+    let plans = plan::<V4>(&service, &[slice(&endpoints)].iter(), &node, Choice::Random).unwrap();
     assert_eq!(plans[0].hairpin.len(), 1);
 }

@@ -8,6 +8,7 @@ mod histories;
 mod model;
 mod pictures;
 mod rollback;
+mod spread;
 mod strays;
 
 use super::*;

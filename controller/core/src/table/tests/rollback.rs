@@ -55,6 +55,7 @@ fn any_change_can_be_rolled_back() {
     check("affinity on", &again(|plan| plan.affinity = Some(5)));
     check("age", &again(|plan| plan.created = -plan.created));
     check("frontends gone", &again(|plan| plan.frontends.truncate(1)));
+    check("maglev", &again(|plan| plan.maglev = !plan.maglev));
     check("hairpin gone", &again(|plan| plan.hairpin.clear()));
     check("new names", &again(|plan| plan.key.port = "other".into()));
     check("removed", &|table| table.remove(&http("sticky")));

@@ -82,7 +82,7 @@ fn service() -> Json {
         "metadata": {
             "name": "web", "namespace": "shop", "uid": "0b2f5a7e-7c2e-4a4e-9a55-0a8b8d1c2e3f", "resourceVersion": "77",
             "creationTimestamp": "2024-02-29T12:00:00Z", "labels": { "app": "web", "team": "" },
-            "annotations": { "note": "…" },
+            "annotations": { "note": "…", "tandem.config/pick": "maglev", "empty": "" },
         },
         "spec": {
             "type": "LoadBalancer", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00:10:96::7"],
