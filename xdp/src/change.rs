@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::Delta;
 use tandem_core::row::Row;
-use tandem_xdp_layout::{Address, Class, FrontendKey, Maps, ServiceWord};
+use tandem_xdp_layout::{Address, Class, FrontendKey, Maps, ServiceWord, SourceKey};
 
 use crate::content::{Content, Draft, Incomplete, list_of};
 use crate::convert::{self, Plane};
@@ -20,6 +20,9 @@ pub(crate) struct Held<A: Address> {
     pub(crate) class: Class,
     pub(crate) service: ServiceId,
 }
+
+/// A range of sources of a frontend, and how many of its bits count.
+pub(crate) type Source<A> = (SourceKey<A>, u32);
 
 /// A change of one family's maps.
 #[derive(Debug)]
@@ -43,6 +46,9 @@ pub(crate) struct Change<F: Plane> {
     /// Frontends that only some sources may reach from now on, and those that all may reach again.
     pub(crate) restricted: Vec<FrontendKey<F::Mapped>>,
     pub(crate) open: Vec<FrontendKey<F::Mapped>>,
+    /// Sources that may reach a frontend from now on, and those that may not any more.
+    pub(crate) sources: Vec<Source<F::Mapped>>,
+    pub(crate) sources_gone: Vec<Source<F::Mapped>>,
     /// Addresses of the node.
     pub(crate) addresses: Vec<F::Mapped>,
     pub(crate) addresses_gone: Vec<F::Mapped>,
@@ -61,6 +67,8 @@ impl<F: Plane> Default for Change<F> {
             ended: BTreeSet::new(),
             restricted: Vec::new(),
             open: Vec::new(),
+            sources: Vec::new(),
+            sources_gone: Vec::new(),
             addresses: Vec::new(),
             addresses_gone: Vec::new(),
         }
@@ -112,6 +120,7 @@ impl<F: Plane> Change<F> {
             Row::Frontend { frontend, .. } => self.gone.push(convert::frontend(frontend)),
             Row::NodeAddress { addr } => self.addresses_gone.push(F::mapped(*addr)),
             Row::Restricted { at } => self.open.push(convert::address_key(at)),
+            Row::AllowedSource { at, source } => self.sources_gone.push(convert::source(at, *source)),
             _ => {}
         }
     }
@@ -132,6 +141,7 @@ impl<F: Plane> Change<F> {
             Row::Frontend { .. } => self.new.extend(held(row)),
             Row::NodeAddress { addr } => self.addresses.push(F::mapped(*addr)),
             Row::Restricted { at } => self.restricted.push(convert::address_key(at)),
+            Row::AllowedSource { at, source } => self.sources.push(convert::source(at, *source)),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use tandem_core::id::ServiceId;
 use tandem_core::maglev;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
-use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, Switch};
+use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, SourceKey, Switch};
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {
@@ -14,6 +14,9 @@ pub trait Plane: Family {
 
     /// The address as it stands in maps.
     fn mapped(addr: Self::Addr) -> Self::Mapped;
+
+    /// The first address of a range, and how many of its bits count.
+    fn range(net: Self::Net) -> (Self::Addr, u8);
 
     /// The address that stands in a map.
     fn unmapped(addr: Self::Mapped) -> Self::Addr;
@@ -24,6 +27,10 @@ impl Plane for V4 {
 
     fn mapped(addr: Self::Addr) -> Address4 {
         Address4(u32::from_ne_bytes(addr.octets()))
+    }
+
+    fn range(net: Self::Net) -> (Self::Addr, u8) {
+        (net.network(), net.prefix_len())
     }
 
     fn unmapped(addr: Address4) -> Self::Addr {
@@ -38,6 +45,10 @@ impl Plane for V6 {
         let bytes = addr.octets();
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Address6::of_words(word(0), word(4), word(8), word(12))
+    }
+
+    fn range(net: Self::Net) -> (Self::Addr, u8) {
+        (net.network(), net.prefix_len())
     }
 
     fn unmapped(addr: Address6) -> Self::Addr {
@@ -70,6 +81,16 @@ pub(crate) fn cells<F: Plane>(endpoints: &[Endpoint<F::Mapped>]) -> Box<[u16]> {
 /// The key of a frontend's address.
 pub(crate) fn address_key<F: Plane>(at: &L4Address<F>) -> FrontendKey<F::Mapped> {
     FrontendKey::new(F::mapped(at.addr), at.port.get().to_be(), at.protocol.number())
+}
+
+/// A range of sources that may reach a frontend, and how many of its bits count.
+pub(crate) fn source<F: Plane>(at: &L4Address<F>, net: F::Net) -> (SourceKey<F::Mapped>, u32) {
+    let (first, bits) = F::range(net);
+    let key = SourceKey {
+        frontend: address_key(at),
+        source: F::mapped(first),
+    };
+    (key, u32::from(bits))
 }
 
 /// The key of a frontend, and its class.

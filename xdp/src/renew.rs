@@ -1,14 +1,14 @@
 //! Makes the maps hold exactly the rows of a table, whatever they hold before: nothing, what an earlier run wrote, half
 //! of a change, or nonsense. What is right is not written again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
 use tandem_core::row::Row;
 use tandem_xdp_layout::{Class, FrontendKey, FrontendWord, List, ListIndex, ServiceWord};
 
-use crate::change::{Change, Held, Wanted, held};
+use crate::change::{Change, Held, Source, Wanted, held};
 use crate::content::{Draft, list_of};
 use crate::convert::{self, Plane};
 use crate::rows::Rows;
@@ -158,6 +158,9 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
             .extend(rest.into_iter().map(|index| (convert::service(index), Ok(None))));
         change.restricted = wishes.restricted;
         change.new = wishes.frontends;
+        let sources: HashSet<Source<F::Mapped>> = self.store.sources()?.into_iter().collect();
+        change.sources.extend(wishes.sources.difference(&sources));
+        change.sources_gone.extend(sources.difference(&wishes.sources));
         let addresses: BTreeSet<F::Mapped> = self.store.addresses()?.into_iter().collect();
         change.addresses.extend(wishes.addresses.difference(&addresses));
         change.addresses_gone.extend(addresses.difference(&wishes.addresses));
@@ -191,6 +194,7 @@ struct Wishes<F: Plane> {
     keys: HashMap<FrontendKey<F::Mapped>, Held<F::Mapped>>,
     lists: BTreeMap<ServiceId, Wanted<F::Mapped>>,
     restricted: Vec<FrontendKey<F::Mapped>>,
+    sources: HashSet<Source<F::Mapped>>,
     addresses: BTreeSet<F::Mapped>,
 }
 
@@ -201,6 +205,7 @@ impl<F: Plane> Wishes<F> {
             keys: HashMap::new(),
             lists: BTreeMap::new(),
             restricted: Vec::new(),
+            sources: HashSet::new(),
             addresses: BTreeSet::new(),
         };
         for held in &wishes.frontends {
@@ -216,6 +221,7 @@ impl<F: Plane> Wishes<F> {
             }
             match row {
                 Row::Restricted { at } => wishes.restricted.push(convert::address_key(at)),
+                Row::AllowedSource { at, source } => drop(wishes.sources.insert(convert::source(at, *source))),
                 Row::NodeAddress { addr } => drop(wishes.addresses.insert(F::mapped(*addr))),
                 _ => {}
             }

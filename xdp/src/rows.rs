@@ -212,6 +212,12 @@ impl<F: Plane, S: Store<F::Mapped>> Rows<F, S> {
         for all in &change.counted {
             self.store.count_anew(convert::index(*all))?;
         }
+        for (key, bits) in &change.sources_gone {
+            self.store.remove_source(*key, *bits)?;
+        }
+        for (key, bits) in &change.sources {
+            self.store.put_source(*key, *bits)?;
+        }
         for addr in &change.addresses {
             self.store.put_address(*addr)?;
         }

@@ -1,7 +1,7 @@
 //! The maps of one family, as they are written.
 
 use tandem_core::plane::{Cause, Full};
-use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, Switch};
+use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, ListIndex, Maps, ServiceWord, SourceKey, Switch};
 
 /// Why a map was not written.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,16 @@ pub trait Store<A: Address>: Maps<A> + Send {
 
     /// All such addresses.
     fn addresses(&self) -> Result<Vec<A>, StoreError>;
+
+    /// Lets a range of sources, whose first bits count, reach a frontend that only some may reach. If there is no room for it, nftables
+    /// goes on to let them in.
+    fn put_source(&mut self, key: SourceKey<A>, bits: u32) -> Result<(), StoreError>;
+
+    /// Takes such a range away, if it is there.
+    fn remove_source(&mut self, key: SourceKey<A>, bits: u32) -> Result<(), StoreError>;
+
+    /// All such ranges.
+    fn sources(&self) -> Result<Vec<(SourceKey<A>, u32)>, StoreError>;
 
     /// Writes a word of the lists. Nothing may lead to it yet.
     fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError>;

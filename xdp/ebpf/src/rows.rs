@@ -2,10 +2,15 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap};
-use tandem_xdp_layout::{Address, Address4, Address6, FrontendKey, ListIndex, Maps, Switch};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie};
+use tandem_xdp_layout::{Address, Address4, Address6, FrontendKey, ListIndex, Maps, SourceKey, Switch};
 
 use crate::atomic;
+
+/// The words of the bits of ports: those of TCP, and those of UDP.
+const PORT_WORDS: u32 = 2 * 65_536 / 64;
+/// The most source ranges. Those that are not there take no memory.
+const MOST_SOURCES: u32 = 262_144;
 
 /// An address family, by its addresses: the maps with its rows.
 pub(crate) trait Rows: Address + 'static {
@@ -14,11 +19,15 @@ pub(crate) trait Rows: Address + 'static {
     const SERVICES: &'static Array<u64>;
     const LISTS: &'static Array<u64>;
     const ADDRESSES: &'static HashMap<Self, u64>;
+    /// A bit for each port of TCP, then of UDP: whether a frontend for packets from outside may have it.
+    const PORTS: &'static Array<u64>;
+    /// The sources that may reach frontends which only some may reach.
+    const SOURCES: &'static LpmTrie<SourceKey<Self>, u64>;
 }
 
 // The sizes here are only the smallest: the agent makes the maps as large as they must be.
 macro_rules! family {
-    ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident) => {
+    ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $ports:ident $sources:ident) => {
         #[map]
         static $switch: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
         #[map]
@@ -29,6 +38,11 @@ macro_rules! family {
         static $lists: Array<u64> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
         #[map]
         static $addresses: HashMap<$address, u64> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+        #[map]
+        static $ports: Array<u64> = Array::with_max_entries(PORT_WORDS, BPF_F_MMAPABLE);
+        #[map]
+        static $sources: LpmTrie<SourceKey<$address>, u64> =
+            LpmTrie::with_max_entries(MOST_SOURCES, BPF_F_NO_PREALLOC);
 
         impl Rows for $address {
             const SWITCH: &'static Array<u64> = &$switch;
@@ -36,12 +50,14 @@ macro_rules! family {
             const SERVICES: &'static Array<u64> = &$services;
             const LISTS: &'static Array<u64> = &$lists;
             const ADDRESSES: &'static HashMap<Self, u64> = &$addresses;
+            const PORTS: &'static Array<u64> = &$ports;
+            const SOURCES: &'static LpmTrie<SourceKey<Self>, u64> = &$sources;
         }
     };
 }
 
-family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4);
-family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6);
+family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 PORTS4 SOURCES4);
+family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 PORTS6 SOURCES6);
 
 /// The switch of a family.
 #[inline(always)]

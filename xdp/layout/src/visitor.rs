@@ -45,7 +45,7 @@ impl<A: Address> Remembered for VisitorKey<A> {
 
 /// A range of sources that may reach a frontend: the data of a key in a map of longest prefixes. The frontend's part is always
 /// whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct SourceKey<A: Address> {
     /// The frontend.

@@ -7,6 +7,9 @@ use tandem_xdp_layout::{
 use crate::ip::Ip;
 use crate::world::FamilyWorld;
 
+/// The seed of the choice by Maglev. It is the same on every node, so that all choose the same.
+const SPREAD: u32 = 0x7461_6e64;
+
 /// The list of the frontend that a packet goes to, if it is one whose flows are taken.
 #[inline(always)]
 pub(crate) fn list<A: Ip>(world: &impl FamilyWorld<A>, key: &FlowKey<A>, switch: Switch) -> Result<List<A>, Reason> {
@@ -47,8 +50,12 @@ fn node_port<A: Ip>(
 /// The slot of the endpoint for a client: the one that it had before, or the one that its address and port lead to.
 #[inline(always)]
 pub(crate) fn slot<A: Ip>(world: &impl FamilyWorld<A>, list: &List<A>, key: &FlowKey<A>) -> Result<u16, Reason> {
-    let choice = A::choice(key.client(), (world.setting(1) >> 32) as u32);
-    let any = ((choice as u64 * list.header.count as u64) >> 32) as u16;
+    let any = if list.header.cells != 0 {
+        list.cell(world, A::choice(key.client(), SPREAD)).ok_or(Reason::Changing)?
+    } else {
+        let choice = A::choice(key.client(), (world.setting(1) >> 32) as u32);
+        ((choice as u64 * list.header.count as u64) >> 32) as u16
+    };
     let slot = if list.header.sticky {
         sticky(world, list, key, any)
     } else {

@@ -62,9 +62,8 @@ impl<K: Copy + 'static> Hash<K> {
 
     pub(crate) fn remove(&mut self, key: K) -> Result<(), StoreError> {
         match self.map.remove(&Raw(key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) if kind_of(&error) == Some(io::ErrorKind::NotFound) => Ok(()),
-            Err(error) => Err(failed(self.name, &error)),
+            Err(error) if !is_missing(&error) => Err(failed(self.name, &error)),
+            _ => Ok(()),
         }
     }
 
@@ -133,4 +132,9 @@ impl From<MapError> for Refused {
             _ => Self::Other(error),
         }
     }
+}
+
+/// Whether what was to be removed is not there.
+pub(crate) fn is_missing(error: &MapError) -> bool {
+    matches!(error, MapError::KeyNotFound) || kind_of(error) == Some(io::ErrorKind::NotFound)
 }

@@ -9,7 +9,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError};
 use tandem_core::plane::{Cause, Full};
 use tandem_core::row::Protocol;
-use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, Switch};
+use tandem_xdp_layout::{Address, FrontendKey, FrontendWord, HeldKey, ListIndex, Maps, ServiceWord, SourceKey, Switch};
 
 use super::counts::Counts;
 use super::grace::Waiter;
@@ -17,6 +17,7 @@ use super::hash::{Hash, Refused, failed};
 use super::held::{Flows, Gate, Held};
 use super::line::line;
 use super::memory::Words;
+use super::outside::{Ports, Sources};
 use super::programs::{NotEnlarged, Programs};
 use super::sparse::SparseWords;
 use crate::store::{Store, StoreError};
@@ -46,6 +47,8 @@ pub enum MapsError {
 pub(crate) struct Names {
     frontends: &'static str,
     addresses: &'static str,
+    ports: &'static str,
+    sources: &'static str,
     services: &'static str,
     lists: &'static str,
     taken: &'static str,
@@ -57,6 +60,8 @@ pub(crate) struct Names {
 pub(crate) const V4: Names = Names {
     frontends: "FRONTENDS4",
     addresses: "ADDRESSES4",
+    ports: "PORTS4",
+    sources: "SOURCES4",
     services: "SERVICES4",
     lists: "LISTS4",
     taken: "TAKEN4",
@@ -68,6 +73,8 @@ pub(crate) const V4: Names = Names {
 pub(crate) const V6: Names = Names {
     frontends: "FRONTENDS6",
     addresses: "ADDRESSES6",
+    ports: "PORTS6",
+    sources: "SOURCES6",
     services: "SERVICES6",
     lists: "LISTS6",
     taken: "TAKEN6",
@@ -83,6 +90,9 @@ pub struct KernelMaps<A: Address + 'static> {
     /// The same during a renewal.
     remembered: Option<HashMap<FrontendKey<A>, u64>>,
     addresses: Hash<A>,
+    /// The ports of frontends for packets from outside.
+    ports: Ports,
+    sources: Sources<A>,
     services: SparseWords,
     lists: SparseWords,
     /// Shared with whoever shows the counts.
@@ -116,6 +126,9 @@ impl<A: Address + 'static> KernelMaps<A> {
             frontends: hash(names.frontends, map(names.frontends)?)?,
             remembered: None,
             addresses: hash(names.addresses, map(names.addresses)?)?,
+            ports: Ports::new(words(names.ports, map(names.ports)?)?),
+            sources: Sources::take(names.sources, map(names.sources)?)
+                .map_err(|error| MapsError::Other(names.sources.to_owned(), error))?,
             services: sparse(names.services, map(names.services)?)?,
             lists: sparse(names.lists, map(names.lists)?)?,
             taken: Arc::new(taken.map_err(|error| MapsError::Other(names.taken.to_owned(), error))?),
@@ -270,6 +283,8 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, word: FrontendWord) -> Result<(), StoreError> {
+        // Before the frontend: a packet that nobody looks at is nftables'.
+        self.ports.note(key, word);
         put!(self.frontends, *key, word.0)?;
         if let Some(remembered) = &mut self.remembered {
             remembered.insert(*key, word.0);
@@ -299,7 +314,11 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
     }
 
     fn remember(&mut self) -> Result<(), StoreError> {
-        self.remembered = Some(self.frontends.all()?.into_iter().collect());
+        let found: HashMap<_, _> = self.frontends.all()?.into_iter().collect();
+        for (key, word) in &found {
+            self.ports.note(key, FrontendWord(*word));
+        }
+        self.remembered = Some(found);
         Ok(())
     }
 
@@ -318,6 +337,20 @@ impl<A: Address + 'static> Store<A> for KernelMaps<A> {
 
     fn addresses(&self) -> Result<Vec<A>, StoreError> {
         Ok(self.addresses.all()?.into_iter().map(|(addr, _)| addr).collect())
+    }
+
+    fn put_source(&mut self, key: SourceKey<A>, bits: u32) -> Result<(), StoreError> {
+        self.writes += 1;
+        self.sources.put(key, bits)
+    }
+
+    fn remove_source(&mut self, key: SourceKey<A>, bits: u32) -> Result<(), StoreError> {
+        self.writes += 1;
+        self.sources.remove(key, bits)
+    }
+
+    fn sources(&self) -> Result<Vec<(SourceKey<A>, u32)>, StoreError> {
+        self.sources.all()
     }
 
     fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError> {

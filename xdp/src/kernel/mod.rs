@@ -15,6 +15,7 @@ mod memory;
 mod mount;
 mod network;
 mod object;
+mod outside;
 mod packets;
 mod pin;
 mod pinned;

@@ -41,6 +41,10 @@ pub enum Strange {
 
 /// The size of a word.
 const WORD: usize = size_of::<u64>();
+/// The words of the bits of ports: those of TCP, and those of UDP.
+pub(crate) const PORT_WORDS: u32 = 2 * 65_536 / 64;
+/// The size of the number of bits before a prefix.
+const PREFIX: usize = size_of::<u32>();
 /// The size of a place in an array, and of the key of socket storage.
 const PLACE: usize = size_of::<u32>();
 
@@ -67,7 +71,7 @@ const fn lru(name: &'static str, key: usize) -> Pinned {
 }
 
 /// The maps with rows, which programs for packets read, too.
-pub(crate) const ROWS: [&str; 10] = [
+pub(crate) const ROWS: [&str; 14] = [
     "SWITCH4",
     "SWITCH6",
     "FRONTENDS4",
@@ -78,23 +82,23 @@ pub(crate) const ROWS: [&str; 10] = [
     "LISTS6",
     "ADDRESSES4",
     "ADDRESSES6",
+    "PORTS4",
+    "PORTS6",
+    "SOURCES4",
+    "SOURCES6",
 ];
 
 /// The maps of the programs for packets that outlive the agent.
-pub(crate) const PACKETS: [Pinned; 19] = [
+pub(crate) const PACKETS: [Pinned; 15] = [
     map("PACKETS", MapType::Array, PLACE, size_of::<PacketWords>(), Some(1)),
     map("PACKET_COUNTS", MapType::PerCpuArray, PLACE, WORD, Some(PacketCount::PLACES)),
     array("DEVICES", Some(DEVICE_WORDS * DeviceNumber::COUNT as u32)),
     map("DEVICE_NUMBERS", MapType::Hash, size_of::<DeviceKey>(), WORD, None),
     array("INGRESS", Some(IngressWord::COUNT)),
-    array("PORTS4", Some(2048)),
-    array("PORTS6", Some(2048)),
     map("FLOWS4", MapType::Array, PLACE, WORD * Address4::WORDS as usize, None),
     map("FLOWS6", MapType::Array, PLACE, WORD * Address6::WORDS as usize, None),
     map("INDEX4", MapType::Array, PLACE, WORD * BUCKET as usize, None),
     map("INDEX6", MapType::Array, PLACE, WORD * BUCKET as usize, None),
-    map("SOURCES4", MapType::LpmTrie, 4 + size_of::<SourceKey<Address4>>(), WORD, None),
-    map("SOURCES6", MapType::LpmTrie, 4 + size_of::<SourceKey<Address6>>(), WORD, None),
     lru("HELD_FLOWS4", size_of::<FlowKey<Address4>>()),
     lru("HELD_FLOWS6", size_of::<FlowKey<Address6>>()),
     lru("VISITORS4", size_of::<VisitorKey<Address4>>()),
@@ -104,7 +108,7 @@ pub(crate) const PACKETS: [Pinned; 19] = [
 ];
 
 /// The maps that outlive the agent: all but the one by which grace periods are waited for.
-pub(crate) const MAPS: [Pinned; 22] = [
+pub(crate) const MAPS: [Pinned; 26] = [
     array("NODE", Some(4)),
     map("LEFT", MapType::PerCpuArray, PLACE, WORD, Some(2 * Reason::PLACES)),
     array("SWITCH4", Some(1)),
@@ -129,6 +133,10 @@ pub(crate) const MAPS: [Pinned; 22] = [
     array("LISTS6", None),
     map("ADDRESSES4", MapType::Hash, size_of::<Address4>(), WORD, None),
     map("ADDRESSES6", MapType::Hash, size_of::<Address6>(), WORD, None),
+    array("PORTS4", Some(PORT_WORDS)),
+    array("PORTS6", Some(PORT_WORDS)),
+    map("SOURCES4", MapType::LpmTrie, PREFIX + size_of::<SourceKey<Address4>>(), WORD, None),
+    map("SOURCES6", MapType::LpmTrie, PREFIX + size_of::<SourceKey<Address6>>(), WORD, None),
     map("AFFINITY4", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     map("AFFINITY6", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     array("TAKEN4", Some(ListIndex::COUNT / 2)),

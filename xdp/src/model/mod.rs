@@ -4,13 +4,13 @@
 mod answers;
 mod damage;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use tandem_core::id::ServiceId;
 use tandem_core::plane::Full;
 use tandem_xdp_layout::{
-    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, Switch,
+    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, SourceKey, Switch,
     Which,
 };
 
@@ -35,6 +35,7 @@ fn full(name: &'static str, room: usize) -> StoreError {
 pub struct Model<F: Plane> {
     frontends: HashMap<FrontendKey<F::Mapped>, u64>,
     addresses: BTreeSet<F::Mapped>,
+    sources: HashSet<(SourceKey<F::Mapped>, u32)>,
     services: Vec<u64>,
     words: Vec<u64>,
     /// By the place of the Service port; ports that are not here have counted nothing.
@@ -89,6 +90,7 @@ impl<F: Plane> Model<F> {
         Self {
             frontends: HashMap::new(),
             addresses: BTreeSet::new(),
+            sources: HashSet::new(),
             services: vec![0; ListIndex::COUNT as usize],
             words: vec![0; words as usize],
             counts: HashMap::new(),
@@ -417,6 +419,24 @@ impl<F: Plane> Store<F::Mapped> for Model<F> {
 
     fn addresses(&self) -> Result<Vec<F::Mapped>, StoreError> {
         Ok(self.addresses.iter().copied().collect())
+    }
+
+    fn put_source(&mut self, key: SourceKey<F::Mapped>, bits: u32) -> Result<(), StoreError> {
+        self.may_write()?;
+        self.sources.insert((key, bits));
+        self.wrote();
+        Ok(())
+    }
+
+    fn remove_source(&mut self, key: SourceKey<F::Mapped>, bits: u32) -> Result<(), StoreError> {
+        self.may_write()?;
+        self.sources.remove(&(key, bits));
+        self.wrote();
+        Ok(())
+    }
+
+    fn sources(&self) -> Result<Vec<(SourceKey<F::Mapped>, u32)>, StoreError> {
+        Ok(self.sources.iter().copied().collect())
     }
 
     fn put_word(&mut self, place: u32, word: u64) -> Result<(), StoreError> {

@@ -8,12 +8,13 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use ipnet::IpNet;
 use tandem_core::family::{V4, V6};
 use tandem_core::id::ServiceId;
 use tandem_core::plane::RuleSettings;
 use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Pick, Protocol, Row};
 use tandem_xdp_layout::{
-    Address4, Address6, Device, DeviceNumber, FrontendKey, Mac, PacketSettings, RouteGeneration, SourceKey, Times,
+    Address4, Address6, Device, DeviceNumber, Mac, PacketSettings, RouteGeneration, Times,
 };
 
 use crate::convert::Plane;
@@ -247,9 +248,13 @@ fn rows<F: Plane>(of: impl Fn(IpAddr) -> F::Addr, net: Net) -> Result<Vec<Row<F>
         let node_port = Frontend::NodePort { protocol, port: number(port::NODE)? };
         service(node_port, &out, false, false)?;
     }
-    for port in [port::DENIED, port::ALLOWED] {
+    for (port, may) in [(port::DENIED, net.far_client(0)), (port::ALLOWED, net.client(0, 0))] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            rows.push(Row::Restricted { at: L4Address { addr: of(net.vip()), protocol, port: number(port)? } });
+            let at = L4Address { addr: of(net.vip()), protocol, port: number(port)? };
+            rows.push(Row::Restricted { at });
+            let source = IpNet::new(zero(may.ip()), if net.six { 64 } else { 24 })?;
+            let source = F::net(source).ok_or("a range is of the other family")?;
+            rows.push(Row::AllowedSource { at, source });
         }
     }
     rows.push(Row::NodeAddress { addr: of(net.own(0)) });
@@ -331,31 +336,6 @@ fn devices(packets: &mut Packets) -> Result<(), Failed> {
     };
     let number = DeviceNumber::new(20).ok_or("there is no such device")?;
     packets.set_device(number, 9999, tagged, [0; 3])?;
-    for six in [false, true] {
-        for tcp in [false, true] {
-            use port::{ALLOWED, DENIED, HERE, HIGH, LOCAL, MANY, NODE, NONE, OUT, SMALL, STICKY, TUNNEL, UNKNOWN, VLAN};
-            for port in [OUT, NONE, STICKY, DENIED, ALLOWED, LOCAL, HERE, TUNNEL, UNKNOWN, SMALL, VLAN, MANY, HIGH, NODE, port::CLUSTER] {
-                packets.set_port(six, port, tcp)?;
-            }
-        }
-    }
-    for protocol in [6, 17] {
-        for (port, client) in [(port::DENIED, false), (port::ALLOWED, true)] {
-            let port = port.to_be();
-            let net = Net { six: false };
-            let addr = if client { net.client(0, 0) } else { net.far_client(0) };
-            if let (IpAddr::V4(vip), IpAddr::V4(source)) = (net.vip(), addr.ip()) {
-                let frontend = FrontendKey::new(V4::mapped(vip), port, protocol);
-                packets.allow4(SourceKey { frontend, source: V4::mapped(source) }, 24)?;
-            }
-            let net = Net { six: true };
-            let addr = if client { net.client(0, 0) } else { net.far_client(0) };
-            if let (IpAddr::V6(vip), IpAddr::V6(source)) = (net.vip(), addr.ip()) {
-                let frontend = FrontendKey::new(V6::mapped(vip), port, protocol);
-                packets.allow6(SourceKey { frontend, source: V6::mapped(source) }, 64)?;
-            }
-        }
-    }
     Ok(())
 }
 
@@ -370,7 +350,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         // What fails here is said by the next run, which finds the names taken.
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
-        let _ = Command::new("umount").arg(&self.mount).status();
+        // The programs are still open, so the file system goes with them.
+        let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
         let _: io::Result<()> = fs::remove_dir(&self.mount);
     }
 }

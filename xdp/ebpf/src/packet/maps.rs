@@ -2,10 +2,10 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use tandem_xdp_layout::{
     Address4, Address6, BUCKET, DEVICE_WORDS, DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, IngressWord, PacketCount,
-    PacketWords, SLOTS, SourceKey, VisitorKey,
+    PacketWords, SLOTS, VisitorKey,
 };
 
 /// What the packet program asks first: see [`tandem_xdp_layout::PacketSettings`].
@@ -40,17 +40,11 @@ pub(crate) type Record4 = [u64; Address4::WORDS as usize];
 pub(crate) type Record6 = [u64; Address6::WORDS as usize];
 
 macro_rules! packets {
-    ($address:ty, $record:ty: $ports:ident $flows:ident $index:ident $sources:ident $held:ident $visitors:ident $fragments:ident) => {
-        /// A bit for each port of TCP, then of UDP: whether a frontend may have it.
-        #[map]
-        pub(crate) static $ports: Array<u64> = Array::with_max_entries(2 * 65_536 / 64, BPF_F_MMAPABLE);
+    ($address:ty, $record:ty: $flows:ident $index:ident $held:ident $visitors:ident $fragments:ident) => {
         #[map]
         pub(crate) static $flows: Array<$record> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
         #[map]
         pub(crate) static $index: Array<Bucket> = Array::with_max_entries(2 * SLOTS / BUCKET, BPF_F_MMAPABLE);
-        #[map]
-        pub(crate) static $sources: LpmTrie<SourceKey<$address>, u64> =
-            LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
         #[map]
         pub(crate) static $held: LruHashMap<FlowKey<$address>, u64> = LruHashMap::with_max_entries(65_536, 0);
         #[map]
@@ -60,5 +54,5 @@ macro_rules! packets {
     };
 }
 
-packets!(Address4, Record4: PORTS4 FLOWS4 INDEX4 SOURCES4 HELD_FLOWS4 VISITORS4 FRAGMENTS4);
-packets!(Address6, Record6: PORTS6 FLOWS6 INDEX6 SOURCES6 HELD_FLOWS6 VISITORS6 FRAGMENTS6);
+packets!(Address4, Record4: FLOWS4 INDEX4 HELD_FLOWS4 VISITORS4 FRAGMENTS4);
+packets!(Address6, Record6: FLOWS6 INDEX6 HELD_FLOWS6 VISITORS6 FRAGMENTS6);

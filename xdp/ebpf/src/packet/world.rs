@@ -17,11 +17,11 @@ use tandem_xdp_packet::{FamilyWorld, Frame as _, Route, Way, World};
 use super::frame::Frame;
 use super::maps::{
     ANSWERS, Bucket, DEVICE_NUMBERS, DEVICES, FLOWS4, FLOWS6, FRAGMENTS4, FRAGMENTS6, HELD_FLOWS4, HELD_FLOWS6, INDEX4, INDEX6,
-    INGRESS, PACKETS, PORTS4, PORTS6, Record4, Record6, SOURCES4, SOURCES6, VISITORS4, VISITORS6,
+    INGRESS, PACKETS, Record4, Record6, VISITORS4, VISITORS6,
 };
 use super::number;
 use crate::atomic;
-use crate::rows::{self, Kernel};
+use crate::rows::{self, Kernel, Rows as _};
 
 /// TCP's number in the IP header.
 const TCP: u8 = 6;
@@ -189,7 +189,7 @@ impl<const PARTS: bool> World for Packet<PARTS> {
 }
 
 macro_rules! family {
-    ($address:ty, $record:ty: $ports:ident $flows:ident $index:ident $sources:ident $held:ident $visitors:ident $fragments:ident
+    ($address:ty, $record:ty: $flows:ident $index:ident $held:ident $visitors:ident $fragments:ident
      $route:ident) => {
         impl<const PARTS: bool> Maps<$address> for Packet<PARTS> {
             #[inline(always)]
@@ -223,7 +223,7 @@ macro_rules! family {
 
             #[inline(always)]
             fn has_port(&self, port: u16, protocol: u8) -> bool {
-                has_port(&$ports, port, protocol)
+                has_port(<$address>::PORTS, port, protocol)
             }
 
             #[inline(always)]
@@ -240,12 +240,11 @@ macro_rules! family {
 
             #[inline(always)]
             fn allows(&self, frontend: &FrontendKey<$address>, source: $address) -> bool {
-                let sources: &LpmTrie<SourceKey<$address>, u64> = &$sources;
                 let key = SourceKey {
                     frontend: *frontend,
                     source,
                 };
-                has_prefix(sources, &key, SourceKey::<$address>::whole())
+                has_prefix(<$address>::SOURCES, &key, SourceKey::<$address>::whole())
             }
 
             #[inline(always)]
@@ -286,8 +285,8 @@ macro_rules! family {
     };
 }
 
-family!(Address4, Record4: PORTS4 FLOWS4 INDEX4 SOURCES4 HELD_FLOWS4 VISITORS4 FRAGMENTS4 route4);
-family!(Address6, Record6: PORTS6 FLOWS6 INDEX6 SOURCES6 HELD_FLOWS6 VISITORS6 FRAGMENTS6 route6);
+family!(Address4, Record4: FLOWS4 INDEX4 HELD_FLOWS4 VISITORS4 FRAGMENTS4 route4);
+family!(Address6, Record6: FLOWS6 INDEX6 HELD_FLOWS6 VISITORS6 FRAGMENTS6 route6);
 
 impl<const PARTS: bool> Packet<PARTS> {
     #[inline(always)]

@@ -25,8 +25,6 @@ pub(crate) const PASS: &str = "pass";
 pub struct PacketSizes {
     /// Pages of records, of IPv4 and IPv6. Each is a power of two.
     pub pages: [u32; 2],
-    /// Source ranges.
-    pub sources: u32,
     /// Flows of nftables that are remembered.
     pub held: u32,
     /// Clients of lists with affinity.
@@ -37,7 +35,6 @@ impl Default for PacketSizes {
     fn default() -> Self {
         Self {
             pages: [16, 16],
-            sources: 16_384,
             held: 65_536,
             visitors: 65_536,
         }
@@ -67,8 +64,6 @@ impl PacketsObject {
             loader.map_max_entries(names[1], (2 * records / BUCKET).max(1));
         }
         for (name, entries) in [
-            ("SOURCES4", sizes.sources),
-            ("SOURCES6", sizes.sources),
             ("HELD_FLOWS4", sizes.held),
             ("HELD_FLOWS6", sizes.held),
             ("VISITORS4", sizes.visitors),

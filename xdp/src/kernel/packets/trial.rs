@@ -3,10 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
+use aya::maps::{HashMap, Map, MapError, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions};
-use tandem_xdp_layout::{Address4, Address6, BUCKET, FlowKey, FragmentKey, SourceKey, VisitorKey};
+use tandem_xdp_layout::{Address4, Address6, BUCKET, FlowKey, FragmentKey, VisitorKey};
 
 use super::{Packets, PacketsError};
 use crate::kernel::hash::Raw;
@@ -63,34 +62,6 @@ impl Packets {
         let counts: PerCpuArray<_, u64> = map.try_into()?;
         let count = |at| Ok(counts.get(&at, 0)?.iter().sum());
         (0..counts.len()).map(count).collect()
-    }
-
-    /// Says that some frontend has this port.
-    pub fn set_port(&mut self, six: bool, port: u16, tcp: bool) -> Result<(), PacketsError> {
-        let name = if six { "PORTS6" } else { "PORTS4" };
-        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
-        let wrong = |error| PacketsError::Map(name, error);
-        let mut ports: Array<_, u64> = map.try_into().map_err(wrong)?;
-        let at = u32::from(port) + if tcp { 0 } else { 65_536 };
-        let word = ports.get(&(at >> 6), 0).map_err(wrong)? | 1 << (at & 63);
-        ports.set(at >> 6, word, 0).map_err(wrong)
-    }
-
-    /// Lets a range of sources of so many bits reach a frontend.
-    pub fn allow4(&mut self, key: SourceKey<Address4>, bits: u32) -> Result<(), PacketsError> {
-        self.allow("SOURCES4", SourceKey::<Address4>::prefix(bits), key)
-    }
-
-    /// The same for IPv6.
-    pub fn allow6(&mut self, key: SourceKey<Address6>, bits: u32) -> Result<(), PacketsError> {
-        self.allow("SOURCES6", SourceKey::<Address6>::prefix(bits), key)
-    }
-
-    fn allow<K: Copy + 'static>(&mut self, name: &'static str, prefix: u32, key: K) -> Result<(), PacketsError> {
-        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
-        let wrong = |error| PacketsError::Map(name, error);
-        let mut sources: LpmTrie<_, Raw<K>, u64> = map.try_into().map_err(wrong)?;
-        sources.insert(&Key::new(prefix, Raw(key)), 1, 0).map_err(wrong)
     }
 
     /// Forgets all flows, clients and fragments of a family.
