@@ -7,7 +7,7 @@ use tandem::engine::{Engine, FamilyStatus, Now};
 use tandem::event::Event;
 use tandem::node_settings::{self, NodeSettings, PodRanges};
 use tandem_core::node::NodePortAddresses;
-use tandem_core::plane::{DetectLocal, Memory, Place, RuleSettings};
+use tandem_core::plane::{Ahead, DetectLocal, Memory, Place, RuleSettings};
 use tandem_nft::NftTable;
 
 use crate::synthetic;
@@ -19,6 +19,7 @@ pub const SETTINGS: RuleSettings = RuleSettings {
     detect_local: DetectLocal::Sources(()),
     drop_invalid: false,
     place: Place::First,
+    ahead: Ahead::Nobody,
 };
 
 /// The time of every step. It never changes, so that what the engine does because time passes is not in the figures.
