@@ -8,7 +8,7 @@ use tandem::event::Event;
 use tandem::node_settings::{self, NodeSettings, PodRanges};
 use tandem_core::node::NodePortAddresses;
 use tandem_core::object::Choice;
-use tandem_core::plane::{DetectLocal, Memory, Place, RuleSettings};
+use tandem_core::plane::{Ahead, DetectLocal, Memory, Place, RuleSettings};
 use tandem_nft::NftTable;
 
 use crate::synthetic;
@@ -20,6 +20,7 @@ pub const SETTINGS: RuleSettings = RuleSettings {
     detect_local: DetectLocal::Sources(()),
     drop_invalid: false,
     place: Place::First,
+    ahead: Ahead::Nobody,
 };
 
 /// The time of every step. It never changes, so that what the engine does because time passes is not in the figures.

@@ -296,13 +296,18 @@ fn many_elements_share_a_message_that_stays_within_an_attribute() {
 
 #[test]
 fn the_same_settings_give_the_same_rules() {
-    let written = |settings| {
+    let written = |settings: RuleSettings| {
         let mut batch = Batch::default();
         batch.begin(2, 1);
         for chain in FixedChain::ALL {
             encode_fixed(&mut batch, IpFamily::V4, chain, chain.name(), settings);
         }
-        encode_pick_rules(&mut batch, IpFamily::V4, PickChain::Recall { seconds: 1 });
+        encode_pick_rules(
+            &mut batch,
+            IpFamily::V4,
+            settings.ahead,
+            PickChain::Recall { seconds: 1 },
+        );
         batch.end();
         batch.bytes().to_vec()
     };

@@ -67,6 +67,7 @@ impl Inputs<'_> {
             detect_local,
             drop_invalid: self.settings.drop_invalid,
             place: self.place,
+            ahead: plane::Ahead::Nobody,
         }
     }
 

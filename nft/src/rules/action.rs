@@ -1,6 +1,8 @@
 //! The expressions that do something with a packet: a verdict, a translation, a refusal, or a change of what is
 //! remembered. The expressions that load and compare are in `expr`.
 
+use std::ops::RangeInclusive;
+
 use netlink_bindings::nftables::{NatRangeFlags, PushExprMasqAttrs, RejectTypes};
 use tandem_core::id::ENDPOINT_BITS;
 
@@ -26,8 +28,12 @@ pub(crate) enum AffinityChange {
     Update { seconds: u32 },
     /// `delete @affinity { service . share : endpoint id }`
     Delete,
+    /// `update @affinity { endpoint id . share timeout T : endpoint id }`: says that this endpoint was remembered just now.
+    /// No Service has such a key, because an endpoint id is no service id.
+    Note { seconds: u32 },
 }
 
+const FULLY_RANDOM: u32 = NatRangeFlags::ProtoRandomFully as u32;
 /// `NFT_DYNSET_OP_UPDATE`
 const UPDATE: u32 = 1;
 /// `NFT_DYNSET_OP_DELETE`
@@ -72,21 +78,36 @@ impl ExprList<'_> {
 
     /// `masquerade fully-random`. The builder does not have this expression.
     pub(crate) fn masquerade(&mut self) {
-        const FULLY_RANDOM: u32 = NatRangeFlags::ProtoRandomFully as u32;
         self.expression("masq", |buf| {
             let _ = PushExprMasqAttrs::new(buf).push_flags(FULLY_RANDOM);
         });
     }
 
+    /// `masquerade to :1024-49151 fully-random`, with these ports. The packet must have ports.
+    pub(crate) fn masquerade_to(&mut self, ports: RangeInclusive<u16>) {
+        const PORTS_GIVEN: u32 = NatRangeFlags::ProtoSpecified as u32;
+        self.load_bytes(&ports.start().to_be_bytes(), 0)
+            .load_bytes(&ports.end().to_be_bytes(), BEHIND_KEY);
+        self.expression("masq", |buf| {
+            let _ = PushExprMasqAttrs::new(buf)
+                .push_flags(FULLY_RANDOM | PORTS_GIVEN)
+                .push_reg_proto_min(register(0))
+                .push_reg_proto_max(register(BEHIND_KEY));
+        });
+    }
+
     /// Changes what is remembered of the packet's share of clients. The builder does not have this expression.
     pub(crate) fn affinity(&mut self, what: AffinityChange) {
-        let (op, timeout) = match what {
-            AffinityChange::Update { seconds } => (UPDATE, u64::from(seconds) * MILLISECONDS),
+        let (op, seconds) = match what {
+            AffinityChange::Update { seconds } | AffinityChange::Note { seconds } => (UPDATE, seconds),
             AffinityChange::Delete => (DELETE, 0),
         };
-        self.load(&[Field::Priority])
-            .bits(!ENDPOINT_BITS)
-            .load_at(Field::Share, 1);
+        let timeout = u64::from(seconds) * MILLISECONDS;
+        self.load(&[Field::Priority]);
+        if !matches!(what, AffinityChange::Note { .. }) {
+            self.bits(!ENDPOINT_BITS);
+        }
+        self.load_at(Field::Share, 1);
         self.update(Set::Affinity, op, timeout);
     }
 

@@ -45,7 +45,7 @@ impl<'b> ExprList<'b> {
         PushExprListAttrs::new(&mut *self.buf)
     }
 
-    fn meta(&mut self, key: MetaKeys, word: u32) -> &mut Self {
+    pub(super) fn meta(&mut self, key: MetaKeys, word: u32) -> &mut Self {
         let _ = self
             .list()
             .nested_elem()
@@ -65,7 +65,7 @@ impl<'b> ExprList<'b> {
         self
     }
 
-    fn payload(&mut self, base: PayloadBase, offset: u32, len: u32, word: u32) -> &mut Self {
+    pub(super) fn payload(&mut self, base: PayloadBase, offset: u32, len: u32, word: u32) -> &mut Self {
         let _ = self
             .list()
             .nested_elem()
@@ -209,30 +209,40 @@ impl<'b> ExprList<'b> {
     }
 
     pub(crate) fn load_number(&mut self, number: u32) -> &mut Self {
+        self.load_bytes(&number.to_ne_bytes(), 0)
+    }
+
+    pub(super) fn load_bytes(&mut self, bytes: &[u8], word: u32) -> &mut Self {
         let _ = self
             .list()
             .nested_elem()
             .nested_data_immediate()
-            .push_dreg(register(0))
+            .push_dreg(register(word))
             .nested_data()
-            .push_value(&number.to_ne_bytes());
+            .push_value(bytes);
         self
     }
 
     /// Keeps the bits of `and`, then flips those of `xor`.
     pub(crate) fn bits_at(&mut self, and: u32, xor: u32, word: u32) -> &mut Self {
+        self.bitwise(&and.to_ne_bytes(), &xor.to_ne_bytes(), word)
+    }
+
+    /// The same for as many bytes as the two have.
+    pub(super) fn bitwise(&mut self, and: &[u8], xor: &[u8], word: u32) -> &mut Self {
+        let len = u32::try_from(and.len()).unwrap_or(u32::MAX); // the kernel refuses what no register holds
         let _ = self
             .list()
             .nested_elem()
             .nested_data_bitwise()
             .push_sreg(register(word))
             .push_dreg(register(word))
-            .push_len(4)
+            .push_len(len)
             .nested_mask()
-            .push_value(&and.to_ne_bytes())
+            .push_value(and)
             .end_nested()
             .nested_xor()
-            .push_value(&xor.to_ne_bytes());
+            .push_value(xor);
         self
     }
 
@@ -240,7 +250,7 @@ impl<'b> ExprList<'b> {
         self.bits_at(and, 0, 0)
     }
 
-    fn compare(&mut self, op: CmpOps, bytes: &[u8]) -> &mut Self {
+    pub(super) fn compare(&mut self, op: CmpOps, bytes: &[u8]) -> &mut Self {
         let _ = self
             .list()
             .nested_elem()

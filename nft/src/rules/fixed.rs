@@ -2,13 +2,14 @@
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::{LOCAL_BIT, TAG};
-use tandem_core::plane::{DetectLocal, Place, RuleSettings};
+use tandem_core::plane::{Ahead, DetectLocal, Place, RuleSettings, XDP_PORTS};
 use tandem_core::row::Protocol;
 
 use crate::elements::field::Field;
 use crate::elements::sets::{FRONTEND_KEY, Set};
 use crate::elements::verdict::Verdict;
 use crate::rules::action::Reject;
+use crate::rules::expr::ExprList;
 use crate::rules::fixed_chain::FixedChain;
 use crate::rules::{PICK, Rules};
 use crate::wire::batch::Batch;
@@ -244,14 +245,46 @@ fn first_packet(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
 fn postrouting(rules: &mut Rules<'_, '_>, settings: RuleSettings) {
     let bit = settings.masquerade_mark();
     rules.rule(|r| r.load_ct_status().bits(DNAT).is(0).verdict(Verdict::Return));
+    masquerade(
+        rules,
+        settings,
+        |r| {
+            r.load_mark().bits(bit).is_not(0);
+        },
+        |r| {
+            r.load_mark().bits(!bit).set_mark();
+        },
+    );
+    masquerade(
+        rules,
+        settings,
+        |r| {
+            r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin);
+        },
+        |_| (),
+    );
+}
+
+/// Masquerades what meets a condition. `first` comes right before that. If some ports belong to XDP, a rule keeps off
+/// them, and what has no ports meets the rule behind it.
+fn masquerade(
+    rules: &mut Rules<'_, '_>,
+    settings: RuleSettings,
+    condition: impl Fn(&mut ExprList<'_>),
+    first: impl Fn(&mut ExprList<'_>),
+) {
+    /// Lower ports stay with the node's own programs, as when the kernel chooses.
+    const LOWEST: u16 = 1024;
+    match settings.ahead {
+        Ahead::Nobody => {}
+        Ahead::Xdp => rules.with_ports(&condition, |r| {
+            first(r);
+            r.masquerade_to(LOWEST..=XDP_PORTS.start() - 1);
+        }),
+    }
     rules.rule(|r| {
-        r.load_mark()
-            .bits(bit)
-            .is_not(0)
-            .load_mark()
-            .bits(!bit)
-            .set_mark()
-            .masquerade();
+        condition(r);
+        first(r);
+        r.masquerade();
     });
-    rules.rule(|r| r.load(&[Field::Saddr, Field::Daddr]).is_in(Set::Hairpin).masquerade());
 }

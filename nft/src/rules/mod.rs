@@ -3,6 +3,7 @@
 //! know which Service needs a chain.
 
 pub(crate) mod action;
+mod chosen;
 pub(crate) mod expr;
 pub(crate) mod fixed;
 pub(crate) mod fixed_chain;
@@ -10,7 +11,7 @@ pub(crate) mod pick;
 
 use netlink_bindings::nftables::{ObjectType, PushChainAttrs, PushRuleAttrs, VerdictCode};
 use tandem_core::family::IpFamily;
-use tandem_core::id::PICK_BITS;
+use tandem_core::id::{ENDPOINT_BITS, PICK_BITS};
 
 use crate::elements::field::Field;
 use crate::elements::protocols::encode_protocols;
@@ -31,6 +32,12 @@ pub(crate) const UNREMEMBERED: &str = "unremembered";
 
 /// The bits of a value in `services` that hold the number of the pick.
 const PICK: u32 = PICK_BITS;
+
+/// The key under which a client is remembered.
+const CLIENT: &[Field] = &[Field::Priority, Field::Share];
+
+/// The bits of an endpoint id that are its Service's.
+const SERVICE: u32 = !ENDPOINT_BITS;
 
 /// The type of a counter among the objects of a table.
 pub(crate) const COUNTER: u32 = ObjectType::Counter as u32;
@@ -107,11 +114,24 @@ impl Rules<'_, '_> {
 
     /// Translates a packet that has ports to the endpoint that `endpoint` loads.
     fn dnat(&mut self, endpoint: impl FnOnce(&mut ExprList<'_>)) {
-        let protocols = encode_protocols(self.batch, self.family);
-        self.rule(|r| {
-            r.has_ports(protocols);
+        self.dnat_if(|_| (), endpoint);
+    }
+
+    /// The same for a packet that meets a condition.
+    fn dnat_if(&mut self, condition: impl FnOnce(&mut ExprList<'_>), endpoint: impl FnOnce(&mut ExprList<'_>)) {
+        self.with_ports(condition, |r| {
             endpoint(r);
             r.dnat();
+        });
+    }
+
+    /// Does something with a packet that meets a condition and has ports.
+    fn with_ports(&mut self, condition: impl FnOnce(&mut ExprList<'_>), what: impl FnOnce(&mut ExprList<'_>)) {
+        let protocols = encode_protocols(self.batch, self.family);
+        self.rule(|r| {
+            condition(r);
+            r.has_ports(protocols);
+            what(r);
         });
     }
 

@@ -3,6 +3,8 @@
 
 use tandem_core::family::IpFamily;
 use tandem_core::id::ENDPOINT_BITS;
+use tandem_core::plane::Ahead;
+use tandem_core::row::Port;
 
 use crate::elements::element;
 use crate::elements::field::Field;
@@ -12,24 +14,20 @@ use crate::picks::chain::PickChain;
 use crate::picks::chains::PickNumber;
 use crate::rules::action::AffinityChange;
 use crate::rules::expr::ExprList;
-use crate::rules::{PICK, Rules, UNREMEMBERED};
+use crate::rules::{CLIENT, PICK, Rules, SERVICE, UNREMEMBERED, chosen};
 use crate::wire::batch::Batch;
 use crate::wire::{CREATE, Command, EXCLUSIVE, attr, text};
-
-/// The key under which a client is remembered.
-const CLIENT: &[Field] = &[Field::Priority, Field::Share];
-/// The bits of an endpoint id that are its Service's.
-const SERVICE: u32 = !ENDPOINT_BITS;
 
 /// Writes chains that are made on demand, and the numbers that lead to them.
 pub(crate) fn encode_pick_chains(
     batch: &mut Batch,
     family: IpFamily,
+    ahead: Ahead,
     chains: impl Iterator<Item = (PickChain, Option<PickNumber>)>,
 ) {
     for (chain, number) in chains {
         encode_pick_chain(batch, chain, true);
-        encode_pick_rules(batch, family, chain);
+        encode_pick_rules(batch, family, ahead, chain);
         if let Some(number) = number {
             element::add_pick(batch, number, &chain.to_string());
         }
@@ -46,7 +44,7 @@ pub(crate) fn encode_pick_chain(batch: &mut Batch, chain: PickChain, new: bool) 
 }
 
 /// Writes the rules of a chain.
-pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: PickChain) {
+pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, ahead: Ahead, chain: PickChain) {
     let name = chain.to_string();
     let mut rules = Rules {
         batch,
@@ -56,6 +54,9 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
     match chain {
         PickChain::Pick { count } => {
             rules.keep_bits(!PICK);
+            if follows(ahead, count) {
+                chosen::pick(&mut rules);
+            }
             // If the list became shorter meanwhile, its first endpoint still exists, unless the list is empty.
             let draws = [u32::from(count.get()), 1];
             for below in draws.into_iter().take(if count.get() == 1 { 1 } else { 2 }) {
@@ -94,8 +95,11 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
                     .map(Set::StickyEndpoints)
                     .set_priority();
             };
-            let count = u32::from(count.get());
             rules.keep_bits(SERVICE);
+            if follows(ahead, count) {
+                chosen::stick(&mut rules, seconds);
+            }
+            let count = u32::from(count.get());
             rules.jump(&PickChain::Recall { seconds }.to_string());
             let remember = PickChain::Remember { seconds }.to_string();
             rules.rule(|r| {
@@ -123,4 +127,9 @@ pub(crate) fn encode_pick_rules(batch: &mut Batch, family: IpFamily, chain: Pick
             rules.dnat_to_id();
         }
     }
+}
+
+/// Whether a chain follows what was chosen before. With one endpoint, there is nothing to choose.
+fn follows(ahead: Ahead, count: Port) -> bool {
+    ahead == Ahead::Xdp && count != Port::MIN
 }

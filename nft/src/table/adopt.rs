@@ -240,7 +240,7 @@ fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u3
         rules::encode_flush(batch, &chain.to_string());
     }
     for chain in existing.on_demand.keys() {
-        pick::encode_pick_rules(batch, family, *chain);
+        pick::encode_pick_rules(batch, family, settings.ahead, *chain);
     }
     for (number, chain) in &existing.missing_picks {
         element::add_pick(batch, *number, chain);
@@ -255,7 +255,7 @@ fn encode<F: Family>(session: &mut Session<F>, existing: &Existing<F>, flags: u3
     for row in rows {
         // These rows were in the table before, so there are numbers for all of them.
         if let Ok(chains) = session.chains.require(row) {
-            pick::encode_pick_chains(batch, family, chains);
+            pick::encode_pick_chains(batch, family, settings.ahead, chains);
         }
     }
     for row in rows {

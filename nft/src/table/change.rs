@@ -1,7 +1,7 @@
 //! Encodes a change as the messages of one transaction. Used by `NftTable` for every change. Pure bytes.
 
 use tandem_core::family::Family;
-use tandem_core::plane::Delta;
+use tandem_core::plane::{Ahead, Delta};
 use tandem_core::row::Row;
 
 use crate::elements::element;
@@ -15,6 +15,7 @@ use crate::wire::batch::Batch;
 pub(crate) fn write<F: Family>(
     batch: &mut Batch,
     chains: &mut PickChains,
+    ahead: Ahead,
     delta: &Delta<F>,
     alone: bool,
     messages: &mut Vec<u32>,
@@ -24,7 +25,7 @@ pub(crate) fn write<F: Family>(
     without_number.clear();
     for row in delta.changed.iter().map(|(_, new)| new).chain(&delta.added) {
         match chains.require(row) {
-            Ok(chains) => pick::encode_pick_chains(batch, F::FAMILY, chains),
+            Ok(chains) => pick::encode_pick_chains(batch, F::FAMILY, ahead, chains),
             Err(UsedUp) => without_number.push(row.clone()),
         }
     }

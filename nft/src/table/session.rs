@@ -210,6 +210,7 @@ impl<F: Family> Session<F> {
         change::write(
             &mut self.batch,
             &mut self.chains,
+            self.settings.ahead,
             delta,
             alone,
             messages,

@@ -20,6 +20,8 @@ pub(crate) struct Packet {
     pub(crate) port: u16,
     /// Whether the source is an address of this node, and whether the destination is.
     pub(crate) local: [bool; 2],
+    /// Its source MAC.
+    pub(crate) source_mac: [u8; 6],
 }
 
 /// How a packet ended.
@@ -209,6 +211,7 @@ impl<'a> Walk<'a> {
                     let bytes = match key {
                         2 => state.priority.to_ne_bytes().to_vec(),
                         3 => state.mark.to_ne_bytes().to_vec(),
+                        8 => 1_u16.to_ne_bytes().to_vec(), // a device with Ethernet headers
                         16 => vec![self.packet.protocol],
                         _ => panic!("meta {key}"),
                     };
@@ -227,6 +230,9 @@ impl<'a> Walk<'a> {
                 let (base, offset) = (number(data, 2).unwrap(), number(data, 3).unwrap());
                 let v4 = self.packet.saddr.len() == 4;
                 let bytes = match (base, offset) {
+                    (0, 6..12) => {
+                        self.packet.source_mac[offset as usize - 6..][..number(data, 4).unwrap() as usize].to_vec()
+                    }
                     (2, _) => self.packet.port.to_be_bytes().to_vec(),
                     (_, 12) if v4 => self.packet.saddr.clone(),
                     (_, 8) if !v4 => self.packet.saddr.clone(),
@@ -260,9 +266,10 @@ impl<'a> Walk<'a> {
             }
             b"bitwise" => {
                 let (from, to) = (register(1).unwrap(), register(2).unwrap());
-                let mask = |kind| u32::from_ne_bytes(self::data(data, kind).try_into().unwrap());
-                let value = word(&state, from) & mask(4) ^ mask(5);
-                load(&mut state, to, &value.to_ne_bytes());
+                let masks = self::data(data, 4).into_iter().zip(self::data(data, 5));
+                let bytes = state.registers[from..].iter().zip(masks);
+                let bytes: Bytes = bytes.map(|(byte, (and, xor))| byte & and ^ xor).collect();
+                load(&mut state, to, &bytes);
                 Step::Next
             }
             b"cmp" => {
@@ -287,6 +294,8 @@ impl<'a> Walk<'a> {
                     })
                     .collect();
             }
+            // Others may have used up what it lets pass.
+            b"limit" => return vec![(state.clone(), Step::Next), (state, Step::Break)],
             b"immediate" => verdict(attribute(data, attr::immediate::DATA).unwrap()).map_or_else(
                 || {
                     load(

@@ -11,7 +11,7 @@ use tandem_core::id::ServiceId;
 use tandem_core::node::NodeRows;
 use tandem_core::object::ObjectKey;
 use tandem_core::plan::{FrontendPlan, NoEndpoints, PortKey, PortPlan, Usable};
-use tandem_core::plane::{Delta, DetectLocal, RuleSettings};
+use tandem_core::plane::{Ahead, Delta, DetectLocal, RuleSettings, chosen};
 use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Port, Protocol, Row};
 use tandem_core::table::Table;
 
@@ -125,6 +125,7 @@ struct World {
     table: Table<V4>,
     chains: PickChains,
     image: Image,
+    ahead: Ahead,
 }
 
 impl World {
@@ -155,6 +156,7 @@ impl World {
             table,
             chains: PickChains::default(),
             image,
+            ahead: settings.ahead,
         };
         world.carry_out();
         world
@@ -170,6 +172,7 @@ impl World {
         change::write(
             &mut batch,
             &mut self.chains,
+            self.ahead,
             &delta,
             false,
             &mut messages,
@@ -212,7 +215,7 @@ fn net(text: &str) -> <V4 as Family>::Net {
     V4::net(text.parse().unwrap()).unwrap()
 }
 
-fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
+fn packets(frontend: &Frontend<V4>, source_mac: [u8; 6]) -> impl Iterator<Item = Packet> {
     let (daddr, number, to_node) = match frontend {
         Frontend::Address { at, .. } => (V4::octets(&at.addr).as_ref().to_vec(), at.port, false),
         Frontend::NodePort { port, .. } => (NODE.to_vec(), *port, true),
@@ -225,13 +228,15 @@ fn packets(frontend: &Frontend<V4>) -> impl Iterator<Item = Packet> {
             protocol: 6,
             port: number.get(),
             local: [from_node, to_node],
+            source_mac,
         })
 }
 
 /// Makes random changes. For each change, walks every packet to a frontend that existed before it or exists after it.
-fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usize> {
+fn walk(seed: u64, changes: usize, in_order: bool, ahead: Ahead) -> BTreeMap<&'static str, usize> {
     let settings = RuleSettings {
         detect_local: DetectLocal::Sources(()),
+        ahead,
         ..RuleSettings::default()
     };
     let mut dice = Dice(seed);
@@ -261,7 +266,12 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
                 .chain(new)
                 .flat_map(|id| lists.map(|lists| lists.get(id)));
             let targets: BTreeSet<_> = targets.flatten().flatten().collect();
-            for packet in packets(&frontend) {
+            let source_mac = match dice.below(3) {
+                0 => [0x02, 0, 0, 0, 0, 1],
+                // Lists have up to three endpoints, so the last two slots are not there.
+                _ => chosen([0, 1, 2, 3, 300][usize::try_from(dice.below(5)).unwrap()]),
+            };
+            for packet in packets(&frontend, source_mac) {
                 let mut walk = Walk::new(&before, &world.image, packet);
                 walk.in_order = in_order;
                 walk.room = !dice.once_in(4);
@@ -293,8 +303,14 @@ fn walk(seed: u64, changes: usize, in_order: bool) -> BTreeMap<&'static str, usi
 
 #[test]
 fn a_packet_that_meets_a_change_ends_where_it_belongs_before_or_after_it_or_nowhere() {
-    for (seed, in_order) in [(0x7a3d, false), (0x51f2, true), (0x0c0f_fee1, false)] {
-        let seen = walk(seed, 60, in_order);
+    for (seed, in_order, ahead) in [
+        (0x7a3d, false, Ahead::Nobody),
+        (0x51f2, true, Ahead::Nobody),
+        (0x0c0f_fee1, false, Ahead::Nobody),
+        (0x00ca_fe05, false, Ahead::Xdp),
+        (0x2b1d, true, Ahead::Xdp),
+    ] {
+        let seen = walk(seed, 60, in_order, ahead);
         for end in ["translated", "dropped", "refused", "accepted"] {
             assert!(seen.get(end).is_some_and(|times| *times > 20), "{end}: {seen:?}");
         }

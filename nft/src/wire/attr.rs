@@ -126,3 +126,11 @@ pub(crate) mod dynset {
     pub(crate) const SREG_DATA: u16 = 5;
     pub(crate) const TIMEOUT: u16 = 6;
 }
+
+/// `NFTA_LIMIT_*`. There is no builder for it.
+pub(crate) mod limit {
+    pub(crate) const RATE: u16 = 1;
+    pub(crate) const UNIT: u16 = 2;
+    pub(crate) const BURST: u16 = 3;
+    pub(crate) const TYPE: u16 = 4;
+}

@@ -2,7 +2,9 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod affinity;
+mod ahead;
 mod check;
+mod chosen;
 mod dataplane;
 mod fill;
 mod forward;

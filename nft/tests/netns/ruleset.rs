@@ -7,7 +7,7 @@ use tandem_core::node::InterfaceName;
 use tandem_core::plane::{DataPlane, Delta, DetectLocal, RuleSettings};
 use tandem_nft::NftTable;
 
-fn made_by_kernel<F: Family>(settings: RuleSettings, family: &str) -> String {
+pub(crate) fn made_by_kernel<F: Family>(settings: RuleSettings, family: &str) -> String {
     in_namespace(|| {
         let mut kernel = NftTable::<F>::open(settings).expect("a table");
         let delta = Delta {
@@ -30,7 +30,7 @@ pub(crate) fn made_by_nft(file: &str, family: &str) -> String {
     })
 }
 
-fn local() -> RuleSettings {
+pub(crate) fn local() -> RuleSettings {
     RuleSettings {
         detect_local: DetectLocal::Sources(()),
         ..RuleSettings::default()
@@ -82,7 +82,7 @@ fn settings_change_only_the_rules_that_depend_on_them() {
 }
 
 /// The lines that occur more often in one of two texts than in the other.
-fn difference(before: &str, after: &str) -> String {
+pub(crate) fn difference(before: &str, after: &str) -> String {
     let only = |sign, a: &str, b: &str| {
         let mut others: Vec<&str> = b.lines().collect();
         a.lines().fold(String::new(), |text, line| {

@@ -1,11 +1,13 @@
 //! Private network namespaces for tests, and the installed `nft` in them. Each test thread has its own namespace, which
 //! vanishes with the thread. Nothing outside it is touched.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Runs a test in a new network namespace whose loopback is up.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
@@ -28,6 +30,34 @@ pub(crate) fn enter_new_namespace() {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
 }
 
+/// A network namespace beside the thread's own. It vanishes with this value and with the sockets in it.
+pub(crate) struct Network(File);
+
+impl Network {
+    /// A new one, whose loopback is up.
+    pub(crate) fn new() -> Self {
+        in_namespace(|| Self(File::open("/proc/thread-self/ns/net").expect("its namespace")))
+    }
+
+    /// A path by which programs find it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// Does something in it.
+    pub(crate) fn within<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let result = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).expect("entered");
+                    what()
+                })
+                .join()
+        });
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
 /// Runs a program in this thread's namespace and returns what it printed. The program must succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);
@@ -41,7 +71,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Waits until the condition is true.
-pub(crate) fn until(condition: impl Fn() -> bool) {
+pub(crate) fn until(mut condition: impl FnMut() -> bool) {
     for _ in 0..200 {
         if condition() {
             return;

@@ -102,7 +102,7 @@ pub(crate) mod port {
     pub(crate) const UNKNOWN: u16 = 88;
     pub(crate) const SMALL: u16 = 89;
     pub(crate) const VLAN: u16 = 90;
-    pub(crate) const CLUSTER: u16 = 91;
+    pub(crate) const CLUSTER: u16 = 80;
     pub(crate) const MANY: u16 = 92;
     pub(crate) const HIGH: u16 = 50_000;
     pub(crate) const NODE: u16 = 30_080;

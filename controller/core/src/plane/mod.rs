@@ -2,6 +2,7 @@
 //! and decides nothing about Kubernetes. Beside it stands the contract of followers, which hold some of these rows a
 //! second time.
 
+mod ahead;
 mod delta;
 mod error;
 mod follower;
@@ -13,6 +14,7 @@ mod others;
 mod ownership;
 mod settings;
 
+pub use ahead::{Ahead, CHOSEN, XDP_PORTS, chosen};
 pub use delta::Delta;
 pub use error::{ApplyError, Cause, IdleError, OpenError, ReadError, Reason, Rejection};
 pub use follower::{Behind, Follower, Full, Left};

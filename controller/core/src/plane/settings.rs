@@ -1,6 +1,7 @@
 //! What a data plane's fixed rules depend on.
 
 use crate::node::InterfaceName;
+use crate::plane::Ahead;
 
 /// What the fixed rules depend on. It may differ from the last start: then the rules are replaced, and the rows stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct RuleSettings {
     pub drop_invalid: bool,
     /// Where the rules stand among those of another service proxy.
     pub place: Place,
+    /// Whether XDP programs choose endpoints before packets are here. Then the rules follow what a packet says was chosen,
+    /// and masquerading keeps off the ports 49152–65535.
+    pub ahead: Ahead,
 }
 
 /// Where the rules stand among those of another service proxy on the node. Whoever's rules a packet meets first decides
@@ -65,6 +69,7 @@ impl Default for RuleSettings {
             detect_local: DetectLocal::Nothing,
             drop_invalid: false,
             place: Place::First,
+            ahead: Ahead::Nobody,
         }
     }
 }
