@@ -9,11 +9,12 @@ use serde_json::Value;
 use tandem_tests::code::{Crate, Module, root};
 
 /// The folders of the packages' libraries.
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 9] = [
     "controller/core/src",
     "nft/src",
     "xdp/src",
     "xdp/layout/src",
+    "xdp/packet/src",
     "controller/src",
     "tests/src",
     "benches/src",

@@ -13,7 +13,14 @@ const RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
 
 pub(super) fn build() -> Result<(), String> {
-    for folder in ["build", "ebpf/src", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "layout/src", "packet/src"] {
+    for folder in [
+        "build",
+        "ebpf/src",
+        "ebpf/Cargo.toml",
+        "ebpf/Cargo.lock",
+        "layout/src",
+        "packet/src",
+    ] {
         println!("cargo::rerun-if-changed={folder}");
     }
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?);

@@ -5,7 +5,9 @@ use tandem_core::id::ServiceId;
 use tandem_core::maglev;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
-use tandem_xdp_layout::{Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, SourceKey, Switch};
+use tandem_xdp_layout::{
+    Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, SourceKey, Switch,
+};
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {

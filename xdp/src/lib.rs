@@ -21,6 +21,10 @@ mod store;
 #[cfg(any(test, feature = "samples"))]
 pub mod model;
 #[cfg(all(feature = "kernel", feature = "samples"))]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "devices, ports and lengths of the cases are small numbers"
+)]
 pub mod packets;
 #[cfg(any(test, feature = "samples"))]
 pub mod random;

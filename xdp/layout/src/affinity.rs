@@ -30,7 +30,6 @@ impl AffinityKey {
             zero: 0,
         }
     }
-
 }
 
 /// What an [`AffinityWord`] may stand about.

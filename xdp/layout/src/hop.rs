@@ -43,14 +43,13 @@ impl Mac {
 
     /// The address of these bytes.
     pub fn of_bytes(bytes: [u8; 6]) -> Self {
-        let [a, b, c, d, e, f] = bytes;
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        Self(bytes.into_iter().rev().fold(0, |all, byte| all << 8 | byte as u64))
     }
 
     /// Its bytes.
     pub fn bytes(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
+        let bytes = self.0.to_le_bytes();
+        [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
     }
 }
 
@@ -107,7 +106,11 @@ impl DeviceNumber {
     /// The device of this number, if there is one.
     #[inline(always)]
     pub fn new(number: u8) -> Option<Self> {
-        if 0 < number && number < Self::COUNT { Some(Self(number)) } else { None }
+        if 0 < number && number < Self::COUNT {
+            Some(Self(number))
+        } else {
+            None
+        }
     }
 
     /// Its number.
@@ -254,7 +257,13 @@ mod tests {
         let word = DeviceWord::new(key, number);
         assert_eq!(word.device(key), Some(number));
         assert_eq!(word.device(DeviceKey { index: 3, vlan: 101 }), None);
-        let device = Device { index: u32::MAX, vlan: 4095, mtu: 9000, mac: Mac::of_bytes([1; 6]), returns: true };
+        let device = Device {
+            index: u32::MAX,
+            vlan: 4095,
+            mtu: 9000,
+            mac: Mac::of_bytes([1; 6]),
+            returns: true,
+        };
         let [first, second] = device.words();
         assert_eq!(Device::of_words(first, second), device);
     }

@@ -47,8 +47,8 @@ mod way;
 pub use address::{Address, Address4, Address6, Endpoint};
 pub use affinity::{AffinityKey, AffinityWord, Remembered};
 pub use flow::{
-    BUCKET, Claimable, Direction, FIRST_PORT, Flow, FlowAddress, FlowKey, IndexWord, Record, RecordNumber, SLOTS, State, StateWord,
-    TcpFlags, Times, claimable, is_over,
+    BUCKET, Claimable, Direction, FIRST_PORT, Flow, FlowAddress, FlowKey, IndexWord, Record, RecordNumber, SLOTS,
+    State, StateWord, TcpFlags, Times, claimable, is_over,
 };
 pub use frontend::{Class, FrontendKey, FrontendWord};
 pub use held::HeldKey;

@@ -132,7 +132,10 @@ mod tests {
     fn seconds_are_seconds_for_ten_years() {
         for second in [1_u64, 59, 86_400, 31_536_000, 315_360_000] {
             let counted = u64::from(seconds(second * 1_000_000_000 + 500_000_000));
-            assert!(second - second / 1_000_000 - 1 <= counted && counted <= second, "{second}: {counted}");
+            assert!(
+                second - second / 1_000_000 - 1 <= counted && counted <= second,
+                "{second}: {counted}"
+            );
         }
     }
 

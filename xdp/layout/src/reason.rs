@@ -119,7 +119,6 @@ impl Reason {
     /// How many places an array of counts has.
     pub const PLACES: u32 = 64;
 
-
     /// Its place in the array of counts.
     #[inline(always)]
     pub fn number(self) -> u32 {

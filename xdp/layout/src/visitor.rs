@@ -155,7 +155,11 @@ impl FragmentWord {
     /// The direction.
     #[inline(always)]
     pub fn direction(self) -> Direction {
-        if self.0 & Self::REPLY == 0 { Direction::Forward } else { Direction::Reply }
+        if self.0 & Self::REPLY == 0 {
+            Direction::Forward
+        } else {
+            Direction::Reply
+        }
     }
 
     /// The claim of the record.
@@ -191,6 +195,9 @@ mod tests {
     fn the_prefix_of_a_source_range_has_the_whole_frontend() {
         assert_eq!(SourceKey::<crate::Address4>::prefix(8), 64 + 8);
         assert_eq!(SourceKey::<crate::Address4>::whole(), 96);
-        assert_eq!(SourceKey::<crate::Address6>::prefix(128), SourceKey::<crate::Address6>::whole());
+        assert_eq!(
+            SourceKey::<crate::Address6>::prefix(128),
+            SourceKey::<crate::Address6>::whole()
+        );
     }
 }

@@ -3,6 +3,7 @@
 use tandem_xdp_layout::{Address4, Address6, DeviceKey, Mac, Reason};
 
 use crate::frame::{Frame, Part};
+use crate::ip::{PLAIN, TAGGED};
 use crate::transport;
 use crate::verdict::Verdict;
 use crate::world::{FamilyWorld, Kind, World};
@@ -11,10 +12,6 @@ use crate::world::{FamilyWorld, Kind, World};
 const IPV4: u16 = 0x0800_u16.to_be();
 const IPV6: u16 = 0x86dd_u16.to_be();
 const VLAN: u16 = 0x8100_u16.to_be();
-
-/// Where IP begins, without a VLAN tag and with one.
-pub(crate) const PLAIN: usize = 14;
-pub(crate) const TAGGED: usize = 18;
 
 /// Looks at a packet. It gives the verdict, and what kind of packet it is, if it may be one of ours.
 #[inline(always)]
@@ -32,7 +29,10 @@ pub fn begin<W: FamilyWorld<Address4> + FamilyWorld<Address6>>(world: &W) -> (Ve
             return not_ours;
         }
         return match protocol {
-            IPV4 => (transport::packet::<Address4, W, PLAIN>(world, frame), kind(false, false)),
+            IPV4 => (
+                transport::packet::<Address4, W, PLAIN>(world, frame),
+                kind(false, false),
+            ),
             _ => (transport::packet::<Address6, W, PLAIN>(world, frame), kind(true, false)),
         };
     }
@@ -46,7 +46,10 @@ pub fn begin<W: FamilyWorld<Address4> + FamilyWorld<Address6>>(world: &W) -> (Ve
         return not_ours;
     }
     match ether.u16(16) {
-        IPV4 => (transport::packet::<Address4, W, TAGGED>(world, frame), kind(false, true)),
+        IPV4 => (
+            transport::packet::<Address4, W, TAGGED>(world, frame),
+            kind(false, true),
+        ),
         IPV6 => (transport::packet::<Address6, W, TAGGED>(world, frame), kind(true, true)),
         _ => not_ours,
     }
@@ -54,7 +57,12 @@ pub fn begin<W: FamilyWorld<Address4> + FamilyWorld<Address6>>(world: &W) -> (Ve
 
 /// Goes on with a packet that [`begin`] has looked at. `what` is what `verdict` says is to be done.
 #[inline(always)]
-pub fn go_on<W: FamilyWorld<Address4> + FamilyWorld<Address6>>(world: &W, what: u8, verdict: Verdict, kind: Kind) -> Verdict {
+pub fn go_on<W: FamilyWorld<Address4> + FamilyWorld<Address6>>(
+    world: &W,
+    what: u8,
+    verdict: Verdict,
+    kind: Kind,
+) -> Verdict {
     match (kind.six, kind.tagged) {
         (false, false) => transport::go_on::<Address4, W, PLAIN>(world, what, verdict),
         (false, true) => transport::go_on::<Address4, W, TAGGED>(world, what, verdict),

@@ -1,8 +1,7 @@
 //! The first packet of a flow: all that is decided once.
 
 use tandem_xdp_layout::{
-    DEVICE_SOURCES, DeviceNumber, Direction, Endpoint, FlowKey, HeldWord, Hop, List, PacketSettings, Reason, TcpFlags,
-    Times, is_over as is_flow_over, record,
+    DEVICE_SOURCES, DeviceNumber, Direction, Endpoint, FlowKey, HeldWord, Hop, List, Reason, TcpFlags, record,
 };
 
 use crate::frame::{Frame, Part};
@@ -11,20 +10,15 @@ use crate::index::{self, Found};
 use crate::ip::{Header, Ip, TCP};
 use crate::mark::mark;
 use crate::pick;
+use crate::ports::{self, TCP_LEN, UDP_LEN};
 use crate::send::{self, Sending};
+use crate::settings::{index_seed, is_on, times};
 use crate::slot::{self, New};
-use crate::transport::{self, TCP_LEN, UDP_LEN, is_on};
 use crate::verdict::Verdict;
 use crate::world::{FamilyWorld, Route, Way, World};
 
 /// How long nftables may need for a connection that a client asked for: conntrack's time (`nf_conntrack_tcp_timeout_syn_sent`).
 const ASKED: u32 = 120;
-
-/// How long the settings say that flows live.
-#[inline(always)]
-fn times(world: &impl World) -> Times {
-    PacketSettings::times(world.setting(3), world.setting(4))
-}
 
 /// Whether a packet of a client begins another flow than the one that the client's record has.
 #[inline(always)]
@@ -36,21 +30,12 @@ pub(crate) fn begins<A: Ip, W: FamilyWorld<A>>(
     found: &Found<A, W::Words>,
 ) -> bool {
     if protocol != TCP {
-        return is_over(world, found);
+        return index::is_over(world, found);
     }
-    let Some(tcp) = frame.part(l4, TCP_LEN) else { return false };
-    TcpFlags(tcp.u8(13)).is_first() && found.state.is_closed()
-}
-
-/// Whether a flow of datagrams is over.
-#[inline(always)]
-pub(crate) fn is_over<A: Ip, W: FamilyWorld<A>>(world: &W, found: &Found<A, W::Words>) -> bool {
-    // A connection is over when another one begins.
-    if found.state.protocol() == TCP {
+    let Some(tcp) = frame.part(l4, TCP_LEN) else {
         return false;
-    }
-    let idle = world.now().wrapping_sub(record::used::<A>(found.words));
-    is_flow_over(found.state, idle, &times(world))
+    };
+    TcpFlags(tcp.u8(13)).is_first() && found.state.is_closed()
 }
 
 /// A packet that belongs to no flow, or to one that is over: which endpoint answers it.
@@ -83,7 +68,7 @@ fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     if !switch.is_on() || !is_on::<A>(world) {
         return Err(Reason::Off);
     }
-    let key = transport::key(header, ports.u16(0), ports.u16(2));
+    let key = ports::key(header, ports.u16(0), ports.u16(2));
     let list = pick::list(world, &key, switch)?;
     let slot = pick::slot(world, &list, &key)?;
     Ok(Verdict::take(slot, list.place))
@@ -101,13 +86,13 @@ pub(crate) fn take<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     let Some(ports) = frame.part(L3 + A::LEN, UDP_LEN) else {
         return Verdict::pass(Reason::Malformed);
     };
-    let key = transport::key(header, ports.u16(0), ports.u16(2));
+    let key = ports::key(header, ports.u16(0), ports.u16(2));
     // A list never changes, and nothing takes its place while a program runs.
     let endpoint = List::at(world, list).and_then(|list| list.endpoint(world, slot));
     let Some(endpoint) = endpoint else {
         return Verdict::pass(Reason::Changing);
     };
-    let hash = key.hash(world.setting(1) as u32);
+    let hash = key.hash(index_seed(world));
     match begin(world, header, &key, hash, endpoint) {
         Ok(sending) => send::send::<A, W, L3>(world, frame, header, &sending),
         Err(reason) => {
@@ -135,7 +120,11 @@ fn begin<A: Ip, W: FamilyWorld<A>>(
     if let Some(word) = world.held(key).map(HeldWord)
         && let Some(idle) = word.idle(hash, now)
     {
-        let most = if header.protocol == TCP { ASKED } else { times.udp_stream };
+        let most = if header.protocol == TCP {
+            ASKED
+        } else {
+            times.udp_stream
+        };
         if idle <= most {
             if header.protocol != TCP && idle > 0 {
                 world.hold(key, HeldWord::new(hash, now).0);
@@ -147,11 +136,7 @@ fn begin<A: Ip, W: FamilyWorld<A>>(
         return Err(Reason::HopLimit);
     }
     let (source, hops) = ways(world, header, key, endpoint)?;
-    let new = New {
-        endpoint,
-        source,
-        hops,
-    };
+    let new = New { endpoint, source, hops };
     let number = slot::take(world, key, hash, &new, &times).ok_or(Reason::PageFull)?;
     let words = world.record(number).ok_or(Reason::PageFull)?;
     let (state, flow) = record::read(words);

@@ -2,12 +2,12 @@
 
 use tandem_xdp_layout::{Direction, FragmentKey, FragmentWord, Reason, record};
 
-use crate::first;
 use crate::frame::{Frame, Part};
 use crate::index::{self, Found};
 use crate::ip::{Fragment, Header, Ip, TCP, UDP};
+use crate::ports::{self, TCP_LEN, UDP_LEN};
 use crate::send::{self, Sending};
-use crate::transport::{self, TCP_LEN, UDP_LEN};
+use crate::settings::index_seed;
 use crate::verdict::Verdict;
 use crate::world::FamilyWorld;
 
@@ -63,13 +63,13 @@ fn part<A: Ip, W: FamilyWorld<A>, const L3: usize>(
         return send::send_rest::<A, W, L3>(world, frame, header, &Sending::new(found, direction, behind));
     }
     let least = if header.protocol == TCP { TCP_LEN } else { UDP_LEN };
-    let Some(ports) = frame.part(L3 + behind, UDP_LEN) else {
+    let Some(transport) = frame.part(L3 + behind, UDP_LEN) else {
         return Verdict::pass(Reason::Malformed);
     };
     if header.total < (behind + least) as u32 {
         return Verdict::pass(Reason::Malformed);
     }
-    let Some((found, direction)) = known::<A, W>(world, header, ports.u16(0), ports.u16(2)) else {
+    let Some((found, direction)) = known::<A, W>(world, header, transport.u16(0), transport.u16(2)) else {
         return Verdict::pass(Reason::Fragment);
     };
     let word = FragmentWord::new(found.number, direction, found.state.claim());
@@ -99,7 +99,11 @@ fn remembered<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FragmentKey<A>) -> Opti
         Direction::Forward => (flow.client.addr, flow.frontend.addr),
         Direction::Reply => (flow.endpoint.addr, flow.source),
     };
-    if key.ends() != ends { None } else { Some((found, word.direction())) }
+    if key.ends() != ends {
+        None
+    } else {
+        Some((found, word.direction()))
+    }
 }
 
 /// The flow that a first part with these ports belongs to. Parts begin no flow.
@@ -110,13 +114,17 @@ fn known<A: Ip, W: FamilyWorld<A>>(
     source: u16,
     destination: u16,
 ) -> Option<(Found<A, W::Words>, Direction)> {
-    if let Some(found) = transport::reply(world, header, source, destination) {
+    if let Some(found) = index::reply(world, header, source, destination) {
         return Some((found, Direction::Reply));
     }
     if !world.has_port(destination, header.protocol) {
         return None;
     }
-    let key = transport::key(header, source, destination);
-    let found = index::find(world, &key, key.hash(world.setting(1) as u32))?;
-    if first::is_over(world, &found) { None } else { Some((found, Direction::Forward)) }
+    let key = ports::key(header, source, destination);
+    let found = index::find(world, &key, key.hash(index_seed(world)))?;
+    if index::is_over(world, &found) {
+        None
+    } else {
+        Some((found, Direction::Forward))
+    }
 }

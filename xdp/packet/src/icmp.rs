@@ -9,8 +9,9 @@ use crate::frame::{Frame, Part};
 use crate::hop;
 use crate::index::{self, Found};
 use crate::ip::{Header, Ip, TCP, UDP};
+use crate::ports;
 use crate::send::{self, Ends};
-use crate::transport;
+use crate::settings::index_seed;
 use crate::verdict::Verdict;
 use crate::world::FamilyWorld;
 
@@ -38,17 +39,19 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     if header.total < whole as u32 {
         return not_ours;
     }
-    let Some(about) = frame.part(inside, A::LEN) else { return not_ours };
+    let Some(about) = frame.part(inside, A::LEN) else {
+        return not_ours;
+    };
     let Ok(about) = A::header(about) else { return not_ours };
     // Only the first part of a packet has ports. Few networks send errors about others.
     let is_later = about.fragment.is_some_and(|fragment| !fragment.first);
     if is_later || (about.protocol != TCP && about.protocol != UDP) {
         return not_ours;
     }
-    let Some(ports) = frame.part(inside + A::LEN, TRANSPORT) else {
+    let Some(transport) = frame.part(inside + A::LEN, TRANSPORT) else {
         return not_ours;
     };
-    let Some((found, direction)) = flow_of(world, header, &about, ports.u16(0), ports.u16(2)) else {
+    let Some((found, direction)) = flow_of(world, header, &about, transport.u16(0), transport.u16(2)) else {
         return not_ours;
     };
     if header.hops <= 1 {
@@ -72,12 +75,14 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
         difference
     } else {
         let source = A::difference(header.source, ends.source.addr);
-        difference.and(source).and(A::difference(header.destination, ends.destination.addr))
+        difference
+            .and(source)
+            .and(A::difference(header.destination, ends.destination.addr))
     };
     icmp.put_u16(2, difference.apply(icmp.u16(2)));
     // The source of the error may be a router.
-    let addresses = A::difference(header.source, ends.source.addr)
-        .and(A::difference(header.destination, ends.destination.addr));
+    let addresses =
+        A::difference(header.source, ends.source.addr).and(A::difference(header.destination, ends.destination.addr));
     let ends = Ends {
         header_delta: A::header_difference(addresses),
         ..ends
@@ -104,15 +109,15 @@ fn flow_of<A: Ip, W: FamilyWorld<A>>(
         destination: about.source,
         ..*about
     };
-    if let Some(found) = transport::reply(world, &turned, destination, source) {
+    if let Some(found) = index::reply(world, &turned, destination, source) {
         return Some((found, Direction::Reply));
     }
     // A packet that was sent to the client.
     if !world.has_port(source, about.protocol) {
         return None;
     }
-    let key = transport::key(&turned, destination, source);
-    let found = index::find(world, &key, key.hash(world.setting(1) as u32))?;
+    let key = ports::key(&turned, destination, source);
+    let found = index::find(world, &key, key.hash(index_seed(world)))?;
     Some((found, Direction::Forward))
 }
 

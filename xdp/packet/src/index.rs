@@ -1,9 +1,12 @@
-//! From a client to its record.
+//! The record of a flow, found from both sides: by the endpoint and its port, or by the client and the index.
 
-use tandem_xdp_layout::{BUCKET, Flow, FlowKey, IndexWord, Record as _, RecordNumber, StateWord, record};
+use tandem_xdp_layout::{
+    BUCKET, Endpoint, FIRST_PORT, Flow, FlowKey, IndexWord, Record as _, RecordNumber, StateWord,
+    is_over as is_flow_over, record,
+};
 
-use crate::ip::Ip;
-use crate::transport::pages;
+use crate::ip::{Header, Ip, TCP};
+use crate::settings::{pages, times};
 use crate::world::FamilyWorld;
 
 /// A record, and what it said when it was read.
@@ -13,6 +16,47 @@ pub(crate) struct Found<A, W> {
     pub(crate) words: W,
     pub(crate) state: StateWord,
     pub(crate) flow: Flow<A>,
+}
+
+/// The flow that an endpoint answers, by the ports of its packet.
+#[inline(always)]
+pub(crate) fn reply<A: Ip, W: FamilyWorld<A>>(
+    world: &W,
+    header: &Header<A>,
+    source: u16,
+    destination: u16,
+) -> Option<Found<A, W::Words>> {
+    if u16::from_be(destination) < FIRST_PORT {
+        return None;
+    }
+    let endpoint = Endpoint {
+        addr: header.source,
+        port: source,
+    };
+    let number = RecordNumber::of_reply(endpoint, header.protocol, pages::<A>(world), destination)?;
+    let words = world.record(number)?;
+    let (state, flow) = record::read(words);
+    let flow = flow?;
+    if flow.endpoint != endpoint || flow.source != header.destination || state.protocol() != header.protocol {
+        return None;
+    }
+    Some(Found {
+        number,
+        words,
+        state,
+        flow,
+    })
+}
+
+/// Whether a flow of datagrams is over.
+#[inline(always)]
+pub(crate) fn is_over<A: Ip, W: FamilyWorld<A>>(world: &W, found: &Found<A, W::Words>) -> bool {
+    // A connection is over when another one begins.
+    if found.state.protocol() == TCP {
+        return false;
+    }
+    let idle = world.now().wrapping_sub(record::used::<A>(found.words));
+    is_flow_over(found.state, idle, &times(world))
 }
 
 /// No record has this number.
@@ -44,7 +88,9 @@ pub(crate) fn find<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>, hash: 
 #[inline(always)]
 fn number<A: Ip>(world: &impl FamilyWorld<A>, key: &FlowKey<A>, hash: u64) -> u32 {
     for bucket in IndexWord::buckets(hash, world.buckets(pages::<A>(world))) {
-        let Some(bucket) = world.bucket(bucket) else { return NONE };
+        let Some(bucket) = world.bucket(bucket) else {
+            return NONE;
+        };
         for at in 0..BUCKET {
             let word = IndexWord(bucket.get(at));
             if word.may_be_of(hash) && is_of(world, word, key) {
@@ -85,7 +131,9 @@ pub(crate) fn insert<A: Ip>(world: &impl FamilyWorld<A>, hash: u64, record: Reco
     let buckets = world.buckets(pages::<A>(world));
     let new = IndexWord::new(hash, record, claim);
     for number in IndexWord::buckets(hash, buckets) {
-        let Some(bucket) = world.bucket(number) else { return false };
+        let Some(bucket) = world.bucket(number) else {
+            return false;
+        };
         for at in 0..BUCKET {
             if bucket.get(at) == 0 && bucket.change(at, 0, new.0) {
                 return true;
@@ -93,7 +141,9 @@ pub(crate) fn insert<A: Ip>(world: &impl FamilyWorld<A>, hash: u64, record: Reco
         }
     }
     for number in IndexWord::buckets(hash, buckets) {
-        let Some(bucket) = world.bucket(number) else { return false };
+        let Some(bucket) = world.bucket(number) else {
+            return false;
+        };
         for at in 0..BUCKET {
             let word = IndexWord(bucket.get(at));
             if !leads::<A>(world, word) && bucket.change(at, word.0, new.0) {

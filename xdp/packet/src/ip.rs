@@ -12,6 +12,10 @@ pub(crate) const UDP: u8 = 17;
 /// The number of IPv6's fragment header.
 pub(crate) const FRAGMENT: u8 = 44;
 
+/// Where the header begins, without a VLAN tag and with one.
+pub(crate) const PLAIN: usize = 14;
+pub(crate) const TAGGED: usize = 18;
+
 /// What a header says.
 #[derive(Clone, Copy)]
 pub(crate) struct Header<A> {
@@ -115,7 +119,10 @@ impl Ip for Address4 {
         // The hop limit is the first byte of its half.
         let hops = part.u8(8);
         part.put_u8(8, hops.wrapping_sub(1));
-        let difference = Difference::of(header_delta).u16(u16::from_ne_bytes([hops, 0]), u16::from_ne_bytes([hops.wrapping_sub(1), 0]));
+        let difference = Difference::of(header_delta).u16(
+            u16::from_ne_bytes([hops, 0]),
+            u16::from_ne_bytes([hops.wrapping_sub(1), 0]),
+        );
         part.put_u16(10, difference.apply(part.u16(10)));
         part.put_u32(12, source.0);
         part.put_u32(16, destination.0);
@@ -137,7 +144,11 @@ impl Ip for Address4 {
         // Version and length, service, total; no number, don't fragment; 64 hops, ICMP, checksum.
         let first = u64::from_ne_bytes([0x45, 0, total.to_ne_bytes()[0], total.to_ne_bytes()[1], 0, 0, 0x40, 0]);
         let second = u64::from_ne_bytes([64, Self::ICMP, 0, 0, 0, 0, 0, 0]);
-        let sum = crate::checksum::Total::default().add(first).add(second).add(source.0 as u64).add(destination.0 as u64);
+        let sum = crate::checksum::Total::default()
+            .add(first)
+            .add(second)
+            .add(source.0 as u64)
+            .add(destination.0 as u64);
         part.put_u64(0, first);
         part.put_u16(8, second as u16);
         part.put_u16(10, sum.checksum());
@@ -228,7 +239,10 @@ impl Ip for Address6 {
     #[inline(always)]
     fn write_header(part: impl Part, source: Self, destination: Self, behind: u16) {
         let behind = behind.to_be().to_ne_bytes();
-        part.put_u64(0, u64::from_ne_bytes([0x60, 0, 0, 0, behind[0], behind[1], Self::ICMP, 64]));
+        part.put_u64(
+            0,
+            u64::from_ne_bytes([0x60, 0, 0, 0, behind[0], behind[1], Self::ICMP, 64]),
+        );
         Self::rewrite_inside(part, source, destination, 0);
     }
 
@@ -252,7 +266,9 @@ impl Ip for Address6 {
 
     #[inline(always)]
     fn difference(old: Self, new: Self) -> Difference {
-        Difference::default().u64(old.first, new.first).u64(old.second, new.second)
+        Difference::default()
+            .u64(old.first, new.first)
+            .u64(old.second, new.second)
     }
 
     #[inline(always)]

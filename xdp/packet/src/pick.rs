@@ -1,10 +1,12 @@
 //! Which endpoint answers a client.
 
 use tandem_xdp_layout::{
-    self as layout, AffinityWord, Class, Endpoint, FlowKey, FrontendKey, FrontendWord, List, Reason, Switch, VisitorKey, Which,
+    self as layout, AffinityWord, Class, Endpoint, FlowKey, FrontendKey, FrontendWord, List, Reason, Switch,
+    VisitorKey, Which,
 };
 
 use crate::ip::Ip;
+use crate::settings::pick_seed;
 use crate::world::FamilyWorld;
 
 /// The seed of the choice by Maglev. It is the same on every node, so that all choose the same.
@@ -51,9 +53,10 @@ fn node_port<A: Ip>(
 #[inline(always)]
 pub(crate) fn slot<A: Ip>(world: &impl FamilyWorld<A>, list: &List<A>, key: &FlowKey<A>) -> Result<u16, Reason> {
     let any = if list.header.cells != 0 {
-        list.cell(world, A::choice(key.client(), SPREAD)).ok_or(Reason::Changing)?
+        list.cell(world, A::choice(key.client(), SPREAD))
+            .ok_or(Reason::Changing)?
     } else {
-        let choice = A::choice(key.client(), (world.setting(1) >> 32) as u32);
+        let choice = A::choice(key.client(), pick_seed(world));
         ((choice as u64 * list.header.count as u64) >> 32) as u16
     };
     let slot = if list.header.sticky {

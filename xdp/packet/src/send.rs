@@ -5,12 +5,11 @@ use tandem_xdp_layout::{
 };
 
 use crate::checksum::Difference;
-use crate::ether::PLAIN;
 use crate::frame::{Frame, Part};
 use crate::hop;
 use crate::index::Found;
-use crate::ip::{Header, Ip, TCP};
-use crate::transport::{TCP_LEN, UDP_LEN};
+use crate::ip::{Header, Ip, PLAIN, TCP};
+use crate::ports::{TCP_LEN, UDP_LEN};
 use crate::verdict::Verdict;
 use crate::world::{FamilyWorld, Way, World};
 
@@ -62,7 +61,6 @@ impl<A: Ip> Ends<A> {
             },
         }
     }
-
 }
 
 /// What the routes are asked for a flow's packets. The source is the one that they have when Linux routes them: it is translated
@@ -219,11 +217,7 @@ pub(crate) fn hop_at<A: FlowAddress>(direction: Direction) -> u32 {
 
 /// Notes in the record that a packet is seen.
 #[inline(always)]
-fn note<A: Ip, W: FamilyWorld<A>>(
-    world: &W,
-    sending: &Sending<A, W::Words>,
-    after: impl Fn(StateWord) -> StateWord,
-) {
+fn note<A: Ip, W: FamilyWorld<A>>(world: &W, sending: &Sending<A, W::Words>, after: impl Fn(StateWord) -> StateWord) {
     record::touch::<A>(sending.words, world.now());
     let mut state = sending.state;
     for _ in 0..TRIES {

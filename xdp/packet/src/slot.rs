@@ -1,12 +1,13 @@
 //! A record for a new flow: its slot is the port that the endpoint sees.
 
 use tandem_xdp_layout::{
-    Claimable, Endpoint, FIRST_PORT, Flow, FlowKey, Hop, RecordNumber, SLOTS, State, StateWord, Times, claimable, record,
+    Claimable, Endpoint, FIRST_PORT, Flow, FlowKey, Hop, RecordNumber, SLOTS, State, StateWord, Times, claimable,
+    record,
 };
 
 use crate::checksum::Difference;
 use crate::ip::{Ip, TCP};
-use crate::transport::pages;
+use crate::settings::pages;
 use crate::world::FamilyWorld;
 
 /// How many slots are looked at.
@@ -37,7 +38,11 @@ pub(crate) fn take<A: Ip>(
     if taken == NONE {
         taken = any(world, key, hash, new, times, Claimable::Broken);
     }
-    if taken == NONE { None } else { Some(RecordNumber::at(taken)) }
+    if taken == NONE {
+        None
+    } else {
+        Some(RecordNumber::at(taken))
+    }
 }
 
 /// Takes one of the records that are looked at, if it is to be had as gladly as this.
@@ -56,7 +61,11 @@ fn any<A: Ip>(
     }
     // The client's own port, if it is one of ours: whoever reads a dump of packets knows it again.
     let own = u16::from_be(key.client_port);
-    let start = if own < FIRST_PORT { (hash >> 16) as u32 } else { own as u32 };
+    let start = if own < FIRST_PORT {
+        (hash >> 16) as u32
+    } else {
+        own as u32
+    };
     let step = (hash >> 40) as u32 | 1;
     for at in 0..TRIES {
         let slot = start.wrapping_add(at.wrapping_mul(step)) & (SLOTS - 1);
@@ -78,7 +87,9 @@ fn write<A: Ip>(
     times: &Times,
     worst: Claimable,
 ) -> bool {
-    let Some(words) = world.record(number) else { return false };
+    let Some(words) = world.record(number) else {
+        return false;
+    };
     let before: StateWord = record::state(words);
     let now = world.now();
     let idle = now.wrapping_sub(record::used::<A>(words));

@@ -3,9 +3,9 @@
 use tandem_xdp_layout::Reason;
 
 use crate::checksum::Total;
-use crate::ether::TAGGED;
 use crate::frame::{Frame, Part};
-use crate::ip::{Header, Ip};
+use crate::ip::{Header, Ip, TAGGED};
+use crate::settings::answers;
 use crate::verdict::Verdict;
 use crate::world::World;
 
@@ -25,7 +25,7 @@ pub(crate) fn answer<A: Ip, W: World, const L3: usize>(
     mtu: u16,
 ) -> Verdict {
     // Nobody who may divide a packet waits for this answer.
-    if !header.whole || !world.may_answer(world.setting(5) as u32) {
+    if !header.whole || !world.may_answer(answers(world)) {
         return Verdict::drop(Reason::TooBig);
     }
     match turn::<A, W, L3>(world, frame, header, mtu) {

@@ -1,21 +1,19 @@
 //! TCP, UDP and ICMP: whose packet it is.
 
-use tandem_xdp_layout::{Direction, Endpoint, FIRST_PORT, FlowKey, PacketSettings, Reason, RecordNumber, record};
+use tandem_xdp_layout::{Direction, Reason};
 
 use crate::first;
 use crate::fragments;
 use crate::frame::{Frame, Part};
 use crate::icmp;
-use crate::index::{self, Found};
+use crate::index;
 use crate::ip::{FRAGMENT, Header, Ip, TCP, UDP};
+use crate::ports::{self, TCP_LEN, UDP_LEN};
 use crate::send::{self, Sending};
+use crate::settings::index_seed;
 use crate::too_big;
 use crate::verdict::Verdict;
 use crate::world::FamilyWorld;
-
-/// How much of a transport header there must be.
-pub(crate) const TCP_LEN: usize = 20;
-pub(crate) const UDP_LEN: usize = 8;
 
 /// A packet of IP: how most of them go.
 #[inline(always)]
@@ -69,21 +67,21 @@ fn header<A: Ip, W: FamilyWorld<A>, const L3: usize>(frame: W::Frame) -> Result<
 fn whole<A: Ip, W: FamilyWorld<A>, const L3: usize>(world: &W, frame: W::Frame, header: &Header<A>) -> Verdict {
     let l4 = L3 + A::LEN;
     let least = if header.protocol == TCP { TCP_LEN } else { UDP_LEN };
-    let Some(ports) = frame.part(l4, UDP_LEN) else {
+    let Some(l4_ports) = frame.part(l4, UDP_LEN) else {
         return Verdict::pass(Reason::Malformed);
     };
     if header.total < (A::LEN + least) as u32 {
         return Verdict::pass(Reason::Malformed);
     }
-    let (source, destination) = (ports.u16(0), ports.u16(2));
-    if let Some(found) = reply(world, header, source, destination) {
+    let (source, destination) = (l4_ports.u16(0), l4_ports.u16(2));
+    if let Some(found) = index::reply(world, header, source, destination) {
         return send::send::<A, W, L3>(world, frame, header, &Sending::new(found, Direction::Reply, A::LEN));
     }
     if !world.has_port(destination, header.protocol) {
         return Verdict::pass(Reason::NoFrontend);
     }
-    let key = key(header, source, destination);
-    let hash = key.hash(world.setting(1) as u32);
+    let key = ports::key(header, source, destination);
+    let hash = key.hash(index_seed(world));
     let Some(found) = index::find(world, &key, hash) else {
         return Verdict::more(Verdict::FIRST);
     };
@@ -92,60 +90,4 @@ fn whole<A: Ip, W: FamilyWorld<A>, const L3: usize>(world: &W, frame: W::Frame, 
         return Verdict::more(Verdict::FIRST);
     }
     send::send::<A, W, L3>(world, frame, header, &Sending::new(found, Direction::Forward, A::LEN))
-}
-
-/// The key of a packet.
-#[inline(always)]
-pub(crate) fn key<A: Ip>(header: &Header<A>, source: u16, destination: u16) -> FlowKey<A> {
-    let client = Endpoint {
-        addr: header.source,
-        port: source,
-    };
-    let frontend = Endpoint {
-        addr: header.destination,
-        port: destination,
-    };
-    FlowKey::new(client, frontend, header.protocol)
-}
-
-/// The flow that an endpoint answers, by the ports of its packet.
-#[inline(always)]
-pub(crate) fn reply<A: Ip, W: FamilyWorld<A>>(
-    world: &W,
-    header: &Header<A>,
-    source: u16,
-    destination: u16,
-) -> Option<Found<A, W::Words>> {
-    if u16::from_be(destination) < FIRST_PORT {
-        return None;
-    }
-    let endpoint = Endpoint {
-        addr: header.source,
-        port: source,
-    };
-    let number = RecordNumber::of_reply(endpoint, header.protocol, pages::<A>(world), destination)?;
-    let words = world.record(number)?;
-    let (state, flow) = record::read(words);
-    let flow = flow?;
-    if flow.endpoint != endpoint || flow.source != header.destination || state.protocol() != header.protocol {
-        return None;
-    }
-    Some(Found {
-        number,
-        words,
-        state,
-        flow,
-    })
-}
-
-/// How many pages of records the family has.
-#[inline(always)]
-pub(crate) fn pages<A: Ip>(world: &impl FamilyWorld<A>) -> u32 {
-    (world.setting(2) >> (32 * A::FAMILY)) as u32
-}
-
-/// Whether new flows of the family are taken.
-#[inline(always)]
-pub(crate) fn is_on<A: Ip>(world: &impl FamilyWorld<A>) -> bool {
-    PacketSettings::is_on(world.setting(PacketSettings::SWITCHES), A::FAMILY)
 }

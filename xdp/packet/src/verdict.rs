@@ -149,7 +149,10 @@ impl Verdict {
 
     /// What is done.
     pub fn decision(self) -> Decision {
-        let reason = Reason::ALL.get(self.why() as usize).copied().unwrap_or(Reason::NoFrontend);
+        let reason = Reason::ALL
+            .get(self.why() as usize)
+            .copied()
+            .unwrap_or(Reason::NoFrontend);
         match self.what() {
             Self::PASS => Decision::Pass(reason),
             Self::DROP => Decision::Drop(reason),

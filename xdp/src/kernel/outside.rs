@@ -71,7 +71,8 @@ impl<A: Address + 'static> Sources<A> {
             (key.data().0, bits)
         };
         let keys = self.map.keys().map(|key| key.map(range));
-        keys.collect::<Result<_, _>>().map_err(|error| failed(self.name, &error))
+        keys.collect::<Result<_, _>>()
+            .map_err(|error| failed(self.name, &error))
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::line::line;
 use aya::maps::{MapData, MapError, MapType};
 use tandem_xdp_layout::{
-    Address4, Address6, AffinityKey, BUCKET, DEVICE_WORDS, DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey,
-    HeldKey, IngressWord, ListIndex, PacketCount, PacketWords, Pair, Pairs, Reason, SourceKey, VisitorKey,
+    Address4, Address6, AffinityKey, BUCKET, DEVICE_WORDS, DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey,
+    FrontendKey, HeldKey, IngressWord, ListIndex, PacketCount, PacketWords, Pair, Pairs, Reason, SourceKey, VisitorKey,
 };
 
 /// `BPF_F_MMAPABLE`: all arrays of words are made so.
@@ -91,7 +91,13 @@ pub(crate) const ROWS: [&str; 14] = [
 /// The maps of the programs for packets that outlive the agent.
 pub(crate) const PACKETS: [Pinned; 15] = [
     map("PACKETS", MapType::Array, PLACE, size_of::<PacketWords>(), Some(1)),
-    map("PACKET_COUNTS", MapType::PerCpuArray, PLACE, WORD, Some(PacketCount::PLACES)),
+    map(
+        "PACKET_COUNTS",
+        MapType::PerCpuArray,
+        PLACE,
+        WORD,
+        Some(PacketCount::PLACES),
+    ),
     array("DEVICES", Some(DEVICE_WORDS * DeviceNumber::COUNT as u32)),
     map("DEVICE_NUMBERS", MapType::Hash, size_of::<DeviceKey>(), WORD, None),
     array("INGRESS", Some(IngressWord::COUNT)),
@@ -135,8 +141,20 @@ pub(crate) const MAPS: [Pinned; 26] = [
     map("ADDRESSES6", MapType::Hash, size_of::<Address6>(), WORD, None),
     array("PORTS4", Some(PORT_WORDS)),
     array("PORTS6", Some(PORT_WORDS)),
-    map("SOURCES4", MapType::LpmTrie, PREFIX + size_of::<SourceKey<Address4>>(), WORD, None),
-    map("SOURCES6", MapType::LpmTrie, PREFIX + size_of::<SourceKey<Address6>>(), WORD, None),
+    map(
+        "SOURCES4",
+        MapType::LpmTrie,
+        PREFIX + size_of::<SourceKey<Address4>>(),
+        WORD,
+        None,
+    ),
+    map(
+        "SOURCES6",
+        MapType::LpmTrie,
+        PREFIX + size_of::<SourceKey<Address6>>(),
+        WORD,
+        None,
+    ),
     map("AFFINITY4", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     map("AFFINITY6", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     array("TAKEN4", Some(ListIndex::COUNT / 2)),

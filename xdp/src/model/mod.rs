@@ -10,8 +10,8 @@ use std::fmt;
 use tandem_core::id::ServiceId;
 use tandem_core::plane::Full;
 use tandem_xdp_layout::{
-    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord, SourceKey, Switch,
-    Which,
+    self as layout, Address, Endpoint, FrontendKey, FrontendWord, List, ListIndex, Maps, Reason, ServiceWord,
+    SourceKey, Switch, Which,
 };
 
 pub use answers::{Answer, Answers, Picks};

@@ -2,7 +2,10 @@
 //! runs all cases.
 
 mod cases;
+mod net;
+mod network;
 mod place;
+mod rows;
 mod shape;
 pub mod speed;
 
@@ -10,14 +13,17 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tandem_xdp_layout::{
-    Address4, Address6, Endpoint, Flow, FlowAddress, PacketCount, Reason, Record as _, RecordNumber, RouteGeneration, State,
-    StateWord, record,
+    Address4, Address6, Endpoint, Flow, FlowAddress, PacketCount, Reason, Record as _, RecordNumber, RouteGeneration,
+    State, StateWord, record,
 };
 
 use cases::{Becomes, Before, Case, Event, To};
-pub use place::Failed;
-use place::{Net, Place, VLAN, mac, neighbour};
+use net::{Net, VLAN, mac, neighbour};
+use place::Place;
 use shape::{Shape, What};
+
+/// Why packets are not tried.
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ const REDIRECT: u32 = 4;
 ///
 /// If the network or the programs are not to be had.
 pub fn run(only: &str) -> Result<Report, Failed> {
-    let mut place = Place::new(2)?;
+    let mut place = Place::new(1)?;
     let mut report = Report {
         verified: place.packets.verified(),
         ..Report::default()
@@ -153,7 +159,9 @@ impl<'a, A: Shown> Trial<'a, A> {
 
     /// A shape with the port of the flow in it.
     fn filled(&self, shape: &Shape) -> Result<Shape, Failed> {
-        let port = self.flow()?.map_or(49_152, |standing| u16::from_be(standing.number.port()));
+        let port = self
+            .flow()?
+            .map_or(49_152, |standing| u16::from_be(standing.number.port()));
         let mut shape = shape.clone();
         if shape.to.port() == 0 && matches!(shape.what, What::Tcp(_) | What::Udp(_)) {
             shape.to.set_port(port);
@@ -228,9 +236,17 @@ impl<'a, A: Shown> Trial<'a, A> {
             let _ = write!(wrong, "verdict {} instead of {action}; ", answer.action);
         }
         if answer.packet != wanted {
-            let _ = write!(wrong, "the packet is\n    {}\n  and not\n    {}; ", hex(&answer.packet), hex(&wanted));
+            let _ = write!(
+                wrong,
+                "the packet is\n    {}\n  and not\n    {}; ",
+                hex(&answer.packet),
+                hex(&wanted)
+            );
         }
-        let count: Vec<String> = count.into_iter().map(|count| format!("{} +1", name(count.place()))).collect();
+        let count: Vec<String> = count
+            .into_iter()
+            .map(|count| format!("{} +1", name(count.place())))
+            .collect();
         if counted != count {
             counted.sort();
             let _ = write!(wrong, "counted {counted:?} instead of {count:?}; ");
@@ -244,7 +260,9 @@ impl<'a, A: Shown> Trial<'a, A> {
             let _ = write!(wrong, "{held} held flows instead of {}; ", self.case.held);
         }
         if let Some((state, closed)) = self.case.state {
-            let found = self.flow()?.map(|standing| (standing.state.state(), standing.state.is_closed()));
+            let found = self
+                .flow()?
+                .map(|standing| (standing.state.state(), standing.state.is_closed()));
             if found != Some((Some(state), closed)) {
                 let _ = write!(wrong, "state {found:?} instead of {state:?}, closed: {closed}; ");
             }
@@ -257,8 +275,7 @@ impl<'a, A: Shown> Trial<'a, A> {
         let family = usize::from(self.case.six);
         let left = |reason: Reason| Some(PacketCount::left(family, reason.number()));
         Ok(match &self.case.becomes {
-            Becomes::Nobodys => (PASS, packet, None),
-            Becomes::Passed(Reason::NoFrontend) => (PASS, packet, None),
+            Becomes::Nobodys | Becomes::Passed(Reason::NoFrontend) => (PASS, packet, None),
             Becomes::Passed(reason) => (PASS, packet, left(*reason)),
             Becomes::Dropped(reason) => (DROP, packet, left(*reason)),
             Becomes::Chosen(reason, slot) => {
@@ -293,7 +310,11 @@ impl<'a, A: Shown> Trial<'a, A> {
             To::Endpoint(pod, device) => {
                 // Any of them, but the same for all flows of the client.
                 let pod = if pod.port() == 0 {
-                    let all: Vec<_> = self.flows()?.iter().map(|standing| shown(standing.flow.endpoint)).collect();
+                    let all: Vec<_> = self
+                        .flows()?
+                        .iter()
+                        .map(|standing| shown(standing.flow.endpoint))
+                        .collect();
                     if all.iter().any(|pod| *pod != all[0]) {
                         return Err(format!("flows of one client go to {all:?}").into());
                     }
@@ -333,5 +354,8 @@ fn name(place: u32) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

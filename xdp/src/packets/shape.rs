@@ -182,7 +182,10 @@ impl Shape {
                 let kind = if self.from.is_ipv4() { [3, 4] } else { [2, 0] };
                 let mut inside = about.ip();
                 inside.truncate(if self.from.is_ipv4() { 20 } else { 40 } + more);
-                ([kind.to_vec(), vec![0, 0, 0, 0], mtu.to_be_bytes().to_vec(), inside].concat(), 2)
+                (
+                    [kind.to_vec(), vec![0, 0, 0, 0], mtu.to_be_bytes().to_vec(), inside].concat(),
+                    2,
+                )
             }
             What::Other(_) => return [ports, load].concat(),
         };
@@ -190,9 +193,19 @@ impl Shape {
             return bytes;
         }
         let len = (bytes.len() as u32).to_be_bytes();
-        let pseudo = [octets_of(self.from.ip()), octets_of(self.to.ip()), len.to_vec(), vec![0, self.protocol()]].concat();
+        let pseudo = [
+            octets_of(self.from.ip()),
+            octets_of(self.to.ip()),
+            len.to_vec(),
+            vec![0, self.protocol()],
+        ]
+        .concat();
         let has_addresses = !(self.from.is_ipv4() && self.protocol() == 1);
-        let mut found = if has_addresses { sum(&[&pseudo, &bytes]) } else { sum(&[&bytes]) };
+        let mut found = if has_addresses {
+            sum(&[&pseudo, &bytes])
+        } else {
+            sum(&[&bytes])
+        };
         if found == [0, 0] && matches!(self.what, What::Udp(_)) {
             found = [0xff, 0xff];
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tandem_xdp_layout::{Address4, Address6, FlowAddress, record};
 
-use super::place::{Failed, Net, Place, mac, neighbour, port};
+use super::net::{Net, mac, neighbour, port};
+use super::place::Place;
 use super::shape::{Shape, What};
-use super::{Shown, shown};
+use super::{Failed, Shown, shown};
 
 /// Nanoseconds, each the middle of many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,12 +136,16 @@ fn sent(place: &Place, packet: &[u8]) -> Result<Duration, Failed> {
             .map(|(place, count)| format!("{}: {count}", super::name(place)))
             .collect();
         let action = answer.action;
-        Err(format!("a packet was not sent: its verdict is {action}; counted so far: {}", counted.join(", ")).into())
+        Err(format!(
+            "a packet was not sent: its verdict is {action}; counted so far: {}",
+            counted.join(", ")
+        )
+        .into())
     }
 }
 
 /// The middle of durations, in nanoseconds.
 fn middle(took: &mut [Duration]) -> f64 {
     took.sort_unstable();
-    took.get(took.len() / 2).map_or(0.0, |took| took.as_nanos() as f64)
+    took.get(took.len() / 2).map_or(0.0, |took| took.as_secs_f64() * 1e9)
 }

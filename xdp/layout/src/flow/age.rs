@@ -58,12 +58,11 @@ pub fn claimable(word: StateWord, idle: u32, times: &Times) -> Option<Claimable>
         State::Claimed | State::Held => return None,
         State::Sent => (times.udp, Claimable::Idle),
         State::Both => (times.udp_stream, Claimable::Idle),
-        State::Asked | State::Answered | State::Open if word.is_ended() => {
-            (if word.endpoint_ended_first() { TIME_WAIT } else { ENDED }, Claimable::Closed)
-        }
-        State::Asked | State::Answered | State::Open if word.is_broken() => {
-            (BROKEN, Claimable::Broken)
-        }
+        State::Asked | State::Answered | State::Open if word.is_ended() => (
+            if word.endpoint_ended_first() { TIME_WAIT } else { ENDED },
+            Claimable::Closed,
+        ),
+        State::Asked | State::Answered | State::Open if word.is_broken() => (BROKEN, Claimable::Broken),
         State::Asked | State::Answered => (HALF_OPEN, Claimable::HalfOpen),
         State::Open if word.is_ending() => (times.ending, Claimable::Idle),
         State::Open => (times.established, Claimable::Idle),

@@ -117,13 +117,19 @@ impl<A: Address> FlowKey<A> {
     /// The client.
     #[inline(always)]
     pub fn client(&self) -> Endpoint<A> {
-        Endpoint { addr: self.client, port: self.client_port }
+        Endpoint {
+            addr: self.client,
+            port: self.client_port,
+        }
     }
 
     /// The frontend.
     #[inline(always)]
     pub fn frontend(&self) -> Endpoint<A> {
-        Endpoint { addr: self.frontend, port: self.frontend_port }
+        Endpoint {
+            addr: self.frontend,
+            port: self.frontend_port,
+        }
     }
 
     /// A number that depends on every bit of the key and of the seed.
@@ -192,7 +198,10 @@ mod tests {
     use crate::Address4;
 
     fn endpoint(addr: u32, port: u16) -> Endpoint<Address4> {
-        Endpoint { addr: Address4(addr.to_be()), port: port.to_be() }
+        Endpoint {
+            addr: Address4(addr.to_be()),
+            port: port.to_be(),
+        }
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use super::FlowKey;
 use super::state::{State, StateWord};
-use crate::hop::Hop;
 use crate::address::{Address, Address4, Address6, Endpoint};
-
+use crate::hop::Hop;
 
 /// A record, as several processors read and write it.
 pub trait Record: Copy {
@@ -85,7 +84,10 @@ impl FlowAddress for Address4 {
     #[inline(always)]
     fn read(record: impl Record) -> Flow<Self> {
         let (first, second, ports) = (record.get(1), record.get(2), record.get(3));
-        let of = |addr: u64, port: u64| Endpoint { addr: Self(addr as u32), port: port as u16 };
+        let of = |addr: u64, port: u64| Endpoint {
+            addr: Self(addr as u32),
+            port: port as u16,
+        };
         Flow {
             client: of(first, ports),
             frontend: of(second, ports >> 16),
@@ -113,11 +115,23 @@ impl FlowAddress for Address6 {
     #[inline(always)]
     fn read(record: impl Record) -> Flow<Self> {
         let ports = record.get(5);
-        let addr = |at: u32| Self { first: record.get(at), second: record.get(at + 1) };
+        let addr = |at: u32| Self {
+            first: record.get(at),
+            second: record.get(at + 1),
+        };
         Flow {
-            client: Endpoint { addr: addr(1), port: ports as u16 },
-            frontend: Endpoint { addr: addr(3), port: (ports >> 16) as u16 },
-            endpoint: Endpoint { addr: addr(6), port: (ports >> 32) as u16 },
+            client: Endpoint {
+                addr: addr(1),
+                port: ports as u16,
+            },
+            frontend: Endpoint {
+                addr: addr(3),
+                port: (ports >> 16) as u16,
+            },
+            endpoint: Endpoint {
+                addr: addr(6),
+                port: (ports >> 32) as u16,
+            },
             source: addr(8),
             delta: (ports >> 48) as u16,
             header_delta: 0,

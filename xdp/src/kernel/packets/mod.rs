@@ -9,7 +9,8 @@ use std::io;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use tandem_xdp_layout::{
-    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, IngressWord, Mac, PacketSettings,
+    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, IngressWord, Mac,
+    PacketSettings,
 };
 
 use super::hash::Raw;
@@ -56,7 +57,11 @@ impl Packets {
     pub fn open(sizes: &PacketSizes, pins: &Pins) -> Result<Self, PacketsError> {
         let mut object = PacketsObject::load(sizes, pins)?;
         let settings = memory("PACKETS", object.take("PACKETS")?, 8)?;
-        let devices = memory("DEVICES", object.take("DEVICES")?, DEVICE_WORDS * u32::from(DeviceNumber::COUNT))?;
+        let devices = memory(
+            "DEVICES",
+            object.take("DEVICES")?,
+            DEVICE_WORDS * u32::from(DeviceNumber::COUNT),
+        )?;
         let ingress = memory("INGRESS", object.take("INGRESS")?, IngressWord::COUNT)?;
         let numbers = object.take("DEVICE_NUMBERS")?;
         let numbers = numbers

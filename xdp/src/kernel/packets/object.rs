@@ -53,7 +53,10 @@ impl PacketsObject {
         let mut loader = EbpfLoader::new();
         // The programs use no types of the kernel, so its BTF is neither read nor needed.
         loader.btf(None);
-        for map in pinned::PACKETS.iter().chain(pinned::MAPS.iter().filter(|map| pinned::ROWS.contains(&map.name))) {
+        for map in pinned::PACKETS
+            .iter()
+            .chain(pinned::MAPS.iter().filter(|map| pinned::ROWS.contains(&map.name)))
+        {
             let pin = pins.maps().join(map.name);
             map.check(&pin)?;
             loader.map_pin_path(map.name, pin);

@@ -31,12 +31,6 @@ impl<A: FlowAddress> Records<A> {
         }
     }
 
-    /// The words of all records.
-    #[cfg(feature = "samples")]
-    pub(crate) fn words(&self) -> &Words {
-        &self.words
-    }
-
     /// All records, each with its number.
     pub fn all(&self) -> impl Iterator<Item = (RecordNumber, Mapped<'_>)> {
         let numbers = (0..self.count).map(RecordNumber::at);

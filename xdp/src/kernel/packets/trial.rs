@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapError, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions};
-use tandem_xdp_layout::{Address4, Address6, BUCKET, FlowKey, FragmentKey, VisitorKey};
+use tandem_xdp_layout::{
+    Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, StateWord, VisitorKey, record,
+};
 
-use super::{Packets, PacketsError};
+use super::{Packets, PacketsError, Records};
 use crate::kernel::hash::Raw;
 use crate::kernel::memory::Words;
 
@@ -70,16 +72,23 @@ impl Packets {
         let Some(Map::Array(data)) = self.object.map(name) else {
             return Err(PacketsError::Missing(name));
         };
-        let buckets = data.info().map_err(|error| PacketsError::Map(name, error))?.max_entries();
+        let buckets = data
+            .info()
+            .map_err(|error| PacketsError::Map(name, error))?
+            .max_entries();
         let index = Words::map(data.fd(), buckets * BUCKET).map_err(|error| PacketsError::Memory(name, error))?;
-        forget(&index);
+        for (at, word) in index.all() {
+            if word != 0 {
+                index.set(at, 0);
+            }
+        }
         if six {
-            forget(self.records::<Address6>(six)?.words());
+            forget(&self.records::<Address6>(six)?);
             self.empty::<FlowKey<Address6>>("HELD_FLOWS6")?;
             self.empty::<VisitorKey<Address6>>("VISITORS6")?;
             return self.empty::<FragmentKey<Address6>>("FRAGMENTS6");
         }
-        forget(self.records::<Address4>(six)?.words());
+        forget(&self.records::<Address4>(six)?);
         self.empty::<FlowKey<Address4>>("HELD_FLOWS4")?;
         self.empty::<VisitorKey<Address4>>("VISITORS4")?;
         self.empty::<FragmentKey<Address4>>("FRAGMENTS4")
@@ -112,11 +121,13 @@ impl Packets {
     }
 }
 
-/// Writes zeros.
-fn forget(words: &Words) {
-    for (at, word) in words.all() {
-        if word != 0 {
-            words.set(at, 0);
+/// Forgets the flows of all records.
+fn forget<A: FlowAddress>(records: &Records<A>) {
+    for (_, words) in records.all() {
+        if record::state(words) != StateWord::default() {
+            for at in 0..A::WORDS {
+                words.set(at, 0);
+            }
         }
     }
 }
