@@ -102,6 +102,7 @@ xdp-kernel: export EVERY := $(EVERY)
 xdp-kernel: setup-net ## make sockets on Debian 12's 6.1 kernel, in an emulated machine; half an hour to an hour, EVERY=8
 	@scripts/setup.sh xdp-kernel
 	@$(BUILD) --bin sockets
+	@$(WITH) cargo build --quiet --release --package tandem-xdp --features kernel,samples --bin xdp-packets
 	@$(WITH) scripts/xdp_kernel.sh
 
 xdp-model: setup-rust ## a million single writes to eBPF maps that are memory; after each, all readers must be right; MODEL_WRITES=1000000

@@ -1,7 +1,9 @@
 #!/bin/bash
-# Every program of socket load balancing on Debian 12's kernel, in an emulated machine without KVM. `make xdp-kernel` calls it.
-# It runs `sockets` of this build there, as `make sockets` does on this kernel: all cases, or with EVERY=8 one of eight.
-# It prints `kernel: 6.1…`, `verified_instructions: N`, `socket_cases: N`, `socket_left_out: N`, `socket_wrong: 0`.
+# Every program in the kernel on Debian 12's kernel, in an emulated machine without KVM. `make xdp-kernel` calls it.
+# It runs `sockets` of this build there, as `make sockets` does on this kernel: all cases, or with EVERY=8 one of eight. Then it runs all
+# cases of `make xdp-packets`.
+# It prints `kernel: 6.1…`, `verified_instructions: N`, `socket_cases: N`, `socket_left_out: N`, `socket_wrong: 0`, then
+# `verified_packets: N`, `packet_cases: N`, `packet_wrong: 0`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -40,7 +42,7 @@ initramfs() {
   done
   install -m 755 tests/data/xdp-kernel/init "$root/init"
   install -m 755 "$MACHINE/bin/busybox" "$root/bin/busybox"
-  for part in tandem sockets; do
+  for part in tandem sockets xdp-packets; do
     strip -o "$root/usr/local/bin/$part" "$RELEASE/$part"
     libraries "$root" "$RELEASE/$part"
   done
@@ -67,7 +69,7 @@ machine() {
   setpriv --pdeathsig TERM timeout --foreground --kill-after=5 4h \
     qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic -no-reboot -nic none \
     -kernel "$1" -initrd "$FOLDER/initramfs.gz" -append "$words" </dev/null 2>&1 |
-    sed -u 's/\r$//' | tee "$LOG" | sed -u -n '/machine: begins/,/machine: sockets ended/ { /machine: /!p }'
+    sed -u 's/\r$//' | tee "$LOG" | sed -u -n '/machine: begins/,/machine: packets ended/ { /machine: /!p }'
 }
 
 # said NAME: the number or text that `sockets` or init printed with this name
@@ -93,11 +95,15 @@ else
   echo "xdp-kernel: starting a machine with kernel $release for one of $EVERY cases, and all that ask several times"
 fi
 machine "$kernel" || fail "the machine failed, or had not ended after 4 hours: see $LOG"
-ended=$(said "machine" | sed -n 's/^sockets ended with //p')
+ended=$(sed -n 's/^machine: sockets ended with //p' "$LOG" | tail -n 1)
 [ -n "$ended" ] || fail "the machine stopped before sockets had ended: see $LOG"
 [ "$(said kernel)" = "$release" ] || fail "the machine ran kernel $(said kernel) instead of $release"
 [ -n "$(said socket_wrong)" ] || fail "sockets failed before its last case: see $LOG"
 [ "$(said socket_wrong)" = 0 ] || fail "$(said socket_wrong) of $(said socket_cases) cases are wrong"
 [ "$ended" = 0 ] || fail "sockets ended with $ended: see $LOG"
+packets=$(sed -n 's/^machine: packets ended with //p' "$LOG" | tail -n 1)
+[ -n "$packets" ] || fail "the machine stopped before xdp-packets had ended: see $LOG"
+[ "$packets" = 0 ] || fail "xdp-packets ended with $packets: see $LOG"
+[ "$(said packet_wrong)" = 0 ] || fail "$(said packet_wrong) of $(said packet_cases) packets are wrong"
 [ "$(said verified_instructions)" -gt 0 ] || fail "no program was loaded: see $LOG"
 [ "$EVERY" -gt 8 ] || [ "$(said socket_cases)" -ge $LEAST ] || fail "there were $(said socket_cases) cases, and $LEAST are the least"
