@@ -99,10 +99,10 @@ fn remembered<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FragmentKey<A>) -> Opti
         Direction::Forward => (flow.client.addr, flow.frontend.addr),
         Direction::Reply => (flow.endpoint.addr, flow.source),
     };
-    if key.ends() != ends {
-        None
-    } else {
+    if key.ends() == ends {
         Some((found, word.direction()))
+    } else {
+        None
     }
 }
 

@@ -9,7 +9,7 @@ pub trait Frame: Copy {
     fn part(self, at: usize, len: usize) -> Option<Self::Part>;
 
     /// How long the packet is, with the parts of a large one that are not in one piece with the first.
-    fn len(self) -> u32;
+    fn size(self) -> u32;
 }
 
 /// Bytes that are there. Numbers are in the order of the packet, so those of more than one byte are in network order. Whoever reads

@@ -45,6 +45,8 @@ pub(crate) struct Fragment {
 pub(crate) trait Ip: FlowAddress {
     /// How long a header without options is.
     const LEN: usize;
+    /// How much longer a packet is with another header and one of ICMP before it.
+    const MORE: i32;
     /// ICMP's number.
     const ICMP: u8;
     /// Its place in what there is for each family.
@@ -76,6 +78,7 @@ pub(crate) trait Ip: FlowAddress {
 
 impl Ip for Address4 {
     const LEN: usize = 20;
+    const MORE: i32 = 28;
     const ICMP: u8 = 1;
     const FAMILY: usize = 0;
 
@@ -195,6 +198,7 @@ impl Ip for Address4 {
 
 impl Ip for Address6 {
     const LEN: usize = 40;
+    const MORE: i32 = 48;
     const ICMP: u8 = 58;
     const FAMILY: usize = 1;
 

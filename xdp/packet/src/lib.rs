@@ -19,11 +19,15 @@
     clippy::inline_always,
     reason = "a program in the kernel is one function: calls would cost, and the verifier would look at each alone"
 )]
+#![expect(clippy::similar_names, reason = "a world has words")]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_lossless,
     reason = "parts of words are taken and put together here"
 )]
+
+#[cfg(any(test, feature = "memory"))]
+extern crate std;
 
 mod checksum;
 mod ether;
@@ -36,6 +40,8 @@ mod index;
 mod ip;
 mod jhash;
 mod mark;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
 mod pick;
 mod ports;
 mod send;

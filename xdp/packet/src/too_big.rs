@@ -40,10 +40,9 @@ fn turn<A: Ip, W: World, const L3: usize>(world: &W, frame: W::Frame, header: &H
     let (to, from) = ((ether.u32(0), ether.u16(4)), (ether.u32(6), ether.u16(10)));
     // A VLAN tag stays, and so does what stands about what follows.
     let (kind, tag) = (ether.u16(L3 - 2), ether.u32(L3 - 6));
-    let more = A::LEN + ICMP;
     frame.part(L3, A::LEN + TRANSPORT)?;
     world.cut((L3 + A::LEN + TRANSPORT) as u32)?;
-    let frame = world.grow(more as i32)?;
+    let frame = world.grow(A::MORE)?;
     let ether = frame.part(0, L3)?;
     ether.put_u32(0, from.0);
     ether.put_u16(4, from.1);

@@ -56,7 +56,7 @@ pub(crate) fn go_on<A: Ip, W: FamilyWorld<A>, const L3: usize>(world: &W, what: 
 #[inline(always)]
 fn header<A: Ip, W: FamilyWorld<A>, const L3: usize>(frame: W::Frame) -> Result<Header<A>, Reason> {
     let header = A::header(frame.part(L3, A::LEN).ok_or(Reason::Malformed)?)?;
-    if L3 as u32 + header.total > frame.len() {
+    if L3 as u32 + header.total > frame.size() {
         return Err(Reason::Malformed);
     }
     Ok(header)

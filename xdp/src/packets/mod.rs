@@ -206,7 +206,7 @@ impl<'a, A: Shown> Trial<'a, A> {
                 let records = self.place.packets.records::<A>(self.case.six)?;
                 for (_, words) in records.all() {
                     if record::state(words).is_flow() {
-                        words.set(A::USED, u64::from(record::used::<A>(words).saturating_sub(seconds)));
+                        words.set(A::USED, u64::from(record::used::<A>(words).wrapping_sub(seconds)));
                     }
                 }
             }

@@ -45,7 +45,7 @@ impl<const PARTS: bool> packet::Frame for Frame<PARTS> {
     }
 
     #[inline(always)]
-    fn len(self) -> u32 {
+    fn size(self) -> u32 {
         if PARTS {
             // SAFETY: the kernel gives a valid context.
             return unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 };

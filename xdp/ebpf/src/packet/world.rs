@@ -127,7 +127,7 @@ impl<const PARTS: bool> World for Packet<PARTS> {
 
     #[inline(always)]
     fn cut(&self, len: u32) -> Option<Frame<PARTS>> {
-        let more = len as i32 - self.frame().len() as i32;
+        let more = len as i32 - self.frame().size() as i32;
         // SAFETY: the kernel gives a valid context.
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, more) };
         if failed == 0 { Some(self.frame()) } else { None }

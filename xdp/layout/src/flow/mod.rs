@@ -228,7 +228,7 @@ mod tests {
     fn clients_spread_over_the_buckets_whatever_part_of_them_differs() {
         // Neighbouring addresses, neighbouring ports, and both: 65,536 clients in as many buckets.
         for (addresses, ports) in [(65_536_u32, 1_u32), (4, 16_384), (256, 256)] {
-            let mut buckets = std::vec![0_u8; 65_536];
+            let mut buckets = std::vec![0_u16; 65_536];
             for addr in 0..addresses {
                 for port in 0..ports {
                     let client = endpoint(0xc633_6400 + addr, 1024 + port as u16);
