@@ -152,16 +152,17 @@ unit: setup-rust ## pure tests: no root, no network; under two minutes once buil
 lint: setup-lint setup-go ## formatting, clippy, licences and sources of dependencies, Go vet
 	@$(WITH) scripts/lint.sh
 
-# Put inputs that fail into controller/tests/data/fuzz/TARGET/, where an ordinary test replays them.
-FUZZ_TARGETS := manifest object watch_lines watch_frames list_body config
+# Put inputs that fail into controller/tests/data/fuzz/TARGET/ (of packets: xdp/packet/tests/data/fuzz/packets/), where an ordinary test
+# replays them.
+FUZZ_TARGETS := manifest object watch_lines watch_frames list_body config packets
 FUZZ_SECONDS ?= 60
-fuzz: ## give the parsers random bytes; FUZZ_SECONDS=60 for each of them
+fuzz: ## give the parsers and the packet code random bytes; FUZZ_SECONDS=60 for each of them
 	@scripts/setup.sh rust fuzz
 	@$(WITH) for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/$$target target/fuzz/finds/$$target; \
 		echo "fuzz: $$target, $(FUZZ_SECONDS) s"; \
 		CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-$$PWD/target}/fuzz-build cargo fuzz run --sanitizer none $$target \
-			target/fuzz/$$target fuzz/seeds/$$target controller/tests/data/fuzz/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			target/fuzz/$$target fuzz/seeds/$$target $$(ls -d {controller,xdp/packet}/tests/data/fuzz/$$target 2>/dev/null || true) -- -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=512 -timeout=10 -print_final_stats=1 -artifact_prefix=target/fuzz/finds/$$target/ || exit 1; \
 	done
 

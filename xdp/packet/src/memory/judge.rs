@@ -199,4 +199,18 @@ mod tests {
         // Enough of them are right that flows begin.
         assert!(begun > 150, "{begun}");
     }
+
+    /// What a fuzzer found, and the seeds that it began with: the small form of `fuzz/fuzz_targets/packets.rs`.
+    #[test]
+    fn every_row_of_packets_that_a_fuzzer_found_is_survived_and_seeds_begin_flows() {
+        use std::{fs, path::Path};
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (folder, least) in [("tests/data/fuzz/packets", 0), ("../../fuzz/seeds/packets", 1)] {
+            for file in here.join(folder).read_dir().into_iter().flatten() {
+                let path = file.unwrap().path();
+                let begun = try_packets(&fs::read(&path).unwrap());
+                assert!(begun >= least, "{}: {begun} flows began", path.display());
+            }
+        }
+    }
 }
