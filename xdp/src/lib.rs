@@ -20,7 +20,7 @@ mod store;
 
 #[cfg(any(test, feature = "samples"))]
 pub mod model;
-#[cfg(all(feature = "kernel", feature = "samples"))]
+#[cfg(all(feature = "kernel", any(test, feature = "samples")))]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "devices, ports and lengths of the cases are small numbers"

@@ -44,7 +44,7 @@ pub use maps::{KernelMaps, MapsError};
 pub use mount::MountError;
 pub use network::network;
 pub use object::{LoadError, Object, Sizes};
-#[cfg(feature = "samples")]
+#[cfg(any(test, feature = "samples"))]
 pub use packets::Answer;
 pub use packets::{Mapped, PacketSizes, Packets, PacketsError, Records};
 pub use pin::{PinError, Pins};

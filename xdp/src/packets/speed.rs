@@ -50,6 +50,7 @@ pub fn measure(flows: &[usize]) -> Result<Speeds, Failed> {
         (Net { six: false }.vip(), 22).into(),
         What::Tcp(ACK),
     ));
+    place.packets.load_pass()?;
     let mut passed = Vec::new();
     for _ in 0..PACKETS {
         passed.push(place.packets.pass_packet(&stranger)?.took);

@@ -2,7 +2,7 @@
 
 mod object;
 mod records;
-#[cfg(feature = "samples")]
+#[cfg(any(test, feature = "samples"))]
 mod trial;
 
 use std::io;
@@ -21,7 +21,7 @@ use super::pin::Pins;
 pub use object::PacketSizes;
 use object::PacketsObject;
 pub use records::{Mapped, Records};
-#[cfg(feature = "samples")]
+#[cfg(any(test, feature = "samples"))]
 pub use trial::Answer;
 
 /// Why packets are not taken.

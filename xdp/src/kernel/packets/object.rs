@@ -17,7 +17,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ta
 pub(crate) const PROGRAMS: [&str; 2] = ["packets", "packets_in_parts"];
 
 /// A program that passes every packet.
-#[cfg(feature = "samples")]
+#[cfg(any(test, feature = "samples"))]
 pub(crate) const PASS: &str = "pass";
 
 /// How large the maps are made.
@@ -79,9 +79,13 @@ impl PacketsObject {
         for name in PROGRAMS {
             load(&mut ebpf, name)?;
         }
-        #[cfg(feature = "samples")]
-        load(&mut ebpf, PASS)?;
         Ok(Self { ebpf })
+    }
+
+    /// Loads the program that passes every packet.
+    #[cfg(any(test, feature = "samples"))]
+    pub(crate) fn load_pass(&mut self) -> Result<(), LoadError> {
+        load(&mut self.ebpf, PASS)
     }
 
     /// A map of the object.
@@ -95,7 +99,7 @@ impl PacketsObject {
     }
 
     /// The same, to write to.
-    #[cfg(feature = "samples")]
+    #[cfg(any(test, feature = "samples"))]
     pub(crate) fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
         self.ebpf.map_mut(name)
     }

@@ -33,7 +33,12 @@ impl Packets {
         self.try_program(super::object::PROGRAMS[usize::from(parts)], packet)
     }
 
-    /// Gives a packet to a program that passes every packet.
+    /// Loads the program that passes every packet.
+    pub fn load_pass(&mut self) -> Result<(), PacketsError> {
+        Ok(self.object.load_pass()?)
+    }
+
+    /// Gives a packet to it.
     pub fn pass_packet(&self, packet: &[u8]) -> io::Result<Answer> {
         self.try_program(super::object::PASS, packet)
     }
