@@ -58,6 +58,34 @@ impl PacketSettings {
         ]
     }
 
+    /// The settings of these words; none if they are nobody's: without times.
+    pub fn of_words(words: &PacketWords) -> Option<Self> {
+        let times = Self::times(words[3], words[4]);
+        if times.established == 0 {
+            return None;
+        }
+        Some(Self {
+            on: [Self::is_on(words[0], 0), Self::is_on(words[0], 1)],
+            generation: Self::generation(words[0]),
+            index_seed: words[1] as u32,
+            pick_seed: (words[1] >> 32) as u32,
+            pages: [words[2] as u32, (words[2] >> 32) as u32],
+            times,
+            answers: words[5] as u32,
+        })
+    }
+
+    /// The first word with other switches.
+    pub fn turned(word: u64, on: [bool; 2]) -> u64 {
+        word & !0b11 | on[0] as u64 | (on[1] as u64) << 1
+    }
+
+    /// The first word with the next generation of routes.
+    pub fn raised(word: u64) -> u64 {
+        let next = RouteGeneration::new(Self::generation(word).get().wrapping_add(1));
+        word & !0xffff_0000 | (next.get() as u64) << 16
+    }
+
     /// Whether new flows of a family are taken: the first (0) or the second.
     #[inline(always)]
     pub fn is_on(word: u64, family: usize) -> bool {
@@ -154,5 +182,17 @@ mod tests {
         assert!(!PacketSettings::is_on(words[0], 0) && PacketSettings::is_on(words[0], 1));
         assert_eq!(PacketSettings::generation(words[0]), settings.generation);
         assert_eq!(PacketSettings::times(words[3], words[4]), settings.times);
+        assert_eq!(PacketSettings::of_words(&words), Some(settings));
+        assert_eq!(PacketSettings::of_words(&PacketWords::default()), None);
+    }
+
+    #[test]
+    fn switches_and_generation_of_a_word_change_by_themselves() {
+        let word = 0b10 | 1023 << 16;
+        let raised = PacketSettings::raised(word);
+        assert_eq!(PacketSettings::generation(raised).get(), 0);
+        let turned = PacketSettings::turned(raised, [true, false]);
+        assert!(PacketSettings::is_on(turned, 0) && !PacketSettings::is_on(turned, 1));
+        assert_eq!(PacketSettings::generation(turned).get(), 0);
     }
 }

@@ -42,8 +42,8 @@ pub(crate) fn alone(program: &str, folder: &Path) -> Option<(PathBuf, String)> {
     None
 }
 
-/// The number and the name of a program.
-fn named(id: u32) -> String {
+/// The number and the name of a program, in words.
+pub fn named(id: u32) -> String {
     let program = loaded_programs().flatten().find(|program| program.id() == id);
     match program.as_ref().and_then(|program| program.name_as_str()) {
         Some(name) if !name.is_empty() => format!("program {id}, {name}"),

@@ -37,6 +37,7 @@ use tandem_xdp_layout::{Address, Address4, Address6, HeldKey, Node, Reason, Swit
 
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
+pub use foreign::named as program_name;
 pub use found::{Found, Older};
 pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
@@ -46,7 +47,9 @@ pub use network::network;
 pub use object::{LoadError, Object, Sizes};
 #[cfg(any(test, feature = "samples"))]
 pub use packets::Answer;
-pub use packets::{Mapped, PacketSizes, Packets, PacketsError, Records};
+pub use packets::{
+    DeviceError, DevicePin, Mapped, Mode, PacketMaps, PacketSizes, Packets, PacketsError, Records, Traffic,
+};
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;
 pub use programs::Who;
@@ -164,6 +167,11 @@ impl Sockets {
     /// Whether programs of this run or of an earlier one are attached to this folder, by links that are pinned.
     pub fn is_linked(&self, who: Who, folder: &Folder) -> bool {
         lock(&self.programs).is_linked(who, folder.id)
+    }
+
+    /// Loads the programs for packets. Maps of theirs that are not pinned are made in these sizes. They answer by the same rows.
+    pub fn packets(&self, sizes: &PacketSizes) -> Result<Packets, PacketsError> {
+        Packets::open(Arc::clone(&self.programs), sizes, &self.pins)
     }
 
     /// Detaches all programs, and removes all pins.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::{fs, io};
 
 use aya::Pod;
@@ -14,6 +15,7 @@ use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
 use super::object::{self, Object};
+use super::packets::{DeviceError, DevicePin, Mode, PacketsObject, attach};
 use super::pin::{PinError, Pins};
 use super::pinned::{self, MMAPABLE};
 use super::sparse::SparseWords;
@@ -70,6 +72,8 @@ const NO_PREALLOC: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) object: Object,
+    /// The programs for packets, if they are loaded.
+    packets: Option<Arc<PacketsObject>>,
     pins: Pins,
     /// The links, by the names of their programs. A link that is dropped and not pinned any more is gone.
     links: BTreeMap<&'static str, PinnedLink>,
@@ -82,6 +86,7 @@ impl Programs {
     pub(crate) fn new(object: Object, pins: Pins) -> Self {
         Self {
             object,
+            packets: None,
             pins,
             links: BTreeMap::new(),
             whole: false,
@@ -93,6 +98,9 @@ impl Programs {
     pub(crate) fn make_whole(&mut self) -> Result<(), Cause> {
         if !self.whole {
             self.give_links(&self.object, object::programs())?;
+            self.packets
+                .as_ref()
+                .map_or(Ok(()), |packets| attach::give(packets, &self.pins))?;
             self.whole = true;
         }
         Ok(())
@@ -200,12 +208,22 @@ impl Programs {
     fn enlarge<M>(&mut self, name: &'static str, make: impl Fn(&Path) -> Result<M, Cause>) -> Result<M, NotEnlarged> {
         let new = self.pins.maps().join(format!("{name}-new")); // the file system takes no dots
         forget(&new);
-        let (map, mut object, users) = self.make(name, &new, make).map_err(|error| {
+        let Larger {
+            map,
+            mut object,
+            users,
+            packets,
+        } = self.make(name, &new, make).map_err(|error| {
             forget(&new);
             NotEnlarged::NoRoom(errno(&*error))
         })?;
         let replaced = self
             .give_links(&object, users.iter().copied())
+            .and_then(|()| {
+                packets
+                    .as_ref()
+                    .map_or(Ok(()), |packets| Ok(attach::give(packets, &self.pins)?))
+            })
             .and_then(|()| Ok(fs::rename(&new, self.pins.maps().join(name))?));
         if let Err(error) = replaced {
             forget(&new);
@@ -221,6 +239,9 @@ impl Programs {
                 std::mem::swap(old, new);
             }
         }
+        if packets.is_some() {
+            self.packets = packets;
+        }
         Ok(map)
     }
 
@@ -230,10 +251,11 @@ impl Programs {
         name: &'static str,
         new: &Path,
         make: impl Fn(&Path) -> Result<M, Cause>,
-    ) -> Result<(M, Object, Vec<&'static str>), Cause> {
+    ) -> Result<Larger<M>, Cause> {
         self.make_whole()?;
         // Maps that are not there would be made anew and empty, while the agent writes to others.
-        for map in &pinned::MAPS {
+        let of_packets = self.packets.iter().flat_map(|_| &pinned::PACKETS);
+        for map in pinned::MAPS.iter().chain(of_packets) {
             fs::symlink_metadata(self.pins.maps().join(map.name))?;
         }
         let old_id = MapData::from_pin(self.pins.maps().join(name))?.info()?.id();
@@ -249,16 +271,33 @@ impl Programs {
         let map = make(new)?;
         let object = Object::load_with(&self.pins, (name, new), &users)?;
         let new_id = MapData::from_pin(new)?.info()?.id();
+        let same = |mut before: Vec<u32>, mut after: Vec<u32>| {
+            before.retain(|id| *id != old_id);
+            after.retain(|id| *id != new_id);
+            before == after
+        };
+        let others = || Err("another map is pinned than the programs use".into());
         for user in &users {
-            let mut wanted = self.object.maps_of(user)?;
-            wanted.retain(|id| *id != old_id);
-            let mut found = object.maps_of(user)?;
-            found.retain(|id| *id != new_id);
-            if found != wanted {
-                return Err("another map is pinned than the programs use".into());
+            if !same(self.object.maps_of(user)?, object.maps_of(user)?) {
+                return others();
             }
         }
-        Ok((map, object, users))
+        let packets = match &self.packets {
+            Some(before) if before.uses(old_id)? => {
+                let after = PacketsObject::load_with(&self.pins, (name, new))?;
+                if !after.has_same_maps(before, same)? {
+                    return others();
+                }
+                Some(Arc::new(after))
+            }
+            _ => None,
+        };
+        Ok(Larger {
+            map,
+            object,
+            users,
+            packets,
+        })
     }
 
     /// Gives every link of these programs that is pinned its program of this object, also those that this run has not attached.
@@ -267,6 +306,63 @@ impl Programs {
             let pin = self.pins.links().join(name);
             if let Some(program) = object.program(name).filter(|_| pin.exists()) {
                 link::replace(program, &pin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the loaded programs for packets.
+    pub(crate) fn put_packets(&mut self, object: PacketsObject) {
+        self.packets = Some(Arc::new(object));
+        // An earlier run may have ended while it enlarged a map.
+        self.whole = false;
+    }
+
+    /// The loaded programs for packets.
+    pub(crate) fn packets(&self) -> Option<Arc<PacketsObject>> {
+        self.packets.clone()
+    }
+
+    /// Lets go of the programs for packets. What is attached stays.
+    pub(crate) fn forget_packets(&mut self) {
+        self.packets = None;
+    }
+
+    /// Loads the program that passes every packet, unless somebody uses the others at this moment.
+    #[cfg(any(test, feature = "samples"))]
+    pub(crate) fn load_pass(&mut self) -> Result<(), object::LoadError> {
+        let packets = self.packets.as_mut().and_then(Arc::get_mut);
+        packets.map_or(Err(object::LoadError::Missing("pass")), PacketsObject::load_pass)
+    }
+
+    /// Attaches a program to a device.
+    pub(crate) fn attach_device(&self, index: u32, mode: Mode, parts: bool) -> Result<Attached, DeviceError> {
+        let wanted = DevicePin { index, mode, parts };
+        match &self.packets {
+            Some(packets) => attach::attach(packets, &self.pins, wanted),
+            None => Err(DeviceError::Refused("the programs are not loaded".to_owned())),
+        }
+    }
+
+    /// Detaches what is attached to a device.
+    pub(crate) fn detach_device(&self, index: u32) -> Result<(), PinError> {
+        attach::detach(&self.pins, index)
+    }
+
+    /// The links to devices that are pinned, and whether each still is attached.
+    pub(crate) fn devices(&self) -> Vec<(DevicePin, bool)> {
+        attach::pinned(&self.pins.links())
+    }
+
+    /// Pins maps of packets again whose pins somebody deleted.
+    pub(crate) fn pin_packets_again(&self) -> Result<(), PinError> {
+        self.pins.make()?;
+        let Some(packets) = &self.packets else { return Ok(()) };
+        for map in &pinned::PACKETS {
+            let pin = self.pins.maps().join(map.name);
+            if let Some(map) = packets.map(map.name).filter(|_| !pin.exists()) {
+                map.pin(&pin)
+                    .map_err(|error| PinError::Folder(pin, io::Error::other(error)))?;
             }
         }
         Ok(())
@@ -281,6 +377,16 @@ impl Programs {
         self.links.clear();
         Ok(())
     }
+}
+
+/// What an enlargement made.
+struct Larger<M> {
+    map: M,
+    object: Object,
+    /// The programs of it that are loaded.
+    users: Vec<&'static str>,
+    /// The programs for packets, if they use the map.
+    packets: Option<Arc<PacketsObject>>,
 }
 
 /// The kernel's number of an error, or of what caused it.

@@ -6,13 +6,19 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_QUERY: i32 = 16;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
+const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
 const LINK_DETACH: i32 = 34;
 /// `BPF_LINK_TYPE_CGROUP`
 const CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_XDP`
+const DEVICE: u32 = 6;
+/// `BPF_XDP`, a kind of attachment.
+const XDP: u32 = 37;
 
 /// What `bpf` gets (`union bpf_attr`), as far as it is used here. The kernel takes a part of it for the whole.
 fn bpf(command: i32, words: &mut [u32]) -> io::Result<i32> {
@@ -55,6 +61,45 @@ pub(crate) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     };
     let words = [info[4].to_ne_bytes(), info[5].to_ne_bytes()].concat();
     Ok((info[0] == CGROUP).then(|| u64::from_ne_bytes(words.try_into().unwrap_or_default())))
+}
+
+/// The index of the device that a link is attached to, and the number of its program. The index is 0 if the device is gone or the
+/// program was detached. None if it is no such link.
+pub(crate) fn device_of(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
+    // struct bpf_link_info: type, id, prog_id, (unused), ifindex
+    let mut info = [0_u32; 8];
+    let [low, high] = halves(info.as_mut_ptr().cast_const());
+    let len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    match bpf(OBJ_GET_INFO_BY_FD, &mut [fd(link)?, len, low, high]) {
+        // It is a map, or a program.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+        result => result?,
+    };
+    Ok((info[0] == DEVICE).then_some((info[4], info[2])))
+}
+
+/// Whether there is a device of this index in the thread's network.
+pub(crate) fn is_device(index: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    #[expect(unsafe_code, reason = "the standard library has no name for it")]
+    // SAFETY: there is room for a name, which is all that is written.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    !found.is_null()
+}
+
+/// Attaches a program to a device, if no other is attached there. `flags` says by whom the program is run (`XDP_FLAGS_…`).
+pub(crate) fn attach(program: BorrowedFd<'_>, device: u32, flags: u32) -> io::Result<OwnedFd> {
+    let link = bpf(LINK_CREATE, &mut [fd(program)?, device, XDP, flags])?;
+    #[expect(unsafe_code, reason = "owns a file descriptor")]
+    // SAFETY: the kernel has just given it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Pins what a descriptor is of.
+pub(crate) fn pin(what: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let [low, high] = halves(path.as_ptr());
+    bpf(OBJ_PIN, &mut [low, high, fd(what)?, 0]).map(drop)
 }
 
 /// The numbers of the maps that a program uses. aya asks by the program's number, for which CAP_BPF is not enough.

@@ -38,7 +38,7 @@ impl Place {
         fs::create_dir(&mount)?;
         run("mount", &["-t", "bpf", "bpf", &mount.to_string_lossy()])?;
         let pins = Pins::open(&mount.join("pins"))?;
-        let (sockets, v4, v6) = Sockets::open(&Sizes::default(), pins.clone())?;
+        let (sockets, v4, v6) = Sockets::open(&Sizes::default(), pins)?;
         let (mut rows4, mut rows6) = (Rows::new(v4, false), Rows::new(v6, false));
         let four = |addr| {
             if let IpAddr::V4(addr) = addr {
@@ -65,7 +65,7 @@ impl Place {
             pages: [pages; 2],
             ..PacketSizes::default()
         };
-        let mut packets = Packets::open(&sizes, &pins)?;
+        let mut packets = sockets.packets(&sizes)?;
         devices(&mut packets)?;
         let settings = PacketSettings {
             on: [true; 2],

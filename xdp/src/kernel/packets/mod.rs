@@ -1,28 +1,32 @@
 //! The programs for packets from outside, and their maps.
 
+pub(super) mod attach;
+mod maps;
 mod object;
 mod records;
 #[cfg(any(test, feature = "samples"))]
 mod trial;
 
 use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 
-use aya::maps::{HashMap, Map, MapData, MapError};
-use tandem_xdp_layout::{
-    DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, IngressWord, Mac,
-    PacketSettings,
-};
+use aya::maps::MapError;
+use tandem_xdp_layout::Reason;
 
-use super::hash::Raw;
 use super::line::line;
-use super::memory::Words;
 use super::object::LoadError;
-use super::pin::Pins;
+use super::pin::{PinError, Pins};
+use super::programs::Programs;
+pub use attach::{DeviceError, DevicePin, Mode};
+pub use maps::PacketMaps;
 pub use object::PacketSizes;
-use object::PacketsObject;
+pub(crate) use object::PacketsObject;
 pub use records::{Mapped, Records};
 #[cfg(any(test, feature = "samples"))]
 pub use trial::Answer;
+
+use super::link::Attached;
 
 /// Why packets are not taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,110 +45,81 @@ pub enum PacketsError {
     Memory(&'static str, #[source] io::Error),
 }
 
-/// The loaded programs for packets, and what they know of devices.
+/// What the programs did with packets of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many were translated and sent.
+    pub sent: u64,
+    /// How many were answered, because they were too big.
+    pub answered: u64,
+    /// How many were passed to nftables, or dropped, by reason.
+    pub left: Vec<(Reason, u64)>,
+}
+
+/// The loaded programs for packets, and what they know.
 #[derive(Debug)]
 pub struct Packets {
-    object: PacketsObject,
-    settings: Words,
-    devices: Words,
-    ingress: Words,
-    numbers: HashMap<MapData, Raw<DeviceKey>, u64>,
+    /// The same as those of sockets: if a map with rows is enlarged, all of them get the larger one.
+    programs: Arc<Mutex<Programs>>,
+    maps: Arc<PacketMaps>,
 }
 
 impl Packets {
-    /// Loads the programs, with the maps that are pinned. The maps with rows must be. Those of packets that are not there are made
-    /// in these sizes.
-    pub fn open(sizes: &PacketSizes, pins: &Pins) -> Result<Self, PacketsError> {
-        let mut object = PacketsObject::load(sizes, pins)?;
-        let settings = memory("PACKETS", object.take("PACKETS")?, 8)?;
-        let devices = memory(
-            "DEVICES",
-            object.take("DEVICES")?,
-            DEVICE_WORDS * u32::from(DeviceNumber::COUNT),
-        )?;
-        let ingress = memory("INGRESS", object.take("INGRESS")?, IngressWord::COUNT)?;
-        let numbers = object.take("DEVICE_NUMBERS")?;
-        let numbers = numbers
-            .try_into()
-            .map_err(|error| PacketsError::Map("DEVICE_NUMBERS", error))?;
-        Ok(Self {
-            object,
-            settings,
-            devices,
-            ingress,
-            numbers,
-        })
+    /// Loads the programs, with the maps that are pinned. The maps with rows are. Those of packets that are not there are made in
+    /// these sizes.
+    pub(super) fn open(programs: Arc<Mutex<Programs>>, sizes: &PacketSizes, pins: &Pins) -> Result<Self, PacketsError> {
+        let mut locked = super::lock(&programs);
+        let object = PacketsObject::load(sizes, pins)?;
+        let maps = Arc::new(PacketMaps::open(pins)?);
+        locked.put_packets(object);
+        drop(locked);
+        Ok(Self { programs, maps })
     }
 
-    /// Writes what the programs ask first.
-    pub fn set(&self, settings: &PacketSettings) {
-        let words = settings.words();
-        // The switches come last: what is read after them is what they were written for.
-        for (at, word) in (0..).zip(words).skip(1) {
-            self.settings.set(at, word);
-        }
-        self.settings.publish(0, words[0]);
+    /// What the programs know. It can be read and written from other threads.
+    pub fn maps(&self) -> Arc<PacketMaps> {
+        Arc::clone(&self.maps)
     }
 
-    /// Tells the programs a device by which packets may leave, and its source addresses. It is known by its index, and by that of
-    /// the device that carries it and a VLAN.
-    pub fn set_device(
-        &mut self,
-        number: DeviceNumber,
-        index: u32,
-        device: Device,
-        sources: [u64; 3],
-    ) -> Result<(), PacketsError> {
-        let first = u32::from(number.get()) * DEVICE_WORDS;
-        let [place, own] = device.words();
-        self.devices.set(first + 1, own);
-        for (at, word) in (DEVICE_SOURCES[0]..).zip(sources) {
-            self.devices.set(first + at, word);
-        }
-        self.devices.publish(first, place);
-        let mut keys = vec![DeviceKey { index, vlan: 0 }];
-        if device.vlan != 0 {
-            keys.push(DeviceKey {
-                index: device.index,
-                vlan: u32::from(device.vlan),
-            });
-        }
-        for key in keys {
-            let word = DeviceWord::new(key, number);
-            self.numbers
-                .insert(Raw(key), word.0, 0)
-                .map_err(|error| PacketsError::Map("DEVICE_NUMBERS", error))?;
-        }
-        Ok(())
+    /// Attaches a program to a device, or gives the link that is pinned this run's program. `parts` says whether packets of this
+    /// device may be larger than a page.
+    pub fn attach(&self, index: u32, mode: Mode, parts: bool) -> Result<Attached, DeviceError> {
+        super::lock(&self.programs).attach_device(index, mode, parts)
     }
 
-    /// Takes the packets of a device that are sent to this MAC address, or, without one, none.
-    pub fn set_ingress(&self, index: u32, mac: Option<Mac>) {
-        let word = mac.map_or(IngressWord::default(), |mac| IngressWord::new(index, mac));
-        self.ingress.publish(IngressWord::place(index), word.0);
+    /// Detaches what is attached to a device.
+    pub fn detach(&self, index: u32) -> Result<(), PinError> {
+        super::lock(&self.programs).detach_device(index)
     }
 
-    /// The records of one family's flows.
-    pub fn records<A: FlowAddress>(&self, six: bool) -> Result<Records<A>, PacketsError> {
-        let name = if six { "FLOWS6" } else { "FLOWS4" };
-        let Some(Map::Array(data)) = self.object.map(name) else {
-            return Err(PacketsError::Missing(name));
-        };
-        let info = data.info().map_err(|error| PacketsError::Map(name, error))?;
-        let words = Words::map(data.fd(), info.max_entries() * A::WORDS);
-        let words = words.map_err(|error| PacketsError::Memory(name, error))?;
-        Ok(Records::new(words, info.max_entries()))
+    /// The links to devices that are pinned, of this run and of earlier ones, and whether each still is attached.
+    pub fn attached(&self) -> Vec<(DevicePin, bool)> {
+        super::lock(&self.programs).devices()
+    }
+
+    /// Pins maps again whose pins somebody deleted.
+    pub fn pin_again(&self) -> Result<(), PinError> {
+        super::lock(&self.programs).pin_packets_again()
     }
 
     /// How many instructions the verifier looked at for each program.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
-        self.object.verified()
+        let object = super::lock(&self.programs).packets();
+        object.map(|object| object.verified()).unwrap_or_default()
     }
 }
 
-fn memory(name: &'static str, map: Map, words: u32) -> Result<Words, PacketsError> {
-    let Map::Array(data) = map else {
-        return Err(PacketsError::Missing(name));
-    };
-    Words::map(data.fd(), words).map_err(|error| PacketsError::Memory(name, error))
+impl Deref for Packets {
+    type Target = PacketMaps;
+
+    fn deref(&self) -> &PacketMaps {
+        &self.maps
+    }
+}
+
+impl Drop for Packets {
+    /// What is attached stays.
+    fn drop(&mut self) {
+        super::lock(&self.programs).forget_packets();
+    }
 }

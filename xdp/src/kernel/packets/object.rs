@@ -1,20 +1,27 @@
 //! The programs for packets as they are embedded, and how they are loaded.
 
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
 use aya::maps::Map;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use tandem_xdp_layout::{BUCKET, SLOTS};
 
-use super::PacketsError;
 use crate::kernel::object::{LoadError, TRIES, is_interrupted, refused};
 use crate::kernel::pin::Pins;
 use crate::kernel::pinned;
+use crate::kernel::sys;
 
 /// The programs, built by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp-packets.o"));
 
 /// The programs' names: for packets in one piece, and for packets that may come in parts.
 pub(crate) const PROGRAMS: [&str; 2] = ["packets", "packets_in_parts"];
+
+/// How many answers were sent in this second. It is the only map that is not pinned.
+const ANSWERS: &str = "ANSWERS";
 
 /// A program that passes every packet.
 #[cfg(any(test, feature = "samples"))]
@@ -50,6 +57,15 @@ pub(crate) struct PacketsObject {
 impl PacketsObject {
     /// Takes the maps that are pinned, makes and pins the others, and loads every program.
     pub(crate) fn load(sizes: &PacketSizes, pins: &Pins) -> Result<Self, LoadError> {
+        Self::load_maps(sizes, pins, None)
+    }
+
+    /// Takes the maps that are pinned, with another one in the place of one of them, which is pinned itself. Loads every program.
+    pub(crate) fn load_with(pins: &Pins, instead: (&'static str, &Path)) -> Result<Self, LoadError> {
+        Self::load_maps(&PacketSizes::default(), pins, Some(instead))
+    }
+
+    fn load_maps(sizes: &PacketSizes, pins: &Pins, instead: Option<(&'static str, &Path)>) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         // The programs use no types of the kernel, so its BTF is neither read nor needed.
         loader.btf(None);
@@ -57,7 +73,8 @@ impl PacketsObject {
             .iter()
             .chain(pinned::MAPS.iter().filter(|map| pinned::ROWS.contains(&map.name)))
         {
-            let pin = pins.maps().join(map.name);
+            let other = instead.filter(|(name, _)| *name == map.name);
+            let pin = other.map_or_else(|| pins.maps().join(map.name), |(_, pin)| pin.to_owned());
             map.check(&pin)?;
             loader.map_pin_path(map.name, pin);
         }
@@ -79,6 +96,10 @@ impl PacketsObject {
         for name in PROGRAMS {
             load(&mut ebpf, name)?;
         }
+        // The programs hold them. Here, they would outlive their successors.
+        for name in pinned::ROWS {
+            drop(ebpf.take_map(name));
+        }
         Ok(Self { ebpf })
     }
 
@@ -88,20 +109,56 @@ impl PacketsObject {
         load(&mut self.ebpf, PASS)
     }
 
-    /// A map of the object.
-    pub(crate) fn take(&mut self, name: &'static str) -> Result<Map, PacketsError> {
-        self.ebpf.take_map(name).ok_or(PacketsError::Missing(name))
-    }
-
-    /// A map of the object that was not taken.
+    /// A map of packets.
     pub(crate) fn map(&self, name: &str) -> Option<&Map> {
         self.ebpf.map(name)
     }
 
-    /// The same, to write to.
-    #[cfg(any(test, feature = "samples"))]
-    pub(crate) fn map_mut(&mut self, name: &str) -> Option<&mut Map> {
-        self.ebpf.map_mut(name)
+    /// The descriptor of a loaded program.
+    pub(crate) fn fd(&self, name: &str) -> io::Result<OwnedFd> {
+        let program = self.program(name).ok_or(io::ErrorKind::NotFound)?;
+        program.fd().map_err(io::Error::other)?.as_fd().try_clone_to_owned()
+    }
+
+    /// The maps that a program uses, by their numbers.
+    fn maps_of(&self, name: &str) -> io::Result<Vec<u32>> {
+        let mut ids = sys::maps_of(self.fd(name)?.as_fd())?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Whether a program uses the map of this number.
+    pub(crate) fn uses(&self, map: u32) -> io::Result<bool> {
+        for name in PROGRAMS {
+            if self.maps_of(name)?.contains(&map) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether each program uses the same maps as that of another object: the same numbers, by `same`, and those that no run after
+    /// this one reads.
+    pub(crate) fn has_same_maps(&self, other: &Self, same: impl Fn(Vec<u32>, Vec<u32>) -> bool) -> io::Result<bool> {
+        // It is not pinned: each object has its own.
+        let own = |object: &Self| match object.map(ANSWERS) {
+            Some(Map::PerCpuArray(data)) => data.info().map(|info| info.id()).map_err(io::Error::other),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let without = |mut maps: Vec<u32>, id: u32| {
+            maps.retain(|map| *map != id);
+            maps
+        };
+        let (before, after) = (own(other)?, own(self)?);
+        for name in PROGRAMS {
+            if !same(
+                without(other.maps_of(name)?, before),
+                without(self.maps_of(name)?, after),
+            ) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The loaded program of this name.

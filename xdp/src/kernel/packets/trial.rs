@@ -3,15 +3,15 @@
 use std::io;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapError, PerCpuArray};
+use aya::maps::HashMap;
 use aya::programs::{TestRun as _, TestRunOptions};
 use tandem_xdp_layout::{
-    Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, StateWord, VisitorKey, record,
+    Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, SLOTS, StateWord, VisitorKey, record,
 };
 
+use super::maps::{map, words};
 use super::{Packets, PacketsError, Records};
 use crate::kernel::hash::Raw;
-use crate::kernel::memory::Words;
 
 /// What a program did with a packet.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ impl Packets {
     }
 
     /// Loads the program that passes every packet.
-    pub fn load_pass(&mut self) -> Result<(), PacketsError> {
-        Ok(self.object.load_pass()?)
+    pub fn load_pass(&self) -> Result<(), PacketsError> {
+        Ok(super::super::lock(&self.programs).load_pass()?)
     }
 
     /// Gives a packet to it.
@@ -44,7 +44,11 @@ impl Packets {
     }
 
     fn try_program(&self, name: &str, packet: &[u8]) -> io::Result<Answer> {
-        let program = self.object.program(name).ok_or(io::ErrorKind::NotFound)?;
+        // Others may try packets at the same time.
+        let object = super::super::lock(&self.programs)
+            .packets()
+            .ok_or(io::ErrorKind::NotFound)?;
+        let program = object.program(name).ok_or(io::ErrorKind::NotFound)?;
         let mut after = vec![0; LARGEST];
         let result = program
             .test_run(TestRunOptions {
@@ -61,27 +65,11 @@ impl Packets {
         })
     }
 
-    /// The counts of the programs, all processors' together.
-    pub fn counts(&self) -> Result<Vec<u64>, MapError> {
-        let map = self.object.map("PACKET_COUNTS").ok_or(MapError::InvalidName {
-            name: "PACKET_COUNTS".to_owned(),
-        })?;
-        let counts: PerCpuArray<_, u64> = map.try_into()?;
-        let count = |at| Ok(counts.get(&at, 0)?.iter().sum());
-        (0..counts.len()).map(count).collect()
-    }
-
     /// Forgets all flows, clients and fragments of a family.
-    pub fn forget_all(&mut self, six: bool) -> Result<(), PacketsError> {
+    pub fn forget_all(&self, six: bool) -> Result<(), PacketsError> {
         let name = if six { "INDEX6" } else { "INDEX4" };
-        let Some(Map::Array(data)) = self.object.map(name) else {
-            return Err(PacketsError::Missing(name));
-        };
-        let buckets = data
-            .info()
-            .map_err(|error| PacketsError::Map(name, error))?
-            .max_entries();
-        let index = Words::map(data.fd(), buckets * BUCKET).map_err(|error| PacketsError::Memory(name, error))?;
+        let buckets = 2 * self.pages()[usize::from(six)] * SLOTS / BUCKET;
+        let index = words(self.pins(), name, buckets * BUCKET)?;
         for (at, word) in index.all() {
             if word != 0 {
                 index.set(at, 0);
@@ -99,10 +87,9 @@ impl Packets {
         self.empty::<FragmentKey<Address4>>("FRAGMENTS4")
     }
 
-    fn empty<K: Copy + 'static>(&mut self, name: &'static str) -> Result<(), PacketsError> {
-        let map = self.object.map_mut(name).ok_or(PacketsError::Missing(name))?;
+    fn empty<K: Copy + 'static>(&self, name: &'static str) -> Result<(), PacketsError> {
         let wrong = |error| PacketsError::Map(name, error);
-        let mut hash: HashMap<_, Raw<K>, u64> = map.try_into().map_err(wrong)?;
+        let mut hash: HashMap<_, Raw<K>, u64> = map(self.pins(), name)?.try_into().map_err(wrong)?;
         let keys: Vec<_> = hash.keys().collect::<Result<_, _>>().map_err(wrong)?;
         for key in keys {
             hash.remove(&key).map_err(wrong)?;
@@ -120,8 +107,9 @@ impl Packets {
     }
 
     fn count<K: Copy + 'static>(&self, name: &'static str) -> Result<usize, PacketsError> {
-        let map = self.object.map(name).ok_or(PacketsError::Missing(name))?;
-        let hash: HashMap<_, Raw<K>, u64> = map.try_into().map_err(|error| PacketsError::Map(name, error))?;
+        let hash: HashMap<_, Raw<K>, u64> = map(self.pins(), name)?
+            .try_into()
+            .map_err(|error| PacketsError::Map(name, error))?;
         Ok(hash.keys().count())
     }
 }

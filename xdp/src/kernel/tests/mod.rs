@@ -3,6 +3,7 @@
 mod answers;
 mod bad;
 mod counts;
+mod devices;
 mod faults;
 mod held;
 mod hostile;

@@ -1,0 +1,212 @@
+//! The programs for packets on devices of a network namespace of the test.
+
+use std::os::fd::AsFd as _;
+
+use aya::maps::MapData;
+
+use super::*;
+use crate::kernel::{DeviceError, DevicePin, Mode, PacketSizes, Packets, PacketsError, sys};
+
+const SIZES: PacketSizes = PacketSizes {
+    pages: [1, 1],
+    held: 64,
+    visitors: 64,
+};
+
+impl Place {
+    /// Makes a device, and returns its index.
+    fn device(&self, name: &str) -> u32 {
+        let ip = |args: &str| run(Command::new("ip").args(["-n", &self.network]).args(args.split(' ')));
+        ip(&format!("link add {name} type veth peer name {name}-peer"));
+        ip(&format!("link set {name} up"));
+        ip(&format!("link set {name}-peer up"));
+        self.index(name)
+    }
+
+    fn index(&self, name: &str) -> u32 {
+        let shown = Command::new("ip")
+            .args(["-n", &self.network, "-o", "link", "show", name])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&shown.stdout)
+            .split(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Has a thread in the network namespace do something.
+    fn within<T: Send>(&self, does: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.network)).unwrap();
+        let enter = || {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            does()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    }
+
+    /// Whether the device has an XDP program, and which.
+    fn program(&self, name: &str) -> Option<String> {
+        let shown = Command::new("ip")
+            .args(["-n", &self.network, "link", "show", name])
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        Some(shown.split_once("prog/xdp")?.1.split_whitespace().nth(1)?.to_owned())
+    }
+}
+
+fn packets(sockets: &Sockets) -> Packets {
+    sockets
+        .packets(&SIZES)
+        .unwrap_or_else(|error: PacketsError| panic!("{error}: {error:?}"))
+}
+
+#[test]
+fn a_device_keeps_its_program_from_run_to_run_and_loses_it_when_it_is_asked_to() {
+    let place = Place::new();
+    let index = place.device("eth0");
+    let pin = DevicePin {
+        index,
+        mode: Mode::Native,
+        parts: false,
+    };
+    let (sockets, ..) = place.open();
+    let first = packets(&sockets);
+    assert_eq!(
+        place.within(|| first.attach(index, Mode::Native, false)),
+        Ok(Attached::Anew)
+    );
+    assert_eq!(first.attached(), [(pin, true)]);
+    let before = place.program("eth0").unwrap();
+    drop((first, sockets));
+    assert_eq!(
+        place.program("eth0"),
+        Some(before.clone()),
+        "it works on while nobody runs"
+    );
+
+    let (sockets, ..) = place.open();
+    let second = packets(&sockets);
+    assert_eq!(second.attached(), [(pin, true)]);
+    assert_eq!(
+        place.within(|| second.attach(index, Mode::Native, false)),
+        Ok(Attached::Adopted)
+    );
+    assert_ne!(place.program("eth0"), Some(before), "it is this run's program");
+    // The other program, and the other way to run one.
+    assert_eq!(
+        place.within(|| second.attach(index, Mode::Native, true)),
+        Ok(Attached::Adopted)
+    );
+    assert_eq!(second.attached(), [(DevicePin { parts: true, ..pin }, true)]);
+    assert_eq!(
+        place.within(|| second.attach(index, Mode::Generic, true)),
+        Ok(Attached::Anew)
+    );
+    let generic = DevicePin {
+        parts: true,
+        mode: Mode::Generic,
+        ..pin
+    };
+    assert_eq!(second.attached(), [(generic, true)]);
+    second.detach(index).unwrap();
+    assert_eq!((second.attached(), place.program("eth0")), (Vec::new(), None));
+}
+
+#[test]
+fn a_program_of_somebody_else_is_named_and_left_alone_and_what_is_gone_is_said() {
+    let place = Place::new();
+    let index = place.device("eth0");
+    let (sockets, ..) = place.open();
+    let ours = packets(&sockets);
+    let foreign = Place::new();
+    let (others, ..) = foreign.open();
+    let theirs = packets(&others);
+    place.within(|| theirs.attach(index, Mode::Native, false)).unwrap();
+    let before = place.program("eth0");
+    assert_eq!(
+        place.within(|| ours.attach(index, Mode::Native, false)),
+        Err(DeviceError::Foreign)
+    );
+    assert_eq!(place.program("eth0"), before);
+    theirs.detach(index).unwrap();
+    place.within(|| ours.attach(index, Mode::Native, false)).unwrap();
+
+    // Somebody takes it away by force.
+    run(Command::new("ip").args(["-n", &place.network, "link", "delete", "eth0"]));
+    let gone = ours.attached();
+    assert!(matches!(gone[..], [(pin, false)] if pin.index == index), "{gone:?}");
+    assert_eq!(
+        place.within(|| ours.attach(index, Mode::Native, false)),
+        Err(DeviceError::Gone)
+    );
+    assert_eq!(ours.attached(), [], "the pin of a link that is gone is removed");
+    place.within(|| {
+        assert_eq!(
+            ours.attach(1, Mode::Native, false),
+            Err(DeviceError::NotNative(
+                "Operation not supported (os error 95)".to_owned()
+            ))
+        );
+    });
+}
+
+#[test]
+fn a_map_with_rows_that_is_enlarged_is_the_packets_too() {
+    let place = Place::new();
+    let index = place.device("eth0");
+    let pins = Pins::open(&place.pins).unwrap();
+    let small = Sizes {
+        frontends: 4,
+        words: [4096, 4096],
+    };
+    let (sockets, v4, _v6) = Sockets::open(&small, pins).unwrap();
+    let packets = packets(&sockets);
+    place.within(|| packets.attach(index, Mode::Native, false)).unwrap();
+    let mut rows = Rows::<V4, _>::new(v4, false);
+    let pin = place
+        .pins
+        .join(format!("v{}/maps/FRONTENDS4", tandem_xdp_layout::VERSION));
+    let id = || MapData::from_pin(&pin).unwrap().info().unwrap().id();
+    let before = id();
+    let many: Vec<Row<V4>> = (1..20).flat_map(|at| rows_of([10, 96, 0, at])).collect();
+    rows.renew(&RuleSettings::default(), &many).unwrap();
+    assert!(rows.left().is_empty());
+    let after = id();
+    assert_ne!(before, after);
+    let link = sys::open(
+        &place
+            .pins
+            .join(format!("v{}/links/packets-native-{index}", tandem_xdp_layout::VERSION)),
+    );
+    let (_, program) = sys::device_of(link.unwrap().as_fd()).unwrap().unwrap();
+    let used = loaded(program);
+    assert!(used.contains(&after) && !used.contains(&before), "{used:?}");
+}
+
+/// A ClusterIP with one endpoint, whose numbers are those of the address.
+fn rows_of(frontend: [u8; 4]) -> Vec<Row<V4>> {
+    let number = u32::from(frontend[3]) * 2;
+    let mut rows = rows::<V4>(frontend.into(), [127, 0, 0, 1].into());
+    let other = |id: ServiceId| ServiceId::plain(number + id.number() - 1).unwrap();
+    for row in &mut rows {
+        match row {
+            Row::Endpoint { service, .. } | Row::Service { service, .. } | Row::Frontend { service, .. } => {
+                *service = other(*service);
+            }
+            _ => {}
+        }
+    }
+    rows
+}
+
+/// The maps of a loaded program.
+fn loaded(program: u32) -> Vec<u32> {
+    let found = aya::programs::loaded_programs()
+        .flatten()
+        .find(|found| found.id() == program);
+    found.unwrap().map_ids().unwrap().unwrap()
+}
