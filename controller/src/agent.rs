@@ -82,7 +82,7 @@ pub async fn run(
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
     let asked = current.clone();
-    let mut keeper = xdp::Keeper::new(current.clone(), seats, engine.published());
+    let mut keeper = xdp::Keeper::new(current.clone(), seats, engine.published(), events.clone());
     let sockets = keeper.report();
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
     let stands_by = standing.is_by();

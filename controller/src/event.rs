@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tandem_core::family::IpFamily;
 use tandem_core::node::InterfaceName;
 use tandem_core::object::{EndpointSlice, Node, ObjectKey, Service};
-use tandem_core::plane::{ForwardDrop, Place};
+use tandem_core::plane::{Ahead, ForwardDrop, Place};
 use tandem_core::uid::Uid;
 
 use ipnet::IpNet;
@@ -149,6 +149,8 @@ pub enum NodeFact {
     ForwardDrops(Vec<ForwardDrop>),
     /// A kube-proxy beside Tandem, or what one left.
     KubeProxy(KubeProxy),
+    /// Who sees packets from outside before the rules do.
+    Ahead(Ahead),
     /// Which API server is asked.
     ApiServer(ApiServer),
     /// New connections whose client could not be remembered for session affinity.

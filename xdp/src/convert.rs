@@ -4,15 +4,15 @@ use tandem_core::family::{Family, V4, V6};
 use tandem_core::id::ServiceId;
 use tandem_core::maglev;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
-use tandem_core::row::{self, Frontend, L4Address};
+use tandem_core::row::{self, Frontend, L4Address, Port, Protocol};
 use tandem_xdp_layout::{
-    Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, SourceKey, Switch,
+    Address4, Address6, Class, Endpoint, FlowAddress, FlowKey, FrontendKey, HeldKey, ListIndex, SourceKey, Switch,
 };
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {
     /// An address in a map.
-    type Mapped: Address + Send + std::fmt::Debug + 'static;
+    type Mapped: FlowAddress + Send + std::fmt::Debug + 'static;
 
     /// The address as it stands in maps.
     fn mapped(addr: Self::Addr) -> Self::Mapped;
@@ -110,6 +110,19 @@ pub(crate) fn frontend<F: Plane>(frontend: &Frontend<F>) -> (FrontendKey<F::Mapp
             (key, Class::NodePort)
         }
     }
+}
+
+/// The key of a flow of packets from outside.
+pub fn flow_key<F: Plane>(client: row::Endpoint<F>, frontend: row::Endpoint<F>, protocol: Protocol) -> FlowKey<F::Mapped> {
+    FlowKey::new(endpoint::<F>(client), endpoint::<F>(frontend), protocol.number())
+}
+
+/// The plain form of an endpoint in a map; none if its port is 0.
+pub(crate) fn plain<F: Plane>(endpoint: Endpoint<F::Mapped>) -> Option<row::Endpoint<F>> {
+    Some(row::Endpoint {
+        addr: F::unmapped(endpoint.addr),
+        port: Port::new(u16::from_be(endpoint.port))?,
+    })
 }
 
 /// The key of a UDP flow that nftables serves: where it goes to as the socket names it, and the socket's own port.

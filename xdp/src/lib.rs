@@ -29,7 +29,9 @@ pub mod packets;
 #[cfg(any(test, feature = "samples"))]
 pub mod random;
 
-pub use convert::{Plane, held_key};
+pub use convert::{Plane, flow_key, held_key};
 pub use rows::Rows;
 pub use store::{Store, StoreError};
-pub use tandem_xdp_layout::{Address4, Address6, HeldKey};
+pub use tandem_xdp_layout::{
+    Address4, Address6, Device, DeviceNumber, HeldKey, Hop, IngressWord, Mac, PacketSettings, RouteGeneration, Times,
+};

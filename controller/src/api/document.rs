@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::outside::FlowView;
 use super::view::{ServiceView, StatusView};
 
 /// The version of all documents.
@@ -15,6 +16,10 @@ pub trait Kind {
 
 impl Kind for StatusView {
     const KIND: &'static str = "Status";
+}
+
+impl Kind for FlowView {
+    const KIND: &'static str = "Flow";
 }
 
 impl Kind for ServiceView {

@@ -17,6 +17,7 @@ use crate::index::Entry;
 use crate::xdp::State;
 
 use super::inside::{Asker, Inside};
+use super::outside::OutsideView;
 use super::planes::{FollowerView, SocketsView};
 use super::problems::{of_agent, of_service, of_sockets};
 use super::view::{
@@ -176,6 +177,7 @@ impl StatusView {
                 .map(|(kind, state)| (kind.to_string(), reach(state)))
                 .collect(),
             sockets: SocketsView::of(sockets),
+            outside: OutsideView::of(&sockets.outside),
             families: vec![
                 FamilyStatusView::new("ip tandem", &snapshot.v4, &snapshot.node_v4, flows_v4, sockets),
                 FamilyStatusView::new("ip6 tandem", &snapshot.v6, &snapshot.node_v6, flows_v6, sockets),

@@ -4,8 +4,10 @@
 
 mod client;
 mod document;
+mod flows;
 mod inside;
 mod make;
+mod outside;
 mod planes;
 mod problems;
 mod ready;
@@ -15,7 +17,9 @@ mod view;
 
 pub use client::{ApiError, get};
 pub use document::{Document, Kind, List};
+pub use flows::{End, FlowsWanted};
 pub use inside::Rules;
+pub use outside::{DeviceView, FlowView, HopView, OutsideView, PacketsView};
 pub use planes::{CountView, FolderView, FollowerView, LeftView, MapView, SocketsView};
 pub use ready::ReadyView;
 pub use server::Server;

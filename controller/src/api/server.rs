@@ -1,5 +1,6 @@
 //! The server of the local API, in the agent.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::http::{Connections, Limits, json, not_found, serve_later, text};
 use crate::xdp;
 
 use super::document::{Document, List};
+use super::flows::FlowsWanted;
 use super::inside::{Counted, Inside, Rules};
+use super::outside::FlowView;
 use super::ready::ReadyView;
 use super::socket::{self, Own, SocketError};
 use super::view::{ServiceView, StatusView};
@@ -114,6 +117,7 @@ fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> impl Future<Outp
         _ if request.method() != Method::GET && request.method() != Method::HEAD => Err(only_get()),
         "/v1/status" => Ok((status, true)),
         "/v1/services" => Ok((services, true)),
+        "/v1/flows" => Ok((flows, true)),
         "/v1/ready" => Ok((ready, false)),
         _ => Err(not_found()),
     };
@@ -186,6 +190,28 @@ fn services(shared: &Shared, query: &str) -> Response<String> {
         .into_iter()
         .filter_map(|key| ServiceView::of(&snapshot, key, &inside))
         .collect();
+    printed(&List::new(views))
+}
+
+fn flows(shared: &Shared, query: &str) -> Response<String> {
+    let wanted = match FlowsWanted::of(query) {
+        Ok(wanted) => wanted,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, &problem),
+    };
+    let state = shared.sockets.load();
+    let names = state.outside.devices.iter();
+    let names: HashMap<u32, &str> = names.map(|device| (device.index, &*device.name)).collect();
+    let name = |index| Some(names.get(&index).map_or_else(|| format!("device {index}"), |name| (*name).to_owned()));
+    let mut views = Vec::new();
+    if let Some(counts) = &state.outside.counts {
+        for family in wanted.families() {
+            counts.flows(family, &mut |flow| {
+                if wanted.has(&flow) {
+                    views.push(FlowView::of(&flow, name));
+                }
+            });
+        }
+    }
     printed(&List::new(views))
 }
 

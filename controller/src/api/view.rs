@@ -1,5 +1,6 @@
 //! The answers of the local API, in the form of their JSON and YAML.
 
+use super::outside::OutsideView;
 use super::planes::{FollowerView, SocketsView};
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +165,9 @@ pub struct StatusView {
     /// Socket load balancing; none if nobody asks for it and nothing is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<SocketsView>,
+    /// Packets from outside; none if the configuration names no device and nothing is left of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<OutsideView>,
     /// IPv4, then IPv6.
     pub families: Vec<FamilyStatusView>,
     /// The problems of the node, of objects, and of the configuration.

@@ -29,7 +29,7 @@ pub(super) fn run(socket: &Path, pins: &Path, afterwards: Afterwards) -> Result<
     match afterwards {
         Afterwards::End => {
             let _lock = NodeLock::acquire()?;
-            clean(Some(socket), pins)
+            clean(socket, true, pins)
         }
         Afterwards::Stay => block_on(clean_and_stay(socket, pins))?,
     }
@@ -49,7 +49,7 @@ async fn clean_and_stay(socket: &Path, pins: &Path) -> Result<(), CommandError> 
     };
     let work = async {
         standing.served().await?;
-        clean(None, pins)?;
+        clean(socket, false, pins)?;
         tracing::info!("the node is clean; waits to be told to end");
         says.store(Arc::new(ReadyView::yes(
             "the node is clean: nothing of tandem is left on it",
@@ -64,14 +64,18 @@ async fn clean_and_stay(socket: &Path, pins: &Path) -> Result<(), CommandError> 
     }
 }
 
-/// Removes the programs in the kernel, both tables, the routes and, if it is given, the socket. The programs go first: they
-/// must not answer by rows of tables that are gone.
-fn clean(socket: Option<&Path>, pins: &Path) -> Result<(), CommandError> {
+/// Removes the programs in the kernel, the reservation of their ports, both tables, the routes and, if nobody answers there, the socket.
+/// The programs go first: they must not answer by rows of tables that are gone.
+fn clean(socket: &Path, with_socket: bool, pins: &Path) -> Result<(), CommandError> {
     let programs = (format!("the programs and maps in {}", pins.display()), xdp::clean(pins));
     let words = |result: Result<bool, RemoveError>| result.map_err(|error| error.to_string());
     let routes = routes::KernelRoutes::default().bring(&routes::Routes::new());
     let mut results = vec![
         programs,
+        (
+            "the reservation of the ports 49152-65535".to_owned(),
+            xdp::Reserved::new(Path::new("/"), socket).remove(),
+        ),
         ("table ip tandem".to_owned(), words(remove::<V4>())),
         ("table ip6 tandem".to_owned(), words(remove::<V6>())),
         (
@@ -79,7 +83,7 @@ fn clean(socket: Option<&Path>, pins: &Path) -> Result<(), CommandError> {
             routes.map_err(|error| error.to_string()),
         ),
     ];
-    results.extend(socket.map(|socket| {
+    results.extend(with_socket.then(|| {
         let gone = remove_dead(socket).map_err(|error| error.to_string());
         (socket.display().to_string(), gone)
     }));

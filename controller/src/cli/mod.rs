@@ -4,7 +4,9 @@ mod arguments;
 mod cleanup;
 mod config;
 mod flags;
+mod flows;
 mod format;
+mod outside;
 mod planes;
 mod ready;
 mod ruleset;
@@ -39,6 +41,7 @@ enum Command {
     Run(Box<run::Run>),
     Services(services::Services),
     Status(status::Status),
+    Flows(flows::Flows),
     Ready(ready::Ready),
     Ruleset(ruleset::Ruleset),
     Config(config::Config),
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run().map_err(|error| AskError::No(error.to_string())),
         Command::Services(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Flows(command) => command.run(),
         Command::Ready(command) => command.run(),
         Command::Ruleset(command) => command.run().map_err(Into::into),
         Command::Config(command) => command.run().map_err(Into::into),

@@ -71,7 +71,7 @@ pub(super) fn follower(view: &FollowerView, line: &mut dyn FnMut(&str, &str)) {
     }
 }
 
-fn state(name: &str, since: Option<f64>, reason: Option<&str>) -> String {
+pub(super) fn state(name: &str, since: Option<f64>, reason: Option<&str>) -> String {
     let mut text = name.to_owned();
     if let Some(seconds) = since {
         text = format!("{text} for {}", age(whole(seconds)));
@@ -109,7 +109,7 @@ fn processes(count: usize) -> String {
     clippy::cast_sign_loss,
     reason = "an age in whole seconds"
 )]
-fn whole(seconds: f64) -> u64 {
+pub(super) fn whole(seconds: f64) -> u64 {
     seconds as u64
 }
 

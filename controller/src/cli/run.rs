@@ -14,6 +14,7 @@ use crate::agent::{self, Source};
 use crate::config::{Flags, Loaded, LogFormat, Settings, Sources};
 use crate::standing::Standing;
 use crate::sysctl;
+use crate::xdp::Reserved;
 
 use super::CommandError;
 use super::cleanup::{self, Afterwards};
@@ -79,6 +80,7 @@ impl Run {
         }
         if flags.on("init-only") {
             sysctl::apply(Path::new("/"), settings);
+            reserve_ports(settings);
             return Ok(());
         }
         tandem_nft::check_kernel().map_err(|error| {
@@ -97,6 +99,21 @@ impl Run {
         // reading, but nobody waits long for the result.
         runtime.shutdown_timeout(LEAVES);
         result
+    }
+}
+
+/// Reserves the ports of XDP's flows if XDP is to have flows, and gives them back if it is not. The agent may not be allowed to.
+fn reserve_ports(settings: &Settings) {
+    let reserved = Reserved::new(Path::new("/"), &settings.socket);
+    let (done, what) = if settings.xdp.wants_devices() {
+        (reserved.add(), "are reserved")
+    } else {
+        (reserved.remove(), "are not reserved any more")
+    };
+    match done {
+        Ok(true) => tracing::info!("xdp: the ports 49152-65535 {what} (net.ipv4.ip_local_reserved_ports)"),
+        Ok(false) => {}
+        Err(why) => tracing::warn!("xdp: {why}"),
     }
 }
 

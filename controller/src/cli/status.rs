@@ -8,6 +8,7 @@ use clap::Args;
 use crate::api::{Document, FamilyStatusView, StatusView, UdpFlowsView, get};
 
 use super::format::{age, counted, print, structured};
+use super::outside;
 use super::planes;
 use super::{Agent, AskError, Output, block_on};
 
@@ -96,6 +97,9 @@ fn text(status: &StatusView) -> String {
     line("Lists complete:", complete);
     if let Some(sockets) = &status.sockets {
         planes::sockets(sockets, &mut line);
+    }
+    if let Some(outside) = &status.outside {
+        outside::lines(outside, &mut line);
     }
     for family in &status.families {
         line("", " ");

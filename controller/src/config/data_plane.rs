@@ -6,7 +6,7 @@ use tandem_core::object::Choice;
 
 use super::ConfigError;
 use super::document::Document;
-use crate::xdp::{DataPlane, SocketsOf, XdpSettings};
+use crate::xdp::{DataPlane, DeviceMode, DevicePattern, MOST_FLOWS, PAGE, SocketsOf, XdpSettings};
 
 pub(super) fn resolve(tandem: &Document) -> Result<XdpSettings, ConfigError> {
     let data_plane = match tandem.text("dataPlane") {
@@ -28,7 +28,34 @@ pub(super) fn resolve(tandem: &Document) -> Result<XdpSettings, ConfigError> {
         pins: pins(tandem)?,
         pick: Choice::named(tandem.text("xdp.pick"))
             .ok_or_else(|| tandem.wrong("xdp.pick", "must be random or maglev"))?,
+        devices: devices(tandem)?,
+        mode: match tandem.text("xdp.mode") {
+            "native" => DeviceMode::Native,
+            "generic" => DeviceMode::Generic,
+            _ => return Err(tandem.wrong("xdp.mode", "must be native or generic")),
+        },
+        max_flows: max_flows(tandem)?,
     })
+}
+
+fn devices(tandem: &Document) -> Result<Vec<DevicePattern>, ConfigError> {
+    const FIELD: &str = "xdp.devices";
+    let pattern = |text: &&str| {
+        let parsed = text.parse::<DevicePattern>();
+        parsed.map_err(|error| tandem.wrong_value(FIELD, text, &error.to_string()))
+    };
+    tandem.texts(FIELD).iter().map(pattern).collect()
+}
+
+/// Flows are kept in pages, and the number of pages is a power of two.
+fn max_flows(tandem: &Document) -> Result<u32, ConfigError> {
+    const FIELD: &str = "xdp.maxFlows";
+    let wanted = u32::try_from(tandem.integer(FIELD)).ok();
+    let allowed = wanted.filter(|flows| (PAGE..=MOST_FLOWS).contains(flows));
+    let pages = allowed.map(|flows| flows.div_ceil(PAGE).next_power_of_two());
+    pages
+        .map(|pages| pages * PAGE)
+        .ok_or_else(|| tandem.wrong(FIELD, &format!("must be between {PAGE} and {MOST_FLOWS}")))
 }
 
 fn absolute(tandem: &Document, field: &str) -> Result<Option<PathBuf>, ConfigError> {

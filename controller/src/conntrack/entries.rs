@@ -46,6 +46,8 @@ pub(super) enum EntriesError {
 pub(super) enum Filter<F: Family> {
     /// All UDP entries.
     Udp,
+    /// All TCP entries.
+    Tcp,
     /// UDP entries whose first datagram went to this port; to any address if there is none.
     To(Option<F::Addr>, Port),
     /// UDP entries whose first datagram came from this port; from any address if there is none.
@@ -71,6 +73,7 @@ impl<F: Family> Filter<F> {
     fn protocol(&self) -> Protocol {
         match self {
             Self::Udp | Self::To(..) | Self::From(..) => Protocol::Udp,
+            Self::Tcp => Protocol::Tcp,
             Self::Unanswered(protocol) => *protocol,
         }
     }
@@ -203,7 +206,7 @@ fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
             }
             .end_nested()
         }
-        Filter::Udp | Filter::To(None, _) | Filter::From(None, _) | Filter::Unanswered(_) => tuple,
+        Filter::Udp | Filter::Tcp | Filter::To(None, _) | Filter::From(None, _) | Filter::Unanswered(_) => tuple,
     };
     let mut proto = tuple.nested_tuple_proto().push_proto_num(filter.protocol().number());
     match *filter {
@@ -215,7 +218,7 @@ fn encode<F: Family>(filter: Option<&Filter<F>>) -> OpGetDump<'static> {
             flags |= BY_SOURCE_PORT;
             proto = proto.push_proto_src_port(port.get());
         }
-        Filter::Udp | Filter::Unanswered(_) => {}
+        Filter::Udp | Filter::Tcp | Filter::Unanswered(_) => {}
     }
     let tuple = proto.end_nested();
     tuple.end_nested().nested_filter().push_orig_flags(flags).end_nested();

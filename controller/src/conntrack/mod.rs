@@ -22,7 +22,7 @@ mod observer;
 mod tracked;
 mod worker;
 
-pub use tracked::{Tracked, TrackedError, tracked};
+pub use tracked::{Tracked, TrackedError, each_tracked, tracked};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use tandem_core::family::Family;
+use tandem_core::flows::Flow;
 
 use super::entries::{Entries, EntriesError, Filter};
 
@@ -23,4 +24,12 @@ pub fn tracked<F: Family>() -> Result<HashSet<Tracked<F>>, TrackedError> {
         }
     })?;
     Ok(found)
+}
+
+/// Calls `each` with every TCP and UDP flow that the kernel tracks.
+pub fn each_tracked<F: Family>(mut each: impl FnMut(&Flow<F>)) -> Result<(), TrackedError> {
+    let mut entries = Entries::<F>::default();
+    entries.read(&Filter::Udp, |flow, _| each(flow))?;
+    entries.read(&Filter::Tcp, |flow, _| each(flow))?;
+    Ok(())
 }

@@ -201,6 +201,7 @@ impl<F: Family> FamilyEngine<F> {
         if self.plane.is_none() {
             self.status.ownership = None;
         }
+        self.status.ahead = self.plane.as_ref().map(|_| self.rules.ahead);
     }
 
     /// When [`Self::sync`] has something to do although nothing changed.

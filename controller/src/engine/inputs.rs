@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tandem_core::family::Family;
 use tandem_core::node::{LastListed, NodeRows};
 use tandem_core::object::{Node, ObjectKey};
-use tandem_core::plane::{self, Place, RuleSettings};
+use tandem_core::plane::{self, Ahead, Place, RuleSettings};
 
 use crate::index::Services;
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
@@ -25,6 +25,8 @@ pub struct Inputs<'a> {
     pub settings: &'a NodeSettings,
     /// Where the rules stand among those of a kube-proxy.
     pub place: Place,
+    /// Who sees packets from outside before the rules do.
+    pub ahead: Ahead,
     /// The ranges of ClusterIPs, by ServiceCIDR.
     pub service_cidrs: &'a BTreeMap<ObjectKey, Vec<IpNet>>,
     /// Addresses of the node's interfaces.
@@ -67,7 +69,7 @@ impl Inputs<'_> {
             detect_local,
             drop_invalid: self.settings.drop_invalid,
             place: self.place,
-            ahead: plane::Ahead::Nobody,
+            ahead: self.ahead,
         }
     }
 

@@ -251,6 +251,9 @@ impl Engine {
                 if let NodeFact::KubeProxy(kube_proxy) = &around {
                     self.reconfigured |= self.around.place() != kube_proxy.place;
                 }
+                if let NodeFact::Ahead(ahead) = &around {
+                    self.reconfigured |= self.around.ahead() != *ahead;
+                }
                 self.v4.take_fact(&around);
                 self.v6.take_fact(&around);
                 self.around.take(around);
@@ -275,6 +278,7 @@ impl Engine {
                 last_listed: self.index.last_listed(),
                 settings: &self.settings,
                 place: self.around.place(),
+                ahead: self.around.ahead(),
                 service_cidrs: self.index.service_cidrs(),
                 interfaces: self.index.interfaces(),
                 time: now.wall,

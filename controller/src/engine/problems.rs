@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tandem_core::family::{Family, IpFamily};
 use tandem_core::node::{InterfaceName, NodePortAddresses, NodeRows};
 use tandem_core::object::Node;
-use tandem_core::plane::{ForwardDrop, Place};
+use tandem_core::plane::{Ahead, ForwardDrop, Place};
 
 use crate::event::{ApiServer, KubeProxy, Neighbour, NodeFact};
 use crate::node_settings::{DetectLocal, NodeSettings, PodRanges};
@@ -236,6 +236,7 @@ pub(super) struct Surroundings {
     forward_drops: Vec<ForwardDrop>,
     /// None before the first look.
     kube_proxy: Option<KubeProxy>,
+    ahead: Ahead,
     /// None if objects come from a folder.
     server: Option<ApiServer>,
     /// Families whose memory of clients was full a short time ago, with its size.
@@ -246,6 +247,11 @@ impl Surroundings {
     /// Where the rules are to stand.
     pub(super) fn place(&self) -> Place {
         self.kube_proxy.map(|kube_proxy| kube_proxy.place).unwrap_or_default()
+    }
+
+    /// Who sees packets from outside before the rules do.
+    pub(super) fn ahead(&self) -> Ahead {
+        self.ahead
     }
 
     /// Whether the rules are kept before those that a kube-proxy makes. While it is not known whether one runs, they are
@@ -273,6 +279,7 @@ impl Surroundings {
             NodeFact::Addresses(addresses) => self.addresses = addresses,
             NodeFact::ForwardDrops(chains) => self.forward_drops = chains,
             NodeFact::KubeProxy(kube_proxy) => self.kube_proxy = Some(kube_proxy),
+            NodeFact::Ahead(ahead) => self.ahead = ahead,
             NodeFact::ApiServer(server) => self.server = Some(server),
             NodeFact::Unremembered {
                 family, lately, most, ..

@@ -9,7 +9,7 @@ use tandem_core::family::{V4, V6};
 use tandem_core::node::NodeRows;
 use tandem_core::object::{Choice, Node, ObjectKey};
 use tandem_core::plan::PortKey;
-use tandem_core::plane::{Left, Ownership};
+use tandem_core::plane::{Ahead, Left, Ownership};
 
 use super::disputes::Disputes;
 use super::problems::NodeProblem;
@@ -116,6 +116,8 @@ pub struct FamilyStatus {
     pub disputes: Disputes,
     /// Who may change the tables; none while they are not open.
     pub ownership: Option<Ownership>,
+    /// Who the rules in the kernel think sees packets from outside before them; none while the tables are not open.
+    pub ahead: Option<Ahead>,
     /// The follower of the tables.
     pub followed: FollowStatus,
 }

@@ -13,6 +13,8 @@ use super::object::{BRIDGE, Listed, UNSPECIFIED, family, kind, number};
 
 /// `NTF_SELF`: the entry of the device itself.
 const SELF: u8 = NtfFlags::_Self as u8;
+/// `NTF_USE`: the entry is used now.
+const USE: u8 = NtfFlags::Use as u8;
 /// `NTF_MASTER`: the entry of the bridge that the device belongs to.
 const MASTER: u8 = NtfFlags::Master as u8;
 
@@ -96,6 +98,11 @@ impl Neighbour {
         if let Some(Mac(mac)) = self.mac {
             let _ = entry.push_lladdr(&mac);
         }
+    }
+
+    pub(super) fn encode_probe(&self, body: &mut Vec<u8>) {
+        let header = header(number(IpFamily::of(self.address)), self.link, NeighbourState(0), USE);
+        let _ = OpNewneighDo::encode_request(body, &header).push_dst(self.address);
     }
 }
 

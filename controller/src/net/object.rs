@@ -37,6 +37,8 @@ pub enum Change {
     Set(Object),
     /// Removes the object.
     Remove(Object),
+    /// Has the kernel find out whether a neighbour is there, as if a packet went to it.
+    Probe(Neighbour),
 }
 
 /// A kind of object that can be listed.
@@ -120,16 +122,18 @@ impl Object {
 }
 
 impl Change {
-    /// The object that is set or removed.
-    pub fn object(&self) -> &Object {
+    /// The object that is set or removed; none if nothing is.
+    pub fn object(&self) -> Option<&Object> {
         match self {
-            Self::Set(object) | Self::Remove(object) => object,
+            Self::Set(object) | Self::Remove(object) => Some(object),
+            Self::Probe(_) => None,
         }
     }
 
     /// Whether this error number says that nothing has to be done.
     pub(super) fn is_settled_by(&self, errno: i32) -> bool {
-        self.object().settled(matches!(self, Self::Remove(_))).contains(&errno)
+        let gone = matches!(self, Self::Remove(_));
+        self.object().is_some_and(|object| object.settled(gone).contains(&errno))
     }
 
     /// The message's type and flags.
@@ -141,13 +145,18 @@ impl Change {
             Self::Set(object @ Object::Rule(_)) => (object.kind(), CREATE | EXCLUSIVE),
             Self::Set(object) => (object.kind(), CREATE | REPLACE),
             Self::Remove(object) => (object.kind() + kind::GONE, 0),
+            Self::Probe(_) => (kind::NEIGHBOUR, CREATE),
         }
     }
 
     /// Writes everything after netlink's header.
     pub(super) fn encode(&self, body: &mut Vec<u8>) {
-        let removed = matches!(self, Self::Remove(_));
-        match self.object() {
+        let (object, removed) = match self {
+            Self::Set(object) => (object, false),
+            Self::Remove(object) => (object, true),
+            Self::Probe(neighbour) => return neighbour.encode_probe(body),
+        };
+        match object {
             Object::Link(link) => link.encode(removed, body),
             Object::Address(address) => address.encode(body),
             Object::Route(route) => route.encode(body),

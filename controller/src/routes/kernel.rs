@@ -159,11 +159,11 @@ fn rule(family: IpFamily) -> Rule {
 
 fn words(change: &Change) -> String {
     match (change, change.object()) {
-        (Change::Set(_), Object::Route(route)) => format!("adding route {} dev lo table {TABLE}", route.destination),
-        (Change::Remove(_), Object::Route(route)) => {
+        (Change::Set(_), Some(Object::Route(route))) => format!("adding route {} dev lo table {TABLE}", route.destination),
+        (Change::Remove(_), Some(Object::Route(route))) => {
             format!("removing route {} dev lo table {TABLE}", route.destination)
         }
-        (_, Object::Rule(rule)) => format!("the {} rule to routing table {TABLE}", rule.family),
+        (_, Some(Object::Rule(rule))) => format!("the {} rule to routing table {TABLE}", rule.family),
         _ => format!("routing table {TABLE}"),
     }
 }

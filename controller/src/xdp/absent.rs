@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tandem_core::family::{V4, V6};
+use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{Report, Stage, State};
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
+use crate::event::Event;
 
 /// Says that there are no programs, if the configuration asks for them.
 pub struct Keeper {
@@ -24,6 +26,7 @@ impl Keeper {
         settings: watch::Receiver<Arc<Settings>>,
         _seats: (Seat<V4>, Seat<V6>),
         _published: Arc<arc_swap::ArcSwap<Snapshot>>,
+        _events: Sender<Event>,
     ) -> Self {
         Self {
             settings,
@@ -48,7 +51,7 @@ impl Keeper {
     async fn follow(mut self) {
         loop {
             let wanted = self.settings.borrow_and_update().xdp.clone();
-            let stage = if wanted.wants_sockets() {
+            let stage = if wanted.wants_programs() {
                 tracing::warn!("dataPlane: xdp: {WHY}: nftables serves alone");
                 Stage::Failed {
                     since: SystemTime::now(),

@@ -8,16 +8,20 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tandem_core::family::{V4, V6};
 use tandem_xdp::kernel::{Found, PinError};
+use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::outside_keeper::OutsideKeeper;
 use super::place::Problem;
 use super::report::{Report, Stage, State};
+use super::reserved::Reserved;
 use super::settings::XdpSettings;
 use super::sockets::{LINGER, Loaded};
 use crate::backoff::Retry;
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
+use crate::event::Event;
 
 /// How often it is looked whether the folders are there, whether they are the same, and whether lists are complete.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +46,7 @@ pub struct Keeper {
     retry: Option<Retry>,
     /// Why pins that nobody needs any more could not be removed.
     stays: Option<String>,
+    outside: OutsideKeeper,
 }
 
 impl Keeper {
@@ -50,8 +55,11 @@ impl Keeper {
         settings: watch::Receiver<Arc<Settings>>,
         seats: (Seat<V4>, Seat<V6>),
         published: Arc<ArcSwap<Snapshot>>,
+        events: Sender<Event>,
     ) -> Self {
+        let reserved = Reserved::new(Path::new("/"), &settings.borrow().socket);
         Self {
+            outside: OutsideKeeper::new(events, reserved),
             settings,
             seats,
             published,
@@ -78,7 +86,10 @@ impl Keeper {
             if found.is_nothing() {
                 return Ok(());
             }
-            if settings.xdp.wants_sockets() {
+            if found.has_devices() {
+                self.outside.begin();
+            }
+            if settings.xdp.wants_programs() {
                 let [v4, v6] = found.switches(settings.node_port_loopback)?;
                 self.seats.0.put(v4);
                 self.seats.1.put(v6);
@@ -102,6 +113,7 @@ impl Keeper {
                     let wake = self.look();
                     tokio::select! {
                         () = tokio::time::sleep(wake) => {}
+                        () = self.outside.news() => {}
                         // If nobody is left to change it, it stays as it is.
                         Ok(()) = self.settings.changed() => self.retry = None,
                         () = end.cancelled() => return,
@@ -120,7 +132,7 @@ impl Keeper {
         let moved = self.used.as_ref().is_some_and(|used| used.pins != wanted.pins);
         // What ends in another folder is not taken over, and nobody would remove it later.
         if let Stage::Ending { pins, .. } = &self.stage
-            && wanted.wants_sockets()
+            && wanted.wants_programs()
             && *pins != wanted.pins
         {
             leave(pins);
@@ -133,21 +145,25 @@ impl Keeper {
             leave(&pins);
         }
         let mut changed = false;
-        if self.loaded.is_some() && (moved || !wanted.wants_sockets()) {
+        if moved {
+            self.outside.forget();
+        }
+        if self.loaded.is_some() && (moved || !wanted.wants_programs()) {
             changed = true;
             self.unload(moved);
         }
-        let wake = if wanted.wants_sockets() {
+        let mut soon = false;
+        if wanted.wants_programs() {
             changed |= self.keep_on(&settings);
-            if self.stage == Stage::Off || matches!(self.stage, Stage::Waiting { .. }) {
-                SOON
-            } else {
-                EVERY
-            }
+            soon = self.stage == Stage::Off || matches!(self.stage, Stage::Waiting { .. });
         } else {
             self.keep_off(wanted);
-            EVERY
-        };
+        }
+        let snapshot = self.published.load_full();
+        let sockets = self.loaded.as_ref().map(Loaded::sockets);
+        let outside = self.outside.look(wanted, sockets, &snapshot);
+        changed |= outside.changed;
+        let wake = if soon || outside.soon { SOON } else { EVERY };
         if changed || self.stage != before || self.report.load().wanted != (wanted.data_plane, wanted.sockets) {
             self.tell(wanted);
         }
@@ -226,6 +242,7 @@ impl Keeper {
 
     /// Switches everything off. Sockets that were translated are shown their frontends for a while.
     fn unload(&mut self, moved: bool) {
+        self.outside.let_go();
         self.seats.0.clear();
         self.seats.1.clear();
         if let Some(loaded) = self.loaded.take() {
@@ -248,6 +265,7 @@ impl Keeper {
             Stage::Off => {}
             Stage::Ending { until, .. } if *until > now => return,
             Stage::Ending { pins, .. } => {
+                self.outside.forget();
                 match clean(pins) {
                     Ok(_) => (self.stage, self.stays) = (Stage::Off, None),
                     Err(why) if self.stays.as_ref() != Some(&why) => {
@@ -290,6 +308,7 @@ impl Keeper {
             },
             verified: loaded.map(Loaded::verified).unwrap_or_default(),
             counts: loaded.map(Loaded::counts),
+            outside: self.outside.state(wanted),
         });
     }
 }

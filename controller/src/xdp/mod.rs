@@ -10,19 +10,43 @@
 #[cfg(not(feature = "xdp"))]
 mod absent;
 #[cfg(feature = "xdp")]
+mod attached;
+#[cfg(feature = "xdp")]
 mod below;
+mod devices;
 #[cfg(feature = "xdp")]
 mod keeper;
 #[cfg(feature = "xdp")]
+mod minded;
+#[cfg(feature = "xdp")]
+mod neighbourhood;
+#[cfg(feature = "xdp")]
+mod outside;
+#[cfg(feature = "xdp")]
+mod outside_counts;
+#[cfg(feature = "xdp")]
+mod outside_keeper;
+mod outside_report;
+#[cfg(feature = "xdp")]
 mod place;
 mod report;
+mod reserved;
 mod settings;
 #[cfg(feature = "xdp")]
 mod sockets;
+#[cfg(feature = "xdp")]
+mod used_ports;
+#[cfg(feature = "xdp")]
+mod ways;
 
 #[cfg(not(feature = "xdp"))]
 pub use absent::{Keeper, clean};
 #[cfg(feature = "xdp")]
 pub use keeper::{Keeper, clean};
+pub use devices::DevicePattern;
+pub use outside_report::{
+    DeviceRole, DeviceState, Fill, FlowShown, HopShown, OutsideCounts, OutsideStage, OutsideState, TrafficCounts,
+};
 pub use report::{Below, Counts, MapFill, Report, Stage, State, Where};
-pub use settings::{DataPlane, SocketsOf, XdpSettings};
+pub use reserved::Reserved;
+pub use settings::{DataPlane, DeviceMode, MOST_FLOWS, PAGE, SocketsOf, XdpSettings};

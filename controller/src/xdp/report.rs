@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tandem_core::family::IpFamily;
 use tandem_core::id::ServiceId;
 
+use super::outside_report::OutsideState;
 use super::settings::{DataPlane, SocketsOf};
 
 /// The newest state. A clone is a handle to the same.
@@ -48,6 +49,8 @@ pub struct State {
     pub verified: u64,
     /// What the programs count; none if they are not loaded.
     pub counts: Option<Arc<dyn Counts>>,
+    /// Packets from outside.
+    pub outside: OutsideState,
 }
 
 impl State {

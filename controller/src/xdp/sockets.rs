@@ -89,6 +89,11 @@ impl Loaded {
         })
     }
 
+    /// The loaded programs, for those of packets.
+    pub(super) fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
     /// Puts the followers into their seats, if they are not there yet. This comes after the programs are attached: as soon as the
     /// followers hold every row, those of an older layout are off.
     pub(super) fn sit(&mut self, seats: &(Seat<V4>, Seat<V6>)) {
@@ -105,8 +110,13 @@ impl Loaded {
             // If links cannot be pinned either, that is told below.
             tracing::debug!("sockets: {error}");
         }
-        let topmost = topmost(settings.node_cgroup.as_deref());
         let sockets = &self.sockets;
+        if settings.sockets == SocketsOf::Off {
+            let nowhere = || Ok(None);
+            let detached = self.pods.bring(sockets, Who::Pods, nowhere(), || Ok(()));
+            return self.node.bring(sockets, Who::Node, nowhere(), || Ok(())) | detached;
+        }
+        let topmost = topmost(settings.node_cgroup.as_deref());
         let mut changed = self
             .answers
             .bring(sockets, Who::Answers, topmost.clone().map(Some), || Ok(()));

@@ -36,6 +36,17 @@ impl RouteGeneration {
     pub fn get(self) -> u16 {
         self.0
     }
+
+    /// How many generations came since an earlier one.
+    pub fn since(self, earlier: Self) -> u16 {
+        self.0.wrapping_sub(earlier.0) & (Self::COUNT - 1)
+    }
+
+    /// The one before it.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self::new(self.0.wrapping_sub(1))
+    }
 }
 
 impl Mac {
@@ -243,6 +254,8 @@ mod tests {
         let hop = Hop::new(mac, device, last);
         assert_eq!((hop.mac(), hop.device(), hop.generation()), (mac, device, last));
         let next = RouteGeneration::new(last.get() + 1);
+        assert_eq!((next.since(last), last.since(last), last.since(next)), (1, 0, RouteGeneration::COUNT - 1));
+        assert_eq!(next.before(), last);
         assert_eq!(next.get(), 0);
         assert!(hop.is_of(last) && !hop.is_of(next) && hop.renewed(next).is_of(next));
         assert_eq!(hop.renewed(next).mac(), mac);

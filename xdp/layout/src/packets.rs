@@ -8,7 +8,7 @@ use crate::reason::Reason;
 ///
 /// | word | what |
 /// |---|---|
-/// | 0 | whether new flows of IPv4 (bit 0) and IPv6 (bit 1) are taken; the generation of routes (bits 16–31) |
+/// | 0 | whether new flows of IPv4 (bit 0) and IPv6 (bit 1) are taken; whether those that are not are noted as nftables' (bit 2); the generation of routes (bits 16–31) |
 /// | 1 | the seed of the index (bits 0–31), and that of the choice of endpoints (bits 32–63) |
 /// | 2 | how many pages of records IPv4 and IPv6 have: each a power of two, or 0 |
 /// | 3 | UDP's times, in seconds |
@@ -18,6 +18,8 @@ use crate::reason::Reason;
 pub struct PacketSettings {
     /// Whether new flows are taken, of IPv4 and IPv6.
     pub on: [bool; 2],
+    /// Whether new flows that are not taken are noted as nftables', so that it keeps them when they are taken.
+    pub noting: bool,
     /// The generation of routes.
     pub generation: RouteGeneration,
     /// The seed of the index.
@@ -46,12 +48,13 @@ impl PacketSettings {
     /// The words.
     pub fn words(&self) -> PacketWords {
         let on = self.on[0] as u64 | (self.on[1] as u64) << 1;
+        let [udp, tcp] = Self::times_words(&self.times);
         [
-            on | (self.generation.get() as u64) << 16,
+            on | (self.noting as u64) << 2 | (self.generation.get() as u64) << 16,
             halves(self.index_seed, self.pick_seed),
             halves(self.pages[0], self.pages[1]),
-            halves(self.times.udp, self.times.udp_stream),
-            halves(self.times.established, self.times.ending),
+            udp,
+            tcp,
             self.answers as u64,
             0,
             0,
@@ -66,6 +69,7 @@ impl PacketSettings {
         }
         Some(Self {
             on: [Self::is_on(words[0], 0), Self::is_on(words[0], 1)],
+            noting: Self::is_noting(words[0]),
             generation: Self::generation(words[0]),
             index_seed: words[1] as u32,
             pick_seed: (words[1] >> 32) as u32,
@@ -76,8 +80,14 @@ impl PacketSettings {
     }
 
     /// The first word with other switches.
-    pub fn turned(word: u64, on: [bool; 2]) -> u64 {
-        word & !0b11 | on[0] as u64 | (on[1] as u64) << 1
+    pub fn turned(word: u64, on: [bool; 2], noting: bool) -> u64 {
+        word & !0b111 | on[0] as u64 | (on[1] as u64) << 1 | (noting as u64) << 2
+    }
+
+    /// Whether new flows that are not taken are noted as nftables'.
+    #[inline(always)]
+    pub fn is_noting(word: u64) -> bool {
+        word >> 2 & 1 != 0
     }
 
     /// The first word with the next generation of routes.
@@ -98,7 +108,15 @@ impl PacketSettings {
         RouteGeneration::new((word >> 16) as u16)
     }
 
-    /// The times of the third and the fourth word.
+    /// The words of the times, which are the fourth and the fifth.
+    pub fn times_words(times: &Times) -> [u64; 2] {
+        [
+            halves(times.udp, times.udp_stream),
+            halves(times.established, times.ending),
+        ]
+    }
+
+    /// The times of these words.
     #[inline(always)]
     pub fn times(udp: u64, tcp: u64) -> Times {
         Times {
@@ -171,6 +189,7 @@ mod tests {
     fn settings_are_read_as_they_were_written() {
         let settings = PacketSettings {
             on: [false, true],
+            noting: true,
             generation: RouteGeneration::new(1023),
             index_seed: 1,
             pick_seed: 2,
@@ -191,7 +210,8 @@ mod tests {
         let word = 0b10 | 1023 << 16;
         let raised = PacketSettings::raised(word);
         assert_eq!(PacketSettings::generation(raised).get(), 0);
-        let turned = PacketSettings::turned(raised, [true, false]);
+        let turned = PacketSettings::turned(raised, [true, false], true);
+        assert!(PacketSettings::is_noting(turned) && !PacketSettings::is_noting(raised));
         assert!(PacketSettings::is_on(turned, 0) && !PacketSettings::is_on(turned, 1));
         assert_eq!(PacketSettings::generation(turned).get(), 0);
     }

@@ -12,7 +12,7 @@ use crate::mark::mark;
 use crate::pick;
 use crate::ports::{self, TCP_LEN, UDP_LEN};
 use crate::send::{self, Sending};
-use crate::settings::{index_seed, is_on, times};
+use crate::settings::{index_seed, is_noting, is_on, times};
 use crate::slot::{self, New};
 use crate::verdict::Verdict;
 use crate::world::{FamilyWorld, Route, Way, World};
@@ -65,7 +65,7 @@ fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
         }
     }
     let switch = world.switch();
-    if !switch.is_on() || !is_on::<A>(world) {
+    if !switch.is_on() || !(is_on::<A>(world) || is_noting(world)) {
         return Err(Reason::Off);
     }
     let key = ports::key(header, ports.u16(0), ports.u16(2));
@@ -115,6 +115,10 @@ fn begin<A: Ip, W: FamilyWorld<A>>(
     hash: u64,
     endpoint: Endpoint<A>,
 ) -> Result<Sending<A, W::Words>, Reason> {
+    // Whoever asks what is noted knows that it is nftables' later, too.
+    if !is_on::<A>(world) {
+        return Err(Reason::Off);
+    }
     let times = times(world);
     let now = world.now();
     if let Some(word) = world.held(key).map(HeldWord)

@@ -17,6 +17,12 @@ pub(crate) fn is_on<A: Ip>(world: &impl World) -> bool {
     PacketSettings::is_on(world.setting(PacketSettings::SWITCHES), A::FAMILY)
 }
 
+/// Whether new flows of a family that are not taken are noted as nftables'.
+#[inline(always)]
+pub(crate) fn is_noting(world: &impl World) -> bool {
+    PacketSettings::is_noting(world.setting(PacketSettings::SWITCHES))
+}
+
 /// The seed of the index.
 #[inline(always)]
 pub(crate) fn index_seed(world: &impl World) -> u32 {

@@ -11,6 +11,7 @@ use tandem_xdp_layout::{SWITCH_SINCE, Switch, VERSION};
 use super::link;
 use super::memory::Words;
 use super::object::{NODE, PODS};
+use super::packets::attach;
 use super::pin::{self, Lock, PinError};
 use super::switches::{Switches, is_on};
 
@@ -69,6 +70,11 @@ impl Found {
             let links = self.links(*layout);
             NODE.iter().chain(&PODS).any(|name| links.join(name).exists())
         })
+    }
+
+    /// Whether programs for packets are attached to devices by links that are pinned, of this layout.
+    pub fn has_devices(&self) -> bool {
+        !attach::pinned(&self.links(VERSION)).is_empty()
     }
 
     /// The switches of IPv4 and IPv6, of this layout and of older ones. If what the settings of a switch mean is not known, or if it
@@ -160,6 +166,10 @@ impl Found {
     }
 
     fn remove_layout(&self, layout: u32) -> Result<(), PinError> {
+        for name in names(&self.links(layout)) {
+            // The kernel frees a link that has no name any more in its own time. Until then, its program answers.
+            link::detach(&name);
+        }
         for folder in [self.links(layout), self.folder(layout).join("maps")] {
             remove_all(&folder)?;
         }
@@ -210,6 +220,12 @@ impl Found {
 /// Does it with each one, also after a failure. Returns the first failure.
 fn all<T>(each: impl Iterator<Item = T>, does: impl FnMut(T) -> Result<(), PinError>) -> Result<(), PinError> {
     each.map(does).fold(Ok(()), Result::and)
+}
+
+/// What is pinned in a folder.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// Removes a folder and what is pinned in it, if it is there.

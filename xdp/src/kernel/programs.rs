@@ -354,6 +354,11 @@ impl Programs {
         attach::pinned(&self.pins.links())
     }
 
+    /// The numbers of the programs of these links.
+    pub(crate) fn device_programs(&self) -> Vec<u32> {
+        attach::programs(&self.pins.links())
+    }
+
     /// Pins maps of packets again whose pins somebody deleted.
     pub(crate) fn pin_packets_again(&self) -> Result<(), PinError> {
         self.pins.make()?;

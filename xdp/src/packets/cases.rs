@@ -50,6 +50,10 @@ pub(crate) enum Event {
     Routes,
     /// New flows are not taken any more.
     Off,
+    /// New flows are noted, and not taken yet.
+    Noting,
+    /// New flows are taken.
+    On,
     /// All records of the flow's page are taken by others.
     PageFull,
     /// Another flow takes the record over.

@@ -185,6 +185,12 @@ impl<'a, A: Shown> Trial<'a, A> {
                 settings.on = [false; 2];
                 self.place.packets.set(&settings);
             }
+            Event::Noting => {
+                settings.on = [false; 2];
+                settings.noting = true;
+                self.place.packets.set(&settings);
+            }
+            Event::On => self.place.packets.turn([true; 2], false),
             Event::PageFull => {
                 let records = self.place.packets.records::<A>(self.case.six)?;
                 for (_, words) in records.all() {

@@ -69,6 +69,7 @@ impl Place {
         devices(&mut packets)?;
         let settings = PacketSettings {
             on: [true; 2],
+            noting: false,
             generation: RouteGeneration::new(1),
             index_seed: 0x1234_5678,
             pick_seed: 0x9abc_def0,

@@ -3,7 +3,7 @@
 use super::Change::{Live, Restart};
 use super::Default::{Empty, Nothing, Unset};
 use super::Fate::{Honoured, Section};
-use super::FieldKind::{Boolean, Section as OBJECT, Text};
+use super::FieldKind::{Boolean, Integer, Section as OBJECT, Text, Texts};
 use super::{Schema, fields, unused};
 
 pub(crate) static SCHEMA: Schema = Schema {
@@ -41,6 +41,18 @@ fields! {
          no annotation tandem.config/pick. random: any one. maglev: every node picks the same one for the same client, so that \
          a client whose packets come to another node stays with its endpoint. It has no effect if dataPlane is nft, and on \
          traffic policy Local.";
+    "xdp.devices", Texts, Nothing, Honoured(Live),
+        "The devices whose packets from outside XDP takes, if dataPlane is xdp: names, names with *, default-route for those \
+         that a default route leaves by, auto for all that packets from outside may come by. Endpoints are reached by these \
+         devices, too. On all others, and without any, nftables serves packets from outside. tandem status says which are \
+         used, and why others are not.";
+    "xdp.mode", Text, Empty("native"), Honoured(Live),
+        "native: the driver of each device runs the program; a device whose driver cannot is left to nftables. generic: the \
+         kernel runs it, on every device, and slower.";
+    "xdp.maxFlows", Integer, Unset("262144"), Honoured(Live),
+        "How many flows XDP can have at a time, of IPv4 and of IPv6 each. It is rounded up to 16384, 32768, 65536 and so on, up \
+         to 8388608. The memory for all of them is taken at once: 80 bytes for one of IPv4, 144 for one of IPv6. What does not \
+         fit is served by nftables. A change takes effect when XDP's flows are gone: after XDP was off.";
     "nodePortLoopback", Boolean, Nothing, Honoured(Restart),
         "Whether nodePorts answer on the node's loopback addresses too.";
     "serviceRoutes", Boolean, Unset("true"), Honoured(Live),

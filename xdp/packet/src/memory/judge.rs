@@ -24,6 +24,7 @@ impl Memory {
     fn new() -> Self {
         let settings = PacketSettings {
             on: [true; 2],
+            noting: false,
             generation: RouteGeneration::new(1),
             index_seed: 1,
             pick_seed: 2,

@@ -119,6 +119,15 @@ pub(crate) fn pinned(links: &Path) -> Vec<(DevicePin, bool)> {
     pins
 }
 
+/// The numbers of the programs of these links.
+pub(crate) fn programs(links: &Path) -> Vec<u32> {
+    let program = |(pin, _): (DevicePin, bool)| {
+        let link = sys::open(&links.join(pin.to_string())).ok()?;
+        Some(sys::device_of(link.as_fd()).ok()??.1)
+    };
+    pinned(links).into_iter().filter_map(program).collect()
+}
+
 fn is_attached(links: &Path, pin: DevicePin) -> bool {
     let link = sys::open(&links.join(pin.to_string()));
     let device = link.and_then(|link| sys::device_of(link.as_fd()));

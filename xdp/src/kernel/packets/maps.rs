@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use tandem_core::family::IpFamily;
+use tandem_core::row::{Endpoint, Protocol};
 use tandem_xdp_layout::{
     DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, FlowKey, HeldWord,
-    IngressWord, Mac, PacketCount, PacketSettings, PacketWords, Reason, RouteGeneration, SLOTS,
+    IngressWord, Mac, PacketCount, PacketSettings, PacketWords, Reason, RouteGeneration, SLOTS, Times,
 };
 
 use super::records::Records;
 use super::{PacketsError, Traffic};
+use crate::convert::{self, Plane};
 use crate::kernel::hash::Raw;
 use crate::kernel::memory::Words;
 use crate::kernel::pin::Pins;
@@ -58,8 +60,7 @@ impl PacketMaps {
     }
 
     /// Where they are pinned.
-    #[cfg(any(test, feature = "samples"))]
-    pub(super) fn pins(&self) -> &Pins {
+    pub fn pins(&self) -> &Pins {
         &self.pins
     }
 
@@ -82,10 +83,17 @@ impl PacketMaps {
         PacketSettings::of_words(&words)
     }
 
-    /// Has new flows of both families be taken, or left to nftables. Flows that stand go on.
-    pub fn turn(&self, on: [bool; 2]) {
-        let word = |word: u64| PacketSettings::turned(word, on);
-        self.change_first(word);
+    /// Writes how long flows live without a packet.
+    pub fn set_times(&self, times: &Times) {
+        let [udp, tcp] = PacketSettings::times_words(times);
+        self.settings.set(3, udp);
+        self.settings.set(4, tcp);
+    }
+
+    /// Has new flows of each family be taken, or left to nftables. Flows that stand go on. Those that are not taken may be noted as
+    /// nftables'.
+    pub fn turn(&self, on: [bool; 2], noting: bool) {
+        self.change_first(|word| PacketSettings::turned(word, on, noting));
     }
 
     /// Has the next packet of each flow ask for its way again. Returns the generation that hops are of from now on.
@@ -187,20 +195,21 @@ impl PacketMaps {
         Ok(Records::new(words(&self.pins, name, count * A::WORDS)?, count))
     }
 
-    /// Leaves flows to nftables that it has already. `now` is the clock of the programs.
-    pub fn hold_flows<A: FlowAddress + 'static>(
+    /// Leaves flows to nftables that it has already: the client of each, what it asked for, and the protocol.
+    pub fn hold_flows<F: Plane>(
         &self,
-        six: bool,
-        flows: impl Iterator<Item = FlowKey<A>>,
-        seed: u32,
-        now: u32,
+        flows: impl Iterator<Item = (Endpoint<F>, Endpoint<F>, Protocol)>,
     ) -> Result<(), PacketsError> {
-        let name = if six { "HELD_FLOWS6" } else { "HELD_FLOWS4" };
+        let Some(settings) = self.settings() else { return Ok(()) };
+        let name = if F::FAMILY == IpFamily::V6 { "HELD_FLOWS6" } else { "HELD_FLOWS4" };
         let wrong = |error| PacketsError::Map(name, error);
-        let mut held: HashMap<MapData, Raw<FlowKey<A>>, u64> = map(&self.pins, name)?.try_into().map_err(wrong)?;
-        for flow in flows {
-            let word = HeldWord::new(flow.hash(seed), now);
-            held.insert(Raw(flow), word.0, 0).map_err(wrong)?;
+        let mut held: HashMap<MapData, Raw<FlowKey<F::Mapped>>, u64> =
+            map(&self.pins, name)?.try_into().map_err(wrong)?;
+        let now = super::now();
+        for (client, frontend, protocol) in flows {
+            let key = convert::flow_key::<F>(client, frontend, protocol);
+            let word = HeldWord::new(key.hash(settings.index_seed), now);
+            held.insert(Raw(key), word.0, 0).map_err(wrong)?;
         }
         Ok(())
     }

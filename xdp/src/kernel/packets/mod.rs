@@ -1,6 +1,7 @@
 //! The programs for packets from outside, and their maps.
 
 pub(super) mod attach;
+mod flows;
 mod maps;
 mod object;
 mod records;
@@ -19,6 +20,7 @@ use super::object::LoadError;
 use super::pin::{PinError, Pins};
 use super::programs::Programs;
 pub use attach::{DeviceError, DevicePin, Mode};
+pub use flows::{FlowFound, FlowState, HeldPort, PageFill};
 pub use maps::PacketMaps;
 pub use object::PacketSizes;
 pub(crate) use object::PacketsObject;
@@ -102,11 +104,42 @@ impl Packets {
         super::lock(&self.programs).pin_packets_again()
     }
 
+    /// The numbers of the loaded programs, and of those that an earlier run attached.
+    pub fn programs(&self) -> Vec<u32> {
+        let locked = super::lock(&self.programs);
+        let object = locked.packets();
+        let loaded = object.map(|object| object.programs()).unwrap_or_default();
+        loaded.into_iter().chain(locked.device_programs()).collect()
+    }
+
     /// How many instructions the verifier looked at for each program.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
         let object = super::lock(&self.programs).packets();
         object.map(|object| object.verified()).unwrap_or_default()
     }
+}
+
+/// The seconds of the programs' clock.
+pub fn now() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let nanoseconds = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000;
+    tandem_xdp_layout::seconds(nanoseconds + u64::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// Detaches the programs for packets from all devices, whoever attached them, and removes the pins of their links and maps. Flows
+/// end with that.
+pub fn remove_packets(pins: &Pins) -> Result<(), PinError> {
+    for (pin, _) in attach::pinned(&pins.links()) {
+        attach::detach(pins, pin.index)?;
+    }
+    for map in &super::pinned::PACKETS {
+        let pin = pins.maps().join(map.name);
+        match std::fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(PinError::Folder(pin, error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Deref for Packets {

@@ -120,6 +120,12 @@ impl PacketsObject {
         program.fd().map_err(io::Error::other)?.as_fd().try_clone_to_owned()
     }
 
+    /// The numbers of the loaded programs.
+    pub(crate) fn programs(&self) -> Vec<u32> {
+        let number = |name| Some(self.program(name)?.info().ok()?.id());
+        PROGRAMS.into_iter().filter_map(number).collect()
+    }
+
     /// The maps that a program uses, by their numbers.
     fn maps_of(&self, name: &str) -> io::Result<Vec<u32>> {
         let mut ids = sys::maps_of(self.fd(name)?.as_fd())?;

@@ -108,6 +108,14 @@ impl Maker {
             Becomes::Chosen(Reason::Held, 0),
         )
         .flows = 0;
+        // What comes just before the first flows are taken stays with nftables, too.
+        let noting = || Before::Happens(Event::Noting);
+        let packet = self.client(port::OUT, first.clone());
+        let becomes = Becomes::Chosen(Reason::Off, 0);
+        self.add(&name("noted"), vec![noting()], packet.clone(), becomes).flows = 0;
+        let noted = vec![noting(), Before::Sent(packet.clone()), Before::Happens(Event::On)];
+        self.add(&name("noted before"), noted, packet, Becomes::Chosen(Reason::Held, 0))
+            .flows = 0;
         let full = vec![Before::Happens(Event::PageFull)];
         let packet = self.client(port::OUT, first.clone());
         self.add(&name("page full"), full, packet, Becomes::Chosen(Reason::PageFull, 0))

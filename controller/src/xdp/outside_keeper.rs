@@ -1,0 +1,254 @@
+//! Keeps packets from outside as the configuration wants them: opened, minded until their flows end, or gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tandem_core::plane::Ahead;
+use tandem_xdp::kernel::{Found, PacketMaps, Sockets};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::Sender;
+
+use super::minded::Minded;
+use super::outside::Outside;
+use super::outside_counts::Kernels;
+use super::outside_report::{OutsideStage, OutsideState};
+use super::place::Problem;
+use super::reserved::Reserved;
+use super::settings::XdpSettings;
+use crate::backoff::Retry;
+use crate::engine::Snapshot;
+use crate::event::{Event, NodeFact};
+
+/// What there is of packets from outside.
+enum Part {
+    /// Nothing.
+    None,
+    /// Flows that go on.
+    Minded(Minded),
+    /// Programs of this run.
+    Open(Box<Outside>),
+}
+
+/// The keeper.
+pub(super) struct OutsideKeeper {
+    part: Part,
+    events: Sender<Event>,
+    reserved: Reserved,
+    /// Told when something about devices may have changed.
+    nudge: Arc<Notify>,
+    news: bool,
+    /// What the engine was told.
+    ahead: Ahead,
+    /// Why the programs are not open, and when it is tried again.
+    why_not: Option<(Problem, Retry)>,
+    /// Why what is over could not be removed.
+    stays: Option<Problem>,
+    /// Whether it was looked for what an earlier run left.
+    looked: bool,
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    /// Whether anything is different.
+    pub(super) changed: bool,
+    /// Whether it has something to do soon.
+    pub(super) soon: bool,
+}
+
+impl OutsideKeeper {
+    pub(super) fn new(events: Sender<Event>, reserved: Reserved) -> Self {
+        Self {
+            part: Part::None,
+            events,
+            reserved,
+            nudge: Arc::default(),
+            news: true,
+            ahead: Ahead::Nobody,
+            why_not: None,
+            stays: None,
+            looked: false,
+        }
+    }
+
+    /// An earlier run's programs are attached: the rules are to follow what they choose from the beginning.
+    pub(super) fn begin(&mut self) {
+        self.tell(Ahead::Xdp);
+    }
+
+    /// Waits for news of devices.
+    pub(super) async fn news(&mut self) {
+        self.nudge.notified().await;
+        self.news = true;
+    }
+
+    /// The programs are let go of. Their flows go on.
+    pub(super) fn let_go(&mut self) {
+        if let Part::Open(_) = &self.part
+            && let Part::Open(outside) = std::mem::replace(&mut self.part, Part::None)
+        {
+            self.part = Part::Minded(outside.minded());
+        }
+    }
+
+    /// What was pinned is removed by somebody else.
+    pub(super) fn forget(&mut self) {
+        self.part = Part::None;
+        self.looked = false;
+    }
+
+    /// Brings everything to what is wanted.
+    pub(super) fn look(&mut self, wanted: &XdpSettings, sockets: Option<&Sockets>, snapshot: &Snapshot) -> Looked {
+        let before = self.stage();
+        self.find(wanted);
+        let mut looked = Looked::default();
+        if wanted.wants_devices() {
+            if let Some(sockets) = sockets {
+                self.open(wanted, sockets);
+            }
+            let news = std::mem::take(&mut self.news);
+            if let Part::Open(outside) = &mut self.part {
+                (looked.changed, looked.soon) = outside.look(wanted, snapshot, news);
+            }
+        } else {
+            self.why_not = None;
+            self.let_go();
+            self.end();
+        }
+        let ahead = match &self.part {
+            Part::None => Ahead::Nobody,
+            Part::Minded(_) => Ahead::Xdp,
+            Part::Open(outside) => outside.ahead(),
+        };
+        // Before the first look, nobody knows what an earlier run left.
+        if self.looked {
+            self.tell(ahead);
+        }
+        looked.changed |= self.stage() != before;
+        looked
+    }
+
+    /// Minds the flows of an earlier run.
+    fn find(&mut self, wanted: &XdpSettings) {
+        if std::mem::replace(&mut self.looked, true) || !matches!(self.part, Part::None) {
+            return;
+        }
+        if !Found::look(&wanted.pins).is_ok_and(|found| found.has_devices()) {
+            return;
+        }
+        match Minded::found(wanted, Arc::clone(&self.nudge)) {
+            Ok(minded) => self.part = Part::Minded(minded),
+            Err(why) => tracing::warn!("xdp: {why}: flows of an earlier run go on by the routes as they were"),
+        }
+    }
+
+    fn open(&mut self, wanted: &XdpSettings, sockets: &Sockets) {
+        let not_yet = |(_, retry): &(Problem, Retry)| !retry.due(Instant::now());
+        if matches!(self.part, Part::Open(_)) || self.why_not.as_ref().is_some_and(not_yet) {
+            return;
+        }
+        match Outside::open(sockets, wanted, self.reserved.clone(), Arc::clone(&self.nudge)) {
+            Ok(outside) => {
+                self.part = Part::Open(Box::new(outside));
+                (self.why_not, self.news) = (None, true);
+            }
+            Err(why) => {
+                let before = self.why_not.take();
+                if before.as_ref().is_none_or(|(known, _)| *known != why) {
+                    tracing::error!("xdp: {why}: nftables serves packets from outside alone; tried again");
+                }
+                let retry = before.map_or_else(
+                    || Retry::new(Duration::from_secs(1), Duration::from_mins(1)),
+                    |(_, retry)| retry,
+                );
+                self.why_not = Some((why, retry.failed(Instant::now())));
+            }
+        }
+    }
+
+    /// Ends what goes on, if it is over.
+    fn end(&mut self) {
+        let Part::Minded(minded) = &mut self.part else {
+            if let Part::None = self.part {
+                self.give_ports_back();
+            }
+            return;
+        };
+        minded.end();
+        if !minded.is_over() {
+            return;
+        }
+        match minded.remove() {
+            Ok(()) => {
+                tracing::info!("xdp: its flows are over: the programs for packets from outside are detached");
+                (self.part, self.stays) = (Part::None, None);
+                self.give_ports_back();
+            }
+            Err(why) => {
+                if self.stays.as_ref() != Some(&why) {
+                    tracing::warn!("xdp: {why}: what is pinned stays; tried again");
+                    self.stays = Some(why);
+                }
+            }
+        }
+    }
+
+    fn give_ports_back(&self) {
+        match self.reserved.remove() {
+            Ok(true) => tracing::info!("xdp: the ports 49152-65535 are not reserved any more"),
+            Ok(false) => {}
+            Err(why) => tracing::debug!("xdp: {why}: the ports stay reserved"),
+        }
+    }
+
+    /// Tells the engine who sees packets before the rules do. If it has too much to do, it is told at the next look.
+    fn tell(&mut self, ahead: Ahead) {
+        if ahead != self.ahead && self.events.try_send(Event::NodeFact(NodeFact::Ahead(ahead))).is_ok() {
+            self.ahead = ahead;
+        }
+    }
+
+    fn stage(&self) -> OutsideStage {
+        match (&self.part, &self.why_not) {
+            (Part::Open(outside), _) => outside.stage(),
+            (_, Some((why, _))) => OutsideStage::Failed {
+                why: why.as_str().into(),
+            },
+            (Part::Minded(minded), None) => match minded.until() {
+                Some(until) => OutsideStage::Ending { until },
+                None => OutsideStage::Waiting {
+                    why: "the programs of an earlier run go on meanwhile".into(),
+                },
+            },
+            (Part::None, None) => OutsideStage::Off,
+        }
+    }
+
+    /// For readers of the status.
+    pub(super) fn state(&self, wanted: &XdpSettings) -> OutsideState {
+        let maps: Option<Arc<PacketMaps>> = match &self.part {
+            Part::None => None,
+            Part::Minded(minded) => Some(minded.maps()),
+            Part::Open(outside) => Some(outside.maps()),
+        };
+        let stage = match self.stage() {
+            OutsideStage::Off if wanted.wants_devices() => OutsideStage::Waiting {
+                why: "the programs are not loaded".into(),
+            },
+            stage => stage,
+        };
+        OutsideState {
+            wanted: wanted.wants_devices(),
+            stage,
+            devices: match &self.part {
+                Part::Open(outside) => outside.devices.shown(),
+                _ => Vec::new(),
+            },
+            verified: match &self.part {
+                Part::Open(outside) => outside.verified(),
+                _ => 0,
+            },
+            counts: maps.map(|maps| Arc::new(Kernels(maps)) as Arc<_>),
+        }
+    }
+}
