@@ -58,6 +58,7 @@ setup_net() {
   command -v conntrack >/dev/null || missing+=(conntrack)
   command -v iptables-nft >/dev/null || missing+=(iptables)
   command -v openssl >/dev/null || missing+=(openssl)
+  command -v ethtool >/dev/null || missing+=(ethtool)
   [ ${#missing[@]} = 0 ] || install "network tools" "${missing[@]}"
   unshare --net true 2>/dev/null || fail "network namespaces cannot be made here (is this a container without the right?)"
   unshare --net nft 'add table ip t; add chain ip t c { type nat hook prerouting priority dstnat; }' 2>/dev/null ||

@@ -96,6 +96,13 @@ impl Fabric {
         Ok(node)
     }
 
+    /// Has the cable to a node be as that of a network card is: packets that come by it have their checksums, and packets that XDP sends
+    /// by it are taken.
+    pub(crate) fn ready_for_xdp(&self, node: &Node) -> Result<()> {
+        self.namespace.exec(&["ethtool", "-K", &node.name, "tx", "off", "gro", "on"])?;
+        Ok(())
+    }
+
     /// From now on, sends the client's packets for service, LoadBalancer and external addresses to this node.
     pub(crate) fn enter_by(&self, node: &Node) -> Result<()> {
         let (table, via4, via6) = (CLIENT_TABLE, node.v4, node.v6);

@@ -65,6 +65,8 @@ pub struct Options {
 
 /// How many of a thousand flows sockets must translate, if all scenarios are run.
 const BY_SOCKETS: usize = 300;
+/// How many flows XDP must translate, if all scenarios are run.
+const BY_XDP: usize = 200;
 
 /// The scenarios that these options select, sorted by name.
 pub fn choose(options: &Options) -> Result<Vec<Scenario>> {
@@ -113,6 +115,9 @@ pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
         }
         untouched.stop()?;
         note(&untouched, "a whole configuration", &mut report);
+        for (reason, packets) in twins.passed()? {
+            *report.passed.entry(reason).or_default() += packets;
+        }
         if let Err(error) = twins.stop_programs() {
             report.failures.push(format!("{}: {error:#}", configuration.name()));
         }
@@ -126,6 +131,10 @@ pub fn run(options: &Options, show: impl Fn(&str)) -> Result<Report> {
         DataPlane::Nft => 0,
         DataPlane::Xdp if options.scenarios.is_empty() => report.rows.len() * BY_SOCKETS / 1000,
         DataPlane::Xdp => 1,
+    };
+    report.least_by_xdp = match options.data_plane {
+        DataPlane::Xdp if options.scenarios.is_empty() => BY_XDP,
+        DataPlane::Nft | DataPlane::Xdp => 0,
     };
     report.took = started.elapsed();
     Ok(report)

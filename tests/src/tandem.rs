@@ -161,6 +161,23 @@ impl Tandem {
         })
     }
 
+    /// Waits until new flows from outside are taken by XDP.
+    pub fn wait_outside(&self) -> Result<()> {
+        let mut last = Value::Null;
+        let on = crate::eventually(SOCKETS, || {
+            last = self.status().ok()?;
+            (last["outside"]["state"] == "on").then_some(())
+        });
+        on.with_context(|| {
+            format!(
+                "packets from outside are not taken after {:?}: {:#}; its log:\n{}",
+                patience(SOCKETS),
+                last["outside"],
+                self.log.tail(20)
+            )
+        })
+    }
+
     /// Whether programs of its node and its pods are followed in their sockets now, in both families.
     pub fn follows(&self) -> bool {
         self.status().is_ok_and(|status| follows(&status))

@@ -1,5 +1,6 @@
 //! The table: a line for each flow and family, and the sums.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The least number of flows that sockets must have translated. Agreement must not be agreement about nothing.
     pub least_by_sockets: usize,
+    /// The same for XDP.
+    pub least_by_xdp: usize,
+    /// The packets that XDP did not translate, by the reason.
+    pub passed: BTreeMap<String, u64>,
     /// Scenarios that could not be run, and why; and flows of the untouched Service that were interrupted.
     pub failures: Vec<String>,
     /// The number of steps. If clients enter by different nodes, a step counts once for each.
@@ -71,6 +76,7 @@ impl Report {
             && self.failures.is_empty()
             && !self.is_often_asked_again()
             && self.taken_by(Took::Sockets) >= self.least_by_sockets
+            && self.taken_by(Took::Xdp) >= self.least_by_xdp
             && self.untouched_failed == 0
             && self.untouched_requests > 0
     }
@@ -104,6 +110,10 @@ impl Report {
                 "sockets translated only {by_sockets} flows, and not {}",
                 self.least_by_sockets
             );
+        }
+        let by_xdp = self.taken_by(Took::Xdp);
+        if by_xdp < self.least_by_xdp {
+            let _ = writeln!(text, "XDP translated only {by_xdp} flows, and not {}", self.least_by_xdp);
         }
         text
     }
@@ -208,8 +218,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(formatter, "parity_seconds: {:.0}", self.took.as_secs_f64())?;
         if self.data_plane == DataPlane::Xdp {
-            for who in [Took::Sockets, Took::Nftables] {
+            for who in [Took::Sockets, Took::Xdp, Took::Nftables] {
                 writeln!(formatter, "parity_taken_by_{who}: {}", self.taken_by(who))?;
+            }
+            for (reason, packets) in &self.passed {
+                writeln!(formatter, "# packets that XDP passed or dropped: {packets} {reason}")?;
             }
         }
         Ok(())
@@ -252,6 +265,8 @@ mod tests {
         assert!(!untaken.is_good() && untaken.wrong().contains("only 0 flows"));
         untaken.rows[0].took = Some(Took::Sockets);
         assert!(untaken.is_good());
+        untaken.least_by_xdp = 1;
+        assert!(!untaken.is_good() && untaken.wrong().contains("XDP translated only 0 flows"));
         let late = |steps, asked_again| Report {
             steps,
             asked_again,

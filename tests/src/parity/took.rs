@@ -1,5 +1,6 @@
 //! Who translated a flow in Tandem's world, by the connection tracking of the sender's node: the first destination of an
-//! entry is the frontend if nftables translated, and the endpoint if the socket itself did.
+//! entry is the frontend if nftables translated, and the endpoint if the socket itself did. XDP leaves no entry, and gives the flow a
+//! port that nobody else does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,12 @@ pub enum Took {
     Sockets,
     /// At least one of the requests by nftables.
     Nftables,
+    /// Every request by XDP, on the node where it came in.
+    Xdp,
 }
+
+/// The first port that XDP gives to its flows. nftables gives none of them.
+const XDP_PORTS: u16 = 49_152;
 
 /// A flow, as far as connection tracking shows it.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(super) struct Trail<'a> {
     pub(super) sender: &'a [IpAddr],
     /// Whether the sender is a node, which has more addresses.
     pub(super) from_node: bool,
+    /// Whether the sender is outside of the cluster.
+    pub(super) from_outside: bool,
     /// The name with which the sender itself answers, if it is a pod.
     pub(super) itself: Option<&'a str>,
 }
@@ -69,6 +77,10 @@ impl Tracks {
             } else {
                 untouched = true;
             }
+        }
+        if trail.from_outside {
+            let by_xdp = !untouched && !elsewhere && answer.ports.iter().all(|port| *port >= XDP_PORTS);
+            return (by_xdp && !answer.ports.is_empty()).then_some(Took::Xdp);
         }
         // What a pod sends to itself never leaves it.
         let inside = !elsewhere
@@ -112,6 +124,7 @@ impl fmt::Display for Took {
         formatter.write_str(match self {
             Self::Sockets => "sockets",
             Self::Nftables => "nftables",
+            Self::Xdp => "xdp",
         })
     }
 }
@@ -146,6 +159,7 @@ mod tests {
             to: at(to),
             sender: &[at(OWN).ip()],
             from_node: false,
+            from_outside: false,
             itself: Some("me"),
         };
         let mut answer = Answer::default();
@@ -189,5 +203,37 @@ mod tests {
             took(&[[OWN, FRONTEND, ENDPOINT]], FRONTEND, OWN, "me"),
             Some(Took::Nftables)
         );
+    }
+
+    #[test]
+    fn a_flow_from_outside_without_an_entry_is_xdps_if_its_port_is() {
+        let outside = |port: u16, entries: Vec<(Protocol, Entry)>| {
+            let tracks = Tracks {
+                of_nodes: BTreeMap::from([(1, entries)]),
+                pods: Vec::new(),
+            };
+            let trail = Trail {
+                nodes: vec![1],
+                protocol: Protocol::Tcp,
+                to: at(FRONTEND),
+                sender: &[at(OWN).ip()],
+                from_node: false,
+                from_outside: true,
+                itself: None,
+            };
+            let mut answer = Answer::default();
+            let reply = Reply {
+                by: "web".to_owned(),
+                source: SocketAddr::new([192, 0, 2, 11].into(), port),
+                elapsed: Duration::ZERO,
+            };
+            answer.add(&Outcome::Answered(reply), Some(at(OWN)));
+            tracks.took(&trail, &answer)
+        };
+        let (from, to, with) = (at(OWN), at(FRONTEND), at(ENDPOINT));
+        let entry = (Protocol::Tcp, Entry { from, to, with, id: 0 });
+        assert_eq!(outside(50_000, Vec::new()), Some(Took::Xdp));
+        assert_eq!(outside(40_000, Vec::new()), None);
+        assert_eq!(outside(40_000, vec![entry]), Some(Took::Nftables));
     }
 }

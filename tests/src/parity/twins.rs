@@ -1,6 +1,7 @@
 //! One control plane and two worlds of the same shape, with the real kube-proxy on the nodes of one, and Tandem on
 //! those of the other. Both follow the same objects at the same time.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(super) struct Twins {
     entry: u8,
     /// Where the Tandems of node 1, 2, … pin what follows in sockets; none if nothing does.
     pins: Vec<BpfFolder>,
+    /// What XDP had counted before, by reason.
+    counted: BTreeMap<String, u64>,
     _forwarder: Forwarder,
 }
 
@@ -82,6 +85,9 @@ impl Twins {
                 (Some(Cgroups::new("parity")?), pins.collect::<Result<_>>()?)
             }
         };
+        if data_plane == DataPlane::Xdp {
+            nodes.iter().try_for_each(|node| fabric.ready_for_xdp(node))?;
+        }
         let ours = Side::new("Tandem", nodes, client, fabric, cgroups)?;
         let twins = Self {
             tandems: Vec::new(),
@@ -91,6 +97,7 @@ impl Twins {
             marks: 0,
             entry: 1,
             pins,
+            counted: BTreeMap::new(),
             _forwarder: forwarder,
         };
         twins.plant()?;
@@ -122,7 +129,7 @@ impl Twins {
             }
             let pins = self.pins.get(usize::from(number) - 1);
             if let Some((groups, pins)) = self.ours().groups(number).zip(pins) {
-                plan = plan.sockets(groups, pins);
+                plan = plan.sockets(groups, pins).devices(&["eth0"]);
             }
             self.tandems.push(plan.start()?);
         }
@@ -131,6 +138,7 @@ impl Twins {
             tandem.wait_ready()?;
             if follows {
                 tandem.wait_sockets()?;
+                tandem.wait_outside()?;
             }
         }
         self.settle()?;
@@ -176,6 +184,27 @@ impl Twins {
             }
         }
         judged.into_iter().collect()
+    }
+
+    /// How many packets XDP did not translate, by reason. The programs go on to count from one Tandem to the next, so this is the
+    /// same as what the present ones count.
+    pub(super) fn passed(&mut self) -> Result<BTreeMap<String, u64>> {
+        let mut all: BTreeMap<String, u64> = BTreeMap::new();
+        for tandem in &self.tandems {
+            let status = tandem.status()?;
+            let families = status["outside"]["families"].as_array().cloned().unwrap_or_default();
+            for left in families.iter().flat_map(|family| family["passed"].as_array().cloned().unwrap_or_default()) {
+                let reason = left["reason"].as_str().unwrap_or_default().to_owned();
+                *all.entry(reason).or_default() += left["count"].as_u64().unwrap_or_default();
+            }
+        }
+        let news = all.iter().map(|(reason, packets)| {
+            let before = self.counted.get(reason).copied().unwrap_or_default();
+            (reason.clone(), packets.saturating_sub(before))
+        });
+        let news = news.collect();
+        self.counted = all;
+        Ok(news)
     }
 
     /// Fails if one of them has ended, or if a Tandem has logged an error.

@@ -354,6 +354,7 @@ impl Asked<'_> {
             to: self.to,
             sender: &self.sender,
             from_node: matches!(from, Place::Node(_)),
+            from_outside: matches!(from, Place::Client { .. }),
             itself: self.itself(),
         }
     }

@@ -88,6 +88,12 @@ impl Plan {
             .own_setting("bpfFolder", pins.path().display().to_string())
     }
 
+    /// Has it take packets from outside on these devices, beside what follows in sockets.
+    #[must_use]
+    pub fn devices(self, names: &[&str]) -> Self {
+        self.own_setting("xdp", json!({ "devices": names }))
+    }
+
     /// Configures it only by flags. There is no file, and settings for a file are ignored.
     #[must_use]
     pub fn without_a_file(mut self) -> Self {
