@@ -1,5 +1,5 @@
 //! rtnetlink: links, addresses, routes, rules, neighbours and FDB entries as values. `Rtnetlink` lists and changes
-//! them. `Monitor` reports changes, whoever makes them.
+//! them. `Monitor` reports changes, whoever makes them. `offload` asks what devices do to packets.
 //!
 //! Everything here concerns the network namespace of the thread that opened the socket. This module does not decide
 //! what to change. Its tenants do (`interfaces`, `routes`).
@@ -9,12 +9,13 @@ mod link;
 mod monitor;
 mod neighbour;
 mod object;
+pub mod offload;
 mod route;
 mod rtnetlink;
 mod rule;
 
 pub use address::{Address, Addresses};
-pub use link::{Link, Links};
+pub use link::{AttachMode, Attached, Link, Links, Vlan};
 pub use monitor::{Group, Monitor, News};
 pub use neighbour::{Fdb, FdbEntry, Mac, Neighbour, NeighbourState, Neighbours};
 pub use object::{Change, Listed, Object};

@@ -3,5 +3,6 @@
 #![expect(clippy::expect_used, reason = "a test says so by failing")]
 
 mod changes;
+mod links;
 mod monitor;
 mod support;
