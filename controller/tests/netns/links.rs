@@ -1,7 +1,10 @@
 //! What links are, as the kernel tells it.
 
 use tandem::net::offload::strips_vlan_tags;
-use tandem::net::{Answer, Change, LOOPBACK, Link, Object, Rtnetlink, Vlan};
+use tandem::net::{
+    Addresses, Answer, Change, DefaultRoute, LOOPBACK, Link, Object, Routes, Rtnetlink, StatedAddress, Vlan,
+};
+use tandem_core::family::IpFamily;
 use tandem_core::node::InterfaceName;
 
 use crate::support::{in_namespace, ip, link};
@@ -94,5 +97,62 @@ fn a_device_says_whether_it_takes_vlan_tags_away() {
         );
         let nobody = strips_vlan_tags(&name("nobody")).expect_err("no such device");
         assert_eq!(nobody.raw_os_error(), Some(libc::ENODEV));
+    });
+}
+
+#[test]
+fn addresses_tell_whether_packets_may_have_them_as_source() {
+    in_namespace(|| {
+        for words in [
+            "addr add 192.0.2.1/24 dev d0",
+            "addr add 192.0.2.2/24 dev d0",
+            "addr add 2001:db8::1/64 dev d0 nodad",
+            "addr add 2001:db8::2/64 dev d0 nodad preferred_lft 0",
+        ] {
+            ip(words);
+        }
+        let mut kernel = Rtnetlink::open().expect("a socket");
+        let listed = kernel.list::<StatedAddress>(&Addresses::default()).expect("addresses");
+        let of = |text: &str| {
+            let found = listed.iter().find(|it| it.address.address.addr().to_string() == text);
+            found.map(|it| (it.usable, it.secondary))
+        };
+        assert_eq!(of("192.0.2.1"), Some((true, false)));
+        assert_eq!(of("192.0.2.2"), Some((true, true)));
+        assert_eq!(of("2001:db8::1"), Some((true, false)));
+        assert_eq!(of("2001:db8::2"), Some((false, false)), "deprecated");
+    });
+}
+
+#[test]
+fn default_routes_tell_all_links_that_packets_leave_by() {
+    in_namespace(|| {
+        ip("link add d1 type veth peer name d2");
+        ip("link set d1 up");
+        ip("link set d2 up");
+        ip("addr add 192.0.2.1/24 dev d0");
+        ip("addr add 198.51.100.1/24 dev d1");
+        ip("route add default nexthop via 192.0.2.254 nexthop via 198.51.100.254");
+        ip("route add default via 192.0.2.253 table 7");
+        ip("route add unreachable default table 8");
+        ip("route add 203.0.113.0/24 via 192.0.2.254");
+        ip("-6 route add default dev d1");
+        let mut kernel = Rtnetlink::open().expect("a socket");
+        let index = |kernel: &mut Rtnetlink, name| link(kernel, name).expect(name).index;
+        let (d0, d1) = (index(&mut kernel, "d0"), index(&mut kernel, "d1"));
+        let mut links = |family| {
+            let filter = Routes {
+                family,
+                table: None,
+                link: None,
+            };
+            let routes = kernel.list::<DefaultRoute>(&filter).expect("routes");
+            let mut links: Vec<_> = routes.into_iter().map(|it| (it.route.table, it.links)).collect();
+            links.sort();
+            links
+        };
+        let expected = [(7, vec![d0]), (254, vec![d0, d1])];
+        assert_eq!(links(IpFamily::V4), expected);
+        assert_eq!(links(IpFamily::V6), [(254, vec![d1])]);
     });
 }
