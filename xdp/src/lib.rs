@@ -32,4 +32,4 @@ pub mod random;
 pub use convert::{Plane, held_key};
 pub use rows::Rows;
 pub use store::{Store, StoreError};
-pub use tandem_xdp_layout::{Address4, Address6, HeldKey};
+pub use tandem_xdp_layout::{Address4, Address6, Device, DeviceNumber, HeldKey, IngressWord, Mac};

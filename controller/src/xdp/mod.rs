@@ -11,6 +11,7 @@
 mod absent;
 #[cfg(feature = "xdp")]
 mod below;
+pub mod devices;
 #[cfg(feature = "xdp")]
 mod keeper;
 #[cfg(feature = "xdp")]
