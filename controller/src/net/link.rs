@@ -111,7 +111,7 @@ impl Listed for Link {
             hardware: header.ifi_type,
             // Tunnels that leave by any device have a 0.
             carrier: carrier.filter(|carrier| *carrier != 0),
-            vlan: data.and_then(vlan),
+            vlan: data.as_ref().and_then(vlan),
             attached: link.get_xdp().ok().and_then(|xdp| attached(&xdp)),
         })
     }
@@ -121,7 +121,7 @@ impl Listed for Link {
     }
 }
 
-fn vlan(data: LinkinfoDataMsg<'_>) -> Option<Vlan> {
+fn vlan(data: &LinkinfoDataMsg<'_>) -> Option<Vlan> {
     let LinkinfoDataMsg::Vlan(vlan) = data else {
         return None;
     };
@@ -214,10 +214,7 @@ mod tests {
     }
 
     fn of_vlan(id: u16, protocol: u16) -> Vec<u8> {
-        let data = [
-            attribute(1, &id.to_ne_bytes()),
-            attribute(5, &protocol.to_be_bytes()),
-        ];
+        let data = [attribute(1, &id.to_ne_bytes()), attribute(5, &protocol.to_be_bytes())];
         let info = [attribute(1, b"vlan\0"), attribute(2, &data.concat())];
         attribute(IFLA_LINKINFO, &info.concat())
     }

@@ -13,7 +13,7 @@ mod absent;
 mod attached;
 #[cfg(feature = "xdp")]
 mod below;
-mod devices;
+pub mod devices;
 #[cfg(feature = "xdp")]
 mod keeper;
 #[cfg(feature = "xdp")]

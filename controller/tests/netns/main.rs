@@ -3,5 +3,8 @@
 #![expect(clippy::expect_used, reason = "a test says so by failing")]
 
 mod changes;
+#[cfg(feature = "xdp")]
+mod devices;
+mod links;
 mod monitor;
 mod support;

@@ -97,7 +97,10 @@ impl DeviceFacts {
     /// Whether it has an address by which others may know it: not loopback, not link-local.
     pub fn has_global_address(&self) -> bool {
         let v4 = self.v4.iter().any(|addr| !addr.is_loopback() && !addr.is_link_local());
-        let v6 = self.v6.iter().any(|addr| !addr.is_loopback() && !addr.is_unicast_link_local());
+        let v6 = self
+            .v6
+            .iter()
+            .any(|addr| !addr.is_loopback() && !addr.is_unicast_link_local());
         v4 || v6
     }
 

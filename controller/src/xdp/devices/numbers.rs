@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tandem_xdp::{Device, DeviceNumber, Mac};
 
@@ -49,10 +49,20 @@ impl Exit {
     pub fn of(planned: &Planned) -> Option<Self> {
         let index = planned.index;
         let (carrier, vlan, mac, mtu, returns, sources) = match planned.usage {
-            Use::Attach { mac, mtu, native_return, sources } => (index, 0, mac, mtu, native_return, sources),
-            // A program that sends by a VLAN writes a tag, so the packet may well return by the carrier. But whether it
-            // may is asked of the carrier.
-            Use::WayOut { carrier, vlan, mac, mtu, sources } => (carrier, vlan, mac, mtu, false, sources),
+            Use::Attach {
+                mac,
+                mtu,
+                native_return,
+                sources,
+            } => (index, 0, mac, mtu, native_return, sources),
+            // Whether a packet may return by the way it came is asked of the carrier alone.
+            Use::WayOut {
+                carrier,
+                vlan,
+                mac,
+                mtu,
+                sources,
+            } => (carrier, vlan, mac, mtu, false, sources),
             Use::Refused(_) => return None,
         };
         let device = Device {
@@ -82,12 +92,16 @@ impl Numbers {
     ///
     /// This is also the way on if a change could not be written.
     pub fn adopt(found: impl IntoIterator<Item = (DeviceNumber, u32, u16)>) -> Self {
-        let held = found.into_iter().map(|(number, index, vlan)| (number, ((index, vlan), None)));
+        let held = found
+            .into_iter()
+            .map(|(number, index, vlan)| (number, ((index, vlan), None)));
         let held: BTreeMap<_, _> = held.collect();
         // Nobody knows which numbers were freed lately. As they are given out in turn, it is not those after the last.
         let last = held.keys().next_back().map_or(0, |number| number.get());
         let numbers = (last + 1..DeviceNumber::COUNT).chain(1..=last);
-        let free = numbers.filter_map(DeviceNumber::new).filter(|number| !held.contains_key(number));
+        let free = numbers
+            .filter_map(DeviceNumber::new)
+            .filter(|number| !held.contains_key(number));
         Self {
             free: free.collect(),
             held,
@@ -97,7 +111,8 @@ impl Numbers {
     /// The number of a way out.
     pub fn number(&self, index: u32, vlan: u16) -> Option<DeviceNumber> {
         let mut held = self.held.iter();
-        held.find(|(_, (key, _))| *key == (index, vlan)).map(|(number, _)| *number)
+        held.find(|(_, (key, _))| *key == (index, vlan))
+            .map(|(number, _)| *number)
     }
 
     /// Numbers these ways out and no others. Returns what has to be changed, in this order. Those for which no number is
@@ -106,7 +121,7 @@ impl Numbers {
     pub fn bring(&mut self, wanted: &[Exit]) -> Vec<NumberChange> {
         let mut missing: BTreeMap<Key, Exit> = wanted.iter().map(|exit| (exit.key(), *exit)).collect();
         let mut changes = Vec::new();
-        let mut freed = BTreeSet::new();
+        let mut freed = Vec::new();
         for (number, (key, said)) in &mut self.held {
             match missing.remove(key) {
                 Some(exit) if *said == Some(exit) => {}
@@ -114,9 +129,7 @@ impl Numbers {
                     *said = Some(exit);
                     changes.push(NumberChange::Set(*number, exit));
                 }
-                None => {
-                    freed.insert(*number);
-                }
+                None => freed.push(*number),
             }
         }
         for number in freed {

@@ -116,7 +116,16 @@ mod tests {
     #[test]
     fn a_pattern_is_shown_as_it_was_written() {
         let patterns = [
-            "eth0", "eth0.100", "eth*", "*", "e*p*s0", "default-route", "auto", "aut*", "**", "123456789012345*",
+            "eth0",
+            "eth0.100",
+            "eth*",
+            "*",
+            "e*p*s0",
+            "default-route",
+            "auto",
+            "aut*",
+            "**",
+            "123456789012345*",
         ];
         for text in patterns {
             assert_eq!(text.parse::<DevicePattern>().unwrap().to_string(), text);
@@ -131,7 +140,10 @@ mod tests {
     fn a_bad_pattern_is_named_with_the_reason() {
         let cases = [
             ("", "\"\": empty"),
-            ("abcdefghijklmnop", "\"abcdefghijklmnop\": no name of a device is longer than 15 bytes"),
+            (
+                "abcdefghijklmnop",
+                "\"abcdefghijklmnop\": no name of a device is longer than 15 bytes",
+            ),
             ("abcdefgh*ijklmnop", "longer than 15"),
             ("a/b", "\"a/b\": no name of a device has a / in it"),
             ("a/*", "a / in it"),

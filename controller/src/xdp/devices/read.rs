@@ -76,7 +76,10 @@ fn ask_for_stripping(facts: &mut Facts, ask: impl Fn(&InterfaceName) -> io::Resu
     let vlans = facts.devices.iter().filter(|device| device.vlan.is_some());
     let carriers: BTreeSet<u32> = vlans.filter_map(|device| device.carrier).collect();
     let bonds = facts.devices.iter().filter(|device| device.is_bond());
-    let bonds: BTreeSet<u32> = bonds.map(|bond| bond.index).filter(|index| carriers.contains(index)).collect();
+    let bonds: BTreeSet<u32> = bonds
+        .map(|bond| bond.index)
+        .filter(|index| carriers.contains(index))
+        .collect();
     for device in &mut facts.devices {
         let in_bond = device.master.is_some_and(|master| bonds.contains(&master));
         if !in_bond && !carriers.contains(&device.index) {
@@ -139,7 +142,10 @@ mod tests {
             ],
         );
         assert_eq!((devices[0].v4.len(), devices[0].v6.len()), (0, 0));
-        assert_eq!(devices[1].v4, ["192.0.2.1", "192.0.2.2"].map(|addr| addr.parse::<std::net::Ipv4Addr>().unwrap()));
+        assert_eq!(
+            devices[1].v4,
+            ["192.0.2.1", "192.0.2.2"].map(|addr| addr.parse::<std::net::Ipv4Addr>().unwrap())
+        );
         assert_eq!(
             devices[1].v6,
             ["2001:db8::1", "2001:db8::2"].map(|addr| addr.parse::<std::net::Ipv6Addr>().unwrap())

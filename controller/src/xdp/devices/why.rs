@@ -103,7 +103,10 @@ impl fmt::Display for Why {
             ),
             Self::Loopback => f.write_str("is the loopback device: name those that packets from outside come by"),
             Self::NoEthernet { hardware } => {
-                write!(f, "is no Ethernet device (hardware type {hardware}): nftables serves its packets")
+                write!(
+                    f,
+                    "is no Ethernet device (hardware type {hardware}): nftables serves its packets"
+                )
             }
             Self::Port { bridge } => write!(
                 f,
