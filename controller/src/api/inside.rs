@@ -39,14 +39,16 @@ fn read<F: Family>(sockets: &State) -> HashMap<Arc<str>, ConnectionsView> {
     });
     let taken = |service| {
         let counts = sockets.counts.as_ref();
-        counts.map_or(0, |counts| counts.taken(F::FAMILY, service))
+        counts.map_or([0; 2], |counts| counts.taken(F::FAMILY, service))
     };
     let mut found: HashMap<Arc<str>, ConnectionsView> = HashMap::new();
     for count in counts.unwrap_or_default() {
         // Names that are too long may have been cut to the same.
         let connections = found.entry(count.label).or_default();
         connections.nftables += count.connections;
-        connections.sockets += taken(count.service);
+        let [sockets, xdp] = taken(count.service);
+        connections.sockets += sockets;
+        connections.xdp += xdp;
     }
     found
 }

@@ -7,6 +7,7 @@ mod document;
 mod flows;
 mod inside;
 mod make;
+mod from_outside;
 mod outside;
 mod planes;
 mod problems;

@@ -61,6 +61,9 @@ pub struct FamilyPortView {
     /// Who answers programs in its pods.
     #[serde(default)]
     pub from_pods: AnswersView,
+    /// Who answers packets from outside. None if it has no frontend for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_outside: Option<AnswersView>,
     /// The connections to it since it was programmed; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<ConnectionsView>,
@@ -78,9 +81,9 @@ pub struct FamilyPortView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnswersView {
-    /// `sockets` or `nftables`
+    /// `sockets`, `xdp` or `nftables`
     pub by: String,
-    /// What nftables answers beside sockets, or why it answers everything, although sockets are asked for.
+    /// What nftables answers beside the others, or why it answers everything, although the configuration asks for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why_nftables: Option<String>,
 }
@@ -89,6 +92,13 @@ impl AnswersView {
     pub(super) fn sockets(except: Option<String>) -> Self {
         Self {
             by: "sockets".to_owned(),
+            why_nftables: except,
+        }
+    }
+
+    pub(super) fn xdp(except: Option<String>) -> Self {
+        Self {
+            by: "xdp".to_owned(),
             why_nftables: except,
         }
     }
@@ -109,6 +119,9 @@ pub struct ConnectionsView {
     pub nftables: u64,
     /// Those that sockets were translated for.
     pub sockets: u64,
+    /// Those from outside that XDP translates.
+    #[serde(default)]
+    pub xdp: u64,
 }
 
 /// A frontend that an older Service has.

@@ -18,7 +18,7 @@ use super::{Agent, AskError, Output, block_on};
 /// stays. If an older Service has an address or nodePort, it is marked "(taken)", or "(taken:80/TCP)" if that is so for
 /// some ports only. If there are several addresses, the first is shown, and how many more there are ("+1"). `-o wide`
 /// shows all addresses, and adds the policies, affinity, who answers programs on this node and in its pods (sockets or
-/// nftables, and why; both are shown where they differ), how many connections there were since the Service was programmed,
+/// nftables, and why; both are shown where they differ), who answers packets from outside (xdp or nftables), how many connections there were since the Service was programmed,
 /// and problems. `-o json` has every endpoint: of one Service as a `Service`, of several as a `ServiceList` with `items`.
 ///
 /// Exits with 3 if no agent answers, or if it does not know the Service.
@@ -119,6 +119,7 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
             "EXTERNAL",
             "AFFINITY",
             "FROM-INSIDE",
+            "FROM-OUTSIDE",
             "CONNECTIONS",
             "PROBLEMS",
         ]);
@@ -152,6 +153,7 @@ fn table(services: &[ServiceView], all_namespaces: bool, wide: bool) -> String {
                     .unwrap_or_default(),
             );
             row.push(from_inside(service));
+            row.push(from_outside(service));
             row.push(connections(service));
             row.push(service.problems.join("; "));
         }
@@ -174,24 +176,37 @@ fn from_inside(service: &ServiceView) -> String {
     cells.join("; ")
 }
 
-/// Who answers, and why nftables if the configuration asks for sockets.
+/// Who answers packets from outside. Each different answer is shown once.
+fn from_outside(service: &ServiceView) -> String {
+    let families = service.ports.iter().flat_map(|port| &port.families);
+    let mut cells: Vec<String> = families.filter_map(|port| port.from_outside.as_ref().map(answers)).collect();
+    cells.sort();
+    cells.dedup();
+    cells.join("; ")
+}
+
+/// Who answers, and why nftables if the configuration asks for others.
 fn answers(view: &AnswersView) -> String {
     match &view.why_nftables {
-        Some(except) if view.by == "sockets" => format!("sockets (except {except})"),
+        Some(except) if view.by != "nftables" => format!("{} (except {except})", view.by),
         Some(why) => format!("{} ({why})", view.by),
         None => view.by.clone(),
     }
 }
 
-/// The connections of all ports, and how many of them sockets were translated for.
+/// The connections of all ports, and how many of them sockets were translated for, and XDP has.
 fn connections(service: &ServiceView) -> String {
     let families = service.ports.iter().flat_map(|port| &port.families);
     let counted: Vec<ConnectionsView> = families.filter_map(|port| port.connections).collect();
     let sockets: u64 = counted.iter().map(|count| count.sockets).sum();
-    let all: u64 = sockets + counted.iter().map(|count| count.nftables).sum::<u64>();
-    match sockets {
-        0 => all.to_string(),
-        _ => format!("{all} ({sockets} by sockets)"),
+    let xdp: u64 = counted.iter().map(|count| count.xdp).sum();
+    let all: u64 = sockets + xdp + counted.iter().map(|count| count.nftables).sum::<u64>();
+    let by = [(sockets, "sockets"), (xdp, "xdp")].into_iter().filter(|(count, _)| *count > 0);
+    let by: Vec<String> = by.map(|(count, who)| format!("{count} by {who}")).collect();
+    if by.is_empty() {
+        all.to_string()
+    } else {
+        format!("{all} ({})", by.join(", "))
     }
 }
 

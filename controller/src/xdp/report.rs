@@ -123,8 +123,8 @@ pub trait Counts: Send + Sync {
     /// How many connections were left to nftables, by reason.
     fn left(&self, family: IpFamily) -> Vec<(String, u64)>;
 
-    /// How many connections to a Service port were translated.
-    fn taken(&self, family: IpFamily, service: ServiceId) -> u64;
+    /// How many connections to a Service port were translated in sockets, and how many flows from outside.
+    fn taken(&self, family: IpFamily, service: ServiceId) -> [u64; 2];
 
     /// The maps.
     fn maps(&self) -> Vec<MapFill>;

@@ -284,7 +284,7 @@ impl Counts for Kernels {
         left.map(|(reason, count)| (reason.words().to_owned(), count)).collect()
     }
 
-    fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
+    fn taken(&self, family: IpFamily, service: ServiceId) -> [u64; 2] {
         self.0.taken(family, service)
     }
 

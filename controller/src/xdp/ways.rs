@@ -155,8 +155,12 @@ impl Raised {
 /// Has the kernel find out whether the neighbours are still there that packets went to lately.
 fn keep(maps: &PacketMaps, kernel: &mut Rtnetlink, known: &Neighbourhood) -> Result<(), WaysError> {
     let mut used = HashSet::new();
-    maps.sweep::<V4>(LATELY, |hop| drop(used.insert((hop.device(), hop.mac()))))?;
-    maps.sweep::<V6>(LATELY, |hop| drop(used.insert((hop.device(), hop.mac()))))?;
+    maps.sweep::<V4>(LATELY, |hop| {
+        used.insert((hop.device(), hop.mac()));
+    })?;
+    maps.sweep::<V6>(LATELY, |hop| {
+        used.insert((hop.device(), hop.mac()));
+    })?;
     let devices = maps.devices();
     let link = |number| devices.iter().find(|(of, ..)| *of == number).map(|(_, index, _)| *index);
     let used = used

@@ -1,20 +1,16 @@
 //! The maps of one family that only the programs for sockets have.
 
 use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap};
+use aya_ebpf::maps::{HashMap, LruHashMap};
 use tandem_xdp_layout::{Address4, Address6, AffinityKey, Endpoint, HeldKey, ListIndex, Pair, Pairs, Reason};
 
-use crate::atomic;
-use crate::maps::{
-    AFFINITY4, AFFINITY6, HELD4, HELD6, LEFT, PAIRS4, PAIRS6, PEERS4, PEERS6, REASONS, TAKEN4, TAKEN6,
-};
-use crate::rows::Rows;
+use crate::maps::{AFFINITY4, AFFINITY6, HELD4, HELD6, LEFT, PAIRS4, PAIRS6, PEERS4, PEERS6, REASONS};
+use crate::rows::{self, Rows};
 use crate::sockets::context::Call;
 
 /// An address family, by its addresses.
 pub(crate) trait Family: Rows {
     const AFFINITY: &'static LruHashMap<AffinityKey, u64>;
-    const TAKEN: &'static Array<u64>;
     const HELD: &'static HashMap<HeldKey<Self>, u64>;
     const PEERS: &'static SkStorage<Pair<Self>>;
     const PAIRS: &'static SkStorage<Pairs<Self>>;
@@ -26,10 +22,9 @@ pub(crate) trait Family: Rows {
 }
 
 macro_rules! family {
-    ($address:ty, $counts:expr, $affinity:ident $taken:ident $held:ident $peers:ident $pairs:ident $source:ident) => {
+    ($address:ty, $counts:expr, $affinity:ident $held:ident $peers:ident $pairs:ident $source:ident) => {
         impl Family for $address {
             const AFFINITY: &'static LruHashMap<AffinityKey, u64> = &$affinity;
-            const TAKEN: &'static Array<u64> = &$taken;
             const HELD: &'static HashMap<HeldKey<Self>, u64> = &$held;
             const PEERS: &'static SkStorage<Pair<Self>> = &$peers;
             const PAIRS: &'static SkStorage<Pairs<Self>> = &$pairs;
@@ -43,8 +38,8 @@ macro_rules! family {
     };
 }
 
-family!(Address4, 0, AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4 has_message_source4);
-family!(Address6, REASONS, AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6 has_message_source6);
+family!(Address4, 0, AFFINITY4 HELD4 PEERS4 PAIRS4 has_message_source4);
+family!(Address6, REASONS, AFFINITY6 HELD6 PEERS6 PAIRS6 has_message_source6);
 
 /// The endpoint of a connection that is taken. One that is left to nftables is counted, unless it goes to no frontend.
 #[inline(always)]
@@ -65,7 +60,5 @@ pub(crate) fn taken<A: Family>(result: Result<Endpoint<A>, Reason>) -> Option<En
 /// Counts a connection that is taken.
 #[inline(always)]
 pub(crate) fn count_taken<A: Family>(list: ListIndex) {
-    if let Some(count) = A::TAKEN.get_ptr_mut(list.port()) {
-        atomic::add_one(count);
-    }
+    rows::count::<A>(list.port());
 }

@@ -4,12 +4,10 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use tandem_xdp_layout::{Address4, Address6, AffinityKey, HeldKey, ListIndex, Pair, Pairs, Reason};
+use tandem_xdp_layout::{Address4, Address6, AffinityKey, HeldKey, Pair, Pairs, Reason};
 
 /// How many reasons there may be.
 pub(crate) const REASONS: u32 = Reason::PLACES;
-/// How many Service ports there may be.
-const PORTS: u32 = ListIndex::COUNT / 2;
 
 /// What the programs know of the node: see [`tandem_xdp_layout::Node`].
 #[map]
@@ -24,11 +22,9 @@ pub(crate) static LEFT: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * REA
 pub(crate) static GRACE: ArrayOfMaps<btf_maps::Array<u64, 1>, 1> = ArrayOfMaps::new();
 
 macro_rules! family {
-    ($address:ty: $affinity:ident $taken:ident $held:ident $peers:ident $pairs:ident) => {
+    ($address:ty: $affinity:ident $held:ident $peers:ident $pairs:ident) => {
         #[map]
         pub(crate) static $affinity: LruHashMap<AffinityKey, u64> = LruHashMap::with_max_entries(16_384, 0);
-        #[map]
-        pub(crate) static $taken: Array<u64> = Array::with_max_entries(PORTS, BPF_F_MMAPABLE);
         #[map]
         pub(crate) static $held: HashMap<HeldKey<$address>, u64> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
         #[btf_map]
@@ -38,5 +34,5 @@ macro_rules! family {
     };
 }
 
-family!(Address4: AFFINITY4 TAKEN4 HELD4 PEERS4 PAIRS4);
-family!(Address6: AFFINITY6 TAKEN6 HELD6 PEERS6 PAIRS6);
+family!(Address4: AFFINITY4 HELD4 PEERS4 PAIRS4);
+family!(Address6: AFFINITY6 HELD6 PEERS6 PAIRS6);

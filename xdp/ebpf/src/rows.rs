@@ -23,11 +23,13 @@ pub(crate) trait Rows: Address + 'static {
     const PORTS: &'static Array<u64>;
     /// The sources that may reach frontends which only some may reach.
     const SOURCES: &'static LpmTrie<SourceKey<Self>, u64>;
+    /// How many connections each Service port has taken: those of sockets, then those from outside.
+    const TAKEN: &'static Array<u64>;
 }
 
 // The sizes here are only the smallest: the agent makes the maps as large as they must be.
 macro_rules! family {
-    ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $ports:ident $sources:ident) => {
+    ($address:ty: $switch:ident $frontends:ident $services:ident $lists:ident $addresses:ident $ports:ident $sources:ident $taken:ident) => {
         #[map]
         static $switch: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
         #[map]
@@ -43,6 +45,8 @@ macro_rules! family {
         #[map]
         static $sources: LpmTrie<SourceKey<$address>, u64> =
             LpmTrie::with_max_entries(MOST_SOURCES, BPF_F_NO_PREALLOC);
+        #[map]
+        static $taken: Array<u64> = Array::with_max_entries(ListIndex::COUNT, BPF_F_MMAPABLE);
 
         impl Rows for $address {
             const SWITCH: &'static Array<u64> = &$switch;
@@ -52,12 +56,21 @@ macro_rules! family {
             const ADDRESSES: &'static HashMap<Self, u64> = &$addresses;
             const PORTS: &'static Array<u64> = &$ports;
             const SOURCES: &'static LpmTrie<SourceKey<Self>, u64> = &$sources;
+            const TAKEN: &'static Array<u64> = &$taken;
         }
     };
 }
 
-family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 PORTS4 SOURCES4);
-family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 PORTS6 SOURCES6);
+family!(Address4: SWITCH4 FRONTENDS4 SERVICES4 LISTS4 ADDRESSES4 PORTS4 SOURCES4 TAKEN4);
+family!(Address6: SWITCH6 FRONTENDS6 SERVICES6 LISTS6 ADDRESSES6 PORTS6 SOURCES6 TAKEN6);
+
+/// Counts a connection at this place.
+#[inline(always)]
+pub(crate) fn count<A: Rows>(place: u32) {
+    if let Some(count) = A::TAKEN.get_ptr_mut(place) {
+        atomic::add_one(count);
+    }
+}
 
 /// The switch of a family.
 #[inline(always)]

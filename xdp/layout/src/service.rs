@@ -29,6 +29,12 @@ impl ListIndex {
         self.0 / 2
     }
 
+    /// The place of its Service port in the array of counts for packets from outside, which are behind the others.
+    #[inline(always)]
+    pub fn port_from_outside(self) -> u32 {
+        Self::COUNT / 2 + self.port()
+    }
+
     /// The list of all usable endpoints of the Service port with this place in the array of counts.
     pub fn of_port(port: u32) -> Option<Self> {
         Self::new(port.checked_mul(2)?)

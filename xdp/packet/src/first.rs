@@ -88,13 +88,18 @@ pub(crate) fn take<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     };
     let key = ports::key(header, ports.u16(0), ports.u16(2));
     // A list never changes, and nothing takes its place while a program runs.
-    let endpoint = List::at(world, list).and_then(|list| list.endpoint(world, slot));
-    let Some(endpoint) = endpoint else {
+    let Some(list) = List::at(world, list) else {
+        return Verdict::pass(Reason::Changing);
+    };
+    let Some(endpoint) = list.endpoint(world, slot) else {
         return Verdict::pass(Reason::Changing);
     };
     let hash = key.hash(index_seed(world));
     match begin(world, header, &key, hash, endpoint) {
-        Ok(sending) => send::send::<A, W, L3>(world, frame, header, &sending),
+        Ok(sending) => {
+            world.count(list.header.index);
+            send::send::<A, W, L3>(world, frame, header, &sending)
+        }
         Err(reason) => {
             // nftables has the flow from now on, and its later packets must not be taken here.
             if reason != Reason::Held {

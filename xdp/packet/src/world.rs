@@ -1,7 +1,7 @@
 //! What the program sees beside the packet.
 
 use tandem_xdp_layout::{
-    DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey, Mac, Maps, Record, RecordNumber, Switch,
+    DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey, ListIndex, Mac, Maps, Record, RecordNumber, Switch,
     VisitorKey,
 };
 
@@ -89,6 +89,8 @@ pub trait FamilyWorld<A: FlowAddress>: World + Maps<A> {
     }
     /// Whether a source may reach a frontend that only some may reach.
     fn allows(&self, frontend: &FrontendKey<A>, source: A) -> bool;
+    /// Counts a flow to the Service port of a list.
+    fn count(&self, list: ListIndex);
     /// What is remembered of a flow that nftables has.
     fn held(&self, key: &FlowKey<A>) -> Option<u64>;
     /// Remembers a flow that nftables has.

@@ -22,20 +22,21 @@ impl Counts {
         Ok(Self(Mutex::new(map.try_into()?)))
     }
 
-    /// The count of a Service port.
-    pub(crate) fn get(&self, port: ListIndex) -> Result<u64, MapError> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&port.port(), 0)
+    /// How many connections of sockets a Service port has taken, and how many from outside.
+    pub(crate) fn get(&self, port: ListIndex) -> Result<[u64; 2], MapError> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok([counts.get(&port.port(), 0)?, counts.get(&port.port_from_outside(), 0)?])
     }
 
     /// Has a Service port begin to count from zero. Returns whether that was another number.
     pub(crate) fn begin_anew(&self, port: ListIndex) -> Result<bool, MapError> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = counts.get(&port.port(), 0)? > 0;
-        if counted {
-            counts.set(port.port(), 0, 0)?;
+        let mut counted = false;
+        for place in [port.port(), port.port_from_outside()] {
+            if counts.get(&place, 0)? > 0 {
+                counted = true;
+                counts.set(place, 0, 0)?;
+            }
         }
         Ok(counted)
     }
@@ -45,6 +46,12 @@ impl Counts {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let words = Words::map(counts.map().fd(), counts.len()).map_err(|error| StoreError::Failed(error.into()))?;
         let counted = words.all().filter(|(_, count)| *count > 0);
-        Ok(counted.filter_map(|(port, _)| ListIndex::of_port(port)).collect())
+        // Those from outside are behind those of sockets.
+        let mut ports: Vec<ListIndex> = counted
+            .filter_map(|(place, _)| ListIndex::of_port(place % (ListIndex::COUNT / 2)))
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(ports)
     }
 }

@@ -179,8 +179,8 @@ impl Sockets {
         lock(&self.programs).remove()
     }
 
-    /// How many connections and UDP sockets a Service port has taken since it has its number. This is one question to the kernel.
-    pub fn taken(&self, family: IpFamily, service: ServiceId) -> u64 {
+    /// How many connections and UDP sockets a Service port has taken since it has its number, and how many flows from outside.
+    pub fn taken(&self, family: IpFamily, service: ServiceId) -> [u64; 2] {
         let taken = &self.taken[usize::from(family == IpFamily::V6)];
         taken.get(convert::index(service)).unwrap_or_default()
     }

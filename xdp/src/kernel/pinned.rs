@@ -71,7 +71,7 @@ const fn lru(name: &'static str, key: usize) -> Pinned {
 }
 
 /// The maps with rows, which programs for packets read, too.
-pub(crate) const ROWS: [&str; 14] = [
+pub(crate) const ROWS: [&str; 16] = [
     "SWITCH4",
     "SWITCH6",
     "FRONTENDS4",
@@ -86,6 +86,8 @@ pub(crate) const ROWS: [&str; 14] = [
     "PORTS6",
     "SOURCES4",
     "SOURCES6",
+    "TAKEN4",
+    "TAKEN6",
 ];
 
 /// The maps of the programs for packets that outlive the agent.
@@ -157,8 +159,8 @@ pub(crate) const MAPS: [Pinned; 26] = [
     ),
     map("AFFINITY4", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
     map("AFFINITY6", MapType::LruHash, size_of::<AffinityKey>(), WORD, None),
-    array("TAKEN4", Some(ListIndex::COUNT / 2)),
-    array("TAKEN6", Some(ListIndex::COUNT / 2)),
+    array("TAKEN4", Some(ListIndex::COUNT)),
+    array("TAKEN6", Some(ListIndex::COUNT)),
     map("HELD4", MapType::Hash, size_of::<HeldKey<Address4>>(), WORD, None),
     map("HELD6", MapType::Hash, size_of::<HeldKey<Address6>>(), WORD, None),
     storage("PEERS4", size_of::<Pair<Address4>>()),

@@ -248,6 +248,11 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn count(&self, list: ListIndex) {
+                rows::count::<$address>(list.port_from_outside());
+            }
+
+            #[inline(always)]
             fn held(&self, key: &FlowKey<$address>) -> Option<u64> {
                 get(&$held, key)
             }

@@ -251,6 +251,8 @@ macro_rules! family {
                 self.0.$side.allowed == Some(key)
             }
 
+            fn count(&self, _: ListIndex) {}
+
             fn held(&self, key: &FlowKey<$address>) -> Option<u64> {
                 self.0.$side.held.borrow().get(key).copied()
             }
