@@ -125,6 +125,8 @@ impl SocketsView {
         }
         let (name, since, reason) = match &state.stage {
             Stage::Off => ("off", None, None),
+            // The programs are loaded for packets from outside alone.
+            Stage::On { .. } if of == SocketsOf::Off => ("off", None, None),
             Stage::Ending { until, .. } => ("ending", None, Some(ending(*until))),
             Stage::Waiting { since } => (
                 "waiting",

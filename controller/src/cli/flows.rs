@@ -158,7 +158,14 @@ mod tests {
             to_endpoint: hop_view(Some("eth1"), true),
             to_client: hop_view(None, false),
         };
-        insta::assert_snapshot!(table(std::slice::from_ref(&flow), false), @"");
-        insta::assert_snapshot!(table(&[flow], true), @"");
+        insta::assert_snapshot!(table(std::slice::from_ref(&flow), false), @r"
+        PROTOCOL   CLIENT               FRONTEND        ENDPOINT          PORT    STATE         AGE   IDLE
+        TCP        198.51.100.1:40000   192.0.2.10:80   10.244.1.1:8080   51234   ESTABLISHED   61s   2s
+
+        1 flow
+        ");
+        let wide = table(&[flow], true);
+        let hops = "172.16.1.1:51234   ESTABLISHED   61s   2s     eth1/02:00:00:00:00:01   <gone>/02:00:00:00:00:01 old\n";
+        assert!(wide.contains(hops), "{wide}");
     }
 }

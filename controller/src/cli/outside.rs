@@ -26,7 +26,7 @@ pub(super) fn lines(view: &OutsideView, line: &mut dyn FnMut(&str, &str)) {
             .map(|left| format!("{} {}", left.count, left.reason))
             .collect();
         if !passed.is_empty() {
-            line("", &format!("passed to nftables: {}", passed.join(", ")));
+            line("", &format!("not translated: {}", passed.join(", ")));
         }
     }
 }
@@ -88,6 +88,17 @@ mod tests {
             out.push_str(format!("{name:<22} {value}").trim_end());
             out.push('\n');
         });
-        insta::assert_snapshot!(out, @"");
+        insta::assert_snapshot!(out, @r"
+
+        Packets from outside:  on for 2h
+          Devices:             eth0: native for 2h
+                               eth0.7: VLAN 7 on eth0: packets leave by it
+                               eth1: nftables serves it: it is down
+          IPv4:                1 flow of 262144 (fullest page: 6 of 16384), 2 ports kept for others
+                               1000 packets sent on, 1 answered
+                               not translated: 3 ClusterIP
+          IPv6:                0 flows of 262144 (fullest page: 0 of 16384)
+                               0 packets sent on, 0 answered
+        ");
     }
 }

@@ -349,10 +349,13 @@ mod tests {
         family.connections = Some(ConnectionsView {
             nftables: 5,
             sockets: 7,
+            xdp: 2,
         });
+        family.from_outside = Some(by("xdp", None));
         let mut other = web.ports[0].clone();
         let family = &mut other.families[0];
         (family.from_node, family.from_pods) = (by("nftables", Some("SCTP")), by("nftables", Some("SCTP")));
+        family.from_outside = Some(by("nftables", Some("SCTP")));
         family.connections = None;
         web.ports.push(other);
         let wide = table(&[web], false, true);
@@ -361,14 +364,14 @@ mod tests {
             wide.lines()
                 .next()
                 .unwrap()
-                .ends_with("INTERNAL   EXTERNAL   AFFINITY   FROM-INSIDE                CONNECTIONS         PROBLEMS"),
+                .ends_with("AFFINITY   FROM-INSIDE                FROM-OUTSIDE           CONNECTIONS                   PROBLEMS"),
             "{wide}"
         );
         assert!(
             wide.lines()
                 .nth(1)
                 .unwrap()
-                .ends_with("Cluster    Local      10800s     nftables (SCTP); sockets   12 (7 by sockets)   <none>"),
+                .ends_with("10800s     nftables (SCTP); sockets   nftables (SCTP); xdp   14 (7 by sockets, 2 by xdp)   <none>"),
             "{wide}"
         );
     }

@@ -54,6 +54,7 @@ fn a_command_that_asks_where_no_agent_runs_ends_with_3_and_a_wrong_command_line_
         match parse(words.map(OsString::from).collect()).command {
             Command::Services(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Flows(command) => command.run(),
             Command::Ready(command) => command.run(),
             Command::Run(_) | Command::Ruleset(_) | Command::Config(_) => panic!("asks no agent: {line}"),
         }
@@ -61,6 +62,8 @@ fn a_command_that_asks_where_no_agent_runs_ends_with_3_and_a_wrong_command_line_
     for line in [
         "tandem status",
         "tandem status -o json",
+        "tandem flows",
+        "tandem flows --family ipv6 --protocol udp --client 2001:db8::1 --frontend 192.0.2.1:80 --state ESTABLISHED -o wide",
         "tandem ready",
         "tandem ready -o yaml",
         "tandem services",

@@ -42,7 +42,7 @@ fn devices(tandem: &Document) -> Result<Vec<DevicePattern>, ConfigError> {
     const FIELD: &str = "xdp.devices";
     let pattern = |text: &&str| {
         let parsed = text.parse::<DevicePattern>();
-        parsed.map_err(|error| tandem.wrong_value(FIELD, text, &error.to_string()))
+        parsed.map_err(|error| tandem.wrong_value(FIELD, text, error.why))
     };
     tandem.texts(FIELD).iter().map(pattern).collect()
 }

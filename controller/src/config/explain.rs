@@ -180,7 +180,7 @@ TANDEM:
                 .unwrap()
                 .1,
             "  apiVersion\t<string>\n  kind\t<string>\n  dataPlane\t<string>\n  \
-             socketLoadBalancing\t<string>\n  nodeCgroup\t<string>\n  podCgroup\t<string>\n  bpfFolder\t<string>\n  xdp\t<Object>\n    pick\t<string>\n  nodePortLoopback\t<boolean>\n  serviceRoutes\t<boolean>\n  \
+             socketLoadBalancing\t<string>\n  nodeCgroup\t<string>\n  podCgroup\t<string>\n  bpfFolder\t<string>\n  xdp\t<Object>\n    pick\t<string>\n    devices\t<[]string>\n    mode\t<string>\n    maxFlows\t<integer>\n  nodePortLoopback\t<boolean>\n  serviceRoutes\t<boolean>\n  \
              dropInvalid\t<boolean>\n  removeKubeProxyRules\t<boolean>\n  events\t<boolean>\n  socket\t<string>\n  \
              apiServer\t<Object>\n    lists\t<string>\n  log\t<Object>\n    level\t<string>\n    \
              format\t<string>\n"

@@ -130,8 +130,8 @@ impl xdp::Counts for Slow {
         Vec::new()
     }
 
-    fn taken(&self, _: tandem_core::family::IpFamily, _: tandem_core::id::ServiceId) -> u64 {
-        0
+    fn taken(&self, _: tandem_core::family::IpFamily, _: tandem_core::id::ServiceId) -> [u64; 2] {
+        [0; 2]
     }
 
     fn maps(&self) -> Vec<xdp::MapFill> {

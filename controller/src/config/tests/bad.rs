@@ -317,6 +317,26 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
             r#"FOLDER/tandem.conf: xdp.pick: "Maglev": must be random or maglev"#,
         ),
         (
+            "xdp: {devices: [eth0, eth0/1]}",
+            r#"FOLDER/tandem.conf: xdp.devices: "eth0/1": no name of a device has a / in it"#,
+        ),
+        (
+            "xdp: {devices: eth0}",
+            r#"FOLDER/tandem.conf: xdp.devices: "eth0": not a list of texts"#,
+        ),
+        (
+            "xdp: {mode: fast}",
+            r#"FOLDER/tandem.conf: xdp.mode: "fast": must be native or generic"#,
+        ),
+        (
+            "xdp: {maxFlows: 100}",
+            r#"FOLDER/tandem.conf: xdp.maxFlows: "100": must be between 16384 and 8388608"#,
+        ),
+        (
+            "xdp: {maxFlows: 8388609}",
+            r#"FOLDER/tandem.conf: xdp.maxFlows: "8388609": must be between 16384 and 8388608"#,
+        ),
+        (
             "nodeCgroup: sys/fs/cgroup",
             r#"FOLDER/tandem.conf: nodeCgroup: "sys/fs/cgroup": not an absolute path of a folder"#,
         ),

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::schema::{kube_proxy, tandem};
 
 /// Fields with the fields that they need, and a value that is not their default.
-const HONOURED: [(&str, &str, &str); 46] = [
+const HONOURED: [(&str, &str, &str); 49] = [
     ("clientConnection.kubeconfig", "", "clientConnection: {kubeconfig: /f}"),
     (
         "clientConnection.acceptContentTypes",
@@ -89,6 +89,9 @@ const HONOURED: [(&str, &str, &str); 46] = [
     ("tandem podCgroup", "", "podCgroup: /kubelet/kubepods"),
     ("tandem bpfFolder", "", "bpfFolder: /run/tandem/bpf"),
     ("tandem xdp.pick", "", "xdp: {pick: maglev}"),
+    ("tandem xdp.devices", "", "xdp: {devices: [eth0, default-route]}"),
+    ("tandem xdp.mode", "", "xdp: {mode: generic}"),
+    ("tandem xdp.maxFlows", "", "xdp: {maxFlows: 32768}"),
     ("tandem nodePortLoopback", "", "nodePortLoopback: true"),
     ("tandem serviceRoutes", "", "serviceRoutes: false"),
     ("tandem dropInvalid", "", "dropInvalid: true"),
