@@ -99,7 +99,8 @@ impl Fabric {
     /// Has the cable to a node be as that of a network card is: packets that come by it have their checksums, and packets that XDP sends
     /// by it are taken.
     pub(crate) fn ready_for_xdp(&self, node: &Node) -> Result<()> {
-        self.namespace.exec(&["ethtool", "-K", &node.name, "tx", "off", "gro", "on"])?;
+        self.namespace
+            .exec(&["ethtool", "-K", &node.name, "tx", "off", "gro", "on"])?;
         Ok(())
     }
 

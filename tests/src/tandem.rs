@@ -236,6 +236,19 @@ impl Tandem {
         Ok(())
     }
 
+    /// Removes what it left (`tandem run --cleanup`), once it has ended. Returns what was logged.
+    pub fn cleanup(&self) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command.args(&self.arguments).arg("--cleanup").env("NO_COLOR", "1");
+        let output = self
+            .namespace
+            .run(|| command.output())?
+            .context("run tandem --cleanup")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{}: {said}", output.status);
+        Ok(said)
+    }
+
     /// Asks it to end, as a kubelet does, and returns how it ended.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("tandem does not run")?;

@@ -110,6 +110,11 @@ impl World {
             .with_context(|| format!("there is no node {number}"))
     }
 
+    /// Has the cables to the nodes be as those of network cards are (see [`Fabric::ready_for_xdp`]).
+    pub fn ready_for_xdp(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| self.fabric.ready_for_xdp(node))
+    }
+
     /// Removes a pod as if it had crashed: its namespace is gone, and nothing answers for it.
     pub fn remove_pod(&mut self, name: &str) -> Result<()> {
         self.pod(name)?.unplug()?;

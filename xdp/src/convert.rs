@@ -113,7 +113,11 @@ pub(crate) fn frontend<F: Plane>(frontend: &Frontend<F>) -> (FrontendKey<F::Mapp
 }
 
 /// The key of a flow of packets from outside.
-pub fn flow_key<F: Plane>(client: row::Endpoint<F>, frontend: row::Endpoint<F>, protocol: Protocol) -> FlowKey<F::Mapped> {
+pub fn flow_key<F: Plane>(
+    client: row::Endpoint<F>,
+    frontend: row::Endpoint<F>,
+    protocol: Protocol,
+) -> FlowKey<F::Mapped> {
     FlowKey::new(endpoint::<F>(client), endpoint::<F>(frontend), protocol.number())
 }
 

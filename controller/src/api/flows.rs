@@ -41,7 +41,10 @@ impl std::str::FromStr for End {
                 port: Some(whole.port()),
             });
         }
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+            .unwrap_or(text);
         let addr = bare.parse().map_err(|_| {
             format!("{text:?}: must be an address, or an address and a port: 10.0.0.1, 10.0.0.1:80, [2001:db8::1]:80")
         })?;
@@ -187,7 +190,11 @@ mod tests {
             let error = wrong.parse::<End>().unwrap_err();
             assert!(error.starts_with(&format!("{wrong:?}: must be an address")), "{error}");
         }
-        for (text, shown) in [("[2001:db8::1]:80", "[2001:db8::1]:80"), ("[::1]", "::1"), ("::1", "::1")] {
+        for (text, shown) in [
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+            ("[::1]", "::1"),
+            ("::1", "::1"),
+        ] {
             assert_eq!(text.parse::<End>().unwrap().to_string(), shown);
         }
     }

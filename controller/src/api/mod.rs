@@ -5,9 +5,9 @@
 mod client;
 mod document;
 mod flows;
+mod from_outside;
 mod inside;
 mod make;
-mod from_outside;
 mod outside;
 mod planes;
 mod problems;

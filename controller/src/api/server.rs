@@ -201,7 +201,13 @@ fn flows(shared: &Shared, query: &str) -> Response<String> {
     let state = shared.sockets.load();
     let names = state.outside.devices.iter();
     let names: HashMap<u32, &str> = names.map(|device| (device.index, &*device.name)).collect();
-    let name = |index| Some(names.get(&index).map_or_else(|| format!("device {index}"), |name| (*name).to_owned()));
+    let name = |index| {
+        Some(
+            names
+                .get(&index)
+                .map_or_else(|| format!("device {index}"), |name| (*name).to_owned()),
+        )
+    };
     let mut views = Vec::new();
     if let Some(counts) = &state.outside.counts {
         for family in wanted.families() {

@@ -74,13 +74,16 @@ enum StateName {
 
 impl Flows {
     pub(super) fn run(self) -> Result<(), AskError> {
-        let named = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| value().map(|value| value.get_name().to_owned());
+        let named =
+            |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| value().map(|value| value.get_name().to_owned());
         let wanted = FlowsWanted {
             family: self.family.map(|family| match family {
                 FamilyName::Ipv4 => IpFamily::V4,
                 FamilyName::Ipv6 => IpFamily::V6,
             }),
-            protocol: self.protocol.and_then(|protocol| named(&|| protocol.to_possible_value())),
+            protocol: self
+                .protocol
+                .and_then(|protocol| named(&|| protocol.to_possible_value())),
             client: self.client,
             frontend: self.frontend,
             endpoint: self.endpoint,
@@ -99,7 +102,9 @@ impl Flows {
 }
 
 fn table(flows: &[FlowView], wide: bool) -> String {
-    let mut headings = vec!["PROTOCOL", "CLIENT", "FRONTEND", "ENDPOINT", "PORT", "STATE", "AGE", "IDLE"];
+    let mut headings = vec![
+        "PROTOCOL", "CLIENT", "FRONTEND", "ENDPOINT", "PORT", "STATE", "AGE", "IDLE",
+    ];
     if wide {
         headings[4] = "SEEN-AS";
         headings.extend(["TO-ENDPOINT", "TO-CLIENT"]);
@@ -165,7 +170,8 @@ mod tests {
         1 flow
         ");
         let wide = table(&[flow], true);
-        let hops = "172.16.1.1:51234   ESTABLISHED   61s   2s     eth1/02:00:00:00:00:01   <gone>/02:00:00:00:00:01 old\n";
+        let hops =
+            "172.16.1.1:51234   ESTABLISHED   61s   2s     eth1/02:00:00:00:00:01   <gone>/02:00:00:00:00:01 old\n";
         assert!(wide.contains(hops), "{wide}");
     }
 }

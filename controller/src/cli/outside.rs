@@ -18,7 +18,11 @@ pub(super) fn lines(view: &OutsideView, line: &mut dyn FnMut(&str, &str)) {
         line(&format!("  {}:", family.family), &flows(family));
         line(
             "",
-            &format!("{} sent on, {} answered", counted(family.sent, "packet"), family.answered),
+            &format!(
+                "{} sent on, {} answered",
+                counted(family.sent, "packet"),
+                family.answered
+            ),
         );
         let passed: Vec<String> = family
             .passed
@@ -40,10 +44,16 @@ fn device(view: &DeviceView) -> String {
             format!("{name}: {mode} for {since}")
         }
         "wayOut" => {
-            let (carrier, vlan) = (view.carrier.as_deref().unwrap_or_default(), view.vlan.unwrap_or_default());
+            let (carrier, vlan) = (
+                view.carrier.as_deref().unwrap_or_default(),
+                view.vlan.unwrap_or_default(),
+            );
             format!("{name}: VLAN {vlan} on {carrier}: packets leave by it")
         }
-        _ => format!("{name}: nftables serves it: {}", view.reason.as_deref().unwrap_or_default()),
+        _ => format!(
+            "{name}: nftables serves it: {}",
+            view.reason.as_deref().unwrap_or_default()
+        ),
     }
 }
 
@@ -55,7 +65,10 @@ fn flows(view: &PacketsView) -> String {
         view.fullest_page
     );
     if view.held_ports > 0 {
-        text = format!("{text}, {} kept for others", counted(u64::from(view.held_ports), "port"));
+        text = format!(
+            "{text}, {} kept for others",
+            counted(u64::from(view.held_ports), "port")
+        );
     }
     text
 }

@@ -179,7 +179,9 @@ fn from_inside(service: &ServiceView) -> String {
 /// Who answers packets from outside. Each different answer is shown once.
 fn from_outside(service: &ServiceView) -> String {
     let families = service.ports.iter().flat_map(|port| &port.families);
-    let mut cells: Vec<String> = families.filter_map(|port| port.from_outside.as_ref().map(answers)).collect();
+    let mut cells: Vec<String> = families
+        .filter_map(|port| port.from_outside.as_ref().map(answers))
+        .collect();
     cells.sort();
     cells.dedup();
     cells.join("; ")
@@ -201,7 +203,9 @@ fn connections(service: &ServiceView) -> String {
     let sockets: u64 = counted.iter().map(|count| count.sockets).sum();
     let xdp: u64 = counted.iter().map(|count| count.xdp).sum();
     let all: u64 = sockets + xdp + counted.iter().map(|count| count.nftables).sum::<u64>();
-    let by = [(sockets, "sockets"), (xdp, "xdp")].into_iter().filter(|(count, _)| *count > 0);
+    let by = [(sockets, "sockets"), (xdp, "xdp")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0);
     let by: Vec<String> = by.map(|(count, who)| format!("{count} by {who}")).collect();
     if by.is_empty() {
         all.to_string()
@@ -361,17 +365,15 @@ mod tests {
         let wide = table(&[web], false, true);
         assert!(wide.contains(" 10.96.0.1,fd00:10:96::1 "), "{wide}");
         assert!(
-            wide.lines()
-                .next()
-                .unwrap()
-                .ends_with("AFFINITY   FROM-INSIDE                FROM-OUTSIDE           CONNECTIONS                   PROBLEMS"),
+            wide.lines().next().unwrap().ends_with(
+                "AFFINITY   FROM-INSIDE                FROM-OUTSIDE           CONNECTIONS                   PROBLEMS"
+            ),
             "{wide}"
         );
         assert!(
-            wide.lines()
-                .nth(1)
-                .unwrap()
-                .ends_with("10800s     nftables (SCTP); sockets   nftables (SCTP); xdp   14 (7 by sockets, 2 by xdp)   <none>"),
+            wide.lines().nth(1).unwrap().ends_with(
+                "10800s     nftables (SCTP); sockets   nftables (SCTP); xdp   14 (7 by sockets, 2 by xdp)   <none>"
+            ),
             "{wide}"
         );
     }

@@ -133,7 +133,8 @@ impl Change {
     /// Whether this error number says that nothing has to be done.
     pub(super) fn is_settled_by(&self, errno: i32) -> bool {
         let gone = matches!(self, Self::Remove(_));
-        self.object().is_some_and(|object| object.settled(gone).contains(&errno))
+        self.object()
+            .is_some_and(|object| object.settled(gone).contains(&errno))
     }
 
     /// The message's type and flags.

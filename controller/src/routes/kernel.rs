@@ -159,7 +159,9 @@ fn rule(family: IpFamily) -> Rule {
 
 fn words(change: &Change) -> String {
     match (change, change.object()) {
-        (Change::Set(_), Some(Object::Route(route))) => format!("adding route {} dev lo table {TABLE}", route.destination),
+        (Change::Set(_), Some(Object::Route(route))) => {
+            format!("adding route {} dev lo table {TABLE}", route.destination)
+        }
         (Change::Remove(_), Some(Object::Route(route))) => {
             format!("removing route {} dev lo table {TABLE}", route.destination)
         }

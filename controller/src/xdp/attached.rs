@@ -121,13 +121,19 @@ impl Devices {
             .collect();
         let shown_before = self.shown.clone();
         let standing = packets.attached();
-        for index in standing.iter().map(|(pin, _)| pin.index).filter(|index| !attaches.contains_key(index)) {
+        for index in standing
+            .iter()
+            .map(|(pin, _)| pin.index)
+            .filter(|index| !attaches.contains_key(index))
+        {
             self.detach(packets, index);
         }
         self.tried.retain(|index, _| attaches.contains_key(index));
         let mut came = false;
         for (index, (mac, mtu)) in attaches {
-            let is_there = standing.iter().any(|(pin, is)| (pin.index, pin.mode, *is) == (index, mode, true));
+            let is_there = standing
+                .iter()
+                .any(|(pin, is)| (pin.index, pin.mode, *is) == (index, mode, true));
             came |= self.attach(packets, (index, mode), mtu, is_there, &comes);
             let attached = self.is_attached(index);
             packets.set_ingress(index, attached.then_some(mac));
@@ -143,7 +149,10 @@ impl Devices {
                 NumberChange::Clear(number) => packets.clear_device(*number),
             };
             if let Err(error) = told {
-                tracing::warn!("xdp: {}: packets do not leave by every device by which they might", words(error));
+                tracing::warn!(
+                    "xdp: {}: packets do not leave by every device by which they might",
+                    words(error)
+                );
                 // What stands there now is written anew at the next look.
                 self.numbers = numbers_of(packets);
             }
@@ -180,12 +189,17 @@ impl Devices {
                 self.tried.insert(index, Tried { mode, state });
                 return false;
             }
-            Some(Tried { state: Err((why, retry)), .. }) if !retry.due(Instant::now()) => {
+            Some(Tried {
+                state: Err((why, retry)),
+                ..
+            }) if !retry.due(Instant::now()) => {
                 let state = Err((why, retry));
                 self.tried.insert(index, Tried { mode, state });
                 return false;
             }
-            Some(Tried { state: Err((_, retry)), .. }) => retry,
+            Some(Tried {
+                state: Err((_, retry)), ..
+            }) => retry,
             _ => waits(),
         };
         if !is_there {
@@ -243,9 +257,11 @@ impl Devices {
                     carrier: name(*carrier),
                 },
                 Use::WayOut { carrier, .. } => refused(format!("{} is not used", name(*carrier))),
-                Use::Refused(Why::Foreign { program }) => {
-                    refused(format!("{} ({})", Why::Foreign { program: *program }, program_name(*program)))
-                }
+                Use::Refused(Why::Foreign { program }) => refused(format!(
+                    "{} ({})",
+                    Why::Foreign { program: *program },
+                    program_name(*program)
+                )),
                 Use::Refused(why) => refused(why.to_string()),
             };
             shown.push(DeviceState {

@@ -75,7 +75,10 @@ impl Minded {
             return false;
         }
         self.next = Instant::now() + EVERY;
-        let has = self.maps.has_flows::<V4>().and_then(|v4| Ok(v4 || self.maps.has_flows::<V6>()?));
+        let has = self
+            .maps
+            .has_flows::<V4>()
+            .and_then(|v4| Ok(v4 || self.maps.has_flows::<V6>()?));
         match has {
             Ok(has) => !has,
             Err(error) => {

@@ -41,9 +41,9 @@ mod ways;
 
 #[cfg(not(feature = "xdp"))]
 pub use absent::{Keeper, clean};
+pub use devices::DevicePattern;
 #[cfg(feature = "xdp")]
 pub use keeper::{Keeper, clean};
-pub use devices::DevicePattern;
 pub use outside_report::{
     DeviceRole, DeviceState, Fill, FlowShown, HopShown, OutsideCounts, OutsideStage, OutsideState, TrafficCounts,
 };

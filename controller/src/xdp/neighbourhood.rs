@@ -84,10 +84,14 @@ impl Neighbourhood {
                 Effect::DEVICES
             }
             News::Come(Object::Address(_)) | News::Gone(Object::Address(_)) => Effect::DEVICES,
-            News::Come(Object::Route(_) | Object::Rule(_)) | News::Gone(Object::Route(_) | Object::Rule(_)) => Effect::WAYS,
+            News::Come(Object::Route(_) | Object::Rule(_)) | News::Gone(Object::Route(_) | Object::Rule(_)) => {
+                Effect::WAYS
+            }
             News::Come(Object::Neighbour(neighbour)) => self.neighbour(neighbour),
             // A neighbour that was forgotten may be asked for again at any time. Until then, packets go where it was.
-            News::Gone(Object::Neighbour(_)) | News::Come(Object::Fdb(_)) | News::Gone(Object::Fdb(_)) => Effect::default(),
+            News::Gone(Object::Neighbour(_)) | News::Come(Object::Fdb(_)) | News::Gone(Object::Fdb(_)) => {
+                Effect::default()
+            }
         }
     }
 

@@ -109,7 +109,9 @@ impl Outside {
             devices,
             reserved,
             step: if settings.on == [true; 2] {
-                Step::On { since: SystemTime::now() }
+                Step::On {
+                    since: SystemTime::now(),
+                }
             } else {
                 Step::Ports {
                     why_not: None,
@@ -166,7 +168,10 @@ impl Outside {
         }
         let stepped = self.step(snapshot);
         self.release();
-        (changed | stepped, matches!(self.step, Step::Rules | Step::Noting { .. }))
+        (
+            changed | stepped,
+            matches!(self.step, Step::Rules | Step::Noting { .. }),
+        )
     }
 
     /// Goes on as far as it can be gone.
@@ -179,7 +184,9 @@ impl Outside {
                 match self.reserved.add() {
                     Ok(written) => {
                         if written {
-                            tracing::info!("xdp: the ports 49152-65535 are reserved (net.ipv4.ip_local_reserved_ports)");
+                            tracing::info!(
+                                "xdp: the ports 49152-65535 are reserved (net.ipv4.ip_local_reserved_ports)"
+                            );
                         }
                         self.step = Step::Rules;
                         true
@@ -215,7 +222,9 @@ impl Outside {
                     Ok(()) => {
                         self.packets.turn([true; 2], false);
                         tracing::info!("xdp: new flows from outside are taken");
-                        self.step = Step::On { since: SystemTime::now() };
+                        self.step = Step::On {
+                            since: SystemTime::now(),
+                        };
                     }
                     Err(why) => {
                         tracing::warn!("xdp: {why}: no flow is taken; tried again");
@@ -258,8 +267,12 @@ impl Outside {
     /// In words for the status.
     pub(super) fn stage(&self) -> OutsideStage {
         match &self.step {
-            Step::Ports { why_not: Some(why), .. } => OutsideStage::Failed { why: why.as_str().into() },
-            Step::Ports { why_not: None, .. } => OutsideStage::Waiting { why: "its ports are being reserved".into() },
+            Step::Ports { why_not: Some(why), .. } => OutsideStage::Failed {
+                why: why.as_str().into(),
+            },
+            Step::Ports { why_not: None, .. } => OutsideStage::Waiting {
+                why: "its ports are being reserved".into(),
+            },
             Step::Rules if self.devices.is_empty() => OutsideStage::Failed {
                 why: "no device can be used".into(),
             },

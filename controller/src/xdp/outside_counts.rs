@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::row::Endpoint;
-use tandem_xdp::{Hop, Plane};
 use tandem_xdp::kernel::{FlowFound, PacketMaps};
+use tandem_xdp::{Hop, Plane};
 
 use super::outside_report::{Fill, FlowShown, HopShown, OutsideCounts, TrafficCounts};
 use super::place::words;

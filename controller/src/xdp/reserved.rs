@@ -51,7 +51,9 @@ impl fmt::Display for Ports {
 impl Ports {
     /// Whether all of these are among them.
     fn has(&self, wanted: &RangeInclusive<u16>) -> bool {
-        self.0.iter().any(|range| range.contains(wanted.start()) && range.contains(wanted.end()))
+        self.0
+            .iter()
+            .any(|range| range.contains(wanted.start()) && range.contains(wanted.end()))
     }
 
     /// The same and these.

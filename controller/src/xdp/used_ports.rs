@@ -63,7 +63,11 @@ fn socket<F: Plane>(line: &str, protocol: Protocol) -> Option<HeldPort<F>> {
 fn end(text: &str) -> Option<(IpAddr, u16)> {
     let (addr, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| u32::from_str_radix(addr.get(8 * at..8 * at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let word = |at: usize| {
+        u32::from_str_radix(addr.get(8 * at..8 * at + 8)?, 16)
+            .ok()
+            .map(u32::to_ne_bytes)
+    };
     let addr = match addr.len() {
         8 => Ipv4Addr::from(word(0)?).into(),
         32 => {
@@ -100,7 +104,15 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
         let port = Port::new;
         let listens = |port| (port, None);
-        let to = |addr: Ipv4Addr, at| Some((Endpoint { addr, port: port(at).unwrap() }, Protocol::Tcp));
+        let to = |addr: Ipv4Addr, at| {
+            Some((
+                Endpoint {
+                    addr,
+                    port: port(at).unwrap(),
+                },
+                Protocol::Tcp,
+            ))
+        };
         let shown: Vec<_> = v4.iter().map(|held| (held.port, held.towards)).collect();
         assert_eq!(shown, [listens(50_000), (50_001, to([10, 0, 0, 2].into(), 8080))]);
         let other = Endpoint {

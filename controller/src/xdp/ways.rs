@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::neighbourhood::{Effect, Neighbourhood};
 use super::place::words;
-use crate::net::{Change, Group, Mac, Monitor, NetError, Neighbour, Neighbours, Rtnetlink};
+use crate::net::{Change, Group, Mac, Monitor, Neighbour, Neighbours, NetError, Rtnetlink};
 
 /// Packets ask for their ways again at most this often. A burst of changes is one.
 const PACE: Duration = Duration::from_millis(100);
@@ -162,7 +162,12 @@ fn keep(maps: &PacketMaps, kernel: &mut Rtnetlink, known: &Neighbourhood) -> Res
         used.insert((hop.device(), hop.mac()));
     })?;
     let devices = maps.devices();
-    let link = |number| devices.iter().find(|(of, ..)| *of == number).map(|(_, index, _)| *index);
+    let link = |number| {
+        devices
+            .iter()
+            .find(|(of, ..)| *of == number)
+            .map(|(_, index, _)| *index)
+    };
     let used = used
         .into_iter()
         .filter_map(|(number, mac)| Some((link(number)?, Mac(mac.bytes()))));

@@ -18,8 +18,8 @@ pub struct Answer {
     pub by: BTreeMap<String, usize>,
     /// Which sources the servers saw.
     pub sources: BTreeSet<IpAddr>,
-    /// Which ports of the clients they saw.
-    pub(super) ports: BTreeSet<u16>,
+    /// The same with their ports.
+    pub(super) seen: BTreeSet<SocketAddr>,
     /// How often each other result occurred, by its kind.
     pub failed: BTreeMap<&'static str, usize>,
     /// The own addresses and ports of the sockets that got an answer.
@@ -48,7 +48,7 @@ impl Answer {
             Outcome::Answered(answer) => {
                 *self.by.entry(answer.by.clone()).or_default() += 1;
                 self.sources.insert(answer.source.ip());
-                self.ports.insert(answer.source.port());
+                self.seen.insert(answer.source);
                 self.own.extend(own);
                 return;
             }

@@ -113,7 +113,11 @@ impl Report {
         }
         let by_xdp = self.taken_by(Took::Xdp);
         if by_xdp < self.least_by_xdp {
-            let _ = writeln!(text, "XDP translated only {by_xdp} flows, and not {}", self.least_by_xdp);
+            let _ = writeln!(
+                text,
+                "XDP translated only {by_xdp} flows, and not {}",
+                self.least_by_xdp
+            );
         }
         text
     }

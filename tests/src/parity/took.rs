@@ -22,7 +22,7 @@ pub enum Took {
     Sockets,
     /// At least one of the requests by nftables.
     Nftables,
-    /// Every request by XDP, on the node where it came in.
+    /// At least one of the requests by XDP, on the node where it came in. Those to endpoints on that node are nftables'.
     Xdp,
 }
 
@@ -68,6 +68,13 @@ impl Tracks {
 
     /// Who translated the requests that were answered; none if nobody did, or if none was answered.
     pub(super) fn took(&self, trail: &Trail, answer: &Answer) -> Option<Took> {
+        if trail.from_outside {
+            // A port alone does not tell: clients have such ports, too.
+            let by_xdp = |seen: &SocketAddr| seen.port() >= XDP_PORTS && !trail.sender.contains(&seen.ip());
+            if answer.seen.iter().any(by_xdp) {
+                return Some(Took::Xdp);
+            }
+        }
         let (mut untouched, mut elsewhere) = (false, false);
         for entry in self.entries(trail, answer) {
             if entry.to != trail.to {
@@ -77,10 +84,6 @@ impl Tracks {
             } else {
                 untouched = true;
             }
-        }
-        if trail.from_outside {
-            let by_xdp = !untouched && !elsewhere && answer.ports.iter().all(|port| *port >= XDP_PORTS);
-            return (by_xdp && !answer.ports.is_empty()).then_some(Took::Xdp);
         }
         // What a pod sends to itself never leaves it.
         let inside = !elsewhere
@@ -206,8 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_from_outside_without_an_entry_is_xdps_if_its_port_is() {
-        let outside = |port: u16, entries: Vec<(Protocol, Entry)>| {
+    fn a_flow_from_outside_is_xdps_if_an_endpoint_saw_one_of_its_ports() {
+        let outside = |source: &str, entries: Vec<(Protocol, Entry)>| {
             let tracks = Tracks {
                 of_nodes: BTreeMap::from([(1, entries)]),
                 pods: Vec::new(),
@@ -224,7 +227,7 @@ mod tests {
             let mut answer = Answer::default();
             let reply = Reply {
                 by: "web".to_owned(),
-                source: SocketAddr::new([192, 0, 2, 11].into(), port),
+                source: at(source),
                 elapsed: Duration::ZERO,
             };
             answer.add(&Outcome::Answered(reply), Some(at(OWN)));
@@ -232,8 +235,10 @@ mod tests {
         };
         let (from, to, with) = (at(OWN), at(FRONTEND), at(ENDPOINT));
         let entry = (Protocol::Tcp, Entry { from, to, with, id: 0 });
-        assert_eq!(outside(50_000, Vec::new()), Some(Took::Xdp));
-        assert_eq!(outside(40_000, Vec::new()), None);
-        assert_eq!(outside(40_000, vec![entry]), Some(Took::Nftables));
+        assert_eq!(outside("192.0.2.11:50000", Vec::new()), Some(Took::Xdp));
+        assert_eq!(outside("192.0.2.11:40000", Vec::new()), None);
+        assert_eq!(outside("192.0.2.11:40000", vec![entry.clone()]), Some(Took::Nftables));
+        // The client's own address, with a port that is like XDP's.
+        assert_eq!(outside("10.244.1.9:50000", vec![entry]), Some(Took::Nftables));
     }
 }

@@ -193,7 +193,10 @@ impl Twins {
         for tandem in &self.tandems {
             let status = tandem.status()?;
             let families = status["outside"]["families"].as_array().cloned().unwrap_or_default();
-            for left in families.iter().flat_map(|family| family["passed"].as_array().cloned().unwrap_or_default()) {
+            for left in families
+                .iter()
+                .flat_map(|family| family["passed"].as_array().cloned().unwrap_or_default())
+            {
                 let reason = left["reason"].as_str().unwrap_or_default().to_owned();
                 *all.entry(reason).or_default() += left["count"].as_u64().unwrap_or_default();
             }

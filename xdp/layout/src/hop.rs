@@ -254,7 +254,10 @@ mod tests {
         let hop = Hop::new(mac, device, last);
         assert_eq!((hop.mac(), hop.device(), hop.generation()), (mac, device, last));
         let next = RouteGeneration::new(last.get() + 1);
-        assert_eq!((next.since(last), last.since(last), last.since(next)), (1, 0, RouteGeneration::COUNT - 1));
+        assert_eq!(
+            (next.since(last), last.since(last), last.since(next)),
+            (1, 0, RouteGeneration::COUNT - 1)
+        );
         assert_eq!(next.before(), last);
         assert_eq!(next.get(), 0);
         assert!(hop.is_of(last) && !hop.is_of(next) && hop.renewed(next).is_of(next));

@@ -1,8 +1,8 @@
 //! What the program sees beside the packet.
 
 use tandem_xdp_layout::{
-    DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey, ListIndex, Mac, Maps, Record, RecordNumber, Switch,
-    VisitorKey,
+    DeviceKey, DeviceNumber, FlowAddress, FlowKey, FragmentKey, FrontendKey, ListIndex, Mac, Maps, Record,
+    RecordNumber, Switch, VisitorKey,
 };
 
 use crate::frame::Frame;

@@ -48,7 +48,8 @@ pub use object::{LoadError, Object, Sizes};
 #[cfg(any(test, feature = "samples"))]
 pub use packets::Answer;
 pub use packets::{
-    DeviceError, DevicePin, FlowFound, FlowState, HeldPort, Mapped, Mode, PacketMaps, PageFill, PacketSizes, Packets, PacketsError, Records, Traffic, now, remove_packets,
+    DeviceError, DevicePin, FlowFound, FlowState, HeldPort, Mapped, Mode, PacketMaps, PacketSizes, Packets,
+    PacketsError, PageFill, Records, Traffic, now, remove_packets,
 };
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;

@@ -223,7 +223,12 @@ impl PacketMaps {
             match port.towards {
                 Some((endpoint, protocol)) => {
                     let endpoint = convert::endpoint::<F>(endpoint);
-                    wanted.insert(tandem_xdp_layout::RecordNumber::new(endpoint, protocol.number(), pages, slot));
+                    wanted.insert(tandem_xdp_layout::RecordNumber::new(
+                        endpoint,
+                        protocol.number(),
+                        pages,
+                        slot,
+                    ));
                 }
                 None => wanted.extend((0..pages).map(|page| tandem_xdp_layout::RecordNumber::at(page * SLOTS + slot))),
             }

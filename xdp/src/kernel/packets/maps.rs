@@ -201,7 +201,11 @@ impl PacketMaps {
         flows: impl Iterator<Item = (Endpoint<F>, Endpoint<F>, Protocol)>,
     ) -> Result<(), PacketsError> {
         let Some(settings) = self.settings() else { return Ok(()) };
-        let name = if F::FAMILY == IpFamily::V6 { "HELD_FLOWS6" } else { "HELD_FLOWS4" };
+        let name = if F::FAMILY == IpFamily::V6 {
+            "HELD_FLOWS6"
+        } else {
+            "HELD_FLOWS4"
+        };
         let wrong = |error| PacketsError::Map(name, error);
         let mut held: HashMap<MapData, Raw<FlowKey<F::Mapped>>, u64> =
             map(&self.pins, name)?.try_into().map_err(wrong)?;
