@@ -12,7 +12,7 @@ use super::view::AnswersView;
 
 impl Inside<'_> {
     /// Who answers packets from outside to the frontends of a Service port that are its own. None if none is for them.
-    pub(super) fn from_outside<F: Family>(
+    pub(super) fn who_outside<F: Family>(
         &self,
         plan: &PortPlan<F>,
         own: &[&FrontendPlan<F>],

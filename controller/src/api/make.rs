@@ -137,7 +137,7 @@ fn family_port<F: Family>(plan: &PortPlan<F>, status: &FamilyStatus, inside: &In
         set_aside: status.kept.contains(&plan.key.service),
         from_node: who(Asker::Node),
         from_pods: who(Asker::Pod),
-        from_outside: inside.from_outside(plan, &own, status),
+        from_outside: inside.who_outside(plan, &own, status),
         connections: inside.connections(F::FAMILY, &plan.key),
         pick: plan.maglev.then(|| Choice::Maglev.name().to_owned()),
         all: plan.all.as_ref().map(list),

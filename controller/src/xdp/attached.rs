@@ -135,8 +135,7 @@ impl Devices {
                 .iter()
                 .any(|(pin, is)| (pin.index, pin.mode, *is) == (index, mode, true));
             came |= self.attach(packets, (index, mode), mtu, is_there, &comes);
-            let attached = self.is_attached(index);
-            packets.set_ingress(index, attached.then_some(mac));
+            packets.set_ingress(index, self.is_attached(index).then_some(mac));
         }
         let exits = plan.devices.iter().filter_map(Exit::of);
         let exits: Vec<Exit> = exits.filter(|exit| self.is_attached(exit.device.index)).collect();

@@ -89,9 +89,7 @@ impl Neighbourhood {
             }
             News::Come(Object::Neighbour(neighbour)) => self.neighbour(neighbour),
             // A neighbour that was forgotten may be asked for again at any time. Until then, packets go where it was.
-            News::Gone(Object::Neighbour(_)) | News::Come(Object::Fdb(_)) | News::Gone(Object::Fdb(_)) => {
-                Effect::default()
-            }
+            News::Gone(Object::Neighbour(_) | Object::Fdb(_)) | News::Come(Object::Fdb(_)) => Effect::default(),
         }
     }
 

@@ -273,7 +273,7 @@ impl Outside {
             Step::Ports { why_not: None, .. } => OutsideStage::Waiting {
                 why: "its ports are being reserved".into(),
             },
-            Step::Rules if self.devices.is_empty() => OutsideStage::Failed {
+            Step::Rules | Step::On { .. } if self.devices.is_empty() => OutsideStage::Failed {
                 why: "no device can be used".into(),
             },
             Step::Rules => OutsideStage::Waiting {
@@ -281,9 +281,6 @@ impl Outside {
             },
             Step::Noting { .. } => OutsideStage::Waiting {
                 why: "flows of nftables are being noted".into(),
-            },
-            Step::On { .. } if self.devices.is_empty() => OutsideStage::Failed {
-                why: "no device can be used".into(),
             },
             Step::On { since } => OutsideStage::On { since: *since },
         }

@@ -16,7 +16,7 @@ const BEFORE: &str = "reserved-ports";
 
 /// Ports, as the kernel names them: `8080,9000-9010`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(Vec<RangeInclusive<u16>>);
+struct Ports(Vec<RangeInclusive<u16>>);
 
 impl FromStr for Ports {
     type Err = String;

@@ -237,7 +237,7 @@ mod tests {
         let entry = (Protocol::Tcp, Entry { from, to, with, id: 0 });
         assert_eq!(outside("192.0.2.11:50000", Vec::new()), Some(Took::Xdp));
         assert_eq!(outside("192.0.2.11:40000", Vec::new()), None);
-        assert_eq!(outside("192.0.2.11:40000", vec![entry.clone()]), Some(Took::Nftables));
+        assert_eq!(outside("192.0.2.11:40000", vec![entry]), Some(Took::Nftables));
         // The client's own address, with a port that is like XDP's.
         assert_eq!(outside("10.244.1.9:50000", vec![entry]), Some(Took::Nftables));
     }

@@ -167,7 +167,7 @@ impl Site {
             IpFamily::V6 => self.engine.v6().table().id(&key),
         };
         let id = id.context("the Service has no number")?;
-        Ok(self.second.sockets().taken(family, id))
+        Ok(self.second.sockets().taken(family, id)[0])
     }
 }
 

@@ -317,26 +317,6 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
             r#"FOLDER/tandem.conf: xdp.pick: "Maglev": must be random or maglev"#,
         ),
         (
-            "xdp: {devices: [eth0, eth0/1]}",
-            r#"FOLDER/tandem.conf: xdp.devices: "eth0/1": no name of a device has a / in it"#,
-        ),
-        (
-            "xdp: {devices: eth0}",
-            r#"FOLDER/tandem.conf: xdp.devices: "eth0": not a list of texts"#,
-        ),
-        (
-            "xdp: {mode: fast}",
-            r#"FOLDER/tandem.conf: xdp.mode: "fast": must be native or generic"#,
-        ),
-        (
-            "xdp: {maxFlows: 100}",
-            r#"FOLDER/tandem.conf: xdp.maxFlows: "100": must be between 16384 and 8388608"#,
-        ),
-        (
-            "xdp: {maxFlows: 8388609}",
-            r#"FOLDER/tandem.conf: xdp.maxFlows: "8388609": must be between 16384 and 8388608"#,
-        ),
-        (
             "nodeCgroup: sys/fs/cgroup",
             r#"FOLDER/tandem.conf: nodeCgroup: "sys/fs/cgroup": not an absolute path of a folder"#,
         ),
@@ -382,6 +362,37 @@ fn what_is_wrong_in_tandems_own_file_is_named_too() {
         error.starts_with(r#"FOLDER/tandem.conf: log.level: "a=b=c": not a level"#),
         "{error}"
     );
+}
+
+#[test]
+fn what_is_wrong_about_devices_is_named_with_the_field_and_the_value() {
+    for (text, problem) in [
+        (
+            "xdp: {devices: [eth0, eth0/1]}",
+            r#"FOLDER/tandem.conf: xdp.devices: "eth0/1": no name of a device has a / in it"#,
+        ),
+        (
+            "xdp: {devices: eth0}",
+            r#"FOLDER/tandem.conf: xdp.devices: "eth0": not a list of texts"#,
+        ),
+        (
+            "xdp: {mode: fast}",
+            r#"FOLDER/tandem.conf: xdp.mode: "fast": must be native or generic"#,
+        ),
+        (
+            "xdp: {maxFlows: 100}",
+            r#"FOLDER/tandem.conf: xdp.maxFlows: "100": must be between 16384 and 8388608"#,
+        ),
+        (
+            "xdp: {maxFlows: 8388609}",
+            r#"FOLDER/tandem.conf: xdp.maxFlows: "8388609": must be between 16384 and 8388608"#,
+        ),
+    ] {
+        let scratch = Scratch::new();
+        scratch.write(HEAD);
+        scratch.write_tandem(text);
+        assert_eq!(scratch.load(&[]).map(|_| ()).unwrap_err(), problem);
+    }
 }
 
 #[test]

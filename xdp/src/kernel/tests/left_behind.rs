@@ -92,11 +92,11 @@ fn an_older_layout_translates_until_the_rows_of_this_one_are_on_and_shows_its_an
     place.refuse_untranslated();
     // Both are attached. The older ones alone are on.
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
-    assert_eq!(sockets.taken(IpFamily::V4, service), 0);
+    assert_eq!(sockets.taken(IpFamily::V4, service), [0; 2]);
     assert_eq!(found.retire_older().unwrap(), Older::On);
     v4.renew(&rules, &rows4()).unwrap();
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
-    assert_eq!(sockets.taken(IpFamily::V4, service), 1);
+    assert_eq!(sockets.taken(IpFamily::V4, service), [1, 0]);
     // IPv6 is still the older ones'.
     assert_eq!(found.retire_older().unwrap(), Older::On);
     v6.renew(&rules, &rows6()).unwrap();

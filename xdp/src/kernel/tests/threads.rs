@@ -94,7 +94,7 @@ fn whoever_sends_on_one_udp_socket_at_the_same_time_every_answer_is_from_the_fro
     again.args(["--exact", TEST]).env(SENDS, "yes");
     inside(&place.network, &place.cgroup, &again);
     assert_eq!(sockets.left(IpFamily::V4).unwrap(), []);
-    let taken = (1..=SENDERS).map(|number| sockets.taken(IpFamily::V4, ServiceId::plain(number.into()).unwrap()));
+    let taken = (1..=SENDERS).map(|number| sockets.taken(IpFamily::V4, ServiceId::plain(number.into()).unwrap())[0]);
     assert_eq!(taken.collect::<Vec<_>>(), [SOCKETS as u64; SENDERS as usize]);
     sockets.remove().unwrap();
 }
