@@ -143,7 +143,7 @@ mod tests {
     fn flow(client: &str, frontend: &str) -> FlowShown {
         let hop = HopShown {
             device: None,
-            mac: [0; 6],
+            mac: crate::net::Mac::default(),
             current: true,
         };
         FlowShown {

@@ -213,7 +213,7 @@ impl FlowView {
     pub(super) fn of(flow: &FlowShown, device: impl Fn(u32) -> Option<String>) -> Self {
         let hop = |hop: &HopShown| HopView {
             device: hop.device.and_then(&device),
-            mac: crate::net::Mac(hop.mac).to_string(),
+            mac: hop.mac.to_string(),
             current: hop.current,
         };
         Self {

@@ -11,6 +11,7 @@ use tandem_xdp::{Hop, Plane};
 
 use super::outside_report::{Fill, FlowShown, HopShown, OutsideCounts, TrafficCounts};
 use super::place::words;
+use crate::net::Mac;
 
 /// The maps in the kernel.
 pub(super) struct Kernels(pub(super) Arc<PacketMaps>);
@@ -30,7 +31,7 @@ fn shown<F: Plane>(flow: &FlowFound<F>, devices: &BTreeMap<tandem_xdp::DeviceNum
     let end = |endpoint: Endpoint<F>| SocketAddr::new(endpoint.addr.into(), endpoint.port.get());
     let hop = |hop: Hop, current: bool| HopShown {
         device: devices.get(&hop.device()).copied(),
-        mac: hop.mac().bytes(),
+        mac: Mac(hop.mac().bytes()),
         current,
     };
     FlowShown {

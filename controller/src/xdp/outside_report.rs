@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use tandem_core::family::IpFamily;
 use tandem_core::row::Protocol;
 
+use crate::net::Mac;
+
 /// Where packets from outside are in their life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OutsideStage {
@@ -154,7 +156,7 @@ pub struct HopShown {
     /// The index of the device; none if it is gone.
     pub device: Option<u32>,
     /// The neighbour's MAC address.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// Whether it was found by the routes as they are now.
     pub current: bool,
 }

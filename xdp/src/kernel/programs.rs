@@ -15,7 +15,8 @@ use tandem_core::plane::Cause;
 
 use super::link::{self, AttachError, Attached};
 use super::object::{self, Object};
-use super::packets::{DeviceError, DevicePin, Mode, PacketsObject, attach};
+use super::packets::attach::{self, DeviceError, DevicePin, Mode};
+use super::packets::object::PacketsObject;
 use super::pin::{PinError, Pins};
 use super::pinned::{self, MMAPABLE};
 use super::sparse::SparseWords;

@@ -5,7 +5,9 @@ use tandem_xdp_layout::{
     FlowAddress as _, Hop, Record as _, RouteGeneration, SLOTS, State, StateWord, Times, claimable, record,
 };
 
-use super::{PacketMaps, PacketsError};
+use super::clock::now;
+use super::error::PacketsError;
+use super::maps::PacketMaps;
 use crate::convert::{self, Plane};
 
 /// A flow that a record stands for.
@@ -106,7 +108,7 @@ impl PacketMaps {
     pub fn flows<F: Plane>(&self, mut each: impl FnMut(FlowFound<F>)) -> Result<(), PacketsError> {
         let Some(settings) = self.settings() else { return Ok(()) };
         let records = self.records::<F::Mapped>(is_six::<F>())?;
-        let now = super::now();
+        let now = now();
         for (number, words) in records.all() {
             let (state, Some(flow)) = record::read::<F::Mapped>(words) else {
                 continue;
@@ -142,7 +144,7 @@ impl PacketMaps {
     pub fn fill<F: Plane>(&self) -> Result<PageFill, PacketsError> {
         let times = self.settings().map_or_else(Times::default, |settings| settings.times);
         let records = self.records::<F::Mapped>(is_six::<F>())?;
-        let now = super::now();
+        let now = now();
         let mut fill = PageFill {
             pages: self.pages()[usize::from(is_six::<F>())],
             ..PageFill::default()
@@ -175,7 +177,7 @@ impl PacketMaps {
     pub fn has_flows<F: Plane>(&self) -> Result<bool, PacketsError> {
         let times = self.settings().map_or_else(Times::default, |settings| settings.times);
         let records = self.records::<F::Mapped>(is_six::<F>())?;
-        let now = super::now();
+        let now = now();
         let stands = |words| {
             let state = record::state(words);
             state.is_flow() && claimable(state, now.wrapping_sub(record::used::<F::Mapped>(words)), &times).is_none()
@@ -188,7 +190,7 @@ impl PacketMaps {
     pub fn sweep<F: Plane>(&self, seconds: u32, mut each: impl FnMut(Hop)) -> Result<(), PacketsError> {
         let Some(settings) = self.settings() else { return Ok(()) };
         let records = self.records::<F::Mapped>(is_six::<F>())?;
-        let now = super::now();
+        let now = now();
         let newest = settings.generation;
         for (_, words) in records.all() {
             if !record::state(words).is_flow() {

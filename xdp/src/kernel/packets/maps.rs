@@ -12,8 +12,9 @@ use tandem_xdp_layout::{
     IngressWord, Mac, PacketCount, PacketSettings, PacketWords, Reason, RouteGeneration, SLOTS, Times,
 };
 
+use super::clock::now;
+use super::error::PacketsError;
 use super::records::Records;
-use super::{PacketsError, Traffic};
 use crate::convert::{self, Plane};
 use crate::kernel::hash::Raw;
 use crate::kernel::memory::Words;
@@ -21,6 +22,17 @@ use crate::kernel::pin::Pins;
 
 /// The numbers of devices, as the kernel has them.
 type Numbers = HashMap<MapData, Raw<DeviceKey>, u64>;
+
+/// What the programs did with packets of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many were translated and sent.
+    pub sent: u64,
+    /// How many were answered, because they were too big.
+    pub answered: u64,
+    /// How many were passed to nftables, or dropped, by reason.
+    pub left: Vec<(Reason, u64)>,
+}
 
 /// The maps of the programs for packets.
 #[derive(Debug)]
@@ -209,7 +221,7 @@ impl PacketMaps {
         let wrong = |error| PacketsError::Map(name, error);
         let mut held: HashMap<MapData, Raw<FlowKey<F::Mapped>>, u64> =
             map(&self.pins, name)?.try_into().map_err(wrong)?;
-        let now = super::now();
+        let now = now();
         for (client, frontend, protocol) in flows {
             let key = convert::flow_key::<F>(client, frontend, protocol);
             let word = HeldWord::new(key.hash(settings.index_seed), now);

@@ -1,9 +1,11 @@
 //! The programs for packets from outside, and their maps.
 
 pub(super) mod attach;
+mod clock;
+mod error;
 mod flows;
 mod maps;
-mod object;
+pub(super) mod object;
 mod records;
 #[cfg(any(test, feature = "samples"))]
 mod trial;
@@ -12,51 +14,20 @@ use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use aya::maps::MapError;
-use tandem_xdp_layout::Reason;
-
-use super::line::line;
-use super::object::LoadError;
 use super::pin::{PinError, Pins};
 use super::programs::Programs;
 pub use attach::{DeviceError, DevicePin, Mode};
+pub use clock::now;
+pub use error::PacketsError;
 pub use flows::{FlowFound, FlowState, HeldPort, PageFill};
-pub use maps::PacketMaps;
+pub use maps::{PacketMaps, Traffic};
 pub use object::PacketSizes;
-pub(crate) use object::PacketsObject;
+use object::PacketsObject;
 pub use records::{Mapped, Records};
 #[cfg(any(test, feature = "samples"))]
 pub use trial::Answer;
 
 use super::link::Attached;
-
-/// Why packets are not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum PacketsError {
-    /// The programs were not loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A map is missing in the object.
-    #[error("there is no map {0}")]
-    Missing(&'static str),
-    /// A map cannot be used.
-    #[error("use the map {0}: {error}", error = line(.1))]
-    Map(&'static str, MapError),
-    /// Its memory cannot be mapped.
-    #[error("map the memory of {0}: {1}")]
-    Memory(&'static str, #[source] io::Error),
-}
-
-/// What the programs did with packets of a family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// How many were translated and sent.
-    pub sent: u64,
-    /// How many were answered, because they were too big.
-    pub answered: u64,
-    /// How many were passed to nftables, or dropped, by reason.
-    pub left: Vec<(Reason, u64)>,
-}
 
 /// The loaded programs for packets, and what they know.
 #[derive(Debug)]
@@ -117,13 +88,6 @@ impl Packets {
         let object = super::lock(&self.programs).packets();
         object.map(|object| object.verified()).unwrap_or_default()
     }
-}
-
-/// The seconds of the programs' clock.
-pub fn now() -> u32 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let nanoseconds = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000;
-    tandem_xdp_layout::seconds(nanoseconds + u64::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 /// Detaches the programs for packets from all devices, whoever attached them, and removes the pins of their links and maps. Flows

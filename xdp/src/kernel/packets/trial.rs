@@ -9,8 +9,10 @@ use tandem_xdp_layout::{
     Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, SLOTS, StateWord, VisitorKey, record,
 };
 
+use super::Packets;
+use super::error::PacketsError;
 use super::maps::{map, words};
-use super::{Packets, PacketsError, Records};
+use super::records::Records;
 use crate::kernel::hash::Raw;
 
 /// What a program did with a packet.
