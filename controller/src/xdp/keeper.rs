@@ -86,7 +86,7 @@ impl Keeper {
             if found.is_nothing() {
                 return Ok(());
             }
-            if found.has_devices() {
+            if found.has_devices() || found.has_devices_of_others() {
                 self.outside.begin();
             }
             if settings.xdp.wants_programs() {

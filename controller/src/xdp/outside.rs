@@ -12,7 +12,7 @@ use tandem_core::family::{V4, V6};
 use tandem_core::flows::Flow;
 use tandem_core::plane::Ahead;
 use tandem_core::row::{Endpoint, Protocol};
-use tandem_xdp::kernel::{HeldPort, PacketMaps, PacketSizes, Packets, Sockets};
+use tandem_xdp::kernel::{HeldPort, OlderFlows, PacketMaps, PacketSizes, Packets, Sockets};
 use tandem_xdp::{PacketSettings, Plane, RouteGeneration, Times};
 use tokio::sync::Notify;
 
@@ -71,14 +71,19 @@ impl Outside {
         wanted: &XdpSettings,
         reserved: Reserved,
         nudge: Arc<Notify>,
+        older: Option<&OlderFlows>,
     ) -> Result<Self, Problem> {
-        let pages = wanted.pages();
         let sizes = PacketSizes {
-            pages: [pages; 2],
+            pages: older.map_or([wanted.pages(); 2], OlderFlows::pages),
             ..PacketSizes::default()
         };
         let packets = sockets.packets(&sizes).map_err(words)?;
         let maps = packets.maps();
+        if let Some(older) = older {
+            let began = Instant::now();
+            older.carry(&packets).map_err(words)?;
+            tracing::info!(took = ?began.elapsed(), "xdp: the flows of an older layout are carried over");
+        }
         let before = maps.settings();
         let seed = || seed().map_err(|error| format!("ask the kernel for random numbers: {error}"));
         // An earlier run's flows are found by its seeds.
@@ -91,6 +96,7 @@ impl Outside {
                 None => PacketSettings {
                     on: [false; 2],
                     noting: false,
+                    moving: false,
                     generation: RouteGeneration::default(),
                     index_seed: seed()?,
                     pick_seed: seed()?,

@@ -16,7 +16,7 @@ use super::place::Problem;
 use super::reserved::Reserved;
 use super::settings::XdpSettings;
 use crate::backoff::Retry;
-use crate::engine::Snapshot;
+use crate::engine::{FamilyStatus, FollowState, Snapshot};
 use crate::event::{Event, NodeFact};
 
 /// What there is of packets from outside.
@@ -45,6 +45,8 @@ pub(super) struct OutsideKeeper {
     stays: Option<Problem>,
     /// Whether it was looked for what an earlier run left.
     looked: bool,
+    /// Whether programs of another layout are attached to devices.
+    others: bool,
 }
 
 /// What a look found.
@@ -68,6 +70,7 @@ impl OutsideKeeper {
             why_not: None,
             stays: None,
             looked: false,
+            others: false,
         }
     }
 
@@ -104,7 +107,7 @@ impl OutsideKeeper {
         let mut looked = Looked::default();
         if wanted.wants_devices() {
             if let Some(sockets) = sockets {
-                self.open(wanted, sockets);
+                self.open(wanted, sockets, snapshot);
             }
             let news = std::mem::take(&mut self.news);
             if let Part::Open(outside) = &mut self.part {
@@ -116,8 +119,8 @@ impl OutsideKeeper {
             self.end();
         }
         let ahead = match &self.part {
-            Part::None => Ahead::Nobody,
-            Part::Minded(_) => Ahead::Xdp,
+            Part::None if !self.others => Ahead::Nobody,
+            Part::None | Part::Minded(_) => Ahead::Xdp,
             Part::Open(outside) => outside.ahead(),
         };
         // Before the first look, nobody knows what an earlier run left.
@@ -130,10 +133,13 @@ impl OutsideKeeper {
 
     /// Minds the flows of an earlier run.
     fn find(&mut self, wanted: &XdpSettings) {
-        if std::mem::replace(&mut self.looked, true) || !matches!(self.part, Part::None) {
+        let first = !std::mem::replace(&mut self.looked, true);
+        if !matches!(self.part, Part::None) || !(first || self.others) {
             return;
         }
-        if !Found::look(&wanted.pins).is_ok_and(|found| found.has_devices()) {
+        let Ok(found) = Found::look(&wanted.pins) else { return };
+        self.others = found.has_devices_of_others();
+        if !found.has_devices() {
             return;
         }
         match Minded::found(wanted, Arc::clone(&self.nudge)) {
@@ -142,12 +148,18 @@ impl OutsideKeeper {
         }
     }
 
-    fn open(&mut self, wanted: &XdpSettings, sockets: &Sockets) {
+    fn open(&mut self, wanted: &XdpSettings, sockets: &Sockets, snapshot: &Snapshot) {
         let not_yet = |(_, retry): &(Problem, Retry)| !retry.due(Instant::now());
         if matches!(self.part, Part::Open(_)) || self.why_not.as_ref().is_some_and(not_yet) {
             return;
         }
-        match Outside::open(sockets, wanted, self.reserved.clone(), Arc::clone(&self.nudge)) {
+        // The older programs go on until these have rows to choose by.
+        let older = sockets.older_flows();
+        if older.is_some() && !(is_on(&snapshot.v4) && is_on(&snapshot.v6)) {
+            return;
+        }
+        let (reserved, nudge) = (self.reserved.clone(), Arc::clone(&self.nudge));
+        match Outside::open(sockets, wanted, reserved, nudge, older.as_ref()) {
             Ok(outside) => {
                 self.part = Part::Open(Box::new(outside));
                 (self.why_not, self.news) = (None, true);
@@ -220,6 +232,9 @@ impl OutsideKeeper {
                     why: "the programs of an earlier run go on meanwhile".into(),
                 },
             },
+            (Part::None, None) if self.others => OutsideStage::Waiting {
+                why: "the programs of another layout go on meanwhile".into(),
+            },
             (Part::None, None) => OutsideStage::Off,
         }
     }
@@ -251,4 +266,9 @@ impl OutsideKeeper {
             counts: maps.map(|maps| Arc::new(Kernels(maps)) as Arc<_>),
         }
     }
+}
+
+/// Whether the maps hold every row of a family.
+fn is_on(status: &FamilyStatus) -> bool {
+    matches!(status.followed.state, FollowState::On { .. })
 }

@@ -169,7 +169,9 @@ impl Loaded {
             return;
         }
         let left = match self.older {
-            Passing::Unknown => Found::look(&settings.pins).and_then(|found| found.retire_older()),
+            Passing::Unknown => {
+                Found::look(&settings.pins).and_then(|found| found.retire_older(settings.wants_devices()))
+            }
             Passing::Until(until) if Instant::now() >= until => Found::look(&settings.pins)
                 .and_then(|found| found.remove_older())
                 .map(|()| Older::None),

@@ -79,5 +79,8 @@ pub const VERSION: u32 = if cfg!(feature = "other-layout") { OTHER } else { 3 };
 /// The oldest version whose [`Switch`] has the same meaning.
 pub const SWITCH_SINCE: u32 = 1;
 
+/// The oldest version whose flows, with everything that belongs to them, stand in maps as they do now.
+pub const FLOWS_SINCE: u32 = 3;
+
 /// The version of a build that tests take for another one's.
 const OTHER: u32 = 1000;

@@ -8,7 +8,7 @@ use crate::reason::Reason;
 ///
 /// | word | what |
 /// |---|---|
-/// | 0 | whether new flows of IPv4 (bit 0) and IPv6 (bit 1) are taken; whether those that are not are noted as nftables' (bit 2); the generation of routes (bits 16–31) |
+/// | 0 | whether new flows of IPv4 (bit 0) and IPv6 (bit 1) are taken; whether those that are not are noted as nftables' (bit 2); whether flows are being carried over (bit 3); the generation of routes (bits 16–31) |
 /// | 1 | the seed of the index (bits 0–31), and that of the choice of endpoints (bits 32–63) |
 /// | 2 | how many pages of records IPv4 and IPv6 have: each a power of two, or 0 |
 /// | 3 | UDP's times, in seconds |
@@ -20,6 +20,8 @@ pub struct PacketSettings {
     pub on: [bool; 2],
     /// Whether new flows that are not taken are noted as nftables', so that it keeps them when they are taken.
     pub noting: bool,
+    /// Whether flows are being carried over: what may belong to one that is not here yet is dropped, and comes again.
+    pub moving: bool,
     /// The generation of routes.
     pub generation: RouteGeneration,
     /// The seed of the index.
@@ -50,7 +52,7 @@ impl PacketSettings {
         let on = self.on[0] as u64 | (self.on[1] as u64) << 1;
         let [udp, tcp] = Self::times_words(&self.times);
         [
-            on | (self.noting as u64) << 2 | (self.generation.get() as u64) << 16,
+            on | (self.noting as u64) << 2 | (self.moving as u64) << 3 | (self.generation.get() as u64) << 16,
             halves(self.index_seed, self.pick_seed),
             halves(self.pages[0], self.pages[1]),
             udp,
@@ -70,6 +72,7 @@ impl PacketSettings {
         Some(Self {
             on: [Self::is_on(words[0], 0), Self::is_on(words[0], 1)],
             noting: Self::is_noting(words[0]),
+            moving: Self::is_moving(words[0]),
             generation: Self::generation(words[0]),
             index_seed: words[1] as u32,
             pick_seed: (words[1] >> 32) as u32,
@@ -79,9 +82,18 @@ impl PacketSettings {
         })
     }
 
-    /// The first word with other switches.
+    /// How many words there are.
+    pub const WORDS: u32 = 8;
+
+    /// The first word with other switches. Nothing is being carried over.
     pub fn turned(word: u64, on: [bool; 2], noting: bool) -> u64 {
-        word & !0b111 | on[0] as u64 | (on[1] as u64) << 1 | (noting as u64) << 2
+        word & !0b1111 | on[0] as u64 | (on[1] as u64) << 1 | (noting as u64) << 2
+    }
+
+    /// Whether flows are being carried over.
+    #[inline(always)]
+    pub fn is_moving(word: u64) -> bool {
+        word >> 3 & 1 != 0
     }
 
     /// Whether new flows that are not taken are noted as nftables'.
@@ -190,6 +202,7 @@ mod tests {
         let settings = PacketSettings {
             on: [false, true],
             noting: true,
+            moving: true,
             generation: RouteGeneration::new(1023),
             index_seed: 1,
             pick_seed: 2,

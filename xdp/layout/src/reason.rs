@@ -74,11 +74,13 @@ pub enum Reason {
     NoDevice = 33,
     /// The driver left no room for a VLAN tag. The packet is dropped.
     NoRoom = 34,
+    /// Flows are being carried over from another layout, and the packet may belong to one. It is dropped.
+    Moving = 35,
 }
 
 impl Reason {
     /// All reasons, each at its number.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NoFrontend,
         Self::SameEndpoint,
         Self::Changing,
@@ -114,6 +116,7 @@ impl Reason {
         Self::TooBig,
         Self::NoDevice,
         Self::NoRoom,
+        Self::Moving,
     ];
 
     /// How many places an array of counts has.
@@ -163,6 +166,7 @@ impl Reason {
             Self::TooBig => "dropped: larger than the way out takes",
             Self::NoDevice => "dropped: device of the way out is gone",
             Self::NoRoom => "dropped: no room for a VLAN tag",
+            Self::Moving => "dropped: flows are being carried over",
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::mark::mark;
 use crate::pick;
 use crate::ports::{self, TCP_LEN, UDP_LEN};
 use crate::send::{self, Sending};
-use crate::settings::{index_seed, is_noting, is_on, times};
+use crate::settings::{index_seed, is_moving, is_noting, is_on, times};
 use crate::slot::{self, New};
 use crate::verdict::Verdict;
 use crate::world::{FamilyWorld, Route, Way, World};
@@ -47,6 +47,7 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
 ) -> Verdict {
     match choose::<A, W, L3>(world, frame, header) {
         Ok(verdict) => verdict,
+        Err(Reason::Moving) => Verdict::drop(Reason::Moving),
         Err(reason) => Verdict::pass(reason),
     }
 }
@@ -58,17 +59,21 @@ fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     header: &Header<A>,
 ) -> Result<Verdict, Reason> {
     let ports = frame.part(L3 + A::LEN, UDP_LEN).ok_or(Reason::Malformed)?;
+    let switch = world.switch();
+    let key = ports::key(header, ports.u16(0), ports.u16(2));
+    if is_moving(world) && switch.is_on() {
+        pick::list(world, &key, switch)?;
+        return Err(Reason::Moving);
+    }
     if header.protocol == TCP {
         let tcp = frame.part(L3 + A::LEN, TCP_LEN).ok_or(Reason::Malformed)?;
         if !TcpFlags(tcp.u8(13)).is_first() {
             return Err(Reason::NoFlow);
         }
     }
-    let switch = world.switch();
     if !switch.is_on() || !(is_on::<A>(world) || is_noting(world)) {
         return Err(Reason::Off);
     }
-    let key = ports::key(header, ports.u16(0), ports.u16(2));
     let list = pick::list(world, &key, switch)?;
     let slot = pick::slot(world, &list, &key)?;
     Ok(Verdict::take(slot, list.place))

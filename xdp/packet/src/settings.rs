@@ -23,6 +23,12 @@ pub(crate) fn is_noting(world: &impl World) -> bool {
     PacketSettings::is_noting(world.setting(PacketSettings::SWITCHES))
 }
 
+/// Whether flows are being carried over from another layout.
+#[inline(always)]
+pub(crate) fn is_moving(world: &impl World) -> bool {
+    PacketSettings::is_moving(world.setting(PacketSettings::SWITCHES))
+}
+
 /// The seed of the index.
 #[inline(always)]
 pub(crate) fn index_seed(world: &impl World) -> u32 {

@@ -72,9 +72,15 @@ impl Found {
         })
     }
 
-    /// Whether programs for packets are attached to devices by links that are pinned, of this layout.
+    /// Whether programs for packets of this layout are attached to devices by links that are pinned.
     pub fn has_devices(&self) -> bool {
         !attach::pinned(&self.links(VERSION)).is_empty()
+    }
+
+    /// The same of other layouts.
+    pub fn has_devices_of_others(&self) -> bool {
+        let mut others = self.layouts.iter().filter(|layout| **layout != VERSION);
+        others.any(|layout| !attach::pinned(&self.links(*layout)).is_empty())
     }
 
     /// The switches of IPv4 and IPv6, of this layout and of older ones. If what the settings of a switch mean is not known, or if it
@@ -143,9 +149,14 @@ impl Found {
     /// What becomes of the layouts that are older than this one. As long as the programs of one are on in a family, all stay. Then
     /// what translates is removed, and the maps are. What shows frontends stays, for the sockets that were translated: answers to
     /// them may be under way.
-    pub fn retire_older(&self) -> Result<Older, PinError> {
+    ///
+    /// `carry` says that flows of packets are to be carried over first, if there are any.
+    pub fn retire_older(&self, carry: bool) -> Result<Older, PinError> {
         let mut older = Older::None;
         for layout in self.older_layouts() {
+            if carry && !attach::pinned(&self.links(layout)).is_empty() {
+                return Ok(Older::On);
+            }
             let words = SWITCHES.map(|name| self.word(layout, name));
             if words.iter().flatten().any(is_on) {
                 return Ok(Older::On);

@@ -48,8 +48,8 @@ pub use object::{LoadError, Object, Sizes};
 #[cfg(any(test, feature = "samples"))]
 pub use packets::Answer;
 pub use packets::{
-    DeviceError, DevicePin, FlowFound, FlowState, HeldPort, Mapped, Mode, PacketMaps, PacketSizes, Packets,
-    PacketsError, PageFill, Records, Traffic, now, remove_packets,
+    CarryError, DeviceError, DevicePin, FlowFound, FlowState, HeldPort, Mapped, Mode, OlderFlows, PacketMaps,
+    PacketSizes, Packets, PacketsError, PageFill, Records, Traffic, now, remove_packets,
 };
 pub use pin::{PinError, Pins};
 pub use pinned::Strange;
@@ -173,6 +173,11 @@ impl Sockets {
     /// Loads the programs for packets. Maps of theirs that are not pinned are made in these sizes. They answer by the same rows.
     pub fn packets(&self, sizes: &PacketSizes) -> Result<Packets, PacketsError> {
         Packets::open(Arc::clone(&self.programs), sizes, &self.pins)
+    }
+
+    /// The flows of packets that an older layout has, if there are any.
+    pub fn older_flows(&self) -> Option<OlderFlows> {
+        OlderFlows::find(&self.pins)
     }
 
     /// Detaches all programs, and removes all pins.

@@ -92,6 +92,15 @@ impl Pins {
         Ok(())
     }
 
+    /// The folders of another layout. They are not made.
+    pub(crate) fn of_layout(&self, layout: u32) -> Self {
+        let root = self.folder.parent().unwrap_or(&self.folder);
+        Self {
+            folder: root.join(format!("v{layout}")),
+            lock: Arc::clone(&self.lock),
+        }
+    }
+
     /// Where maps are pinned.
     pub(crate) fn maps(&self) -> PathBuf {
         self.folder.join("maps")

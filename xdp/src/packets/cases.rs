@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Noting,
     /// New flows are taken.
     On,
+    /// Flows are being carried over.
+    Moving,
     /// All records of the flow's page are taken by others.
     PageFull,
     /// Another flow takes the record over.

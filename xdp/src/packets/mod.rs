@@ -190,6 +190,11 @@ impl<'a, A: Shown> Trial<'a, A> {
                 settings.noting = true;
                 self.place.packets.set(&settings);
             }
+            Event::Moving => {
+                settings.on = [false; 2];
+                settings.moving = true;
+                self.place.packets.set(&settings);
+            }
             Event::On => self.place.packets.turn([true; 2], false),
             Event::PageFull => {
                 let records = self.place.packets.records::<A>(self.case.six)?;

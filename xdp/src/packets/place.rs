@@ -70,6 +70,7 @@ impl Place {
         let settings = PacketSettings {
             on: [true; 2],
             noting: false,
+            moving: false,
             generation: RouteGeneration::new(1),
             index_seed: 0x1234_5678,
             pick_seed: 0x9abc_def0,

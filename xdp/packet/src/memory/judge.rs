@@ -25,6 +25,7 @@ impl Memory {
         let settings = PacketSettings {
             on: [true; 2],
             noting: false,
+            moving: false,
             generation: RouteGeneration::new(1),
             index_seed: 1,
             pick_seed: 2,

@@ -48,7 +48,7 @@ pub enum DeviceError {
     #[error("the device is gone")]
     Gone,
     /// Somebody else's program is attached.
-    #[error("another XDP program is attached, which is left alone")]
+    #[error("another XDP program is attached")]
     Foreign,
     /// Its driver runs no programs.
     #[error(
@@ -143,9 +143,7 @@ pub(crate) fn attach(object: &PacketsObject, pins: &Pins, wanted: DevicePin) -> 
     for (pin, attached) in pinned(&links).into_iter().filter(|(pin, _)| pin.index == wanted.index) {
         let path = links.join(pin.to_string());
         if attached && pin.mode == wanted.mode {
-            let link = sys::open(&path).map_err(refused)?;
-            // A driver may refuse the other program, because of the size of its packets.
-            sys::update(link.as_fd(), program.as_fd()).map_err(|error| why(&error, wanted))?;
+            update(object, &path, wanted)?;
             if pin != wanted {
                 let not_pinned = |error| DeviceError::Pin(format!("rename the pin {}: {error}", path.display()));
                 std::fs::rename(&path, links.join(wanted.to_string())).map_err(not_pinned)?;
@@ -162,6 +160,17 @@ pub(crate) fn attach(object: &PacketsObject, pins: &Pins, wanted: DevicePin) -> 
     let not_pinned = |error| DeviceError::Pin(format!("pin the link {}: {error}", path.display()));
     sys::pin(link.as_fd(), &path).map_err(not_pinned)?;
     Ok(Attached::Anew)
+}
+
+/// Gives the link that is pinned there the program of a device.
+pub(crate) fn update(object: &PacketsObject, path: &Path, wanted: DevicePin) -> Result<(), DeviceError> {
+    let refused = |error: io::Error| DeviceError::Refused(error.to_string());
+    let (program, link) = (
+        object.fd(wanted.program()).map_err(refused)?,
+        sys::open(path).map_err(refused)?,
+    );
+    // A driver may refuse another program, because of the size of its packets.
+    sys::update(link.as_fd(), program.as_fd()).map_err(|error| why(&error, wanted))
 }
 
 /// Detaches what is attached to a device.

@@ -48,21 +48,20 @@ pub struct PacketMaps {
 impl PacketMaps {
     /// Opens the maps that are pinned.
     pub fn open(pins: &Pins) -> Result<Self, PacketsError> {
-        let settings = words(pins, "PACKETS", SETTINGS)?;
+        let settings = words(pins, "PACKETS", PacketSettings::WORDS)?;
         let devices = words(pins, "DEVICES", DEVICE_WORDS * u32::from(DeviceNumber::COUNT))?;
         let ingress = words(pins, "INGRESS", IngressWord::COUNT)?;
         let numbers = map(pins, "DEVICE_NUMBERS")?;
         let numbers = numbers
             .try_into()
             .map_err(|error| PacketsError::Map("DEVICE_NUMBERS", error))?;
-        let pages = [entries(pins, "FLOWS4")? / SLOTS, entries(pins, "FLOWS6")? / SLOTS];
         Ok(Self {
             pins: pins.clone(),
             settings,
             devices,
             ingress,
             numbers: Mutex::new(numbers),
-            pages,
+            pages: pages(pins)?,
         })
     }
 
@@ -88,11 +87,7 @@ impl PacketMaps {
 
     /// What the programs ask first, as it stands; none if nobody has written it yet.
     pub fn settings(&self) -> Option<PacketSettings> {
-        let mut words = PacketWords::default();
-        for (at, word) in (0..).zip(&mut words) {
-            *word = self.settings.get(at)?;
-        }
-        PacketSettings::of_words(&words)
+        settings_of(&self.settings)
     }
 
     /// Writes how long flows live without a packet.
@@ -258,8 +253,20 @@ impl PacketMaps {
     }
 }
 
-/// How many words the settings have.
-const SETTINGS: u32 = 8;
+/// The settings that stand in these words; none if nobody has written any.
+pub(super) fn settings_of(from: &Words) -> Option<PacketSettings> {
+    let mut words = PacketWords::default();
+    for (at, word) in (0..).zip(&mut words) {
+        *word = from.get(at)?;
+    }
+    PacketSettings::of_words(&words)
+}
+
+/// How many pages of records the maps have that are pinned there.
+pub(super) fn pages(pins: &Pins) -> Result<[u32; 2], PacketsError> {
+    Ok([entries(pins, "FLOWS4")? / SLOTS, entries(pins, "FLOWS6")? / SLOTS])
+}
+
 /// Where a device's own index is among its words. The programs do not read it.
 const OWN_INDEX: u32 = DEVICE_SOURCES[1] + 2;
 

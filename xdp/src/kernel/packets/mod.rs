@@ -1,6 +1,7 @@
 //! The programs for packets from outside, and their maps.
 
 pub(super) mod attach;
+mod carry;
 mod clock;
 mod error;
 mod flows;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use super::pin::{PinError, Pins};
 use super::programs::Programs;
 pub use attach::{DeviceError, DevicePin, Mode};
+pub use carry::{CarryError, OlderFlows};
 pub use clock::now;
 pub use error::PacketsError;
 pub use flows::{FlowFound, FlowState, HeldPort, PageFill};
@@ -58,6 +60,13 @@ impl Packets {
     /// device may be larger than a page.
     pub fn attach(&self, index: u32, mode: Mode, parts: bool) -> Result<Attached, DeviceError> {
         super::lock(&self.programs).attach_device(index, mode, parts)
+    }
+
+    /// The loaded object.
+    fn object(&self) -> io::Result<Arc<PacketsObject>> {
+        super::lock(&self.programs)
+            .packets()
+            .ok_or_else(|| io::Error::other("the programs are not loaded"))
     }
 
     /// Detaches what is attached to a device.

@@ -210,3 +210,99 @@ fn loaded(program: u32) -> Vec<u32> {
         .find(|found| found.id() == program);
     found.unwrap().map_ids().unwrap().unwrap()
 }
+
+/// A record for a connection, as the program writes it.
+fn begin(maps: &crate::kernel::PacketMaps, slot: u32, client: u16) {
+    use tandem_xdp_layout::{Endpoint, Flow, Hop, RecordNumber, State, record};
+    let at = |addr: [u8; 4], port: u16| Endpoint {
+        addr: V4::mapped(addr.into()),
+        port: port.to_be(),
+    };
+    let records = maps.records::<Address4>(false).unwrap();
+    let words = records.at(RecordNumber::at(slot)).unwrap();
+    let flow = Flow {
+        client: at([198, 51, 100, 1], client),
+        frontend: at([192, 0, 2, 1], 80),
+        endpoint: at([10, 244, 1, 1], 8080),
+        source: V4::mapped([10, 0, 0, 1].into()),
+        delta: 1,
+        header_delta: 2,
+    };
+    let before = record::state(words);
+    assert!(record::claim(
+        words,
+        before,
+        &flow,
+        (State::Open, 6),
+        [Hop::default(); 2],
+        crate::kernel::now()
+    ));
+}
+
+#[test]
+fn flows_of_an_older_layout_are_carried_over_with_their_devices_and_links() {
+    use crate::kernel::packets::OlderFlows;
+    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times, VERSION};
+
+    let place = Place::new();
+    let index = place.device("eth0");
+    let settings = PacketSettings {
+        on: [true; 2],
+        noting: false,
+        moving: false,
+        generation: RouteGeneration::new(7),
+        index_seed: 11,
+        pick_seed: 12,
+        pages: [1, 1],
+        times: Times::default(),
+        answers: 9,
+    };
+    let (sockets, ..) = place.open();
+    let first = packets(&sockets);
+    first.set(&settings);
+    place.within(|| first.attach(index, Mode::Native, false)).unwrap();
+    begin(&first, 3, 1003);
+    let older_maps = first.maps();
+    let before = place.program("eth0");
+    drop((first, sockets));
+    let older = place.pins.join(format!("v{}", VERSION - 1));
+    fs::rename(place.pins.join(format!("v{VERSION}")), &older).unwrap();
+
+    let (sockets, ..) = place.open();
+    let second = packets(&sockets);
+    let pins = Pins::open(&place.pins).unwrap();
+    assert!(
+        OlderFlows::find(&pins).is_none(),
+        "its form is not known to be the same"
+    );
+    let flows = OlderFlows::find_since(&pins, VERSION - 1).unwrap();
+    assert_eq!(flows.pages(), [1, 1]);
+    place.within(|| flows.carry(&second)).unwrap();
+    assert_ne!(place.program("eth0"), before, "it is this layout's program");
+    let pin = DevicePin {
+        index,
+        mode: Mode::Native,
+        parts: false,
+    };
+    assert_eq!(second.attached(), [(pin, true)]);
+    assert!(
+        fs::read_dir(older.join("links")).unwrap().next().is_none(),
+        "an old link is left"
+    );
+    let carried = second.settings().unwrap();
+    assert_eq!(
+        (carried.index_seed, carried.generation),
+        (settings.index_seed, settings.generation)
+    );
+    assert!(carried.noting && !carried.moving && carried.on == [false; 2]);
+    let clients = |maps: &crate::kernel::PacketMaps| {
+        let mut clients = Vec::new();
+        maps.flows::<V4>(|flow| clients.push(flow.client.port.get())).unwrap();
+        clients
+    };
+    assert_eq!((clients(&older_maps), clients(&second)), (vec![1003], vec![1003]));
+    assert!(
+        OlderFlows::find_since(&pins, VERSION - 1).is_none(),
+        "it would be carried over twice"
+    );
+}

@@ -93,14 +93,14 @@ fn an_older_layout_translates_until_the_rows_of_this_one_are_on_and_shows_its_an
     // Both are attached. The older ones alone are on.
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     assert_eq!(sockets.taken(IpFamily::V4, service), [0; 2]);
-    assert_eq!(found.retire_older().unwrap(), Older::On);
+    assert_eq!(found.retire_older(true).unwrap(), Older::On);
     v4.renew(&rules, &rows4()).unwrap();
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     assert_eq!(sockets.taken(IpFamily::V4, service), [1, 0]);
     // IPv6 is still the older ones'.
-    assert_eq!(found.retire_older().unwrap(), Older::On);
+    assert_eq!(found.retire_older(true).unwrap(), Older::On);
     v6.renew(&rules, &rows6()).unwrap();
-    assert_eq!(found.retire_older().unwrap(), Older::Shows);
+    assert_eq!(found.retire_older(true).unwrap(), Older::Shows);
     assert_eq!(
         (names(&older.join("links")), names(&older)),
         (REVERSE.map(str::to_owned).to_vec(), vec!["links".to_owned()])
@@ -108,7 +108,10 @@ fn an_older_layout_translates_until_the_rows_of_this_one_are_on_and_shows_its_an
     assert_eq!(place.python(ASK4), "10.96.0.1:80");
     assert_eq!(late.answered_by(), "10.96.0.1:80");
     found.remove_older().unwrap();
-    assert_eq!(Found::look(&place.pins).unwrap().retire_older().unwrap(), Older::None);
+    assert_eq!(
+        Found::look(&place.pins).unwrap().retire_older(true).unwrap(),
+        Older::None
+    );
     sockets.remove().unwrap();
 }
 

@@ -116,6 +116,18 @@ impl Maker {
         let noted = vec![noting(), Before::Sent(packet.clone()), Before::Happens(Event::On)];
         self.add(&name("noted before"), noted, packet, Becomes::Chosen(Reason::Held, 0))
             .flows = 0;
+        let moving = || vec![Before::Happens(Event::Moving)];
+        let packet = self.client(port::OUT, first.clone());
+        let dropped = Becomes::Dropped(Reason::Moving);
+        self.add(&name("flows are being carried over"), moving(), packet, dropped)
+            .flows = 0;
+        let packet = self.client(79, first.clone());
+        self.add(
+            &name("miss while flows are being carried over"),
+            moving(),
+            packet,
+            Becomes::Nobodys,
+        );
         let full = vec![Before::Happens(Event::PageFull)];
         let packet = self.client(port::OUT, first.clone());
         self.add(&name("page full"), full, packet, Becomes::Chosen(Reason::PageFull, 0))
