@@ -5,6 +5,7 @@ mod cases;
 mod net;
 mod network;
 mod place;
+pub mod race;
 mod rows;
 mod shape;
 pub mod speed;

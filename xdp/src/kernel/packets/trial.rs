@@ -73,15 +73,7 @@ impl Packets {
 
     /// Forgets all flows, clients and fragments of a family.
     pub fn forget_all(&mut self, six: bool) -> Result<(), PacketsError> {
-        let name = if six { "INDEX6" } else { "INDEX4" };
-        let Some(Map::Array(data)) = self.object.map(name) else {
-            return Err(PacketsError::Missing(name));
-        };
-        let buckets = data
-            .info()
-            .map_err(|error| PacketsError::Map(name, error))?
-            .max_entries();
-        let index = Words::map(data.fd(), buckets * BUCKET).map_err(|error| PacketsError::Memory(name, error))?;
+        let index = self.index(six)?;
         for (at, word) in index.all() {
             if word != 0 {
                 index.set(at, 0);
@@ -97,6 +89,17 @@ impl Packets {
         self.empty::<FlowKey<Address4>>("HELD_FLOWS4")?;
         self.empty::<VisitorKey<Address4>>("VISITORS4")?;
         self.empty::<FragmentKey<Address4>>("FRAGMENTS4")
+    }
+
+    /// The words of the index of a family.
+    pub(crate) fn index(&self, six: bool) -> Result<Words, PacketsError> {
+        let name = if six { "INDEX6" } else { "INDEX4" };
+        let Some(Map::Array(data)) = self.object.map(name) else {
+            return Err(PacketsError::Missing(name));
+        };
+        let info = data.info().map_err(|error| PacketsError::Map(name, error))?;
+        let words = info.max_entries() * BUCKET;
+        Words::map(data.fd(), words).map_err(|error| PacketsError::Memory(name, error))
     }
 
     fn empty<K: Copy + 'static>(&mut self, name: &'static str) -> Result<(), PacketsError> {
