@@ -20,6 +20,8 @@ use super::object::LoadError;
 use super::pin::Pins;
 pub use object::PacketSizes;
 use object::PacketsObject;
+#[cfg(any(test, feature = "samples"))]
+pub(crate) use object::{LOSE, NOTHING, PROGRAMS};
 pub use records::{Mapped, Records};
 #[cfg(any(test, feature = "samples"))]
 pub use trial::Answer;
@@ -56,13 +58,9 @@ impl Packets {
     /// in these sizes.
     pub fn open(sizes: &PacketSizes, pins: &Pins) -> Result<Self, PacketsError> {
         let mut object = PacketsObject::load(sizes, pins)?;
-        let settings = memory("PACKETS", object.take("PACKETS")?, 8)?;
-        let devices = memory(
-            "DEVICES",
-            object.take("DEVICES")?,
-            DEVICE_WORDS * u32::from(DeviceNumber::COUNT),
-        )?;
-        let ingress = memory("INGRESS", object.take("INGRESS")?, IngressWord::COUNT)?;
+        let settings = memory("PACKETS", &object, 8)?;
+        let devices = memory("DEVICES", &object, DEVICE_WORDS * u32::from(DeviceNumber::COUNT))?;
+        let ingress = memory("INGRESS", &object, IngressWord::COUNT)?;
         let numbers = object.take("DEVICE_NUMBERS")?;
         let numbers = numbers
             .try_into()
@@ -142,8 +140,9 @@ impl Packets {
     }
 }
 
-fn memory(name: &'static str, map: Map, words: u32) -> Result<Words, PacketsError> {
-    let Map::Array(data) = map else {
+/// Maps the memory of an array. The map itself stays with the programs, as some of them may be loaded later.
+fn memory(name: &'static str, object: &PacketsObject, words: u32) -> Result<Words, PacketsError> {
+    let Some(Map::Array(data)) = object.map(name) else {
         return Err(PacketsError::Missing(name));
     };
     Words::map(data.fd(), words).map_err(|error| PacketsError::Memory(name, error))

@@ -4,14 +4,18 @@ use std::io;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::xdp::XdpLinkId;
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, XdpMode};
 use tandem_xdp_layout::{
-    Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, StateWord, VisitorKey, record,
+    Address4, Address6, BUCKET, DEVICE_WORDS, FlowAddress, FlowKey, FragmentKey, Record as _, StateWord, VisitorKey,
+    record,
 };
 
 use super::{Packets, PacketsError, Records};
 use crate::kernel::hash::Raw;
 use crate::kernel::memory::Words;
+use crate::kernel::object::refused;
+use crate::kernel::usage;
 
 /// What a program did with a packet.
 #[derive(Clone, Debug)]
@@ -33,9 +37,56 @@ impl Packets {
         self.try_program(super::object::PROGRAMS[usize::from(parts)], packet)
     }
 
+    /// The memory that the kernel counts for all that is remembered of flows, clients and fragments.
+    pub fn flow_memory(&self) -> io::Result<u64> {
+        const MAPS: [&str; 5] = ["FLOWS", "INDEX", "HELD_FLOWS", "VISITORS", "FRAGMENTS"];
+        let names = MAPS
+            .into_iter()
+            .flat_map(|name| ["4", "6"].map(|family| format!("{name}{family}")));
+        let memory = names.map(|name| match self.object.map(&name) {
+            Some(Map::Array(data) | Map::LruHashMap(data)) => usage::memory(data),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        });
+        memory.sum()
+    }
+
+    /// Loads a program for measurements, and attaches it to a device.
+    pub(crate) fn attach(&mut self, name: &'static str, device: u32) -> Result<XdpLinkId, PacketsError> {
+        let program = self.object.sample(name)?;
+        let attached = program.attach_to_if_index(device, XdpMode::Driver);
+        attached.map_err(|error| refused(name, &error).into())
+    }
+
+    /// Detaches one.
+    pub(crate) fn detach(&mut self, name: &'static str, link: XdpLinkId) -> Result<(), PacketsError> {
+        let detached = self.object.sample(name)?.detach(link);
+        detached.map_err(|error| refused(name, &error).into())
+    }
+
+    /// Writes all words of a device, whatever they are.
+    pub(crate) fn set_words(&self, number: u8, words: [u64; DEVICE_WORDS as usize]) {
+        for (at, word) in (u32::from(number) * DEVICE_WORDS..).zip(words) {
+            self.devices.set(at, word);
+        }
+    }
+
+    /// Sends so many packets by the program that makes and redirects them, for real.
+    pub(crate) fn generate(&mut self, count: u32) -> io::Result<()> {
+        const BATCH: u32 = 64;
+        let program = self.object.sample(super::object::GENERATE).map_err(io::Error::other)?;
+        let options = TestRunOptions {
+            data_in: Some(&[0; 64]),
+            repeat: count,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::default()
+        };
+        program.test_run(options).map_err(io::Error::other)?;
+        Ok(())
+    }
+
     /// Loads the program that passes every packet.
     pub fn load_pass(&mut self) -> Result<(), PacketsError> {
-        Ok(self.object.load_pass()?)
+        self.object.sample(super::object::PASS).map(drop)
     }
 
     /// Gives a packet to it.
