@@ -16,7 +16,7 @@ BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-fl
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
 	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
-	heap-profile sockets xdp-kernel xdp-model xdp-packets setup-image image image-again image-test push arm64
+	heap-profile sockets xdp-kernel xdp-model xdp-packets xdp-race setup-image image image-again image-test push arm64
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
@@ -112,6 +112,11 @@ xdp-model: setup-rust ## a million single writes to eBPF maps that are memory; a
 xdp-packets: setup-net ## single packets in the kernel's programs: what becomes of each, and what stands in the maps afterwards
 	@echo "building (some minutes the first time)"
 	@$(WITH) cargo run --quiet --release --package tandem-xdp --features kernel,samples --bin xdp-packets
+
+xdp-race: export RACE_SECONDS := $(RACE_SECONDS)
+xdp-race: setup-net ## packets of the same records from several processors at once: none may be of two flows; a minute, RACE_SECONDS=60
+	@echo "building (some minutes the first time)"
+	@$(WITH) cargo run --quiet --release --package tandem-xdp --features kernel,samples --bin xdp-race
 
 hostile: setup-net ## the largest objects, silent connections, a lock that another program holds; HOSTILE_SERVICES=10000
 	@$(BUILD) --bin hostile
@@ -214,7 +219,7 @@ bench-latency: setup-net controlplane ## API server -> kernel, beside the real k
 bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 80 minutes, IDLE_MINUTES=60
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
-bench-xdp: setup-net ## nanoseconds a packet in XDP, with 1, 5,000 and 100,000 flows
+bench-xdp: setup-net ## nanoseconds a packet in XDP, with 1, 5,000 and 100,000 flows; packets a second; memory; each beside its goal
 bench-sockets: setup-net ## socket load balancing beside nftables and beside no proxy; 6 minutes, ONLY=maps, others or traffic
 $(BENCHES):
 	@$(BUILD) --bin $@

@@ -36,6 +36,24 @@ fn pass(_ctx: XdpContext) -> u32 {
     aya_ebpf::bindings::xdp_action::XDP_PASS
 }
 
+/// Redirects every packet, and does nothing else. It is loaded by measurements alone, as are the next two.
+#[xdp]
+fn nothing(_ctx: XdpContext) -> u32 {
+    packet::sample::redirect(packet::sample::OUT)
+}
+
+/// Makes of every packet the one that is measured, and sends it.
+#[xdp]
+fn generate(ctx: XdpContext) -> u32 {
+    packet::sample::generate(&ctx)
+}
+
+/// Drops every packet.
+#[xdp]
+fn lose(_ctx: XdpContext) -> u32 {
+    aya_ebpf::bindings::xdp_action::XDP_DROP
+}
+
 /// The kernel wants a licence that its helpers may be used with. The code is under Apache-2.0 or MIT.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -86,6 +86,13 @@ impl Hop {
         DeviceNumber((self.0 >> Self::DEVICE) as u8 & (DeviceNumber::COUNT - 1))
     }
 
+    /// The same hop of another generation: it is looked up again.
+    #[inline(always)]
+    #[must_use]
+    pub fn outdated(self) -> Self {
+        Self(self.0 ^ 1 << Self::GENERATION)
+    }
+
     /// Whether it was found by this generation.
     #[inline(always)]
     pub fn is_of(self, generation: RouteGeneration) -> bool {

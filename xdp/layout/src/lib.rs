@@ -69,7 +69,7 @@ pub use way::Way;
 
 /// The words of records: [`flow`]'s functions that read and write them.
 pub mod record {
-    pub use crate::flow::{change, claim, read, since, state, touch, used};
+    pub use crate::flow::{change, claim, read, read_for, renew_hop, since, state, touch, used};
 }
 
 /// The version of everything in this crate. Maps of another version are never read. It rises with every change of a

@@ -153,9 +153,12 @@ fn begin<A: Ip, W: FamilyWorld<A>>(
     let new = New { endpoint, source, hops };
     let number = slot::take(world, key, hash, &new, &times).ok_or(Reason::PageFull)?;
     let words = world.record(number).ok_or(Reason::PageFull)?;
-    let (state, flow) = record::read(words);
-    // Only somebody who reads the maps can take it back so soon.
-    let flow = flow.ok_or(Reason::Changing)?;
+    let (state, read) = record::read_for::<A>(words, Direction::Forward);
+    // If flows lose their records after no time, another one may have this one by now.
+    let (flow, hop) = read.ok_or(Reason::Changing)?;
+    if !flow.is_of(key) || state.protocol() != key.protocol {
+        return Err(Reason::Changing);
+    }
     if !index::insert::<A>(world, hash, number, state.claim()) {
         record::change(words, state, state.freed());
         return Err(Reason::IndexFull);
@@ -165,6 +168,7 @@ fn begin<A: Ip, W: FamilyWorld<A>>(
         words,
         state,
         flow,
+        hop,
     };
     Ok(Sending::new(found, Direction::Forward, A::LEN))
 }

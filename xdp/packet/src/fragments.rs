@@ -83,8 +83,8 @@ fn remembered<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FragmentKey<A>) -> Opti
     let word = FragmentWord(world.fragment(key)?);
     let number = word.record();
     let words = world.record(number)?;
-    let (state, flow) = record::read(words);
-    let flow = flow?;
+    let (state, read) = record::read_for::<A>(words, word.direction());
+    let (flow, hop) = read?;
     if state.claim() != word.claim() {
         return None;
     }
@@ -93,6 +93,7 @@ fn remembered<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FragmentKey<A>) -> Opti
         words,
         state,
         flow,
+        hop,
     };
     // The memory of the first part may be another packet's by now.
     let ends = match word.direction() {

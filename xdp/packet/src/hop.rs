@@ -1,7 +1,8 @@
 //! The way out of a packet.
 
 use tandem_xdp_layout::{
-    Device, DeviceKey, DeviceNumber, FlowAddress, Hop, PacketSettings, Reason, Record as _, RouteGeneration,
+    Device, DeviceKey, DeviceNumber, Direction, FlowAddress, Hop, PacketSettings, Reason, RouteGeneration, StateWord,
+    record,
 };
 
 use crate::world::{FamilyWorld, Route, Way, World};
@@ -40,14 +41,20 @@ pub(crate) fn of_route(world: &impl World, route: Route, nowhere: Reason) -> Res
 /// The next hop of a flow, as it is remembered. If the routes changed meanwhile, it is looked up again. If it cannot be found then,
 /// the flow goes where it went.
 #[inline(always)]
-pub(crate) fn remembered<A: FlowAddress, W: FamilyWorld<A>>(world: &W, words: W::Words, at: u32, way: &Way<A>) -> Hop {
-    let hop = Hop(words.get(at));
+pub(crate) fn remembered<A: FlowAddress, W: FamilyWorld<A>>(
+    world: &W,
+    words: W::Words,
+    state: StateWord,
+    hop: Hop,
+    direction: Direction,
+    way: &Way<A>,
+) -> Hop {
     if hop.is_of(generation(world)) {
         return hop;
     }
     match look_up(world, way, Reason::NoWayOut) {
         Ok(found) => {
-            words.set(at, found.0);
+            record::renew_hop::<A>(words, state, direction, hop, found);
             found
         }
         Err(_) => hop,

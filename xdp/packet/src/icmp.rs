@@ -60,7 +60,7 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     // The packet inside went the other way.
     let ends = Ends::of(&found.flow, found.number, direction);
     let way = send::way(&found.flow, direction, about.protocol);
-    let hop = hop::remembered(world, found.words, send::hop_at::<A>(direction), &way);
+    let hop = hop::remembered(world, found.words, found.state, found.hop, direction, &way);
     let Some(device) = hop::device(world, hop) else {
         return Verdict::drop(Reason::NoDevice);
     };

@@ -1,7 +1,7 @@
 //! The record of a flow, found from both sides: by the endpoint and its port, or by the client and the index.
 
 use tandem_xdp_layout::{
-    BUCKET, Endpoint, FIRST_PORT, Flow, FlowKey, IndexWord, Record as _, RecordNumber, StateWord,
+    BUCKET, Direction, Endpoint, FIRST_PORT, Flow, FlowKey, Hop, IndexWord, Record as _, RecordNumber, StateWord,
     is_over as is_flow_over, record,
 };
 
@@ -16,9 +16,11 @@ pub(crate) struct Found<A, W> {
     pub(crate) words: W,
     pub(crate) state: StateWord,
     pub(crate) flow: Flow<A>,
+    /// The next hop of the packet.
+    pub(crate) hop: Hop,
 }
 
-/// The flow that an endpoint answers, by the ports of its packet.
+/// The flow that an endpoint answers, by the ports of its packet, with the next hop to its client.
 #[inline(always)]
 pub(crate) fn reply<A: Ip, W: FamilyWorld<A>>(
     world: &W,
@@ -35,8 +37,8 @@ pub(crate) fn reply<A: Ip, W: FamilyWorld<A>>(
     };
     let number = RecordNumber::of_reply(endpoint, header.protocol, pages::<A>(world), destination)?;
     let words = world.record(number)?;
-    let (state, flow) = record::read(words);
-    let flow = flow?;
+    let (state, read) = record::read_for(words, Direction::Reply);
+    let (flow, hop) = read?;
     if flow.endpoint != endpoint || flow.source != header.destination || state.protocol() != header.protocol {
         return None;
     }
@@ -45,6 +47,7 @@ pub(crate) fn reply<A: Ip, W: FamilyWorld<A>>(
         words,
         state,
         flow,
+        hop,
     })
 }
 
@@ -62,7 +65,7 @@ pub(crate) fn is_over<A: Ip, W: FamilyWorld<A>>(world: &W, found: &Found<A, W::W
 /// No record has this number.
 const NONE: u32 = u32::MAX;
 
-/// The flow of a client. What is found is read once more at the end: the kernel refuses a program that copies what nobody wrote,
+/// The flow of a client, with the next hop to its endpoint. What is found is read once more at the end: the kernel refuses a program that copies what nobody wrote,
 /// which a flow that was not found is.
 #[inline(always)]
 pub(crate) fn find<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>, hash: u64) -> Option<Found<A, W::Words>> {
@@ -72,8 +75,8 @@ pub(crate) fn find<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>, hash: 
     }
     let number = RecordNumber::at(found);
     let words = world.record(number)?;
-    let (state, flow) = record::read(words);
-    let flow = flow?;
+    let (state, read) = record::read_for(words, Direction::Forward);
+    let (flow, hop) = read?;
     if !flow.is_of(key) || state.protocol() != key.protocol {
         return None;
     }
@@ -82,6 +85,7 @@ pub(crate) fn find<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>, hash: 
         words,
         state,
         flow,
+        hop,
     })
 }
 

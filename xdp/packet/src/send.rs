@@ -1,7 +1,7 @@
 //! Translates a packet of a known flow, and sends it on.
 
 use tandem_xdp_layout::{
-    Device, Direction, Endpoint, Flow, FlowAddress, Hop, Mac, Reason, Record, RecordNumber, StateWord, TcpFlags, record,
+    Device, Direction, Endpoint, Flow, Hop, Mac, Reason, Record, RecordNumber, StateWord, TcpFlags, record,
 };
 
 use crate::checksum::Difference;
@@ -23,6 +23,7 @@ pub(crate) struct Sending<A, W> {
     words: W,
     state: StateWord,
     flow: Flow<A>,
+    hop: Hop,
     direction: Direction,
     /// Where the transport header is, behind the beginning of IP's.
     behind: usize,
@@ -87,12 +88,14 @@ impl<A: Ip, W: Record> Sending<A, W> {
             words,
             state,
             flow,
+            hop,
         } = found;
         Self {
             number,
             words,
             state,
             flow,
+            hop,
             direction,
             behind,
         }
@@ -194,9 +197,9 @@ fn way_out<A: Ip, W: FamilyWorld<A>>(
     if header.hops <= 1 {
         return Err(Verdict::pass(Reason::HopLimit));
     }
-    let at = hop_at::<A>(sending.direction);
-    let way = way(&sending.flow, sending.direction, header.protocol);
-    let hop = hop::remembered(world, sending.words, at, &way);
+    let direction = sending.direction;
+    let way = way(&sending.flow, direction, header.protocol);
+    let hop = hop::remembered(world, sending.words, sending.state, sending.hop, direction, &way);
     let Some(device) = hop::device(world, hop) else {
         return Err(Verdict::drop(Reason::NoDevice));
     };
@@ -204,15 +207,6 @@ fn way_out<A: Ip, W: FamilyWorld<A>>(
         return Err(Verdict::too_big(device.mtu));
     }
     Ok((hop, device))
-}
-
-/// Where the next hop of a direction is.
-#[inline(always)]
-pub(crate) fn hop_at<A: FlowAddress>(direction: Direction) -> u32 {
-    match direction {
-        Direction::Forward => A::HOPS[0],
-        Direction::Reply => A::HOPS[1],
-    }
 }
 
 /// Notes in the record that a packet is seen.

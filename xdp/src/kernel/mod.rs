@@ -16,7 +16,7 @@ mod mount;
 mod network;
 mod object;
 mod outside;
-mod packets;
+pub(crate) mod packets;
 mod pin;
 mod pinned;
 mod programs;

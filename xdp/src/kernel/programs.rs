@@ -329,11 +329,10 @@ impl Programs {
         self.packets = None;
     }
 
-    /// Loads the program that passes every packet, unless somebody uses the others at this moment.
+    /// The same, to load more of them. Nobody else may use them at this moment.
     #[cfg(any(test, feature = "samples"))]
-    pub(crate) fn load_pass(&mut self) -> Result<(), object::LoadError> {
-        let packets = self.packets.as_mut().and_then(Arc::get_mut);
-        packets.map_or(Err(object::LoadError::Missing("pass")), PacketsObject::load_pass)
+    pub(crate) fn packets_mut(&mut self) -> Option<&mut PacketsObject> {
+        self.packets.as_mut().and_then(Arc::get_mut)
     }
 
     /// Attaches a program to a device.

@@ -126,7 +126,7 @@ fn words<A: Address>(pins: &Pins, services: &str, lists_of: &str) -> Result<usiz
 }
 
 /// The bytes that the kernel counts for a map. Before 6.4 it counts hashes as if they were full.
-fn memory(map: &MapData) -> io::Result<u64> {
+pub(super) fn memory(map: &MapData) -> io::Result<u64> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
     let line = info.lines().find_map(|line| line.strip_prefix("memlock:"));
     let bytes = line.and_then(|line| line.trim().parse().ok());

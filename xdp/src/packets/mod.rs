@@ -5,9 +5,11 @@ mod cases;
 mod net;
 mod network;
 mod place;
+pub mod race;
 mod rows;
 mod shape;
 pub mod speed;
+pub mod stream;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

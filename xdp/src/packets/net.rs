@@ -62,6 +62,12 @@ impl Net {
             .into()
     }
 
+    /// A client behind the device `out`.
+    pub(crate) fn client_beside(self, number: u8, port: u16) -> SocketAddr {
+        let six = [0x2001, 0xdb8, 0xd, 0, 0, 0, 0, u16::from(number)];
+        (self.addr([198, 51, 101, number], six), port).into()
+    }
+
     pub(crate) fn far_client(self, port: u16) -> SocketAddr {
         (self.addr([203, 0, 113, 1], [0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1]), port).into()
     }

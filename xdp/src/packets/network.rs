@@ -71,6 +71,11 @@ pub(crate) fn make(name: &str) -> Result<(), Failed> {
             zero(net.far_client(0).ip()),
             net.gateway(5)
         ))?;
+        ip(&format!(
+            "route add {}/{bits} via {}",
+            zero(net.client_beside(0, 0).ip()),
+            net.gateway(1)
+        ))?;
         let nobody = net.addr([172, 16, 1, 99], [0xfd16, 1, 0, 0, 0, 0, 0, 99]);
         ip(&format!("route add {}/{bits} via {nobody}", zero(net.pod(9, 0).ip())))?;
         ip(&format!("address add {} dev lo", net.pod(7, 1).ip()))?;

@@ -1,14 +1,15 @@
 //! How long the programs need for a packet.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_xdp_layout::{Address4, Address6, FlowAddress, record};
 
+pub use super::Failed;
 use super::net::{Net, mac, neighbour, port};
 use super::place::Place;
 use super::shape::{Shape, What};
-use super::{Failed, Shown, shown};
+use super::{Shown, shown};
 
 /// Nanoseconds, each the middle of many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Speeds {
     pub pass: f64,
     /// The number of flows, and IPv4's and IPv6's figures.
     pub at: Vec<(usize, [Speed; 2])>,
+    /// How long it takes to read all records of IPv4, if there are as many flows as in the last measurement.
+    pub list: Duration,
+    /// The kernel's memory for flows in bytes, in maps of the usual sizes.
+    pub memory: u64,
 }
 
 /// The first packet of a connection, and the later ones.
@@ -37,6 +42,8 @@ const SYN: u8 = 2;
 const ACK: u8 = 16;
 /// How many packets of each kind are measured.
 const PACKETS: usize = 20_000;
+/// How often all flows are read.
+const LISTS: usize = 11;
 
 /// Measures with so many flows, one number after the other.
 ///
@@ -56,13 +63,32 @@ pub fn measure(flows: &[usize]) -> Result<Speeds, Failed> {
         passed.push(place.packets.pass_packet(&stranger)?.took);
     }
     let pass = middle(&mut passed);
-    let mut at = Vec::new();
+    let (mut at, mut lists) = (Vec::new(), Vec::new());
+    let memory = place.packets.flow_memory()?;
     for count in flows {
         let four = one::<Address4>(&mut place, false, *count, pass)?;
         let six = one::<Address6>(&mut place, true, *count, pass)?;
         at.push((*count, [four, six]));
+        lists = (0..LISTS).map(|_| list(&place, *count)).collect::<Result<_, _>>()?;
     }
-    Ok(Speeds { pass, at })
+    lists.sort_unstable();
+    let list = lists.get(LISTS / 2).copied().unwrap_or_default();
+    Ok(Speeds { pass, at, list, memory })
+}
+
+/// How long it takes to read all flows of IPv4.
+fn list(place: &Place, count: usize) -> Result<Duration, Failed> {
+    let began = Instant::now();
+    let records = place.packets.records::<Address4>(false)?;
+    let flows: Vec<_> = records
+        .all()
+        .filter_map(|(number, words)| Some((number, record::read::<Address4>(words).1?)))
+        .collect();
+    let took = began.elapsed();
+    if flows.len() < count {
+        return Err(format!("there are {} flows instead of {count}", flows.len()).into());
+    }
+    Ok(took)
 }
 
 fn arrives(mut shape: Shape) -> Vec<u8> {

@@ -3,6 +3,7 @@
 
 mod frame;
 mod maps;
+pub(crate) mod sample;
 mod world;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
@@ -132,7 +133,7 @@ fn returns<const PARTS: bool>(world: &Packet<PARTS>) -> bool {
 }
 
 #[inline(always)]
-fn redirect(index: u32) -> u32 {
+pub(crate) fn redirect(index: u32) -> u32 {
     // SAFETY: the helper takes any number.
     unsafe { bpf_redirect(index, 0) as u32 }
 }

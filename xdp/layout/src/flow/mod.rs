@@ -13,7 +13,7 @@ mod words;
 
 pub use age::{Claimable, Times, claimable, is_over};
 pub use state::{Direction, State, StateWord, TcpFlags};
-pub use words::{Flow, FlowAddress, Record, change, claim, read, since, state, touch, used};
+pub use words::{Flow, FlowAddress, Record, change, claim, read, read_for, renew_hop, since, state, touch, used};
 
 use crate::address::{Address, Endpoint, mix};
 

@@ -25,6 +25,8 @@ pub use flows::{FlowFound, FlowState, HeldPort, PageFill};
 pub use maps::{PacketMaps, Traffic};
 pub use object::PacketSizes;
 use object::PacketsObject;
+#[cfg(any(test, feature = "samples"))]
+pub(crate) use object::{LOSE, NOTHING, PROGRAMS};
 pub use records::{Mapped, Records};
 #[cfg(any(test, feature = "samples"))]
 pub use trial::Answer;

@@ -27,6 +27,14 @@ const ANSWERS: &str = "ANSWERS";
 #[cfg(any(test, feature = "samples"))]
 pub(crate) const PASS: &str = "pass";
 
+/// Programs for measurements: one that redirects every packet, one that makes the packets, and one that drops them.
+#[cfg(any(test, feature = "samples"))]
+pub(crate) const NOTHING: &str = "nothing";
+#[cfg(any(test, feature = "samples"))]
+pub(crate) const GENERATE: &str = "generate";
+#[cfg(any(test, feature = "samples"))]
+pub(crate) const LOSE: &str = "lose";
+
 /// How large the maps are made.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketSizes {
@@ -103,10 +111,14 @@ impl PacketsObject {
         Ok(Self { ebpf })
     }
 
-    /// Loads the program that passes every packet.
+    /// A program of any name, loaded if it is not.
     #[cfg(any(test, feature = "samples"))]
-    pub(crate) fn load_pass(&mut self) -> Result<(), LoadError> {
-        load(&mut self.ebpf, PASS)
+    pub(crate) fn sample(&mut self, name: &'static str) -> Result<&mut Xdp, super::error::PacketsError> {
+        if self.program(name).is_some_and(|program| program.fd().is_err()) {
+            load(&mut self.ebpf, name)?;
+        }
+        let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        Ok(program.try_into().map_err(|_| LoadError::Missing(name))?)
     }
 
     /// A map of packets.

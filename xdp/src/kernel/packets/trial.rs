@@ -3,10 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use aya::maps::HashMap;
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::maps::{HashMap, Map};
+use aya::programs::xdp::XdpLinkId;
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use tandem_xdp_layout::{
-    Address4, Address6, BUCKET, FlowAddress, FlowKey, FragmentKey, Record as _, SLOTS, StateWord, VisitorKey, record,
+    Address4, Address6, BUCKET, DEVICE_WORDS, DeviceNumber, FlowAddress, FlowKey, FragmentKey, Record as _, SLOTS,
+    StateWord, VisitorKey, record,
 };
 
 use super::Packets;
@@ -14,6 +16,9 @@ use super::error::PacketsError;
 use super::maps::{map, words};
 use super::records::Records;
 use crate::kernel::hash::Raw;
+use crate::kernel::memory::Words;
+use crate::kernel::object::refused;
+use crate::kernel::usage;
 
 /// What a program did with a packet.
 #[derive(Clone, Debug)]
@@ -35,9 +40,65 @@ impl Packets {
         self.try_program(super::object::PROGRAMS[usize::from(parts)], packet)
     }
 
+    /// The memory that the kernel counts for all that is remembered of flows, clients and fragments.
+    pub fn flow_memory(&self) -> io::Result<u64> {
+        const MAPS: [&str; 5] = ["FLOWS", "INDEX", "HELD_FLOWS", "VISITORS", "FRAGMENTS"];
+        let names = MAPS
+            .into_iter()
+            .flat_map(|name| ["4", "6"].map(|family| format!("{name}{family}")));
+        let object = self.object()?;
+        let memory = names.map(|name| match object.map(&name) {
+            Some(Map::Array(data) | Map::LruHashMap(data)) => usage::memory(data),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        });
+        memory.sum()
+    }
+
+    /// Does something with a program that only measurements have. Nobody else uses the programs meanwhile.
+    fn sample<T>(&self, name: &'static str, does: impl FnOnce(&mut Xdp) -> T) -> Result<T, PacketsError> {
+        let mut programs = super::super::lock(&self.programs);
+        let object = programs.packets_mut().ok_or(PacketsError::Missing(name))?;
+        object.sample(name).map(does)
+    }
+
+    /// Loads a program for measurements, and attaches it to a device.
+    pub(crate) fn attach_sample(&self, name: &'static str, device: u32) -> Result<XdpLinkId, PacketsError> {
+        let attached = self.sample(name, |program| program.attach_to_if_index(device, XdpMode::Driver))?;
+        attached.map_err(|error| refused(name, &error).into())
+    }
+
+    /// Detaches one.
+    pub(crate) fn detach_sample(&self, name: &'static str, link: XdpLinkId) -> Result<(), PacketsError> {
+        let detached = self.sample(name, |program| program.detach(link))?;
+        detached.map_err(|error| refused(name, &error).into())
+    }
+
+    /// Writes all words of a device, whatever they are.
+    pub(crate) fn set_words(&self, number: u8, device: [u64; DEVICE_WORDS as usize]) -> Result<(), PacketsError> {
+        let devices = words(self.pins(), "DEVICES", DEVICE_WORDS * u32::from(DeviceNumber::COUNT))?;
+        for (at, word) in (u32::from(number) * DEVICE_WORDS..).zip(device) {
+            devices.set(at, word);
+        }
+        Ok(())
+    }
+
+    /// Sends so many packets by the program that makes and redirects them, for real.
+    pub(crate) fn generate(&self, count: u32) -> io::Result<()> {
+        const BATCH: u32 = 64;
+        let options = TestRunOptions {
+            data_in: Some(&[0; 64]),
+            repeat: count,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::default()
+        };
+        let sent = self.sample(super::object::GENERATE, |program| program.test_run(options));
+        sent.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(())
+    }
+
     /// Loads the program that passes every packet.
     pub fn load_pass(&self) -> Result<(), PacketsError> {
-        Ok(super::super::lock(&self.programs).load_pass()?)
+        self.sample(super::object::PASS, |_| ())
     }
 
     /// Gives a packet to it.
@@ -69,9 +130,7 @@ impl Packets {
 
     /// Forgets all flows, clients and fragments of a family.
     pub fn forget_all(&self, six: bool) -> Result<(), PacketsError> {
-        let name = if six { "INDEX6" } else { "INDEX4" };
-        let buckets = 2 * self.pages()[usize::from(six)] * SLOTS / BUCKET;
-        let index = words(self.pins(), name, buckets * BUCKET)?;
+        let index = self.index(six)?;
         for (at, word) in index.all() {
             if word != 0 {
                 index.set(at, 0);
@@ -87,6 +146,13 @@ impl Packets {
         self.empty::<FlowKey<Address4>>("HELD_FLOWS4")?;
         self.empty::<VisitorKey<Address4>>("VISITORS4")?;
         self.empty::<FragmentKey<Address4>>("FRAGMENTS4")
+    }
+
+    /// The words of the index of a family.
+    pub(crate) fn index(&self, six: bool) -> Result<Words, PacketsError> {
+        let name = if six { "INDEX6" } else { "INDEX4" };
+        let buckets = 2 * self.pages()[usize::from(six)] * SLOTS / BUCKET;
+        words(self.pins(), name, buckets * BUCKET)
     }
 
     fn empty<K: Copy + 'static>(&self, name: &'static str) -> Result<(), PacketsError> {

@@ -11,3 +11,12 @@ fn each_packet_is_translated_whole_or_passed_with_the_choice_and_counted_by_reas
         assert_eq!(report.wrong, Vec::<String>::new(), "{family}");
     }
 }
+
+#[test]
+fn records_that_several_processors_take_over_from_each_other_never_mix_two_flows() {
+    // `make xdp-race` takes a minute.
+    let race = || crate::packets::race::run(std::time::Duration::from_secs(3), 1).map_err(|error| error.to_string());
+    let report = std::thread::spawn(race).join().unwrap().unwrap();
+    assert!(report.claims > 100 && report.certain > 1000, "{report:?}");
+    assert_eq!((report.wrong, report.examples), (0, Vec::new()));
+}
