@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tandem_core::family::Family;
 
-use super::entries::{Entries, EntriesError, Filter};
+use super::conntrack::{Entries, EntriesError, Filter};
 
 /// Why they cannot be read.
 #[derive(Debug, thiserror::Error)]

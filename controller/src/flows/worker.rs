@@ -10,7 +10,7 @@ use tandem_core::family::Family;
 use tandem_core::flows::{Flow, FlowCheck, Servers, Wrong};
 
 use super::again::{Again, Job};
-use super::entries::{Entries, EntriesError, Filter, Name};
+use super::conntrack::{Entries, EntriesError, Filter, Name};
 use super::{Shared, State, Status};
 
 /// A datagram that was on its way through the kernel when the rules changed may still make an entry by the old rules.

@@ -17,7 +17,7 @@
 //! ledger that belongs to them. So no flow is cut because it is newer than the ledger.
 
 mod again;
-mod entries;
+mod conntrack;
 mod observer;
 mod tracked;
 mod worker;
