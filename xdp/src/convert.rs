@@ -6,13 +6,13 @@ use tandem_core::maglev;
 use tandem_core::plane::{DetectLocal, Place, RuleSettings};
 use tandem_core::row::{self, Frontend, L4Address};
 use tandem_xdp_layout::{
-    Address, Address4, Address6, Class, Endpoint, FrontendKey, HeldKey, ListIndex, SourceKey, Switch,
+    Address4, Address6, Class, Endpoint, FlowAddress, FrontendKey, HeldKey, ListIndex, SourceKey, Switch,
 };
 
 /// A family whose rows can stand in maps.
 pub trait Plane: Family {
     /// An address in a map.
-    type Mapped: Address + Send + std::fmt::Debug + 'static;
+    type Mapped: FlowAddress + Send + std::fmt::Debug + 'static;
 
     /// The address as it stands in maps.
     fn mapped(addr: Self::Addr) -> Self::Mapped;
@@ -70,6 +70,14 @@ pub(crate) fn endpoint<F: Plane>(endpoint: row::Endpoint<F>) -> Endpoint<F::Mapp
         addr: F::mapped(endpoint.addr),
         port: endpoint.port.get().to_be(),
     }
+}
+
+/// An endpoint that stands in a map; none if its port is 0, which no row has.
+pub(crate) fn plain<F: Plane>(endpoint: Endpoint<F::Mapped>) -> Option<row::Endpoint<F>> {
+    Some(row::Endpoint {
+        addr: F::unmapped(endpoint.addr),
+        port: row::Port::new(u16::from_be(endpoint.port))?,
+    })
 }
 
 /// Maglev's cells of a list with these endpoints by slot. Every node computes them alike, so nothing in them depends on

@@ -12,6 +12,7 @@ pub mod kernel;
 mod change;
 mod content;
 mod convert;
+mod flows;
 mod follower;
 mod renew;
 mod rows;
@@ -30,6 +31,7 @@ pub mod packets;
 pub mod random;
 
 pub use convert::{Plane, held_key};
+pub use flows::{Cut, cut_datagrams};
 pub use rows::Rows;
 pub use store::{Store, StoreError};
-pub use tandem_xdp_layout::{Address4, Address6, HeldKey};
+pub use tandem_xdp_layout::{Address4, Address6, FlowAddress, HeldKey, Times};

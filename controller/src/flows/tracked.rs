@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tandem_core::family::Family;
 
-use super::conntrack::{Entries, EntriesError, Filter};
+use super::conntrack::{Entries, EntriesError, Filter, Tracking as _};
 
 /// Why they cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub type Tracked<F> = (<F as Family>::Addr, u16, u16);
 /// The UDP flows whose destination is translated. Two sockets in two networks may look the same here.
 pub fn tracked<F: Family>() -> Result<HashSet<Tracked<F>>, TrackedError> {
     let mut found = HashSet::new();
-    Entries::<F>::default().read(&Filter::Udp, |flow, _| {
+    Entries::<F>::default().read(&Filter::Udp, &mut |flow, _| {
         if flow.to != flow.with {
             found.insert((flow.to.addr, flow.to.port.get(), flow.from.port.get()));
         }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Report, Stage, State};
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
+use crate::flows::RecordsSeat;
 
 /// Says that there are no programs, if the configuration asks for them.
 pub struct Keeper {
@@ -23,6 +24,7 @@ impl Keeper {
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
         _seats: (Seat<V4>, Seat<V6>),
+        _records: (RecordsSeat<V4>, RecordsSeat<V6>),
         _published: Arc<arc_swap::ArcSwap<Snapshot>>,
     ) -> Self {
         Self {

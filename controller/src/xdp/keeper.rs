@@ -18,6 +18,7 @@ use super::sockets::{LINGER, Loaded};
 use crate::backoff::Retry;
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
+use crate::flows::RecordsSeat;
 
 /// How often it is looked whether the folders are there, whether they are the same, and whether lists are complete.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +31,11 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub struct Keeper {
     settings: watch::Receiver<Arc<Settings>>,
     seats: (Seat<V4>, Seat<V6>),
+    #[expect(
+        dead_code,
+        reason = "the programs for packets, which have records, are not attached yet"
+    )]
+    records: (RecordsSeat<V4>, RecordsSeat<V6>),
     published: Arc<ArcSwap<Snapshot>>,
     report: Report,
     stage: Stage,
@@ -49,11 +55,13 @@ impl Keeper {
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
         seats: (Seat<V4>, Seat<V6>),
+        records: (RecordsSeat<V4>, RecordsSeat<V6>),
         published: Arc<ArcSwap<Snapshot>>,
     ) -> Self {
         Self {
             settings,
             seats,
+            records,
             published,
             report: Report::default(),
             stage: Stage::Off,

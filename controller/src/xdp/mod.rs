@@ -15,6 +15,8 @@ mod below;
 mod keeper;
 #[cfg(feature = "xdp")]
 mod place;
+#[cfg(feature = "xdp")]
+mod records;
 mod report;
 mod settings;
 #[cfg(feature = "xdp")]
@@ -24,5 +26,7 @@ mod sockets;
 pub use absent::{Keeper, clean};
 #[cfg(feature = "xdp")]
 pub use keeper::{Keeper, clean};
+#[cfg(feature = "xdp")]
+pub use records::XdpRecords;
 pub use report::{Below, Counts, MapFill, Report, Stage, State, Where};
 pub use settings::{DataPlane, SocketsOf, XdpSettings};

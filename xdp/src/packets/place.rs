@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tandem_core::family::{V4, V6};
 use tandem_core::plane::RuleSettings;
@@ -32,7 +33,10 @@ pub(crate) struct Place {
 impl Place {
     /// Makes a node, and enters it with this thread.
     pub(crate) fn new(pages: u32) -> Result<Self, Failed> {
-        let name = format!("tandem-packets-{}", std::process::id());
+        // Several may be there at the same time.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tandem-packets-{}-{number}", std::process::id());
         let mount = std::env::temp_dir().join(&name);
         network::make(&name)?;
         fs::create_dir(&mount)?;

@@ -10,7 +10,7 @@ use std::io;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use tandem_xdp_layout::{
     DEVICE_SOURCES, DEVICE_WORDS, Device, DeviceKey, DeviceNumber, DeviceWord, FlowAddress, IngressWord, Mac,
-    PacketSettings,
+    PacketSettings, Times,
 };
 
 use super::hash::Raw;
@@ -122,6 +122,13 @@ impl Packets {
     pub fn set_ingress(&self, index: u32, mac: Option<Mac>) {
         let word = mac.map_or(IngressWord::default(), |mac| IngressWord::new(index, mac));
         self.ingress.publish(IngressWord::place(index), word.0);
+    }
+
+    /// How long flows live without a packet, as the programs have it.
+    pub fn times(&self) -> Times {
+        // The settings have these words.
+        let word = |at| self.settings.get(at).unwrap_or_default();
+        PacketSettings::times(word(3), word(4))
     }
 
     /// The records of one family's flows.
