@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Rules, Server, SocketError};
 use crate::cluster::{self, Http};
 use crate::config::{Live, Loaded, Settings, Sources};
-use crate::conntrack::{Reconciler, Report};
 use crate::engine::{Engine, Follow, Now, Seat, Snapshot};
 use crate::event::{ApiServer, Event, NodeFact};
+use crate::flows::{Reconciler, RecordsSeat, Report};
 use crate::health::HardFail;
 use crate::interfaces::Interfaces;
 use crate::kube_proxy;
@@ -76,13 +76,13 @@ pub async fn run(
     let (events, received) = channel(WAITING);
     let stop = CancellationToken::new();
 
-    let (mut engine, flows, seats) = engine(&settings)?;
+    let (mut engine, flows, seats, records) = engine(&settings)?;
     let published = engine.published();
     let (routes_on, routes_enabled) = watch::channel(settings.service_routes);
     let keeping_routes = routes::run(engine.published(), engine.changes(), routes_enabled);
     let (now, current) = watch::channel(settings.clone());
     let asked = current.clone();
-    let mut keeper = xdp::Keeper::new(current.clone(), seats, engine.published(), events.clone());
+    let mut keeper = xdp::Keeper::new(current.clone(), seats, records, engine.published(), events.clone());
     let sockets = keeper.report();
     let (subscribers, reporter) = Subscribers::new(&mut engine, &events, &settings, objects.client());
     let stands_by = standing.is_by();
@@ -142,8 +142,12 @@ pub async fn run(
 /// The seats of IPv4's and IPv6's followers.
 type Seats = (Seat<V4>, Seat<V6>);
 
-/// The engine, with everybody who looks at what the kernel holds: what they report of flows, and the followers' seats.
-fn engine(settings: &Settings) -> Result<(Engine, [Report; 2], Seats), AgentError> {
+/// The places of IPv4's and IPv6's records of flows.
+type RecordsSeats = (RecordsSeat<V4>, RecordsSeat<V6>);
+
+/// The engine, with everybody who looks at what the kernel holds: what they report of flows, and the seats of followers
+/// and of records.
+fn engine(settings: &Settings) -> Result<(Engine, [Report; 2], Seats, RecordsSeats), AgentError> {
     let (v4, v6) = (NftTable::opener(), NftTable::opener());
     let mut engine = Engine::new(node_settings(settings), v4, v6, Now::read());
     // A follower is told of a change before the flows are judged by it.
@@ -151,8 +155,9 @@ fn engine(settings: &Settings) -> Result<(Engine, [Report; 2], Seats), AgentErro
     engine.observe(follow_v4, follow_v6);
     let (flows_v4, flows_v6) = (Reconciler::start()?, Reconciler::start()?);
     let flows = [flows_v4.report(), flows_v6.report()];
+    let records = (flows_v4.seat(), flows_v6.seat());
     engine.observe(flows_v4, flows_v6);
-    Ok((engine, flows, (seat_v4, seat_v6)))
+    Ok((engine, flows, (seat_v4, seat_v6), records))
 }
 
 /// Gives the engine a thread of its own. It waits for the kernel in system calls, and the other parts must not wait with it.

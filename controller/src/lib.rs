@@ -7,10 +7,10 @@ mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
-pub mod conntrack;
 pub mod engine;
 pub mod event;
 mod files;
+pub mod flows;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;

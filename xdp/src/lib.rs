@@ -12,6 +12,7 @@ pub mod kernel;
 mod change;
 mod content;
 mod convert;
+mod flows;
 mod follower;
 mod renew;
 mod rows;
@@ -30,8 +31,10 @@ pub mod packets;
 pub mod random;
 
 pub use convert::{Plane, flow_key, held_key};
+pub use flows::{Cut, cut_datagrams};
 pub use rows::Rows;
 pub use store::{Store, StoreError};
 pub use tandem_xdp_layout::{
-    Address4, Address6, Device, DeviceNumber, HeldKey, Hop, IngressWord, Mac, PacketSettings, RouteGeneration, Times,
+    Address4, Address6, Device, DeviceNumber, FlowAddress, HeldKey, Hop, IngressWord, Mac, PacketSettings,
+    RouteGeneration, Times,
 };

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tandem::conntrack::Reconciler;
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
+use tandem::flows::Reconciler;
 use tandem_benches::kernel::{self, NOW};
 use tandem_benches::raw::{Change, Recorder, Writer, copy_tables};
 use tandem_benches::report::{Samples, note, print, print_us, setting};

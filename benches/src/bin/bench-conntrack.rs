@@ -8,9 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tandem::conntrack::{Reconciler, Report};
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
+use tandem::flows::{Reconciler, Report};
 use tandem_benches::kernel::{self, NOW};
 use tandem_benches::report::{Samples, note, print, print_ms, setting};
 use tandem_benches::synthetic::{DUAL_STACK, PORT, Shape, TARGET};

@@ -14,7 +14,7 @@ use crate::plan::PortPlan;
 use crate::row::{Endpoint, Frontend, Port, Protocol};
 
 pub use arrivals::Arrivals;
-pub use check::{Flow, FlowCheck, Servers, Wrong};
+pub use check::{Flow, FlowCheck, Servers, Translation, Wrong};
 
 mod arrivals;
 mod check;

@@ -10,9 +10,9 @@ use tandem_core::plan::{NoEndpoints, PortPlan, Usable, plan};
 use tandem_core::row::{Class, Frontend};
 
 use crate::config::FileState;
-use crate::conntrack::Status as Flows;
 use crate::engine::{FamilyStatus, Place, Snapshot};
 use crate::event::Reach;
+use crate::flows::Status as Flows;
 use crate::index::Entry;
 use crate::xdp::State;
 

@@ -14,8 +14,8 @@ use tandem_core::object::ObjectKey;
 use tokio::net::UnixListener;
 
 use crate::config::FileState;
-use crate::conntrack::Report;
 use crate::engine::Snapshot;
+use crate::flows::Report;
 use crate::http::{Connections, Limits, json, not_found, serve_later, text};
 use crate::xdp;
 

@@ -13,6 +13,7 @@ use super::report::{Report, Stage, State};
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
 use crate::event::Event;
+use crate::flows::RecordsSeat;
 
 /// Says that there are no programs, if the configuration asks for them.
 pub struct Keeper {
@@ -25,6 +26,7 @@ impl Keeper {
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
         _seats: (Seat<V4>, Seat<V6>),
+        _records: (RecordsSeat<V4>, RecordsSeat<V6>),
         _published: Arc<arc_swap::ArcSwap<Snapshot>>,
         _events: Sender<Event>,
     ) -> Self {

@@ -22,6 +22,7 @@ use crate::backoff::Retry;
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
 use crate::event::Event;
+use crate::flows::RecordsSeat;
 
 /// How often it is looked whether the folders are there, whether they are the same, and whether lists are complete.
 const EVERY: Duration = Duration::from_secs(1);
@@ -54,12 +55,13 @@ impl Keeper {
     pub fn new(
         settings: watch::Receiver<Arc<Settings>>,
         seats: (Seat<V4>, Seat<V6>),
+        records: (RecordsSeat<V4>, RecordsSeat<V6>),
         published: Arc<ArcSwap<Snapshot>>,
         events: Sender<Event>,
     ) -> Self {
         let reserved = Reserved::new(Path::new("/"), &settings.borrow().socket);
         Self {
-            outside: OutsideKeeper::new(events, reserved),
+            outside: OutsideKeeper::new(events, reserved, records),
             settings,
             seats,
             published,

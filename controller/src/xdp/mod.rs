@@ -29,6 +29,8 @@ mod outside_keeper;
 mod outside_report;
 #[cfg(feature = "xdp")]
 mod place;
+#[cfg(feature = "xdp")]
+mod records;
 mod report;
 mod reserved;
 mod settings;
@@ -47,6 +49,8 @@ pub use keeper::{Keeper, clean};
 pub use outside_report::{
     DeviceRole, DeviceState, Fill, FlowShown, HopShown, OutsideCounts, OutsideStage, OutsideState, TrafficCounts,
 };
+#[cfg(feature = "xdp")]
+pub use records::XdpRecords;
 pub use report::{Below, Counts, MapFill, Report, Stage, State, Where};
 pub use reserved::Reserved;
 pub use settings::{DataPlane, DeviceMode, MOST_FLOWS, PAGE, SocketsOf, XdpSettings};

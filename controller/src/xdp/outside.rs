@@ -25,8 +25,8 @@ use super::settings::XdpSettings;
 use super::used_ports;
 use super::ways::Ways;
 use crate::backoff::Retry;
-use crate::conntrack::each_tracked;
 use crate::engine::Snapshot;
+use crate::flows::each_tracked;
 
 /// How many packets may be answered in a second, by each processor, because they are too big.
 const ANSWERS: u32 = 1000;

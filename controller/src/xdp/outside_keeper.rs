@@ -1,10 +1,13 @@
 //! Keeps packets from outside as the configuration wants them: opened, minded until their flows end, or gone.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::plane::Ahead;
-use tandem_xdp::kernel::{Found, PacketMaps, Sockets};
+use tandem_xdp::kernel::{Found, PacketMaps, Records, Sockets};
+use tandem_xdp::{Plane, Times};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
@@ -13,11 +16,13 @@ use super::outside::Outside;
 use super::outside_counts::Kernels;
 use super::outside_report::{OutsideStage, OutsideState};
 use super::place::Problem;
+use super::records::XdpRecords;
 use super::reserved::Reserved;
 use super::settings::XdpSettings;
 use crate::backoff::Retry;
 use crate::engine::{FamilyStatus, FollowState, Snapshot};
 use crate::event::{Event, NodeFact};
+use crate::flows::RecordsSeat;
 
 /// What there is of packets from outside.
 enum Part {
@@ -47,6 +52,9 @@ pub(super) struct OutsideKeeper {
     looked: bool,
     /// Whether programs of another layout are attached to devices.
     others: bool,
+    /// Where those find the flows who cut wrong ones, and which are there.
+    records: (RecordsSeat<V4>, RecordsSeat<V6>),
+    seated: Option<Arc<PacketMaps>>,
 }
 
 /// What a look found.
@@ -59,7 +67,7 @@ pub(super) struct Looked {
 }
 
 impl OutsideKeeper {
-    pub(super) fn new(events: Sender<Event>, reserved: Reserved) -> Self {
+    pub(super) fn new(events: Sender<Event>, reserved: Reserved, records: (RecordsSeat<V4>, RecordsSeat<V6>)) -> Self {
         Self {
             part: Part::None,
             events,
@@ -71,6 +79,8 @@ impl OutsideKeeper {
             stays: None,
             looked: false,
             others: false,
+            records,
+            seated: None,
         }
     }
 
@@ -118,6 +128,7 @@ impl OutsideKeeper {
             self.let_go();
             self.end();
         }
+        self.seat();
         let ahead = match &self.part {
             Part::None if !self.others => Ahead::Nobody,
             Part::None | Part::Minded(_) => Ahead::Xdp,
@@ -129,6 +140,33 @@ impl OutsideKeeper {
         }
         looked.changed |= self.stage() != before;
         looked
+    }
+
+    fn maps(&self) -> Option<Arc<PacketMaps>> {
+        match &self.part {
+            Part::None => None,
+            Part::Minded(minded) => Some(minded.maps()),
+            Part::Open(outside) => Some(outside.maps()),
+        }
+    }
+
+    /// Shows the flows that there are to those who cut wrong ones.
+    fn seat(&mut self) {
+        let maps = self.maps();
+        if maps.as_ref().map(Arc::as_ptr) == self.seated.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        match &maps {
+            Some(maps) => {
+                self.records.0.put(XdpRecords::new(reader::<V4>(maps)));
+                self.records.1.put(XdpRecords::new(reader::<V6>(maps)));
+            }
+            None => {
+                self.records.0.clear();
+                self.records.1.clear();
+            }
+        }
+        self.seated = maps;
     }
 
     /// Minds the flows of an earlier run.
@@ -241,11 +279,6 @@ impl OutsideKeeper {
 
     /// For readers of the status.
     pub(super) fn state(&self, wanted: &XdpSettings) -> OutsideState {
-        let maps: Option<Arc<PacketMaps>> = match &self.part {
-            Part::None => None,
-            Part::Minded(minded) => Some(minded.maps()),
-            Part::Open(outside) => Some(outside.maps()),
-        };
         let stage = match self.stage() {
             OutsideStage::Off if wanted.wants_devices() => OutsideStage::Waiting {
                 why: "the programs are not loaded".into(),
@@ -263,8 +296,19 @@ impl OutsideKeeper {
                 Part::Open(outside) => outside.verified(),
                 _ => 0,
             },
-            counts: maps.map(|maps| Arc::new(Kernels(maps)) as Arc<_>),
+            counts: self.maps().map(|maps| Arc::new(Kernels(maps)) as Arc<_>),
         }
+    }
+}
+
+/// Maps the records of a family when somebody reads them.
+fn reader<F: Plane>(
+    maps: &Arc<PacketMaps>,
+) -> impl Fn() -> io::Result<(Records<F::Mapped>, Times)> + Send + Sync + use<F> {
+    let maps = Arc::clone(maps);
+    move || {
+        let records = maps.records::<F::Mapped>(F::FAMILY == IpFamily::V6);
+        Ok((records.map_err(io::Error::other)?, maps.times()))
     }
 }
 

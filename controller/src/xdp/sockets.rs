@@ -17,8 +17,8 @@ use super::below::below;
 use super::place::{Place, Problem, waits, words};
 use super::report::{Below, Counts, MapFill, Where};
 use super::settings::{SocketsOf, XdpSettings};
-use crate::conntrack::{TrackedError, tracked};
 use crate::engine::{Seat, Snapshot};
+use crate::flows::{TrackedError, tracked};
 
 /// How long sockets that were translated are shown their frontends after their programs are switched off.
 pub(super) const LINGER: Duration = Duration::from_hours(1);

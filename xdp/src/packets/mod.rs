@@ -2,6 +2,8 @@
 //! runs all cases.
 
 mod cases;
+#[cfg(test)]
+mod cut;
 mod net;
 mod network;
 mod place;

@@ -27,6 +27,24 @@ pub struct Flow<F: Family> {
     pub opening: bool,
 }
 
+/// How a flow's destination is translated. This is all that is known of a flow in a record of XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation<F: Family> {
+    /// The destination of its packets.
+    pub to: Endpoint<F>,
+    /// The endpoint that packets are sent to.
+    pub with: Endpoint<F>,
+}
+
+impl<F: Family> Flow<F> {
+    fn translation(&self) -> Translation<F> {
+        Translation {
+            to: self.to,
+            with: self.with,
+        }
+    }
+}
+
 /// Why a flow is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
@@ -72,7 +90,12 @@ impl<F: Family> FlowCheck<F> {
 
     /// Whether UDP flows must be checked.
     pub fn has_udp(&self) -> bool {
-        self.everything || !self.changed.is_empty() || !self.servers.is_empty()
+        self.has_destinations() || !self.servers.is_empty()
+    }
+
+    /// Whether UDP flows must be checked by their destinations.
+    pub fn has_destinations(&self) -> bool {
+        self.everything || !self.changed.is_empty()
     }
 
     /// Makes this check cover what the other one covers, too.
@@ -96,7 +119,7 @@ impl<F: Family> FlowCheck<F> {
 
     /// Why a UDP flow must be cut; none if it may stay. `node_addresses` are the addresses that take nodePort traffic.
     pub fn wrong(&self, flow: &Flow<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> Option<Wrong> {
-        if self.is_astray(flow, ledger, node_addresses) {
+        if self.is_astray(flow.translation(), ledger, node_addresses) {
             Some(Wrong::Astray)
         } else if self.servers.began(flow) && serves(flow.from, ledger, node_addresses) == Some(false) {
             Some(Wrong::Turned)
@@ -105,25 +128,42 @@ impl<F: Family> FlowCheck<F> {
         }
     }
 
+    /// Whether a UDP flow must be cut that stands where only flows of Services do. No program of the node has a flow
+    /// there. So if everything is checked, a flow is wrong even if no Service has its destination.
+    pub fn is_wrong_among_services(
+        &self,
+        flow: Translation<F>,
+        ledger: &Ledger<F>,
+        node_addresses: &BTreeSet<F::Addr>,
+    ) -> bool {
+        let is_nobodys = || {
+            let claimed = |destination| ledger.allows(&destination, flow.with).is_some();
+            let on_node_port =
+                || node_addresses.contains(&flow.to.addr) && claimed(Destination::NodePort(flow.to.port));
+            !claimed(Destination::Address(flow.to.addr, flow.to.port)) && !on_node_port()
+        };
+        self.is_astray(flow, ledger, node_addresses) || (self.everything && is_nobodys())
+    }
+
     /// Whether the flow is to a destination that is checked, and has an endpoint that it may not have.
-    fn is_astray(&self, flow: &Flow<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> bool {
-        let to = flow.to;
+    fn is_astray(&self, flow: Translation<F>, ledger: &Ledger<F>, node_addresses: &BTreeSet<F::Addr>) -> bool {
+        let Translation { to, with } = flow;
         let address = Destination::Address(to.addr, to.port);
         // This is the order of the rules: the Service with this address gets the packet, whatever nodePorts there are.
-        match ledger.allows(&address, flow.with) {
+        match ledger.allows(&address, with) {
             Some(true) => return false,
             Some(false) => return self.everything || self.changed.contains(&address),
             None => {}
         }
         let node_port = Destination::NodePort(to.port);
         let changed = |destination| self.changed.contains(destination);
-        let allowed = ledger.allows(&node_port, flow.with);
+        let allowed = ledger.allows(&node_port, with);
         let on_node_port = (self.everything && allowed.is_some()) || changed(&node_port);
         if node_addresses.contains(&to.addr) {
             allowed != Some(true) && (on_node_port || changed(&address))
         } else {
             // A flow to such an address that is not translated belongs to a program of the node.
-            changed(&address) || (self.left.contains(&to.addr) && on_node_port && flow.with != to)
+            changed(&address) || (self.left.contains(&to.addr) && on_node_port && with != to)
         }
     }
 }

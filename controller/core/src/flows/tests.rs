@@ -228,6 +228,35 @@ fn a_flow_is_wrong_where_nobody_has_the_destination_or_its_endpoint_is_another()
 }
 
 #[test]
+fn where_only_flows_of_services_stand_a_flow_of_nobodys_is_wrong_if_everything_is_checked() {
+    let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
+    let node = at([192, 0, 2, 11], 30_053);
+    let wrong = |everything, to: Endpoint<V4>, with| {
+        let look = FlowCheck {
+            everything,
+            changed: [address(3)].into(),
+            ..FlowCheck::default()
+        };
+        let flow = Translation { to, with };
+        look.is_wrong_among_services(flow, &ledger, &[node.addr].into())
+    };
+    for of_service in [at([10, 96, 0, 1], 53), node] {
+        assert!(!wrong(true, of_service, endpoint(1)));
+        assert!(wrong(true, of_service, endpoint(2)));
+        assert!(!wrong(false, of_service, endpoint(2)), "nobody asked");
+    }
+    for of_nobody in [
+        at([10, 96, 0, 2], 53),
+        at([192, 0, 2, 99], 30_053),
+        at([192, 0, 2, 11], 53),
+    ] {
+        assert!(wrong(true, of_nobody, endpoint(1)));
+        assert!(!wrong(false, of_nobody, endpoint(1)), "nobody asked");
+    }
+    assert!(wrong(false, at([10, 96, 0, 3], 53), endpoint(1)), "it went");
+}
+
+#[test]
 fn few_destinations_are_named_and_many_are_not() {
     let ledger = ledger([change("dns", &[address(1), node_port()], &[1])]);
     let look = |everything, changed: &[Destination<V4>]| FlowCheck {

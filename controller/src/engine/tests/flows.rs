@@ -4,8 +4,8 @@ use tandem_core::flows::{Destination, FlowCheck};
 use tandem_core::row::Endpoint;
 
 use super::*;
-use crate::conntrack::Reconciler;
-use crate::conntrack::tests::Probe;
+use crate::flows::Reconciler;
+use crate::flows::tests::Probe;
 
 /// The same objects with UDP instead of TCP, and a nodePort.
 fn udp(event: Event) -> Event {

@@ -75,6 +75,11 @@ impl PacketMaps {
         &self.pins
     }
 
+    /// How long flows live without a packet, as the programs have it.
+    pub fn times(&self) -> Times {
+        self.settings().map_or_else(Times::default, |settings| settings.times)
+    }
+
     /// Writes what the programs ask first.
     pub fn set(&self, settings: &PacketSettings) {
         let words = settings.words();

@@ -2,7 +2,9 @@
 //! agent's memory.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tandem_xdp_layout::{FlowAddress, Record, RecordNumber};
 
 use crate::kernel::memory::Words;
@@ -29,6 +31,14 @@ impl<A: FlowAddress> Records<A> {
             count,
             family: PhantomData,
         }
+    }
+
+    /// The time at this moment, in seconds as the packet program counts them.
+    pub fn now() -> u32 {
+        // The program's clock is the same, and moves with the kernel's ticks.
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = Duration::try_from(now).unwrap_or_default();
+        tandem_xdp_layout::seconds(u64::try_from(seconds.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// All records, each with its number.

@@ -26,7 +26,7 @@ impl<F: Family> Observer<F> for Reconciler<F> {
 
     fn committed(&mut self, delta: &Delta<F>, orphans: bool) {
         // Until everything is loaded, all rows that go are those of an earlier run.
-        if orphans || !self.loaded {
+        if orphans || !self.is_loaded() {
             self.orphaned(delta);
         }
         self.commit();

@@ -1,10 +1,13 @@
-//! Cuts flows that a change made wrong, and no others. There are three kinds of them in the kernel's connection
-//! tracking:
+//! Cuts flows that a change made wrong, and no others. There are four kinds of them. Three are in the kernel's
+//! connection tracking:
 //!
 //! - UDP entries that lead to an endpoint or a Service that is gone, or that are not translated because they are older
 //!   than the rules;
 //! - UDP entries that an answer of such an endpoint began;
 //! - TCP and SCTP connections that are older than their frontend and that nobody answered.
+//!
+//! The fourth kind is in records that another data plane keeps of the flows that it translates itself
+//! ([`FlowRecords`]): UDP flows that lead to an endpoint or a Service that is gone. One ledger judges all of them.
 //!
 //! The engine tells a [`Reconciler`] what it is about to program. Once the kernel has acknowledged the rows, a thread
 //! of the reconciler checks the flows of the destinations that changed ([`tandem_core::flows`] says which). The engine
@@ -14,14 +17,17 @@
 //!
 //! Invariant: a flow is compared with the ledger as it is after the flow was read, never with an older one. A flow can
 //! only have begun with rows that were in the kernel. While rows are on their way there, the worker waits for the
-//! ledger that belongs to them. So no flow is cut because it is newer than the ledger.
+//! ledger that belongs to them. So no flow is cut because it is newer than the ledger. Another data plane gets rows no
+//! sooner than the kernel, and before the ledger does.
 
 mod again;
-mod entries;
+mod conntrack;
 mod observer;
+mod records;
 mod tracked;
 mod worker;
 
+pub use records::{FlowRecords, Found, RecordsSeat};
 pub use tracked::{Tracked, TrackedError, each_tracked, tracked};
 
 #[cfg(test)]
@@ -40,6 +46,8 @@ use tandem_core::plan::PortPlan;
 use tandem_core::plane::Delta;
 use tandem_core::row::{Frontend, Protocol, Row};
 
+use conntrack::Entries;
+
 /// What has happened to flows so far.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -57,7 +65,7 @@ pub struct Status {
     pub last: Option<SystemTime>,
     /// How long that check took.
     pub last_took: Duration,
-    /// How many flows that check read.
+    /// How many flows that check read, in connection tracking and in records.
     pub last_read: u64,
     /// How often a check, or cutting a flow, failed.
     pub failures: u64,
@@ -77,16 +85,12 @@ impl Report {
 }
 
 /// The engine's side: notes what is programmed, and asks the worker to check flows.
-#[derive(Debug)]
 pub struct Reconciler<F: Family> {
     shared: Arc<Shared<F>>,
     /// The Services in the ledger. Most Services have no UDP port, and cost nothing.
     known: HashSet<ObjectKey>,
     staged: Vec<(ObjectKey, Box<[PortFlows<F>]>)>,
     staged_addresses: Option<BTreeSet<F::Addr>>,
-    /// Whether all Services were programmed since the tables were opened. Before that, the ledger is incomplete, so no
-    /// flow is compared with it.
-    loaded: bool,
     /// Frontends that the next change adds or removes.
     staged_frontends: Vec<(Frontend<F>, Coming)>,
     /// Destinations that an earlier run left in the tables and nobody claimed.
@@ -103,7 +107,6 @@ enum Coming {
     Goes,
 }
 
-#[derive(Debug)]
 struct Shared<F: Family> {
     state: Mutex<State<F>>,
     /// Only the worker waits for it.
@@ -111,8 +114,16 @@ struct Shared<F: Family> {
     report: Report,
 }
 
-#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they come in any combination"
+)]
 struct State<F: Family> {
+    /// Whether all Services were programmed since the tables were opened. Before that, the ledger is incomplete, so no
+    /// flow is compared with it.
+    loaded: bool,
+    /// The flows that another data plane remembers; none if there is no such data plane.
+    records: Option<Arc<dyn FlowRecords<F>>>,
     ledger: Ledger<F>,
     arrivals: Arrivals<F>,
     /// The node's addresses that take nodePort traffic.
@@ -134,12 +145,14 @@ impl<F: Family> Reconciler<F> {
         let name = format!("flows {}", F::FAMILY);
         std::thread::Builder::new()
             .name(name)
-            .spawn(move || worker::run(&shared))?;
+            .spawn(move || worker::run(&shared, &mut Entries::default()))?;
         Ok(reconciler)
     }
 
     fn without_worker() -> Self {
         let state = State {
+            loaded: false,
+            records: None,
             ledger: Ledger::default(),
             arrivals: Arrivals::default(),
             node_addresses: BTreeSet::new(),
@@ -158,7 +171,6 @@ impl<F: Family> Reconciler<F> {
             known: HashSet::new(),
             staged: Vec::new(),
             staged_addresses: None,
-            loaded: false,
             staged_frontends: Vec::new(),
             gone: HashSet::new(),
             left: BTreeSet::new(),
@@ -171,9 +183,18 @@ impl<F: Family> Reconciler<F> {
         self.shared.report.clone()
     }
 
+    /// The place of another data plane's records.
+    pub fn seat(&self) -> RecordsSeat<F> {
+        RecordsSeat::new(Arc::clone(&self.shared))
+    }
+
     /// The tables were opened, so all Services will be programmed again.
     fn opened(&mut self) {
-        self.loaded = false;
+        self.shared.lock().loaded = false;
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.shared.lock().loaded
     }
 
     /// Notes the plans that the next change brings for a Service; none if it is gone.
@@ -275,7 +296,7 @@ impl<F: Family> Reconciler<F> {
             // Packets to an address that did not take nodePort traffic before went to another endpoint, or to none.
             look.everything = state.ledger.destinations().len() > 0;
         }
-        if self.loaded {
+        if state.loaded {
             state.ask(look);
         }
         drop(state);
@@ -285,13 +306,15 @@ impl<F: Family> Reconciler<F> {
     /// Notes that all Services are programmed. Then the flows that began under an earlier run, or without rules, are
     /// checked once.
     fn all_loaded(&mut self) {
-        let first = !std::mem::replace(&mut self.loaded, true);
+        let mut state = self.shared.lock();
+        let first = !std::mem::replace(&mut state.loaded, true);
         if !first && self.gone.is_empty() {
             return;
         }
-        let mut state = self.shared.lock();
+        // In records, flows may be left of a Service that nobody has any more.
+        let any = state.ledger.destinations().len() > 0 || state.records.is_some();
         let look = FlowCheck {
-            everything: first && state.ledger.destinations().len() > 0,
+            everything: first && any,
             changed: std::mem::take(&mut self.gone),
             left: std::mem::take(&mut self.left),
             arrivals: first && !state.arrivals.is_empty(),

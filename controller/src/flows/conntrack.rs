@@ -89,6 +89,19 @@ fn comparable<F: Family>(addr: F::Addr) -> Option<F::Addr> {
 #[derive(Debug)]
 pub(super) struct Name(Vec<u8>);
 
+/// Where entries are read and deleted.
+pub(super) trait Tracking<F: Family> {
+    /// Calls `each` with every entry that matches, and with a function that returns its name. After a loss, some
+    /// entries come again.
+    fn read(&mut self, filter: &Filter<F>, each: &mut Each<'_, F>) -> Result<(), EntriesError>;
+
+    /// Deletes an entry. Returns false if it was gone already.
+    fn delete(&mut self, name: &Name) -> Result<bool, EntriesError>;
+}
+
+/// What is called with each entry.
+pub(super) type Each<'a, F> = dyn FnMut(&Flow<F>, &dyn Fn() -> Name) + 'a;
+
 /// An open socket for the entries of one family.
 pub(super) struct Entries<F: Family> {
     socket: NetlinkSocket,
@@ -104,14 +117,8 @@ impl<F: Family> Default for Entries<F> {
     }
 }
 
-impl<F: Family> Entries<F> {
-    /// Calls `each` with every entry that matches, and with a function that returns its name. After a loss, some
-    /// entries come again.
-    pub(super) fn read(
-        &mut self,
-        filter: &Filter<F>,
-        mut each: impl FnMut(&Flow<F>, &dyn Fn() -> Name),
-    ) -> Result<(), EntriesError> {
+impl<F: Family> Tracking<F> for Entries<F> {
+    fn read(&mut self, filter: &Filter<F>, each: &mut Each<'_, F>) -> Result<(), EntriesError> {
         let protocol = filter.protocol();
         let mut each = |flow: &Flow<F>, name: &dyn Fn() -> Name| {
             if flow.protocol == protocol {
@@ -136,6 +143,20 @@ impl<F: Family> Entries<F> {
         }
     }
 
+    fn delete(&mut self, name: &Name) -> Result<bool, EntriesError> {
+        let mut reply = self.socket.request(name).map_err(EntriesError::Delete)?;
+        match reply.recv_ack().map_err(os_error) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => {
+                self.socket = NetlinkSocket::new();
+                Err(EntriesError::Delete(error))
+            }
+        }
+    }
+}
+
+impl<F: Family> Entries<F> {
     fn dump(&mut self, request: &OpGetDump<'_>, each: &mut impl FnMut(&Flow<F>, &dyn Fn() -> Name)) -> io::Result<()> {
         let mut reply = self.socket.request(request)?;
         while let Some((_, attributes)) = reply.recv().transpose().map_err(os_error)? {
@@ -146,19 +167,6 @@ impl<F: Family> Entries<F> {
             }
         }
         Ok(())
-    }
-
-    /// Deletes an entry. Returns false if it was gone already.
-    pub(super) fn delete(&mut self, name: &Name) -> Result<bool, EntriesError> {
-        let mut reply = self.socket.request(name).map_err(EntriesError::Delete)?;
-        match reply.recv_ack().map_err(os_error) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => {
-                self.socket = NetlinkSocket::new();
-                Err(EntriesError::Delete(error))
-            }
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! later, it does so once more.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,7 @@ use tandem_core::family::Family;
 use tandem_core::flows::{Flow, FlowCheck, Servers, Wrong};
 
 use super::again::{Again, Job};
-use super::entries::{Entries, EntriesError, Filter, Name};
+use super::conntrack::{EntriesError, Filter, Name, Tracking};
 use super::{Shared, State, Status};
 
 /// A datagram that was on its way through the kernel when the rules changed may still make an entry by the old rules.
@@ -36,6 +37,15 @@ struct Tally {
     connecting: u64,
 }
 
+/// Why a check is not complete.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckError {
+    #[error(transparent)]
+    Entries(#[from] EntriesError),
+    #[error("XDP's records of flows cannot be read: {0}")]
+    Records(io::Error),
+}
+
 /// Why the thread wakes up.
 enum Wake {
     /// The engine is gone.
@@ -47,8 +57,7 @@ enum Wake {
 }
 
 /// Works until the engine is gone.
-pub(super) fn run<F: Family>(shared: &Shared<F>) {
-    let mut entries = Entries::<F>::default();
+pub(super) fn run<F: Family>(shared: &Shared<F>, entries: &mut impl Tracking<F>) {
     let mut again = Again::default();
     let mut retry: Option<Instant> = None;
     loop {
@@ -65,7 +74,7 @@ pub(super) fn run<F: Family>(shared: &Shared<F>) {
         });
         let started = Instant::now();
         let mut tally = Tally::default();
-        let result = shared.reconcile(&mut job.look, second, &mut entries, &mut tally);
+        let result = shared.reconcile(&mut job.look, second, entries, &mut tally);
         shared.note(&tally, started.elapsed(), &job.look, second, &result);
         if result.is_err() {
             retry = Some(Instant::now() + RETRY);
@@ -126,11 +135,42 @@ impl<F: Family> Shared<F> {
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Checks flows wherever there are some. What cannot be read in one place does not hold up the other.
     fn reconcile(
         &self,
         look: &mut FlowCheck<F>,
         second: bool,
-        entries: &mut Entries<F>,
+        entries: &mut impl Tracking<F>,
+        tally: &mut Tally,
+    ) -> Result<(), CheckError> {
+        let records = self.cut_records(look, tally);
+        self.cut_entries(look, second, entries, tally)?;
+        records.map_err(CheckError::Records)
+    }
+
+    /// Cuts wrong UDP flows of another data plane. None of them was begun by an answer ([`super::FlowRecords`]), so
+    /// both checks look for the same.
+    fn cut_records(&self, look: &FlowCheck<F>, tally: &mut Tally) -> io::Result<()> {
+        let records = if look.has_destinations() {
+            self.lock().records.clone()
+        } else {
+            None
+        };
+        let Some(records) = records else { return Ok(()) };
+        let found = records.cut(&mut |flow| {
+            let state = self.settled();
+            look.is_wrong_among_services(flow, &state.ledger, &state.node_addresses)
+        })?;
+        tally.read += found.read;
+        tally.astray += found.cut;
+        Ok(())
+    }
+
+    fn cut_entries(
+        &self,
+        look: &mut FlowCheck<F>,
+        second: bool,
+        entries: &mut impl Tracking<F>,
         tally: &mut Tally,
     ) -> Result<(), EntriesError> {
         if look.has_udp() {
@@ -175,14 +215,7 @@ impl<F: Family> Shared<F> {
         }
     }
 
-    fn note(
-        &self,
-        tally: &Tally,
-        took: Duration,
-        look: &FlowCheck<F>,
-        second: bool,
-        result: &Result<(), EntriesError>,
-    ) {
+    fn note(&self, tally: &Tally, took: Duration, look: &FlowCheck<F>, second: bool, result: &Result<(), CheckError>) {
         let before = self.report.load();
         let cut = tally.astray + tally.turned + tally.connecting;
         let mut status = Status {
@@ -246,7 +279,7 @@ impl From<Wrong> for Cut {
 
 /// Reads entries, and deletes those for which `judge` gives a reason.
 fn cut_all<F: Family>(
-    entries: &mut Entries<F>,
+    entries: &mut impl Tracking<F>,
     filters: &BTreeSet<Filter<F>>,
     tally: &mut Tally,
     mut judge: impl FnMut(&Flow<F>) -> Option<Cut>,
@@ -254,7 +287,7 @@ fn cut_all<F: Family>(
     loop {
         let mut wrong: Vec<(Name, Cut)> = Vec::new();
         for filter in filters {
-            entries.read(filter, |flow: &Flow<F>, name| {
+            entries.read(filter, &mut |flow: &Flow<F>, name| {
                 tally.read += 1;
                 if wrong.len() < AT_ONCE
                     && let Some(cut) = judge(flow)

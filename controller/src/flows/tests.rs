@@ -9,6 +9,8 @@ use tandem_core::row::{Class, Endpoint, Frontend, L4Address, Port};
 
 use super::*;
 
+mod records;
+
 /// The test's handle, in place of the worker.
 #[derive(Clone)]
 pub(crate) struct Probe<F: Family>(Arc<Shared<F>>);
@@ -148,7 +150,7 @@ fn other_node_addresses_are_worth_a_look_at_everything_and_the_same_ones_are_not
 fn the_worker_ends_with_the_reconciler() {
     let reconciler = Reconciler::<V4>::without_worker();
     let shared = reconciler.shared.clone();
-    let worker = std::thread::spawn(move || worker::run(&shared));
+    let worker = std::thread::spawn(move || worker::run(&shared, &mut Entries::default()));
     drop(reconciler);
     worker.join().unwrap();
 }
