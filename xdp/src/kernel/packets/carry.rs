@@ -213,11 +213,9 @@ fn copy_hash<K: Copy + 'static>(old: &Pins, new: &Pins, name: &'static str) -> R
     let wrong = |error| PacketsError::Map(name, error);
     let from: HashMap<MapData, Raw<K>, u64> = map(old, name)?.try_into().map_err(wrong)?;
     let mut to: HashMap<MapData, Raw<K>, u64> = map(new, name)?.try_into().map_err(wrong)?;
-    for entry in &from {
-        // An element that goes while it is read is not missed.
-        if let Ok((key, word)) = entry {
-            to.insert(key, word, 0).map_err(wrong)?;
-        }
+    // An element that goes while it is read is not missed.
+    for (key, word) in from.iter().flatten() {
+        to.insert(key, word, 0).map_err(wrong)?;
     }
     Ok(())
 }
