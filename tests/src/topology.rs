@@ -115,6 +115,12 @@ impl World {
         self.nodes.iter().try_for_each(|node| self.fabric.ready_for_xdp(node))
     }
 
+    /// Plugs the cable to node 1, 2, … in, or pulls it out.
+    pub fn cable_to(&self, number: u8, plugged: bool) -> Result<()> {
+        let (name, state) = (&self.node(number)?.name, if plugged { "up" } else { "down" });
+        self.fabric.namespace.ip(&format!("link set {name} {state}\n"))
+    }
+
     /// Removes a pod as if it had crashed: its namespace is gone, and nothing answers for it.
     pub fn remove_pod(&mut self, name: &str) -> Result<()> {
         self.pod(name)?.unplug()?;

@@ -156,15 +156,12 @@ impl OutsideKeeper {
         if maps.as_ref().map(Arc::as_ptr) == self.seated.as_ref().map(Arc::as_ptr) {
             return;
         }
-        match &maps {
-            Some(maps) => {
-                self.records.0.put(XdpRecords::new(reader::<V4>(maps)));
-                self.records.1.put(XdpRecords::new(reader::<V6>(maps)));
-            }
-            None => {
-                self.records.0.clear();
-                self.records.1.clear();
-            }
+        if let Some(maps) = &maps {
+            self.records.0.put(XdpRecords::new(reader::<V4>(maps)));
+            self.records.1.put(XdpRecords::new(reader::<V6>(maps)));
+        } else {
+            self.records.0.clear();
+            self.records.1.clear();
         }
         self.seated = maps;
     }

@@ -1,12 +1,12 @@
 //! `make xdp-switch`: the agent and both data planes are killed, exchanged and refused, while programs ask without a
 //! pause. It prints what each step did, and the sums. It fails if a request failed, if a connection was lost, or if an
-//! endpoint answered that was gone.
+//! endpoint answered that was gone. Then it does the same to a hundred thousand flows of packets from outside.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use tandem_tests::switch::{self, Options};
+use tandem_tests::switch::{self, Options, outside};
 use tandem_tests::{interrupt, program, tandem};
 
 /// A whole run has at least so many requests.
@@ -37,7 +37,20 @@ fn run(arguments: Arguments) -> Result<bool> {
         short: arguments.short,
         only: arguments.only,
     };
-    let report = switch::run(&options, |line| println!("{line}"))?;
-    print!("{report}");
-    Ok(report.is_good() && (!whole || report.requests >= LEAST))
+    // The steps with flows of packets from outside have names of their own.
+    let of_flows = options.only.as_ref().is_some_and(|only| only.contains("flows"));
+    let mut good = true;
+    if !of_flows {
+        let report = switch::run(&options, |line| println!("{line}"))?;
+        print!("{report}");
+        good = report.is_good() && (!whole || report.requests >= LEAST);
+    }
+    let flows = outside::run(&options, |line| println!("{line}"))?;
+    print!("{flows}");
+    if of_flows {
+        println!("lost_connections: {}", flows.lost);
+    } else if flows.lost > 0 {
+        println!("# flows: {} connections were lost", flows.lost);
+    }
+    Ok(good && flows.is_good())
 }

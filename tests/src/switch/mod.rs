@@ -13,10 +13,12 @@
 //! | `probe` | who answers a Service whose only endpoint changes |
 //! | `steps` | what happens to the agent |
 //! | `faults` | what happens to its system calls, its pins and its folders |
+//! | `outside` | flows of packets from outside in XDP, with steps of their own |
 
 mod connections;
 mod faults;
 mod load;
+pub mod outside;
 mod probe;
 mod shift;
 mod site;

@@ -19,7 +19,7 @@ use crate::tandem::beside;
 use crate::traffic::Protocol;
 
 /// A build of Tandem whose maps have another layout.
-const OTHER_LAYOUT: &str = "tandem-other-layout";
+pub(super) const OTHER_LAYOUT: &str = "tandem-other-layout";
 /// What the status says if the kernel refuses a call that is made once in each run.
 const NOT_IN_THIS_RUN: &str = "it is asked once in each run of Tandem";
 const PATIENCE: Duration = Duration::from_secs(40);
