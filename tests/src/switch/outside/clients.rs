@@ -19,6 +19,8 @@ const AT_ONCE: usize = 200;
 const SOON: Duration = Duration::from_secs(2);
 /// How often a datagram is sent again. A datagram may be lost for other reasons than Tandem.
 const TRIES: usize = 3;
+/// Each socket is a file.
+const FILES: u64 = 150_000;
 /// The first port of the sockets.
 const FIRST: usize = 1100;
 
@@ -46,7 +48,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(place: &Place) -> Result<Self> {
-        crate::allow_open_files()?;
+        crate::allow_so_many_open_files(FILES)?;
         Ok(Self {
             namespace: place.world.client.clone(),
             datagrams: Vec::new(),
