@@ -65,7 +65,10 @@ fn stage<const PARTS: bool, const WHAT: u8>(ctx: *mut xdp_md, answer: u64) -> u6
 /// What most packets need.
 #[inline(never)]
 fn most<const PARTS: bool>(ctx: *mut xdp_md) -> u64 {
-    let world = Packet::<PARTS>::new(ctx);
+    // There is always one place for the settings.
+    let Some(world) = Packet::<PARTS>::new(ctx) else {
+        return XDP_PASS as u64;
+    };
     let (verdict, kind) = begin(&world);
     answer(&world, verdict, kind)
 }
@@ -73,7 +76,10 @@ fn most<const PARTS: bool>(ctx: *mut xdp_md) -> u64 {
 /// A part of what few packets need.
 #[inline(never)]
 fn part<const PARTS: bool, const SIX: bool, const TAGGED: bool, const WHAT: u8>(ctx: *mut xdp_md, before: u64) -> u64 {
-    let world = Packet::<PARTS>::new(ctx);
+    // There is always one place for the settings.
+    let Some(world) = Packet::<PARTS>::new(ctx) else {
+        return XDP_PASS as u64;
+    };
     let kind = Kind {
         six: SIX,
         tagged: TAGGED,

@@ -36,12 +36,15 @@ const FRAGMENT_NEEDED: i64 = 8;
 /// A packet and the kernel around it.
 pub(crate) struct Packet<const PARTS: bool> {
     ctx: *mut xdp_md,
+    /// What the settings say: looked up once, because each look-up is code that is not in the processor's cache.
+    settings: *const u64,
 }
 
 impl<const PARTS: bool> Packet<PARTS> {
     #[inline(always)]
-    pub(crate) fn new(ctx: *mut xdp_md) -> Self {
-        Self { ctx }
+    pub(crate) fn new(ctx: *mut xdp_md) -> Option<Self> {
+        let settings = PACKETS.get_ptr(0)?.cast();
+        Some(Self { ctx, settings })
     }
 
     #[inline(always)]
@@ -135,11 +138,8 @@ impl<const PARTS: bool> World for Packet<PARTS> {
 
     #[inline(always)]
     fn setting(&self, at: usize) -> u64 {
-        match PACKETS.get_ptr(0) {
-            // SAFETY: the verifier proves that the word is in the value.
-            Some(words) => atomic::read(unsafe { words.cast::<u64>().add(at) }),
-            None => 0,
-        }
+        // SAFETY: the verifier proves that the word is in the value.
+        atomic::read(unsafe { self.settings.add(at) })
     }
 
     #[inline(always)]
