@@ -115,17 +115,6 @@ pub fn setting<T: FromStr>(name: &str, usual: T) -> Result<T> {
     }
 }
 
-/// Raises this process's limit of open files to this number, if it is lower. Only root may raise it so far.
-pub(crate) fn allow_so_many_open_files(count: u64) -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.map(|limit| limit.max(count));
-    let all = Rlimit {
-        current: enough(limit.current),
-        maximum: enough(limit.maximum),
-    };
-    setrlimit(Resource::Nofile, all).with_context(|| format!("allow {count} open files"))
-}
-
 /// Raises this process's limit of open files as far as allowed, because each waiting connection is a file.
 pub(crate) fn allow_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);

@@ -21,8 +21,9 @@ use crate::net::{Change, Group, Mac, Monitor, Neighbour, Neighbours, NetError, R
 
 /// Packets ask for their ways again at most this often. A burst of changes is one.
 const PACE: Duration = Duration::from_millis(100);
-/// How often neighbours are kept known. The kernel checks one that is used after 15 to 45 s without a sign of life.
-const KEEP: Duration = Duration::from_secs(10);
+/// How often neighbours are kept known. The kernel checks one that is used after 15 to 45 s without a sign of life, and asks for another MAC
+/// address a few seconds after that.
+const KEEP: Duration = Duration::from_secs(5);
 /// A flow without a packet for so many seconds needs no neighbour.
 const LATELY: u32 = 30;
 /// Generations of routes come round after 1024. Flows that no packet comes for are looked through before.

@@ -26,7 +26,7 @@ use place::Place;
 const DATAGRAMS: [usize; 2] = [100_000, 4_000];
 const CONNECTIONS: [usize; 2] = [500, 50];
 /// How long flows may be silent after their device, or a neighbour's address, was another one for a moment.
-const SILENCE: Duration = Duration::from_mins(1);
+const SILENCE: Duration = Duration::from_mins(2);
 
 /// The sums.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +138,7 @@ impl Step {
             }
             Self::TableFull => {
                 let before = place.passed("no free port towards the endpoint")?;
-                clients.crowd(place)?;
+                clients.crowd()?;
                 let after = place.passed("no free port towards the endpoint")?;
                 ensure!(after > before, "the table was never full");
                 Ok(())
@@ -157,7 +157,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let size = |sizes: [usize; 2]| sizes[usize::from(options.short)];
     let mut place = Place::new()?;
     let mut clients = Clients::new(&place)?;
-    clients.open(&place, size(DATAGRAMS), size(CONNECTIONS))?;
+    clients.open(size(DATAGRAMS), size(CONNECTIONS))?;
     let flows = place.flows()?;
     let mut report = Report {
         by_xdp: flows,

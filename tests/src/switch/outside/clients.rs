@@ -1,6 +1,5 @@
 //! The client: its sockets, and who answers each of them.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::place::Place;
-use super::servers::PORT;
+use super::servers::{PORT, PORTS};
 use crate::netns::Namespace;
 use crate::stage::Ip;
 use crate::topology::CLIENT;
@@ -19,15 +18,14 @@ const AT_ONCE: usize = 200;
 const SOON: Duration = Duration::from_secs(2);
 /// How often a datagram is sent again. A datagram may be lost for other reasons than Tandem.
 const TRIES: usize = 3;
-/// Each socket is a file.
-const FILES: u64 = 150_000;
 /// The first port of the sockets.
 const FIRST: usize = 1100;
 
-/// A flow of datagrams.
+/// A flow of datagrams: a socket has one to each port of the Service. Each socket is a file, and there may be few of them.
 struct Datagrams {
-    socket: UdpSocket,
-    by: u8,
+    socket: usize,
+    to: SocketAddr,
+    by: Option<u8>,
 }
 
 /// A connection. None if it has ended.
@@ -39,6 +37,7 @@ struct Connection {
 /// All flows.
 pub(super) struct Clients {
     namespace: Namespace,
+    sockets: Vec<UdpSocket>,
     datagrams: Vec<Datagrams>,
     connections: Vec<Connection>,
     carried: u64,
@@ -48,9 +47,10 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(place: &Place) -> Result<Self> {
-        crate::allow_so_many_open_files(FILES)?;
+        crate::allow_open_files()?;
         Ok(Self {
             namespace: place.world.client.clone(),
+            sockets: Vec::new(),
             datagrams: Vec::new(),
             connections: Vec::new(),
             carried: 0,
@@ -70,17 +70,15 @@ impl Clients {
     }
 
     /// Makes the flows, half of them of each family.
-    pub(super) fn open(&mut self, place: &Place, datagrams: usize, connections: usize) -> Result<()> {
+    pub(super) fn open(&mut self, datagrams: usize, connections: usize) -> Result<()> {
         // The first packets teach the node its neighbours. They are of flows that are not used any more.
-        let warm = self.sockets(1, FIRST - 10, false)?;
-        exchange(&warm.iter().collect::<Vec<_>>());
-        let sockets = self.sockets(datagrams / 2, FIRST, false)?;
-        let by = exchange(&sockets.iter().collect::<Vec<_>>());
-        let all = sockets.into_iter().zip(by);
-        let all = all.map(|(socket, by)| Some(Datagrams { socket, by: by? }));
-        self.datagrams = all
-            .collect::<Option<_>>()
-            .context("a first datagram was not answered")?;
+        let warm = self.bind(1, FIRST - 10)?;
+        exchange(&warm, &mut flows(&warm, false)?);
+        self.sockets = self.bind(datagrams / 2 / usize::from(PORTS), FIRST)?;
+        self.datagrams = flows(&self.sockets, false)?;
+        exchange(&self.sockets, &mut self.datagrams);
+        let silent = self.datagrams.iter().filter(|flow| flow.by.is_none()).count();
+        ensure!(silent == 0, "{silent} first datagrams were not answered");
         for number in 0..connections {
             let to = SocketAddr::new(Place::frontend(Ip::BOTH[number % 2], false), PORT);
             let stream = self.namespace.run(|| TcpStream::connect_timeout(&to, SOON))?;
@@ -93,12 +91,11 @@ impl Clients {
                 by,
             });
         }
-        let _ = place;
         Ok(())
     }
 
     /// So many sockets of each family, from this port on.
-    fn sockets(&self, count: usize, first: usize, one: bool) -> Result<Vec<UdpSocket>> {
+    fn bind(&self, count: usize, first: usize) -> Result<Vec<UdpSocket>> {
         self.namespace.run(|| {
             let mut sockets = Vec::new();
             for number in 0..count {
@@ -106,7 +103,6 @@ impl Clients {
                     let port = u16::try_from(first + number).context("too many sockets for one address")?;
                     let own = SocketAddr::new(family.of(CLIENT), port);
                     let socket = UdpSocket::bind(own).with_context(|| format!("bind {own}"))?;
-                    socket.connect((Place::frontend(family, one), PORT))?;
                     socket.set_read_timeout(Some(SOON))?;
                     sockets.push(socket);
                 }
@@ -117,20 +113,18 @@ impl Clients {
 
     /// Has every flow be answered by its own endpoint.
     pub(super) fn all_answer(&mut self, when: &str) -> Result<()> {
-        let by = exchange(&self.datagrams.iter().map(|flow| &flow.socket).collect::<Vec<_>>());
+        let before: Vec<Option<u8>> = self.datagrams.iter_mut().map(|flow| flow.by.take()).collect();
+        exchange(&self.sockets, &mut self.datagrams);
         let mut wrong = Vec::new();
-        for (flow, by) in self.datagrams.iter_mut().zip(by) {
-            if by == Some(flow.by) {
+        for (flow, before) in self.datagrams.iter_mut().zip(before) {
+            if flow.by == before {
                 self.carried += 1;
                 continue;
             }
             self.moved += 1;
-            wrong.push(format!(
-                "{:?}: {} before, now {by:?}",
-                flow.socket.local_addr(),
-                flow.by
-            ));
-            flow.by = by.unwrap_or(flow.by);
+            let own = self.sockets[flow.socket].local_addr();
+            wrong.push(format!("{own:?} to {}: {before:?} before, now {:?}", flow.to, flow.by));
+            flow.by = flow.by.or(before);
         }
         for connection in &mut self.connections {
             let Some(stream) = &connection.stream else { continue };
@@ -152,51 +146,69 @@ impl Clients {
     pub(super) fn wait_for_answers(&self, patience: Duration) -> Result<()> {
         let until = Instant::now() + patience;
         // One of each family tells of all: they have the same way.
-        let some: Vec<&UdpSocket> = self.datagrams.iter().take(2).map(|flow| &flow.socket).collect();
-        while exchange(&some).iter().any(Option::is_none) {
+        let mut some = flows(&self.sockets[..2], false)?;
+        some.truncate(2);
+        loop {
+            exchange(&self.sockets, &mut some);
+            if some.iter().all(|flow| flow.by.is_some()) {
+                return Ok(());
+            }
             ensure!(Instant::now() < until, "no flow is answered after {patience:?}");
         }
-        Ok(())
     }
 
     /// Makes more flows to one endpoint than it has ports. All of them are answered.
-    pub(super) fn crowd(&self, place: &Place) -> Result<()> {
+    pub(super) fn crowd(&self) -> Result<()> {
         // The endpoint has flows of the other Service, too.
-        let sockets = self.sockets(14_000, 51_200, true)?;
-        let by = exchange(&sockets.iter().collect::<Vec<_>>());
-        let silent = by.iter().filter(|by| by.is_none()).count();
-        ensure!(silent == 0, "{silent} of {} flows are not answered", by.len());
-        let _ = place;
+        let sockets = self.bind(700, FIRST + 5000)?;
+        let mut flows = flows(&sockets, true)?;
+        exchange(&sockets, &mut flows);
+        let silent = flows.iter().filter(|flow| flow.by.is_none()).count();
+        ensure!(silent == 0, "{silent} of {} flows are not answered", flows.len());
         Ok(())
     }
 }
 
-/// Sends a datagram by each socket, and returns who answered.
-fn exchange(sockets: &[&UdpSocket]) -> Vec<Option<u8>> {
-    let mut by = vec![None; sockets.len()];
-    for _ in 0..TRIES {
-        let open: Vec<usize> = (0..sockets.len()).filter(|at| by[*at].is_none()).collect();
-        let mut waiting = VecDeque::new();
-        for at in open {
-            // What is refused now is sent again later.
-            let _ = sockets[at].send(&[1]);
-            waiting.push_back(at);
-            if waiting.len() >= AT_ONCE {
-                let first = waiting.pop_front().unwrap_or(at);
-                by[first] = answer(sockets[first]);
-            }
-        }
-        for at in waiting {
-            by[at] = answer(sockets[at]);
+/// A flow of each socket to each port of the Service with all endpoints, or of the one with one. Those of one socket are far apart.
+fn flows(sockets: &[UdpSocket], one: bool) -> Result<Vec<Datagrams>> {
+    let mut flows = Vec::new();
+    for port in PORT..PORT + PORTS {
+        for (socket, own) in sockets.iter().enumerate() {
+            let family = if own.local_addr()?.is_ipv4() { Ip::V4 } else { Ip::V6 };
+            let to = SocketAddr::new(Place::frontend(family, one), port);
+            flows.push(Datagrams { socket, to, by: None });
         }
     }
-    by
+    Ok(flows)
 }
 
-fn answer(socket: &UdpSocket) -> Option<u8> {
+/// Sends a datagram of each flow that nobody has answered yet, and notes who answers.
+fn exchange(sockets: &[UdpSocket], flows: &mut [Datagrams]) {
+    let at_once = AT_ONCE.min(sockets.len());
+    for _ in 0..TRIES {
+        let open: Vec<usize> = (0..flows.len()).filter(|at| flows[*at].by.is_none()).collect();
+        for some in open.chunks(at_once) {
+            for at in some {
+                let flow = &flows[*at];
+                // What is refused now is sent again later.
+                let _ = sockets[flow.socket].send_to(&[1], flow.to);
+            }
+            for at in some {
+                flows[*at].by = answer(&sockets[flows[*at].socket], flows[*at].to);
+            }
+        }
+    }
+}
+
+/// Who answers a datagram to this frontend. An answer to an earlier one is none.
+fn answer(socket: &UdpSocket, to: SocketAddr) -> Option<u8> {
     let mut buffer = [0; 4];
-    let count = socket.recv(&mut buffer).ok()?;
-    (count == 1).then_some(buffer[0])
+    loop {
+        let (count, from) = socket.recv_from(&mut buffer).ok()?;
+        if count == 1 && from == to {
+            return Some(buffer[0]);
+        }
+    }
 }
 
 fn talk(mut stream: &TcpStream) -> Result<u8> {

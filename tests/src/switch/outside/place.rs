@@ -159,14 +159,19 @@ fn service(name: &str, number: u8, world: &World, pods: usize) -> Vec<Value> {
     let service = Service::new("flows", name)
         .cluster_ips(&cluster.each_ref().map(String::as_str))
         .external_ips(&external.each_ref().map(String::as_str))
-        .port("udp", Protocol::Udp, servers::PORT, servers::PORT)
         .port("tcp", Protocol::Tcp, servers::PORT, servers::PORT);
+    let udp = (0..servers::PORTS).map(|number| (format!("udp-{number}"), servers::PORT + number));
+    let service = udp.clone().fold(service, |service, (name, port)| {
+        service.port(&name, Protocol::Udp, port, servers::PORT)
+    });
     let mut objects = vec![service.build()];
     for family in Ip::BOTH {
         let slice = Slice::new("flows", &format!("{name}-{}", family.table()), name)
             .family(family == Ip::V6)
-            .port("udp", Protocol::Udp, servers::PORT)
             .port("tcp", Protocol::Tcp, servers::PORT);
+        let slice = udp.clone().fold(slice, |slice, (name, _)| {
+            slice.port(&name, Protocol::Udp, servers::PORT)
+        });
         let endpoints = world.pods.iter().take(pods);
         let slice = endpoints.fold(slice, |slice, pod| slice.ready(family.of(pod.addresses()), "node2"));
         objects.push(slice.build());

@@ -8,8 +8,10 @@ use anyhow::Result;
 
 use crate::node::Pod;
 
-/// The port of both.
+/// The port of both, and the first port of the Service.
 pub(super) const PORT: u16 = 7070;
+/// How many ports the Service has for datagrams. All of them lead to the same one.
+pub(super) const PORTS: u16 = 20;
 /// The threads end with the process: they wait for packets that nobody sends any more.
 const STACK: usize = 64 << 10;
 
