@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::eventually;
 use crate::stage::{Ip, Stage, service, slices};
@@ -35,7 +35,7 @@ pub(super) fn objects() -> Vec<Value> {
 
 /// Whether packets from outside pass in XDP. Without its programs, or before its ports are reserved, nftables must serve them, and
 /// the status must say why: if the programs cannot be loaded, these words are the error.
-pub(super) fn check(stage: &Stage) -> Result<()> {
+pub(super) fn check(stage: &mut Stage) -> Result<()> {
     let why = wait(stage, "failed")?;
     every_family(|family| served(stage, family, false)).context("nftables does not serve them")?;
     if !why.contains("are not reserved") {
@@ -50,7 +50,49 @@ pub(super) fn check(stage: &Stage) -> Result<()> {
     let said = stage.tandem.init_only()?;
     ensure!(said.contains("the ports 49152-65535 are reserved"), "{said}");
     wait(stage, "on")?;
-    // The first packets teach the node the MAC addresses of its neighbours.
+    pass(stage)?;
+    // The next agent takes over what is attached.
+    stage.tandem.kill()?;
+    stage.tandem.restart()?;
+    stage.tandem.wait_ready()?;
+    wait(stage, "on")?;
+    pass(stage).context("after a restart")?;
+    foreign(stage)
+}
+
+/// Somebody else's program is found, and left alone. Only a process with more rights could say its name.
+fn foreign(stage: &mut Stage) -> Result<()> {
+    const OTHER: &str = "other0";
+    let node = stage.node();
+    node.ip("link add other0 type veth peer name other1\nlink set other1 up\nlink set other0 up\n")?;
+    let device = node.exec(&["ip", "link", "show", DEVICE])?;
+    let id = device
+        .split("prog/xdp id ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let id = id.with_context(|| format!("no program is attached: {device}"))?;
+    node.exec(&["bpftool", "net", "attach", "xdp", "id", id, "dev", OTHER])?;
+    // The program is another one's as soon as the agent has loaded its own again.
+    stage.tandem.kill()?;
+    stage.tandem.restart()?;
+    stage.tandem.wait_ready()?;
+    wait(stage, "on")?;
+    stage
+        .tandem
+        .change_own_setting("xdp", json!({ "devices": [DEVICE, OTHER] }))?;
+    let mut last = Value::Null;
+    let named = eventually(PATIENCE, || {
+        last = stage.tandem.status().ok()?["outside"]["devices"].take();
+        let refused = last.as_array()?.iter().find(|device| device["name"] == OTHER)?;
+        let reason = refused["reason"].as_str()?;
+        reason.contains("another XDP program is attached").then_some(())
+    });
+    named.with_context(|| format!("the other program is not named: {last:#}"))?;
+    pass(stage).context("beside another program")
+}
+
+/// Whether all pass in XDP. The first packets teach the node the MAC addresses of its neighbours.
+fn pass(stage: &Stage) -> Result<()> {
     let passes = || {
         every_family(|family| served(stage, family, true))
             .map_err(|error| format!("{error:#}"))
