@@ -4,9 +4,10 @@
 mod ask;
 mod features;
 mod inside;
+mod outside;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
@@ -23,7 +24,7 @@ use inside::Inside;
 enum Installation {
     /// nftables alone.
     Nft,
-    /// `dataPlane: xdp`.
+    /// `dataPlane: xdp`, with `xdp.devices`.
     Xdp,
 }
 
@@ -47,18 +48,27 @@ pub struct Figures {
 impl Installation {
     const ALL: [Self; 2] = [Self::Nft, Self::Xdp];
 
-    /// The manifest that is rendered from the chart.
-    fn manifest(self) -> PathBuf {
-        let name = match self {
-            Self::Nft => "tandem.yaml",
-            Self::Xdp => "tandem-xdp.yaml",
-        };
-        root().join("deploy/manifests").join(name)
+    /// The manifests that are rendered from the chart.
+    fn manifests(self) -> &'static [&'static str] {
+        match self {
+            Self::Nft => &["tandem.yaml"],
+            Self::Xdp => &["tandem-xdp.yaml", "tandem-xdp-devices.yaml"],
+        }
     }
 
     /// The capabilities of the agent's container.
     fn given(self) -> Result<Vec<String>> {
-        given_in(&self.manifest())
+        let folder = root().join("deploy/manifests");
+        let names = self.manifests().iter();
+        let mut given = names
+            .map(|name| given_in(&folder.join(name)))
+            .collect::<Result<Vec<_>>>()?;
+        let last = given.pop().context("no manifest")?;
+        ensure!(
+            given.iter().all(|other| *other == last),
+            "manifests of one kind give several capabilities: {given:?}, {last:?}"
+        );
+        Ok(last)
     }
 
     fn title(self) -> &'static str {
@@ -96,7 +106,7 @@ impl Installation {
             }
             // Where the programs cannot be loaded, nftables serves alone.
             ensure!(
-                taken == FOR_NFTABLES || needs.iter().all(|feature| *feature == Feature::Sockets),
+                taken == FOR_NFTABLES || needs.iter().all(|feature| feature.is_in_kernel()),
                 "{taken} is for the programs in the kernel, and without it more does not work: {needs:?}"
             );
             if needs.is_empty() {
@@ -162,7 +172,7 @@ fn words(verdict: &Result<()>) -> String {
 fn try_all(installation: Installation, capabilities: &[String], expected: &[&str]) -> Vec<(Feature, Result<()>)> {
     let features: Vec<Feature> = Feature::ALL
         .into_iter()
-        .filter(|feature| installation == Installation::Xdp || *feature != Feature::Sockets)
+        .filter(|feature| installation == Installation::Xdp || !feature.is_in_kernel())
         .collect();
     let failed = |error: anyhow::Error| {
         let error = format!("{error:#}");
@@ -191,6 +201,9 @@ fn try_all(installation: Installation, capabilities: &[String], expected: &[&str
         Ok(stage) => stage,
         Err(error) => return failed(error),
     };
+    if let Err(error) = stage.world.ready_for_xdp() {
+        return failed(error);
+    }
     let check = |feature: &Feature| (*feature, feature.check(&mut stage, inside.as_ref()));
     features.iter().map(check).collect()
 }

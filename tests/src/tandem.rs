@@ -238,15 +238,25 @@ impl Tandem {
 
     /// Removes what it left (`tandem run --cleanup`), once it has ended. Returns what was logged.
     pub fn cleanup(&self) -> Result<String> {
+        self.run_with("--cleanup")
+    }
+
+    /// Runs it on the node with all rights and one argument more, until it ends.
+    fn run_with(&self, argument: &str) -> Result<String> {
         let mut command = Command::new(binary()?);
-        command.args(&self.arguments).arg("--cleanup").env("NO_COLOR", "1");
+        command.args(&self.arguments).arg(argument).env("NO_COLOR", "1");
         let output = self
             .namespace
             .run(|| command.output())?
-            .context("run tandem --cleanup")?;
+            .with_context(|| format!("run tandem {argument}"))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{}: {said}", output.status);
         Ok(said)
+    }
+
+    /// Does what needs all of root's rights (`tandem run --init-only`), as a privileged init container. Returns what was logged.
+    pub fn init_only(&self) -> Result<String> {
+        self.run_with("--init-only")
     }
 
     /// Asks it to end, as a kubelet does, and returns how it ended.
@@ -455,7 +465,16 @@ fn with_capabilities(capabilities: &[String], program: &Path) -> Command {
         &format!("--bounding-set={bounding}"),
     ]);
     command.arg(program);
-    command
+    in_container(&command)
+}
+
+/// Starts a program in a mount namespace of its own, in which kernel settings cannot be written, as in a container.
+fn in_container(command: &Command) -> Command {
+    let mut inside = Command::new("unshare");
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec \"$0\" \"$@\"";
+    inside.args(["--mount", "sh", "-c", script]);
+    inside.arg(command.get_program()).args(command.get_args());
+    inside
 }
 
 /// Starts a program in a mount namespace of its own, in which this file is `/etc/hosts`.

@@ -342,6 +342,42 @@ fn flows_outlive_the_agent_and_end_by_themselves_when_xdp_is_switched_off() -> R
 }
 
 #[test]
+fn the_ports_of_flows_are_given_back_without_the_agent_once_no_program_is_attached() -> Result<()> {
+    let mut outside = Outside::new()?.ready()?;
+    let reserved = |outside: &Outside| -> Result<String> {
+        let node = outside.stage.node();
+        Ok(node
+            .exec(&["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"])?
+            .trim()
+            .to_owned())
+    };
+    let addresses = Ip::BOTH.map(|family| outside.stage.pod_address("web-3", family));
+    outside.stage.apply("echo.yaml", &echo_service(addresses))?;
+    echo(outside.stage.pod("web-3"), addresses)?;
+    let mut long = Long::open(outside.stage.client(), Ip::V4.external_ip(20))?;
+    long.say()?;
+    ensure!(reserved(&outside)? == "49152-65535", "{}", reserved(&outside)?);
+    outside
+        .stage
+        .tandem
+        .change_own_setting("xdp", json!({ "devices": [] }))?;
+    outside.wait("the end", |status| status["state"] == "ending")?;
+    // The connection goes on, so its ports are kept.
+    let said = outside.stage.tandem.init_only()?;
+    ensure!(said.contains("the ports 49152-65535 stay reserved"), "{said}");
+    ensure!(reserved(&outside)? == "49152-65535", "{}", reserved(&outside)?);
+    long.say()?;
+    outside.stage.tandem.terminate()?;
+    std::fs::remove_dir_all(outside.pins.path())?;
+    let said = outside.stage.tandem.init_only()?;
+    ensure!(said.contains("are not reserved any more"), "{said}");
+    ensure!(reserved(&outside)?.is_empty(), "{}", reserved(&outside)?);
+    let said = outside.stage.tandem.init_only()?;
+    ensure!(!said.contains("49152"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_device_that_cannot_be_used_is_named_with_the_reason_and_nftables_serves_it() -> Result<()> {
     let devices = json!({ "devices": ["eth0", "nope", "lo", "wan*"] });
     let outside = Outside::with(devices)?.ready()?;

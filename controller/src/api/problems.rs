@@ -8,7 +8,7 @@ use tandem_core::object::ObjectKey;
 use crate::config::FileState;
 use crate::engine::{FamilyStatus, FollowState, Place, Snapshot};
 use crate::event::{ObjectKind, Reach};
-use crate::xdp::{Stage, State, Where};
+use crate::xdp::{OutsideStage, Stage, State, Where};
 
 use super::view::{PortView, ProblemView};
 
@@ -82,6 +82,13 @@ pub(super) fn of_sockets(state: &State, snapshot: &Snapshot) -> Vec<ProblemView>
             if let Where::Not { why } = place {
                 problems.push(alone("sockets", why, who));
             }
+        }
+    }
+    if let OutsideStage::Failed { why } = &state.outside.stage {
+        // If no programs are loaded at all, one line is enough.
+        let is_said = matches!(&state.stage, Stage::Failed { why: said, .. } if said == why);
+        if !is_said {
+            problems.push(alone("packets from outside", why, "them"));
         }
     }
     for (family, status) in [(IpFamily::V4, &snapshot.v4), (IpFamily::V6, &snapshot.v6)] {

@@ -14,7 +14,7 @@ use crate::agent::{self, Source};
 use crate::config::{Flags, Loaded, LogFormat, Settings, Sources};
 use crate::standing::Standing;
 use crate::sysctl;
-use crate::xdp::Reserved;
+use crate::xdp::{Reserved, has_packets};
 
 use super::CommandError;
 use super::cleanup::{self, Afterwards};
@@ -103,10 +103,18 @@ impl Run {
 }
 
 /// Reserves the ports of XDP's flows if XDP is to have flows, and gives them back if it is not. The agent may not be allowed to.
+/// While flows may go on, their ports stay reserved.
 fn reserve_ports(settings: &Settings) {
     let reserved = Reserved::new(Path::new("/"), &settings.socket);
+    let pins = &settings.xdp.pins;
     let (done, what) = if settings.xdp.wants_devices() {
         (reserved.add(), "are reserved")
+    } else if reserved.were_added() && has_packets(pins) {
+        tracing::info!(
+            "xdp: the ports 49152-65535 stay reserved: flows may use them until the programs in {} are detached from devices",
+            pins.display()
+        );
+        return;
     } else {
         (reserved.remove(), "are not reserved any more")
     };

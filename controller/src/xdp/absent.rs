@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::outside_report::{OutsideStage, OutsideState};
 use super::report::{Report, Stage, State};
 use crate::config::Settings;
 use crate::engine::{Seat, Snapshot};
@@ -62,8 +63,18 @@ impl Keeper {
             } else {
                 Stage::Off
             };
+            let outside = OutsideState {
+                wanted: wanted.wants_devices(),
+                stage: if wanted.wants_devices() {
+                    OutsideStage::Failed { why: WHY.into() }
+                } else {
+                    OutsideStage::Off
+                },
+                ..OutsideState::default()
+            };
             self.report.store(State {
                 wanted: (wanted.data_plane, wanted.sockets),
+                outside,
                 stage,
                 ..State::default()
             });
@@ -76,6 +87,11 @@ impl Keeper {
 
 /// What the status says.
 const WHY: &str = "this tandem was built without programs for the kernel (cargo feature xdp)";
+
+/// Nothing is attached to devices.
+pub fn has_packets(_pins: &Path) -> bool {
+    false
+}
 
 /// Nothing of it is left.
 pub fn clean(_pins: &Path) -> Result<bool, String> {

@@ -310,7 +310,13 @@ impl Keeper {
             },
             verified: loaded.map(Loaded::verified).unwrap_or_default(),
             counts: loaded.map(Loaded::counts),
-            outside: self.outside.state(wanted),
+            outside: self.outside.state(
+                wanted,
+                match &self.stage {
+                    Stage::Failed { why, .. } if loaded.is_none() => Some(why),
+                    _ => None,
+                },
+            ),
         });
     }
 }

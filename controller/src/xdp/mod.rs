@@ -42,7 +42,7 @@ mod used_ports;
 mod ways;
 
 #[cfg(not(feature = "xdp"))]
-pub use absent::{Keeper, clean};
+pub use absent::{Keeper, clean, has_packets};
 pub use devices::DevicePattern;
 #[cfg(feature = "xdp")]
 pub use keeper::{Keeper, clean};
@@ -54,3 +54,5 @@ pub use records::XdpRecords;
 pub use report::{Below, Counts, MapFill, Report, Stage, State, Where};
 pub use reserved::Reserved;
 pub use settings::{DataPlane, DeviceMode, MOST_FLOWS, PAGE, SocketsOf, XdpSettings};
+#[cfg(feature = "xdp")]
+pub use tandem_xdp::kernel::has_packets;

@@ -274,13 +274,16 @@ impl OutsideKeeper {
         }
     }
 
-    /// For readers of the status.
-    pub(super) fn state(&self, wanted: &XdpSettings) -> OutsideState {
-        let stage = match self.stage() {
-            OutsideStage::Off if wanted.wants_devices() => OutsideStage::Waiting {
+    /// For readers of the status. `not_loaded` says why no programs are loaded at all.
+    pub(super) fn state(&self, wanted: &XdpSettings, not_loaded: Option<&Arc<str>>) -> OutsideState {
+        let stage = match (self.stage(), not_loaded) {
+            (OutsideStage::Off | OutsideStage::Waiting { .. }, Some(why)) if wanted.wants_devices() => {
+                OutsideStage::Failed { why: Arc::clone(why) }
+            }
+            (OutsideStage::Off, None) if wanted.wants_devices() => OutsideStage::Waiting {
                 why: "the programs are not loaded".into(),
             },
-            stage => stage,
+            (stage, _) => stage,
         };
         OutsideState {
             wanted: wanted.wants_devices(),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,7 +17,7 @@ const BEFORE: &str = "reserved-ports";
 
 /// Ports, as the kernel names them: `8080,9000-9010`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Ports(Vec<RangeInclusive<u16>>);
+pub(crate) struct Ports(Vec<RangeInclusive<u16>>);
 
 impl FromStr for Ports {
     type Err = String;
@@ -127,21 +128,37 @@ impl Reserved {
         if ports.has(&XDP_PORTS) {
             return Ok(false);
         }
+        let wanted = ports.with(XDP_PORTS);
+        let refused = |error: io::Error| {
+            format!(
+                "{}: {error}: the ports {}-{} are not reserved for XDP: `tandem run --init-only` reserves them where it may \
+                 write, or sysctl -w net.ipv4.ip_local_reserved_ports={wanted}",
+                self.setting.display(),
+                XDP_PORTS.start(),
+                XDP_PORTS.end()
+            )
+        };
+        // Where it cannot be written, as in most containers, nothing is noted.
+        let mut setting = fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&self.setting)
+            .map_err(refused)?;
         // What it was is noted first: an agent that ends here has changed nothing.
         if let Some(folder) = self.before.parent() {
             let noted = fs::create_dir_all(folder).and_then(|()| fs::write(&self.before, &text));
             noted.map_err(|error| format!("note what the reserved ports were: {}: {error}", self.before.display()))?;
         }
-        let wanted = ports.with(XDP_PORTS);
-        self.write(&wanted.to_string()).map_err(|error| {
-            format!(
-                "{error}: the ports {}-{} must be reserved for XDP: `tandem run --init-only` writes it where it may, or \
-                 sysctl -w net.ipv4.ip_local_reserved_ports={wanted}",
-                XDP_PORTS.start(),
-                XDP_PORTS.end()
-            )
+        setting.write_all(format!("{wanted}\n").as_bytes()).map_err(|error| {
+            let _: io::Result<()> = fs::remove_file(&self.before);
+            refused(error)
         })?;
         Ok(true)
+    }
+
+    /// Whether Tandem added XDP's ports, and has not taken them out again.
+    pub fn were_added(&self) -> bool {
+        self.before.exists()
     }
 
     /// Takes XDP's ports out again, if Tandem added them. Those of them that were reserved before stay so. Returns whether it wrote
@@ -149,7 +166,7 @@ impl Reserved {
     pub fn remove(&self) -> Result<bool, String> {
         let before: Ports = match fs::read_to_string(&self.before) {
             Ok(text) => text.parse().unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(format!("{}: {error}", self.before.display())),
         };
         let (_, now) = self.read()?;
@@ -199,7 +216,7 @@ mod tests {
 
     impl Drop for Root {
         fn drop(&mut self) {
-            let _: std::io::Result<()> = fs::remove_dir_all(&self.0);
+            let _: io::Result<()> = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -239,6 +256,21 @@ mod tests {
             let expected = format!("7000,{before}").parse::<Ports>().unwrap().to_string();
             assert_eq!((root.is(), reserved.remove()), (expected, Ok(false)));
         }
+    }
+
+    #[test]
+    fn where_the_setting_cannot_be_written_nothing_is_noted_and_it_is_said_who_can() {
+        let root = Root::new("refused", "8080");
+        // A setting with a number in it, which root may not write either.
+        fs::remove_file(root.file()).unwrap();
+        std::os::unix::fs::symlink("/proc/sys/kernel/cap_last_cap", root.file()).unwrap();
+        let reserved = root.reserved();
+        let why = reserved.add().unwrap_err();
+        assert!(
+            why.contains("the ports 49152-65535 are not reserved for XDP: `tandem run --init-only` reserves them"),
+            "{why}"
+        );
+        assert!(!reserved.were_added());
     }
 
     #[test]

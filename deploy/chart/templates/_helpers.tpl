@@ -48,6 +48,20 @@ because the owner may remove files. Cleaning always looks there, because the cha
 {{- if or (include "tandem.dataPlane" .) (eq .Values.mode "cleanup") -}}true{{- end -}}
 {{- end -}}
 
+{{- /*
+What a privileged init container does about the ports of xdp.devices; empty if the values name no such field, or no data plane. `reserve`: the node's other
+programs must not get them. `release`: nobody needs them any more. `clean`: it removes everything that Tandem left on the node, and they are a part of it.
+*/ -}}
+{{- define "tandem.ports" -}}
+{{- $xdp := .Values.tandemConfiguration.xdp | default dict -}}
+{{- if not (kindIs "invalid" $xdp.devices) -}}
+{{- if eq .Values.mode "cleanup" -}}clean
+{{- else if and (eq (include "tandem.dataPlane" .) "xdp") $xdp.devices -}}reserve
+{{- else if include "tandem.dataPlane" . -}}release
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The capabilities of the agent's container, by the feature that needs them. Everything else is dropped. */ -}}
 {{- define "tandem.capabilities" -}}
 {{- $features := dict
@@ -154,6 +168,51 @@ seLinuxOptions: {level: s0, type: spc_t}
 - --hostname-override=$(NODE_NAME)
 {{- end -}}
 
+{{- /*
+The arguments of the init container. It writes the settings of `conntrack` only with kernelSettings, so without it the file with them is not named, and flags
+leave them as they are.
+*/ -}}
+{{- define "tandem.initArguments" -}}
+{{- if eq .Values.mode "cleanup" }}
+- --cleanup
+- --tandem-config=/etc/tandem/tandem.conf
+{{- else if .Values.kernelSettings }}
+- --init-only
+{{- include "tandem.arguments" . }}
+{{- else }}
+- --init-only
+- --tandem-config=/etc/tandem/tandem.conf
+- --conntrack-max-per-core=0
+- --conntrack-min=0
+- --conntrack-tcp-timeout-established=0s
+- --conntrack-tcp-timeout-close-wait=0s
+- --hostname-override=$(NODE_NAME)
+{{- end }}
+{{- end -}}
+
+{{- /*
+The folders of the init container. What the reserved ports were before is remembered in the node's /run/tandem, because pods come and go. They are given back
+only when no program is attached to a device any more, so it must see where these are pinned.
+*/ -}}
+{{- define "tandem.initMounts" -}}
+{{- if and .Values.kernelSettings (ne .Values.mode "cleanup") }}
+{{- include "tandem.mounts" . }}
+{{- else }}
+- name: configuration
+  mountPath: /etc/tandem
+  readOnly: true
+{{- end }}
+{{- with include "tandem.ports" . }}
+- name: node-run
+  mountPath: /run/tandem
+- name: bpf
+  mountPath: /host/sys/fs/bpf
+{{- if ne . "clean" }}
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* The folders that both containers see. Whole folders, no single files: only those follow a change. */ -}}
 {{- define "tandem.mounts" -}}
 {{- if include "tandem.hasConfigMap" . }}
@@ -200,7 +259,7 @@ seLinuxOptions: {level: s0, type: spc_t}
 {{- end -}}
 
 {{- /*
-The node's folders, of the agent's container alone. They are below /host: AppArmor's usual profile of containers refuses to write below /sys/fs, but for
+The node's folders of the agent's container. They are below /host: AppArmor's usual profile of containers refuses to write below /sys/fs, but for
 cgroups. /sys/fs/cgroup of the container is its own part of the hierarchy, and programs are attached to the node's. No mountPropagation is asked for: on nodes
 that share no mounts, containers would not start.
 */ -}}
@@ -228,6 +287,12 @@ that share no mounts, containers would not start.
   hostPath:
     path: /sys/fs/cgroup
     type: Directory
+{{- end }}
+{{- if include "tandem.ports" . }}
+- name: node-run
+  hostPath:
+    path: /run/tandem
+    type: DirectoryOrCreate
 {{- end }}
 {{- end -}}
 

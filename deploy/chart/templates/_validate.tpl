@@ -6,6 +6,7 @@
 {{- include "tandem.validate.apiServer" . -}}
 {{- include "tandem.validate.files" . -}}
 {{- include "tandem.validate.dataPlane" . -}}
+{{- include "tandem.validate.devices" . -}}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
 {{- if hasKey $.Values.podLabels $label -}}
 {{- fail (printf "podLabels: %s: is set by the chart, because the DaemonSet finds its pods by it" $label) -}}
@@ -119,6 +120,33 @@
 {{- range dig "spec" "template" "spec" "volumes" list $installed -}}
 {{- if and (eq .name "cgroup") .hostPath -}}
 {{- fail "tandemConfiguration.dataPlane: is xdp in the release that is installed: give nft, so that the agents remove the programs from the nodes. A later upgrade may leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the agents would refuse. Cleaning does not look at it. */ -}}
+{{- define "tandem.validate.devices" -}}
+{{- if eq .Values.mode "agent" -}}
+{{- $xdp := .Values.tandemConfiguration.xdp | default dict -}}
+{{- if not (kindIs "invalid" $xdp.maxFlows) -}}
+{{- $flows := int64 $xdp.maxFlows -}}
+{{- if or (lt $flows 16384) (gt $flows 8388608) -}}
+{{- fail (printf "tandemConfiguration.xdp.maxFlows: %d: must be between 16384 and 8388608" $flows) -}}
+{{- end -}}
+{{- end -}}
+{{- range $xdp.devices | default list -}}
+{{- $wrong := printf "tandemConfiguration.xdp.devices: %q: " . -}}
+{{- if not . -}}
+{{- fail (printf "%sis empty: name a device, or write auto or default-route" $wrong) -}}
+{{- else if regexMatch `\s` . -}}
+{{- fail (printf "%sno name of a device has white space in it" $wrong) -}}
+{{- else if contains "/" . -}}
+{{- fail (printf "%sno name of a device has a / in it" $wrong) -}}
+{{- else if gt (len (replace "*" "" .)) 15 -}}
+{{- fail (printf "%sno name of a device is longer than 15 bytes" $wrong) -}}
+{{- else if or (has . (list "." "..")) (regexMatch `[:"\\]|[^!-~]` .) -}}
+{{- fail (printf "%sis not the name of a device" $wrong) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

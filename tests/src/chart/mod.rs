@@ -233,6 +233,22 @@ fn notes(helm: &Helm) -> Result<()> {
                 "NEVER UNINSTALL WITHOUT mode=cleanup",
             ],
         ),
+        (
+            "xdp-devices",
+            [
+                "an init container reserves the ports 49152-65535 on each node",
+                "--set-json tandemConfiguration.xdp.devices=[]",
+                "conntrack is given, and kernelSettings is false",
+            ],
+        ),
+        (
+            "xdp-devices-off",
+            [
+                "flows that XDP has go on for an hour at most",
+                "rollout restart daemonset/tandem",
+                "A later upgrade may leave xdp.devices out",
+            ],
+        ),
     ] {
         let values = example(name)?.values.display().to_string();
         let fixed = [

@@ -323,6 +323,7 @@ fn releases(cluster: &Cluster, helm: &Helm) -> Result<()> {
 /// come next could not remove what is on the nodes. By way of `nft` or `cleanup`, it works.
 fn planes(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let (plain, xdp, nft) = (values("host")?, values("xdp")?, values("xdp-off")?);
+    let (devices, none) = (values("xdp-devices")?, values("xdp-devices-off")?);
     let to = |verb: &str, values: &str, more: &[&str]| {
         let more = [&["--create-namespace", "--values", values][..], more].concat();
         release(cluster, helm, verb, "planes", &more[usize::from(verb != "install")..])
@@ -341,7 +342,10 @@ fn planes(cluster: &Cluster, helm: &Helm) -> Result<()> {
     }
     helm::good(&to("upgrade", &nft, &[])?)?;
     helm::good(&to("upgrade", &plain, &[])?)?;
-    helm::good(&to("upgrade", &xdp, &[])?)?;
+    // Devices come and go in any order: the agents detach what is attached by themselves.
+    for values in [&xdp, &devices, &none, &devices, &xdp] {
+        helm::good(&to("upgrade", values, &[])?)?;
+    }
     helm::good(&to("upgrade", &xdp, &["--set", "mode=cleanup"])?)?;
     helm::good(&to("upgrade", &plain, &[])?)?;
     let output = run(

@@ -17,6 +17,7 @@ use crate::traffic::{self, Protocol, Request};
 
 use super::ask::{answered, every_family};
 use super::inside::Inside;
+use super::outside;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const NODE_PORT: u16 = 30_080;
@@ -52,11 +53,13 @@ pub enum Feature {
     Restart,
     /// Sockets of the node and of its pods are translated, also after a restart. Only with `dataPlane: xdp`.
     Sockets,
+    /// Packets from outside pass in XDP, once an init container has reserved their ports. Only with `xdp.devices`.
+    Outside,
 }
 
 impl Feature {
-    /// All of them. The last but one restarts the agent.
-    pub const ALL: [Self; 13] = [
+    /// All of them. After the agent was restarted, the programs in the kernel are tried.
+    pub const ALL: [Self; 14] = [
         Self::OwnTables,
         Self::LargeChanges,
         Self::ClusterIps,
@@ -70,7 +73,13 @@ impl Feature {
         Self::RouteWatch,
         Self::Restart,
         Self::Sockets,
+        Self::Outside,
     ];
+
+    /// Whether programs in the kernel do it, which the chart asks for with `dataPlane: xdp` alone.
+    pub(super) fn is_in_kernel(self) -> bool {
+        matches!(self, Self::Sockets | Self::Outside)
+    }
 
     /// Whether it works.
     pub(super) fn check(self, stage: &mut Stage, inside: Option<&Inside>) -> Result<()> {
@@ -107,6 +116,7 @@ impl Feature {
                 every_family(|family| answered(stage, stage.client(), (family.cluster_ip(10), 80).into()))
             }
             Self::Sockets => inside.context("dataPlane is nft")?.check(stage),
+            Self::Outside => outside::check(stage),
         }
     }
 }
@@ -127,6 +137,7 @@ impl fmt::Display for Feature {
             Self::RouteWatch => "keeping routes",
             Self::Restart => "restart",
             Self::Sockets => "socket load balancing",
+            Self::Outside => "packets from outside in XDP (xdp.devices)",
         })
     }
 }
@@ -149,6 +160,7 @@ pub(super) fn objects() -> Vec<Value> {
         dns.build(),
         checked.build(),
     ];
+    objects.extend(outside::objects());
     for name in ["web", "dns", "checked"] {
         objects.extend(slices(name, &["web-1"]));
     }

@@ -12,6 +12,7 @@ use crate::stage::{NAMESPACE, Stage};
 use crate::tandem::Plan;
 
 use super::ask::{TIMES, answered, every_family};
+use super::outside;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A pod on the agent's node that asks.
@@ -37,7 +38,7 @@ impl Inside {
 
     /// The settings of an agent that uses them.
     pub(super) fn settings(&self, plan: Plan) -> Plan {
-        plan.sockets(&self.groups, &self.pins)
+        plan.sockets(&self.groups, &self.pins).devices(&[outside::DEVICE])
     }
 
     /// Whether sockets of the node and of a pod are translated. If programs cannot be loaded, the agent's own words are the

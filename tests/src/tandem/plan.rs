@@ -108,7 +108,8 @@ impl Plan {
         self
     }
 
-    /// Gives it root's user with these capabilities alone, and no way to more, as a container has them.
+    /// Gives it root's user with these capabilities alone, no way to more, and a `/proc/sys` that cannot be written, as a container
+    /// has them.
     #[must_use]
     pub fn capabilities(mut self, capabilities: &[String]) -> Self {
         self.capabilities = Some(capabilities.to_vec());

@@ -28,6 +28,14 @@ pub struct Found {
     lock: Option<Arc<Lock>>,
 }
 
+/// Whether programs for packets are pinned in this folder, of any layout. It may be asked while another process uses the folder.
+pub fn has_packets(folder: &Path) -> bool {
+    let layouts = fs::read_dir(folder).into_iter().flatten().flatten();
+    layouts
+        .map(|layout| layout.path().join("links"))
+        .any(|links| !attach::pinned(&links).is_empty())
+}
+
 impl Found {
     /// Looks into the folder. If it is not there, nothing was left. What another process uses is left alone.
     pub fn look(folder: &Path) -> Result<Self, PinError> {

@@ -38,7 +38,7 @@ use tandem_xdp_layout::{Address, Address4, Address6, HeldKey, Node, Reason, Swit
 pub use able::{Unable, able};
 pub use cgroups::{CgroupError, Folder};
 pub use foreign::named as program_name;
-pub use found::{Found, Older};
+pub use found::{Found, Older, has_packets};
 pub use held::{Held, HeldNow};
 pub use link::{AttachError, Attached};
 pub use maps::{KernelMaps, MapsError};

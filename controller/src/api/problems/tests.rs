@@ -53,6 +53,19 @@ fn whatever_sockets_lack_is_a_problem_that_says_what_nftables_serves() {
         said(&state, &nothing),
         @"sockets: the kernel is 5.10, and socket load balancing needs 5.15 or newer: nftables serves alone"
     );
+    state.outside.stage = OutsideStage::Failed {
+        why: "the kernel is 5.10, and socket load balancing needs 5.15 or newer".into(),
+    };
+    assert_eq!(said(&state, &nothing).lines().count(), 1, "it is said once");
+    state.stage = Stage::Off;
+    state.outside.stage = OutsideStage::Failed {
+        why: "its ports are not reserved".into(),
+    };
+    insta::assert_snapshot!(
+        said(&state, &nothing),
+        @"packets from outside: its ports are not reserved: nftables serves them"
+    );
+    state.outside.stage = OutsideStage::Off;
     state.stage = Stage::On { since: SINCE };
     state.pods = Where::Not {
         why: "no folder".into(),
