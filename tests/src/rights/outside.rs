@@ -126,7 +126,7 @@ fn wait(stage: &Stage, wanted: &str) -> Result<String> {
 fn served(stage: &Stage, family: Ip, by_xdp: bool) -> Result<()> {
     for protocol in PROTOCOLS {
         for _ in 0..TIMES {
-            let to = SocketAddr::new(IpAddr::from(family.external_ip(NUMBER)), 80);
+            let to = SocketAddr::new(family.external_ip(NUMBER), 80);
             let outcome = Request::new(protocol, to).send(stage.client())?;
             let answer = outcome.answer().with_context(|| format!("{protocol}: {outcome}"))?;
             ensure!(answer.by == ENDPOINT, "{protocol}: answered by {}", answer.by);

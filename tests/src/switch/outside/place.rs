@@ -115,7 +115,7 @@ impl Place {
             "addr replace {}/24 dev eth0\naddr replace {}/64 dev eth0 nodad\n",
             SECOND[0], SECOND[1]
         ))?;
-        self.route_by(SECOND.map(|address| address.to_owned()))
+        self.route_by(SECOND.map(str::to_owned))
     }
 
     pub(super) fn route_by_first_address(&self) -> Result<()> {
