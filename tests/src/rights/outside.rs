@@ -1,6 +1,6 @@
 //! Packets from outside, on the device of an agent that may not reserve their ports itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
