@@ -15,6 +15,14 @@ const PORTS: u16 = 64;
 const CLIENTS: u8 = 12;
 /// How many flows of a port a round has at most.
 const MOST: usize = 16;
+/// One of so many flows is sent by all threads. The others' packets of clients are sent by one thread, as those of a flow come by one
+/// queue of a device.
+const SHARED: u32 = 8;
+
+/// Whether all threads send the packets of its client.
+pub(super) fn is_shared(flow: u32) -> bool {
+    flow.is_multiple_of(SHARED)
+}
 
 /// A flow.
 #[derive(Clone, Copy, Debug)]

@@ -12,8 +12,7 @@
 
 use std::collections::HashMap;
 
-use super::flows::Flows;
-use super::sender::is_shared;
+use super::flows::{Flows, is_shared};
 
 /// A call of a program.
 #[derive(Clone, Copy, Debug)]

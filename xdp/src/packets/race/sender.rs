@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_xdp_layout::FIRST_PORT;
 
-use super::flows::{Flow, Flows, ends};
+use super::flows::{Flow, Flows, ends, is_shared};
 use super::judge::{Event, What};
 use crate::kernel::{Answer, Packets};
 use crate::packets::shape::Shape;
@@ -15,15 +15,6 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
-
-/// One of so many flows is sent by all threads. The others' packets of clients are sent by one thread, as those of a flow come by one
-/// queue of a device.
-const SHARED: u32 = 8;
-
-/// Whether all threads send the packets of its client.
-pub(super) fn is_shared(flow: u32) -> bool {
-    flow.is_multiple_of(SHARED)
-}
 
 /// What a thread did.
 pub(super) struct Sent {
