@@ -1,7 +1,7 @@
 //! The first packet of a flow: all that is decided once.
 
 use tandem_xdp_layout::{
-    DEVICE_SOURCES, DeviceNumber, Direction, Endpoint, FlowKey, HeldWord, Hop, List, Reason, TcpFlags, record,
+    DEVICE_SOURCES, DeviceNumber, Direction, Endpoint, FlowKey, HeldWord, Hop, List, Reason, Switch, TcpFlags, record,
 };
 
 use crate::frame::{Frame, Part};
@@ -45,10 +45,19 @@ pub(crate) fn packet<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     frame: W::Frame,
     header: &Header<A>,
 ) -> Verdict {
-    match choose::<A, W, L3>(world, frame, header) {
+    let Some(ports) = frame.part(L3 + A::LEN, UDP_LEN) else {
+        return Verdict::pass(Reason::Malformed);
+    };
+    let key = ports::key(header, ports.u16(0), ports.u16(2));
+    match choose::<A, W, L3>(world, frame, header, &key) {
         Ok(verdict) => verdict,
         Err(Reason::Moving) => Verdict::drop(Reason::Moving),
-        Err(reason) => Verdict::pass(reason),
+        Err(reason) => {
+            if stays(reason, header.protocol) {
+                leave(world, &key);
+            }
+            Verdict::pass(reason)
+        }
     }
 }
 
@@ -57,12 +66,11 @@ fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     world: &W,
     frame: W::Frame,
     header: &Header<A>,
+    key: &FlowKey<A>,
 ) -> Result<Verdict, Reason> {
-    let ports = frame.part(L3 + A::LEN, UDP_LEN).ok_or(Reason::Malformed)?;
     let switch = world.switch();
-    let key = ports::key(header, ports.u16(0), ports.u16(2));
     if is_moving(world) && switch.is_on() {
-        pick::list(world, &key, switch)?;
+        pick::list(world, key, switch)?;
         return Err(Reason::Moving);
     }
     if header.protocol == TCP {
@@ -71,12 +79,60 @@ fn choose<A: Ip, W: FamilyWorld<A>, const L3: usize>(
             return Err(Reason::NoFlow);
         }
     }
+    let list = list(world, key, switch)?;
+    let slot = pick::slot(world, &list, key)?;
+    Ok(Verdict::take(slot, list.place))
+}
+
+/// The list of the frontend that a first packet goes to, while new flows are taken or noted.
+#[inline(always)]
+fn list<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>, switch: Switch) -> Result<List<A>, Reason> {
     if !switch.is_on() || !(is_on::<A>(world) || is_noting(world)) {
         return Err(Reason::Off);
     }
-    let list = pick::list(world, &key, switch)?;
-    let slot = pick::slot(world, &list, &key)?;
-    Ok(Verdict::take(slot, list.place))
+    pick::list(world, key, switch)
+}
+
+/// Whether a flow whose first packet is passed for this reason could be XDP's a moment later, although nftables has it by then.
+///
+/// While the family's rows are switched off, they may be old or half written. So they are not asked, and whatever goes to a port of a
+/// frontend is noted. Connections to a frontend with policy `Local` are not: their endpoint is here and answers the first packet at
+/// once, and there may be so many of them that they would push out what has to be remembered. What source ranges deny is not noted
+/// either, because any stranger could push everything out.
+#[inline(always)]
+fn stays(reason: Reason, protocol: u8) -> bool {
+    match reason {
+        Reason::Off | Reason::Changing | Reason::NoList => true,
+        Reason::LocalPolicy => protocol != TCP,
+        _ => false,
+    }
+}
+
+/// Notes that nftables has a flow whose first packet was passed, so that no later packet begins a flow of XDP's. Before new flows are taken,
+/// they are noted anyway, and what there was before is read from connection tracking.
+#[inline(always)]
+fn leave<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>) {
+    if !(is_on::<A>(world) || is_noting(world)) {
+        return;
+    }
+    let word = HeldWord::new(key.hash(index_seed(world)), world.now()).0;
+    // To write costs more than to read, and each datagram of the flow comes here.
+    if world.held(key) != Some(word) {
+        world.hold(key, word);
+    }
+}
+
+/// Notes that nftables has a flow of datagrams that begins with a fragment, if it goes to a frontend of which a flow could be XDP's.
+/// Fragments begin no flow, and the first whole datagram must not begin one, either.
+#[inline(always)]
+pub(crate) fn leave_fragment<A: Ip, W: FamilyWorld<A>>(world: &W, key: &FlowKey<A>) {
+    let leaves = match list(world, key, world.switch()) {
+        Ok(_) => true,
+        Err(reason) => stays(reason, key.protocol),
+    };
+    if leaves {
+        leave(world, key);
+    }
 }
 
 /// The same with the slot of an endpoint, and where its list is.

@@ -2,6 +2,7 @@
 
 use tandem_xdp_layout::{Direction, FragmentKey, FragmentWord, Reason, record};
 
+use crate::first;
 use crate::frame::{Frame, Part};
 use crate::index::{self, Found};
 use crate::ip::{Fragment, Header, Ip, TCP, UDP};
@@ -69,7 +70,11 @@ fn part<A: Ip, W: FamilyWorld<A>, const L3: usize>(
     if header.total < (behind + least) as u32 {
         return Verdict::pass(Reason::Malformed);
     }
-    let Some((found, direction)) = known::<A, W>(world, header, transport.u16(0), transport.u16(2)) else {
+    let (source, destination) = (transport.u16(0), transport.u16(2));
+    let Some((found, direction)) = known::<A, W>(world, header, source, destination) else {
+        if header.protocol == UDP && world.has_port(destination, UDP) {
+            first::leave_fragment(world, &ports::key(header, source, destination));
+        }
         return Verdict::pass(Reason::Fragment);
     };
     let word = FragmentWord::new(found.number, direction, found.state.claim());

@@ -2,6 +2,7 @@
 
 mod errors;
 mod first;
+mod left;
 mod sizes;
 mod standing;
 
@@ -54,6 +55,10 @@ pub(crate) enum Event {
     Noting,
     /// New flows are taken.
     On,
+    /// The rows are not complete.
+    RowsOff,
+    /// The rows are complete again.
+    RowsOn,
     /// Flows are being carried over.
     Moving,
     /// All records of the flow's page are taken by others.
@@ -195,6 +200,7 @@ impl Maker {
         self.closing();
         self.errors();
         self.parts();
+        self.left();
         self.sizes();
         self.changes();
         self.strangers();

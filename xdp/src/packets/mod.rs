@@ -116,6 +116,7 @@ impl<'a, A: Shown> Trial<'a, A> {
     fn run(place: &'a mut Place, case: &'a Case, parts: bool) -> Result<(), Failed> {
         place.packets.forget_all(case.six)?;
         place.packets.set(&place.settings);
+        place.switch_rows(true);
         let mut trial = Self {
             place,
             case,
@@ -200,6 +201,8 @@ impl<'a, A: Shown> Trial<'a, A> {
                 self.place.packets.set(&settings);
             }
             Event::On => self.place.packets.turn([true; 2], false),
+            Event::RowsOff => self.place.switch_rows(false),
+            Event::RowsOn => self.place.switch_rows(true),
             Event::PageFull => {
                 let records = self.place.packets.records::<A>(self.case.six)?;
                 for (_, words) in records.all() {

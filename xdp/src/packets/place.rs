@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tandem_core::family::{V4, V6};
 use tandem_core::plane::RuleSettings;
-use tandem_xdp_layout::{Address4, Address6, Device, DeviceNumber, Mac, PacketSettings, RouteGeneration, Times};
+use tandem_xdp_layout::{
+    Address4, Address6, Device, DeviceNumber, Mac, PacketSettings, RouteGeneration, Switch, Times,
+};
 
 use super::Failed;
 use super::net::{DEVICES, Net, TAG, VLAN, mac};
@@ -18,6 +20,7 @@ use super::rows::rows;
 use crate::convert::Plane as _;
 use crate::kernel::{KernelMaps, PacketSizes, Packets, Pins, Sizes, Sockets};
 use crate::rows::Rows;
+use crate::store::Store as _;
 
 /// A node.
 pub(crate) struct Place {
@@ -26,7 +29,9 @@ pub(crate) struct Place {
     pub(crate) packets: Packets,
     _sockets: Sockets,
     /// They hold the rows for as long as they are there.
-    _rows: (Rows<V4, KernelMaps<Address4>>, Rows<V6, KernelMaps<Address6>>),
+    rows: (Rows<V4, KernelMaps<Address4>>, Rows<V6, KernelMaps<Address6>>),
+    /// The switches of the rows of both families, as they are if all is well.
+    switches: [Switch; 2],
     pub(crate) settings: PacketSettings,
 }
 
@@ -87,10 +92,18 @@ impl Place {
             mount,
             packets,
             _sockets: sockets,
-            _rows: (rows4, rows6),
+            switches: [rows4.store().switch(), rows6.store().switch()],
+            rows: (rows4, rows6),
             settings,
         };
         Ok(place)
+    }
+
+    /// Switches the rows of both families off, as while they are not complete, or on again.
+    pub(crate) fn switch_rows(&mut self, on: bool) {
+        let [four, six] = if on { self.switches } else { [Switch::OFF; 2] };
+        self.rows.0.store_mut().set_switch(four);
+        self.rows.1.store_mut().set_switch(six);
     }
 }
 

@@ -21,7 +21,7 @@ fn six(number: u8) -> Address6 {
 }
 
 impl Memory {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let settings = PacketSettings {
             on: [true; 2],
             noting: false,

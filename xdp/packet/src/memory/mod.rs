@@ -2,6 +2,8 @@
 //! here: a byte that is not there, and a part of a packet that was asked for before the packet grew.
 
 mod judge;
+#[cfg(test)]
+mod left;
 mod side;
 
 use core::cell::{Cell, RefCell};

@@ -114,13 +114,6 @@ impl Maker {
                 becomes,
             );
         }
-        let first = part(self, packet.clone(), Part::First);
-        self.add(
-            "Udp, first fragment of no flow",
-            vec![],
-            first,
-            Becomes::Passed(Reason::Fragment),
-        );
         let mut strange = part(self, packet, Part::Later);
         strange.what = What::Other(132);
         self.add("fragment of another protocol", vec![], strange, Becomes::Nobodys);

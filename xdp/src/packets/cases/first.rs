@@ -48,7 +48,6 @@ impl Maker {
             ("miss", 79, Becomes::Nobodys),
             ("no endpoint", port::NONE, Becomes::Passed(Reason::Refuse)),
             ("source denied", port::DENIED, Becomes::Passed(Reason::Denied)),
-            ("Local", port::LOCAL, Becomes::Passed(Reason::LocalPolicy)),
             ("endpoint here", port::HERE, Becomes::Chosen(Reason::NoWayOut, 0)),
             (
                 "endpoint behind a tunnel",
