@@ -18,6 +18,7 @@
 //! | [`race`] | floods of connections against lists that shrink, for `make race` |
 //! | [`api_faults`] | a proxy with faults between Tandem and the real API server, for `make api-faults` |
 //! | [`chart`] | the chart of `deploy/chart`: what it makes and refuses, and what a real API server says, for `make chart` |
+//! | [`differential`] | the same clients with nftables alone and with XDP, for `make differential` |
 //! | [`orders`] | Tandem and the real kube-proxy start and end on one node in every order, for `make orders` |
 //! | [`rights`] | every feature with the chart's rights, and without each of them, for `make rights` |
 //! | [`hostile`] | what others may do to stop a node's Services, for `make hostile` |
@@ -45,6 +46,7 @@ pub mod code;
 pub mod conntrack;
 pub mod data_plane;
 pub mod deploy;
+pub mod differential;
 pub mod empty_root;
 mod fabric;
 pub mod field;
