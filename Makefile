@@ -15,7 +15,7 @@ CONTAINERD := containerd containerd-shim-runc-v2 ctr
 BENCHES := bench-change bench-load bench-memory bench-latency bench-api bench-flows bench-conntrack bench-sockets bench-xdp
 
 .PHONY: help setup build demo test unit lint fuzz fmt cluster cluster-down controlplane tools bench $(BENCHES) \
-	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch race orders deploy-test rights field hostile cluster-ways api-faults \
+	setup-rust setup-net setup-kubelets setup-go setup-lint setup-strace helm chart manifests parity xdp-switch differential race orders deploy-test rights field hostile cluster-ways api-faults \
 	heap-profile sockets xdp-kernel xdp-model xdp-packets xdp-race setup-image image image-again image-test push arm64
 
 help: ## list these commands
@@ -68,6 +68,10 @@ xdp-switch: setup-net setup-strace ## the agent and both data planes are killed,
 race: setup-net controlplane ## a million connections to shrinking lists, with Tandem and with kube-proxy; RACE_CONNECTIONS=1000000
 	@$(BUILD) --bin race
 	@$(WITH) $$RELEASE/race
+
+differential: setup-net ## random Services, histories and clients with nftables alone and with XDP: the same answers, sources and shares; DIFFERENTIAL_SEED=1
+	@$(BUILD) --bin differential
+	@$(WITH) $$RELEASE/differential
 
 orders: setup-net controlplane ## Tandem and kube-proxy start and end on one node in every order; about 4 minutes; ORDERS_ONLY=iptables
 	@$(BUILD) --bin orders

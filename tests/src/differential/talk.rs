@@ -1,7 +1,7 @@
 //! A client's socket, in one of the worlds. Nothing here waits: many of them talk at the same time.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
