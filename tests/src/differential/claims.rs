@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::case::Case;
 use super::history::Specs;
-use super::spec::Way;
+use super::spec::{Spec, Way};
 use crate::addresses::Ip;
 
 /// A client of a Service's port, in the world of this number.
@@ -36,9 +36,8 @@ impl Claims {
     /// itself. In xdp's world, only what XDP chooses counts. With policy `Local`, a client has one endpoint among all of them and
     /// may need another one here.
     fn counts(world: usize, case: &Case, specs: &Specs) -> bool {
-        let is_one = |local: bool, affinity: bool| affinity && !local;
-        let spec = case.spec(specs);
-        spec.is_some_and(|spec| is_one(spec.local, spec.affinity)) && (world == 0 || case.is_xdps(specs))
+        let has_one = |spec: &Spec| spec.affinity && !spec.local;
+        case.spec(specs).is_some_and(has_one) && (world == 0 || case.is_xdps(specs))
     }
 
     /// Notes who answered a new client, and says if that is not the endpoint that it has.

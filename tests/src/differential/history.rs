@@ -89,16 +89,16 @@ fn change(spec: &mut Spec, random: &mut Rng) {
         0 => spec.external = !spec.external,
         1 => spec.balanced = !spec.balanced,
         2 => spec.node_port = !spec.node_port,
-        3 | 4 => spec.local = !spec.local,
-        5 => spec.affinity = !spec.affinity,
-        6 => spec.maglev = !spec.maglev,
-        7..10 => {
+        3..7 => spec.local = !spec.local,
+        7 => spec.affinity = !spec.affinity,
+        8 => spec.maglev = !spec.maglev,
+        9..11 => {
             // The third range is of no client.
             let ranges: [Option<&[u8]>; 4] = [None, Some(&[0]), Some(&[1]), Some(&[2])];
             let ranges = random.choice(ranges).flatten();
             spec.ranges = ranges.map(<[u8]>::to_vec);
         }
-        10 => {
+        11 => {
             // All of them at once.
             let state = random
                 .choice([None, Some(State::Ready), Some(State::Terminating)])

@@ -17,7 +17,7 @@ mod tally;
 mod twins;
 mod words;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -42,12 +42,15 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str)) -> Result<Report> {
     let mut tally = Tally::default();
     // A short run has several steps, too.
     let in_a_step = usize::try_from(options.cases / 50).unwrap_or(usize::MAX).clamp(50, 200);
+    let mut told = 0;
     while tally.cases() < options.cases {
-        let told = tally.wrong().len();
         twins.step(in_a_step, &mut tally)?;
         tally.wrong()[told..].iter().for_each(|line| tell(line));
+        told = tally.wrong().len();
     }
     twins.finish()?;
-    let took: Duration = began.elapsed();
-    Ok(tally.report(options.seed, took))
+    let report = tally.report(options.seed, began.elapsed());
+    // The shares are known at the end.
+    report.wrong()[told..].iter().for_each(|line| tell(line));
+    Ok(report)
 }

@@ -20,7 +20,7 @@ use super::tally::Tally;
 use crate::patience;
 
 /// How much stays open at most.
-const OPEN: usize = 40;
+const OPEN: usize = 60;
 /// How long it may take until flows are cut whose endpoint is gone.
 const CUT: Duration = Duration::from_secs(5);
 /// The first port that XDP gives to its flows.
@@ -149,7 +149,13 @@ impl Twins {
                 Ok(())
             });
             tally.note(&case, false, both(&first), judged);
-            if self.flows.len() < OPEN && self.random.u8(..6) == 0 {
+            // Few flows are nftables' in both worlds and could become XDP's.
+            let is_local = case.is_udp
+                && case
+                    .spec(&self.history.specs)
+                    .is_some_and(|spec| spec.is_local(case.way));
+            let one_of = if is_local { 2 } else { 8 };
+            if self.flows.len() < OPEN && self.random.u8(..one_of) == 0 {
                 self.flows.extend(Flow::new(pair, case, &self.history.specs));
             }
         }
