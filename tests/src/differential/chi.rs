@@ -48,18 +48,17 @@ fn series(a: f64, x: f64) -> f64 {
 /// The upper one without its scale, by its continued fraction (Lentz's way).
 fn fraction(a: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
-    let mut b = x + 1.0 - a;
-    let mut c = 1.0 / TINY;
-    let mut d = 1.0 / b;
-    let mut product = d;
+    let mut denominator = x + 1.0 - a;
+    let (mut above, mut below) = (1.0 / TINY, 1.0 / denominator);
+    let mut product = below;
     for step in 1..STEPS {
         let step = f64::from(step);
         let factor = -step * (step - a);
-        b += 2.0;
-        d = 1.0 / not_zero(factor * d + b, TINY);
-        c = not_zero(b + factor / c, TINY);
-        product *= d * c;
-        if (d * c - 1.0).abs() < ENOUGH {
+        denominator += 2.0;
+        below = 1.0 / not_zero(factor * below + denominator, TINY);
+        above = not_zero(denominator + factor / above, TINY);
+        product *= below * above;
+        if (below * above - 1.0).abs() < ENOUGH {
             break;
         }
     }

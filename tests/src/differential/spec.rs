@@ -51,6 +51,10 @@ impl Way {
 
 /// A Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the object that is there or not"
+)]
 pub(super) struct Spec {
     /// Its name and its addresses follow from it.
     pub(super) number: u8,

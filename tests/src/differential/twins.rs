@@ -108,8 +108,8 @@ impl Twins {
             let now = answers(flow.pair.seen());
             tally.note(&flow.case, true, now.iter().all(Option::is_some), judged);
             let is_known = (0..2).all(|world| flow.rule(world, specs) != Rule::Unknown);
-            for world in 0..2 {
-                if now[world].map(|(by, _)| by) != Some(flow.before[world].0) {
+            for (world, (now, (before, _))) in now.into_iter().zip(flow.before).enumerate() {
+                if now.map(|(by, _)| by) != Some(before) {
                     self.claims.forget(world, &flow.case);
                 }
             }
