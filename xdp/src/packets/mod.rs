@@ -116,6 +116,7 @@ impl<'a, A: Shown> Trial<'a, A> {
     fn run(place: &'a mut Place, case: &'a Case, parts: bool) -> Result<(), Failed> {
         place.packets.forget_all(case.six)?;
         place.packets.set(&place.settings);
+        place.readdress(true)?;
         let mut trial = Self {
             place,
             case,
@@ -199,6 +200,7 @@ impl<'a, A: Shown> Trial<'a, A> {
                 settings.moving = true;
                 self.place.packets.set(&settings);
             }
+            Event::NoAddresses => self.place.readdress(false)?,
             Event::On => self.place.packets.turn([true; 2], false),
             Event::PageFull => {
                 let records = self.place.packets.records::<A>(self.case.six)?;
