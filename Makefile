@@ -223,9 +223,16 @@ bench-latency: setup-net controlplane ## API server -> kernel, beside the real k
 bench-api: setup-net controlplane ## bytes, requests, connections and start, beside the real kube-proxy; 80 minutes, IDLE_MINUTES=60
 bench-flows: setup-net ## new connections a second through a ClusterIP, beside direct ones
 bench-conntrack: setup-net ## UDP flows: a restart among 10,000 entries, and one endpoint that goes
-bench-xdp: setup-net ## nanoseconds a packet in XDP, with 1, 5,000 and 100,000 flows; packets a second; memory; each beside its goal
+bench-xdp: setup-net ## nanoseconds a packet in XDP, with 1, 5,000 and 100,000 flows; packets and connections a second; changes; memory; ONLY=packets, requests or changes
 bench-sockets: setup-net ## socket load balancing beside nftables and beside no proxy; 6 minutes, ONLY=maps, others or traffic
-$(BENCHES):
+bench-xdp:
+	@$(BUILD) --bin bench-xdp --bin bench-change --bin bench-sockets
+	@$(WITH) [ "$${ONLY:-}" = changes ] || $$RELEASE/bench-xdp
+	@$(WITH) case "$${ONLY:-changes}" in changes) \
+		SIZE=10k DATA_PLANE=xdp $$RELEASE/bench-change; \
+		ONLY=maps $$RELEASE/bench-sockets ;; \
+	esac
+$(filter-out bench-xdp,$(BENCHES)):
 	@$(BUILD) --bin $@
 	@$(WITH) $$RELEASE/$@
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tandem::engine::Engine;
 use tandem::event::{Event, Object};
 use tandem::flows::Reconciler;
@@ -30,7 +30,14 @@ struct Figures {
 
 fn main() -> Result<()> {
     let changes: u32 = setting("CHANGES", 4000)?;
+    let only: String = setting("SIZE", String::new())?;
+    if !["", "10k", "50k"].contains(&&*only) {
+        bail!("SIZE is {only:?}: it can be 10k or 50k");
+    }
     for (size, services) in [("10k", 10_000), ("50k", 50_000)] {
+        if !only.is_empty() && only != size {
+            continue;
+        }
         note(format_args!(
             "{services} dual-stack Services x {ENDPOINTS} endpoints per family, {changes} changes"
         ));

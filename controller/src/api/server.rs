@@ -10,6 +10,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
+use tandem_core::node::InterfaceName;
 use tandem_core::object::ObjectKey;
 use tokio::net::UnixListener;
 
@@ -17,6 +18,7 @@ use crate::config::FileState;
 use crate::engine::Snapshot;
 use crate::flows::Report;
 use crate::http::{Connections, Limits, json, not_found, serve_later, text};
+use crate::net::{Link, Links, Rtnetlink};
 use crate::xdp;
 
 use super::document::{Document, List};
@@ -199,14 +201,10 @@ fn flows(shared: &Shared, query: &str) -> Response<String> {
         Err(problem) => return text(StatusCode::BAD_REQUEST, &problem),
     };
     let state = shared.sockets.load();
-    let names = state.outside.devices.iter();
-    let names: HashMap<u32, &str> = names.map(|device| (device.index, &*device.name)).collect();
+    let names = device_names();
     let name = |index| {
-        Some(
-            names
-                .get(&index)
-                .map_or_else(|| format!("device {index}"), |name| (*name).to_owned()),
-        )
+        let name = names.get(&index);
+        Some(name.map_or_else(|| format!("device {index}"), ToString::to_string))
     };
     let mut views = Vec::new();
     if let Some(counts) = &state.outside.counts {
@@ -219,6 +217,19 @@ fn flows(shared: &Shared, query: &str) -> Response<String> {
         }
     }
     printed(&List::new(views))
+}
+
+/// The names of devices. Flows that go on after XDP was switched off go by devices that nobody names any more but the kernel.
+fn device_names() -> HashMap<u32, InterfaceName> {
+    let links = Rtnetlink::open().and_then(|mut kernel| kernel.list::<Link>(&Links));
+    let links = links.unwrap_or_else(|error| {
+        tracing::debug!("flows: {error}: their devices are shown by number");
+        Vec::new()
+    });
+    links
+        .into_iter()
+        .filter_map(|link| Some((link.index, link.name?)))
+        .collect()
 }
 
 fn printed<V: Serialize>(view: &V) -> Response<String> {

@@ -42,8 +42,8 @@ pub(super) struct Outside {
     /// When it is looked next whether ports that somebody else used are free.
     release: Retry,
     held: usize,
-    /// Whether an earlier run left flows.
-    adopted: bool,
+    /// Whether there may be flows: an earlier run left some, or this one took some.
+    has_flows: bool,
     /// Follows routes for as long as this is there.
     ways: Ways,
 }
@@ -126,7 +126,7 @@ impl Outside {
             },
             release: releases(),
             held: 0,
-            adopted: before.is_some(),
+            has_flows: before.is_some(),
             ways,
         })
     }
@@ -150,7 +150,7 @@ impl Outside {
     /// Who sees packets from outside before the rules do.
     pub(super) fn ahead(&self) -> Ahead {
         match self.step {
-            Step::Ports { .. } if !self.adopted => Ahead::Nobody,
+            Step::Ports { .. } if !self.has_flows => Ahead::Nobody,
             Step::Ports { .. } | Step::Rules | Step::Noting { .. } | Step::On { .. } => Ahead::Xdp,
         }
     }
@@ -168,16 +168,42 @@ impl Outside {
                 self.packets.turn([false; 2], true);
             }
         });
-        let changed = looked.changed;
         if is_on && looked.came {
             self.step = Step::Noting { since: Instant::now() };
         }
+        let lost = self.keep_ports();
         let stepped = self.step(snapshot);
         self.release();
         (
-            changed | stepped,
+            looked.changed | lost | stepped,
             matches!(self.step, Step::Rules | Step::Noting { .. }),
         )
+    }
+
+    /// Reserves its ports again if somebody wrote that setting anew, as `sysctl --system` does. If that is refused, no new flow is
+    /// taken. Returns whether it was.
+    fn keep_ports(&mut self) -> bool {
+        if matches!(self.step, Step::Ports { .. }) {
+            return false;
+        }
+        match self.reserved.add() {
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::warn!(
+                    "xdp: somebody took the ports 49152-65535 out of the reserved ones: they are reserved again"
+                );
+                false
+            }
+            Err(why) => {
+                tracing::warn!("xdp: {why}: no new flow is taken; tried again");
+                self.packets.turn([false; 2], false);
+                self.step = Step::Ports {
+                    why_not: Some(why),
+                    retry: super::place::waits().failed(Instant::now()),
+                };
+                true
+            }
+        }
     }
 
     /// Goes on as far as it can be gone.
@@ -226,6 +252,7 @@ impl Outside {
                 }
                 match self.note() {
                     Ok(()) => {
+                        self.has_flows = true;
                         self.packets.turn([true; 2], false);
                         tracing::info!("xdp: new flows from outside are taken");
                         self.step = Step::On {
@@ -303,6 +330,15 @@ fn note<F: Plane>(maps: &PacketMaps) -> Result<usize, Problem> {
             flows.push((flow.from, flow.to, flow.protocol));
         }
     })?;
+    // What is noted beyond that takes the place of what was noted first, and XDP would take such a flow over.
+    let most = PacketSizes::default().noted();
+    if flows.len() > most {
+        return Err(format!(
+            "nftables has {} {} flows that must stay with it, and at most {most} can be noted",
+            flows.len(),
+            F::FAMILY
+        ));
+    }
     maps.hold_flows::<F>(flows.into_iter()).map_err(words)?;
     Ok(held)
 }

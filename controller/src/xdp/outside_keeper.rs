@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tandem_core::family::{IpFamily, V4, V6};
 use tandem_core::plane::Ahead;
@@ -19,10 +19,14 @@ use super::place::Problem;
 use super::records::XdpRecords;
 use super::reserved::Reserved;
 use super::settings::XdpSettings;
+use super::sockets::LINGER;
 use crate::backoff::Retry;
 use crate::engine::{FamilyStatus, FollowState, Snapshot};
 use crate::event::{Event, NodeFact};
 use crate::flows::RecordsSeat;
+
+/// How often it is looked at what others have attached.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What there is of packets from outside.
 enum Part {
@@ -50,8 +54,13 @@ pub(super) struct OutsideKeeper {
     stays: Option<Problem>,
     /// Whether it was looked for what an earlier run left.
     looked: bool,
-    /// Whether programs of another layout are attached to devices.
+    /// Whether programs are attached to devices that nobody minds: those of another layout, or of this one if it could not be
+    /// begun to mind them.
     others: bool,
+    /// When devices are taken from programs of a newer layout, if there are any.
+    newer_until: Option<SystemTime>,
+    /// When it is looked again whether those are there.
+    look_at: Instant,
     /// Where those find the flows who cut wrong ones, and which are there.
     records: (RecordsSeat<V4>, RecordsSeat<V6>),
     seated: Option<Arc<PacketMaps>>,
@@ -79,6 +88,8 @@ impl OutsideKeeper {
             stays: None,
             looked: false,
             others: false,
+            newer_until: None,
+            look_at: Instant::now(),
             records,
             seated: None,
         }
@@ -107,7 +118,7 @@ impl OutsideKeeper {
     /// What was pinned is removed by somebody else.
     pub(super) fn forget(&mut self) {
         self.part = Part::None;
-        self.looked = false;
+        (self.looked, self.others, self.newer_until) = (false, false, None);
     }
 
     /// Brings everything to what is wanted.
@@ -166,20 +177,50 @@ impl OutsideKeeper {
         self.seated = maps;
     }
 
-    /// Minds the flows of an earlier run.
+    /// Minds the flows of an earlier run, and of programs of a newer layout. What cannot be read now is looked at again.
     fn find(&mut self, wanted: &XdpSettings) {
-        let first = !std::mem::replace(&mut self.looked, true);
-        if !matches!(self.part, Part::None) || !(first || self.others) {
+        let now = Instant::now();
+        if self.looked && !self.others || now < self.look_at {
             return;
         }
-        let Ok(found) = Found::look(&wanted.pins) else { return };
-        self.others = found.has_devices_of_others();
-        if !found.has_devices() {
+        let found = match Found::look(&wanted.pins) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!("xdp: {error}: it is looked again whether an earlier run left flows");
+                return;
+            }
+        };
+        self.look_at = now + EVERY;
+        (self.looked, self.others) = (true, found.has_devices_of_others());
+        self.end_newer(&found);
+        if !matches!(self.part, Part::None) || !found.has_devices() {
             return;
         }
         match Minded::found(wanted, Arc::clone(&self.nudge)) {
             Ok(minded) => self.part = Part::Minded(minded),
-            Err(why) => tracing::warn!("xdp: {why}: flows of an earlier run go on by the routes as they were"),
+            Err(why) => {
+                self.others = true;
+                tracing::warn!("xdp: {why}: flows of an earlier run go on by the routes as they were; tried again");
+            }
+        }
+    }
+
+    /// Gives the flows of a newer layout an hour, as of programs that were switched off. Nobody here can read them.
+    fn end_newer(&mut self, found: &Found) {
+        if !found.has_devices_of_newer() {
+            self.newer_until = None;
+            return;
+        }
+        let until = *self.newer_until.get_or_insert_with(|| {
+            tracing::info!("xdp: programs of a newer layout have flows: their devices are taken from them in an hour");
+            SystemTime::now() + LINGER
+        });
+        if until > SystemTime::now() {
+            return;
+        }
+        match found.detach_newer_devices() {
+            Ok(()) => tracing::info!("xdp: the devices are taken from the programs of a newer layout"),
+            Err(error) => tracing::warn!("xdp: {error}: programs of a newer layout keep their devices; tried again"),
         }
     }
 
@@ -216,7 +257,8 @@ impl OutsideKeeper {
     /// Ends what goes on, if it is over.
     fn end(&mut self) {
         let Part::Minded(minded) = &mut self.part else {
-            if let Part::None = self.part {
+            // As long as anybody has flows, their ports are kept.
+            if matches!(self.part, Part::None) && self.looked && !self.others {
                 self.give_ports_back();
             }
             return;
@@ -267,8 +309,11 @@ impl OutsideKeeper {
                     why: "the programs of an earlier run go on meanwhile".into(),
                 },
             },
-            (Part::None, None) if self.others => OutsideStage::Waiting {
-                why: "the programs of another layout go on meanwhile".into(),
+            (Part::None, None) if self.others => match self.newer_until {
+                Some(until) => OutsideStage::Ending { until },
+                None => OutsideStage::Waiting {
+                    why: "the programs of an earlier run go on meanwhile".into(),
+                },
             },
             (Part::None, None) => OutsideStage::Off,
         }

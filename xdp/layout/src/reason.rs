@@ -76,11 +76,13 @@ pub enum Reason {
     NoRoom = 34,
     /// Flows are being carried over from another layout, and the packet may belong to one. It is dropped.
     Moving = 35,
+    /// The device of the way out has no address of the family that the endpoint could answer to.
+    NoSource = 36,
 }
 
 impl Reason {
     /// All reasons, each at its number.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::NoFrontend,
         Self::SameEndpoint,
         Self::Changing,
@@ -117,6 +119,7 @@ impl Reason {
         Self::NoDevice,
         Self::NoRoom,
         Self::Moving,
+        Self::NoSource,
     ];
 
     /// How many places an array of counts has.
@@ -167,6 +170,7 @@ impl Reason {
             Self::NoDevice => "dropped: device of the way out is gone",
             Self::NoRoom => "dropped: no room for a VLAN tag",
             Self::Moving => "dropped: flows are being carried over",
+            Self::NoSource => "device of the way out has no address of the family",
         }
     }
 }

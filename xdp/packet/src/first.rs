@@ -260,7 +260,7 @@ fn ways<A: Ip, W: FamilyWorld<A>>(
         }
         route => hop::of_route(world, route, Reason::NoWayOut)?,
     };
-    let source = source::<A>(world, out.device()).ok_or(Reason::NoWayOut)?;
+    let source = source::<A>(world, out.device()).ok_or(Reason::NoSource)?;
     Ok((source, [out, back]))
 }
 

@@ -91,6 +91,24 @@ impl Found {
         others.any(|layout| !attach::pinned(&self.links(*layout)).is_empty())
     }
 
+    /// The same of newer layouts.
+    pub fn has_devices_of_newer(&self) -> bool {
+        let mut newer = self.newer_layouts();
+        newer.any(|layout| !attach::pinned(&self.links(layout)).is_empty())
+    }
+
+    /// Takes devices from the programs of newer layouts. What those know stays.
+    pub fn detach_newer_devices(&self) -> Result<(), PinError> {
+        all(self.newer_layouts(), |layout| {
+            let links = self.links(layout);
+            all(attach::pinned(&links).into_iter(), |(pin, _)| {
+                let path = links.join(pin.to_string());
+                link::detach(&path);
+                remove(&path)
+            })
+        })
+    }
+
     /// The switches of IPv4 and IPv6, of this layout and of older ones. If what the settings of a switch mean is not known, or if it
     /// cannot be reached, the layout is switched off here.
     pub fn switches(&self, loopback: bool) -> Result<[Switches; 2], PinError> {
@@ -124,6 +142,10 @@ impl Found {
 
     fn older_layouts(&self) -> impl Iterator<Item = u32> {
         self.layouts.iter().copied().filter(|layout| *layout < VERSION)
+    }
+
+    fn newer_layouts(&self) -> impl Iterator<Item = u32> {
+        self.layouts.iter().copied().filter(|layout| *layout > VERSION)
     }
 
     /// Has all programs leave everything to nftables.

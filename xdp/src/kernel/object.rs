@@ -16,7 +16,7 @@ use super::sys;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tandem-xdp.o"));
 
 /// How often it is tried to load a program, if signals come meanwhile.
-pub(crate) const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 20;
 
 /// The last lines of the verifier's log that are shown.
 const LOG_LINES: usize = 12;

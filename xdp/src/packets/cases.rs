@@ -67,6 +67,8 @@ pub(crate) enum Event {
     TakenOver,
     /// So many seconds pass.
     Seconds(u32),
+    /// The devices have no addresses. They have them again for the next case.
+    NoAddresses,
 }
 
 /// What happens in a case before its packet.

@@ -117,6 +117,7 @@ impl<'a, A: Shown> Trial<'a, A> {
         place.packets.forget_all(case.six)?;
         place.packets.set(&place.settings);
         place.switch_rows(true);
+        place.readdress(true)?;
         let mut trial = Self {
             place,
             case,
@@ -200,6 +201,7 @@ impl<'a, A: Shown> Trial<'a, A> {
                 settings.moving = true;
                 self.place.packets.set(&settings);
             }
+            Event::NoAddresses => self.place.readdress(false)?,
             Event::On => self.place.packets.turn([true; 2], false),
             Event::RowsOff => self.place.switch_rows(false),
             Event::RowsOn => self.place.switch_rows(true),

@@ -74,7 +74,7 @@ impl Place {
             ..PacketSizes::default()
         };
         let mut packets = sockets.packets(&sizes)?;
-        devices(&mut packets)?;
+        devices(&mut packets, true)?;
         let settings = PacketSettings {
             on: [true; 2],
             noting: false,
@@ -105,10 +105,15 @@ impl Place {
         self.rows.0.store_mut().set_switch(four);
         self.rows.1.store_mut().set_switch(six);
     }
+
+    /// Tells the programs the devices anew, with addresses or without.
+    pub(crate) fn readdress(&mut self, addressed: bool) -> Result<(), Failed> {
+        devices(&mut self.packets, addressed)
+    }
 }
 
 /// Tells the programs the devices, the ports and the sources.
-fn devices(packets: &mut Packets) -> Result<(), Failed> {
+fn devices(packets: &mut Packets, addressed: bool) -> Result<(), Failed> {
     let index = |device: &str| -> Result<u32, Failed> { Ok(link_index(device)?.trim().parse()?) };
     for (number, name) in DEVICES.iter().enumerate().take(4) {
         let own = index(name)?;
@@ -125,6 +130,7 @@ fn devices(packets: &mut Packets) -> Result<(), Failed> {
         };
         let Address6 { first, second } = V6::mapped(six);
         let sources = [u64::from(V4::mapped(four).0), first, second];
+        let sources = if addressed { sources } else { [0; 3] };
         let number = DeviceNumber::new(number as u8 + 1).ok_or("there is no such device")?;
         packets.set_device(number, own, device, sources)?;
     }

@@ -52,7 +52,7 @@ fields! {
     "xdp.maxFlows", Integer, Unset("262144"), Honoured(Live),
         "How many flows XDP can have at a time, of IPv4 and of IPv6 each. It is rounded up to 16384, 32768, 65536 and so on, up \
          to 8388608. The memory for all of them is taken at once: 80 bytes for one of IPv4, 144 for one of IPv6. What does not \
-         fit is served by nftables. A change takes effect when XDP's flows are gone: after XDP was off.";
+         fit is served by nftables. A change is read at once, and XDP uses it once its flows are gone: after XDP was off.";
     "nodePortLoopback", Boolean, Nothing, Honoured(Restart),
         "Whether nodePorts answer on the node's loopback addresses too.";
     "serviceRoutes", Boolean, Unset("true"), Honoured(Live),

@@ -13,16 +13,18 @@ use std::path::PathBuf;
 use aya::maps::{HashMap, MapData};
 use tandem_xdp_layout::{
     Address4, Address6, BUCKET, DEVICE_WORDS, DeviceKey, DeviceNumber, FLOWS_SINCE, FlowAddress, FlowKey, IngressWord,
-    PacketSettings, SLOTS, StateWord, VERSION, VisitorKey,
+    PacketSettings, SLOTS, StateWord, VERSION, VisitorKey, record,
 };
 
 use super::Packets;
 use super::attach::{self, DeviceError};
 use super::error::PacketsError;
 use super::maps::{PacketMaps, map, settings_of, words};
+use super::records::Mapped;
 use crate::kernel::hash::Raw;
 use crate::kernel::memory::Words;
 use crate::kernel::pin::Pins;
+use crate::kernel::pinned::PORT_WORDS;
 use crate::kernel::sys;
 
 /// The flows of an older layout.
@@ -89,6 +91,7 @@ impl OlderFlows {
             ..self.settings
         });
         self.devices(&to)?;
+        self.ports(&to)?;
         let copied = [self.copy::<Address4>(&to, false)?, self.copy::<Address6>(&to, true)?];
         self.hashes(&to)?;
         let moved = self.links(packets);
@@ -111,6 +114,23 @@ impl OlderFlows {
             &words(to.pins(), "INGRESS", IngressWord::COUNT)?,
         );
         copy_hash::<DeviceKey>(&self.pins, to.pins(), "DEVICE_NUMBERS")
+    }
+
+    /// The ports of frontends: a packet to any other port is not asked for its flow. The ports of this layout's own rows are added.
+    fn ports(&self, to: &PacketMaps) -> Result<(), PacketsError> {
+        ["PORTS4", "PORTS6"].into_iter().try_for_each(|name| {
+            let (old, new) = (
+                words(&self.pins, name, PORT_WORDS)?,
+                words(to.pins(), name, PORT_WORDS)?,
+            );
+            for (at, word) in old.all() {
+                while let Some(own) = new.get(at)
+                    && own | word != own
+                    && !new.change(at, own, own | word)
+                {}
+            }
+            Ok(())
+        })
     }
 
     fn hashes(&self, to: &PacketMaps) -> Result<(), PacketsError> {
@@ -149,11 +169,12 @@ impl OlderFlows {
         for record in 0..count {
             let state = old.get(record * A::WORDS).unwrap_or_default();
             records.push(state);
-            if StateWord(state) != StateWord::default() {
+            // After an attempt that failed, some devices have the new programs already: what those wrote stays.
+            if StateWord(state) != StateWord::default() && !is_newer::<A>(&new, &old, record) {
                 copy_record::<A>(&old, &new, record);
             }
         }
-        copy_words(&old_index, &new_index);
+        add_words(&old_index, &new_index);
         Ok(Copied { records })
     }
 
@@ -166,11 +187,7 @@ impl OlderFlows {
                 copy_record::<A>(&old, &new, record);
             }
         }
-        for (at, word) in old_index.all() {
-            if word != 0 && new_index.get(at) == Some(0) {
-                new_index.publish(at, word);
-            }
-        }
+        add_words(&old_index, &new_index);
         Ok(())
     }
 
@@ -188,6 +205,22 @@ impl OlderFlows {
             fs::remove_file(&old).map_err(|error| CarryError::Pin(old, error))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a record had a packet here after its last one there.
+fn is_newer<A: FlowAddress>(here: &Words, there: &Words, record: u32) -> bool {
+    let [here, there] = [here, there].map(|words| Mapped::new(words, record * A::WORDS));
+    let used = [here, there].map(record::used::<A>);
+    record::state(here) != StateWord::default() && used[0].wrapping_sub(used[1]).cast_signed() >= 0
+}
+
+/// Copies what has no word yet.
+fn add_words(old: &Words, new: &Words) {
+    for (at, word) in old.all() {
+        if word != 0 && new.get(at) == Some(0) {
+            new.publish(at, word);
+        }
     }
 }
 

@@ -236,6 +236,7 @@ impl PacketMaps {
             }
         }
         let records = self.records::<F::Mapped>(is_six::<F>())?;
+        let (times, now) = (self.times(), now());
         let mut held = 0;
         for (number, words) in records.all() {
             let state = record::state(words);
@@ -246,7 +247,14 @@ impl PacketMaps {
                     let kept = state.claimed().published(State::Held, 0);
                     held += usize::from(record::change(words, state, kept));
                 }
-                // A flow has it already, and was there first.
+                // A flow has it already, and was there first. If it is over, nobody misses it.
+                Some(_) if wanted.contains(&number) && state.is_flow() => {
+                    let idle = now.wrapping_sub(record::used::<F::Mapped>(words));
+                    if claimable(state, idle, &times).is_some() {
+                        let kept = state.claimed().published(State::Held, 0);
+                        held += usize::from(record::change(words, state, kept));
+                    }
+                }
                 _ => {}
             }
         }

@@ -46,6 +46,13 @@ pub struct PacketSizes {
     pub visitors: u32,
 }
 
+impl PacketSizes {
+    /// How many flows of nftables can be noted before the first of them may be forgotten: the kernel makes room in its own time.
+    pub fn noted(&self) -> usize {
+        self.held as usize / 8 * 7
+    }
+}
+
 impl Default for PacketSizes {
     fn default() -> Self {
         Self {

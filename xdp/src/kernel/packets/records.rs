@@ -56,6 +56,13 @@ impl<A: FlowAddress> Records<A> {
     }
 }
 
+impl<'a> Mapped<'a> {
+    /// The record whose words begin there.
+    pub(crate) fn new(words: &'a Words, first: u32) -> Self {
+        Self { words, first }
+    }
+}
+
 impl Record for Mapped<'_> {
     fn get(self, at: u32) -> u64 {
         // Records are as long as the words that are asked for.

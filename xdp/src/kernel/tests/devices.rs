@@ -306,3 +306,122 @@ fn flows_of_an_older_layout_are_carried_over_with_their_devices_and_links() {
         "it would be carried over twice"
     );
 }
+
+/// A word of a mapped array.
+fn word(pins: &Pins, name: &str, at: u32) -> aya::maps::Array<MapData, u64> {
+    let data = MapData::from_pin(pins.maps().join(name)).unwrap();
+    let array: aya::maps::Array<MapData, u64> = aya::maps::Map::from_map_data(data).unwrap().try_into().unwrap();
+    assert!(at < array.len());
+    array
+}
+
+#[test]
+fn what_is_carried_over_a_second_time_does_not_replace_what_the_new_programs_wrote() {
+    use crate::kernel::packets::OlderFlows;
+    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times, VERSION};
+
+    let place = Place::new();
+    let index = place.device("eth0");
+    let (sockets, ..) = place.open();
+    let first = packets(&sockets);
+    first.set(&PacketSettings {
+        on: [true; 2],
+        noting: false,
+        moving: false,
+        generation: RouteGeneration::new(7),
+        index_seed: 11,
+        pick_seed: 12,
+        pages: [1, 1],
+        times: Times::default(),
+        answers: 9,
+    });
+    place.within(|| first.attach(index, Mode::Native, false)).unwrap();
+    begin(&first, 3, 1003);
+    begin(&first, 4, 1004);
+    let before = first.pins().clone();
+    word(&before, "PORTS4", 7).set(7, 0b10, 0).unwrap();
+    drop((first, sockets));
+    let older = place.pins.join(format!("v{}", VERSION - 1));
+    fs::rename(place.pins.join(format!("v{VERSION}")), &older).unwrap();
+
+    // An earlier attempt ended when some devices had the new programs, which went on with one flow.
+    let (sockets, ..) = place.open();
+    let second = packets(&sockets);
+    word(second.pins(), "PORTS4", 7).set(7, 0b100, 0).unwrap();
+    begin(&second, 3, 2003);
+    let pins = Pins::open(&place.pins).unwrap();
+    let flows = OlderFlows::find_since(&pins, VERSION - 1).unwrap();
+    place.within(|| flows.carry(&second)).unwrap();
+    let mut clients = Vec::new();
+    second.flows::<V4>(|flow| clients.push(flow.client.port.get())).unwrap();
+    assert_eq!(clients, [2003, 1004]);
+    let ports = word(second.pins(), "PORTS4", 7).get(&7, 0).unwrap();
+    assert_eq!(ports, 0b110, "the ports of both are asked for");
+}
+
+#[test]
+fn devices_are_taken_from_programs_of_a_newer_layout_and_what_those_know_stays() {
+    use crate::kernel::Found;
+
+    let place = Place::new();
+    let index = place.device("eth0");
+    let (sockets, ..) = place.open();
+    let first = packets(&sockets);
+    place.within(|| first.attach(index, Mode::Native, false)).unwrap();
+    let found = Found::look(&place.pins).unwrap();
+    assert!(found.has_devices() && !found.has_devices_of_newer());
+    found.detach_newer_devices().unwrap();
+    assert!(place.program("eth0").is_some(), "its own stay");
+    drop((first, sockets, found));
+    let newer = place.pins.join("v999");
+    fs::rename(place.pins.join(format!("v{}", tandem_xdp_layout::VERSION)), &newer).unwrap();
+
+    let found = Found::look(&place.pins).unwrap();
+    assert!(!found.has_devices() && found.has_devices_of_newer());
+    found.detach_newer_devices().unwrap();
+    assert!(!found.has_devices_of_newer());
+    assert_eq!(place.program("eth0"), None);
+    assert!(newer.join("maps/FLOWS4").exists());
+}
+
+#[test]
+fn a_port_that_somebody_uses_is_held_also_where_a_flow_is_over_and_not_where_one_stands() {
+    use crate::kernel::HeldPort;
+    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times};
+
+    let place = Place::new();
+    let (sockets, ..) = place.open();
+    let packets = packets(&sockets);
+    packets.set(&PacketSettings {
+        on: [true; 2],
+        noting: false,
+        moving: false,
+        generation: RouteGeneration::new(1),
+        index_seed: 1,
+        pick_seed: 2,
+        pages: [1, 1],
+        times: Times::default(),
+        answers: 1,
+    });
+    begin(&packets, 3, 1003);
+    let ports = [HeldPort::<V4> {
+        port: tandem_xdp_layout::FIRST_PORT + 3,
+        towards: None,
+    }];
+    assert_eq!(packets.hold_ports(&ports).unwrap(), 0, "a flow has it");
+    // The flow was silent for longer than connections live.
+    let records = packets.records::<Address4>(false).unwrap();
+    let words = records.at(tandem_xdp_layout::RecordNumber::at(3)).unwrap();
+    let used = tandem_xdp_layout::record::used::<Address4>(words);
+    let long_ago = used.wrapping_sub(Times::default().established + 1);
+    tandem_xdp_layout::Record::set(
+        words,
+        <Address4 as tandem_xdp_layout::FlowAddress>::USED,
+        u64::from(long_ago),
+    );
+    assert_eq!(packets.hold_ports(&ports).unwrap(), 1);
+    let fill = packets.fill::<V4>().unwrap();
+    assert_eq!((fill.held, fill.flows, fill.over), (1, 0, 0));
+    assert_eq!(packets.hold_ports::<V4>(&[]).unwrap(), 0);
+    assert_eq!(packets.fill::<V4>().unwrap().held, 0, "it is given back");
+}

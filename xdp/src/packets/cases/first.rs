@@ -69,6 +69,12 @@ impl Maker {
     fn by_packet(&mut self, kind: Kind) {
         let first = Self::first(kind);
         let name = |what: &str| format!("{kind:?}, first packet, {what}");
+        self.add(
+            &name("no address on the way out"),
+            vec![Before::Happens(Event::NoAddresses)],
+            self.client(port::OUT, first.clone()),
+            Becomes::Chosen(Reason::NoSource, 0),
+        );
         let mut packet = self.client(port::OUT, first.clone());
         packet.hops = 1;
         self.add(&name("TTL 1"), vec![], packet, Becomes::Chosen(Reason::HopLimit, 0));

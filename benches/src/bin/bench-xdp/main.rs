@@ -1,10 +1,11 @@
-//! `make bench-xdp`: what a packet costs in XDP.
+//! `make bench-xdp`: what a packet costs in XDP, and what connections gain by it. `ONLY=packets` or `ONLY=requests` measures one of both.
 //!
 //! Nanoseconds are without those of a program that passes every packet, and as on a machine on which that one measures 80. Beside
 //! each figure stands its goal, and what was measured here.
 
-use std::process::ExitCode;
+mod requests;
 
+use anyhow::{Result, anyhow, bail};
 use tandem_xdp::packets::speed::{self, Speed, Speeds};
 use tandem_xdp::packets::stream::{self, Rates};
 
@@ -21,28 +22,36 @@ const GOALS: [Goals; 3] = [
 /// Those of a flow's first packet, with most flows.
 const NEW: [f64; 2] = [1100.0, 1400.0];
 
-fn main() -> ExitCode {
-    let measured = speed::measure(&GOALS.map(|(flows, ..)| flows)).and_then(|speeds| Ok((speeds, rates()?)));
-    match measured {
-        Ok((speeds, rates)) => {
-            print(&speeds);
-            println!("xdp_pps: {:.0}", rates.translated);
-            println!("xdp_tx_of_nothing_pps: {:.0}", rates.nothing);
-            println!(
-                "xdp_pps_ratio: {:.2} # goal 0.7 or more",
-                rates.translated / rates.nothing
-            );
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("bench-xdp: {error}");
-            ExitCode::FAILURE
-        }
+fn main() -> Result<()> {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    if !["", "packets", "requests"].contains(&&*only) {
+        bail!("ONLY is {only:?}: it can be packets or requests");
     }
+    if only != "requests" {
+        packets()?;
+    }
+    if only != "packets" {
+        requests::measure()?;
+    }
+    Ok(())
+}
+
+fn packets() -> Result<()> {
+    print(
+        &speed::measure(&GOALS.map(|(flows, ..)| flows)).map_err(|error| anyhow!("measure single packets: {error}"))?,
+    );
+    let rates = rates().map_err(|error| anyhow!("measure a stream of packets: {error}"))?;
+    println!("xdp_pps: {:.0}", rates.translated);
+    println!("xdp_tx_of_nothing_pps: {:.0}", rates.nothing);
+    println!(
+        "xdp_pps_ratio: {:.2} # goal 0.7 or more",
+        rates.translated / rates.nothing
+    );
+    Ok(())
 }
 
 /// The thread stays in the network that is made for this, so it is another one.
-fn rates() -> Result<Rates, speed::Failed> {
+fn rates() -> std::result::Result<Rates, speed::Failed> {
     let thread = std::thread::spawn(stream::rates);
     thread.join().map_err(|_| "the thread ended early")?
 }
