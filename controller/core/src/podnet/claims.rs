@@ -9,12 +9,21 @@ use ipnet::IpNet;
 
 /// Claims to ranges. Two ranges exclude each other if one of them is inside the other. `W` is who claims: the smallest one goes
 /// first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RangeClaims<W> {
     /// Who claims a range. The key is the range's first address, and its length: what is inside a range comes right behind it.
     claims: BTreeMap<(IpAddr, u8), BTreeSet<W>>,
     /// Who has one.
     holders: BTreeMap<(IpAddr, u8), W>,
+}
+
+impl<W> Default for RangeClaims<W> {
+    fn default() -> Self {
+        Self {
+            claims: BTreeMap::new(),
+            holders: BTreeMap::new(),
+        }
+    }
 }
 
 /// A claim whose holder is another one than before.
@@ -62,6 +71,13 @@ impl<W: Clone + Ord> RangeClaims<W> {
         outside
             .chain(inside)
             .find(|(other, holder)| *other != range || *holder != who)
+    }
+
+    /// Who claims ranges that exclude this one, whether they have them or not.
+    pub fn claimants(&self, range: IpNet) -> impl Iterator<Item = &W> {
+        let outside = around(range).filter_map(|outer| self.claims.get(&key(outer)));
+        let inside = self.claims.range(bounds(range)).map(|(_, all)| all);
+        outside.chain(inside).flatten()
     }
 
     /// Finds the holders anew of all ranges that this one may decide about: those inside the widest one around it.
@@ -147,6 +163,11 @@ impl<K: Copy + Ord, W: Clone + Ord> Claims<K, W> {
     /// Who has it.
     pub fn holder(&self, what: K) -> Option<&W> {
         self.claims.get(&what)?.first()
+    }
+
+    /// Who claims it, whether they have it or not.
+    pub fn claimants(&self, what: K) -> impl Iterator<Item = &W> {
+        self.claims.get(&what).into_iter().flatten()
     }
 
     fn change(&mut self, what: K, change: impl FnOnce(&mut BTreeSet<W>)) -> Option<Changed<K, W>> {
