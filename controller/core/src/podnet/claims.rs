@@ -7,14 +7,17 @@ use std::ops::Bound;
 
 use ipnet::IpNet;
 
+/// Where a range stands: its first address, and its length. What is inside a range comes right behind it.
+type Place = (IpAddr, u8);
+
 /// Claims to ranges. Two ranges exclude each other if one of them is inside the other. `W` is who claims: the smallest one goes
 /// first.
 #[derive(Clone, Debug)]
 pub struct RangeClaims<W> {
-    /// Who claims a range. The key is the range's first address, and its length: what is inside a range comes right behind it.
-    claims: BTreeMap<(IpAddr, u8), BTreeSet<W>>,
+    /// Who claims a range.
+    claims: BTreeMap<Place, BTreeSet<W>>,
     /// Who has one.
-    holders: BTreeMap<(IpAddr, u8), W>,
+    holders: BTreeMap<Place, W>,
 }
 
 impl<W> Default for RangeClaims<W> {
@@ -85,13 +88,13 @@ impl<W: Clone + Ord> RangeClaims<W> {
         let is_known =
             |outer: &IpNet| self.claims.contains_key(&key(*outer)) || self.holders.contains_key(&key(*outer));
         let widest = around(range).filter(is_known).last().unwrap_or(range);
-        let mut wishes: Vec<(&W, (IpAddr, u8))> = Vec::new();
+        let mut wishes: Vec<(&W, Place)> = Vec::new();
         for (key, all) in self.claims.range(bounds(widest)) {
             // Of several with one range, only the first one can have it.
             wishes.extend(all.first().map(|who| (who, *key)));
         }
         wishes.sort();
-        let mut now: BTreeMap<(IpAddr, u8), W> = BTreeMap::new();
+        let mut now: BTreeMap<Place, W> = BTreeMap::new();
         for (who, wish) in wishes {
             let taken = around(net(wish)).any(|outer| now.contains_key(&key(outer)))
                 || now.range(bounds(net(wish))).next().is_some();
@@ -99,19 +102,19 @@ impl<W: Clone + Ord> RangeClaims<W> {
                 now.insert(wish, who.clone());
             }
         }
-        let before: Vec<(IpAddr, u8)> = self.holders.range(bounds(widest)).map(|(key, _)| *key).collect();
+        let before: Vec<Place> = self.holders.range(bounds(widest)).map(|(key, _)| *key).collect();
         let mut changed = Vec::new();
         for key in before {
             if let Some(from) = self.holders.remove(&key) {
                 let to = now.get(&key).cloned();
-                if to.as_ref() != Some(&from) {
+                if to.as_ref() == Some(&from) {
+                    self.holders.insert(key, from);
+                } else {
                     changed.push(Changed {
                         what: net(key),
                         from: Some(from),
                         to,
                     });
-                } else {
-                    self.holders.insert(key, from);
                 }
             }
         }
@@ -182,12 +185,12 @@ impl<K: Copy + Ord, W: Clone + Ord> Claims<K, W> {
     }
 }
 
-fn key(range: IpNet) -> (IpAddr, u8) {
+fn key(range: IpNet) -> Place {
     (range.network(), range.prefix_len())
 }
 
 /// The range of a key. A key is only made from a range.
-fn net((addr, length): (IpAddr, u8)) -> IpNet {
+fn net((addr, length): Place) -> IpNet {
     IpNet::new_assert(addr, length)
 }
 
@@ -197,7 +200,7 @@ fn around(range: IpNet) -> impl Iterator<Item = IpNet> {
 }
 
 /// The keys of a range, and of all ranges inside it.
-fn bounds(range: IpNet) -> (Bound<(IpAddr, u8)>, Bound<(IpAddr, u8)>) {
+fn bounds(range: IpNet) -> (Bound<Place>, Bound<Place>) {
     (
         Bound::Included((range.network(), range.prefix_len())),
         Bound::Included((range.broadcast(), u8::MAX)),

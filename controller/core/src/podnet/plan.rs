@@ -178,10 +178,10 @@ impl Plan {
     }
 
     /// Which ranges no Node may have, each with the words for whose it is.
-    pub fn reserve(&mut self, reserved: BTreeSet<(IpNet, Arc<str>)>) -> Vec<Change> {
+    pub fn reserve(&mut self, reserved: &BTreeSet<(IpNet, Arc<str>)>) -> Vec<Change> {
         let mut round = Round::default();
         let before = std::mem::replace(&mut self.reserved, reserved.clone());
-        for (range, whose) in before.difference(&reserved) {
+        for (range, whose) in before.difference(reserved) {
             self.unclaim_range(*range, &Claimant::Reserved(Arc::clone(whose)), &mut round);
         }
         for (range, whose) in reserved.difference(&before) {

@@ -129,8 +129,10 @@ impl Row {
     /// On which carrier's device it stands. It goes when that device goes.
     pub fn stands_on(&self) -> Option<Carrier> {
         match self {
-            Self::Address { on, .. } | Self::Fdb { on, .. } | Self::Neighbour { on, .. } => Some(*on),
-            Self::Route {
+            Self::Address { on, .. }
+            | Self::Fdb { on, .. }
+            | Self::Neighbour { on, .. }
+            | Self::Route {
                 hop: Hop::Over(on, _), ..
             } => Some(*on),
             Self::Device(_) | Self::Route { .. } | Self::Refused { .. } | Self::Source(_) => None,

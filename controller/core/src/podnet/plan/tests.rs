@@ -96,7 +96,10 @@ fn two_nodes() -> Plan {
 }
 
 fn shown(changes: &[Change]) -> String {
-    changes.iter().map(|change| format!("{change}\n")).collect()
+    changes
+        .iter()
+        .flat_map(|change| [change.to_string(), "\n".into()])
+        .collect()
 }
 
 fn troubles(plan: &Plan, name: &str) -> Vec<String> {
@@ -265,7 +268,7 @@ fn reserved_ranges_are_nobodys() {
     let mut plan = two_nodes();
     let services: IpNet = "10.244.0.0/16".parse().unwrap();
     let reserved = BTreeSet::from([(services, Arc::from("the range of Services"))]);
-    let changes = plan.reserve(reserved);
+    let changes = plan.reserve(&reserved);
     assert!(
         changes
             .iter()
@@ -281,7 +284,7 @@ fn reserved_ranges_are_nobodys() {
         ]
     );
     assert!(plan.own_range_taken().is_some());
-    plan.reserve(BTreeSet::new());
+    plan.reserve(&BTreeSet::new());
     assert_eq!(troubles(&plan, "node2"), [""; 0]);
     assert!(plan.own_range_taken().is_none());
 }
@@ -401,11 +404,11 @@ proptest! {
                 Step::Reserve(number) => {
                     let of = |number| (range(IpFamily::V4, number), Arc::from("Services"));
                     reserved = number.map(of).into_iter().collect();
-                    plan.reserve(reserved.clone())
+                    plan.reserve(&reserved)
                 }
             };
             let mut fresh = Plan::default();
-            fresh.reserve(reserved.clone());
+            fresh.reserve(&reserved);
             fresh.set_own(here.clone());
             for said in nodes.values().rev() {
                 fresh.node(said.clone());
