@@ -15,6 +15,7 @@ pub mod node;
 pub mod object;
 pub mod plan;
 pub mod plane;
+pub mod podnet;
 pub mod row;
 pub mod table;
 pub mod uid;
