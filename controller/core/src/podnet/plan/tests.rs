@@ -377,7 +377,7 @@ fn apply(kernel: &mut Table, changes: &[Change]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn after_any_history_the_rows_and_what_is_said_of_peers_are_those_of_a_fresh_start(
