@@ -461,6 +461,22 @@ fn somebody_elses_program_is_left_alone_and_ours_comes_back_if_it_is_taken_away(
     Ok(())
 }
 
+#[test]
+fn ports_that_somebody_takes_out_of_the_reserved_ones_are_reserved_again_and_flows_are_taken() -> Result<()> {
+    let outside = Outside::new()?.ready()?;
+    let node = outside.stage.node();
+    // As `sysctl --system` does with a file that knows nothing of XDP.
+    node.sysctls(&[("net/ipv4/ip_local_reserved_ports", "8080")])?;
+    let mut last = String::new();
+    let again = eventually(PATIENCE, || {
+        last = node.exec(&["cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"]).ok()?;
+        (last.trim() == "8080,49152-65535").then_some(())
+    });
+    again.with_context(|| format!("the reserved ports are {last:?}"))?;
+    ensure!(outside.is_taken()?, "XDP takes nothing any more");
+    Ok(())
+}
+
 /// The number of the newest layout that is pinned.
 fn layout(outside: &Outside) -> u32 {
     let entries = std::fs::read_dir(outside.pins.path()).into_iter().flatten().flatten();

@@ -44,6 +44,8 @@ pub(super) struct Outside {
     held: usize,
     /// Whether there may be flows: an earlier run left some, or this one took some.
     has_flows: bool,
+    /// Why it had to begin anew, until new flows are taken, and when it goes on.
+    fell_back: Option<(Problem, Retry)>,
     /// Follows routes for as long as this is there.
     ways: Ways,
 }
@@ -127,6 +129,7 @@ impl Outside {
             release: releases(),
             held: 0,
             has_flows: before.is_some(),
+            fell_back: None,
             ways,
         })
     }
@@ -150,7 +153,8 @@ impl Outside {
     /// Who sees packets from outside before the rules do.
     pub(super) fn ahead(&self) -> Ahead {
         match self.step {
-            Step::Ports { .. } if !self.has_flows => Ahead::Nobody,
+            // Who begins anew has rules that follow already. To change them each time would help nobody.
+            Step::Ports { .. } if !self.has_flows && self.fell_back.is_none() => Ahead::Nobody,
             Step::Ports { .. } | Step::Rules | Step::Noting { .. } | Step::On { .. } => Ahead::Xdp,
         }
     }
@@ -196,14 +200,25 @@ impl Outside {
             }
             Err(why) => {
                 tracing::warn!("xdp: {why}: no new flow is taken; tried again");
-                self.packets.turn([false; 2], false);
-                self.step = Step::Ports {
-                    why_not: Some(why),
-                    retry: super::place::waits().failed(Instant::now()),
-                };
+                self.fall_back(why);
                 true
             }
         }
+    }
+
+    /// Begins anew a while later. No new flow is taken meanwhile.
+    fn fall_back(&mut self, why: Problem) {
+        self.packets.turn([false; 2], false);
+        let waits = self
+            .fell_back
+            .take()
+            .map_or_else(super::place::waits, |(_, waits)| waits);
+        let retry = waits.failed(Instant::now());
+        self.step = Step::Ports {
+            why_not: Some(why.clone()),
+            retry: retry.clone(),
+        };
+        self.fell_back = Some((why, retry));
     }
 
     /// Goes on as far as it can be gone.
@@ -252,7 +267,7 @@ impl Outside {
                 }
                 match self.note() {
                     Ok(()) => {
-                        self.has_flows = true;
+                        (self.has_flows, self.fell_back) = (true, None);
                         self.packets.turn([true; 2], false);
                         tracing::info!("xdp: new flows from outside are taken");
                         self.step = Step::On {
@@ -260,12 +275,10 @@ impl Outside {
                         };
                     }
                     Err(why) => {
-                        tracing::warn!("xdp: {why}: no flow is taken; tried again");
-                        self.packets.turn([false; 2], false);
-                        self.step = Step::Ports {
-                            why_not: Some(why),
-                            retry: super::place::waits().failed(Instant::now()),
-                        };
+                        if self.fell_back.as_ref().is_none_or(|(known, _)| *known != why) {
+                            tracing::warn!("xdp: {why}: no flow is taken; tried again");
+                        }
+                        self.fall_back(why);
                     }
                 }
                 true
@@ -299,23 +312,25 @@ impl Outside {
 
     /// In words for the status.
     pub(super) fn stage(&self) -> OutsideStage {
-        match &self.step {
-            Step::Ports { why_not: Some(why), .. } => OutsideStage::Failed {
-                why: why.as_str().into(),
-            },
-            Step::Ports { why_not: None, .. } => OutsideStage::Waiting {
+        match (&self.step, &self.fell_back) {
+            (Step::Ports { why_not: Some(why), .. }, _) | (Step::Rules | Step::Noting { .. }, Some((why, _))) => {
+                OutsideStage::Failed {
+                    why: why.as_str().into(),
+                }
+            }
+            (Step::Ports { why_not: None, .. }, _) => OutsideStage::Waiting {
                 why: "its ports are being reserved".into(),
             },
-            Step::Rules | Step::On { .. } if self.devices.is_empty() => OutsideStage::Failed {
+            (Step::Rules | Step::On { .. }, _) if self.devices.is_empty() => OutsideStage::Failed {
                 why: "no device can be used".into(),
             },
-            Step::Rules => OutsideStage::Waiting {
+            (Step::Rules, None) => OutsideStage::Waiting {
                 why: "nftables' rules do not follow it yet".into(),
             },
-            Step::Noting { .. } => OutsideStage::Waiting {
+            (Step::Noting { .. }, None) => OutsideStage::Waiting {
                 why: "flows of nftables are being noted".into(),
             },
-            Step::On { since } => OutsideStage::On { since: *since },
+            (Step::On { since }, _) => OutsideStage::On { since: *since },
         }
     }
 }

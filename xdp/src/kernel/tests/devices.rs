@@ -211,6 +211,21 @@ fn loaded(program: u32) -> Vec<u32> {
     found.unwrap().map_ids().unwrap().unwrap()
 }
 
+/// Settings with which flows are taken.
+fn settings() -> tandem_xdp_layout::PacketSettings {
+    tandem_xdp_layout::PacketSettings {
+        on: [true; 2],
+        noting: false,
+        moving: false,
+        generation: tandem_xdp_layout::RouteGeneration::new(7),
+        index_seed: 11,
+        pick_seed: 12,
+        pages: [1, 1],
+        times: tandem_xdp_layout::Times::default(),
+        answers: 9,
+    }
+}
+
 /// A record for a connection, as the program writes it.
 fn begin(maps: &crate::kernel::PacketMaps, slot: u32, client: u16) {
     use tandem_xdp_layout::{Endpoint, Flow, Hop, RecordNumber, State, record};
@@ -242,21 +257,11 @@ fn begin(maps: &crate::kernel::PacketMaps, slot: u32, client: u16) {
 #[test]
 fn flows_of_an_older_layout_are_carried_over_with_their_devices_and_links() {
     use crate::kernel::packets::OlderFlows;
-    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times, VERSION};
+    use tandem_xdp_layout::VERSION;
 
     let place = Place::new();
     let index = place.device("eth0");
-    let settings = PacketSettings {
-        on: [true; 2],
-        noting: false,
-        moving: false,
-        generation: RouteGeneration::new(7),
-        index_seed: 11,
-        pick_seed: 12,
-        pages: [1, 1],
-        times: Times::default(),
-        answers: 9,
-    };
+    let settings = settings();
     let (sockets, ..) = place.open();
     let first = packets(&sockets);
     first.set(&settings);
@@ -318,23 +323,13 @@ fn word(pins: &Pins, name: &str, at: u32) -> aya::maps::Array<MapData, u64> {
 #[test]
 fn what_is_carried_over_a_second_time_does_not_replace_what_the_new_programs_wrote() {
     use crate::kernel::packets::OlderFlows;
-    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times, VERSION};
+    use tandem_xdp_layout::VERSION;
 
     let place = Place::new();
     let index = place.device("eth0");
     let (sockets, ..) = place.open();
     let first = packets(&sockets);
-    first.set(&PacketSettings {
-        on: [true; 2],
-        noting: false,
-        moving: false,
-        generation: RouteGeneration::new(7),
-        index_seed: 11,
-        pick_seed: 12,
-        pages: [1, 1],
-        times: Times::default(),
-        answers: 9,
-    });
+    first.set(&settings());
     place.within(|| first.attach(index, Mode::Native, false)).unwrap();
     begin(&first, 3, 1003);
     begin(&first, 4, 1004);
@@ -387,22 +382,12 @@ fn devices_are_taken_from_programs_of_a_newer_layout_and_what_those_know_stays()
 #[test]
 fn a_port_that_somebody_uses_is_held_also_where_a_flow_is_over_and_not_where_one_stands() {
     use crate::kernel::HeldPort;
-    use tandem_xdp_layout::{PacketSettings, RouteGeneration, Times};
+    use tandem_xdp_layout::Times;
 
     let place = Place::new();
     let (sockets, ..) = place.open();
     let packets = packets(&sockets);
-    packets.set(&PacketSettings {
-        on: [true; 2],
-        noting: false,
-        moving: false,
-        generation: RouteGeneration::new(1),
-        index_seed: 1,
-        pick_seed: 2,
-        pages: [1, 1],
-        times: Times::default(),
-        answers: 1,
-    });
+    packets.set(&settings());
     begin(&packets, 3, 1003);
     let ports = [HeldPort::<V4> {
         port: tandem_xdp_layout::FIRST_PORT + 3,
